@@ -1,0 +1,1 @@
+"""Gridded climate fields in, tensors out: grids, variables, files, statistics, stores. Imports nothing of ``emulator``."""

@@ -1,0 +1,83 @@
+"""The ``data`` section of a config: which files, which variables, how they are split."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class VariableConfig(_Section):
+    """How one canonical variable is read."""
+
+    source: str | None = Field(None, description="Its name in the files; by default the canonical name")
+    levels: list[float] | None = Field(None, description="Levels (hPa or sigma), top first; all that the files hold when left out")
+    minimum: float | None = Field(None, description="Physical lower bound, applied to truth, inputs and forecasts alike")
+
+
+class ForcingConfig(VariableConfig):
+    """A forcing read from files."""
+
+    known: Literal["climatological", "persisted"] = Field(
+        "persisted",
+        description="How its value at valid time is known: from a yearly table in the files (dimension dayofyear), or kept from initial time",
+    )
+
+
+class SplitConfig(_Section):
+    """Training, validation and test data: whole segments, or stretches of time."""
+
+    segments: dict[Literal["train", "validation", "test"], list[int]] | None = Field(
+        None, description="Whole segments (members) by number; what is not named is training data"
+    )
+    train: list[str] | None = Field(None, description="First and last day, inclusive, ISO 8601")
+    validation: list[str] | None = None
+    test: list[str] | None = None
+    gap_days: Annotated[float, Field(ge=0)] = Field(10.0, description="Least distance in days between stretches of different splits")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        times = {"train": self.train, "validation": self.validation, "test": self.test}
+        given = [name for name, value in times.items() if value is not None]
+        if self.segments is not None and given:
+            raise ValueError("give either segments or times, not both")
+        if self.segments is None:
+            if len(given) < 3:
+                raise ValueError(f"give segments, or all of train, validation and test; missing {', '.join(sorted(set(times) - set(given)))}")
+            for name, value in times.items():
+                if value is None or len(value) != 2:
+                    raise ValueError(f"{name} needs a first and a last day")
+                try:
+                    first, last = (datetime.fromisoformat(v) for v in value)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+                if first >= last:
+                    raise ValueError(f"{name}: the first day {value[0]} is not before the last {value[1]}")
+        return self
+
+
+class DataConfig(_Section):
+    """From files to a prepared store."""
+
+    inputs: list[str] = Field(
+        min_length=1,
+        description="Files or globs, NetCDF or Zarr; {workdir} stands for the experiment's folder. Each file with a time axis that "
+        "does not continue another one's is a segment of its own",
+    )
+    vertical: Literal["pressure", "sigma"] | None = Field(None, description="Vertical coordinate of variables with levels")
+    timestep_hours: Annotated[float, Field(gt=0)] = Field(6.0, description="Model time step; a multiple of the files' interval")
+    prognostic: dict[str, VariableConfig] = Field(min_length=1, description="In and out of the network")
+    diagnostic: dict[str, VariableConfig] = Field({}, description="Out only: rain, near-surface temperature")
+    forcing: dict[str, ForcingConfig] = Field({}, description="In only, at valid time")
+    static: dict[str, VariableConfig] = Field({}, description="In only, constant: orography, land-sea mask")
+    computed: list[Literal["toa_incident_solar_radiation", "day_progress", "year_progress", "coordinates"]] = Field(
+        ["toa_incident_solar_radiation", "day_progress", "year_progress", "coordinates"],
+        description="Forcings and static fields computed from time and place",
+    )
+    nan: Literal["refuse", "fill_mean"] = Field("refuse", description="NaN in static and forcing fields; in the state it is always refused")
+    split: SplitConfig

@@ -1,0 +1,252 @@
+"""What a state holds: variables, levels and roles, and the one codec between named fields and channel tensors.
+
+Names are ERA5's long names as WeatherBench-2 writes them (``temperature``, ``u_component_of_wind``, ...). Fields are SI.
+Channels are found by (variable, level), never by position: ``StateSpec`` fixes the order once and everybody asks it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+
+Role = Literal["prognostic", "diagnostic", "forcing", "static"]
+Vertical = Literal["pressure", "sigma"]
+Known = Literal["computed", "climatological", "persisted"]
+
+VERTICAL_ATTRS: dict[Vertical, dict[str, str]] = {
+    "pressure": {
+        "standard_name": "air_pressure",
+        "long_name": "pressure",
+        "units": "hPa",
+        "positive": "down",
+        "axis": "Z",
+    },
+    "sigma": {
+        "standard_name": "atmosphere_sigma_coordinate",
+        "long_name": "pressure over surface pressure",
+        "units": "1",
+        "positive": "down",
+        "axis": "Z",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One field of the state.
+
+    Attributes:
+      name: Canonical name.
+      role: ``prognostic`` (in and out of the network), ``diagnostic`` (out only), ``forcing`` (in, at valid time) or
+        ``static`` (in, constant).
+      levels: Level values, top first (hPa or sigma); empty for a field on one surface.
+      units: SI unit of the field.
+      standard_name: CF standard name, empty where CF has none.
+      minimum: Physical lower bound applied to truth, inputs and every forecaster alike (humidity, rain), or ``None``.
+      known: For a forcing, how its value at valid time is known at initial time: ``computed`` from time and place,
+        ``climatological`` (a table by day of year), or ``persisted`` from the initial time.
+    """
+
+    name: str
+    role: Role
+    levels: tuple[float, ...] = ()
+    units: str = "1"
+    standard_name: str = ""
+    minimum: float | None = None
+    known: Known | None = None
+
+    def __post_init__(self) -> None:
+        if (self.role == "forcing") != (self.known is not None):
+            raise DataError(f"variable {self.name}: 'known' belongs to forcings and only to them (role {self.role})")
+        if any(a >= b for a, b in zip(self.levels, self.levels[1:], strict=False)):
+            raise DataError(f"variable {self.name}: levels must ascend from the top down, got {list(self.levels)}")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One two-dimensional slice of the state: a variable at a level (``None`` for a surface field)."""
+
+    variable: str
+    level: float | None
+
+    @property
+    def name(self) -> str:
+        """``temperature@850`` or ``surface_pressure``."""
+        return self.variable if self.level is None else f"{self.variable}@{self.level:g}"
+
+
+@dataclass(frozen=True)
+class StateSpec:
+    """The variables of a state in their order, and the vertical coordinate that their levels belong to. Hashable.
+
+    Three channel orders follow from it:
+      * state: prognostic, then diagnostic channels (what the store's ``state`` array and the network's output hold);
+      * forcing: forcing channels at valid time;
+      * static: constant channels.
+    """
+
+    variables: tuple[Variable, ...]
+    vertical: Vertical | None = None
+
+    def __post_init__(self) -> None:
+        names = [v.name for v in self.variables]
+        duplicates = sorted({n for n in names if names.count(n) > 1})
+        if duplicates:
+            raise DataError(f"spec: variables named twice: {', '.join(duplicates)}")
+        if self.vertical is None and any(v.levels for v in self.variables):
+            raise DataError("spec: variables with levels need a vertical coordinate ('pressure' or 'sigma')")
+
+    def with_role(self, *roles: Role) -> tuple[Variable, ...]:
+        """The variables of these roles, role by role in the order asked, file order within a role."""
+        return tuple(v for role in roles for v in self.variables if v.role == role)
+
+    def channels(self, *roles: Role) -> tuple[Channel, ...]:
+        """The channels of these roles in tensor order."""
+        return tuple(Channel(v.name, level) for v in self.with_role(*roles) for level in (v.levels or (None,)))
+
+    @cached_property
+    def state_channels(self) -> tuple[Channel, ...]:
+        """Prognostic, then diagnostic channels: the last axis of every state tensor."""
+        return self.channels("prognostic", "diagnostic")
+
+    @cached_property
+    def n_prognostic(self) -> int:
+        """How many leading state channels are prognostic."""
+        return len(self.channels("prognostic"))
+
+    @cached_property
+    def forcing_channels(self) -> tuple[Channel, ...]:
+        """Forcing channels: the last axis of every forcing tensor."""
+        return self.channels("forcing")
+
+    @cached_property
+    def static_channels(self) -> tuple[Channel, ...]:
+        """Static channels: the last axis of the static tensor."""
+        return self.channels("static")
+
+    @cached_property
+    def state_minimum(self) -> np.ndarray:
+        """Lower bound per state channel, ``-inf`` where there is none, float32 ``(state,)``."""
+        by_name = {v.name: v.minimum for v in self.variables}
+        return np.array(
+            [-np.inf if by_name[c.variable] is None else by_name[c.variable] for c in self.state_channels], np.float32
+        )
+
+    def __getitem__(self, name: str) -> Variable:
+        for v in self.variables:
+            if v.name == name:
+                return v
+        raise KeyError(name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; ``from_dict`` is its inverse."""
+        return {"vertical": self.vertical, "variables": [asdict(v) for v in self.variables]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StateSpec:
+        """Inverse of ``to_dict``."""
+        variables = tuple(Variable(**{**v, "levels": tuple(v["levels"])}) for v in data["variables"])
+        return cls(variables, data["vertical"])
+
+
+def stack_channels(dataset: xr.Dataset, channels: Iterable[Channel], *, source: str = "dataset") -> np.ndarray:
+    """Named fields to one float32 tensor ``(..., latitude, longitude, channel)``.
+
+    Leading dimensions are those of the data set beside level, ``latitude`` and ``longitude``, in the order
+    ``init_time, realization, lead_time, time`` where present. Levels are selected by value (tolerance 1e-4 relative).
+
+    Raises:
+      DataError: a variable or a level is missing; the message lists what is missing and what there is.
+    """
+    channels = tuple(channels)
+    missing = sorted({c.variable for c in channels} - set(map(str, dataset.data_vars)))
+    if missing:
+        raise DataError(f"{source}: missing {', '.join(missing)}; it holds {', '.join(map(str, dataset.data_vars)) or 'nothing'}")
+    order = [d for d in ("init_time", "realization", "lead_time", "time") if d in dataset.dims]
+    planes: list[np.ndarray] = []
+    for channel in channels:
+        field = dataset[channel.variable]
+        lead = [d for d in order if d in field.dims]
+        dim = level_dim(field)
+        if channel.level is not None:
+            if dim is None:
+                raise DataError(f"{source}: {channel.variable} has no level dimension, level {channel.level:g} was asked for")
+            levels = np.asarray(field[dim].values, dtype=np.float64)
+            hit = np.flatnonzero(np.isclose(levels, channel.level, rtol=1e-4, atol=0))
+            if hit.size != 1:
+                raise DataError(f"{source}: {channel.variable} lacks level {channel.level:g}; it has {levels.tolist()}")
+            field = field.isel({dim: int(hit[0])})
+        elif dim is not None:
+            raise DataError(f"{source}: {channel.variable} has levels, but a surface field was asked for")
+        extra = [str(d) for d in field.dims if d not in (*lead, "latitude", "longitude")]
+        if extra:
+            raise DataError(f"{source}: {channel.variable} has unexpected dimensions {', '.join(extra)}")
+        planes.append(np.asarray(field.transpose(*lead, "latitude", "longitude").values, dtype=np.float32))
+    return np.stack(planes, axis=-1)
+
+
+def unstack_channels(
+    array: np.ndarray, spec: StateSpec, channels: tuple[Channel, ...], grid: Grid, coords: Mapping[str, Any]
+) -> xr.Dataset:
+    """Inverse of ``stack_channels``: tensor ``(*coords, latitude, longitude, channel)`` to named CF fields.
+
+    Args:
+      array: The tensor; its leading axes are those of ``coords`` in their order.
+      spec: Gives units, standard names and the vertical coordinate.
+      channels: What the last axis holds.
+      grid: Gives latitude and longitude.
+      coords: Leading coordinates by name (``{"init_time": ..., "lead_time": ...}``); may be empty.
+
+    Returns:
+      Data set with dims ``(*coords[, level], latitude, longitude)``; variables on another set of levels than the first
+      get an axis of their own, ``level_2``.
+    """
+    lead = tuple(coords)
+    axes: dict[tuple[float, ...], str] = {}
+    data: dict[str, Any] = {}
+    for name in dict.fromkeys(c.variable for c in channels):
+        variable = spec[name]
+        index = [i for i, c in enumerate(channels) if c.variable == name]
+        attrs = {"units": variable.units, "long_name": name.replace("_", " ")}
+        if variable.standard_name:
+            attrs["standard_name"] = variable.standard_name
+        if variable.levels:
+            levels = tuple(float(c.level) for c in channels if c.variable == name and c.level is not None)
+            dim = axes.setdefault(levels, "level" if not axes else f"level_{len(axes) + 1}")
+            data[name] = ((*lead, dim, "latitude", "longitude"), np.moveaxis(array[..., index], -1, len(lead)), attrs)
+        else:
+            data[name] = ((*lead, "latitude", "longitude"), array[..., index[0]], attrs)
+    out = xr.Dataset(data, coords={**coords, **grid_coords(grid)})
+    for levels, dim in axes.items():
+        assert spec.vertical is not None
+        out = out.assign_coords({dim: (dim, np.asarray(levels), VERTICAL_ATTRS[spec.vertical])})
+    return out
+
+
+def level_dim(field: xr.DataArray) -> str | None:
+    """The vertical dimension of a canonical field: ``level``, or ``level_2`` where variables differ in their levels."""
+    return next((str(d) for d in field.dims if str(d).startswith("level")), None)
+
+
+def grid_coords(grid: Grid) -> dict[str, Any]:
+    """CF latitude and longitude coordinates of a grid, float64 degrees."""
+    return {
+        "latitude": (
+            "latitude",
+            np.asarray(grid.latitude),
+            {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"},
+        ),
+        "longitude": (
+            "longitude",
+            np.asarray(grid.longitude),
+            {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"},
+        ),
+    }

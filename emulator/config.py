@@ -1,0 +1,258 @@
+"""The whole schema of an experiment: one YAML file, strict, shared by every stage.
+
+An unknown key, a wrong type or an impossible value is a ``ConfigError`` of one line that gives the dotted path and, for
+an unknown key, the nearest valid one. ``--set a.b=v`` goes through the same validator as the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from data_prep.config import DataConfig
+from data_prep.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: strict about keys and types, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class SimulateConfig(Section):
+    """The nature run: SPEEDY through jcm (extra ``physics``), written as CF NetCDF."""
+
+    truncation: Literal[21, 31, 42, 63, 85] = Field(31, description="Spectral truncation of the truth")
+    layers: Annotated[int, Field(ge=5, le=8)] = Field(8, description="Sigma layers")
+    time_step_minutes: Positive | None = Field(None, description="Model time step; by default 30 to T31, 20 at T42, 15 above")
+    members: Positive = Field(4, description="Ensemble members, run in one vmap")
+    start: str = Field("1901-01-01", description="Date of the start from rest, ISO 8601")
+    develop_days: Positive = Field(15, description="Days from rest before the members are perturbed")
+    perturbation: PositiveFloat = Field(0.1, description="Relative noise on the vorticity of the developed state")
+    spinup_days: Positive = Field(45, description="Days after the perturbation that are discarded")
+    days: Positive = Field(90, description="Days kept, of every member")
+    output_hours: Literal[1, 3, 6, 12, 24] = Field(6, description="Output interval")
+    output_truncation: Literal[21, 31, 42, 63, 85] = Field(21, description="Gaussian grid and spectral truncation of the output")
+    chunk_days: Positive = Field(5, description="Days simulated and written at a time; a killed run loses at most these")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.output_truncation > self.truncation:
+            raise ValueError(f"output_truncation {self.output_truncation} exceeds truncation {self.truncation}")
+        for name in ("develop_days", "spinup_days", "days"):
+            if getattr(self, name) % self.chunk_days:
+                raise ValueError(f"{name} {getattr(self, name)} must be a multiple of chunk_days {self.chunk_days}")
+        return self
+
+
+class UNetConfig(Section):
+    """A U-Net that knows the sphere."""
+
+    kind: Literal["unet"] = "unet"
+    patch: Positive = Field(2, description="Grid cells per side of a latent cell at the finest level")
+    width: Positive = Field(96, description="Channels at the finest level")
+    multipliers: list[Positive] = Field([1, 2], description="Width of each level over `width`; each level halves the grid")
+    blocks: Positive = Field(2, description="Residual blocks per level and direction")
+
+
+ModelConfig = UNetConfig
+
+
+class RolloutStage(Section):
+    """One stage of training: so many steps over rollouts of so many model steps."""
+
+    steps: Positive = Field(description="Optimiser steps")
+    rollout: Positive = Field(1, description="Model steps unrolled in the loss")
+    learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate")
+    warmup: Annotated[int, Field(ge=0)] = Field(50, description="Linear warm-up steps, then a cosine to `final_fraction`")
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Last learning rate over the peak")
+    batch_size: Positive | None = Field(None, description="Overrides train.batch_size")
+
+
+class TrainConfig(Section):
+    """Training: next-step prediction, then rollouts."""
+
+    batch_size: Positive = Field(16, description="Windows per optimiser step")
+    stages: list[RolloutStage] = Field(min_length=1, description="In order")
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    clip_norm: PositiveFloat = Field(1.0, description="Gradient clipping by global norm")
+    ema_decay: Fraction = Field(0.999, description="Decay of the averaged weights that forecasts use; warmed up from zero")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Compute precision; parameters stay float32")
+    variable_weights: dict[str, PositiveFloat] = Field({}, description="Loss weight by variable; 1 where not named")
+    checkpoint_every: Positive = Field(200, description="Steps between checkpoints")
+    validate_every: Positive = Field(200, description="Steps between validations")
+    validation_windows: Positive = Field(32, description="Initial times of a validation rollout")
+    validation_steps: Positive = Field(12, description="Model steps of a validation rollout")
+    log_every: Positive = Field(20, description="Steps between log lines")
+
+
+class PhysicsBaseline(Section):
+    """A SPEEDY forecast at one truncation, from the same initial fields as the network."""
+
+    truncation: Literal[21, 31, 42, 63] = 21
+    time_step_minutes: Positive | None = None
+    digital_filter_hours: Annotated[float, Field(ge=0)] = Field(0.0, description="Digital-filter initialisation span; 0 is off")
+
+
+class EvaluateConfig(Section):
+    """Which initial times, leads and forecasters are compared."""
+
+    split: Literal["validation", "test"] = "test"
+    lead_hours: Positive = Field(240, description="Longest lead time")
+    lead_step_hours: Positive = Field(6, description="Interval between verified leads")
+    init_every_hours: Positive = Field(24, description="Interval between initial times")
+    max_inits: Positive | None = Field(None, description="At most so many initial times, spread evenly")
+    references: list[Literal["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"]] = Field(
+        ["persistence", "climatology"], description="Statistical references"
+    )
+    physics: list[PhysicsBaseline] = Field([], description="Physics baselines; needs a nature-run or global sigma state")
+    headline: list[str] = Field([], description="Variables of the table and the plots, e.g. geopotential@500; all when empty")
+    pressure_levels: list[PositiveFloat] = Field([500.0, 700.0, 850.0], description="hPa, verified where the state is on sigma")
+    batch: Positive = Field(8, description="Initial times forecast at once")
+    bootstrap: Positive = Field(1000, description="Bootstrap resamples")
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class ExperimentConfig(Section):
+    """One experiment, one file, one folder."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(description="Names the experiment in every output")
+    workdir: str = Field("", description="Folder of all results; runs/NAME when empty")
+    seed: Annotated[int, Field(ge=0)] = 0
+    simulate: SimulateConfig | None = Field(None, description="Makes the truth; leave out where `data.inputs` are your files")
+    data: DataConfig
+    model: ModelConfig = Field(default_factory=UNetConfig)
+    train: TrainConfig
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+
+    @property
+    def path(self) -> Path:
+        """The experiment's folder."""
+        return Path(self.workdir or f"runs/{self.name}")
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Reads and validates a config.
+
+    Args:
+      path: A YAML file, or the name of one that ships with the package (``configs/demo.yaml`` or ``demo``).
+      overrides: ``a.b=value`` strings; the value is parsed as YAML.
+
+    Raises:
+      ConfigError: one line with the dotted path of what is wrong.
+    """
+    file = _find(Path(path))
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{file}: expected keys and values, found {type(raw).__name__}")
+    for override in overrides:
+        _apply_override(raw, override)
+    return parse_config(raw, source=str(file))
+
+
+def parse_config(raw: dict[str, Any], source: str = "config") -> ExperimentConfig:
+    """Validates a config given as nested dictionaries; see ``load_config``."""
+    try:
+        return ExperimentConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_first_error(error)}") from None
+
+
+def save_config(config: ExperimentConfig, path: Path) -> None:
+    """Writes the resolved config, every default spelled out, beside a result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(p.stem for p in _shipped_dir().glob("*.yaml"))
+
+
+def _shipped_dir() -> Path:
+    installed = Path(str(resources.files("emulator"))) / "configs"
+    return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    shipped = _shipped_dir() / path.with_suffix(".yaml").name
+    if path.parent in (Path(), Path("configs")) and shipped.is_file():
+        return shipped
+    raise ConfigError(f"{path}: no such file; configs that come with the package: {', '.join(shipped_configs())}")
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: expected key=value, e.g. --set train.batch_size=8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML") from None
+    parts = key.split(".")
+    node: Any = raw
+    for i, part in enumerate(parts):
+        last = i == len(parts) - 1
+        if isinstance(node, list):
+            if not part.isdigit() or int(part) >= len(node):
+                raise ConfigError(f"--set {override}: {'.'.join(parts[:i])} is a list of {len(node)}; {part!r} is no index of it")
+            index: Any = int(part)
+        elif isinstance(node, dict):
+            index = part
+            if not last and node.get(part) is None:
+                node[part] = {}
+        else:
+            raise ConfigError(f"--set {override}: {'.'.join(parts[:i])} is a value, not a section")
+        if last:
+            node[index] = value
+        else:
+            node = node[index]
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(p) for p in first["loc"]]
+    dotted = ".".join(path)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        valid = _keys_at(ExperimentConfig, first["loc"][:-1])
+        near = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.0)
+        hint = f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else ""
+        return f"{dotted}: no such key{hint}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    shown = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
+    return f"{dotted}: {message[0].lower()}{message[1:]}{shown}{more}"
+
+
+def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """Valid keys of the section at ``loc``, following lists, dictionaries, optionals and unions."""
+    current: Any = model
+    for part in loc:
+        candidates = [m for m in _models_in(current) if isinstance(part, str) and part in m.model_fields]
+        if candidates:
+            current = candidates[0].model_fields[str(part)].annotation
+        # an index of a list, a key of a dictionary or a union tag: stay on the annotation, whose models are found below
+    return [key for m in _models_in(current) for key in m.model_fields]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for arg in getattr(annotation, "__args__", ()) for m in _models_in(arg)]
