@@ -16,8 +16,12 @@ class VariableConfig(_Section):
     """How one canonical variable is read."""
 
     source: str | None = Field(None, description="Its name in the files; by default the canonical name")
-    levels: list[float] | None = Field(None, description="Levels (hPa or sigma), top first; all that the files hold when left out")
-    minimum: float | None = Field(None, description="Physical lower bound, applied to truth, inputs and forecasts alike")
+    levels: list[float] | None = Field(
+        None, description="Levels (hPa or sigma), top first; all that the files hold when left out"
+    )
+    minimum: float | None = Field(
+        None, description="Physical lower bound, applied to truth, inputs and forecasts alike"
+    )
 
 
 class ForcingConfig(VariableConfig):
@@ -38,7 +42,9 @@ class SplitConfig(_Section):
     train: list[str] | None = Field(None, description="First and last day, inclusive, ISO 8601")
     validation: list[str] | None = None
     test: list[str] | None = None
-    gap_days: Annotated[float, Field(ge=0)] = Field(10.0, description="Least distance in days between stretches of different splits")
+    gap_days: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="Least distance in days between stretches of different splits"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -48,7 +54,9 @@ class SplitConfig(_Section):
             raise ValueError("give either segments or times, not both")
         if self.segments is None:
             if len(given) < 3:
-                raise ValueError(f"give segments, or all of train, validation and test; missing {', '.join(sorted(set(times) - set(given)))}")
+                raise ValueError(
+                    f"give segments, or all of train, validation and test; missing {', '.join(sorted(set(times) - set(given)))}"
+                )
             for name, value in times.items():
                 if value is None or len(value) != 2:
                     raise ValueError(f"{name} needs a first and a last day")
@@ -69,8 +77,12 @@ class DataConfig(_Section):
         description="Files or globs, NetCDF or Zarr; {workdir} stands for the experiment's folder. Each file with a time axis that "
         "does not continue another one's is a segment of its own",
     )
-    vertical: Literal["pressure", "sigma"] | None = Field(None, description="Vertical coordinate of variables with levels")
-    timestep_hours: Annotated[float, Field(gt=0)] = Field(6.0, description="Model time step; a multiple of the files' interval")
+    vertical: Literal["pressure", "sigma"] | None = Field(
+        None, description="Vertical coordinate of variables with levels"
+    )
+    timestep_hours: Annotated[float, Field(gt=0)] = Field(
+        6.0, description="Model time step; a multiple of the files' interval"
+    )
     prognostic: dict[str, VariableConfig] = Field(min_length=1, description="In and out of the network")
     diagnostic: dict[str, VariableConfig] = Field({}, description="Out only: rain, near-surface temperature")
     forcing: dict[str, ForcingConfig] = Field({}, description="In only, at valid time")
@@ -79,5 +91,7 @@ class DataConfig(_Section):
         ["toa_incident_solar_radiation", "day_progress", "year_progress", "coordinates"],
         description="Forcings and static fields computed from time and place",
     )
-    nan: Literal["refuse", "fill_mean"] = Field("refuse", description="NaN in static and forcing fields; in the state it is always refused")
+    nan: Literal["refuse", "fill_mean"] = Field(
+        "refuse", description="NaN in static and forcing fields; in the state it is always refused"
+    )
     split: SplitConfig

@@ -169,7 +169,9 @@ def stack_channels(dataset: xr.Dataset, channels: Iterable[Channel], *, source: 
     channels = tuple(channels)
     missing = sorted({c.variable for c in channels} - set(map(str, dataset.data_vars)))
     if missing:
-        raise DataError(f"{source}: missing {', '.join(missing)}; it holds {', '.join(map(str, dataset.data_vars)) or 'nothing'}")
+        raise DataError(
+            f"{source}: missing {', '.join(missing)}; it holds {', '.join(map(str, dataset.data_vars)) or 'nothing'}"
+        )
     order = [d for d in ("init_time", "realization", "lead_time", "time") if d in dataset.dims]
     planes: list[np.ndarray] = []
     for channel in channels:
@@ -178,7 +180,9 @@ def stack_channels(dataset: xr.Dataset, channels: Iterable[Channel], *, source: 
         dim = level_dim(field)
         if channel.level is not None:
             if dim is None:
-                raise DataError(f"{source}: {channel.variable} has no level dimension, level {channel.level:g} was asked for")
+                raise DataError(
+                    f"{source}: {channel.variable} has no level dimension, level {channel.level:g} was asked for"
+                )
             levels = np.asarray(field[dim].values, dtype=np.float64)
             hit = np.flatnonzero(np.isclose(levels, channel.level, rtol=1e-4, atol=0))
             if hit.size != 1:

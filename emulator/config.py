@@ -7,6 +7,7 @@ an unknown key, the nearest valid one. ``--set a.b=v`` goes through the same val
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -34,7 +35,9 @@ class SimulateConfig(Section):
 
     truncation: Literal[21, 31, 42, 63, 85] = Field(31, description="Spectral truncation of the truth")
     layers: Annotated[int, Field(ge=5, le=8)] = Field(8, description="Sigma layers")
-    time_step_minutes: Positive | None = Field(None, description="Model time step; by default 30 to T31, 20 at T42, 15 above")
+    time_step_minutes: Positive | None = Field(
+        None, description="Model time step; by default 30 to T31, 20 at T42, 15 above"
+    )
     members: Positive = Field(4, description="Ensemble members, run in one vmap")
     start: str = Field("1901-01-01", description="Date of the start from rest, ISO 8601")
     develop_days: Positive = Field(15, description="Days from rest before the members are perturbed")
@@ -42,8 +45,12 @@ class SimulateConfig(Section):
     spinup_days: Positive = Field(45, description="Days after the perturbation that are discarded")
     days: Positive = Field(90, description="Days kept, of every member")
     output_hours: Literal[1, 3, 6, 12, 24] = Field(6, description="Output interval")
-    output_truncation: Literal[21, 31, 42, 63, 85] = Field(21, description="Gaussian grid and spectral truncation of the output")
-    chunk_days: Positive = Field(5, description="Days simulated and written at a time; a killed run loses at most these")
+    output_truncation: Literal[21, 31, 42, 63, 85] = Field(
+        21, description="Gaussian grid and spectral truncation of the output"
+    )
+    chunk_days: Positive = Field(
+        5, description="Days simulated and written at a time; a killed run loses at most these"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -61,7 +68,9 @@ class UNetConfig(Section):
     kind: Literal["unet"] = "unet"
     patch: Positive = Field(2, description="Grid cells per side of a latent cell at the finest level")
     width: Positive = Field(96, description="Channels at the finest level")
-    multipliers: list[Positive] = Field([1, 2], description="Width of each level over `width`; each level halves the grid")
+    multipliers: list[Positive] = Field(
+        [1, 2], description="Width of each level over `width`; each level halves the grid"
+    )
     blocks: Positive = Field(2, description="Residual blocks per level and direction")
 
 
@@ -74,7 +83,9 @@ class RolloutStage(Section):
     steps: Positive = Field(description="Optimiser steps")
     rollout: Positive = Field(1, description="Model steps unrolled in the loss")
     learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate")
-    warmup: Annotated[int, Field(ge=0)] = Field(50, description="Linear warm-up steps, then a cosine to `final_fraction`")
+    warmup: Annotated[int, Field(ge=0)] = Field(
+        50, description="Linear warm-up steps, then a cosine to `final_fraction`"
+    )
     final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Last learning rate over the peak")
     batch_size: Positive | None = Field(None, description="Overrides train.batch_size")
 
@@ -86,8 +97,12 @@ class TrainConfig(Section):
     stages: list[RolloutStage] = Field(min_length=1, description="In order")
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: PositiveFloat = Field(1.0, description="Gradient clipping by global norm")
-    ema_decay: Fraction = Field(0.999, description="Decay of the averaged weights that forecasts use; warmed up from zero")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="Compute precision; parameters stay float32")
+    ema_decay: Fraction = Field(
+        0.999, description="Decay of the averaged weights that forecasts use; warmed up from zero"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Compute precision; parameters stay float32"
+    )
     variable_weights: dict[str, PositiveFloat] = Field({}, description="Loss weight by variable; 1 where not named")
     checkpoint_every: Positive = Field(200, description="Steps between checkpoints")
     validate_every: Positive = Field(200, description="Steps between validations")
@@ -101,7 +116,9 @@ class PhysicsBaseline(Section):
 
     truncation: Literal[21, 31, 42, 63] = 21
     time_step_minutes: Positive | None = None
-    digital_filter_hours: Annotated[float, Field(ge=0)] = Field(0.0, description="Digital-filter initialisation span; 0 is off")
+    digital_filter_hours: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Digital-filter initialisation span; 0 is off"
+    )
 
 
 class EvaluateConfig(Section):
@@ -112,12 +129,18 @@ class EvaluateConfig(Section):
     lead_step_hours: Positive = Field(6, description="Interval between verified leads")
     init_every_hours: Positive = Field(24, description="Interval between initial times")
     max_inits: Positive | None = Field(None, description="At most so many initial times, spread evenly")
-    references: list[Literal["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"]] = Field(
-        ["persistence", "climatology"], description="Statistical references"
+    references: list[Literal["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"]] = (
+        Field(["persistence", "climatology"], description="Statistical references")
     )
-    physics: list[PhysicsBaseline] = Field([], description="Physics baselines; needs a nature-run or global sigma state")
-    headline: list[str] = Field([], description="Variables of the table and the plots, e.g. geopotential@500; all when empty")
-    pressure_levels: list[PositiveFloat] = Field([500.0, 700.0, 850.0], description="hPa, verified where the state is on sigma")
+    physics: list[PhysicsBaseline] = Field(
+        [], description="Physics baselines; needs a nature-run or global sigma state"
+    )
+    headline: list[str] = Field(
+        [], description="Variables of the table and the plots, e.g. geopotential@500; all when empty"
+    )
+    pressure_levels: list[PositiveFloat] = Field(
+        [500.0, 700.0, 850.0], description="hPa, verified where the state is on sigma"
+    )
     batch: Positive = Field(8, description="Initial times forecast at once")
     bootstrap: Positive = Field(1000, description="Bootstrap resamples")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
@@ -126,10 +149,14 @@ class EvaluateConfig(Section):
 class ExperimentConfig(Section):
     """One experiment, one file, one folder."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(description="Names the experiment in every output")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
+        description="Names the experiment in every output"
+    )
     workdir: str = Field("", description="Folder of all results; runs/NAME when empty")
     seed: Annotated[int, Field(ge=0)] = 0
-    simulate: SimulateConfig | None = Field(None, description="Makes the truth; leave out where `data.inputs` are your files")
+    simulate: SimulateConfig | None = Field(
+        None, description="Makes the truth; leave out where `data.inputs` are your files"
+    )
     data: DataConfig
     model: ModelConfig = Field(default_factory=UNetConfig)
     train: TrainConfig
@@ -139,6 +166,20 @@ class ExperimentConfig(Section):
     def path(self) -> Path:
         """The experiment's folder."""
         return Path(self.workdir or f"runs/{self.name}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as people write it: ``1e-3`` is a number, and a date stays the string that the schema asks for."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -153,7 +194,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
     """
     file = _find(Path(path))
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -203,7 +244,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected key=value, e.g. --set train.batch_size=8")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
     parts = key.split(".")
@@ -212,7 +253,9 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         last = i == len(parts) - 1
         if isinstance(node, list):
             if not part.isdigit() or int(part) >= len(node):
-                raise ConfigError(f"--set {override}: {'.'.join(parts[:i])} is a list of {len(node)}; {part!r} is no index of it")
+                raise ConfigError(
+                    f"--set {override}: {'.'.join(parts[:i])} is a list of {len(node)}; {part!r} is no index of it"
+                )
             index: Any = int(part)
         elif isinstance(node, dict):
             index = part

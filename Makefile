@@ -1,0 +1,55 @@
+# make demo   everything, from nothing to a table and plots, on two CPU cores
+# make test   the tests
+# Both make the environment first; neither needs anything but Python 3.11 or newer.
+
+SHELL := /bin/bash
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+EXTRAS ?= physics,dev
+CONSTRAINTS ?= -c constraints.txt
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(EXTRAS)
+
+.PHONY: help demo test check lint types install format clean update-constraints
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile | head -3
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one or call make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Installing into $(VENV) (one to three minutes) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[$(EXTRAS)]'
+	@touch $@
+
+install: $(STAMP)
+
+demo: install
+	$(BIN)/emulator run demo
+
+test: install
+	$(BIN)/python -m pytest -n 2
+
+check: lint types
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+update-constraints:
+	rm -rf .venv-fresh
+	$(MAKE) install VENV=.venv-fresh CONSTRAINTS=
+	@{ sed -n 1p constraints.txt; .venv-fresh/bin/pip freeze --exclude-editable | grep -v '@'; } > constraints.new
+	@mv constraints.new constraints.txt && rm -rf .venv-fresh

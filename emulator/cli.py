@@ -1,0 +1,143 @@
+"""The ``emulator`` command. Parses words, calls the same functions that ``scripts/`` call, prints errors as one line.
+
+Nothing heavy is imported before it is needed, so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_prep.errors import ConfigError, UserError
+from emulator import __version__
+
+_STAGES = {
+    "simulate": "make the truth: a nature run of the SPEEDY model (needs the extra 'physics')",
+    "prepare": "turn NetCDF or Zarr files into a prepared store",
+    "train": "train the network on the prepared store; resumes where it was stopped",
+    "evaluate": "score all forecasts against the truth: RMSE, ACC, bias, crossover lead time",
+    "run": "every stage that is not done yet, from nothing to table and plots",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="emulator", description="Train, run and judge a neural weather emulator.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _STAGES.items():
+        _add_config_arguments(commands.add_parser(name, help=text, description=text.capitalize() + "."))
+    text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
+    forecast = commands.add_parser(
+        "forecast",
+        help=text,
+        description=text.capitalize()
+        + ". Two forms: 'forecast RUN INPUT.nc --days 10 --out forecast.nc' and 'forecast CONFIG'.",
+    )
+    forecast.add_argument("run", metavar="RUN|CONFIG", help="a run folder (workdir/run), or a config")
+    forecast.add_argument(
+        "input", nargs="?", metavar="INPUT", help="NetCDF or Zarr with the model's variables on its grid"
+    )
+    forecast.add_argument("--days", type=float, default=10.0, help="length of the forecast (default 10)")
+    forecast.add_argument("--time", help="initial time in INPUT, ISO 8601; the last one when left out")
+    forecast.add_argument("--out", default="forecast.nc", help="output file (default forecast.nc)")
+    _add_override_arguments(forecast)
+    text = "plot skill against lead time and maps, of an experiment or of a scores file alone"
+    plot = commands.add_parser("plot", help=text, description=text.capitalize() + ".")
+    plot.add_argument("config", metavar="CONFIG|SCORES", help="a config, or a scores.nc")
+    plot.add_argument("--out", help="folder of the pictures when SCORES is given; beside it when left out")
+    _add_override_arguments(plot)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit code: 0 done, 1 a user's error, 2 a config's or usage error, 130 interrupted."""
+    arguments = build_parser().parse_args(argv)
+    _set_up_logging()
+    try:
+        _dispatch(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one place that talks to the user about errors
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        return 130
+    return 0
+
+
+def _dispatch(arguments: argparse.Namespace) -> None:
+    from emulator.config import load_config
+    from emulator.stages import run_stages
+
+    command = arguments.command
+    if command == "forecast" and Path(arguments.run).is_dir():
+        from emulator.forecast import forecast_file
+
+        if arguments.input is None:
+            raise ConfigError("forecast: a run folder needs an INPUT file: emulator forecast RUN INPUT.nc")
+        forecast_file(
+            Path(arguments.run),
+            Path(arguments.input),
+            Path(arguments.out),
+            days=arguments.days,
+            time=arguments.time,
+        )
+        return
+    if command == "plot" and arguments.config.endswith(".nc"):
+        from emulator.contest import plot_scores
+
+        plot_scores(Path(arguments.config), Path(arguments.out) if arguments.out else None)
+        return
+    target = arguments.run if command == "forecast" else arguments.config
+    if command == "forecast" and arguments.input is not None:
+        raise ConfigError(f"forecast: {target} is no run folder; INPUT goes with a run folder such as runs/demo/run")
+    config = load_config(target, arguments.set)
+    folder = run_stages(config, None if command == "run" else [command], redo=arguments.redo)
+    if command in ("run", "evaluate"):
+        print((folder / "table.txt").read_text(encoding="utf-8"))  # noqa: T201 - the result the user came for
+    if command in ("run", "plot"):
+        pictures = sorted((folder / "plots").glob("*.png"))
+        print(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")  # noqa: T201
+
+
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one (demo)")
+    _add_override_arguments(parser)
+
+
+def _add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="a.b=v",
+        help="override one config value; may be repeated",
+    )
+    parser.add_argument("--redo", action="store_true", help="discard an earlier result of this stage and make it again")
+
+
+def _set_up_logging() -> None:
+    """One line an event: rich and brief on a terminal, plain with a time stamp in a file."""
+    # XLA and orbax speak through their own loggers; a user wants to see ours.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if sys.stderr.isatty():
+        from rich.logging import RichHandler
+
+        handler: logging.Handler = RichHandler(show_path=False, show_level=False, log_time_format="%H:%M:%S")
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    for name in ("emulator", "data_prep"):
+        log = logging.getLogger(name)
+        log.handlers = [handler]
+        log.setLevel(logging.INFO)
+        log.propagate = False
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,222 @@
+"""One experiment, one folder: what each stage needs, makes, and whether it is already done.
+
+Every stage is a function of the config and the folder. A stage that finished leaves a record with the fingerprint of
+the config sections it depends on; the same stage with the same fingerprint is skipped, and one with another
+fingerprint is refused rather than silently overwritten.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import UserError
+from emulator.config import ExperimentConfig, save_config
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the way from nothing to a table.
+
+    Attributes:
+      name: What the user calls it.
+      outputs: What it makes, relative to the experiment's folder.
+      run: Does the work; must resume or start over by itself after a kill.
+      depends: Config keys (dotted) that the result depends on, beside those of the stages before it.
+      needs: Outputs of earlier stages without which it cannot start.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    run: Callable[[ExperimentConfig, Path], None]
+    depends: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+
+
+def _simulate(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.physics.nature_run import simulate
+
+    assert config.simulate is not None
+    simulate(config.simulate, folder / "nature", config.seed)
+
+
+def _prepare(config: ExperimentConfig, folder: Path) -> None:
+    from data_prep.pipeline import prepare
+
+    prepare(config.data, folder / "store.zarr", folder)
+
+
+def _train(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.train import train
+
+    train(
+        config.train,
+        config.model,
+        folder / "store.zarr",
+        folder / "run",
+        config.seed,
+        config.model_dump(mode="json"),
+    )
+
+
+def _forecast(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.contest import write_all_forecasts
+
+    write_all_forecasts(config, folder)
+
+
+def _evaluate(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.contest import score_all_forecasts
+
+    score_all_forecasts(config, folder)
+
+
+def _plot(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.contest import plot_everything
+
+    plot_everything(config, folder)
+
+
+STAGES = (
+    Stage("simulate", ("nature",), _simulate, ("seed", "simulate")),
+    Stage("prepare", ("store.zarr",), _prepare, ("data",)),
+    Stage("train", ("run",), _train, ("model", "train"), ("store.zarr",)),
+    Stage("forecast", ("forecasts",), _forecast, ("evaluate",), ("store.zarr", "run")),
+    Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, (), ("store.zarr", "forecasts")),
+    Stage("plot", ("plots",), _plot, (), ("scores.nc",)),
+)
+
+
+def stage_named(name: str) -> Stage:
+    """The stage of this name."""
+    return next(s for s in STAGES if s.name == name)
+
+
+def applicable_stages(config: ExperimentConfig) -> tuple[Stage, ...]:
+    """The stages of this experiment in order; without a ``simulate`` section nothing is simulated."""
+    return tuple(s for s in STAGES if s.name != "simulate" or config.simulate is not None)
+
+
+def fingerprint(config: ExperimentConfig, stage: Stage) -> str:
+    """Hash of all config values that this stage and those before it depend on."""
+    resolved = config.model_dump(mode="json")
+    relevant: dict[str, Any] = {}
+    for s in applicable_stages(config):
+        relevant |= {key: resolved[key] for key in s.depends}
+        if s.name == stage.name:
+            break
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run_stages(config: ExperimentConfig, names: list[str] | None = None, *, redo: bool = False) -> Path:
+    """Runs the named stages (all when ``None``), skipping what is done. Returns the experiment's folder.
+
+    Args:
+      config: The experiment.
+      names: Stages to run; each needs the results of those before it.
+      redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping.
+
+    Raises:
+      UserError: an earlier result is missing or belongs to another config, or another run holds the folder.
+    """
+    folder = config.path
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        save_config(config, folder / "config.yaml")
+        stages = applicable_stages(config)
+        unknown = set(names or ()) - {s.name for s in stages}
+        if unknown:
+            raise UserError(f"{config.name} has no stage {', '.join(sorted(unknown))}: its config has no such section")
+        for i, stage in enumerate(stages):
+            if names is None or stage.name in names:
+                _run_stage(config, folder, stage, f"[{i + 1}/{len(stages)}] {stage.name}", redo=redo)
+    return folder
+
+
+def _run_stage(config: ExperimentConfig, folder: Path, stage: Stage, title: str, *, redo: bool) -> None:
+    records = _Records(folder / "stages.json")
+    mark = fingerprint(config, stage)
+    record = records.get(stage.name)
+    if redo:
+        stages = applicable_stages(config)
+        for later in stages[stages.index(stage) :]:  # what was made from the discarded result goes with it
+            records.remove(later.name)
+            for output in later.outputs:
+                _discard(folder / output)
+    elif record and record["fingerprint"] != mark:
+        raise UserError(
+            f"{folder}: the result of '{stage.name}' was made with another config; add --redo to discard it, or choose another workdir"
+        )
+    elif record and record["finished"] and all((folder / o).exists() for o in stage.outputs):
+        logger.info("%s: done before, skipped", title)
+        return
+    for need in stage.needs:
+        if not (folder / need).exists():
+            raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
+    logger.info("%s", title)
+    records.set(stage.name, {"fingerprint": mark, "finished": False})
+    start = time.monotonic()
+    stage.run(config, folder)
+    seconds = time.monotonic() - start
+    records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)})
+    logger.info("%s: finished in %s", title, f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min")
+
+
+class _Records:
+    """What finished, in one small JSON file that is replaced atomically."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _load(self) -> dict[str, dict[str, Any]]:
+        try:
+            return json.loads(self._path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except json.JSONDecodeError:
+            raise UserError(f"{self._path}: damaged; delete it to let every stage check its results again") from None
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        return self._load().get(name)
+
+    def set(self, name: str, record: dict[str, Any]) -> None:
+        self._save(self._load() | {name: record})
+
+    def remove(self, name: str) -> None:
+        self._save({k: v for k, v in self._load().items() if k != name})
+
+    def _save(self, records: dict[str, dict[str, Any]]) -> None:
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(records, indent=2), encoding="utf-8")
+        temporary.replace(self._path)
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One run at a time in a folder. The lock dies with its process, so it cannot go stale."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{folder}: another run is working in this folder; wait for it or choose another workdir"
+            ) from None
+        yield

@@ -1,0 +1,82 @@
+"""The schema is strict, its messages help, and every config in the repository fits it."""
+
+from pathlib import Path
+
+import pytest
+
+from data_prep.errors import ConfigError
+from emulator.config import load_config, parse_config, save_config, shipped_configs
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+MINIMAL = {
+    "name": "tiny",
+    "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
+    "train": {"stages": [{"steps": 3}]},
+}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_in_the_repository_is_valid(path):
+    config = load_config(path)
+    assert config.name == path.stem
+
+
+def test_shipped_configs_are_those_of_the_repository():
+    assert shipped_configs() == [p.stem for p in CONFIGS]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("modl.width=3", "modl: no such key; did you mean model?"),
+        ("train.stages.0.stepz=3", "train.stages.0.stepz: no such key; did you mean train.stages.0.steps?"),
+        ("data.prognostic.temperature.sorce=x", "did you mean data.prognostic.temperature.source?"),
+        ("evaluate.physics=[{trunc: 21}]", "did you mean evaluate.physics.0.truncation?"),
+        ("simulate.truncation=20", "simulate.truncation: input should be 21, 31, 42, 63 or 85, got 20"),
+        ("train.batch_size='8'", "train.batch_size: input should be a valid integer, got '8'"),
+        ("train.batch_size=0", "train.batch_size: input should be greater than 0, got 0"),
+        ("data.inputs=[]", "data.inputs: list should have at least 1 item"),
+        (
+            "data.split={train: [2013-01-01, 2012-01-01], validation: [a, b], test: [a, b]}",
+            "the first day 2013-01-01 is not before",
+        ),
+        ("data.split={train: [2013-01-01, 2014-01-01]}", "missing test, validation"),
+        ("simulate={output_truncation: 42}", "simulate: output_truncation 42 exceeds truncation 31"),
+        ("name=../escape", "name: string should match pattern"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_its_dotted_path(tmp_path, override, expected):
+    path = tmp_path / "tiny.yaml"
+    save_config(parse_config(MINIMAL), path)
+    with pytest.raises(ConfigError) as error:
+        load_config(path, [override])
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_and_dates_are_read_as_people_write_them(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    save_config(parse_config(MINIMAL), path)
+    config = load_config(
+        path, ["train.stages.0.learning_rate=1e-3", "simulate.start=1901-01-01", "train.weight_decay=5.e-2"]
+    )
+    assert config.train.stages[0].learning_rate == 1e-3
+    assert config.train.weight_decay == 0.05
+    assert config.simulate is not None
+    assert config.simulate.start == "1901-01-01"
+
+
+@pytest.mark.parametrize("text", ["[1, 2", "just words", "a: b: c", "", "\x00"])
+def test_a_file_that_is_no_config_is_one_line(tmp_path, text):
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_saved_config_reads_back_equal(tmp_path):
+    config = parse_config(MINIMAL)
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml") == config

@@ -1,0 +1,85 @@
+"""Imports point one way: the layers of docs/architecture.md."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PHYSICS_LIBRARIES = {"jcm", "dinosaur", "jax_datetime"}
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    """Dotted names that a file imports; ``from a import b`` counts as both ``a`` and ``a.b``."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def files(folder: str) -> list[Path]:
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths, f"{folder} is empty: the test would check nothing"
+    return paths
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def test_data_prep_knows_nothing_of_the_emulator():
+    for path in files("data_prep"):
+        bad = [n for n in imports(path) if inside(n, "emulator") or inside(n, "jax") or inside(n, "flax")]
+        assert not bad, f"{path.relative_to(ROOT)} imports {bad}"
+
+
+def test_evaluation_scores_files_whoever_made_them():
+    forbidden = [
+        f"emulator.{m}"
+        for m in ("models", "train", "physics", "forecasters", "stepper", "rollout", "checkpoint", "loader")
+    ]
+    for path in files("emulator/evaluation"):
+        bad = [n for n in imports(path) if any(inside(n, f) for f in forbidden)]
+        assert not bad, f"{path.relative_to(ROOT)} imports {bad}"
+
+
+def test_physics_libraries_stay_below_emulator_physics():
+    for path in files("emulator") + files("data_prep") + files("scripts"):
+        if (ROOT / "emulator/physics") in path.parents:
+            continue
+        bad = [n for n in imports(path) if n.split(".")[0] in PHYSICS_LIBRARIES]
+        assert not bad, f"{path.relative_to(ROOT)} imports {bad}"
+
+
+def test_core_imports_physics_only_inside_functions():
+    for path in files("emulator"):
+        if (ROOT / "emulator/physics") in path.parents or path.name == "physics.py":
+            continue
+        bad = [
+            n
+            for n in imports(path, top_level_only=True)
+            if inside(n, "emulator.physics") or inside(n, "emulator.forecasters.physics")
+        ]
+        assert not bad, f"{path.relative_to(ROOT)} imports {bad} at its top"
+
+
+def test_scripts_hold_no_logic():
+    for path in files("scripts"):
+        if path.name == "benchmark.py":
+            continue
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 12, f"{path.name} has grown logic of its own"
+
+
+@pytest.mark.parametrize("module", ["emulator.cli", "emulator.config", "emulator.stages"])
+def test_the_command_line_starts_without_heavy_imports(module):
+    code = f"import sys, {module}; print([m for m in ('jax', 'xarray', 'numpy', 'flax', 'jcm') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "[]"
