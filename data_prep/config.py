@@ -29,7 +29,7 @@ class ForcingConfig(VariableConfig):
 
     known: Literal["climatological", "persisted"] = Field(
         "persisted",
-        description="How its value at valid time is known: from a yearly table in the files (dimension dayofyear), or kept from initial time",
+        description="Its value at valid time: from a table by dayofyear in the files, or kept from initial time",
     )
 
 
@@ -54,9 +54,8 @@ class SplitConfig(_Section):
             raise ValueError("give either segments or times, not both")
         if self.segments is None:
             if len(given) < 3:
-                raise ValueError(
-                    f"give segments, or all of train, validation and test; missing {', '.join(sorted(set(times) - set(given)))}"
-                )
+                missing = ", ".join(sorted(set(times) - set(given)))
+                raise ValueError(f"give segments, or all of train, validation and test; missing {missing}")
             for name, value in times.items():
                 if value is None or len(value) != 2:
                     raise ValueError(f"{name} needs a first and a last day")
@@ -74,8 +73,8 @@ class DataConfig(_Section):
 
     inputs: list[str] = Field(
         min_length=1,
-        description="Files or globs, NetCDF or Zarr; {workdir} stands for the experiment's folder. Each file with a time axis that "
-        "does not continue another one's is a segment of its own",
+        description="Files or globs, NetCDF or Zarr; {workdir} stands for the experiment's folder. Each file with a time "
+        "axis that does not continue another one's is a segment of its own",
     )
     vertical: Literal["pressure", "sigma"] | None = Field(
         None, description="Vertical coordinate of variables with levels"

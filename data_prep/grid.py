@@ -53,13 +53,13 @@ class Grid:
 
     @classmethod
     def from_arrays(cls, latitude: Any, longitude: Any) -> Grid:
-        """Grid from array-likes in degrees, rounded to 1e-6 degrees so that float32 files compare equal to float64 ones."""
+        """Grid from array-likes in degrees, rounded to 1e-6 degrees so that float32 and float64 files agree."""
         lat, lon = (np.round(np.asarray(x, dtype=np.float64), 6) for x in (latitude, longitude))
         return cls(tuple(float(x) for x in lat), tuple(float(x) for x in lon))
 
     @classmethod
     def gaussian(cls, n_latitude: int) -> Grid:
-        """Global Gaussian grid with ``n_latitude`` rows and twice as many columns from 0 E (T21: 32, T31: 48, T42: 64)."""
+        """Global Gaussian grid of ``n_latitude`` rows, twice as many columns from 0 E (T21: 32, T31: 48, T42: 64)."""
         nodes, _ = np.polynomial.legendre.leggauss(n_latitude)
         n_longitude = 2 * n_latitude
         return cls.from_arrays(np.degrees(np.arcsin(nodes)), np.arange(n_longitude) * 360.0 / n_longitude)
@@ -104,7 +104,7 @@ class Grid:
 
     @cached_property
     def longitude_bounds(self) -> np.ndarray:
-        """Cell edges in degrees east, shape ``(longitude + 1,)``: midpoints inside, half a spacing further out at the ends."""
+        """Cell edges in degrees east, shape ``(longitude + 1,)``: midpoints inside, half a spacing out at the ends."""
         lon = np.asarray(self.longitude)
         inner = (lon[1:] + lon[:-1]) / 2
         if self.periodic:
@@ -114,7 +114,7 @@ class Grid:
 
     @cached_property
     def latitude_weights(self) -> np.ndarray:
-        """Area weight of each row, mean 1, float64, shape ``(latitude,)``; WeatherBench-2's definition on a global grid."""
+        """Area weight of each row, mean 1, float64, ``(latitude,)``; WeatherBench-2's definition on a global grid."""
         edges = np.sin(np.radians(self.latitude_bounds))
         weights = np.diff(edges)
         return weights / weights.mean()

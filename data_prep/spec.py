@@ -1,6 +1,6 @@
 """What a state holds: variables, levels and roles, and the one codec between named fields and channel tensors.
 
-Names are ERA5's long names as WeatherBench-2 writes them (``temperature``, ``u_component_of_wind``, ...). Fields are SI.
+Names are ERA5's long names as WeatherBench-2 writes them (``temperature``, ...). Fields are SI.
 Channels are found by (variable, level), never by position: ``StateSpec`` fixes the order once and everybody asks it.
 """
 

@@ -156,7 +156,8 @@ def _run_stage(config: ExperimentConfig, folder: Path, stage: Stage, title: str,
                 _discard(folder / output)
     elif record and record["fingerprint"] != mark:
         raise UserError(
-            f"{folder}: the result of '{stage.name}' was made with another config; add --redo to discard it, or choose another workdir"
+            f"{folder}: the result of '{stage.name}' was made with another config; "
+            "add --redo to discard it, or choose another workdir"
         )
     elif record and record["finished"] and all((folder / o).exists() for o in stage.outputs):
         logger.info("%s: done before, skipped", title)
