@@ -1,0 +1,37 @@
+"""Where a time stands in its day and year: the one calendar arithmetic that forcings and climatologies share.
+
+Times are ``datetime64`` in UTC on the proleptic Gregorian calendar. Everything here is vectorised over ``times``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+DAY_SECONDS = 86400.0
+
+
+def day_of_year(times: np.ndarray) -> np.ndarray:
+    """Day of the year on the actual calendar, 1 to 366, int64; 1 March is 60 or 61."""
+    days = times.astype("datetime64[D]")
+    return (days - times.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
+
+
+def seconds_of_day(times: np.ndarray) -> np.ndarray:
+    """Seconds since midnight UTC, float64."""
+    return _seconds(times - times.astype("datetime64[D]"))
+
+
+def year_fraction(times: np.ndarray) -> np.ndarray:
+    """Elapsed share of the calendar year, in [0, 1), float64; leap years are as long as others."""
+    years = times.astype("datetime64[Y]")
+    start, end = years.astype("datetime64[D]"), (years + 1).astype("datetime64[D]")
+    return _seconds(times - start) / _seconds(end - start)
+
+
+def days_since_j2000(times: np.ndarray) -> np.ndarray:
+    """Days since 2000-01-01 12:00 UTC, float64: the time variable of the Astronomical Almanac."""
+    return _seconds(times - np.datetime64("2000-01-01T12:00:00", "ns")) / DAY_SECONDS
+
+
+def _seconds(span: np.ndarray) -> np.ndarray:
+    return np.asarray(span / np.timedelta64(1, "s"), dtype=np.float64)
