@@ -1,0 +1,111 @@
+"""Metrics: functions of mean statistics. Names and definitions are WeatherBench-2's, or say whose they are.
+
+A metric never sees a field. It takes the means of ``statistics`` over whatever forecasts it is to cover, so it is right
+by construction over chunks, workers and bootstrap resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of many forecasts.
+
+    Attributes:
+      name: As in score files.
+      long_name: Its formula; ``<.>`` is the mean over forecasts of area means.
+      needs: Statistics whose means it takes.
+      formula: From those means, in this order, to the score; elementwise, for NumPy and xarray alike.
+      in_units: Whether it carries the variable's unit (else it is a pure number, or named in ``long_name``).
+    """
+
+    name: str
+    long_name: str
+    needs: tuple[str, ...]
+    formula: Callable[..., Any]
+    in_units: bool = True
+
+    def __call__(self, means: Mapping[str, Any]) -> Any:
+        """The score, from mean statistics by name."""
+        return self.formula(*(means[n] for n in self.needs))
+
+
+def _ratio(numerator: Any, denominator: Any) -> Any:
+    """Quotient, NaN where the denominator is zero (an anomaly of zero has no correlation and no activity)."""
+    return numerator / np.where(denominator == 0, np.nan, denominator)
+
+
+_ALL = (
+    Metric("mse", "<(f - o)^2>, squared units", ("squared_error",), lambda se: se, in_units=False),
+    Metric("rmse", "sqrt(<(f - o)^2>)", ("squared_error",), np.sqrt),
+    Metric("mae", "<|f - o|>", ("absolute_error",), lambda ae: ae),
+    Metric("bias", "<f - o>", ("error",), lambda e: e),
+    Metric(
+        "acc",
+        "mean over forecasts of A(f'o') / sqrt(A(f'^2) A(o'^2)), uncentred (WeatherBench-2)",
+        ("anomaly_correlation",),
+        lambda r: r,
+        in_units=False,
+    ),
+    Metric(
+        "acc_pooled",
+        "<f'o'> / sqrt(<f'^2> <o'^2>), terms averaged first (WeatherBench-X)",
+        ("anomaly_product", "forecast_anomaly_squared", "truth_anomaly_squared"),
+        lambda fo, ff, oo: _ratio(fo, np.sqrt(ff * oo)),
+        in_units=False,
+    ),
+    Metric(
+        "activity",
+        "sqrt of mean area-centred anomaly variance, forecast over truth",
+        ("forecast_anomaly_variance", "truth_anomaly_variance"),
+        lambda f, o: np.sqrt(_ratio(f, o)),
+        in_units=False,
+    ),
+    Metric(
+        "prediction_activity",
+        "sqrt(<f'^2>), uncentred (WeatherBench-X)",
+        ("forecast_anomaly_squared",),
+        np.sqrt,
+    ),
+    Metric(
+        "fine_scale_ratio",
+        "sqrt of zonal power in the upper half of the resolved wavenumbers, forecast over truth",
+        ("forecast_fine_power", "truth_fine_power"),
+        lambda f, o: np.sqrt(_ratio(f, o)),
+        in_units=False,
+    ),
+    Metric(
+        "crps_fair",
+        "<|X - o|> - <|Xi - Xj|> / 2, pairs of different members",
+        ("crps_skill", "crps_spread"),
+        lambda skill, spread: skill - spread / 2,
+    ),
+    Metric("ensemble_spread", "sqrt(<variance over members>)", ("ensemble_variance",), np.sqrt),
+    Metric(
+        "unbiased_ensemble_mean_rmse",
+        "sqrt(<(mean X - o)^2 - variance / M>)",
+        ("unbiased_mean_squared_error",),
+        np.sqrt,
+    ),
+    Metric(
+        "spread_skill",
+        "sqrt(<variance> / <(mean X - o)^2 - variance / M>)",
+        ("ensemble_variance", "unbiased_mean_squared_error"),
+        lambda variance, mse: np.sqrt(_ratio(variance, mse)),
+        in_units=False,
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+
+def computable(statistics: Iterable[str]) -> tuple[Metric, ...]:
+    """The metrics that these statistics suffice for."""
+    held = set(statistics)
+    return tuple(metric for metric in _ALL if held.issuperset(metric.needs))

@@ -1,0 +1,293 @@
+"""Forecast files: CF NetCDF, written as the forecaster goes, complete or not there at all.
+
+A file holds one forecaster: dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``, float32, one
+variable per field, cost and provenance as global attributes. ``xarray.open_dataset`` reads it without options.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import DataError
+from emulator import __version__
+from emulator.forecasters.base import Cost, Forecaster, forecast_batches
+
+logger = logging.getLogger(__name__)
+
+CONVENTIONS = "CF-1.11"
+SURFACE = "geopotential_at_surface"
+
+_CHUNK_BYTES = 256 * 1024
+_HOUR_NS = 3600 * 10**9
+_TIME_ATTRS: dict[str, dict[str, str]] = {
+    "init_time": {
+        "standard_name": "forecast_reference_time",
+        "long_name": "initial time",
+        "calendar": "proleptic_gregorian",
+        "axis": "T",
+    },
+    # xarray takes a number with the attribute ``dtype`` for a timedelta; units alone decode only in its older versions
+    "lead_time": {
+        "standard_name": "forecast_period",
+        "long_name": "lead time",
+        "dtype": "timedelta64[ns]",
+    },
+}
+
+
+def write_forecasts(
+    forecaster: Forecaster,
+    initial: xr.Dataset,
+    lead_times: np.ndarray,
+    path: Path,
+    *,
+    batch: int = 8,
+    surface_geopotential: np.ndarray | None = None,
+    hardware: str | None = None,
+    attributes: Mapping[str, str | float] | None = None,
+) -> Cost:
+    """Runs a forecaster over all initial times and writes its file.
+
+    Args:
+      forecaster: Who forecasts.
+      initial: All initial fields, dims ``(time, [level,] latitude, longitude)``.
+      lead_times: ``timedelta64``, ascending multiples of the forecaster's time step.
+      path: The file; it appears only when it is complete.
+      batch: Initial times at once.
+      surface_geopotential: m2 s-2, ``(latitude, longitude)``: rides along where the state is on sigma levels.
+      hardware: What it ran on; this machine's processor when left out.
+      attributes: More global attributes (hashes of config and data).
+
+    Returns:
+      What the forecasts cost, compilation left out where possible.
+
+    Raises:
+      DataError: the initial fields do not fit the forecaster, or the file cannot be written.
+    """
+    cost = Cost()
+    blocks = forecast_batches(forecaster, initial, lead_times, batch=batch, cost=cost)
+    constants = {}
+    if surface_geopotential is not None:
+        constants[SURFACE] = xr.DataArray(
+            surface_geopotential,
+            dims=("latitude", "longitude"),
+            attrs={"units": "m2 s-2", "standard_name": "surface_geopotential", "long_name": "geopotential at surface"},
+        )
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    with ForecastWriter(path, initial["time"].values, lead_times, constants) as writer:
+        for block in blocks:
+            writer.write(block)
+        writer.set_attributes(
+            {
+                "Conventions": CONVENTIONS,
+                "title": f"{forecaster.name} forecasts",
+                "source": f"{forecaster.name}, emulator {__version__}",
+                "forecaster": forecaster.name,
+                "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {command}",
+                "emulator_version": __version__,
+                "seconds_per_simulated_day": cost.seconds_per_simulated_day,
+                "simulated_days_per_second": cost.simulated_days_per_second,
+                "cost_excludes_compilation": str(cost.warm).lower(),
+                "forecasts_at_once": min(batch, initial.sizes["time"]),
+                "hardware": hardware or processor_name(),
+                **(attributes or {}),
+            }
+        )
+    return cost
+
+
+class ForecastWriter:
+    """Writes blocks into a file that appears under its name only when every initial time has every lead.
+
+    A context manager: an exception, an interrupt or a missing block leaves nothing behind. Memory: one block.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        init_times: np.ndarray,
+        lead_times: np.ndarray,
+        constants: Mapping[str, xr.DataArray] | None = None,
+    ) -> None:
+        """Prepares a file; the first block decides its variables.
+
+        Args:
+          path: The file to be.
+          init_times: All initial times that will come, ``datetime64``, unique.
+          lead_times: All leads that will come, ``timedelta64``.
+          constants: Fields ``(latitude, longitude)`` written once.
+        """
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.partial")
+        self._init_times = init_times.astype("datetime64[ns]")
+        self._lead_times = lead_times.astype("timedelta64[ns]")
+        self._constants = constants or {}
+        self._file: netCDF4.Dataset | None = None
+        self._written = np.zeros((init_times.size, lead_times.size), dtype=bool)
+        self._attributes: dict[str, Any] = {}
+
+    def __enter__(self) -> ForecastWriter:
+        return self
+
+    def write(self, block: xr.Dataset) -> None:
+        """Puts a block where its ``init_time`` and ``lead_time`` belong.
+
+        Raises:
+          DataError: it holds times that were not announced, other variables than the first block, or NaN.
+        """
+        rows = _places(block["init_time"].values.astype("datetime64[ns]"), self._init_times, "init_time", self._path)
+        columns = _places(
+            block["lead_time"].values.astype("timedelta64[ns]"), self._lead_times, "lead_time", self._path
+        )
+        if self._file is None:
+            with _writing(self._path):
+                self._file = self._create(block)
+        expected = set(self._file.variables) - set(self._file.dimensions) - set(self._constants)
+        if set(map(str, block.data_vars)) != expected:
+            raise DataError(
+                f"{self._path}: a block holds {', '.join(map(str, block.data_vars))}; "
+                f"the first held {', '.join(sorted(expected))}"
+            )
+        for name, field in block.data_vars.items():
+            values = field.transpose("init_time", "lead_time", ...).values
+            if np.isnan(values).any():
+                bad = np.argwhere(np.isnan(values))[0]
+                hours = block["lead_time"].values[bad[1]] / np.timedelta64(1, "h")
+                raise DataError(
+                    f"{self._path}: {name} is NaN at {hours:g} h from {block['init_time'].values[bad[0]]}; "
+                    "the forecast became unstable"
+                )
+            with _writing(self._path):
+                self._file[str(name)][rows, columns] = values
+        self._written[rows, columns] = True
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        """Global attributes, written at the end (the cost is known only then)."""
+        self._attributes |= attributes
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._discard()
+
+    def _finish(self) -> None:
+        if not self._written.all() or self._file is None:
+            raise DataError(
+                f"{self._path}: the forecaster left out {int((~self._written).sum())} of {self._written.size} "
+                "(initial time, lead) pairs"
+            )
+        with _writing(self._path):
+            self._file.setncatts(self._attributes)
+            file, self._file = self._file, None
+            file.close()
+            self._temporary.replace(self._path)
+
+    def _discard(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            try:
+                file.close()
+            except (OSError, RuntimeError) as error:  # a full disk fails a second time here; the first error is raised
+                logger.debug("closing %s: %s", self._temporary, error)
+        self._temporary.unlink(missing_ok=True)
+
+    def _create(self, block: xr.Dataset) -> netCDF4.Dataset:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = netCDF4.Dataset(self._temporary, "w", format="NETCDF4")
+        self._file = file  # so that it is closed and removed if what follows fails
+        axes = {"init_time": self._init_times, "lead_time": self._lead_times}
+        for dim in block.sizes:
+            file.createDimension(str(dim), axes.get(str(dim), block[dim]).size)
+        for dim, values in axes.items():
+            whole_hours = (values.astype(np.int64) % _HOUR_NS == 0).all()
+            since = " since 1970-01-01 00:00:00" if dim == "init_time" else ""
+            variable = file.createVariable(dim, "i8", (dim,))
+            variable.setncatts({**_TIME_ATTRS[dim], "units": ("hours" if whole_hours else "seconds") + since})
+            variable[:] = values.astype(np.int64) // (_HOUR_NS if whole_hours else 10**9)
+        for dim in set(map(str, block.sizes)) - set(axes):
+            variable = file.createVariable(dim, block[dim].dtype, (dim,))
+            variable.setncatts(block[dim].attrs)
+            variable[:] = block[dim].values
+        for name, field in block.data_vars.items():
+            field = field.transpose("init_time", "lead_time", ...)
+            plane = int(np.prod(field.shape[2:]))
+            leads = max(1, min(self._lead_times.size, _CHUNK_BYTES // (4 * plane)))
+            variable = file.createVariable(
+                str(name),
+                "f4",
+                tuple(map(str, field.dims)),
+                chunksizes=(1, leads, *field.shape[2:]),
+                zlib=True,
+                complevel=1,
+            )
+            variable.setncatts(field.attrs)
+        for name, field in self._constants.items():
+            variable = file.createVariable(name, "f4", tuple(map(str, field.dims)), zlib=True, complevel=1)
+            variable.setncatts(field.attrs)
+            variable[:] = field.values
+        return file
+
+
+def open_forecasts(path: Path) -> xr.Dataset:
+    """Opens a forecast file lazily and checks its form.
+
+    Raises:
+      DataError: it cannot be read, or lacks a dimension that forecast files have.
+    """
+    try:
+        dataset = xr.open_dataset(path, engine="netcdf4")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable NetCDF file ({' '.join(str(error).split())})") from None
+    missing = {"init_time", "lead_time", "latitude", "longitude"} - set(map(str, dataset.dims))
+    if missing:
+        raise DataError(
+            f"{path}: no forecast file, it lacks the dimensions {', '.join(sorted(missing))}; "
+            f"it has {', '.join(map(str, dataset.dims))}"
+        )
+    if dataset["lead_time"].dtype.kind != "m":
+        raise DataError(f"{path}: lead_time must decode to a time span; give it units and the attribute dtype")
+    return dataset
+
+
+def processor_name() -> str:
+    """The processor as the operating system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0]}, {len(models)} logical cores" if models else platform.processor() or platform.machine()
+
+
+def _places(found: np.ndarray, expected: np.ndarray, name: str, path: Path) -> np.ndarray | slice:
+    """Indices of ``found`` in ``expected``; a slice where they are consecutive, for that writes faster."""
+    order = np.argsort(expected)
+    at = order[np.searchsorted(expected, found, sorter=order).clip(max=expected.size - 1)]
+    if (expected[at] != found).any():
+        raise DataError(f"{path}: a block holds {name} {found[expected[at] != found][0]}, which was not asked for")
+    return slice(int(at[0]), int(at[-1]) + 1) if (np.diff(at) == 1).all() else at
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turns what a full disk or a missing permission raises into one line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
+        raise DataError(
+            f"{path}: cannot be written ({' '.join(str(error).split())}); check free space and permissions"
+        ) from None

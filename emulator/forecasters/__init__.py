@@ -1,0 +1,1 @@
+"""Everything that makes forecasts: the protocol, the statistical references, the network, the physics."""

@@ -1,0 +1,44 @@
+"""What the statistical references share: forecasts given as a formula of lead, made a few leads at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import xarray as xr
+
+from data_prep.climatology import Climatology
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec, unstack_channels
+
+_BLOCK_BYTES = 64 * 2**20
+
+
+def lead_blocks(
+    fields: Callable[[np.ndarray], np.ndarray], times: np.ndarray, leads: np.ndarray, spec: StateSpec, grid: Grid
+) -> Iterator[xr.Dataset]:
+    """Forecast blocks of at most some 64 MiB (at least one lead).
+
+    Args:
+      fields: Leads ``(lead,)`` to states ``(init_time, lead, latitude, longitude, state_channel)``; physical lower
+        bounds are applied here.
+      times: Initial times.
+      leads: All leads.
+      spec: Names the channels.
+      grid: Gives latitude and longitude.
+    """
+    per_lead = 4 * times.size * np.prod(grid.shape) * len(spec.state_channels)
+    step = max(1, int(_BLOCK_BYTES // per_lead))
+    for start in range(0, leads.size, step):
+        block = leads[start : start + step]
+        states = np.maximum(fields(block), spec.state_minimum, dtype=np.float32)
+        yield unstack_channels(states, spec, spec.state_channels, grid, {"init_time": times, "lead_time": block})
+
+
+def climatology_at_valid_time(climatology: Climatology, times: np.ndarray, leads: np.ndarray) -> np.ndarray:
+    """Climatology at initial time plus lead, ``(init_time, lead, latitude, longitude, state_channel)``.
+
+    Times that several forecasts share are looked up once.
+    """
+    valid, inverse = np.unique(times[:, None] + leads[None, :], return_inverse=True)
+    return climatology.at(valid)[inverse.reshape(times.size, leads.size)]

@@ -1,0 +1,133 @@
+"""Persistence in three strengths: of the field, of its anomaly, and of a damped anomaly.
+
+The field alone looks better at multiples of 24 h where there is a diurnal cycle, and worse as the season moves on; the
+anomaly kept on a moving climatology has neither fault. The damped anomaly is the best linear point forecast of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from data_prep.climatology import Climatology
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec, stack_channels
+from data_prep.store import Store
+from emulator.forecasters.base import check_lead_times
+from emulator.forecasters.lead_blocks import climatology_at_valid_time, lead_blocks
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """The initial field, unchanged."""
+
+    spec: StateSpec
+    grid: Grid
+    timestep: np.timedelta64
+    name: str = "persistence"
+
+    def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
+        """See ``Forecaster.forecast``."""
+        state = stack_channels(initial, self.spec.state_channels, source=self.name)
+        times = initial["time"].values
+        leads = check_lead_times(lead_times, self.timestep)
+        yield from lead_blocks(
+            lambda block: np.repeat(state[:, None], block.size, axis=1), times, leads, self.spec, self.grid
+        )
+
+
+@dataclass(frozen=True)
+class AnomalyPersistence:
+    """The initial departure from climatology, kept on the climatology at valid time."""
+
+    spec: StateSpec
+    grid: Grid
+    timestep: np.timedelta64
+    climatology: Climatology
+    name: str = "anomaly_persistence"
+
+    def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
+        """See ``Forecaster.forecast``."""
+        times = initial["time"].values
+        leads = check_lead_times(lead_times, self.timestep)
+        anomaly = stack_channels(initial, self.spec.state_channels, source=self.name) - self.climatology.at(times)
+        yield from lead_blocks(
+            lambda block: climatology_at_valid_time(self.climatology, times, block) + anomaly[:, None],
+            times,
+            leads,
+            self.spec,
+            self.grid,
+        )
+
+
+@dataclass(frozen=True)
+class DampedAnomalyPersistence:
+    """The initial departure from climatology, damped by lead and channel, on the climatology at valid time.
+
+    Attributes:
+      lead_times: Leads that were fitted, ``timedelta64[ns] (lead,)``.
+      damping: Factor on the anomaly, ``(lead, state_channel)``, within [0, 1].
+    """
+
+    spec: StateSpec
+    grid: Grid
+    timestep: np.timedelta64
+    climatology: Climatology
+    lead_times: np.ndarray
+    damping: np.ndarray
+    name: str = "damped_anomaly_persistence"
+
+    @classmethod
+    def fit(cls, store: Store, lead_times: np.ndarray, *, max_windows: int = 200) -> DampedAnomalyPersistence:
+        """Fits the damping on the training split.
+
+        The factor is the regression of the anomaly at lead on the initial anomaly, with area weights, over windows
+        spread evenly over the split: sum w a(0) a(lead) / sum w a(0)^2. Clipped to [0, 1].
+
+        Args:
+          store: Gives training data and climatology.
+          lead_times: Leads to fit, ``timedelta64``.
+          max_windows: At most so many initial times; more would not change the second decimal of a factor.
+
+        Raises:
+          DataError: no training segment is as long as the longest lead.
+        """
+        leads = check_lead_times(lead_times, store.timestep)
+        steps = (leads // np.timedelta64(store.timestep, "ns")).astype(np.int64)
+        starts = store.windows("train", int(steps[-1]) + 1)
+        starts = starts[np.unique(np.linspace(0, starts.size - 1, max_windows).round().astype(np.int64))]
+        weights = store.grid.latitude_weights[:, None, None]
+        n_channels = len(store.spec.state_channels)
+        product, square = np.zeros((leads.size, n_channels)), np.zeros(n_channels)
+        for start in starts.tolist():
+            states = store.read_state(start, start + int(steps[-1]) + 1)[np.concatenate([[0], steps])]
+            times = store.times[start] + np.concatenate([[np.timedelta64(0, "ns")], leads])
+            anomaly = (states - store.climatology.at(times)).astype(np.float64)
+            weighted = weights * anomaly[0]
+            product += np.einsum("yxc,lyxc->lc", weighted, anomaly[1:], optimize=True)
+            square += (weighted * anomaly[0]).sum((0, 1))
+        damping = np.divide(product, square, out=np.zeros_like(product), where=square > 0)
+        return cls(
+            store.spec, store.grid, store.timestep, store.climatology, leads, np.clip(damping, 0, 1).astype(np.float32)
+        )
+
+    def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
+        """See ``Forecaster.forecast``; leads that were not fitted are a ``DataError``."""
+        times = initial["time"].values
+        leads = check_lead_times(lead_times, self.timestep)
+        if not np.isin(leads, self.lead_times).all():
+            raise DataError(f"{self.name}: asked for leads beyond those its damping was fitted for")
+        anomaly = stack_channels(initial, self.spec.state_channels, source=self.name) - self.climatology.at(times)
+
+        def fields(block: np.ndarray) -> np.ndarray:
+            factor = self.damping[np.searchsorted(self.lead_times, block)]
+            return (
+                climatology_at_valid_time(self.climatology, times, block)
+                + factor[None, :, None, None, :] * anomaly[:, None]
+            )
+
+        yield from lead_blocks(fields, times, leads, self.spec, self.grid)
