@@ -72,18 +72,14 @@ class Moments:
           values: Shape ``(..., latitude, longitude, channel)``, at least three dimensions.
           latitude_weights: Area weights with mean 1, shape ``(latitude,)``.
         """
-        data = np.asarray(values, dtype=np.float64)
-        data = data.reshape(-1, *data.shape[-3:])
-        n_times, _, n_longitude, n_channels = data.shape
+        n_times, _, n_longitude, n_channels = values.reshape(-1, *values.shape[-3:]).shape
         if n_times == 0:
             return cls.empty(n_channels)
-        total = n_times * n_longitude * float(latitude_weights.sum())
-        mean = np.einsum("tyxc,y->c", data, latitude_weights) / total
-        departures = data - mean
-        squares = np.einsum(
-            "tyxc,tyxc,y->c", departures, departures, latitude_weights, optimize=["einsum_path", (0, 1), (0, 1)]
-        )
-        return cls(total, mean, squares)
+        data = np.asarray(values, dtype=np.float64).reshape(-1, n_channels)
+        weights = np.tile(np.repeat(latitude_weights, n_longitude), n_times)
+        total = float(weights.sum())
+        mean = weights @ data / total
+        return cls(total, mean, weights @ (data - mean) ** 2)
 
     def combine(self, other: Moments) -> Moments:
         """Moments of both samples together; associative and commutative up to rounding."""

@@ -1,0 +1,140 @@
+"""What is refused, and the one line that says where: duplicates, irregular steps, NaN, impossible and constant values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.spec import Channel, StateSpec
+from data_prep.variables import possible_range
+
+_CONSTANT = 1e-6
+"""A channel whose standard deviation is below this share of its mean does not vary, as far as float32 can tell."""
+
+
+def check_time_axis(times: np.ndarray, where: str) -> None:
+    """Refuses times that repeat or run backwards.
+
+    Raises:
+      DataError: names the first such time.
+    """
+    steps = np.diff(times)
+    if (steps == np.timedelta64(0)).any():
+        raise DataError(
+            f"{where}: the time {text(times[1:][steps == np.timedelta64(0)][0])} occurs twice; remove the duplicate"
+        )
+    if (steps < np.timedelta64(0)).any():
+        place = int(np.flatnonzero(steps < np.timedelta64(0))[0])
+        raise DataError(
+            f"{where}: times run backwards from {text(times[place])} to {text(times[place + 1])}; sort the file by time"
+        )
+
+
+def interval_of(times: np.ndarray, where: str) -> np.timedelta64:
+    """The regular interval of an ascending time axis that may have gaps: its smallest step.
+
+    Raises:
+      DataError: a step is no multiple of the smallest one, or there is but one time.
+    """
+    if times.size < 2:
+        raise DataError(f"{where}: one time only; a data set needs at least two")
+    steps = np.diff(times)
+    interval = steps.min()
+    irregular = steps % interval != np.timedelta64(0)
+    if irregular.any():
+        place = int(np.flatnonzero(irregular)[0])
+        raise DataError(
+            f"{where}: irregular time step: {hours(steps[place]):g} h after {text(times[place])}, "
+            f"elsewhere {hours(interval):g} h; resample the data to a regular interval"
+        )
+    return interval
+
+
+def check_values(
+    values: np.ndarray, channels: Sequence[Channel], spec: StateSpec, times: np.ndarray, where: str
+) -> None:
+    """Refuses NaN, infinity and values that the variable cannot have.
+
+    Args:
+      values: SI, shape ``(time, latitude, longitude, channel)``.
+      channels: What the last axis holds.
+      spec: Gives units.
+      times: ``datetime64`` of the rows; empty for constant fields.
+      where: The file, for the message.
+
+    Raises:
+      DataError: names variable, first time, range and, where one is likely, the unit that was meant.
+    """
+    low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))  # (time, channel); NaN propagates into both
+    bad = ~(np.isfinite(low) & np.isfinite(high))
+    if bad.any():
+        row, i = np.argwhere(bad)[0]
+        share = 1 - np.isfinite(values[row, ..., i]).mean()
+        raise DataError(
+            f"{where}: {channels[i].name} has NaN or infinity in {share:.1%} of its points{_at(times, row)}; fill them before"
+        )
+    for i, channel in enumerate(channels):
+        units = spec[channel.variable].units
+        lowest, highest = possible_range(channel.variable, units)
+        outside = (low[:, i] < lowest) | (high[:, i] > highest)
+        if outside.any():
+            row = int(np.flatnonzero(outside)[0])
+            raise DataError(
+                f"{where}: {channel.name} ranges from {low[row, i]:g} to {high[row, i]:g} {units}{_at(times, row)}, "
+                f"possible are {lowest:g} to {highest:g}{_unit_hint(units, low[row, i], high[row, i])}"
+            )
+
+
+def check_varies(mean: np.ndarray, std: np.ndarray, channels: Sequence[Channel], what: str) -> None:
+    """Refuses channels that are the same everywhere and always; there is no epsilon that would hide them.
+
+    Raises:
+      DataError: names them all.
+    """
+    constant = std <= _CONSTANT * np.abs(mean)
+    if constant.any():
+        names = ", ".join(
+            f"{c.name} ({m:g})" for c, m, is_constant in zip(channels, mean, constant, strict=True) if is_constant
+        )
+        raise DataError(f"{what}: constant in the training data: {names}; leave it out of the config")
+
+
+def fill_with_mean(values: np.ndarray) -> np.ndarray:
+    """Fills NaN with the mean of the finite points of the same row and channel, so training and forecasts fill alike.
+
+    Args:
+      values: Shape ``(row, latitude, longitude, channel)``. A field without any finite point stays NaN.
+    """
+    missing = np.isnan(values)
+    if not missing.any():
+        return values
+    count = (~missing).sum(axis=(1, 2), keepdims=True)
+    total = np.where(missing, 0.0, values.astype(np.float64)).sum(axis=(1, 2), keepdims=True)
+    mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    return np.where(missing, mean, values).astype(np.float32)
+
+
+def text(time: np.datetime64) -> str:
+    """A time for messages: ``2013-01-01T06:00``."""
+    return str(np.datetime_as_string(time, unit="m"))
+
+
+def hours(span: np.timedelta64) -> float:
+    """A time span in hours."""
+    return float(span / np.timedelta64(1, "h"))
+
+
+def _at(times: np.ndarray, row: int) -> str:
+    return f" at {text(times[row])}" if times.size else ""
+
+
+def _unit_hint(units: str, low: float, high: float) -> str:
+    if units == "K" and low > -120 and high < 70:
+        return "; these look like degrees Celsius: set the units attribute of the file right"
+    if units == "Pa" and low > 300 and high < 1200:
+        return "; these look like hPa: set the units attribute of the file right"
+    if units == "kg kg-1" and low >= -10 and high < 100:
+        return "; these look like g kg-1: set the units attribute of the file right"
+    return ""

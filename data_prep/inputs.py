@@ -1,0 +1,319 @@
+"""The files of a data set as one record: variables joined by time, stretches without a gap, one state spec.
+
+Files may hold all variables, or one each, or one stretch of time each; ``open_canonical`` sorts out which is which by looking.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import checks
+from data_prep.config import DataConfig, ForcingConfig, VariableConfig
+from data_prep.errors import DataError
+from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, DAYS_IN_TABLE
+from data_prep.grid import Grid
+from data_prep.sources import Extent, Source, open_source
+from data_prep.spec import Known, Role, StateSpec, Variable
+from data_prep.variables import is_accumulation, known
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """One variable over all files that hold it.
+
+    Attributes:
+      variable: Its canonical description.
+      sources: The files.
+      times: All times, ascending and unique, ``(row,)``.
+      source_of, row_of: For every row, which file and which row of it.
+    """
+
+    variable: Variable
+    sources: tuple[Source, ...]
+    times: np.ndarray
+    source_of: np.ndarray
+    row_of: np.ndarray
+
+    def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
+        """Rows ``start, start + step, ...`` below ``stop``: SI, float32 ``(row, latitude, longitude, level)``."""
+        rows = np.arange(start, stop, step)
+        changes = np.flatnonzero(np.diff(self.source_of[rows])) + 1
+        parts = []
+        for run in np.split(rows, changes):
+            source = self.sources[int(self.source_of[run[0]])]
+            first, last = int(self.row_of[run[0]]), int(self.row_of[run[-1]])
+            parts.append(source.read(self.variable.name, self.variable.levels, first, last + 1, step))
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class RawSegment:
+    """An unbroken stretch of the record at the model's time step.
+
+    Attributes:
+      name: The file it begins in.
+      times: ``datetime64[ns]`` ``(time,)``, evenly spaced.
+      first_row: Row of ``times[0]`` on the timelines.
+      stride: Rows of the files per model step.
+      timelines: By canonical name.
+    """
+
+    name: str
+    times: np.ndarray
+    first_row: int
+    stride: int
+    timelines: Mapping[str, Timeline]
+
+    def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """One variable at times ``[start, stop)``: SI, float32 ``(time, latitude, longitude, level)``.
+
+        Precipitation is summed over the model step, everything else taken at its end.
+        """
+        first, last = (self.first_row + i * self.stride for i in (start, stop - 1))
+        timeline = self.timelines[name]
+        if is_accumulation(name) and self.stride > 1:
+            raw = timeline.read(first - self.stride + 1, last + 1)
+            return np.sum(raw.reshape(stop - start, self.stride, *raw.shape[1:]), axis=1)
+        return timeline.read(first, last + 1, self.stride)
+
+    def path_of(self, name: str, index: int) -> Path:
+        """The file that holds a variable at ``times[index]``."""
+        timeline = self.timelines[name]
+        return timeline.sources[int(timeline.source_of[self.first_row + index * self.stride])].path
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """All that the config asked for, found, understood and not yet read.
+
+    Attributes:
+      spec: The state spec that follows from config and files.
+      grid: The grid of all files.
+      timestep: The model's time step.
+      segments: Unbroken stretches, ascending in time.
+      constants: Static variables of files: where each is read.
+      tables: Climatological forcings: where each is read.
+    """
+
+    spec: StateSpec
+    grid: Grid
+    timestep: np.timedelta64
+    segments: tuple[RawSegment, ...]
+    constants: Mapping[str, Source]
+    tables: Mapping[str, Source]
+
+    def read_static(self) -> np.ndarray:
+        """Static fields of files in the order of the spec, ``(latitude, longitude, channel)``."""
+        parts = [
+            self.constants[v.name].read(v.name, v.levels)
+            for v in self.spec.with_role("static")
+            if v.name in self.constants
+        ]
+        return np.concatenate(parts, axis=-1)[0] if parts else np.empty((*self.grid.shape, 0), np.float32)
+
+    def read_table(self) -> np.ndarray:
+        """Climatological forcings by day of year, ``(366, latitude, longitude, channel)``."""
+        parts = [
+            self.tables[v.name].read(v.name, v.levels, 0, DAYS_IN_TABLE)
+            for v in self.spec.with_role("forcing")
+            if v.known == "climatological"
+        ]
+        return np.concatenate(parts, axis=-1) if parts else np.empty((DAYS_IN_TABLE, *self.grid.shape, 0), np.float32)
+
+
+def open_canonical(paths: Sequence[Path], config: DataConfig) -> Inputs:
+    """Opens the files of a data set lazily and joins them by variable and time.
+
+    Raises:
+      DataError: one line on what is missing, does not fit together, or cannot be read.
+    """
+    asked: dict[str, tuple[Role, VariableConfig]] = {}
+    roles: tuple[tuple[Role, Mapping[str, VariableConfig]], ...] = (
+        ("prognostic", config.prognostic),
+        ("diagnostic", config.diagnostic),
+        ("forcing", config.forcing),
+        ("static", config.static),
+    )
+    for role, variables in roles:
+        for name, variable in variables.items():
+            if name in asked:
+                raise DataError(f"data: {name} is named both as {asked[name][0]} and as {role}")
+            asked[name] = (role, variable)
+    names = {name: (variable.source or name,) for name, (_, variable) in asked.items()}
+    sources = [open_source(path, names, config.vertical) for path in paths]
+    for source in sources[1:]:
+        if not source.grid.matches(sources[0].grid):
+            here, there = source.grid.describe(), sources[0].grid.describe()
+            raise DataError(f"{source.path}: its grid is {here}, that of {sources[0].path} is {there}")
+    holders = {name: _holders(sources, name, role, variable) for name, (role, variable) in asked.items()}
+    described = {name: _describe(name, role, variable, holders[name]) for name, (role, variable) in asked.items()}
+    spec = _spec(described, config)
+    moving = [v for v in described.values() if v.role in ("prognostic", "diagnostic") or v.known == "persisted"]
+    timelines = {v.name: _timeline(v, holders[v.name]) for v in moving}
+    return Inputs(
+        spec=spec,
+        grid=sources[0].grid,
+        timestep=_timestep(config),
+        segments=_segments(timelines, _timestep(config)),
+        constants={v.name: holders[v.name][0] for v in described.values() if v.role == "static"},
+        tables={v.name: holders[v.name][0] for v in described.values() if v.known == "climatological"},
+    )
+
+
+def _timestep(config: DataConfig) -> np.timedelta64:
+    return np.timedelta64(round(config.timestep_hours * 3600), "s").astype("timedelta64[ns]")
+
+
+def _holders(sources: Sequence[Source], name: str, role: Role, variable: VariableConfig) -> list[Source]:
+    """The files that hold the variable over the extent that its role needs."""
+    there = [s for s in sources if name in s.fields]
+    if not there:
+        raw_name = variable.source or name
+        where = str(sources[0].path) if len(sources) == 1 else f"{sources[0].path} and {len(sources) - 1} more"
+        listed = ", ".join(dict.fromkeys(v for s in sources for v in s.contents))
+        raise DataError(f"{where}: missing {raw_name} ({role} {name}); the files hold {listed}")
+    extents: tuple[Extent, ...] = ("time",)
+    if role == "static":
+        extents = ("constant", "time")
+    elif isinstance(variable, ForcingConfig) and variable.known == "climatological":
+        extents = ("dayofyear",)
+    fitting = [s for extent in extents for s in there if s.fields[name].extent == extent]
+    if not fitting:
+        found = there[0].fields[name].extent
+        hint = {
+            "dayofyear": "; it is a yearly table: make it a forcing with known: climatological",
+            "constant": "; it has no time: make it a static variable",
+            "time": "; a climatological forcing needs a dimension dayofyear of 366: or make it known: persisted",
+        }[found]
+        raise DataError(f"{there[0].path}: {name} runs over {found}, as {role} it must run over {extents[0]}{hint}")
+    if role == "static":
+        _check_constant(fitting[0], name)
+    if extents == ("dayofyear",):
+        _check_table(fitting[0], name)
+    return fitting
+
+
+def _check_constant(source: Source, name: str) -> None:
+    found = source.fields[name]
+    if found.extent == "time" and source.times.size > 1:
+        first, last = (source.read(name, found.levels, i, i + 1) for i in (0, source.times.size - 1))
+        if not np.array_equal(first, last, equal_nan=True):
+            raise DataError(f"{source.path}: {name} changes with time, so it is no static field; make it a forcing")
+
+
+def _check_table(source: Source, name: str) -> None:
+    found = source.fields[name]
+    days = source.read(name, found.levels[:1], 0, DAYS_IN_TABLE + 1).shape[0]
+    if days != DAYS_IN_TABLE:
+        raise DataError(f"{source.path}: {name} has {days} days of the year, a table needs all {DAYS_IN_TABLE}")
+
+
+def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence[Source]) -> Variable:
+    found = holders[0].fields[name]
+    levels = tuple(variable.levels) if variable.levels is not None else found.levels
+    for source in holders:
+        source.level_rows(name, levels)
+        if source.fields[name].to_si.units != found.to_si.units:
+            raise DataError(
+                f"{source.path}: {name} is in {source.fields[name].to_si.units}, in {holders[0].path} in {found.to_si.units}"
+            )
+    entry = known(name)
+    how: Known | None = variable.known if isinstance(variable, ForcingConfig) else None
+    standard_name = entry.standard_name if entry else ""
+    return Variable(name, role, levels, found.to_si.units, standard_name, variable.minimum, how)
+
+
+def _spec(described: Mapping[str, Variable], config: DataConfig) -> StateSpec:
+    computed = [v for entry in config.computed for v in COMPUTED_FORCINGS.get(entry, ())]
+    if "coordinates" in config.computed:
+        computed += COORDINATE_VARIABLES
+    return StateSpec(
+        (*described.values(), *computed), config.vertical if any(v.levels for v in described.values()) else None
+    )
+
+
+def _timeline(variable: Variable, holders: Sequence[Source]) -> Timeline:
+    sources = tuple(sorted(holders, key=lambda s: s.times[0]))
+    times = np.concatenate([s.times for s in sources])
+    source_of = np.repeat(np.arange(len(sources)), [s.times.size for s in sources])
+    row_of = np.concatenate([np.arange(s.times.size) for s in sources])
+    order = np.argsort(times, kind="stable")
+    times, source_of, row_of = times[order], source_of[order], row_of[order]
+    twice = np.flatnonzero(np.diff(times) == np.timedelta64(0))
+    if twice.size:
+        first, second = (sources[source_of[twice[0] + i]].path for i in (0, 1))
+        raise DataError(
+            f"{second}: {variable.name} at {checks.text(times[twice[0]])} is in {first} too; remove one of them"
+        )
+    return Timeline(variable, sources, times, source_of, row_of)
+
+
+def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64) -> tuple[RawSegment, ...]:
+    """Cuts the record at its gaps and thins it to the model's time step."""
+    reference = next(iter(timelines.values()))
+    for timeline in timelines.values():
+        odd = np.setxor1d(timeline.times, reference.times)
+        if odd.size:
+            lacking, having = (timeline, reference) if odd[0] in reference.times else (reference, timeline)
+            raise DataError(
+                f"{lacking.sources[0].path}: {lacking.variable.name} has no {checks.text(odd[0])}, "
+                f"{having.variable.name} does ({odd.size} times differ)"
+            )
+    times, where = reference.times, str(reference.sources[0].path)
+    interval = checks.interval_of(times, where)
+    if timestep % interval != np.timedelta64(0):
+        raise DataError(
+            f"{where}: data.timestep_hours {checks.hours(timestep):g} is no multiple of the files' interval, "
+            f"{checks.hours(interval):g} h"
+        )
+    stride = int(timestep // interval)
+    sums = [name for name in timelines if is_accumulation(name)]
+    for name in sums:
+        _check_accumulation_name(name, timestep)
+    breaks = np.flatnonzero(np.diff(times) != interval) + 1
+    bounds = [0, *breaks.tolist(), times.size]
+    out: list[RawSegment] = []
+    for first, last in pairwise(bounds):
+        if first:
+            span = " to ".join(checks.text(t) for t in times[first - 1 : first + 1])
+            logger.info("no data between %s: a new segment begins", span)
+        begin = _first_kept(times[first:last], timestep, stride, needs_history=bool(sums))
+        kept = times[first:last][begin::stride]
+        if kept.size < 2:
+            logger.warning(
+                "%s: the stretch at %s holds less than two steps and is left out", where, checks.text(times[first])
+            )
+            continue
+        stem = reference.sources[reference.source_of[first]].path.stem
+        count = sum(s.name == stem or s.name.startswith(f"{stem}.") for s in out)
+        out.append(RawSegment(f"{stem}.{count}" if count else stem, kept, first + begin, stride, timelines))
+    if not out:
+        raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
+    return tuple(out)
+
+
+def _first_kept(times: np.ndarray, timestep: np.timedelta64, stride: int, *, needs_history: bool) -> int:
+    """The row that thinning begins with: aligned to midnight, and late enough for a whole interval of accumulation."""
+    phase = (times - times[0].astype("datetime64[D]")) % timestep
+    earliest = stride - 1 if needs_history else 0
+    candidates = np.flatnonzero(phase == phase.min())
+    candidates = candidates[candidates >= earliest]
+    return int(candidates[0]) if candidates.size else times.size
+
+
+def _check_accumulation_name(name: str, timestep: np.timedelta64) -> None:
+    match = re.fullmatch(r"total_precipitation_(\d+)hr", name)
+    if match and float(match[1]) != checks.hours(timestep):
+        raise DataError(
+            f"data.diagnostic.{name}: precipitation is summed over the model step of {checks.hours(timestep):g} h; "
+            f"name it total_precipitation_{checks.hours(timestep):g}hr and give its name in the files as source"
+        )
