@@ -1,0 +1,37 @@
+"""Networks. A model is one file here, one section in ``emulator/config.py`` and one line in ``build``."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from flax import nnx
+
+from data_prep.grid import Grid
+from emulator.config import ModelConfig
+from emulator.models.unet import UNet
+
+
+def build(
+    config: ModelConfig,
+    in_channels: int,
+    out_channels: int,
+    grid: Grid,
+    rngs: nnx.Rngs,
+    dtype: jnp.dtype = jnp.float32,
+) -> nnx.Module:
+    """The network that a config asks for.
+
+    Args:
+      config: Its section.
+      in_channels, out_channels: Channels of input and output.
+      grid: The grid of both.
+      rngs: Source of the initial parameters.
+      dtype: Compute precision; parameters and output stay float32.
+
+    Returns:
+      A module that maps ``(batch, lat, lon, in_channels)`` to ``(batch, lat, lon, out_channels)`` and whose output is zero
+      before training.
+
+    Raises:
+      ConfigError: the config does not fit the grid.
+    """
+    return UNet(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)

@@ -1,0 +1,106 @@
+"""Progress with time left: a live bar in a terminal, plain lines everywhere else.
+
+A log file never holds control characters: where standard error is no terminal, one line is logged every
+``LINE_INTERVAL`` seconds, and one at the end.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeftColumn
+
+logger = logging.getLogger(__name__)
+
+LINE_INTERVAL = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Tracker(Protocol):
+    """Counts what is done."""
+
+    def advance(self, n: int = 1, **info: object) -> None:
+        """Counts ``n`` more as done; ``info`` is shown beside the bar (numbers with four digits)."""
+        ...
+
+
+@contextmanager
+def track(total: int, description: str, done: int = 0) -> Iterator[Tracker]:
+    """Shows progress while the block runs.
+
+    Args:
+      total: How many there are.
+      description: What is counted, a word or two.
+      done: How many an earlier, interrupted run has done already; they do not count for the time left.
+    """
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeLeftColumn(),
+            TextColumn("{task.fields[info]}"),
+        )
+        # rich's own console, so that log lines printed through the same stream land above the bar
+        with Progress(*columns, console=Console(stderr=True), redirect_stderr=True) as bar:
+            yield _Bar(bar, bar.add_task(description, total=total, completed=done, info=""))
+    else:
+        lines = _Lines(total, description, done)
+        yield lines
+        lines.finish()
+
+
+class _Bar:
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def advance(self, n: int = 1, **info: object) -> None:
+        self._bar.advance(self._task, n)
+        if info:
+            self._bar.update(self._task, info=_format(info))
+
+
+class _Lines:
+    def __init__(self, total: int, description: str, done: int) -> None:
+        self._total, self._description = total, description
+        self._first = self._done = done
+        self._start = self._last = time.monotonic()
+        self._info: dict[str, object] = {}
+
+    def advance(self, n: int = 1, **info: object) -> None:
+        self._done += n
+        self._info |= info
+        now = time.monotonic()
+        if now - self._last >= LINE_INTERVAL and self._done < self._total:
+            self._last = now
+            left = (now - self._start) / max(self._done - self._first, 1) * (self._total - self._done)
+            self._log(f"{_duration(left)} left")
+
+    def finish(self) -> None:
+        if self._done > self._first:
+            self._log(f"took {_duration(time.monotonic() - self._start)}")
+
+    def _log(self, when: str) -> None:
+        info = f", {_format(self._info)}" if self._info else ""
+        logger.info("%s: %d/%d, %s%s", self._description, self._done, self._total, when, info)
+
+
+def _format(info: dict[str, object]) -> str:
+    return " ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in info.items())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
