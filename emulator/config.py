@@ -103,6 +103,9 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Compute precision; parameters stay float32"
     )
+    rematerialise: bool = Field(
+        False, description="Recompute each model step in the backward pass: less memory, a third more arithmetic"
+    )
     variable_weights: dict[str, PositiveFloat] = Field({}, description="Loss weight by variable; 1 where not named")
     checkpoint_every: Positive = Field(200, description="Steps between checkpoints")
     validate_every: Positive = Field(200, description="Steps between validations")

@@ -1,0 +1,56 @@
+"""What training minimises: squared error by area, by variable, in units of a normal change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from data_prep.errors import ConfigError
+from data_prep.spec import StateSpec
+
+
+def channel_weights(spec: StateSpec, variable_weights: Mapping[str, float]) -> np.ndarray:
+    """Weight of every state channel in the loss, mean 1, float32 ``(state,)``.
+
+    Args:
+      spec: The channels.
+      variable_weights: Weight of every channel of a variable; 1 where a variable is not named.
+
+    Raises:
+      ConfigError: a name is no state variable.
+    """
+    names = [c.variable for c in spec.state_channels]
+    unknown = sorted(set(variable_weights) - set(names))
+    if unknown:
+        raise ConfigError(
+            f"train.variable_weights: {', '.join(unknown)}: no such state variable; there are "
+            f"{', '.join(dict.fromkeys(names))}"
+        )
+    weights = np.array([variable_weights.get(name, 1.0) for name in names], np.float32)
+    return weights / weights.mean()
+
+
+def weighted_mse(
+    forecast: Float[Array, "batch time lat lon state"],
+    truth: Float[Array, "batch time lat lon state"],
+    unit: Float[Array, "state"],
+    latitude_weights: Float[Array, "lat"],
+    weights: Float[Array, "state"],
+) -> Float[Array, ""]:
+    """Mean squared error over everything.
+
+    Args:
+      forecast, truth: States in physical units.
+      unit: What an error of each channel is divided by: the standard deviation of its change over one step (of its
+        value, if diagnostic), so that persistence scores about 1 after one step in every channel.
+      latitude_weights: Area weight of each row, mean 1.
+      weights: Weight of each channel, mean 1.
+
+    Returns:
+      mean over batch, time, lat, lon and state of ``latitude_weights * weights * ((forecast - truth) / unit)^2``.
+    """
+    error = (forecast - truth) / unit
+    return jnp.mean(latitude_weights[:, None, None] * weights * error**2)

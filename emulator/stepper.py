@@ -1,0 +1,158 @@
+"""One model step: normalise, ask the network, add the tendency, come back to physical units. Pure and jit-safe.
+
+The network sees the normalised prognostic state at initial time, the normalised forcing of the step (at valid time: solar
+radiation there is the mean over the step that ends then, and boundary fields change little in a step) and the normalised
+static fields. It gives, for prognostic channels, the change over the step in units of its standard deviation, and for
+diagnostic channels the normalised value itself, which no earlier value is needed for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.spec import Channel, StateSpec
+from data_prep.statistics import Statistics
+from emulator.config import ModelConfig
+from emulator.models import build
+
+State = Float[Array, "batch lat lon state"]
+Forcing = Float[Array, "batch lat lon forcing"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Normalizer:
+    """What the network's numbers mean, as arrays; made from the training split's ``Statistics``.
+
+    Attributes:
+      mean, std: Of state channels, ``(state,)``, in their units.
+      output_std: Unit of the network's output: of the change over a step for prognostic, of the value for diagnostic
+        channels, ``(state,)``.
+      minimum: Physical lower bound of state channels, ``-inf`` where there is none.
+      forcing_mean, forcing_std: Of forcing channels, ``(forcing,)``.
+    """
+
+    mean: Float[Array, "state"]
+    std: Float[Array, "state"]
+    output_std: Float[Array, "state"]
+    minimum: Float[Array, "state"]
+    forcing_mean: Float[Array, "forcing"]
+    forcing_std: Float[Array, "forcing"]
+
+    @classmethod
+    def of(cls, statistics: Statistics, spec: StateSpec) -> Normalizer:
+        """The normaliser of a state.
+
+        Raises:
+          DataError: a channel has no usable standard deviation; it is named.
+        """
+        n = spec.n_prognostic
+        _refuse_bad_scale(statistics.std, spec.state_channels, "standard deviation")
+        _refuse_bad_scale(statistics.tendency_std[:n], spec.state_channels[:n], "standard deviation of its change")
+        _refuse_bad_scale(statistics.forcing_std, spec.forcing_channels, "standard deviation")
+        output_std = np.concatenate([statistics.tendency_std[:n], statistics.std[n:]])
+        return cls(
+            *(
+                jnp.asarray(a, jnp.float32)
+                for a in (
+                    statistics.mean,
+                    statistics.std,
+                    output_std,
+                    spec.state_minimum,
+                    statistics.forcing_mean,
+                    statistics.forcing_std,
+                )
+            )
+        )
+
+
+def _refuse_bad_scale(values: np.ndarray, channels: tuple[Channel, ...], what: str) -> None:
+    bad = [c.name for c, v in zip(channels, values, strict=True) if not (np.isfinite(v) and v > 0)]
+    if bad:
+        raise DataError(f"statistics: the {what} of {', '.join(bad)} is not positive; remove it from the config's data")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Stepper:
+    """Advances a state by one model step. A pytree: arrays are data, the network's structure is static.
+
+    Attributes:
+      normalizer: What the network's numbers mean.
+      static: Normalised static fields, ``(lat, lon, static)``.
+      network: Structure of the network; its parameters come with every call.
+      n_prognostic: How many leading state channels are prognostic.
+    """
+
+    normalizer: Normalizer
+    static: Float[Array, "lat lon static"]
+    network: nnx.GraphDef[nnx.Module] = field(metadata={"static": True})
+    n_prognostic: int = field(metadata={"static": True})
+
+    def output(self, params: nnx.State, state: State, forcing: Forcing) -> State:
+        """The network's answer in its own units (see the module)."""
+        scale = self.normalizer
+        prognostic = ((state - scale.mean) / scale.std)[..., : self.n_prognostic]
+        static = jnp.broadcast_to(self.static, (*state.shape[:-1], self.static.shape[-1]))
+        forced = (forcing - scale.forcing_mean) / scale.forcing_std
+        return nnx.merge(self.network, params)(jnp.concatenate([prognostic, forced, static], axis=-1))
+
+    def advance(self, params: nnx.State, state: State, forcing: Forcing) -> State:
+        """The state one step later.
+
+        Args:
+          params: Parameters of the network.
+          state: In physical units; diagnostic channels are not read.
+          forcing: At valid time, in physical units.
+
+        Returns:
+          Physical units, not below the physical lower bounds.
+        """
+        scale = self.normalizer
+        change = self.output(params, state, forcing) * scale.output_std
+        is_prognostic = jnp.arange(state.shape[-1]) < self.n_prognostic
+        return jnp.maximum(jnp.where(is_prognostic, state, scale.mean) + change, scale.minimum)
+
+
+def make_stepper(
+    model: ModelConfig,
+    spec: StateSpec,
+    grid: Grid,
+    statistics: Statistics,
+    static: np.ndarray,
+    *,
+    precision: str,
+    seed: int,
+) -> tuple[Stepper, nnx.State]:
+    """A stepper and the initial parameters of its network.
+
+    Args:
+      model: Which network.
+      spec, grid: What it forecasts, and where.
+      statistics: Of the training split.
+      static: Static fields in raw units, ``(lat, lon, static)``.
+      precision: Compute precision, ``float32`` or ``bfloat16``.
+      seed: Of the initial parameters.
+
+    Raises:
+      ConfigError: the network does not fit the grid.
+      DataError: a channel cannot be normalised.
+    """
+    _refuse_bad_scale(statistics.static_std, spec.static_channels, "standard deviation")
+    n_out = len(spec.state_channels)
+    n_in = spec.n_prognostic + len(spec.forcing_channels) + len(spec.static_channels)
+    module = build(model, n_in, n_out, grid, nnx.Rngs(seed), jnp.dtype(precision))
+    network, params = nnx.split(module)
+    normal = (static - statistics.static_mean) / statistics.static_std
+    stepper = Stepper(
+        Normalizer.of(statistics, spec), jnp.asarray(normal, jnp.float32), network, spec.n_prognostic
+    )
+    return stepper, params
