@@ -1,4 +1,4 @@
-"""What is refused, and the one line that says where: duplicates, irregular steps, NaN, impossible and constant values."""
+"""What is refused, in one line that says where: duplicates, irregular steps, NaN, impossible and constant values."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ def check_values(
         row, i = np.argwhere(bad)[0]
         share = 1 - np.isfinite(values[row, ..., i]).mean()
         raise DataError(
-            f"{where}: {channels[i].name} has NaN or infinity in {share:.1%} of its points{_at(times, row)}; fill them before"
+            f"{where}: {channels[i].name} has NaN or infinity in {share:.1%} of its points{_at(times, row)}; "
+            "fill them before"
         )
     for i, channel in enumerate(channels):
         units = spec[channel.variable].units

@@ -3,14 +3,14 @@
 Three kinds, by what the training split can carry (``choose_kind``); each names itself in every report:
 
 * ``day_of_year_hour``: from three training years on, a mean for each day of the year and hour of the day, smoothed over
-  a 61-day window with triangular weights that wraps around the year; day 366 is day 365's (WeatherBench-2's definition).
+  a 61-day window with triangular weights that wraps around the year; day 366 is day 365's (as in WeatherBench-2).
 * ``annual_harmonics``: from one year on, a mean for each hour of the day and two harmonics of the year.
 * ``seasonal_trend``: below that, a mean for each hour of the day and a line over the calendar.
 
 The trend runs over the calendar date, not over the years: the members of a nature run cover one season again and again
-under years of their own, and a line through relabelled years would mean nothing. The position is the number of days from the
-middle of the training season, unwrapped around it. Extrapolating a line is guessing, so a date more than 30 days outside
-the training season is an error.
+under years of their own, and a line through relabelled years would mean nothing. The position is the number of days
+from the middle of the training season, unwrapped around it. Extrapolating a line is guessing, so a date more than 30
+days outside the training season is an error.
 
 Each kind is a linear model, fitted through its additive normal equations: memory does not grow with the record.
 """
@@ -132,8 +132,9 @@ class Climatology:
         beyond = np.abs(self.season.position(times)) > self.season.half_width + BEYOND_SEASON_DAYS
         if beyond.any():
             raise DataError(
-                f"climatology: no estimate at {_text(times[beyond][0])}: training data cover {2 * self.season.half_width:g} days of "
-                f"the year, and the date lies more than {BEYOND_SEASON_DAYS:g} days outside; give the training split more of the year"
+                f"climatology: no estimate at {_text(times[beyond][0])}: training data cover "
+                f"{2 * self.season.half_width:g} days of the year, and the date lies more than {BEYOND_SEASON_DAYS:g} "
+                "days outside; give the training split more of the year"
             )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -160,8 +161,8 @@ class Climatology:
 class ClimatologyFit:
     """Fits a climatology from training states handed over in blocks, in any order.
 
-    Memory: the normal equations, ``(basis, latitude, longitude, state)`` in float64; for ``day_of_year_hour`` the sums by
-    day and hour. Size does not depend on the number of states.
+    Memory: the normal equations, ``(basis, latitude, longitude, state)`` in float64; for ``day_of_year_hour`` the sums
+    by day and hour. Size does not depend on the number of states.
     """
 
     def __init__(self, times: np.ndarray, timestep: np.timedelta64, field_shape: tuple[int, ...]) -> None:
@@ -217,7 +218,7 @@ def _basis_size(kind: Kind, n_hours: int) -> int:
 
 
 def _basis(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_hours: int) -> np.ndarray:
-    """Design matrix, float64 ``(time, basis)``: an indicator of each hour, then harmonics or the season's line (of order 1)."""
+    """Design matrix, float64 ``(time, basis)``: an indicator of each hour, then harmonics or the season's line."""
     indicators = (hour[:, None] == np.arange(n_hours)).astype(np.float64)
     if kind == "seasonal_trend":
         return np.concatenate([indicators, season.position(times)[:, None] / season.half_width], axis=1)

@@ -1,8 +1,8 @@
 """What drives the atmosphere from outside and is known at initial time: sun, clock, calendar, boundary tables.
 
-Training and forecasting build forcings with this one class, so a network is trained on exactly what a forecast will see:
-computed forcings from time and place, climatological ones from a table by day of year, persisted ones kept at their
-initial value.
+Training and forecasting build forcings with this one class, so a network is trained on exactly what a forecast will
+see: computed forcings from time and place, climatological ones from a table by day of year, persisted ones kept at
+their initial value.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ForcingBuilder:
       grid: Where.
       spec: Which forcing channels, and how each is known.
       timestep: Model step; solar radiation is the mean over the step that ends at a time.
-      table: Climatological channels by day of year, float32 ``(366, latitude, longitude, climatological)`` in raw units.
+      table: Climatological channels by day of year in raw units, float32 ``(366, latitude, longitude, channel)``.
     """
 
     grid: Grid
@@ -71,9 +71,7 @@ class ForcingBuilder:
     def __post_init__(self) -> None:
         expected = (DAYS_IN_TABLE, *self.grid.shape, len(self.climatological_channels))
         if self.table.shape != expected:
-            raise DataError(
-                f"forcing table: shape {self.table.shape}, expected {expected} (dayofyear, latitude, longitude, channel)"
-            )
+            raise DataError(f"forcing table: shape {self.table.shape}, expected {expected}")
         unknown = [v.name for v in self.spec.with_role("forcing") if v.known == "computed" and v.name not in _COMPUTE]
         if unknown:
             raise DataError(f"forcing: no rule computes {', '.join(unknown)}; there are {', '.join(_COMPUTE)}")
@@ -153,9 +151,9 @@ def coordinate_fields(grid: Grid) -> np.ndarray:
 def solar_radiation(grid: Grid, times: np.ndarray, timestep: np.timedelta64) -> np.ndarray:
     """Mean solar radiation on a horizontal surface at the top of the atmosphere over the step that ends at each time.
 
-    ``S0 / r^2 * mean(max(0, sin(lat) sin(dec) + cos(lat) cos(dec) cos(h)))``: the hour angle ``h`` is integrated exactly
-    over the step; declination, distance ``r`` and the equation of time are those of the middle of the step, from the low-precision
-    formulas of the Astronomical Almanac (declination good to 0.01 degrees between 1950 and 2050).
+    ``S0 / r^2 * mean(max(0, sin(lat) sin(dec) + cos(lat) cos(dec) cos(h)))``: the hour angle ``h`` is integrated
+    exactly over the step; declination, distance ``r`` and the equation of time are those of the middle of the step, from
+    the low-precision formulas of the Astronomical Almanac (declination good to 0.01 degrees between 1950 and 2050).
 
     Args:
       grid: Where.
@@ -188,7 +186,7 @@ def solar_radiation(grid: Grid, times: np.ndarray, timestep: np.timedelta64) -> 
 
 
 def _sun(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Declination (rad), distance (au) and equation of time (rad) ``days`` after J2000; Astronomical Almanac, section C."""
+    """Declination (rad), distance (au), equation of time (rad) ``days`` after J2000; Astronomical Almanac, section C."""
     anomaly = np.radians(357.528 + 0.9856003 * days)
     mean_longitude = np.radians(280.460 + 0.9856474 * days)
     longitude = mean_longitude + np.radians(1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))

@@ -1,6 +1,6 @@
 """The files of a data set as one record: variables joined by time, stretches without a gap, one state spec.
 
-Files may hold all variables, or one each, or one stretch of time each; ``open_canonical`` sorts out which is which by looking.
+Files may hold all variables, or one each, or one stretch of time each; ``open_canonical`` looks at what they hold.
 """
 
 from __future__ import annotations
@@ -224,7 +224,8 @@ def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence
         source.level_rows(name, levels)
         if source.fields[name].to_si.units != found.to_si.units:
             raise DataError(
-                f"{source.path}: {name} is in {source.fields[name].to_si.units}, in {holders[0].path} in {found.to_si.units}"
+                f"{source.path}: {name} is in {source.fields[name].to_si.units}, "
+                f"but in {found.to_si.units} in {holders[0].path}"
             )
     entry = known(name)
     how: Known | None = variable.known if isinstance(variable, ForcingConfig) else None

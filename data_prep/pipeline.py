@@ -1,8 +1,8 @@
 """Raw files to the prepared store: in blocks, so memory is bounded; resumable, so a killed run goes on where it was.
 
-Work happens in ``NAME.partial`` beside the store, which a rename puts in place at the end. ``blocks.jsonl`` there logs each block
-once its rows are written; a run that finds the log of the same plan skips those blocks. Rows are written again without
-harm, so a block that was cut off half-way is simply redone.
+Work happens in ``NAME.partial`` beside the store, which a rename puts in place at the end. ``blocks.jsonl`` there logs
+each block once its rows are written; a run that finds the log of the same plan skips those blocks. Rows are written
+again without harm, so a block that was cut off half-way is simply redone.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def prepare(config: DataConfig, out: Path, workdir: Path, on_block: Hook | None 
       config: The config's ``data`` section.
       out: Where the store goes; an older one there is replaced once the new one is complete.
       workdir: What ``{workdir}`` in ``data.inputs`` stands for.
-      on_block: Told about every block read and written, for progress; what it raises ends the run, which can be resumed.
+      on_block: Told about every block read and written, for progress. What it raises ends the run, to be taken up later.
 
     Returns:
       ``out``.
@@ -254,7 +254,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _resume(partial: Path, plan: str) -> set[int]:
-    """Starts of the blocks that an interrupted run of the same plan has written; empty where there is none to take up."""
+    """Starts of the blocks that an interrupted run of the same plan has written; empty where there is none."""
     log, recorded = partial / "blocks.jsonl", partial / "plan.txt"
     if not log.is_file() or not recorded.is_file() or recorded.read_text(encoding="utf-8") != plan:
         return set()

@@ -1,8 +1,8 @@
 """Any CF-like NetCDF file or Zarr store, seen under canonical names, units and orientation.
 
-The one door for all that a user hands to the program: preparation and the forecast command read through ``Source``. A file is
-opened lazily and its coordinates are understood once; fields are read in blocks of rows, and come out in SI units, latitude
-and longitude ascending, levels top first.
+The one door for all that a user hands to the program: preparation and the forecast command read through ``Source``. A
+file is opened lazily and its coordinates are understood once; fields are read in blocks of rows, and come out in SI
+units, latitude and longitude ascending, levels top first.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def read_initial(
       fill_nan: Fill NaN in forcings as training did (``data.nan: fill_mean``); otherwise they are refused.
 
     Returns:
-      Canonical fields with dims ``(time, [level,] latitude, longitude)``, one time, in memory, finite and within possible values.
+      Canonical fields with dims ``(time, [level,] latitude, longitude)``: one time, in memory, finite and possible.
 
     Raises:
       DataError: one line on what is missing or wrong.
@@ -264,7 +264,7 @@ def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
 
 
 def _on_own_level_axis(part: xr.Dataset, whole: xr.Dataset) -> xr.Dataset:
-    """Renames ``level`` where the whole already uses it for other levels (``level_2``, ...), as ``unstack_channels`` does."""
+    """Renames ``level`` where the whole already uses it for other levels, to ``level_2`` as ``unstack_channels`` does."""
     if "level" not in part.dims:
         return part
     axes = sorted(str(d) for d in whole.dims if str(d).startswith("level"))
@@ -321,15 +321,16 @@ def _refuse_other_dimensions(path: Path, raw: xr.Dataset, axes: Mapping[Axis, st
         if axis not in axes or axes[axis] not in raw.dims:
             where = f"dimensions {', '.join(str(d) for d in raw.dims) or 'none'}"
             raise DataError(
-                f"{path}: no one-dimensional {axis} axis found among its {where}; known names: {', '.join(_NAMES[axis])}"
+                f"{path}: no one-dimensional {axis} axis found among its {where}; "
+                f"known names: {', '.join(_NAMES[axis])}"
             )
     for name, variable in raw.data_vars.items():
         other = [str(d) for d in variable.dims if d not in axes.values() and variable.sizes[d] > 1]
         if other:
             hint = "" if "time" in axes else ", and no time axis was found"
             raise DataError(
-                f"{path}: {name} has the dimension {', '.join(other)} beside time, level, latitude and longitude{hint}; "
-                "select one of its values before"
+                f"{path}: {name} has the dimension {', '.join(other)} beside time, level, latitude and "
+                f"longitude{hint}; select one of its values before"
             )
 
 

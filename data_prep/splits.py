@@ -46,7 +46,7 @@ def split_segments(segments: Sequence[RawSegment], config: SplitConfig) -> tuple
     """Assigns data to splits, ascending in time; what lies in no split is left out.
 
     Raises:
-      DataError: a split is empty, names a segment that does not exist, or comes closer to another one than ``gap_days``.
+      DataError: a split is empty, names a segment that does not exist, or is closer to another one than ``gap_days``.
     """
     pieces = _by_segment(segments, config) if config.segments is not None else _by_time(segments, config)
     empty = [s for s in SPLITS if s not in {p.split for p in pieces} and (s == "train" or config.segments is None)]

@@ -1,9 +1,9 @@
 """Mean and standard deviation of every channel, of states and of their one-step changes, from the training split only.
 
-Moments are area-weighted (``Grid.latitude_weights``), so that a global mean is that of the sphere and rows near the poles,
-which are many on a latitude-longitude grid, do not set the scale of the loss. They are accumulated in float64 block by
-block and combine exactly in any order (Chan, Golub and LeVeque 1983: pairwise updating of mean and sum of squares), so
-memory does not grow with the record. There is no epsilon: a channel that does not vary is refused by name in ``checks``.
+Moments are area-weighted (``Grid.latitude_weights``), so that a global mean is that of the sphere and rows near the
+poles, which are many on a latitude-longitude grid, do not set the scale of the loss. They are accumulated in float64
+block by block and combine in any order (Chan, Golub and LeVeque 1983: pairwise updating of mean and sum of squares), so
+memory does not grow with the record. There is no epsilon: ``checks`` refuses a channel that does not vary, by name.
 """
 
 from __future__ import annotations

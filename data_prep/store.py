@@ -45,6 +45,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 _CHUNK_BYTES = 2**18
+_VERIFY_ROWS = 64
 _COMPRESSOR = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
 
 
@@ -113,7 +114,7 @@ class Store:
     digests: np.ndarray = field(repr=False)
 
     def read_state(self, start: int, stop: int) -> np.ndarray:
-        """States of rows ``[start, stop)`` of one segment, raw units, float32 ``(time, latitude, longitude, state)``."""
+        """States of rows ``[start, stop)`` of one segment: raw, float32 ``(time, latitude, longitude, state)``."""
         self.segment_of(start, stop)
         return np.asarray(self.state[start:stop])
 
@@ -150,7 +151,7 @@ class Store:
         return out.astype(np.int64)
 
     def dataset(self, indices: Sequence[int] | np.ndarray) -> xr.Dataset:
-        """Canonical fields at these rows: state and persisted forcings with dims ``(time, [level,] latitude, longitude)``."""
+        """State and persisted forcings at these rows, canonical: dims ``(time, [level,] latitude, longitude)``."""
         rows = np.asarray(indices, np.int64)
         shape = (0, *self.grid.shape)
         state = np.stack([self.state[int(i)] for i in rows]) if rows.size else np.empty((*shape, self.state.shape[-1]))
@@ -164,7 +165,7 @@ class Store:
 
     @cached_property
     def surface_geopotential(self) -> np.ndarray | None:
-        """Surface geopotential of the truth in m2 s-2, ``(latitude, longitude)``; ``None`` where it is no static field."""
+        """Surface geopotential of the truth in m2 s-2, ``(latitude, longitude)``; ``None`` if it is no static field."""
         names = [c.variable for c in self.spec.static_channels]
         return self.static[..., names.index("geopotential_at_surface")] if "geopotential_at_surface" in names else None
 
@@ -174,13 +175,21 @@ class Store:
         Raises:
           DataError: names the time of the first damaged row.
         """
-        for i in range(self.times.size):
-            if row_digest(self.state[i], self.persisted[i]) != self.digests[i].tobytes():
-                raise DataError(f"store: the row of {self.times[i]} differs from its hash; prepare the store again")
+        for start in range(0, self.times.size, _VERIFY_ROWS):
+            rows = slice(start, start + _VERIFY_ROWS)
+            try:
+                parts = zip(self.state[rows], self.persisted[rows], self.digests[rows], strict=True)
+            except (OSError, RuntimeError, ValueError) as error:
+                times = f"{self.times[start]} and the {_VERIFY_ROWS} rows from there"
+                raise DataError(f"store: {times} cannot be read ({error}); prepare the store again") from None
+            for i, (state, persisted, digest) in enumerate(parts):
+                if row_digest(state, persisted) != digest.tobytes():
+                    raise DataError(f"store: the row of {self.times[start + i]} is damaged; prepare the store again")
         found = _data_hash(self)
         if found != self.data_hash:
             raise DataError(
-                f"store: contents hash to {found[:12]}, the manifest says {self.data_hash[:12]}; prepare the store again"
+                f"store: contents hash to {found[:12]}, the manifest says {self.data_hash[:12]}; "
+                "prepare the store again"
             )
 
 
@@ -217,7 +226,7 @@ def memory_store(
     state: np.ndarray,
     persisted: np.ndarray,
 ) -> Store:
-    """A store whose arrays live in memory; equal to the one that ``StoreWriter`` and ``open_store`` give of the same arrays."""
+    """A store whose arrays live in memory; equal to what ``StoreWriter`` and ``open_store`` make of the same arrays."""
     digests = [row_digest(s, p) for s, p in zip(state, persisted, strict=True)]
     return _hashed(
         Store(
@@ -241,8 +250,8 @@ def memory_store(
 class StoreWriter:
     """Writes a store in place, rows in any order and again if need be; ``finish`` adds the manifest that makes it one.
 
-    Who writes in blocks that end at multiples of ``chunk_rows`` never touches a chunk twice, so a write that a kill cuts off
-    spoils nothing that was written before.
+    Who writes in blocks that end at multiples of ``chunk_rows`` never touches a chunk twice, so a write that a kill cuts
+    off spoils nothing that was written before.
     A folder without its manifest is no store, so an interrupted one is never taken for whole.
     """
 
@@ -344,7 +353,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         raise DataError(f"{file}: damaged, format_version is missing; prepare the store again")
     if manifest["format_version"] != FORMAT_VERSION:
         raise DataError(
-            f"{file}: format version {manifest['format_version']}, this program reads {FORMAT_VERSION}; prepare the store again"
+            f"{file}: format version {manifest['format_version']}, this program reads {FORMAT_VERSION}; "
+            "prepare the store again"
         )
     return manifest
 
