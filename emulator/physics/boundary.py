@@ -1,0 +1,92 @@
+"""The boundary fields that SPEEDY gets, as a yearly table and static fields on an output grid.
+
+A network that races SPEEDY is given what SPEEDY is given: every field here is sampled through jcm's own selection by date,
+so it is what the physics sees on that day, area-averaged to the output grid.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jcm.date import DateData
+
+from data_prep.spec import grid_coords
+from data_prep.variables import known
+from emulator.physics import transfer
+from emulator.physics.speedy import SpeedyModel, model_time
+
+DAILY = {
+    "sea_surface_temperature": "sea_surface_temperature",
+    "sea_ice_cover": "sice_am",
+    "soil_temperature": "stl_am",
+    "soil_water": "soilw_am",
+    "snow_depth": "snowc_am",
+}
+"""Yearly fields: canonical name to jcm's. Snow is SPEEDY's: depth over the 60 mm of water that cover a cell, so 1 is
+covered. Each is defined everywhere: sea-surface temperature over land is what the packaged file carries on from the coast,
+land temperature over sea likewise, and the land-sea mask says which one acts."""
+
+_LONG_NAMES = {
+    "snow_depth": "snow depth over the depth that covers a cell (60 mm of water)",
+    "soil_water": "soil water available to evaporation, relative to field capacity",
+    "sea_ice_cover": "share of the sea that is ice",
+    "glacier_fraction": "share of the land that is glacier",
+    "albedo": "albedo of bare land",
+}
+
+_COMMON_YEAR, _LEAP_YEAR = 1901, 1904
+
+
+def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
+    """Yearly and static boundary fields of a model on the grid of an output truncation.
+
+    Days of the year are those of the actual calendar (1 March is 60, in leap years 61). The table is that of a common
+    year, with 31 December of a leap year as day 366: after February of a leap year it is one day behind what the physics
+    sees, a thirtieth of the way from one month to the next.
+
+    Returns:
+      Dims ``(dayofyear, latitude, longitude)`` for the yearly fields (366 days), ``(latitude, longitude)`` for
+      ``geopotential_at_surface`` (what the model really stands on, truncated to the output), ``land_sea_mask``, ``albedo``
+      and ``glacier_fraction``. Float32.
+    """
+    forcing, terrain = model.parts.forcing, model.parts.model.terrain
+
+    @jax.jit
+    def of_day(time, forcing):
+        selected = forcing.select(DateData.set_date(time))
+        return {name: getattr(selected, field) for name, field in DAILY.items()}
+
+    common = np.datetime64(f"{_COMMON_YEAR}-01-01") + np.arange(365)
+    days = [of_day(model_time(day), forcing) for day in (*common, np.datetime64(f"{_LEAP_YEAR}-12-31"))]
+
+    def on_grid(field: np.ndarray) -> np.ndarray:
+        turned = np.swapaxes(np.asarray(field), -1, -2)
+        return np.asarray(transfer.area_mean(turned, model.truncation, output_truncation), np.float32)
+
+    data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        name: (("dayofyear", "latitude", "longitude"), on_grid(np.stack([day[name] for day in days]))) for name in DAILY
+    }
+    glacier = jnp.zeros_like(terrain.fmask) if forcing.glacier_fraction is None else forcing.glacier_fraction
+    static = {
+        "geopotential_at_surface": model.surface_geopotential_on(output_truncation),
+        "land_sea_mask": on_grid(terrain.fmask),
+        "albedo": on_grid(forcing.alb0),
+        "glacier_fraction": on_grid(glacier),
+    }
+    data |= {name: (("latitude", "longitude"), field) for name, field in static.items()}
+    dataset = xr.Dataset(data, coords=grid_coords(transfer.gaussian_grid(output_truncation)))
+    dataset["dayofyear"] = (
+        "dayofyear",
+        np.arange(1, 367, dtype=np.int32),
+        {"long_name": "day of the year", "units": "1"},
+    )
+    for name in data:
+        facts = known(name)
+        attrs = {"units": facts.units if facts else "1", "long_name": _LONG_NAMES.get(name, name.replace("_", " "))}
+        if facts and facts.standard_name and name != "albedo":
+            attrs["standard_name"] = facts.standard_name
+        dataset[name].attrs = attrs
+    dataset["land_sea_mask"].attrs["standard_name"] = "land_area_fraction"
+    return dataset.drop_encoding()

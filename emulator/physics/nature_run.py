@@ -1,0 +1,340 @@
+"""The nature run: an ensemble of SPEEDY simulations, written as ordinary CF NetCDF that enters through any door.
+
+The run is cut into chunks of equal length, so one compiled graph serves all of it. A chunk's fields go to a part file, then
+the run state of all members to the state file, each under a temporary name and renamed: a killed run goes on behind the last
+state, and what a half-written chunk left is written over. The parts become one file a member at the end. Memory holds one
+chunk, whatever the length.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import netCDF4
+import numpy as np
+from jcm.model import RunState
+
+import emulator
+from data_prep.errors import ConfigError, DataError
+from data_prep.spec import VERTICAL_ATTRS, grid_coords
+from data_prep.variables import is_accumulation, known
+from emulator.config import SimulateConfig
+from emulator.physics import transfer
+from emulator.physics.boundary import boundary_dataset
+from emulator.physics.ensemble import Ensemble, batch_width
+from emulator.physics.speedy import (
+    SpeedyModel,
+    member_count,
+    one_member,
+    perturb_vorticity,
+    replicate,
+    run_state_structure,
+)
+from emulator.progress import track
+
+logger = logging.getLogger(__name__)
+
+RELABEL_DAYS = 1461
+"""Members share a clock; member m is relabelled by 4 m years, which keep the calendar and make times unique."""
+
+_PARTS = "parts"
+_STATE = "state.npz"
+_EPOCH = np.datetime64("1900-01-01T00", "h")
+_TIME_UNITS = "hours since 1900-01-01 00:00:00"
+_END_OF_TIME = np.datetime64("2262-04-01", "h")  # of datetime64[ns]
+_CHUNK_STEPS = 16
+"""Times in a chunk of a NetCDF file: some megabytes, and windows of a few steps are read without waste."""
+
+# What no member can reach and live: far outside the climate of SPEEDY, well before the numbers overflow.
+_POSSIBLE = {
+    "temperature": (120.0, 380.0),
+    "u_component_of_wind": (-250.0, 250.0),
+    "v_component_of_wind": (-250.0, 250.0),
+}
+
+
+def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
+    """Makes a nature run, or goes on with one that was interrupted.
+
+    The ensemble starts from one isothermal atmosphere at rest, develops for ``develop_days``, is perturbed in its vorticity,
+    runs ``spinup_days`` that are discarded, and then the ``days`` that are kept, first and last moment included.
+
+    Args:
+      config: The ``simulate`` section.
+      out_dir: Folder of the results; made if need be.
+      seed: Of the perturbations.
+
+    Returns:
+      ``out_dir``, with ``member_000.nc`` ..., ``boundary.nc`` and, written last, ``simulate.json`` (provenance and cost).
+
+    Raises:
+      ConfigError: a date is no date, or those of the members run out of the calendar.
+      DataError: a member became unstable (the message names it and the date), or the folder holds the parts of another run.
+    """
+    start = _start_of(config)
+    parts = out_dir / _PARTS
+    parts.mkdir(parents=True, exist_ok=True)
+    plan = _Plan.of(config)
+    model = SpeedyModel(config.truncation, config.layers, config.time_step_minutes)
+    run = _load(parts, model, config, seed) or _Run()
+    ensemble: Ensemble | None = None
+    with track(plan.chunks, "simulate", done=run.done) as progress:
+        while run.done < plan.chunks:
+            if run.states is None:
+                run.states = replicate(model.at_rest(start), batch_width(config.members))
+            if ensemble is None:
+                ensemble = Ensemble(
+                    model,
+                    run.states,
+                    intervals=config.chunk_days * 24 // config.output_hours,
+                    interval_hours=config.output_hours,
+                    output_truncation=config.output_truncation,
+                )
+                run.compile_seconds += ensemble.compile_seconds
+            began = time.perf_counter()
+            run.states, fields = ensemble.advance(run.states)
+            run.seconds += time.perf_counter() - began
+            run.days += config.chunk_days * member_count(run.states)
+            _check(fields, start + np.timedelta64(run.done * config.chunk_days, "D"), config.output_hours)
+            run.done += 1
+            if run.done == plan.develop:
+                run.states = perturb_vorticity(
+                    replicate(one_member(model, run.states, 0), config.members), config.perturbation, seed
+                )
+            if run.done >= plan.discarded:
+                # The last discarded moment is the first that is kept.
+                kept = slice(-1, None) if run.done == plan.discarded else slice(None)
+                _save_part(parts, run.done, {name: field[:, kept] for name, field in fields.items()})
+            _save(parts, run, config, seed)
+            progress.advance(**{"days/s": run.days / run.seconds})
+    _write_members(config, out_dir, model, start)
+    boundary = boundary_dataset(model, config.output_truncation)
+    boundary.attrs = {"title": "Boundary fields of a SPEEDY nature run", **_attributes(config)}
+    replace_file(out_dir / "boundary.nc", boundary.to_netcdf)
+    record = {
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+        "versions": {name: version(name) for name in ("jax", "jcm", "dinosaur")} | {"emulator": emulator.__version__},
+        "hardware": f"{os.cpu_count()} x {platform.machine()}, {jax.devices()[0].device_kind}",
+        "cost": {
+            "simulated_days": run.days,
+            "seconds": run.seconds,
+            "simulated_days_per_second": run.days / run.seconds,
+            "compile_seconds": run.compile_seconds,
+        },
+    }
+    replace_file(
+        out_dir / "simulate.json", lambda path: path.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    )
+    shutil.rmtree(parts)
+    return out_dir
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Chunks until the perturbation, until the first that is kept, and in all."""
+
+    develop: int
+    discarded: int
+    chunks: int
+
+    @classmethod
+    def of(cls, config: SimulateConfig) -> _Plan:
+        develop = config.develop_days // config.chunk_days
+        discarded = develop + config.spinup_days // config.chunk_days
+        return cls(develop, discarded, discarded + config.days // config.chunk_days)
+
+
+@dataclass
+class _Run:
+    """How far a run is: what the state file holds.
+
+    Attributes:
+      done: Chunks finished.
+      states: Run states behind the last of them; ``None`` before the first.
+      seconds, days: Wall time of the simulation proper, and the days of all members that it bought.
+      compile_seconds: Wall time of the compiler.
+    """
+
+    done: int = 0
+    states: RunState | None = None
+    seconds: float = 0.0
+    days: float = 0.0
+    compile_seconds: float = 0.0
+
+
+def _start_of(config: SimulateConfig) -> np.datetime64:
+    try:
+        start = np.datetime64(config.start, "h")
+    except ValueError:
+        raise ConfigError(f"simulate.start: {config.start!r} is no ISO 8601 date; write e.g. 1901-01-01") from None
+    days = config.develop_days + config.spinup_days + config.days + RELABEL_DAYS * (config.members - 1)
+    if start < np.datetime64("1678-01-01") or start + np.timedelta64(days, "D") >= _END_OF_TIME:
+        raise ConfigError(
+            f"simulate.start: the dates of {config.members} members, four years apart from {config.start}, must lie between "
+            f"1678 and {_END_OF_TIME}; start earlier or ask for fewer members"
+        )
+    return start
+
+
+def _check(fields: dict[str, np.ndarray], chunk_start: np.datetime64, interval_hours: int) -> None:
+    """Stops at the first moment at which a member is not a possible atmosphere."""
+    for name, (lowest, highest) in _POSSIBLE.items():
+        field = fields[name]
+        good = (np.isfinite(field) & (field > lowest) & (field < highest)).all(axis=(2, 3, 4))
+        if not good.all():
+            interval = int(np.flatnonzero(~good.all(axis=0))[0])
+            member = int(np.flatnonzero(~good[:, interval])[0])
+            date = chunk_start + np.timedelta64((interval + 1) * interval_hours, "h")
+            raise DataError(
+                f"simulate: member {member} became unstable before {date}: {name} left {lowest:g} to {highest:g}; "
+                "shorten simulate.time_step_minutes or lower simulate.perturbation"
+            )
+
+
+def _fingerprint(config: SimulateConfig, seed: int) -> str:
+    return json.dumps([config.model_dump(mode="json"), seed], sort_keys=True)
+
+
+def _save(parts: Path, run: _Run, config: SimulateConfig, seed: int) -> None:
+    leaves = {f"leaf_{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(run.states))}
+    facts = {
+        "fingerprint": np.asarray(_fingerprint(config, seed)),
+        "done": np.asarray(run.done),
+        "cost": np.asarray([run.seconds, run.days, run.compile_seconds]),
+    }
+    _save_arrays(parts / _STATE, facts | leaves)
+
+
+def _load(parts: Path, model: SpeedyModel, config: SimulateConfig, seed: int) -> _Run | None:
+    path = parts / _STATE
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as saved:
+        if str(saved["fingerprint"]) != _fingerprint(config, seed):
+            raise DataError(f"{path}: belongs to a run with another config or seed; delete {parts} to start over")
+        leaves = [jnp.asarray(saved[name]) for name in sorted(saved.files) if name.startswith("leaf_")]
+        seconds, days, compile_seconds = saved["cost"].tolist()
+        done = int(saved["done"])
+    logger.info("simulate: going on behind chunk %d", done)
+    return _Run(done, jax.tree.unflatten(run_state_structure(model), leaves), seconds, days, compile_seconds)
+
+
+def _save_part(parts: Path, chunk: int, fields: dict[str, np.ndarray]) -> None:
+    _save_arrays(_part(parts, chunk), fields)
+
+
+def _part(parts: Path, chunk: int) -> Path:
+    return parts / f"chunk_{chunk:06d}.npz"
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    replace_file(path, write)
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file under a temporary name beside it and puts it in place at once."""
+    temporary = path.with_name(path.name + ".tmp")
+    write(temporary)
+    temporary.replace(path)
+
+
+def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, start: np.datetime64) -> None:
+    """One file a member from the parts; all are written side by side, so that each part is read once."""
+    plan = _Plan.of(config)
+    first = start + np.timedelta64(config.develop_days + config.spinup_days, "D")
+    hours = np.arange(0, config.days * 24 + 1, config.output_hours)
+    finals = [out_dir / f"member_{m:03d}.nc" for m in range(config.members)]
+    temporaries = [path.with_name(path.name + ".tmp") for path in finals]
+    with ExitStack() as stack:
+        files = [stack.enter_context(netCDF4.Dataset(path, "w")) for path in temporaries]
+        record = 0
+        for chunk in range(plan.discarded, plan.chunks + 1):
+            with np.load(_part(out_dir / _PARTS, chunk), allow_pickle=False) as fields:
+                if record == 0:
+                    for member, file in enumerate(files):
+                        shift = np.timedelta64(RELABEL_DAYS * member, "D")
+                        _define(
+                            file, config, model, {n: fields[n].ndim - 2 for n in fields.files}, first + shift + hours
+                        )
+                        file.setncattr("member", np.int32(member))
+                for name in fields.files:
+                    values = fields[name]
+                    for member, file in enumerate(files):
+                        file[name][record : record + values.shape[1]] = values[member]
+                record += values.shape[1]
+    for temporary, final in zip(temporaries, finals, strict=True):
+        temporary.replace(final)
+
+
+def _define(
+    file: netCDF4.Dataset, config: SimulateConfig, model: SpeedyModel, ranks: dict[str, int], times: np.ndarray
+) -> None:
+    """Dimensions, coordinates and empty fields of a member's file; ``ranks`` counts a field's dimensions beside time."""
+    grid = transfer.gaussian_grid(config.output_truncation)
+    file.setncatts({"title": "SPEEDY nature run", **_attributes(config)})
+    sizes = {"time": times.size, "level": config.layers, "latitude": grid.shape[0], "longitude": grid.shape[1]}
+    for name, size in sizes.items():
+        file.createDimension(name, size)
+    time_attrs = {"standard_name": "time", "long_name": "time", "axis": "T", "units": _TIME_UNITS}
+    sigma_attrs = VERTICAL_ATTRS["sigma"] | {"formula_terms": "sigma: level ps: surface_pressure ptop: pressure_at_top"}
+    coordinates = {
+        "time": (
+            (times.astype("datetime64[h]") - _EPOCH).astype(np.int64),
+            time_attrs | {"calendar": "proleptic_gregorian"},
+        ),
+        "level": (np.asarray(model.sigma), sigma_attrs),
+        **{name: (values, attrs) for name, (_, values, attrs) in grid_coords(grid).items()},
+    }
+    for name, (values, attrs) in coordinates.items():
+        variable = file.createVariable(name, values.dtype, (name,))
+        variable.setncatts(attrs)
+        variable[:] = values
+    top = file.createVariable("pressure_at_top", np.float32, ())
+    top.setncatts({"long_name": "pressure at the top of the model", "units": "Pa"})
+    top[...] = 0.0
+    for name, rank in ranks.items():
+        dims = ("time", "level", "latitude", "longitude") if rank == 3 else ("time", "latitude", "longitude")
+        chunks = (min(_CHUNK_STEPS, times.size), *(sizes[d] for d in dims[1:]))
+        variable = file.createVariable(
+            name, np.float32, dims, compression="zlib", complevel=1, shuffle=True, chunksizes=chunks, fill_value=False
+        )
+        facts = known(name)
+        assert facts is not None
+        rain = is_accumulation(name)
+        sampling = f"sum (interval: {config.output_hours} hours comment: ending at the time stamp)" if rain else "point"
+        variable.setncatts(
+            {
+                "units": facts.units,
+                "standard_name": facts.standard_name,
+                "long_name": name.replace("_", " "),
+                "cell_methods": f"time: {sampling}",
+            }
+        )
+
+
+def _attributes(config: SimulateConfig) -> dict[str, str]:
+    return {
+        "Conventions": "CF-1.11",
+        "source": f"SPEEDY T{config.truncation} with {config.layers} sigma layers through jcm {version('jcm')}, "
+        f"truncated to T{config.output_truncation}",
+        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} emulator {emulator.__version__} simulate",
+        "references": "Molteni (2003), Climate Dynamics 20, 175-191",
+    }

@@ -1,0 +1,103 @@
+"""Between spherical-harmonic states and grids: truncation of modal fields, area means of gridpoint fields.
+
+Model arrays of jcm and dinosaur are ``(..., longitude, latitude)``; ours are ``(..., latitude, longitude)``. The turn
+happens here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from dinosaur.spherical_harmonic import Grid as SpectralGrid
+from dinosaur.spherical_harmonic import uv_nodal_to_vor_div_modal, vor_div_to_uv_nodal
+from jcm.physics.speedy.speedy_coords import get_speedy_coords
+
+from data_prep.grid import Grid
+
+
+@lru_cache
+def spectral_grid(truncation: int) -> SpectralGrid:
+    """The spherical-harmonic basis and quadratic Gaussian grid of a triangular truncation."""
+    with jax.ensure_compile_time_eval():  # may be asked for first while something is being traced
+        return get_speedy_coords(spectral_truncation=truncation).horizontal
+
+
+@lru_cache
+def gaussian_grid(truncation: int) -> Grid:
+    """The Gaussian grid that belongs to a truncation (T21: 64 x 32, T31: 96 x 48, T42: 128 x 64)."""
+    spectral = spectral_grid(truncation)
+    return Grid.from_arrays(np.degrees(spectral.latitudes), np.degrees(spectral.longitudes))
+
+
+def resize(modal: jax.Array, source: int, target: int) -> jax.Array:
+    """Coefficients ``(..., m, l)`` of one truncation as those of another: padded with zeros, or triangularly truncated.
+
+    At the same truncation nothing is lost: dinosaur's basis holds one total wavenumber more than its name says, and it is
+    kept. Truncation to a lower ``target`` keeps total wavenumbers up to ``target``, as is usual.
+    """
+    if source == target:
+        return modal
+    columns, rows = spectral_grid(target).modal_shape
+    if target > source:
+        padding = [(0, 0)] * (modal.ndim - 2) + [(0, columns - modal.shape[-2]), (0, rows - modal.shape[-1])]
+        return jnp.pad(modal, padding)
+    return spectral_grid(target).clip_wavenumbers(modal[..., :columns, :rows], n=1)
+
+
+def to_modal(field: jax.Array, truncation: int) -> jax.Array:
+    """Coefficients of a gridpoint field ``(..., latitude, longitude)`` on the truncation's Gaussian grid."""
+    return spectral_grid(truncation).to_modal(jnp.swapaxes(field, -1, -2))
+
+
+def to_nodal(modal: jax.Array, truncation: int) -> jax.Array:
+    """Gridpoint field ``(..., latitude, longitude)`` on the truncation's Gaussian grid; inverse of ``to_modal``."""
+    return jnp.swapaxes(spectral_grid(truncation).to_nodal(modal), -1, -2)
+
+
+def winds_to_modal(u: jax.Array, v: jax.Array, truncation: int) -> tuple[jax.Array, jax.Array]:
+    """Coefficients of vorticity and divergence (s-1) of winds (m s-1) ``(..., latitude, longitude)``."""
+    return uv_nodal_to_vor_div_modal(spectral_grid(truncation), jnp.swapaxes(u, -1, -2), jnp.swapaxes(v, -1, -2))
+
+
+def winds_to_nodal(vorticity: jax.Array, divergence: jax.Array, truncation: int) -> tuple[jax.Array, jax.Array]:
+    """Winds (m s-1) ``(..., latitude, longitude)`` of vorticity and divergence; inverse of ``winds_to_modal``."""
+    u, v = vor_div_to_uv_nodal(spectral_grid(truncation), vorticity, divergence)
+    return jnp.swapaxes(u, -1, -2), jnp.swapaxes(v, -1, -2)
+
+
+@lru_cache
+def area_mean_weights(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of source rows and columns in target rows and columns: float32 ``(target lat, source lat)``, ``(... lon)``.
+
+    Each row sums to one, so the global mean is conserved exactly: this is how rain and everything else with kinks is
+    coarsened, because truncation would ring below zero.
+    """
+    a, b = gaussian_grid(source), gaussian_grid(target)
+    south_north = [np.sin(np.radians(g.latitude_bounds)) for g in (a, b)]
+    west_east = [g.longitude_bounds for g in (a, b)]
+    latitude = _overlap(south_north[0], south_north[1])
+    longitude = sum(_overlap(west_east[0] + turn, west_east[1]) for turn in (-360.0, 0.0, 360.0))
+    return _shares(latitude), _shares(np.asarray(longitude))
+
+
+def area_mean(field: Any, source: int, target: int) -> Any:
+    """Area mean of a gridpoint field ``(..., latitude, longitude)`` over the cells of another truncation's grid."""
+    if source == target:
+        return field
+    latitude, longitude = area_mean_weights(source, target)
+    return latitude @ field @ longitude.T
+
+
+def _overlap(source_edges: np.ndarray, target_edges: np.ndarray) -> np.ndarray:
+    """Length shared by each target and source interval, ``(target, source)``."""
+    upper = np.minimum(target_edges[1:, None], source_edges[None, 1:])
+    lower = np.maximum(target_edges[:-1, None], source_edges[None, :-1])
+    return np.clip(upper - lower, 0.0, None)
+
+
+def _shares(overlap: np.ndarray) -> np.ndarray:
+    return (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
