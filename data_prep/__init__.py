@@ -1,1 +1,1 @@
-"""Gridded climate fields in, tensors out: grids, variables, files, statistics, stores; knows nothing of ``emulator``."""
+"""Gridded climate fields in, tensors out: grids, variables, files, statistics, stores; no ``emulator`` in here."""

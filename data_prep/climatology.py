@@ -36,6 +36,7 @@ BEYOND_SEASON_DAYS = 30.0
 
 _YEAR_DAYS = 365
 _CALENDAR_DAYS = 366
+_CIRCLE_DAYS = 365.25
 _HOLE_DAYS = 30  # a longer stretch of the calendar without data is outside the training season
 
 
@@ -43,9 +44,12 @@ _HOLE_DAYS = 30  # a longer stretch of the calendar without data is outside the 
 class Season:
     """The part of the calendar that the training data cover, as an arc of the year.
 
+    Positions are shares of the calendar year times 365.25 days, so that they run on smoothly through the end of every
+    year, leap or not.
+
     Attributes:
-      middle: Position of the arc's middle in days from 1 January, in [0, 366).
-      half_width: Half the length of the arc in days; 183 when it covers the year.
+      middle: Position of the arc's middle in days, in [0, 365.25).
+      half_width: Half the length of the arc in days; half a year when it covers the year.
     """
 
     middle: float
@@ -54,25 +58,24 @@ class Season:
     @classmethod
     def of(cls, times: np.ndarray) -> Season:
         """The shortest arc that holds all times: what remains of the year beside its longest hole."""
-        days = np.unique(day_of_year(times) - 1)
-        holes = np.diff(days, append=days[0] + _CALENDAR_DAYS)
+        positions = np.unique(year_fraction(times) * _CIRCLE_DAYS)
+        holes = np.diff(positions, append=positions[0] + _CIRCLE_DAYS)
         longest = int(holes.argmax())
         if holes[longest] <= _HOLE_DAYS:
-            return cls(_CALENDAR_DAYS / 2, _CALENDAR_DAYS / 2)
-        length = _CALENDAR_DAYS - int(holes[longest]) + 1
-        first = int(days[(longest + 1) % days.size])
-        return cls((first + length / 2) % _CALENDAR_DAYS, length / 2)
+            return cls(_CIRCLE_DAYS / 2, _CIRCLE_DAYS / 2)
+        length = _CIRCLE_DAYS - float(holes[longest])
+        first = float(positions[(longest + 1) % positions.size])
+        return cls((first + length / 2) % _CIRCLE_DAYS, length / 2)
 
     @property
     def whole_year(self) -> bool:
         """Whether the data cover the year without a long hole."""
-        return self.half_width >= _CALENDAR_DAYS / 2
+        return self.half_width >= _CIRCLE_DAYS / 2
 
     def position(self, times: np.ndarray) -> np.ndarray:
-        """Days from the middle of the season, in [-183, 183)."""
-        half_year = _CALENDAR_DAYS / 2
-        days = day_of_year(times) - 1 + seconds_of_day(times) / 86400.0
-        return (days - self.middle + half_year) % _CALENDAR_DAYS - half_year
+        """Days from the middle of the season, unwrapped around it: in [-182.625, 182.625)."""
+        half_year = _CIRCLE_DAYS / 2
+        return (year_fraction(times) * _CIRCLE_DAYS - self.middle + half_year) % _CIRCLE_DAYS - half_year
 
 
 def choose_kind(times: np.ndarray, timestep: np.timedelta64) -> Kind:
@@ -133,7 +136,7 @@ class Climatology:
         if beyond.any():
             raise DataError(
                 f"climatology: no estimate at {_text(times[beyond][0])}: training data cover "
-                f"{2 * self.season.half_width:g} days of the year, and the date lies more than {BEYOND_SEASON_DAYS:g} "
+                f"{2 * self.season.half_width:.0f} days of the year, and the date lies more than {BEYOND_SEASON_DAYS:g} "
                 "days outside; give the training split more of the year"
             )
 
@@ -221,7 +224,7 @@ def _basis(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_ho
     """Design matrix, float64 ``(time, basis)``: an indicator of each hour, then harmonics or the season's line."""
     indicators = (hour[:, None] == np.arange(n_hours)).astype(np.float64)
     if kind == "seasonal_trend":
-        return np.concatenate([indicators, season.position(times)[:, None] / season.half_width], axis=1)
+        return np.concatenate([indicators, season.position(times)[:, None] / max(season.half_width, 1.0)], axis=1)
     angle = 2 * np.pi * year_fraction(times)
     harmonics = [f(k * angle) for k in (1, 2) for f in (np.cos, np.sin)]
     return np.concatenate([indicators, np.stack(harmonics, axis=1)], axis=1)

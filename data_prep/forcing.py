@@ -152,8 +152,8 @@ def solar_radiation(grid: Grid, times: np.ndarray, timestep: np.timedelta64) -> 
     """Mean solar radiation on a horizontal surface at the top of the atmosphere over the step that ends at each time.
 
     ``S0 / r^2 * mean(max(0, sin(lat) sin(dec) + cos(lat) cos(dec) cos(h)))``: the hour angle ``h`` is integrated
-    exactly over the step; declination, distance ``r`` and the equation of time are those of the middle of the step, from
-    the low-precision formulas of the Astronomical Almanac (declination good to 0.01 degrees between 1950 and 2050).
+    exactly over the step; declination, distance ``r`` and the equation of time are those of its middle, from the
+    low-precision formulas of the Astronomical Almanac (declination good to 0.01 degrees between 1950 and 2050).
 
     Args:
       grid: Where.
@@ -186,7 +186,7 @@ def solar_radiation(grid: Grid, times: np.ndarray, timestep: np.timedelta64) -> 
 
 
 def _sun(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Declination (rad), distance (au), equation of time (rad) ``days`` after J2000; Astronomical Almanac, section C."""
+    """Declination (rad), distance (au), equation of time (rad) ``days`` after J2000 (Astronomical Almanac, C5)."""
     anomaly = np.radians(357.528 + 0.9856003 * days)
     mean_longitude = np.radians(280.460 + 0.9856474 * days)
     longitude = mean_longitude + np.radians(1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))

@@ -109,7 +109,7 @@ class Grid:
         inner = (lon[1:] + lon[:-1]) / 2
         if self.periodic:
             half = 180.0 / lon.size
-            return np.concatenate([[lon[0] - half], inner, [lon[-1] + half]])
+            return np.concatenate([[lon[0] - half], inner, [lon[0] - half + 360]])  # closes exactly
         return np.concatenate([[lon[0] - (lon[1] - lon[0]) / 2], inner, [lon[-1] + (lon[-1] - lon[-2]) / 2]])
 
     @cached_property

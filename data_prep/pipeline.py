@@ -46,7 +46,7 @@ def prepare(config: DataConfig, out: Path, workdir: Path, on_block: Hook | None 
       config: The config's ``data`` section.
       out: Where the store goes; an older one there is replaced once the new one is complete.
       workdir: What ``{workdir}`` in ``data.inputs`` stands for.
-      on_block: Told about every block read and written, for progress. What it raises ends the run, to be taken up later.
+      on_block: Told about every block read and written, for progress. What it raises ends the run, resumable.
 
     Returns:
       ``out``.

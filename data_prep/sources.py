@@ -264,7 +264,7 @@ def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
 
 
 def _on_own_level_axis(part: xr.Dataset, whole: xr.Dataset) -> xr.Dataset:
-    """Renames ``level`` where the whole already uses it for other levels, to ``level_2`` as ``unstack_channels`` does."""
+    """Renames ``level`` where the whole already uses it for other levels, like ``unstack_channels``."""
     if "level" not in part.dims:
         return part
     axes = sorted(str(d) for d in whole.dims if str(d).startswith("level"))

@@ -1,0 +1,118 @@
+"""Climatologies recover known cycles, choose their kind by the data, and refuse to guess."""
+
+import numpy as np
+import pytest
+
+from data_prep.climatology import Climatology, ClimatologyFit, Season, choose_kind
+from data_prep.clock import seconds_of_day, year_fraction
+from data_prep.errors import DataError
+
+HOURS_12 = np.timedelta64(12, "h").astype("timedelta64[ns]")
+HOURS_6 = np.timedelta64(6, "h").astype("timedelta64[ns]")
+DAY = np.timedelta64(1, "D").astype("timedelta64[ns]")
+SHAPE = (2, 3, 1)
+
+
+def times_between(first: str, last: str, step: np.timedelta64 = HOURS_12) -> np.ndarray:
+    return np.arange(np.datetime64(first, "ns"), np.datetime64(last, "ns"), step)
+
+
+def fit(times: np.ndarray, values: np.ndarray, step: np.timedelta64 = HOURS_12, blocks: int = 3) -> Climatology:
+    """``values`` of shape (time,) on every point, offset by the point's number."""
+    points = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    states = (values[:, None, None, None] + points).astype(np.float32)
+    fitting = ClimatologyFit(times, step, SHAPE)
+    for part in np.array_split(np.random.default_rng(0).permutation(times.size), blocks):
+        fitting.update(times[part], states[part])
+    return fitting.finish()
+
+
+def cycle(times: np.ndarray) -> np.ndarray:
+    angle = 2 * np.pi * year_fraction(times)
+    return 280 + 15 * np.cos(angle - 3.5) + 2 * np.sin(2 * angle) + 4 * (seconds_of_day(times) > 0)
+
+
+def test_one_year_recovers_harmonics_and_the_hour_exactly():
+    times = times_between("2001-01-01", "2002-04-01")
+    found = fit(times, cycle(times))
+    assert found.kind == "annual_harmonics"
+    later = times_between("2010-01-01", "2011-01-01", np.timedelta64(60, "h"))
+    np.testing.assert_allclose(found.at(later)[:, 1, 2, 0], cycle(later) + 5, atol=1e-3)
+
+
+def test_three_years_average_by_day_and_hour_and_smooth():
+    times = times_between("2001-01-01", "2004-01-01")
+    noise = np.random.default_rng(1).standard_normal(times.size)
+    found = fit(times, cycle(times) + noise)
+    assert found.kind == "day_of_year_hour"
+    assert found.table.shape == (366, 2, *SHAPE)
+    error = found.at(times)[:, 0, 0, 0] - cycle(times)
+    # 61 triangular days of three years leave noise of 1 / sqrt(3 * 45.8); the window flattens the cycle by 1-2 %.
+    assert np.abs(error).max() < 0.65
+    assert error.std() < 0.25
+    np.testing.assert_array_equal(found.table[365], found.table[364])
+
+
+def test_smoothing_wraps_around_the_year_and_weights_are_triangular():
+    times = times_between("2001-01-01", "2004-01-01", DAY)
+    spike = (times.astype("datetime64[D]") - times.astype("datetime64[Y]").astype("datetime64[D]")).astype(int) == 0
+    found = fit(times, spike.astype(float), DAY)
+    profile = found.table[:365, 0, 0, 0, 0]
+    triangle = np.maximum(0, 1 - np.abs((np.arange(365) + 182) % 365 - 182) / 31)
+    np.testing.assert_allclose(profile, triangle / triangle.sum(), atol=1e-6)
+
+
+def test_members_of_one_season_give_a_trend_over_the_calendar_not_over_the_years():
+    members = [times_between(f"{2001 + 4 * m}-11-15", f"{2002 + 4 * m}-02-15", HOURS_6) for m in range(20)]
+    times = np.concatenate(members)
+    days = np.concatenate([(t - t[0]) / DAY for t in members])
+    found = fit(times, 250 - 0.1 * days, HOURS_6)
+    assert found.kind == "seasonal_trend"
+    held_out = times_between("2101-11-15", "2102-02-15", HOURS_6)
+    np.testing.assert_allclose(found.at(held_out)[:, 0, 0, 0], 250 - 0.1 * (held_out - held_out[0]) / DAY, atol=2e-3)
+
+
+def test_a_date_outside_the_training_season_is_an_error():
+    times = times_between("2001-10-01", "2001-12-01")
+    found = fit(times, np.arange(times.size, dtype=float))
+    assert found.at(np.array(["2005-12-28T12"], "datetime64[ns]")).shape == (1, *SHAPE)
+    for date in ("2005-01-05T12", "2005-06-01T12", "2005-08-25T12"):
+        with pytest.raises(DataError, match=f"no estimate at {date}"):
+            found.at(np.array([date], "datetime64[ns]"))
+
+
+def test_an_hour_that_training_lacks_is_an_error():
+    times = times_between("2001-01-01", "2002-04-01")
+    with pytest.raises(DataError, match=r"no estimate at 2001-01-01T06:00.*hours 0, 12 UTC"):
+        fit(times, cycle(times)).at(np.array(["2001-01-01T06"], "datetime64[ns]"))
+
+
+def test_the_kind_follows_coverage_of_the_calendar_not_length_alone():
+    summers = np.concatenate([times_between(f"{y}-06-01", f"{y}-09-01") for y in range(2001, 2021)])
+    assert choose_kind(summers, HOURS_12) == "seasonal_trend"
+    assert choose_kind(times_between("2001-01-01", "2001-12-25"), HOURS_12) == "seasonal_trend"
+    assert choose_kind(times_between("2001-01-01", "2002-01-01"), HOURS_12) == "annual_harmonics"
+    assert choose_kind(times_between("2001-01-01", "2003-12-01"), HOURS_12) == "annual_harmonics"
+    assert choose_kind(times_between("2001-01-01", "2004-01-01"), HOURS_12) == "day_of_year_hour"
+
+
+def test_a_season_may_wrap_around_new_year():
+    season = Season.of(times_between("2001-12-01", "2002-02-01"))
+    assert season.position(np.array(["2010-12-31T12"], "datetime64[ns]"))[0] == pytest.approx(0.0, abs=1.0)
+    assert season.half_width == pytest.approx(31, abs=1)
+    assert not season.whole_year
+
+
+@pytest.mark.parametrize("last", ["2001-03-01", "2002-04-01", "2004-02-01"])
+def test_climatologies_survive_their_arrays(last):
+    times = times_between("2001-01-01", last)
+    found = fit(times, cycle(times))
+    again = Climatology.from_arrays(found.to_arrays())
+    assert again.kind == found.kind
+    np.testing.assert_array_equal(again.at(times[:9]), found.at(times[:9]))
+
+
+def test_too_few_times_are_refused():
+    times = times_between("2001-01-01", "2001-01-02")
+    with pytest.raises(DataError, match="too few times"):
+        fit(times, np.zeros(times.size), blocks=1)

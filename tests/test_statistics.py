@@ -1,0 +1,82 @@
+"""Streaming moments equal those of the whole."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_prep import checks
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.spec import Channel
+from data_prep.statistics import Moments, StateMoments, Statistics
+
+GRID = Grid.gaussian(6)
+WEIGHTS = GRID.latitude_weights
+
+
+def fields(n: int, seed: int = 0, offset: float = 1e5) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (offset + np.array([1.0, 30.0, 500.0]) * rng.standard_normal((n, *GRID.shape, 3))).astype(np.float32)
+
+
+def reference(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    data = values.astype(np.float64)
+    weights = np.broadcast_to(WEIGHTS[:, None], (data.shape[0], *GRID.shape))
+    means = [np.average(data[..., c], weights=weights) for c in range(data.shape[-1])]
+    variances = [np.average((data[..., c] - m) ** 2, weights=weights) for c, m in enumerate(means)]
+    return np.array(means), np.sqrt(variances)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 20), max_size=5))
+def test_any_cut_into_blocks_gives_the_moments_of_the_whole(cuts):
+    data = fields(20)
+    found = Moments.empty(3)
+    for part in np.split(data, sorted(cuts)):
+        found = found.combine(Moments.of(part, WEIGHTS))
+    mean, std = reference(data)
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(found.std, std, rtol=1e-10)
+
+
+def test_a_large_offset_costs_no_accuracy():
+    # The naive E[x^2] - E[x]^2 of float32 sums would lose everything here.
+    data = fields(50, offset=1e6)
+    np.testing.assert_allclose(Moments.of(data, WEIGHTS).std, reference(data)[1], rtol=1e-10)
+
+
+def test_changes_are_those_of_consecutive_states_and_never_cross_segments():
+    first, second = fields(9, seed=1), fields(7, seed=2) + 1000
+    moments = StateMoments.empty(3, WEIGHTS)
+    moments.update(first[:4], None)
+    moments.update(first[4:], first[3])
+    moments.update(second[:1], None)
+    moments.update(second[1:], second[0])
+    changes = np.concatenate([np.diff(x.astype(np.float64), axis=0) for x in (first, second)])
+    mean, std = reference(changes)
+    np.testing.assert_allclose(moments.tendency.mean, mean, atol=1e-9)
+    np.testing.assert_allclose(moments.tendency.std, std, rtol=1e-10)
+    np.testing.assert_allclose(moments.state.mean, reference(np.concatenate([first, second]))[0], rtol=1e-12)
+
+
+def test_rows_weigh_by_their_area():
+    values = np.zeros((1, *GRID.shape, 1))
+    values[:, 0] = 1.0
+    assert Moments.of(values, WEIGHTS).mean[0] == pytest.approx(WEIGHTS[0] / len(GRID.latitude))
+
+
+def test_constant_channels_are_refused_by_name():
+    values = fields(5)
+    values[..., 1] = 273.15
+    moments = Moments.of(values, WEIGHTS)
+    channels = [Channel("a", None), Channel("t", 850.0), Channel("b", None)]
+    with pytest.raises(DataError, match=r"constant in the training data: t@850 \(273.15\)"):
+        checks.check_varies(moments.mean, moments.std, channels, "state")
+
+
+def test_statistics_survive_their_arrays():
+    arrays = {name: np.arange(i + 1, dtype=np.float32) for i, name in enumerate(Statistics.__dataclass_fields__)}
+    again = Statistics.from_arrays(Statistics.from_arrays(arrays).to_arrays())
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(getattr(again, name), value)
