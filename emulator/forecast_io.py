@@ -1,7 +1,8 @@
 """Forecast files: CF NetCDF, written as the forecaster goes, complete or not there at all.
 
-A file holds one forecaster: dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``, float32, one
-variable per field, cost and provenance as global attributes. ``xarray.open_dataset`` reads it without options.
+A file holds one forecaster: dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``,
+float32, one variable per field, cost and provenance as global attributes. ``xarray.open_dataset`` reads it
+without options.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Metrics: functions of mean statistics. Names and definitions are WeatherBench-2's, or say whose they are.
 
-A metric never sees a field. It takes the means of ``statistics`` over whatever forecasts it is to cover, so it is right
-by construction over chunks, workers and bootstrap resamples.
+A metric never sees a field. It takes the means of ``statistics`` over whatever forecasts it is to cover, so
+it is right by construction over chunks, workers and bootstrap resamples.
 """
 
 from __future__ import annotations

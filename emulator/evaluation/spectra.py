@@ -14,10 +14,10 @@ RADIUS = 6367.5e3
 def zonal_energy_spectrum(field: np.ndarray, grid: Grid) -> np.ndarray:
     """Power along each circle of latitude by zonal wavenumber.
 
-    The DFT along longitude is divided by the number of points; its squared modulus is doubled for every wavenumber above
-    zero and multiplied by the length of the circle. On an even number of points the Nyquist wavenumber is doubled too
-    although it has no conjugate partner: its entry is twice the field's power there, so the sum over wavenumbers is too
-    large by half of that entry.
+    The DFT along longitude is divided by the number of points; its squared modulus is doubled for every
+    wavenumber above zero and multiplied by the length of the circle. On an even number of points the Nyquist
+    wavenumber is doubled too although it has no conjugate partner: its entry is twice the field's power
+    there, so the sum over wavenumbers is too large by half of that entry.
 
     Args:
       field: ``(..., latitude, longitude)``.
@@ -55,10 +55,11 @@ def resolved_wavenumber(grid: Grid) -> int:
 
 
 def fine_power(field: np.ndarray, grid: Grid) -> np.ndarray:
-    """Area-mean zonal power in the upper half of the resolved wavenumbers, m < wavenumber <= M with m = M // 2.
+    """Area-mean zonal power in the upper half of the resolved wavenumbers, M // 2 < wavenumber <= M.
 
     Returns:
-      float64 ``(...)``, in the field's unit squared: how much of the variance along the circles is of fine scale.
+      float64 ``(...)``, in the field's unit squared: how much of the variance along the circles is of fine
+      scale.
     """
     _require_circles(grid)
     top = resolved_wavenumber(grid)

@@ -1,8 +1,9 @@
 """Additive statistics: area means of each single forecast, whose means over forecasts make every metric.
 
-Means of these over initial times, chunks or workers combine exactly; roots and ratios come later, in ``metrics``.
-Notation: f forecast, o truth, c climatology at valid time, f' = f - c, o' = o - c, A(.) area mean over a region.
-All sums are in float64 whatever the fields are.
+Means of these over initial times, chunks or workers combine exactly; roots and ratios come later, in
+``metrics``.
+Notation: f forecast, o truth, c climatology at valid time, f' = f - c, o' = o - c, A(.) area mean over a
+  region. All sums are in float64 whatever the fields are.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def deterministic_statistics(
       weights: As ``area_means`` takes them.
 
     Returns:
-      Each of ``FORECAST_STATISTICS`` and ``TRUTH_STATISTICS``, float64 ``(..., region)``. A correlation with an anomaly
-      that is zero everywhere (the climatology as forecast) is NaN.
+      Each of ``FORECAST_STATISTICS`` and ``TRUTH_STATISTICS``, float64 ``(..., region)``. A correlation with
+      an anomaly that is zero everywhere (the climatology as forecast) is NaN.
     """
     f = np.asarray(forecast, np.float64)
     o = np.asarray(truth, np.float64)
@@ -94,8 +95,8 @@ def deterministic_statistics(
 def ensemble_statistics(ensemble: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Statistics of ensembles of at least two members.
 
-    The sum over pairs is taken from the sorted members, sum_ij |Xi - Xj| = 2 sum_i (2 i - M - 1) X_(i): M log M
-    instead of M^2 (Zamo and Naveau 2018, doi:10.1007/s11004-017-9709-7).
+    The sum over pairs is taken from the sorted members, sum_ij |Xi - Xj| = 2 sum_i (2 i - M - 1) X_(i): M log
+    M instead of M^2 (Zamo and Naveau 2018, doi:10.1007/s11004-017-9709-7).
 
     Args:
       ensemble: ``(member, ..., latitude, longitude)``.

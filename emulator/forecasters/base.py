@@ -1,7 +1,7 @@
 """What a forecaster is, and how one is run over many initial times.
 
-A forecaster turns initial fields into a stream of forecast blocks. It knows nothing of files, truth or scores, so a
-network, a physics model and persistence are interchangeable everywhere.
+A forecaster turns initial fields into a stream of forecast blocks. It knows nothing of files, truth or
+scores, so a network, a physics model and persistence are interchangeable everywhere.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Forecaster(Protocol):
           lead_times: ``timedelta64``, positive multiples of ``timestep``, ascending.
 
         Yields:
-          Blocks with dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``: all initial times,
-          consecutive ascending leads; together they hold every lead once.
+          Blocks with dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``: all
+          initial times, consecutive ascending leads; together they hold every lead once.
         """
         ...
 
@@ -100,16 +100,16 @@ def forecast_batches(
 ) -> Iterator[xr.Dataset]:
     """Runs a forecaster over many initial times, a few at once, and times it.
 
-    The last batch is filled up with copies of its last initial time, which are dropped again, so that every batch has
-    one shape and a compiled forecaster compiles once.
+    The last batch is filled up with copies of its last initial time, which are dropped again, so that every
+    batch has one shape and a compiled forecaster compiles once.
 
     Args:
       forecaster: Who forecasts.
       initial: All initial fields, dims ``(time, ...)``; may be lazy, a batch is loaded at a time.
       lead_times: As ``Forecaster.forecast`` takes them.
       batch: Initial times at once.
-      cost: Filled while the blocks are consumed. The first batch is left out when there are several, else the first
-        block when there are several; with a single block everything counts and ``warm`` stays false.
+      cost: Filled while the blocks are consumed. The first batch is left out when there are several, else the
+        first block when there are several; with a single block everything counts and ``warm`` stays false.
 
     Yields:
       Blocks ``(init_time, lead_time, ...)``: batch by batch, and within a batch lead by lead.

@@ -20,8 +20,8 @@ def lead_blocks(
     """Forecast blocks of at most some 64 MiB (at least one lead).
 
     Args:
-      fields: Leads ``(lead,)`` to states ``(init_time, lead, latitude, longitude, state_channel)``; physical lower
-        bounds are applied here.
+      fields: Leads ``(lead,)`` to states ``(init_time, lead, latitude, longitude, state_channel)``; physical
+        lower bounds are applied here.
       times: Initial times.
       leads: All leads.
       spec: Names the channels.

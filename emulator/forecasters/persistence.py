@@ -1,7 +1,8 @@
 """Persistence in three strengths: of the field, of its anomaly, and of a damped anomaly.
 
-The field alone looks better at multiples of 24 h where there is a diurnal cycle, and worse as the season moves on; the
-anomaly kept on a moving climatology has neither fault. The damped anomaly is the best linear point forecast of the two.
+The field alone looks better at multiples of 24 h where there is a diurnal cycle, and worse as the season
+moves on; the anomaly kept on a moving climatology has neither fault. The damped anomaly is the best linear
+point forecast of the two.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ class DampedAnomalyPersistence:
     def fit(cls, store: Store, lead_times: np.ndarray, *, max_windows: int = 200) -> DampedAnomalyPersistence:
         """Fits the damping on the training split.
 
-        The factor is the regression of the anomaly at lead on the initial anomaly, with area weights, over windows
-        spread evenly over the split: sum w a(0) a(lead) / sum w a(0)^2. Clipped to [0, 1].
+        The factor is the regression of the anomaly at lead on the initial anomaly, with area weights, over
+        windows spread evenly over the split: sum w a(0) a(lead) / sum w a(0)^2. Clipped to [0, 1].
 
         Args:
           store: Gives training data and climatology.

@@ -1,0 +1,66 @@
+"""Zonal spectra against WeatherBench-2's values and against waves of known power."""
+
+import golden
+import numpy as np
+import pytest
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from emulator.evaluation.spectra import (
+    circumference,
+    fine_power,
+    resolved_wavenumber,
+    zonal_energy_spectrum,
+    zonal_frequency,
+)
+
+
+@golden.needs_golden
+@pytest.mark.parametrize("grid", ["g1", "g2"])
+def test_spectrum_and_frequency(grid):
+    values = golden.expected(grid, "weatherbench2")
+    hours = golden.inputs(grid)["lead_time"].values
+    lead = int(np.flatnonzero(hours == 24)[0])
+    for variable in ("geopotential/500", "2m_temperature"):
+        ensemble, truth, _ = golden.fields(grid, variable)
+        for kind, field in (("forecast", ensemble[0, 0, lead]), ("truth", truth[0, lead])):
+            found = zonal_energy_spectrum(field, golden.grid_of(grid))
+            golden.assert_matches(found, values[f"zonal_energy_spectrum_{kind}"][variable])
+            # the mean's power dwarfs the rest: hold the waves to the tolerance of their own
+            wanted = np.asarray(values[f"zonal_energy_spectrum_{kind}"][variable])
+            golden.assert_matches(found[:, 1:], wanted[:, 1:])
+    inner = slice(1, -1)  # pole rows of g2 divide by a length of rounding error
+    golden.assert_matches(
+        zonal_frequency(golden.grid_of(grid))[inner], np.asarray(values["zonal_frequency_per_m"]["all"])[inner]
+    )
+
+
+def test_one_wave_has_its_power_at_its_wavenumber():
+    grid = Grid.gaussian(16)
+    wave = 3.0 * np.cos(5 * np.radians(grid.longitude) + 0.3) * np.ones((16, 1))
+    spectrum = zonal_energy_spectrum(wave, grid)
+    np.testing.assert_allclose(spectrum[:, 5], circumference(grid) * 9 / 2, rtol=1e-12)
+    assert np.delete(spectrum, 5, axis=1).max() < 1e-12 * spectrum.max()
+
+
+def test_nyquist_counts_double_as_documented():
+    grid = Grid.gaussian(8)
+    wave = np.cos(8 * np.radians(grid.longitude)) * np.ones((8, 1))  # +1, -1, +1, ...: power 1, not 1/2
+    spectrum = zonal_energy_spectrum(wave, grid)
+    np.testing.assert_allclose(spectrum[:, -1], 2 * circumference(grid), rtol=1e-12)
+
+
+def test_fine_power_takes_the_upper_half_of_the_resolved_wavenumbers():
+    grid = Grid.gaussian(32)
+    assert resolved_wavenumber(grid) == 21
+    wave = {m: 2.0 * np.sin(m * np.radians(grid.longitude)) * np.ones((32, 1)) for m in (0, 10, 11, 21, 22)}
+    found = {m: float(fine_power(field, grid)) for m, field in wave.items()}
+    assert found[11] == pytest.approx(2.0) and found[21] == pytest.approx(2.0)
+    assert max(found[0], found[10], found[22]) < 1e-12
+
+
+def test_refused_where_longitudes_do_not_close():
+    grid = Grid.from_arrays(np.arange(15.0, 76.0, 2.5), np.arange(200.0, 331.0, 2.5))
+    for function in (zonal_energy_spectrum, fine_power):
+        with pytest.raises(DataError, match="does not go round the globe"):
+            function(np.zeros(grid.shape), grid)
