@@ -22,27 +22,21 @@ class Metric:
       long_name: Its formula; ``<.>`` is the mean over forecasts of area means.
       needs: Statistics whose means it takes.
       formula: From those means, in this order, to the score; elementwise, for NumPy and xarray alike.
-      in_units: Whether it carries the variable's unit (else it is a pure number, or named in ``long_name``).
     """
 
     name: str
     long_name: str
     needs: tuple[str, ...]
     formula: Callable[..., Any]
-    in_units: bool = True
 
-    def __call__(self, means: Mapping[str, Any]) -> Any:
-        """The score, from mean statistics by name."""
-        return self.formula(*(means[n] for n in self.needs))
-
-
-def _ratio(numerator: Any, denominator: Any) -> Any:
-    """Quotient, NaN where the denominator is zero (an anomaly of zero has no correlation and no activity)."""
-    return numerator / np.where(denominator == 0, np.nan, denominator)
+    def __call__(self, means: Mapping[Any, Any]) -> Any:
+        """The score, from mean statistics by name; NaN where it is zero over zero (no anomaly, no correlation)."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.formula(*(means[n] for n in self.needs))
 
 
 _ALL = (
-    Metric("mse", "<(f - o)^2>, squared units", ("squared_error",), lambda se: se, in_units=False),
+    Metric("mse", "<(f - o)^2>, squared units", ("squared_error",), lambda se: se),
     Metric("rmse", "sqrt(<(f - o)^2>)", ("squared_error",), np.sqrt),
     Metric("mae", "<|f - o|>", ("absolute_error",), lambda ae: ae),
     Metric("bias", "<f - o>", ("error",), lambda e: e),
@@ -51,21 +45,18 @@ _ALL = (
         "mean over forecasts of A(f'o') / sqrt(A(f'^2) A(o'^2)), uncentred (WeatherBench-2)",
         ("anomaly_correlation",),
         lambda r: r,
-        in_units=False,
     ),
     Metric(
         "acc_pooled",
         "<f'o'> / sqrt(<f'^2> <o'^2>), terms averaged first (WeatherBench-X)",
         ("anomaly_product", "forecast_anomaly_squared", "truth_anomaly_squared"),
-        lambda fo, ff, oo: _ratio(fo, np.sqrt(ff * oo)),
-        in_units=False,
+        lambda fo, ff, oo: fo / np.sqrt(ff * oo),
     ),
     Metric(
         "activity",
         "sqrt of mean area-centred anomaly variance, forecast over truth",
         ("forecast_anomaly_variance", "truth_anomaly_variance"),
-        lambda f, o: np.sqrt(_ratio(f, o)),
-        in_units=False,
+        lambda f, o: np.sqrt(f / o),
     ),
     Metric(
         "prediction_activity",
@@ -77,8 +68,7 @@ _ALL = (
         "fine_scale_ratio",
         "sqrt of zonal power in the upper half of the resolved wavenumbers, forecast over truth",
         ("forecast_fine_power", "truth_fine_power"),
-        lambda f, o: np.sqrt(_ratio(f, o)),
-        in_units=False,
+        lambda f, o: np.sqrt(f / o),
     ),
     Metric(
         "crps_fair",
@@ -97,8 +87,7 @@ _ALL = (
         "spread_skill",
         "sqrt(<variance> / <(mean X - o)^2 - variance / M>)",
         ("ensemble_variance", "unbiased_mean_squared_error"),
-        lambda variance, mse: np.sqrt(_ratio(variance, mse)),
-        in_units=False,
+        lambda variance, mse: np.sqrt(variance / mse),
     ),
 )
 
