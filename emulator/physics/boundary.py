@@ -1,6 +1,7 @@
 """The boundary fields that SPEEDY gets, as a yearly table and static fields on an output grid.
 
-A network that races SPEEDY is given what SPEEDY is given: every field here is sampled through jcm's own selection by date,
+A network that races SPEEDY is given what SPEEDY is given: every field here is sampled through jcm's own selection by
+  date,
 so it is what the physics sees on that day, area-averaged to the output grid.
 """
 
@@ -25,8 +26,8 @@ DAILY = {
     "snow_depth": "snowc_am",
 }
 """Yearly fields: canonical name to jcm's. Snow is SPEEDY's: depth over the 60 mm of water that cover a cell, so 1 is
-covered. Each is defined everywhere: sea-surface temperature over land is what the packaged file carries on from the coast,
-land temperature over sea likewise, and the land-sea mask says which one acts."""
+covered. Each is defined everywhere: sea-surface temperature over land is what the packaged file carries on from the
+coast, land temperature over sea likewise, and the land-sea mask says which one acts."""
 
 _LONG_NAMES = {
     "snow_depth": "snow depth over the depth that covers a cell (60 mm of water)",
@@ -43,13 +44,14 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
     """Yearly and static boundary fields of a model on the grid of an output truncation.
 
     Days of the year are those of the actual calendar (1 March is 60, in leap years 61). The table is that of a common
-    year, with 31 December of a leap year as day 366: after February of a leap year it is one day behind what the physics
+    year, with 31 December of a leap year as day 366: after February of a leap year it is one day behind what the
+      physics
     sees, a thirtieth of the way from one month to the next.
 
     Returns:
       Dims ``(dayofyear, latitude, longitude)`` for the yearly fields (366 days), ``(latitude, longitude)`` for
-      ``geopotential_at_surface`` (what the model really stands on, truncated to the output), ``land_sea_mask``, ``albedo``
-      and ``glacier_fraction``. Float32.
+      ``geopotential_at_surface`` (what the model really stands on, truncated to the output), ``land_sea_mask``,
+      ``albedo`` and ``glacier_fraction``. Float32.
     """
     forcing, terrain = model.parts.forcing, model.parts.model.terrain
 

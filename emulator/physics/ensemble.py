@@ -17,9 +17,10 @@ from emulator.physics.speedy import SpeedyModel, compile_advance, map_members, m
 class Ensemble:
     """A compiled chunk of simulation for runs of one model.
 
-    XLA on CPU gains nothing from batching SPEEDY and keeps little more than one core busy with it (measured at T31 on two
-    cores: 1.0 simulated day a second in one vmap of any width, 1.9 with a thread for each core), while an accelerator is
-    filled by the batch. So the width of the vmap follows the device; results of a run do not depend on its neighbours.
+    XLA on CPU gains nothing from batching SPEEDY and keeps little more than one core busy with it (measured at T31 on
+    two cores: 1.0 simulated day a second in one vmap of any width, 1.9 with a thread for each core), while an
+    accelerator is filled by the batch. So the width of the vmap follows the device; results of a run do not depend on
+    its neighbours.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
 """The nature run: an ensemble of SPEEDY simulations, written as ordinary CF NetCDF that enters through any door.
 
-The run is cut into chunks of equal length, so one compiled graph serves all of it. A chunk's fields go to a part file, then
-the run state of all members to the state file, each under a temporary name and renamed: a killed run goes on behind the last
-state, and what a half-written chunk left is written over. The parts become one file a member at the end. Memory holds one
-chunk, whatever the length.
+The run is cut into chunks of equal length, so one compiled graph serves all of it. A chunk's fields go to a part
+file, then the run state of all members to the state file, each under a temporary name and renamed: a killed run goes
+on behind the last state, and what a half-written chunk left is written over. The parts become one file a member at
+the end. Memory holds one chunk, whatever the length.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ _POSSIBLE = {
 def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
     """Makes a nature run, or goes on with one that was interrupted.
 
-    The ensemble starts from one isothermal atmosphere at rest, develops for ``develop_days``, is perturbed in its vorticity,
-    runs ``spinup_days`` that are discarded, and then the ``days`` that are kept, first and last moment included.
+    The ensemble starts from one isothermal atmosphere at rest, develops for ``develop_days``, is perturbed in its
+    vorticity, runs ``spinup_days`` that are discarded, and then the ``days`` that are kept, first and last moment
+    included.
 
     Args:
       config: The ``simulate`` section.
@@ -78,11 +79,13 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
       seed: Of the perturbations.
 
     Returns:
-      ``out_dir``, with ``member_000.nc`` ..., ``boundary.nc`` and, written last, ``simulate.json`` (provenance and cost).
+      ``out_dir``, with ``member_000.nc`` ..., ``boundary.nc`` and, written last, ``simulate.json`` (provenance and
+      cost).
 
     Raises:
       ConfigError: a date is no date, or those of the members run out of the calendar.
-      DataError: a member became unstable (the message names it and the date), or the folder holds the parts of another run.
+      DataError: a member became unstable (the message names it and the date), or the folder holds the parts of
+        another run.
     """
     start = _start_of(config)
     parts = out_dir / _PARTS

@@ -1,15 +1,15 @@
 """SPEEDY through jcm, behind arrays of our own layout: build, start from rest or from fields, advance an ensemble.
 
 SPEEDY (Molteni, 2003, Clim. Dyn. 20, 175-191; convection, condensation, clouds, radiation, surface fluxes, vertical
-diffusion) runs on dinosaur's spectral primitive equations. Orography, land-sea mask and monthly boundary fields come from
-the T63 files packaged with jcm. Its insolation is a daily mean and its land temperature is prescribed: there is no diurnal
-cycle, and fields that look hourly are not.
+diffusion) runs on dinosaur's spectral primitive equations. Orography, land-sea mask and monthly boundary fields come
+from the T63 files packaged with jcm. Its insolation is a daily mean and its land temperature is prescribed: there is
+no diurnal cycle, and fields that look hourly are not.
 
 Two conventions that everything downstream rests on:
   * the surface that the model stands on is the dynamical core's own truncation of the orography (two total wavenumbers
     less than the state's), so it is read back from the core and never taken from the file;
-  * surface pressure is truncated as its logarithm, the core's prognostic variable: that is exact within the model, and it
-    follows a truncated surface where pressure itself would ring around mountains.
+  * surface pressure is truncated as its logarithm, the core's prognostic variable: that is exact within the model,
+    and it follows a truncated surface where pressure itself would ring around mountains.
 """
 
 from __future__ import annotations
@@ -142,9 +142,9 @@ def advance(
 
     Returns:
       The states at the end, and the fields at the end of each interval on the output grid, ``(member, interval, ...)``:
-      the prognostic fields (truncated spectrally, winds through vorticity and divergence, humidity clipped at zero), the
-      precipitation accumulated over the interval (m, area means, never negative), and the near-surface temperature of
-      the last time step (K, area means).
+      the prognostic fields (truncated spectrally, winds through vorticity and divergence, humidity clipped at zero),
+      the precipitation accumulated over the interval (m, area means, never negative), and the near-surface
+      temperature of the last time step (K, area means).
     """
     return _advance(states, model.parts.forcing, model, intervals, interval_hours, output_truncation)
 
@@ -264,8 +264,8 @@ def from_fields(model: SpeedyModel, fields: Fields, times: np.ndarray, truncatio
 
     Args:
       model: The model.
-      fields: The ``PROGNOSTIC`` fields on the Gaussian grid of ``truncation``, leading axis ``(time,)``, standing on the
-        model's own surface (see ``surface.py``).
+      fields: The ``PROGNOSTIC`` fields on the Gaussian grid of ``truncation``, leading axis ``(time,)``, standing on
+        the model's own surface (see ``surface.py``).
       times: Dates, datetime64 ``(time,)``.
       truncation: Grid of the fields.
 
@@ -328,8 +328,8 @@ def _single_shapes(model: SpeedyModel) -> RunState:
 def _build(truncation: int, layers: int, step_minutes: int) -> Parts:
     coords = get_speedy_coords(layers=layers, spectral_truncation=truncation)
     files = resources.files("jcm.data.bc") / "t63"
-    # SPEEDY has no sub-grid orographic drag, so only the mean orography and the mask are read: ``TerrainData.from_file``
-    # would derive drag statistics that nobody uses, slowly and with a warning.
+    # SPEEDY has no sub-grid orographic drag, so only the mean orography and the mask are read:
+    # ``TerrainData.from_file`` would derive drag statistics that nobody uses, slowly and with a warning.
     orography, land = get_terrain(terrain_file=str(files / "terrain.nc"), grid=coords.horizontal)
     terrain = TerrainData.from_coords(coords, orography=orography, fmask=land, lfluxland=True)
     with xr.open_dataset(str(files / "forcing.nc")) as source:

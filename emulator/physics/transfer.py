@@ -36,7 +36,8 @@ def gaussian_grid(truncation: int) -> Grid:
 def resize(modal: jax.Array, source: int, target: int) -> jax.Array:
     """Coefficients ``(..., m, l)`` of one truncation as those of another: padded with zeros, or triangularly truncated.
 
-    At the same truncation nothing is lost: dinosaur's basis holds one total wavenumber more than its name says, and it is
+    At the same truncation nothing is lost: dinosaur's basis holds one total wavenumber more than its name says, and
+      it is
     kept. Truncation to a lower ``target`` keeps total wavenumbers up to ``target``, as is usual.
     """
     if source == target:
