@@ -1,0 +1,355 @@
+"""Raw files to the store: splits, gaps, sums, refusals, and a killed run that goes on where it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times_from, weather, write_members
+
+from data_prep import pipeline
+from data_prep.errors import DataError
+from data_prep.pipeline import find_inputs, prepare
+from data_prep.statistics import Moments
+from data_prep.store import Store, open_store
+from emulator.config import load_config
+
+BY_TIME = {
+    "train": ["2001-01-01", "2001-01-10"],
+    "validation": ["2001-01-15", "2001-01-20"],
+    "test": ["2001-01-25", "2001-01-30"],
+    "gap_days": 3,
+}
+
+
+def small_blocks(patch: pytest.MonkeyPatch) -> None:
+    """Five rows a block, one a chunk, so that a small record has many."""
+    patch.setattr(pipeline, "_MAX_BLOCK_ROWS", 5)
+    patch.setattr("data_prep.store._CHUNK_BYTES", 1)
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory) -> tuple[Path, list[str]]:
+    folder = tmp_path_factory.mktemp("nature")
+    return folder, write_members(folder)
+
+
+@pytest.fixture(scope="module")
+def whole(members, tmp_path_factory) -> Store:
+    """The store of an uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "store.zarr"
+    with pytest.MonkeyPatch.context() as patch:
+        small_blocks(patch)
+        return open_store(prepare(config(members[1]), out, out.parent))
+
+
+def run(folder: Path, data: xr.Dataset, **changes) -> Store:
+    """Prepares one file in time splits."""
+    data.to_netcdf(folder / "file.nc")
+    boundary().to_netcdf(folder / "boundary.nc")
+    section = config(["{workdir}/file.nc", "{workdir}/boundary.nc"], **{"split": BY_TIME, **changes})
+    return open_store(prepare(section, folder / "store.zarr", folder))
+
+
+class TestMembers:
+    def test_members_are_segments_and_splits(self, whole):
+        assert [(s.name, s.split, len(s)) for s in whole.segments] == [
+            ("member_000", "train", 24),
+            ("member_001", "validation", 24),
+            ("member_002", "test", 24),
+        ]
+        assert np.unique(whole.times).size == 72
+        whole.verify()
+
+    def test_values_are_those_of_the_files(self, whole, members):
+        truth = xr.load_dataset(members[0] / "member_001.nc")
+        state = whole.read_state(24 + 3, 24 + 6)
+        np.testing.assert_array_equal(state[..., 1], truth["temperature"].sel(level=850)[3:6])
+        np.testing.assert_array_equal(state[..., 2], truth["surface_pressure"][3:6])
+        np.testing.assert_array_equal(state[..., 3], truth["total_precipitation_6hr"][3:6])
+        np.testing.assert_array_equal(whole.read_persisted(27, 28)[0, ..., 0], truth["sea_surface_temperature"][3])
+        fixed = xr.load_dataset(members[0] / "boundary.nc")
+        np.testing.assert_array_equal(whole.surface_geopotential, fixed["geopotential_at_surface"])
+        forcing = whole.forcing_builder.at(whole.times[[5]], whole.read_persisted(5, 6)[0])
+        names = [c.name for c in whole.spec.forcing_channels]
+        day = int(xr.DataArray(whole.times[[5]], dims="time").dt.dayofyear[0])
+        np.testing.assert_array_equal(
+            forcing[0, ..., names.index("soil_temperature")], fixed["soil_temperature"].sel(dayofyear=day)
+        )
+
+    def test_the_spec_follows_config_and_files(self, whole):
+        assert [c.name for c in whole.spec.state_channels] == [
+            "temperature@500",
+            "temperature@850",
+            "surface_pressure",
+            "total_precipitation_6hr",
+        ]
+        assert whole.spec["temperature"].levels == LEVELS
+        assert whole.spec["temperature"].standard_name == "air_temperature"
+        assert whole.spec["total_precipitation_6hr"].minimum == 0.0
+        assert whole.spec.static_channels[0].name == "geopotential_at_surface"
+        assert whole.statistics.forcing_mean.shape == (len(whole.spec.forcing_channels),)
+
+    def test_statistics_and_climatology_are_of_the_training_member_only(self, whole):
+        train = whole.read_state(0, 24)
+        wanted = Moments.of(train, GRID.latitude_weights)
+        np.testing.assert_allclose(whole.statistics.mean, wanted.mean, rtol=1e-6)
+        np.testing.assert_allclose(whole.statistics.std, wanted.std, rtol=1e-6)
+        changes = Moments.of(np.diff(train.astype(np.float64), axis=0), GRID.latitude_weights)
+        np.testing.assert_allclose(whole.statistics.tendency_std, changes.std, rtol=1e-6)
+        assert whole.climatology.kind == "seasonal_trend"
+        expected = whole.climatology.at(whole.times[:24]).mean(axis=0)
+        np.testing.assert_allclose(expected, train.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+class Killed(Exception):
+    pass
+
+
+class TestResuming:
+    @pytest.fixture(autouse=True)
+    def _small_blocks(self, monkeypatch):
+        small_blocks(monkeypatch)
+
+    def test_an_interrupted_run_goes_on_and_gives_the_same_store(self, members, whole, tmp_path, monkeypatch):
+        out = tmp_path / "store.zarr"
+
+        def stop_after_seven(done, total):
+            assert total == 15
+            if done == 7:
+                raise Killed
+
+        with pytest.raises(Killed):
+            prepare(config(members[1]), out, tmp_path, stop_after_seven)
+        assert not out.exists()
+        written = []
+        write = pipeline.StoreWriter.write
+        monkeypatch.setattr(
+            pipeline.StoreWriter, "write", lambda self, start, *a: (written.append(start), write(self, start, *a))
+        )
+        again = open_store(prepare(config(members[1]), out, tmp_path))
+        assert written == list(range(35, 72, 5))
+        assert again.data_hash == whole.data_hash
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["store.zarr"]
+
+    def test_a_run_of_another_config_starts_afresh(self, members, tmp_path):
+        out = tmp_path / "store.zarr"
+        with pytest.raises(Killed):
+            prepare(config(members[1]), out, tmp_path, self.stop)
+        other = config(members[1], diagnostic={})
+        store = open_store(prepare(other, out, tmp_path))
+        store.verify()
+        assert len(store.spec.state_channels) == 3
+
+    def test_an_old_store_stays_until_the_new_one_is_whole(self, members, whole, tmp_path):
+        out = prepare(config(members[1]), tmp_path / "store.zarr", tmp_path)
+        with pytest.raises(Killed):
+            prepare(config(members[1], diagnostic={}), out, tmp_path, self.stop)
+        assert open_store(out).data_hash == whole.data_hash
+
+    def test_sigkill(self, members, whole, tmp_path):
+        section = config(members[1])
+        code = (
+            "import json, sys, time; from pathlib import Path\n"
+            "from data_prep import pipeline, store; from data_prep.config import DataConfig\n"
+            "pipeline._MAX_BLOCK_ROWS, store._CHUNK_BYTES = 5, 1\n"
+            "hook = lambda done, total: (print(done, flush=True), time.sleep(0.2))\n"
+            "section = DataConfig.model_validate(json.loads(sys.argv[1]))\n"
+            "pipeline.prepare(section, Path(sys.argv[2]), Path(), hook)\n"
+        )
+        out = tmp_path / "store.zarr"
+        arguments = [sys.executable, "-c", code, json.dumps(section.model_dump(mode="json")), str(out)]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]) as child:
+            assert child.stdout is not None
+            while (line := child.stdout.readline().strip()) != "4":
+                assert line, "the run ended before it could be killed"
+            time.sleep(0.1)
+            os.kill(child.pid, signal.SIGKILL)
+        assert child.returncode == -signal.SIGKILL
+        assert not out.exists() and (tmp_path / "store.zarr.partial").exists()
+        assert open_store(prepare(section, out, tmp_path)).data_hash == whole.data_hash
+
+    @staticmethod
+    def stop(done, total):
+        raise Killed
+
+
+class TestSplitsInTime:
+    def test_days_are_inclusive_and_what_lies_between_is_left_out(self, tmp_path):
+        store = run(tmp_path, weather(times_from("2001-01-01", 4 * 30)))
+        ends = [(s.split, str(s.first_time)[:13], str(s.last_time)[:13]) for s in store.segments]
+        assert ends == [
+            ("train", "2001-01-01T00", "2001-01-10T18"),
+            ("validation", "2001-01-15T00", "2001-01-20T18"),
+            ("test", "2001-01-25T00", "2001-01-30T18"),
+        ]
+
+    def test_a_gap_is_a_new_segment(self, tmp_path):
+        times = times_from("2001-01-01", 4 * 30)
+        store = run(tmp_path, weather(np.delete(times, slice(10, 14))))
+        assert [(s.name, len(s)) for s in store.segments][:2] == [("file_train", 10), ("file.1_train", 26)]
+        assert store.windows("train", 8).max() < 36 - 7
+        np.testing.assert_array_equal(store.times[10], times[14])
+
+    def test_files_of_one_variable_each_and_of_one_stretch_each_are_joined(self, tmp_path):
+        truth = weather(times_from("2001-01-01", 4 * 30))
+        names = ["temperature", "surface_pressure"]
+        for k, part in enumerate((slice(0, 50), slice(50, None))):
+            truth[names].isel(time=part).to_netcdf(tmp_path / f"state_{1 - k}.nc")  # sorted against time
+        rest = truth.drop_vars(names)
+        rest.isel(time=slice(None, None, 2)).to_netcdf(tmp_path / "even.nc")
+        rest.isel(time=slice(1, None, 2)).to_netcdf(tmp_path / "odd.nc")
+        boundary().to_netcdf(tmp_path / "boundary.nc")
+        joined = open_store(prepare(config(["{workdir}/*.nc"], split=BY_TIME), tmp_path / "a.zarr", tmp_path))
+        (tmp_path / "one").mkdir()
+        single = run(tmp_path / "one", truth)
+        assert [len(s) for s in joined.segments] == [len(s) for s in single.segments]
+        np.testing.assert_array_equal(joined.read_state(0, 40), single.read_state(0, 40))
+        np.testing.assert_array_equal(joined.read_persisted(41, 60), single.read_persisted(41, 60))
+
+    @pytest.mark.parametrize(
+        ("split", "what"),
+        [
+            ({**BY_TIME, "gap_days": 10}, r"validation data begin 4.25 days after train data end .*gap_days 10"),
+            ({**BY_TIME, "test": ["2001-01-19", "2001-01-30"]}, "validation and test overlap"),
+            ({**BY_TIME, "test": ["2002-01-19", "2002-01-30"]}, "no data for test; the files hold 2001-01-01T00:00 to"),
+            ({"segments": {"test": [1]}}, "there is no segment 1; there are 1: file"),
+            ({"segments": {"test": [0], "validation": [0]}}, "segment 0 is in both test and validation"),
+            ({"segments": {"test": [0]}}, "no data for train"),
+        ],
+    )
+    def test_impossible_splits_are_refused(self, split, what, tmp_path):
+        with pytest.raises(DataError, match=what):
+            run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), split=split)
+        assert not (tmp_path / "store.zarr.partial").exists()
+
+
+class TestThinning:
+    def test_precipitation_is_summed_and_the_rest_subsampled(self, tmp_path):
+        hourly = weather(times_from("2001-01-01T01", 24 * 30, np.timedelta64(1, "h")))
+        store = run(
+            tmp_path,
+            hourly.rename(total_precipitation_6hr="tp"),
+            diagnostic={"total_precipitation_6hr": {"source": "tp"}},
+        )
+        assert store.timestep == HOURS_6
+        assert str(store.times[0]) == "2001-01-01T06:00:00.000000000"
+        state = store.read_state(0, 3)
+        rain = hourly["total_precipitation_6hr"].values
+        for i in range(3):
+            np.testing.assert_allclose(state[i, ..., 3], rain[6 * i : 6 * i + 6].sum(axis=0), rtol=1e-6)
+            np.testing.assert_array_equal(state[i, ..., 2], hourly["surface_pressure"][6 * i + 5])
+
+    def test_the_name_of_precipitation_tells_its_interval(self, tmp_path):
+        with pytest.raises(DataError, match="name it total_precipitation_12hr"):
+            run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), timestep_hours=12.0)
+
+    def test_a_step_between_the_files_steps_is_refused(self, tmp_path):
+        with pytest.raises(DataError, match="timestep_hours 9 is no multiple of the files' interval, 6 h"):
+            run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), timestep_hours=9.0)
+
+
+def with_value(name: str, value: float, row: int = 70):
+    def change(data: xr.Dataset) -> xr.Dataset:
+        data[name][row, ..., 0, 0] = value
+        return data
+
+    return change
+
+
+class TestRefusals:
+    """Bad data leave neither a store nor half of one, and one line behind."""
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            (with_value("temperature", np.nan), "file.nc: temperature@500 has NaN .* at 2001-01-18T12:00"),
+            (with_value("temperature", 20.0), "file.nc: temperature@500 ranges from 20"),
+            (with_value("sea_surface_temperature", np.nan), "sea_surface_temperature has NaN"),
+            (lambda d: d.assign(surface_pressure=d.surface_pressure * 0 + 1e5), "constant .*: surface_pressure"),
+            (lambda d: d.drop_vars("temperature"), "missing temperature .prognostic temperature"),
+            (lambda d: d.drop_vars("total_precipitation_6hr"), "missing total_precipitation_6hr"),
+            (lambda d: d.drop_vars("sea_surface_temperature"), "missing sea_surface_temperature"),
+            (lambda d: d.isel(latitude=slice(1, None)), "boundary.nc: its grid is 8 x 4"),
+            (
+                lambda d: d.assign_coords(time=d.time + (d.time > d.time[50]) * np.timedelta64(1, "h")),
+                "irregular time step: 7 h",
+            ),
+            (lambda d: d.assign(surface_pressure=d.surface_pressure[0]), "surface_pressure runs over constant"),
+        ],
+    )
+    def test_of_files(self, change, what, tmp_path):
+        with pytest.raises(DataError, match=what) as error:
+            run(tmp_path, change(weather(times_from("2001-01-01", 4 * 30))))
+        assert "\n" not in str(error.value)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["boundary.nc", "file.nc"]
+
+    @pytest.mark.parametrize(
+        ("changes", "what"),
+        [
+            (
+                {"prognostic": {"temperature": {"levels": [500.0, 700.0]}}},
+                "temperature lacks level 700; it has 500, 850",
+            ),
+            (
+                {"static": {"surface_pressure": {}}, "prognostic": {"temperature": {}}},
+                "no static field; make it a forcing",
+            ),
+            ({"static": {"temperature": {}}}, "named both as prognostic and as static"),
+            ({"forcing": {"soil_temperature": {"known": "persisted"}}}, "known: climatological"),
+            ({"forcing": {"sea_surface_temperature": {"known": "climatological"}}}, "dayofyear of 366"),
+            ({"vertical": None}, "data.vertical is not set"),
+            ({"vertical": "sigma"}, "levels of kind pressure .*data.vertical is sigma"),
+        ],
+    )
+    def test_of_configs_that_do_not_fit_the_files(self, changes, what, tmp_path):
+        with pytest.raises(DataError, match=what):
+            run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), **changes)
+
+    def test_of_times_that_two_files_hold(self, tmp_path):
+        weather(times_from("2001-01-01", 60)).to_netcdf(tmp_path / "a.nc")
+        weather(times_from("2001-01-10", 60)).to_netcdf(tmp_path / "b.nc")
+        boundary().to_netcdf(tmp_path / "c.nc")
+        with pytest.raises(DataError, match=r"b.nc: temperature at 2001-01-10T00:00 is in .*a.nc too"):
+            prepare(config(["{workdir}/*.nc"], split=BY_TIME), tmp_path / "store.zarr", tmp_path)
+
+    def test_of_a_glob_without_a_match(self, tmp_path):
+        with pytest.raises(DataError, match=r"data.inputs: .*/nature/\*.nc matches no file"):
+            find_inputs(config(["{workdir}/nature/*.nc"]), tmp_path)
+
+
+def test_nan_in_forcings_is_filled_where_the_config_says_so(tmp_path):
+    data = with_value("sea_surface_temperature", np.nan, 0)(weather(times_from("2001-01-01", 4 * 30)))
+    store = run(tmp_path, data, nan="fill_mean")
+    filled = store.read_persisted(0, 1)[0, 0, 0, 0]
+    assert filled == pytest.approx(float(data["sea_surface_temperature"][0].mean()), rel=1e-6)
+
+
+def test_lower_bounds_apply_to_the_truth(tmp_path):
+    data = weather(times_from("2001-01-01", 4 * 30))
+    data["total_precipitation_6hr"] -= 1e-3
+    assert run(tmp_path, data).read_state(0, 40)[..., 3].min() == 0.0
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not here")
+def test_the_regional_data_set_end_to_end(tmp_path):
+    section = load_config("ncep_air").data
+    section = section.model_copy(update={"inputs": [str(SHARED / "ncep_r1_air_temperature_2013_2014.nc")]})
+    store = open_store(prepare(section, tmp_path / "store.zarr", tmp_path), in_memory=True)
+    store.verify()
+    assert [s.split for s in store.segments] == ["train", "validation", "test"]
+    assert str(store.segments[2].first_time)[:10] == "2014-07-01" and str(store.times[-1])[:13] == "2014-12-31T18"
+    assert not store.grid.is_global
+    test = store.segments[2]
+    error = store.read_state(test.start, test.stop) - store.climatology.at(store.times[test.start : test.stop])
+    weights = store.grid.latitude_weights[:, None, None]
+    # A simple climatology of the same file was measured at 3.33 K on its own split.
+    assert np.sqrt((error**2 * weights).mean()) == pytest.approx(3.33, abs=0.15)
+    steps = np.diff(store.read_state(test.start, test.stop), axis=0)
+    assert np.sqrt((steps**2 * weights).mean()) == pytest.approx(2.26, abs=0.15)

@@ -1,0 +1,326 @@
+"""Any CF-like file gives the same canonical fields, or one clear line that says why not."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from weather_files import GRID, LEVELS, SHARED, times_from, weather
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.sources import open_source, read_initial
+from data_prep.spec import StateSpec, Variable
+from data_prep.variables import GRAVITY, conversion
+
+TIMES = times_from("2001-01-30", 6)
+NAMES = {"temperature": ("temperature", "t"), "surface_pressure": ("surface_pressure", "sp")}
+SPEC = StateSpec(
+    (
+        Variable("temperature", "prognostic", LEVELS, "K"),
+        Variable("surface_pressure", "prognostic", units="Pa"),
+        Variable("total_precipitation_6hr", "diagnostic", units="m", minimum=0.0),
+        Variable("sea_surface_temperature", "forcing", units="K", known="persisted"),
+    ),
+    "pressure",
+)
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not (SHARED / name).is_file(), reason=f"../shared/data/{name} is not here")
+
+
+def cds(data: xr.Dataset) -> xr.Dataset:
+    """As the Climate Data Store writes it: short names, valid_time, levels from the ground up, extra coordinates."""
+    out = data.isel(level=slice(None, None, -1), latitude=slice(None, None, -1))
+    out = out.rename(temperature="t", surface_pressure="sp", time="valid_time", level="pressure_level")
+    return out.assign_coords(number=0, expver=("valid_time", ["0001"] * out.sizes["valid_time"]))
+
+
+def old_grib(data: xr.Dataset) -> xr.Dataset:
+    """Dimension names and units of old conversions: lat, lon, plev in Pa, degrees Celsius, hPa."""
+    out = data.rename(latitude="g0_lat_2", longitude="g0_lon_3", level="plev")
+    out = out.assign_coords(plev=("plev", data["level"].values * 100, {"units": "Pa"}))
+    out["temperature"] = (out["temperature"] - 273.15).assign_attrs(units="degC")
+    out["surface_pressure"] = (out["surface_pressure"] / 100).assign_attrs(units="millibars")
+    return out
+
+
+def western(data: xr.Dataset) -> xr.Dataset:
+    """Longitudes from -180 to 180."""
+    return data.assign_coords(longitude=(data["longitude"] + 180) % 360 - 180).sortby("longitude")
+
+
+def unnamed_axes(data: xr.Dataset) -> xr.Dataset:
+    """Axes that only their CF attributes give away."""
+    out = data.rename(latitude="j", longitude="i", time="when", level="k")
+    out["when"].attrs["standard_name"] = "time"
+    out["k"].attrs |= {"positive": "down", "axis": "Z", "standard_name": "air_pressure"}
+    return out
+
+
+FLAVOURS = {
+    "canonical": lambda d: d,
+    "cds": cds,
+    "old_grib": old_grib,
+    "western": western,
+    "transposed": lambda d: d.transpose("longitude", "latitude", "level", "time"),
+    "latitude descending": lambda d: d.isel(latitude=slice(None, None, -1)),
+    "cf attributes": unnamed_axes,
+    "length-1 dimension": lambda d: d.expand_dims(realization=1),
+    "scaled": lambda d: d.assign(surface_pressure=(d["surface_pressure"] / 1000).assign_attrs(units="kPa")),
+}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_every_flavour_gives_the_same_fields(flavour, tmp_path):
+    truth = weather(TIMES)
+    path = tmp_path / "file.nc"
+    FLAVOURS[flavour](truth).to_netcdf(path)
+    source = open_source(path, NAMES, "pressure")
+    assert source.grid.matches(GRID)
+    np.testing.assert_array_equal(source.times, TIMES)
+    assert source.fields["temperature"].levels == LEVELS
+    found = source.read("temperature", (850.0,), 2, 5)
+    assert found.shape == (3, *GRID.shape, 1)
+    np.testing.assert_allclose(found[..., 0], truth["temperature"].sel(level=850.0)[2:5], rtol=1e-6)
+    both = source.read("temperature", LEVELS, 0, 6, 3)
+    wanted = truth["temperature"].isel(time=[0, 3]).transpose("time", "latitude", "longitude", "level")
+    np.testing.assert_allclose(both, wanted, rtol=1e-6)
+    pressure = source.read("surface_pressure", (), 0, 6)[..., 0]
+    np.testing.assert_allclose(pressure, truth["surface_pressure"], rtol=1e-6)
+
+
+def test_zarr_reads_like_netcdf(tmp_path):
+    truth = weather(TIMES)
+    truth.to_zarr(tmp_path / "data.zarr", consolidated=False)
+    found = open_source(tmp_path / "data.zarr", NAMES, "pressure").read("surface_pressure", (), 1, 2)
+    np.testing.assert_array_equal(found[0, ..., 0], truth["surface_pressure"][1])
+
+
+def test_packed_integers_are_unpacked(tmp_path):
+    truth = weather(TIMES)
+    packing = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 260.0, "_FillValue": -32767}
+    truth.to_netcdf(tmp_path / "packed.nc", encoding={"temperature": packing})
+    found = open_source(tmp_path / "packed.nc", NAMES, "pressure").read("temperature", (500.0,), 0, 6)
+    np.testing.assert_allclose(found[..., 0], truth["temperature"].sel(level=500.0), atol=0.0051)
+
+
+def test_a_region_across_greenwich_stays_in_one_piece(tmp_path):
+    grid = Grid.from_arrays([40, 45, 50], [350, 355, 360, 365])
+    truth = weather(TIMES, grid)
+    truth.assign_coords(longitude=[-10, -5, 0, 5]).to_netcdf(tmp_path / "west.nc")
+    truth.assign_coords(longitude=[350, 355, 0, 5]).sortby("longitude").to_netcdf(tmp_path / "split.nc")
+    for name in ("west.nc", "split.nc"):
+        source = open_source(tmp_path / name, NAMES, "pressure")
+        assert source.grid == grid
+        np.testing.assert_array_equal(source.read("surface_pressure", ())[0, ..., 0], truth["surface_pressure"][0])
+
+
+def test_a_single_level_is_dropped_from_a_surface_field(tmp_path):
+    data = weather(TIMES)[["surface_pressure"]].expand_dims(height=[2.0], axis=1)
+    data["height"].attrs = {"units": "m", "positive": "up", "axis": "Z", "standard_name": "height"}
+    data.to_netcdf(tmp_path / "a.nc")
+    assert open_source(tmp_path / "a.nc", NAMES, "pressure").read("surface_pressure", ()).shape == (1, *GRID.shape, 1)
+
+
+REFUSED = {
+    "no such file": (None, "no such file"),
+    "empty": (b"", "the file is empty"),
+    "text": (b"latitude,longitude\n1,2\n", "cannot be read as a NetCDF file"),
+    "wrong variables": (
+        lambda d: d[["sea_surface_temperature"]],
+        "holds none of temperature or t, .*it holds sea_surf",
+    ),
+    "unknown unit": (lambda d: d.assign(temperature=d.temperature.assign_attrs(units="furlong")), "unit 'furlong'"),
+    "months": (
+        lambda d: d.rename(time="month").assign_coords(month=range(6)),
+        "dimension month.*no time axis was found",
+    ),
+    "ensemble": (lambda d: xr.concat([d, d], "member"), "dimension member"),
+    "stations": (lambda d: d.isel(latitude=0, drop=True), "no one-dimensional latitude axis"),
+    "numbered": (lambda d: d.drop_vars("latitude"), "latitude has no coordinate values"),
+    "times as numbers": (lambda d: d.assign_coords(time=range(6)), "no CF units"),
+    "duplicate": (lambda d: d.isel(time=[0, 1, 1, 2]), "time 2001-01-30T06:00 occurs twice"),
+    "backwards": (lambda d: d.isel(time=[0, 2, 1]), "run backwards from 2001-01-30T12:00 to 2001-01-30T06:00"),
+    "noleap": (lambda d: d.convert_calendar("noleap"), "calendar 'noleap'"),
+    "closed circle": (
+        lambda d: xr.concat([d, d.isel(longitude=[0]).assign_coords(longitude=[360.0])], "longitude"),
+        "longitude must ascend",
+    ),
+    "sigma": (
+        lambda d: d.assign_coords(level=("level", [0.5, 0.9], {"units": "1"})),
+        "2 levels of kind sigma.*vertical is pressure",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_line(case, tmp_path):
+    made, what = REFUSED[case]
+    path = tmp_path / "file.nc"
+    if isinstance(made, bytes):
+        path.write_bytes(made)
+    elif made is not None:
+        made(weather(TIMES)).to_netcdf(path)
+    with pytest.raises(DataError, match=what) as error:
+        open_source(path, NAMES, "pressure")
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "file.nc"
+    weather(TIMES).to_netcdf(path)
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(DataError, match="cannot be read"):
+        open_source(path, NAMES, "pressure").read("temperature", LEVELS, 0, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "value", "si"),
+    [
+        ("temperature", "degC", 0.0, 273.15),
+        ("2m_temperature", "Kelvin", 300.0, 300.0),
+        ("surface_pressure", "hPa", 1013.25, 101325.0),
+        ("total_precipitation_6hr", "mm", 5.0, 0.005),
+        ("total_precipitation_24hr", "kg m-2", 5.0, 0.005),
+        ("specific_humidity", "g/kg", 8.0, 0.008),
+        ("geopotential", "gpm", 5500.0, 5500 * GRAVITY),
+        ("u_component_of_wind", "knots", 10.0, 5.14444),
+        ("sea_ice_cover", "%", 50.0, 0.5),
+        ("anything_of_yours", "degC", 1.0, 274.15),
+        ("anything_of_yours", "parsec", 1.0, 1.0),
+    ],
+)
+def test_units_become_si(name, units, value, si):
+    found = conversion(name, units, "here")
+    assert found.factor * value + found.offset == pytest.approx(si, rel=1e-5)
+
+
+class TestInitialConditions:
+    """The forecast command's door."""
+
+    def write(self, tmp_path, change=lambda d: d):
+        path = tmp_path / "initial.nc"
+        change(weather(TIMES)).to_netcdf(path)
+        return path
+
+    def test_the_last_time_by_default_or_the_one_that_is_asked_for(self, tmp_path):
+        path, truth = self.write(tmp_path), weather(TIMES)
+        found = read_initial(path, SPEC, GRID)
+        assert found["time"].values == TIMES[-1]
+        assert set(found.data_vars) == {v.name for v in SPEC.variables}
+        assert found["temperature"].dims == ("time", "level", "latitude", "longitude")
+        np.testing.assert_array_equal(found["temperature"][0], truth["temperature"][-1])
+        second = read_initial(path, SPEC, GRID, TIMES[1])
+        np.testing.assert_array_equal(second["surface_pressure"][0], truth["surface_pressure"][1])
+
+    def test_user_names_flipped_axes_and_a_scalar_time(self, tmp_path):
+        path = self.write(tmp_path, lambda d: cds(d).isel(valid_time=2))
+        names = {"temperature": "t", "surface_pressure": "sp"}
+        found = read_initial(path, SPEC, GRID, names=names)
+        np.testing.assert_allclose(found["temperature"][0], weather(TIMES)["temperature"][2], rtol=1e-6)
+
+    def test_bounds_apply_to_inputs_too(self, tmp_path):
+        path = self.write(tmp_path, lambda d: d.assign(total_precipitation_6hr=d.total_precipitation_6hr - 1e-3))
+        assert float(read_initial(path, SPEC, GRID)["total_precipitation_6hr"].min()) == 0.0
+
+    def test_diagnostics_may_be_absent(self, tmp_path):
+        path = self.write(tmp_path, lambda d: d.drop_vars("total_precipitation_6hr"))
+        assert "total_precipitation_6hr" not in read_initial(path, SPEC, GRID)
+
+    def test_nan_in_forcings_is_filled_only_when_asked(self, tmp_path):
+        path = self.write(
+            tmp_path, lambda d: d.assign(sea_surface_temperature=d.sea_surface_temperature.where(d.latitude < 50))
+        )
+        with pytest.raises(DataError, match=r"sea_surface_temperature has NaN or infinity in 25.0%"):
+            read_initial(path, SPEC, GRID)
+        field = read_initial(path, SPEC, GRID, fill_nan=True)["sea_surface_temperature"][0]
+        wanted = weather(TIMES)["sea_surface_temperature"][-1, :3].mean()
+        np.testing.assert_allclose(field[3], float(wanted), rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            (lambda d: d.drop_vars("surface_pressure"), "missing surface_pressure; it holds temperature, total_"),
+            (lambda d: d.drop_vars("sea_surface_temperature"), "missing sea_surface_temperature"),
+            (lambda d: d.isel(level=[0]), "temperature lacks level 850; it has 500"),
+            (lambda d: d.isel(latitude=slice(1, None)), "its grid is 8 x 3 .*the model's 8 x 4"),
+            (lambda d: d.where(d.latitude < 50), "temperature@500 has NaN or infinity in 25.0% of its points at 2001"),
+            (lambda d: d.isel(time=0, drop=True), "no time coordinate"),
+            (lambda d: d.isel(time=[]), "time axis is empty"),
+            (
+                lambda d: d.assign(temperature=(d.temperature - 273.15).assign_attrs(units="K")),
+                "possible are 100 to 400; these look like degrees Celsius",
+            ),
+            (
+                lambda d: d.assign(surface_pressure=(d.surface_pressure / 100).assign_attrs(units="Pa")),
+                "surface_pressure ranges from .* these look like hPa",
+            ),
+        ],
+    )
+    def test_each_defect_has_its_line(self, change, what, tmp_path):
+        path = self.write(tmp_path, change)
+        with pytest.raises(DataError, match=what) as error:
+            read_initial(path, SPEC, GRID)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+
+    def test_a_time_that_is_not_there(self, tmp_path):
+        with pytest.raises(
+            DataError, match=r"no time 1999-01-01.*it holds 6 from 2001-01-30T00:00 to 2001-01-31T06:00"
+        ):
+            read_initial(self.write(tmp_path), SPEC, GRID, np.datetime64("1999-01-01"))
+
+
+class TestRealFiles:
+    """The world as it is."""
+
+    @needs("ncep_r1_air_temperature_2013_2014.nc")
+    def test_ncep_air_temperature(self):
+        name = "air_temperature_sigma995"
+        source = open_source(SHARED / "ncep_r1_air_temperature_2013_2014.nc", {name: ("air",)}, None)
+        assert source.grid.shape == (25, 53)
+        assert source.grid.latitude[0] == 15.0 and source.grid.latitude[-1] == 75.0
+        assert source.times[[0, -1]].astype("datetime64[h]").astype(str).tolist() == ["2013-01-01T00", "2014-12-31T18"]
+        first = source.read(name, ())[0, :, :, 0]
+        assert first[0].mean() > first[-1].mean() + 30  # the south is warm
+
+    @needs("ncep_r1_hgt1000_1960_int16.nc")
+    @pytest.mark.parametrize(("vertical", "levels"), [("pressure", (1000.0,)), (None, ())])
+    def test_packed_heights_since_the_year_one(self, vertical, levels):
+        source = open_source(SHARED / "ncep_r1_hgt1000_1960_int16.nc", {"geopotential": ("hgt",)}, vertical)
+        # The proleptic Gregorian calendar would say 3 January; the file means the mixed one, Julian until 1582.
+        assert str(source.times[0].astype("datetime64[h]")) == "1960-01-01T00"
+        assert source.grid.is_global and source.grid.shape == (73, 144)
+        assert source.fields["geopotential"].levels == levels
+        height = source.read("geopotential", levels, 0, 41) / GRAVITY
+        assert -700 < height.min() < -200 and 300 < height.max() < 600
+
+    @needs("era5_cds_valid_time_2022.nc")
+    def test_era5_of_the_climate_data_store(self):
+        names = {"temperature": ("t",), "u_component_of_wind": ("u",)}
+        source = open_source(SHARED / "era5_cds_valid_time_2022.nc", names, "pressure")
+        assert source.times.size == 40
+        assert source.grid.longitude == (351.0, 351.25, 351.5, 351.75, 352.0)
+        assert source.fields["temperature"].levels[0] == 1.0 and source.fields["temperature"].levels[-1] == 1000.0
+        warm, cold = source.read("temperature", (250.0, 1000.0), 0, 40).mean(axis=(0, 1, 2))[::-1]
+        assert warm > 280 > 240 > cold
+
+    @needs("era5_tl31_19590102T00.nc")
+    def test_an_era5_slice_as_initial_condition(self):
+        spec = StateSpec(
+            (
+                Variable("temperature", "prognostic", LEVELS, "K"),
+                Variable("sea_surface_temperature", "forcing", units="K", known="persisted"),
+            ),
+            "pressure",
+        )
+        found = read_initial(SHARED / "era5_tl31_19590102T00.nc", spec, Grid.gaussian(32), fill_nan=True)
+        assert found["temperature"].shape == (1, 2, 32, 64)
+        assert str(found["time"].values[0].astype("datetime64[h]")) == "1959-01-02T00"
+        assert np.isfinite(found["sea_surface_temperature"]).all()
+
+    @needs("eraint_monthly_uvz.nc")
+    def test_monthly_means_without_a_time_are_refused(self):
+        with pytest.raises(DataError, match=r"eraint_monthly_uvz.nc: z has the dimension month .*no time axis"):
+            open_source(SHARED / "eraint_monthly_uvz.nc", {"geopotential": ("z",)}, "pressure")

@@ -1,0 +1,197 @@
+"""The prepared store: reads, windows, hashes, and refusal of what is damaged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from weather_files import GRID, HOURS_6, LEVELS, times_from
+
+from data_prep.climatology import ClimatologyFit
+from data_prep.errors import DataError
+from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec, Variable
+from data_prep.statistics import Moments, StateMoments, Statistics
+from data_prep.store import MANIFEST, Segment, Store, StoreWriter, chunk_rows, memory_store, open_store
+
+SPEC = StateSpec(
+    (
+        Variable("temperature", "prognostic", LEVELS, "K"),
+        Variable("rain", "diagnostic", units="m"),
+        Variable("sea_surface_temperature", "forcing", units="K", known="persisted"),
+        *COMPUTED_FORCINGS["year_progress"],
+        Variable("geopotential_at_surface", "static", units="m2 s-2"),
+        *COORDINATE_VARIABLES,
+    ),
+    "pressure",
+)
+LENGTHS = (7, 5, 6)
+SPLITS = ("train", "validation", "test")
+
+
+def parts(seed: int = 0) -> dict:
+    """All that a store of three segments is made of."""
+    rng = np.random.default_rng(seed)
+    times = np.concatenate([times_from(f"{2001 + 4 * i}-05-01", n) for i, n in enumerate(LENGTHS)])
+    state = rng.standard_normal((times.size, *GRID.shape, 3)).astype(np.float32)
+    persisted = rng.standard_normal((times.size, *GRID.shape, 1)).astype(np.float32)
+    static = np.concatenate([rng.random((*GRID.shape, 1), np.float32), coordinate_fields(GRID)], axis=-1)
+    stops = np.cumsum(LENGTHS).tolist()
+    segments = [
+        Segment(f"member_{i:03d}", stop - n, stop, split, times[stop - n], times[stop - 1])
+        for i, (n, stop, split) in enumerate(zip(LENGTHS, stops, SPLITS, strict=True))
+    ]
+    moments = StateMoments.empty(3, GRID.latitude_weights)
+    moments.update(state[:7], None)
+    table = np.empty((366, *GRID.shape, 0), np.float32)
+    forcing = ForcingBuilder(GRID, SPEC, HOURS_6, table).at(times[:7], persisted[:7])
+    pairs = (
+        moments.state,
+        moments.tendency,
+        Moments.of(forcing, GRID.latitude_weights),
+        Moments.of(static[None], GRID.latitude_weights),
+    )
+    fit = ClimatologyFit(times[:7], HOURS_6, state.shape[1:])
+    fit.update(times[:7], state[:7])
+    return {
+        "spec": SPEC,
+        "grid": GRID,
+        "timestep": HOURS_6,
+        "statistics": Statistics(*(x.astype(np.float32) for m in pairs for x in (m.mean, m.std))),
+        "climatology": fit.finish(),
+        "forcing_table": table,
+        "static": static,
+        "segments": segments,
+        "times": times,
+        "state": state,
+        "persisted": persisted,
+    }
+
+
+def write(path: Path, of: dict) -> Path:
+    writer = StoreWriter.create(path, of["spec"], of["grid"], of["times"])
+    for start in (9, 0):  # any order
+        writer.write(start, of["state"][start : start + 9], of["persisted"][start : start + 9])
+    kept = ("spec", "grid", "timestep", "segments", "static", "statistics", "climatology")
+    builder = ForcingBuilder(of["grid"], of["spec"], of["timestep"], of["forcing_table"])
+    writer.finish(**{k: of[k] for k in kept}, forcing_builder=builder, config_hash="c")
+    return path
+
+
+@pytest.fixture(scope="module")
+def made() -> dict:
+    return parts()
+
+
+@pytest.fixture(scope="module", params=["lazy", "in memory", "never on disk"])
+def store(request, made, tmp_path_factory) -> Store:
+    if request.param == "never on disk":
+        return memory_store(**made)
+    path = write(tmp_path_factory.mktemp("store") / "store.zarr", made)
+    return open_store(path, in_memory=request.param == "in memory")
+
+
+def test_what_is_written_is_read(store, made):
+    np.testing.assert_array_equal(store.read_state(7, 12), made["state"][7:12])
+    np.testing.assert_array_equal(store.read_persisted(2, 4), made["persisted"][2:4])
+    np.testing.assert_array_equal(store.static, made["static"])
+    np.testing.assert_array_equal(store.times, made["times"])
+    np.testing.assert_array_equal(store.surface_geopotential, made["static"][..., 0])
+    assert (store.spec, store.grid, store.timestep) == (SPEC, GRID, HOURS_6)
+    assert store.segments == tuple(made["segments"])
+    np.testing.assert_array_equal(store.statistics.tendency_std, made["statistics"].tendency_std)
+    np.testing.assert_array_equal(store.climatology.at(store.times[:3]), made["climatology"].at(store.times[:3]))
+    forcing = store.forcing_builder.at(store.times[3:5], made["persisted"][3])
+    assert forcing.shape == (2, *GRID.shape, 3)
+    store.verify()
+
+
+def test_lazy_in_memory_and_never_on_disk_share_one_hash(store, made):
+    assert store.data_hash == memory_store(**made).data_hash
+    assert store.data_hash != memory_store(**parts(seed=1)).data_hash
+
+
+def test_windows_never_cross_a_segment(store):
+    assert store.windows("train", 3).tolist() == [0, 1, 2, 3, 4]
+    assert store.windows("validation", 5).tolist() == [7]
+    assert store.windows("test", 2, stride=2).tolist() == [12, 14, 16]
+    for start in store.windows("train", 3):
+        assert store.segment_of(int(start), int(start) + 3).split == "train"
+    with pytest.raises(DataError, match="no window of 8 steps in the train split, whose longest segment has 7"):
+        store.windows("train", 8)
+    for start, stop in ((5, 9), (17, 19), (4, 4)):
+        with pytest.raises(DataError, match="do not lie within one segment"):
+            store.read_state(start, stop)
+
+
+def test_fields_come_back_by_name(store, made):
+    data = store.dataset([13, 2])
+    assert data["temperature"].dims == ("time", "level", "latitude", "longitude")
+    np.testing.assert_array_equal(data["time"], made["times"][[13, 2]])
+    np.testing.assert_array_equal(data["temperature"].sel(level=850.0)[1], made["state"][2, ..., 1])
+    np.testing.assert_array_equal(data["sea_surface_temperature"][0], made["persisted"][13, ..., 0])
+    assert data["temperature"].attrs["units"] == "K"
+
+
+def test_small_rows_share_a_chunk_and_large_ones_do_not():
+    assert chunk_rows(SPEC, Grid.gaussian(32)) == 10
+    assert chunk_rows(SPEC, Grid.gaussian(128)) == 1
+
+
+class TestDamage:
+    """A store that is not whole is refused in one line."""
+
+    @pytest.fixture
+    def path(self, made, tmp_path):
+        return write(tmp_path / "store.zarr", made)
+
+    def refuse(self, path, what):
+        with pytest.raises(DataError, match=what) as error:
+            open_store(path)
+        assert "\n" not in str(error.value)
+
+    def test_no_store(self, tmp_path):
+        self.refuse(tmp_path, "no prepared store there")
+
+    def test_rows_without_a_manifest_are_no_store(self, made, tmp_path):
+        StoreWriter.create(tmp_path / "s.zarr", SPEC, GRID, made["times"])
+        self.refuse(tmp_path / "s.zarr", "no prepared store there")
+
+    @pytest.mark.parametrize(
+        ("change", "what"),
+        [
+            (lambda m: {**m, "format_version": 99}, "format version 99, this program reads 1"),
+            (lambda m: {k: v for k, v in m.items() if k != "format_version"}, "format_version is missing"),
+            (lambda m: {k: v for k, v in m.items() if k != "segments"}, "lacks 'segments'"),
+            (lambda m: {**m, "segments": [{**m["segments"][0], "stop": 99}]}, "does not fit the time axis"),
+            (lambda m: {**m, "segments": [{**m["segments"][0], "colour": 1}]}, "damaged"),
+            (lambda m: {**m, "grid": Grid.gaussian(8).to_dict()}, "state has shape"),
+            (lambda m: [], "damaged"),
+        ],
+    )
+    def test_manifests(self, path, change, what):
+        file = path / MANIFEST
+        file.write_text(json.dumps(change(json.loads(file.read_text()))))
+        self.refuse(path, what)
+
+    def test_half_a_manifest(self, path):
+        file = path / MANIFEST
+        file.write_text(file.read_text()[:100])
+        self.refuse(path, "not valid JSON")
+
+    @pytest.mark.filterwarnings("ignore:Object at std is not recognized")
+    @pytest.mark.parametrize("missing", ["state", "statistics/std", "climatology", "digest"])
+    def test_missing_arrays(self, path, missing):
+        (path / missing / "zarr.json").unlink()
+        self.refuse(path, "lacks" if missing != "statistics/std" else "lacks 'std'")
+
+    def test_a_changed_value_is_found_with_its_time(self, path, made):
+        StoreWriter(path)._array("state")[8, 0, 0, 0] = 1e3
+        with pytest.raises(DataError, match=f"row of {made['times'][8]} is damaged"):
+            open_store(path).verify()
+
+    def test_a_changed_static_field_is_found(self, path):
+        StoreWriter(path)._array("static")[0, 0, 0] = 1e3
+        with pytest.raises(DataError, match="contents hash to"):
+            open_store(path).verify()
