@@ -1,7 +1,8 @@
 """Shuffled training windows from a store, in an order that is arithmetic: (seed, step) says which windows make a batch.
 
-There is no loader state to save. Epoch ``e`` is the permutation drawn from ``(seed, e)``; batches are cut from the endless
-row of epochs, so every window comes exactly once an epoch, and a run that goes on at step ``s`` sees what it would have seen.
+There is no loader state to save. Epoch ``e`` is the permutation drawn from ``(seed, e)``; batches are cut from the
+endless row of epochs, so every window comes exactly once an epoch, and a run that goes on at step ``s`` sees what it
+would have seen.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Batch(NamedTuple):
         their value of the initial time, as in a forecast.
     """
 
-    state: Float[Array, "batch time lat lon state"]
-    forcing: Float[Array, "batch steps lat lon forcing"]
+    state: Float[Array | np.ndarray, "batch time lat lon state"]
+    forcing: Float[Array | np.ndarray, "batch steps lat lon forcing"]
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class Windows:
       starts: First rows of all windows, ``(window,)``.
       steps: Model steps of a window.
       batch_size: Windows in a batch.
-      seed: Of the shuffling.
+      seed: Of the shuffling, any number of integers.
     """
 
     store: Store
     starts: np.ndarray
     steps: int
     batch_size: int
-    seed: int
+    seed: tuple[int, ...]
 
     def rows(self, step: int) -> np.ndarray:
         """First rows of the windows in batch ``step``, ``(batch,)``."""
@@ -71,8 +72,8 @@ class Windows:
 
 
 @lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, n: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(n)
+def _permutation(seed: tuple[int, ...], epoch: int, n: int) -> np.ndarray:
+    return np.random.default_rng([*seed, epoch]).permutation(n)
 
 
 def read_batch(store: Store, rows: np.ndarray, steps: int) -> Batch:

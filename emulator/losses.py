@@ -36,9 +36,9 @@ def channel_weights(spec: StateSpec, variable_weights: Mapping[str, float]) -> n
 def weighted_mse(
     forecast: Float[Array, "batch time lat lon state"],
     truth: Float[Array, "batch time lat lon state"],
-    unit: Float[Array, "state"],
-    latitude_weights: Float[Array, "lat"],
-    weights: Float[Array, "state"],
+    unit: Float[Array, " state"],
+    latitude_weights: Float[Array, " lat"],
+    weights: Float[Array, " state"],
 ) -> Float[Array, ""]:
     """Mean squared error over everything.
 

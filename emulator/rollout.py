@@ -25,15 +25,13 @@ def rollout(
       params: Parameters of its network.
       initial: State at initial time, physical units.
       forcing: At the valid time of every step, physical units; its time axis says how many steps.
-      rematerialise: Recompute what happens within a step in the backward pass instead of keeping it: memory of the states
-        plus one step instead of all steps, for a third more arithmetic.
+      rematerialise: Recompute what happens within a step in the backward pass instead of keeping it: memory of the
+        states plus one step instead of all steps, for a third more arithmetic.
     """
 
     def step(state: State, forcing_now: Forcing) -> tuple[State, State]:
         state = stepper.advance(params, state, forcing_now)
         return state, state
 
-    _, states = jax.lax.scan(
-        jax.checkpoint(step) if rematerialise else step, initial, jnp.moveaxis(forcing, 1, 0)
-    )
+    _, states = jax.lax.scan(jax.checkpoint(step) if rematerialise else step, initial, jnp.moveaxis(forcing, 1, 0))
     return jnp.moveaxis(states, 0, 1)

@@ -1,9 +1,9 @@
 """One model step: normalise, ask the network, add the tendency, come back to physical units. Pure and jit-safe.
 
-The network sees the normalised prognostic state at initial time, the normalised forcing of the step (at valid time: solar
-radiation there is the mean over the step that ends then, and boundary fields change little in a step) and the normalised
-static fields. It gives, for prognostic channels, the change over the step in units of its standard deviation, and for
-diagnostic channels the normalised value itself, which no earlier value is needed for.
+The network sees the normalised prognostic state at initial time, the normalised forcing of the step (at valid time:
+solar radiation there is the mean over the step that ends then, and boundary fields change little in a step) and the
+normalised static fields. It gives, for prognostic channels, the change over the step in units of its standard deviation,
+and for diagnostic channels, which have no earlier value to start from, the normalised value itself.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Normalizer:
       forcing_mean, forcing_std: Of forcing channels, ``(forcing,)``.
     """
 
-    mean: Float[Array, "state"]
-    std: Float[Array, "state"]
-    output_std: Float[Array, "state"]
-    minimum: Float[Array, "state"]
-    forcing_mean: Float[Array, "forcing"]
-    forcing_std: Float[Array, "forcing"]
+    mean: Float[Array, " state"]
+    std: Float[Array, " state"]
+    output_std: Float[Array, " state"]
+    minimum: Float[Array, " state"]
+    forcing_mean: Float[Array, " forcing"]
+    forcing_std: Float[Array, " forcing"]
 
     @classmethod
     def of(cls, statistics: Statistics, spec: StateSpec) -> Normalizer:
@@ -152,7 +152,5 @@ def make_stepper(
     module = build(model, n_in, n_out, grid, nnx.Rngs(seed), jnp.dtype(precision))
     network, params = nnx.split(module)
     normal = (static - statistics.static_mean) / statistics.static_std
-    stepper = Stepper(
-        Normalizer.of(statistics, spec), jnp.asarray(normal, jnp.float32), network, spec.n_prognostic
-    )
+    stepper = Stepper(Normalizer.of(statistics, spec), jnp.asarray(normal, jnp.float32), network, spec.n_prognostic)
     return stepper, params

@@ -28,7 +28,7 @@ def build(
       dtype: Compute precision; parameters and output stay float32.
 
     Returns:
-      A module that maps ``(batch, lat, lon, in_channels)`` to ``(batch, lat, lon, out_channels)`` and whose output is zero
+      A module that maps ``(batch, lat, lon, in_channels)`` to ``(batch, lat, lon, out_channels)``; its output is zero
       before training.
 
     Raises:

@@ -95,8 +95,8 @@ def convolve3x3(
     """Convolution of fields that were padded by one cell with a 3 x 3 kernel.
 
     The gradient is our own for the sake of processors: XLA turns the gradient of the kernel into a convolution with a
-    window as large as the field, which its CPU code runs at 30 GFLOP/s on two cores, while nine matrix products, one for
-    each offset, reach 100 (16 x 16 x 32 cells, 96 channels). Accelerators keep XLA's.
+    window as large as the field, which its CPU code runs at 30 GFLOP/s on two cores, while nine matrix products, one
+    for each offset, reach 100 (16 x 16 x 32 cells, 96 channels). Accelerators keep the convolution.
     """
     return _valid_convolution(padded, kernel, 0)
 

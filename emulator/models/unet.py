@@ -2,14 +2,15 @@
 
     patches -> [blocks, halve] x levels -> [double, join skip, blocks] x levels -> head -> patches back
 
-The finest level works on patches of ``patch x patch`` cells, so that arithmetic goes where it pays: an 800 km wave
-needs no convolution at every 600 km cell of a coarse grid. What patches cannot carry reaches the output through a linear
-path from the patched input to the head.
+The finest level works on patches of ``patch x patch`` cells: the same arithmetic then buys ``patch`` times the channels,
+in larger and hence faster matrix products. Detail that does not fit the latent channels reaches the output through a
+linear path from the patched input to the head.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import jax.numpy as jnp
 from flax import nnx
@@ -90,8 +91,8 @@ class UNet(nnx.Module):
         deep_in, deep_out = n_in * config.patch**2, n_out * config.patch**2
         self.embed = linear(deep_in, widths[0])
         self.encoder = nnx.List([blocks(w) for w in widths])
-        self.halve = nnx.List([linear(4 * a, b) for a, b in zip(widths, widths[1:], strict=False)])
-        self.double = nnx.List([linear(b, 4 * a) for a, b in zip(widths, widths[1:], strict=False)])
+        self.halve = nnx.List([linear(4 * a, b) for a, b in pairwise(widths)])
+        self.double = nnx.List([linear(b, 4 * a) for a, b in pairwise(widths)])
         self.join = nnx.List([linear(2 * w, w) for w in widths[:-1]])
         self.decoder = nnx.List([blocks(w) for w in widths[:-1]])
         self.norm = nnx.RMSNorm(widths[0], dtype=dtype, rngs=rngs)

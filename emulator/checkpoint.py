@@ -1,0 +1,226 @@
+"""The run folder: everything a forecast needs, and everything training needs to go on.
+
+    run.json            what was trained: config, spec, grid, time step, data hash
+    arrays.npz          statistics, forcing tables, static fields
+    weights.npz         averaged weights of the last checkpoint: what forecasts use
+    checkpoints/STEP/   Orbax: weights, averaged weights, optimiser state and step, to go on training
+    metrics.jsonl, tensorboard/
+
+``load_forecaster`` reads the first three alone, so a folder without ``checkpoints`` can be handed on. Plain JSON and
+arrays: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from pydantic import TypeAdapter, ValidationError
+
+from data_prep.errors import DataError
+from data_prep.forcing import ForcingBuilder
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec
+from data_prep.statistics import Statistics
+from data_prep.store import Store
+from emulator import __version__
+from emulator.config import ModelConfig
+from emulator.forecasters.neural import NeuralForecaster
+from emulator.stepper import make_stepper
+
+FORMAT_VERSION = 1
+DESCRIPTION, ARRAYS, WEIGHTS = "run.json", "arrays.npz", "weights.npz"
+
+Tree = TypeVar("Tree")
+
+
+class Checkpoints:
+    """The training states of a run, newest last; written in the background, each complete or not there."""
+
+    def __init__(self, run_dir: Path) -> None:
+        """Opens the checkpoints of a run folder, making it if need be."""
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
+        self._manager = ocp.CheckpointManager((run_dir / "checkpoints").resolve(), options=options)
+
+    def save(self, step: int, state: Any) -> None:
+        """Saves a pytree of arrays under a step; does nothing if it is there.
+
+        The arrays are copied first: training gives their buffers away with its next step.
+        """
+        if step not in self._manager.all_steps():
+            self._manager.save(step, args=ocp.args.StandardSave(named_leaves(state)))
+
+    def restore(self, template: Tree) -> Tree | None:
+        """The newest state, in the structure of ``template``; ``None`` when nothing was saved.
+
+        Raises:
+          DataError: it does not fit the template.
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return None
+        saved = self._manager.restore(step, args=ocp.args.StandardRestore(named_leaves(template)))
+        return replace_leaves(template, saved, source=str(self._manager.directory / str(step)))
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def named_leaves(tree: Any) -> dict[str, np.ndarray]:
+    """Copies of all arrays of a pytree by their path, e.g. ``encoder/0/1/first/kernel``."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.array(leaf) for path, leaf in leaves}
+
+
+def replace_leaves(tree: Tree, arrays: Mapping[str, Any], *, source: str) -> Tree:
+    """The pytree with its arrays replaced by those of the same path; inverse of ``named_leaves``.
+
+    Raises:
+      DataError: paths or shapes differ; the first is named.
+    """
+    expected = named_leaves(tree)
+    for name in sorted(set(expected) ^ set(arrays)):
+        raise DataError(
+            f"{source}: array {name} is {'missing' if name in expected else 'unknown'}; another model wrote it"
+        )
+    for name, array in expected.items():
+        if np.shape(arrays[name]) != array.shape:
+            raise DataError(f"{source}: array {name} has shape {np.shape(arrays[name])}, expected {array.shape}")
+    leaves = [jax.numpy.asarray(arrays[name], dtype=array.dtype) for name, array in expected.items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+
+def write_description(
+    run_dir: Path,
+    store: Store,
+    model: ModelConfig,
+    *,
+    precision: str,
+    seed: int,
+    identity: str,
+    experiment: Mapping[str, Any],
+) -> None:
+    """Writes ``run.json`` and ``arrays.npz``.
+
+    Args:
+      run_dir: The run folder.
+      store: What is trained on.
+      model: Which network.
+      precision: Compute precision.
+      seed: Of the run.
+      identity: Hash of all that decides the course of training; a run goes on only under the same.
+      experiment: The resolved config, kept for the reader.
+    """
+    arrays = {f"statistics/{k}": v for k, v in store.statistics.to_arrays().items()}
+    arrays |= {f"forcing/{k}": v for k, v in store.forcing_builder.to_arrays().items()}
+    arrays["static"] = store.static
+    if store.surface_geopotential is not None:
+        arrays["surface_geopotential"] = store.surface_geopotential
+    _write_arrays(run_dir / ARRAYS, arrays)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "emulator_version": __version__,
+        "identity": identity,
+        "data_hash": store.data_hash,
+        "precision": precision,
+        "seed": seed,
+        "timestep_seconds": float(store.timestep / np.timedelta64(1, "s")),
+        "model": model.model_dump(mode="json"),
+        "spec": store.spec.to_dict(),
+        "grid": store.grid.to_dict(),
+        "experiment": dict(experiment),
+    }
+    temporary = run_dir / f".{DESCRIPTION}.partial"
+    temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
+    temporary.replace(run_dir / DESCRIPTION)
+
+
+def write_weights(run_dir: Path, params: nnx.State) -> None:
+    """Writes ``weights.npz``: the weights that forecasts use."""
+    _write_arrays(run_dir / WEIGHTS, named_leaves(params))
+
+
+def read_description(run_dir: Path) -> dict[str, Any]:
+    """``run.json``.
+
+    Raises:
+      DataError: there is none, it is damaged, or another format version wrote it.
+    """
+    file = run_dir / DESCRIPTION
+    if not file.is_file():
+        raise DataError(f"{run_dir}: no run folder ({DESCRIPTION} is missing); run the train stage")
+    try:
+        description = json.loads(file.read_text(encoding="utf-8"))
+        version = description["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: damaged ({error}); train again") from None
+    if version != FORMAT_VERSION:
+        raise DataError(f"{file}: format version {version}, this program reads {FORMAT_VERSION}; train again")
+    return description
+
+
+def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
+    """The trained network of a run folder, ready to forecast; needs no other file.
+
+    Raises:
+      DataError: the folder is no run, is damaged, or training has not reached its first checkpoint.
+    """
+    folder = Path(run_dir)
+    description = read_description(folder)
+    arrays = _read_arrays(folder / ARRAYS, "train again")
+    weights = _read_arrays(folder / WEIGHTS, "training has not reached its first checkpoint, or the file is damaged")
+    try:
+        spec, grid = StateSpec.from_dict(description["spec"]), Grid.from_dict(description["grid"])
+        timestep = np.timedelta64(round(description["timestep_seconds"] * 1e9), "ns")
+        model = TypeAdapter(ModelConfig).validate_python(description["model"])
+        stepper, params = make_stepper(
+            model,
+            spec,
+            grid,
+            Statistics.from_arrays(_below(arrays, "statistics/")),
+            arrays["static"],
+            precision=description["precision"],
+            seed=0,
+        )
+        builder = ForcingBuilder.from_arrays(_below(arrays, "forcing/"), grid, spec, timestep)
+        data_hash = description["data_hash"]
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise DataError(f"{folder}: damaged run folder ({' '.join(str(error).split())}); train again") from None
+    return NeuralForecaster(
+        spec=spec,
+        grid=grid,
+        timestep=timestep,
+        stepper=stepper,
+        params=replace_leaves(params, weights, source=str(folder / WEIGHTS)),
+        forcing_builder=builder,
+        surface_geopotential=arrays.get("surface_geopotential"),
+        data_hash=data_hash,
+    )
+
+
+def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("wb") as file:  # given a name, NumPy would add a suffix of its own
+        np.savez(file, allow_pickle=False, **arrays)
+    temporary.replace(path)
+
+
+def _read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}); {remedy}") from None

@@ -1,0 +1,124 @@
+"""The trained network as a forecaster: one compiled rollout, streamed block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+import xarray as xr
+from flax import nnx
+
+from data_prep.errors import DataError
+from data_prep.forcing import ForcingBuilder
+from data_prep.grid import Grid
+from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
+from data_prep.store import persisted_channels
+from emulator.forecasters.base import check_lead_times
+from emulator.rollout import rollout
+from emulator.stepper import Stepper
+
+_BLOCK_BYTES = 64 * 2**20
+_BLOCK_STEPS = 8
+
+_roll = jax.jit(rollout)
+
+
+@dataclass(frozen=True, eq=False)
+class NeuralForecaster:
+    """A trained network; made by ``checkpoint.load_forecaster``.
+
+    Attributes:
+      spec, grid, timestep: As in ``Forecaster``.
+      stepper, params: The network and how it steps.
+      forcing_builder: Forcings at valid time.
+      surface_geopotential: What the truth stands on, m2 s-2 ``(lat, lon)``; ``None`` where the data did not say.
+      data_hash: Of the store it was trained on.
+    """
+
+    spec: StateSpec
+    grid: Grid
+    timestep: np.timedelta64
+    stepper: Stepper = field(repr=False)
+    params: nnx.State = field(repr=False)
+    forcing_builder: ForcingBuilder = field(repr=False)
+    surface_geopotential: np.ndarray | None = field(repr=False)
+    data_hash: str
+    name: str = "network"
+
+    def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
+        """See ``Forecaster.forecast``.
+
+        ``initial`` needs the prognostic variables and the persisted forcings. All blocks hold equally many steps, so
+        that the rollout compiles once; steps beyond the last lead, fewer than a block, are made and dropped.
+
+        Raises:
+          DataError: the initial fields do not fit the network's variables or grid or hold NaN, or the forecast
+            stops being finite; lead and variable are named.
+        """
+        leads = check_lead_times(lead_times, self.timestep)
+        times = initial["time"].values.astype("datetime64[ns]")
+        state, persisted = self._initial_arrays(initial)
+        wanted = leads // self.timestep
+        last = int(wanted[-1])
+        block = _even_block(last, state.nbytes)
+        for first in range(1, last + 1, block):
+            steps = np.arange(first, first + block)
+            states = _roll(self.stepper, self.params, state, self._forcings(times, steps, persisted))
+            state = states[:, -1]
+            keep = np.isin(steps, wanted)
+            fields = np.asarray(states)[:, steps <= last]
+            self._refuse_non_finite(fields, steps, times)
+            if keep.any():
+                coords = {"init_time": times, "lead_time": steps[keep] * self.timestep}
+                chosen = fields[:, keep[: fields.shape[1]]]
+                yield unstack_channels(chosen, self.spec, self.spec.state_channels, self.grid, coords)
+
+    def _initial_arrays(self, initial: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """State with empty diagnostic channels ``(init, lat, lon, state)``, and persisted forcings."""
+        found = Grid.from_arrays(initial["latitude"].values, initial["longitude"].values)
+        if not found.matches(self.grid):
+            raise DataError(
+                f"{self.name}: initial fields are on {found.describe()}; "
+                f"the network was trained on {self.grid.describe()}"
+            )
+        kept = persisted_channels(self.spec)
+        persisted = (
+            self._read(initial, kept) if kept else np.empty((initial.sizes["time"], *self.grid.shape, 0), np.float32)
+        )
+        prognostic = self._read(initial, self.spec.state_channels[: self.spec.n_prognostic])
+        n_diagnostic = len(self.spec.state_channels) - self.spec.n_prognostic
+        state = np.pad(prognostic, ((0, 0), (0, 0), (0, 0), (0, n_diagnostic)))
+        return np.maximum(state, self.spec.state_minimum), persisted
+
+    def _read(self, initial: xr.Dataset, channels: tuple[Channel, ...]) -> np.ndarray:
+        values = stack_channels(initial, channels, source="initial fields")
+        bad = ~np.isfinite(values).all(axis=(1, 2))
+        if bad.any():
+            i, c = np.argwhere(bad)[0]
+            raise DataError(
+                f"initial fields: {channels[c].name} at {initial['time'].values[i]!s:.16} holds NaN or infinity"
+            )
+        return values
+
+    def _forcings(self, times: np.ndarray, steps: np.ndarray, persisted: np.ndarray) -> np.ndarray:
+        valid = times[:, None] + steps[None, :] * self.timestep
+        flat = self.forcing_builder.at(valid.ravel(), np.repeat(persisted, steps.size, axis=0))
+        return flat.reshape(*valid.shape, *flat.shape[1:])
+
+    def _refuse_non_finite(self, fields: np.ndarray, steps: np.ndarray, times: np.ndarray) -> None:
+        bad = ~np.isfinite(fields).all(axis=(2, 3))
+        if bad.any():
+            i, step, c = min(map(tuple, np.argwhere(bad)), key=lambda index: index[1])
+            hours = steps[step] * self.timestep / np.timedelta64(1, "h")
+            raise DataError(
+                f"{self.name}: the forecast from {times[i]!s:.16} is not finite any more at lead {hours:g} h in "
+                f"{self.spec.state_channels[c].name}; train longer or over longer rollouts"
+            )
+
+
+def _even_block(steps: int, state_bytes: int) -> int:
+    """Steps of a block: few enough for memory, and such that the blocks just cover ``steps``."""
+    most = max(1, min(_BLOCK_STEPS, _BLOCK_BYTES // state_bytes))
+    return -(-steps // -(-steps // most))

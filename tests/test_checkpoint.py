@@ -1,0 +1,138 @@
+"""The run folder is enough to forecast, and the forecaster does what its protocol says."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+from tiny_store import TIMESTEP, write_store
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.spec import stack_channels
+from emulator.checkpoint import load_forecaster, named_leaves, replace_leaves
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.rollout import rollout
+from emulator.train import train
+
+MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
+CONFIG = TrainConfig(
+    batch_size=4, stages=[RolloutStage(steps=3, learning_rate=1e-2)], validation_windows=2, validation_steps=2
+)
+REGION = Grid.from_arrays(np.arange(15, 77.5, 2.5), np.arange(200, 332.5, 2.5))
+
+
+@pytest.fixture(scope="module", params=[Grid.gaussian(8), REGION], ids=["globe", "region 25x53"])
+def trained(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    store = write_store(folder / "store.zarr", request.param)
+    train(CONFIG, MODEL, folder / "store.zarr", folder / "run", 0, {"name": "test"})
+    (folder / "store.zarr").rename(folder / "gone")
+    shutil.rmtree(folder / "run" / "checkpoints")
+    return write_store(folder / "again.zarr", request.param), folder / "run", store.data_hash
+
+
+def test_forecast_from_the_run_folder_alone_equals_single_steps(trained):
+    store, run_dir, data_hash = trained
+    forecaster = load_forecaster(run_dir)
+    assert (forecaster.name, forecaster.grid, forecaster.spec) == ("network", store.grid, store.spec)
+    assert forecaster.data_hash == data_hash
+    np.testing.assert_array_equal(forecaster.surface_geopotential, store.surface_geopotential)
+    rows = np.array([2, 30])
+    initial = store.dataset(rows).drop_vars("total_precipitation_6hr")  # diagnostics are not needed
+    leads = np.arange(1, 12) * TIMESTEP
+    blocks = list(forecaster.forecast(initial, leads))
+    assert len(blocks) > 1
+    assert len({b.sizes["lead_time"] for b in blocks[:-1]}) == 1
+    forecast = xr.concat(blocks, "lead_time")
+    np.testing.assert_array_equal(forecast["lead_time"].values, leads)
+    np.testing.assert_array_equal(forecast["init_time"].values, store.times[rows])
+    assert forecast["temperature"].dims == ("init_time", "lead_time", "level", "latitude", "longitude")
+    state = np.concatenate([store.read_state(r, r + 1) for r in rows])
+    for i in range(11):
+        kept = np.concatenate([store.read_persisted(r, r + 1) for r in rows])
+        forcing = store.forcing_builder.at(store.times[rows] + leads[i], kept)
+        state = np.asarray(forecaster.stepper.advance(forecaster.params, state, forcing))
+        found = stack_channels(forecast.isel(lead_time=i), store.spec.state_channels)
+        np.testing.assert_allclose(found, state, rtol=1e-5, atol=1e-5)
+    assert float(np.abs(state[..., :2] - store.read_state(2, 3)[..., :2]).max()) > 0.01
+
+
+def test_leads_asked_for_are_the_ones_given(trained):
+    store, run_dir, _ = trained
+    forecaster = load_forecaster(run_dir)
+    initial = store.dataset([0])
+    leads = np.array([2, 5, 9, 10]) * TIMESTEP
+    sparse = xr.concat(forecaster.forecast(initial, leads), "lead_time")
+    dense = xr.concat(forecaster.forecast(initial, np.arange(1, 11) * TIMESTEP), "lead_time")
+    np.testing.assert_array_equal(sparse["lead_time"].values, leads)
+    xr.testing.assert_equal(sparse, dense.sel(lead_time=leads))
+
+
+def test_bad_initial_fields_are_refused(trained):
+    store, run_dir, _ = trained
+    forecaster = load_forecaster(run_dir)
+    initial, leads = store.dataset([0, 1]), np.array([1]) * TIMESTEP
+    with pytest.raises(DataError, match=r"missing sea_surface_temperature"):
+        next(forecaster.forecast(initial.drop_vars("sea_surface_temperature"), leads))
+    with pytest.raises(DataError, match=r"initial fields are on .*; the network was trained on"):
+        next(forecaster.forecast(initial.isel(latitude=slice(1, None)), leads))
+    broken = initial.copy(deep=True)
+    broken["temperature"][1, 1, 3, 4] = np.nan
+    with pytest.raises(DataError, match=rf"temperature@850 at {store.times[1]!s:.16} holds NaN"):
+        next(forecaster.forecast(broken, leads))
+
+
+def test_forecast_that_stops_being_finite_is_stopped_at_lead_and_variable(trained, monkeypatch):
+    store, run_dir, _ = trained
+    forecaster = load_forecaster(run_dir)
+
+    def diverging(stepper, params, initial, forcing):
+        states = np.array(rollout(stepper, params, initial, forcing))
+        states[1, 2:, 0, 0, 2] = np.inf
+        return states
+
+    monkeypatch.setattr("emulator.forecasters.neural._roll", diverging)
+    blocks = forecaster.forecast(store.dataset([0, 5]), np.arange(1, 5) * TIMESTEP)
+    with pytest.raises(
+        DataError, match=rf"from {store.times[5]!s:.16} is not finite any more at lead 18 h in specific_humidity@850"
+    ):
+        list(blocks)
+
+
+def test_damaged_folders_are_refused_in_one_line(trained, tmp_path):
+    _, run_dir, _ = trained
+    with pytest.raises(DataError, match=r"no run folder \(run.json is missing\)"):
+        load_forecaster(tmp_path)
+
+    def damaged(name):
+        copy = tmp_path / name
+        shutil.copytree(run_dir, copy)
+        return copy
+
+    folder = damaged("cut")
+    weights = folder / "weights.npz"
+    weights.write_bytes(weights.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"weights.npz: cannot be read"):
+        load_forecaster(folder)
+    folder = damaged("json")
+    (folder / "run.json").write_text("{")
+    with pytest.raises(DataError, match=r"run.json: damaged"):
+        load_forecaster(folder)
+    folder = damaged("other")
+    description = json.loads((folder / "run.json").read_text())
+    description["model"]["width"] = 16
+    (folder / "run.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match=r"weights.npz: array .* has shape .*, expected"):
+        load_forecaster(folder)
+
+
+def test_leaves_go_there_and_back_by_name():
+    tree = {"a": [np.arange(3.0, dtype=np.float32)], "b": np.float32(2)}
+    arrays = named_leaves(tree)
+    assert set(arrays) == {"a/0", "b"}
+    back = replace_leaves(tree, {k: v + 1 for k, v in arrays.items()}, source="test")
+    np.testing.assert_array_equal(back["a"][0], [1, 2, 3])
+    with pytest.raises(DataError, match="array b is missing"):
+        replace_leaves(tree, {"a/0": arrays["a/0"]}, source="test")

@@ -1,0 +1,104 @@
+"""Padding on the sphere against an analytic field, and the convolution's own gradient against XLA's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from data_prep.grid import Grid
+from emulator.models.layers import (
+    Boundary,
+    ResidualBlock,
+    SphereConv,
+    _kernel_gradient_by_convolution,
+    _kernel_gradient_by_offsets,
+    convolve3x3,
+    depth_to_space,
+    pad_sphere,
+    space_to_depth,
+)
+
+EQUAL_ANGLE = np.arange(-90 + 7.5, 90, 15)  # poles half a spacing beyond the outer rows
+WITH_POLES = np.arange(-90, 91, 15.0)
+LONGITUDE = np.arange(0, 360, 15.0)
+
+
+def smooth(lat_deg, lon_deg):
+    """A polynomial of the point on the unit sphere, hence smooth over the poles: (lat, lon)."""
+    lat, lon = np.radians(lat_deg)[:, None], np.radians(lon_deg)[None, :]
+    x, y, z = np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat) * np.ones_like(lon)
+    return x + 2 * y * z - 0.5 * z**3 + x * y * 3 + 0.7 * x * z**2
+
+
+@pytest.mark.parametrize("latitude", [EQUAL_ANGLE, WITH_POLES], ids=["poles between", "pole rows"])
+def test_padding_continues_a_smooth_field_over_poles_and_dateline(latitude):
+    grid = Grid.from_arrays(latitude, LONGITUDE)
+    field = smooth(latitude, LONGITUDE)[None, :, :, None]
+    padded = pad_sphere(jnp.asarray(field), (3, 2), (2, 4), Boundary.of(grid))[0, :, :, 0]
+    # the same polynomial at latitudes beyond 90 degrees: cos(lat) turns negative, which is the opposite meridian
+    wider_lat = np.concatenate([latitude[0] - 15 * np.arange(3, 0, -1), latitude, latitude[-1] + 15 * np.arange(1, 3)])
+    wider_lon = np.arange(-2, LONGITUDE.size + 4) * 15.0
+    np.testing.assert_allclose(padded, smooth(wider_lat, wider_lon), atol=2e-6)
+
+
+def test_boundaries_are_read_from_the_grid():
+    assert Boundary.of(Grid.gaussian(8)) == Boundary(True, "beyond")
+    assert Boundary.of(Grid.from_arrays(WITH_POLES, LONGITUDE)) == Boundary(True, "on_row")
+    assert Boundary.of(Grid.from_arrays(np.arange(-30, 31, 10), LONGITUDE)) == Boundary(True, "none")
+    assert Boundary.of(Grid.from_arrays(np.arange(20, 60, 5), np.arange(200, 260, 5))) == Boundary(False, "none")
+
+
+def test_region_repeats_its_edges():
+    x = jnp.arange(6.0).reshape(1, 2, 3, 1)
+    padded = pad_sphere(x, (1, 0), (1, 2), Boundary(False, "none"))[0, :, :, 0]
+    np.testing.assert_array_equal(padded, [[0, 0, 1, 2, 2, 2], [0, 0, 1, 2, 2, 2], [3, 3, 4, 5, 5, 5]])
+
+
+def test_impossible_padding_is_refused():
+    x = jnp.zeros((1, 2, 5, 1))
+    with pytest.raises(ValueError, match="even number"):
+        pad_sphere(x, (1, 1), (1, 1), Boundary(True, "beyond"))
+    with pytest.raises(ValueError, match="by 3 rows"):
+        pad_sphere(x, (3, 0), (1, 1), Boundary(True, "beyond"))
+    with pytest.raises(ValueError, match="round the globe"):
+        Boundary(False, "beyond")
+
+
+def test_gradient_of_the_convolution_equals_xlas():
+    keys = jax.random.split(jax.random.key(0), 3)
+    padded, kernel = jax.random.normal(keys[0], (2, 6, 9, 5)), jax.random.normal(keys[1], (3, 3, 5, 7))
+
+    def plain(x, k):
+        return jax.lax.conv_general_dilated(x, k, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    for ours, xlas in zip(
+        *(jax.grad(lambda x, k, f=f: jnp.sin(f(x, k)).sum(), (0, 1))(padded, kernel) for f in (convolve3x3, plain)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, xlas, atol=1e-5)
+    cotangent = jax.random.normal(keys[2], (2, 4, 7, 7))
+    np.testing.assert_allclose(
+        _kernel_gradient_by_offsets(padded, cotangent),
+        _kernel_gradient_by_convolution(padded, cotangent),
+        atol=2e-5,
+    )
+
+
+def test_convolution_commutes_with_rotation_on_the_globe():
+    conv = SphereConv(2, 3, Boundary(True, "beyond"), rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (1, 6, 12, 2))
+    np.testing.assert_allclose(conv(jnp.roll(x, 5, axis=2)), jnp.roll(conv(x), 5, axis=2), atol=1e-5)
+
+
+def test_residual_block_begins_as_identity():
+    block = ResidualBlock(4, Boundary(True, "beyond"), rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(0), (1, 4, 8, 4))
+    np.testing.assert_array_equal(block(x), x)
+
+
+def test_space_to_depth_gathers_neighbours_and_inverts():
+    x = jnp.arange(2 * 4 * 6 * 3.0).reshape(2, 4, 6, 3)
+    deep = space_to_depth(x, 2)
+    np.testing.assert_array_equal(deep[1, 1, 2], x[1, 2:4, 4:6].reshape(-1))
+    np.testing.assert_array_equal(depth_to_space(deep, 2), x)

@@ -1,0 +1,222 @@
+"""Training: it learns, it resumes bit for bit, it stops where it must, it says what it does."""
+
+import json
+import logging
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from tiny_store import write_store
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from emulator.checkpoint import Checkpoints
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.loader import Windows, read_batch
+from emulator.losses import channel_weights
+from emulator.progress import track
+from emulator.stepper import make_stepper
+from emulator.train import Task, TrainState, learning_rate_schedule, make_optimiser, make_train_step, train
+
+MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
+CONFIG = TrainConfig(
+    batch_size=4,
+    stages=[RolloutStage(steps=5, warmup=2), RolloutStage(steps=3, rollout=2, batch_size=2)],
+    checkpoint_every=3,
+    validate_every=4,
+    validation_windows=4,
+    validation_steps=3,
+    log_every=1,
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("s") / "store.zarr"
+    write_store(path, Grid.gaussian(8))
+    return path
+
+
+def run(store, run_dir, config=CONFIG):
+    return train(config, MODEL, store, run_dir, 0, {"name": "test"})
+
+
+@pytest.fixture(scope="module")
+def finished(store, tmp_path_factory):
+    return run(store, tmp_path_factory.mktemp("r") / "run")
+
+
+def last_checkpoint(run_dir):
+    import orbax.checkpoint as ocp
+
+    with ocp.CheckpointManager((run_dir / "checkpoints").resolve()) as manager:
+        step = manager.latest_step()
+        return step, manager.restore(step, args=ocp.args.StandardRestore())
+
+
+def entries(run_dir, kind):
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [entry for entry in lines if entry["kind"] == kind]
+
+
+def setup_training(path, model, config):
+    store = write_store(path, Grid.gaussian(8))
+    stepper, params = make_stepper(
+        model, store.spec, store.grid, store.statistics, store.static, precision="float32", seed=0
+    )
+    weights = jnp.asarray(store.grid.latitude_weights, jnp.float32)
+    task = Task(stepper, weights, jnp.asarray(channel_weights(store.spec, {})), False)
+    optimiser = make_optimiser(config, learning_rate_schedule(config.stages))
+    state = TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
+    return store, task, optimiser, state
+
+
+def test_one_batch_can_be_learned_by_heart(tmp_path):
+    config = CONFIG.model_copy(
+        update={"stages": [RolloutStage(steps=150, learning_rate=1e-2, warmup=5)], "weight_decay": 0.0}
+    )
+    model = UNetConfig(patch=1, width=16, multipliers=[1], blocks=1)
+    store, task, optimiser, state = setup_training(tmp_path / "store.zarr", model, config)
+    batch = read_batch(store, np.array([1, 30]), 1)
+    step = make_train_step(optimiser, 0.99)
+    losses = []
+    for _ in range(150):
+        state, norms = step(state, batch, task)
+        losses.append(float(norms.loss))
+    assert 0.3 < losses[0] < 3  # persistence: about one
+    assert losses[-1] < losses[0] / 10
+
+
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finished, tmp_path, monkeypatch):
+    whole = Windows.batch
+
+    def kill_while_making(self, step):
+        if self.steps == 1 and step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, step)
+
+    monkeypatch.setattr(Windows, "batch", kill_while_making)
+    with pytest.raises(KeyboardInterrupt):
+        run(store, tmp_path)
+    stopped_at, _ = last_checkpoint(tmp_path)
+    assert 0 < stopped_at < 8
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    monkeypatch.undo()
+    run(store, tmp_path)
+    (step_a, straight), (step_b, resumed) = last_checkpoint(finished), last_checkpoint(tmp_path)
+    assert step_a == step_b == 8
+    assert set(straight) == set(resumed)
+    for name, array in straight.items():
+        np.testing.assert_array_equal(array, resumed[name], err_msg=name)
+    assert [e["loss"] for e in entries(finished, "train")] == [e["loss"] for e in entries(tmp_path, "train")]
+
+
+def test_a_kill_without_warning_loses_only_what_came_after_the_checkpoint(store, finished, tmp_path, monkeypatch):
+    def power_cut(self, step, state):
+        if step == 6:
+            raise SystemError("power cut")
+        return save(self, step, state)
+
+    save = Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", power_cut)
+    with pytest.raises(SystemError):
+        run(store, tmp_path)
+    assert last_checkpoint(tmp_path)[0] == 3
+    assert [e["step"] for e in entries(tmp_path, "train")] == [1, 2, 3, 4, 5, 6]
+    monkeypatch.undo()
+    run(store, tmp_path)
+    assert [e["step"] for e in entries(tmp_path, "train")] == list(range(1, 9))
+    for name, array in last_checkpoint(finished)[1].items():
+        np.testing.assert_array_equal(array, last_checkpoint(tmp_path)[1][name], err_msg=name)
+
+
+def test_metrics_say_what_happened(finished):
+    steps = entries(finished, "train")
+    assert [e["step"] for e in steps] == list(range(1, 9))
+    assert [e["rollout"] for e in steps] == [1] * 5 + [2] * 3
+    for entry in steps:
+        assert all(np.isfinite(entry[key]) for key in ("loss", "learning_rate", "gradient_norm", "update_norm"))
+        assert 0 <= entry["data_wait_share"] <= 1
+    validations = entries(finished, "validation")
+    assert [v["step"] for v in validations] == [4, 8]
+    assert validations[0]["lead_hours"] == [6.0, 12.0, 18.0]
+    assert set(validations[0]["rmse"]) == {"temperature@850", "specific_humidity@850", "total_precipitation_6hr"}
+    assert 0.1 < validations[0]["rmse"]["temperature@850"][0] < 20  # kelvin
+    assert list((finished / "tensorboard").iterdir())
+
+
+def test_finished_run_is_left_alone(store, finished):
+    before = {p: p.read_bytes() for p in [finished / "weights.npz", finished / "metrics.jsonl"]}
+    run(store, finished)
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_folder_of_another_run_is_refused(store, finished):
+    with pytest.raises(DataError, match="another config, seed or data"):
+        run(store, finished, CONFIG.model_copy(update={"weight_decay": 0.5}))
+
+
+def test_non_finite_loss_stops_names_the_batch_and_keeps_the_state_before(tmp_path):
+    path = tmp_path / "store.zarr"
+    store = write_store(path, Grid.gaussian(8), bad_time=10)
+    with pytest.raises(
+        DataError, match=r"loss nan, .* at step \d with the batch from 20.*state before it is saved"
+    ) as error:
+        run(path, tmp_path / "run")
+    step, saved = last_checkpoint(tmp_path / "run")
+    assert f"at step {step + 1} " in str(error.value)
+    assert all(np.isfinite(np.asarray(a)).all() for a in saved.values())
+    rows = Windows(store, store.windows("train", 2), 1, 4, (0, 0)).rows(step)
+    assert any(row <= 10 <= row + 1 for row in rows)
+    assert all(f"{t!s:.16}" in str(error.value) for t in store.times[rows])
+
+
+def test_average_of_weights_is_warmed_up(tmp_path):
+    store, task, optimiser, state = setup_training(tmp_path / "store.zarr", MODEL, CONFIG)
+    batch = read_batch(store, np.array([1, 30]), 1)
+    step = make_train_step(optimiser, 0.15)
+    expected = {k: np.array(v) for k, v in enumerate(jax.tree.leaves(state.averaged))}
+    for decay in (0.1, 0.15, 0.15):  # (1 + t) / (10 + t), at most the configured decay
+        state, _ = step(state, batch, task)
+        for k, p in enumerate(jax.tree.leaves(state.params)):
+            expected[k] = decay * expected[k] + (1 - decay) * np.asarray(p)
+    for k, a in enumerate(jax.tree.leaves(state.averaged)):
+        np.testing.assert_allclose(a, expected[k], rtol=1e-5, atol=1e-7)
+
+
+def test_schedule_warms_up_and_comes_down_in_every_stage():
+    stages = [
+        RolloutStage(steps=100, warmup=10, learning_rate=1e-3, final_fraction=0.1),
+        RolloutStage(steps=20, warmup=50, learning_rate=2e-4, final_fraction=0.0),
+    ]
+    schedule = learning_rate_schedule(stages)
+    rates = np.array([float(schedule(i)) for i in range(120)])
+    assert rates[0] == pytest.approx(1e-3 / 11)
+    assert rates[:100].argmax() == 10
+    assert rates[10] == pytest.approx(1e-3)
+    assert rates[99] == pytest.approx(1e-4, rel=0.01)
+    assert rates[110] == rates[100:].max() == pytest.approx(2e-4)  # warm-up cut to half the stage
+    assert rates[119] < 1e-5
+
+
+def test_weights_decay_but_norms_and_biases_do_not():
+    optimiser = make_optimiser(CONFIG.model_copy(update={"weight_decay": 0.1}), optax.constant_schedule(1.0))
+    params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}
+    updates, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.1)
+    np.testing.assert_array_equal(updates["scale"], 0)
+
+
+def test_progress_writes_plain_lines_where_there_is_no_terminal(caplog, monkeypatch):
+    monkeypatch.setattr("emulator.progress.LINE_INTERVAL", 0.0)
+    with caplog.at_level(logging.INFO, "emulator.progress"), track(4, "train", done=1) as progress:
+        for i in range(3):
+            progress.advance(1, loss=0.5 + i)
+    messages = [r.getMessage() for r in caplog.records]
+    assert messages[0] == "train: 2/4, 0 s left, loss 0.5"
+    assert messages[-1] == "train: 4/4, took 0 s, loss 2.5"
+    assert all(m.isprintable() for m in messages)
