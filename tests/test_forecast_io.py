@@ -1,0 +1,180 @@
+"""Forecast files: readable without options, complete or absent, one-line errors."""
+
+import subprocess
+import sys
+import textwrap
+import warnings
+from pathlib import Path
+
+import cf_xarray  # noqa: F401 - registers the accessor
+import netCDF4
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import Noisy, evaluation_rows, lead_times, make_store
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from emulator.forecast_io import ForecastWriter, open_forecasts, write_forecasts
+from emulator.forecasters.persistence import Persistence
+
+
+@pytest.fixture(scope="module")
+def store():
+    return make_store(Grid.gaussian(8), days=12)
+
+
+@pytest.fixture(scope="module")
+def written(store, tmp_path_factory):
+    path = tmp_path_factory.mktemp("forecasts") / "noisy.nc"
+    rows, leads = evaluation_rows(store, 3), lead_times(3)
+    write_forecasts(
+        Noisy(store, "noisy", 0.1, 0.1),
+        store.dataset(rows),
+        leads,
+        path,
+        batch=4,
+        surface_geopotential=np.ones(store.grid.shape),
+        attributes={"data_hash": store.data_hash},
+    )
+    return path, rows, leads
+
+
+def test_plain_xarray_reads_it_without_a_warning(written, store):
+    path, rows, leads = written
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = xr.open_dataset(path)
+        values = data.load()
+    assert data["lead_time"].dtype == np.dtype("timedelta64[ns]")
+    assert data["init_time"].dtype == np.dtype("datetime64[ns]")
+    np.testing.assert_array_equal(data["init_time"], store.times[rows])
+    np.testing.assert_array_equal(data["lead_time"], leads)
+    assert values["temperature"].dims == ("init_time", "lead_time", "level", "latitude", "longitude")
+    assert values["temperature"].dtype == np.float32
+    assert values["geopotential"].sizes["level_2"] == 1
+    assert not any(v.isnull().any() for v in values.data_vars.values())
+
+
+def test_values_land_where_their_times_say(written, store):
+    path, rows, leads = written
+    data = xr.open_dataset(path)
+    forecaster = Noisy(store, "noisy", 0.1, 0.1)
+    i, j = rows.size - 1, leads.size - 1
+    block = next(forecaster.forecast(store.dataset(rows[[i]]), leads[[j]]))
+    for name in block.data_vars:
+        np.testing.assert_array_equal(data[name].isel(init_time=i, lead_time=j), block[name][0, 0])
+
+
+def test_it_is_cf(written):
+    path, _, _ = written
+    data = xr.open_dataset(path)
+    assert data.attrs["Conventions"] == "CF-1.11"
+    assert data.cf["forecast_reference_time"].name == "init_time" and data.cf["forecast_period"].name == "lead_time"
+    assert data["temperature"].cf["vertical"].attrs["units"] == "hPa"
+    assert data["temperature"].attrs["standard_name"] == "air_temperature"
+    assert data["geopotential_at_surface"].dims == ("latitude", "longitude")
+    for key in ("title", "source", "forecaster", "history", "emulator_version", "hardware", "data_hash"):
+        assert data.attrs[key]
+    assert data.attrs["seconds_per_simulated_day"] * data.attrs["simulated_days_per_second"] == pytest.approx(1)
+    with netCDF4.Dataset(path) as raw:
+        assert raw["lead_time"].units == "hours" and raw["lead_time"][:4].tolist() == [6, 12, 18, 24]
+        assert raw["temperature"].filters()["zlib"] and raw["temperature"].filters()["complevel"] == 1
+
+
+def test_interrupted_or_incomplete_leaves_nothing(store, tmp_path):
+    rows, leads = np.arange(4), lead_times(1)
+    block = next(Persistence(store.spec, store.grid, store.timestep).forecast(store.dataset(rows), leads))
+    path = tmp_path / "out" / "f.nc"
+    with pytest.raises(KeyboardInterrupt), ForecastWriter(path, store.times[rows], leads) as writer:
+        writer.write(block)
+        raise KeyboardInterrupt
+    with pytest.raises(DataError, match="left out 4 of 16"), ForecastWriter(path, store.times[rows], leads) as writer:
+        writer.write(block.isel(lead_time=slice(0, 3)))
+    with pytest.raises(DataError, match="not asked for"), ForecastWriter(path, store.times[rows[:3]], leads) as writer:
+        writer.write(block)
+    with (
+        pytest.raises(DataError, match=r"NaN at 12 h.*unstable"),
+        ForecastWriter(path, store.times[rows], leads) as writer,
+    ):
+        writer.write(block.where(block["lead_time"] != leads[1]))
+    with pytest.raises(DataError, match="the first held"), ForecastWriter(path, store.times[rows], leads) as writer:
+        writer.write(block.isel(lead_time=[0]))
+        writer.write(block.isel(lead_time=[1])[["temperature"]])
+    assert list(path.parent.iterdir()) == []
+
+
+def test_an_earlier_file_survives_a_failed_rewrite(store, tmp_path):
+    path = tmp_path / "f.nc"
+    path.write_text("earlier")
+    with pytest.raises(DataError), ForecastWriter(path, store.times[:1], lead_times(1)):
+        pass
+    assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
+
+
+def test_blocks_may_come_in_any_order_and_sub_hourly(store, tmp_path):
+    rows = np.array([5, 3, 1])
+    leads = np.array([20, 40, 60, 80], "timedelta64[m]").astype("timedelta64[ns]")
+    fields = store.dataset(rows).rename(time="init_time").expand_dims(lead_time=leads, axis=1)
+    path = tmp_path / "f.nc"
+    with ForecastWriter(path, store.times[rows], leads) as writer:
+        for i in (2, 0, 1):
+            writer.write(fields.isel(init_time=[i], lead_time=slice(2, None)))
+            writer.write(fields.isel(init_time=[i], lead_time=slice(0, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = xr.load_dataset(path)
+    np.testing.assert_array_equal(data["lead_time"], leads)
+    xr.testing.assert_equal(data.drop_attrs()["temperature"], fields.drop_attrs()["temperature"])
+
+
+def test_an_ensemble_keeps_its_members(store, tmp_path):
+    leads = lead_times(1)
+    block = next(Persistence(store.spec, store.grid, store.timestep).forecast(store.dataset([0, 1]), leads))
+    members = xr.concat([block, block + 1], dim="realization").assign_coords(realization=[0, 1])
+    with ForecastWriter(tmp_path / "f.nc", store.times[:2], leads) as writer:
+        writer.write(members)
+    data = open_forecasts(tmp_path / "f.nc")
+    assert data["2m_temperature"].dims == ("init_time", "lead_time", "realization", "latitude", "longitude")
+    np.testing.assert_allclose(data["2m_temperature"].isel(realization=1), members["2m_temperature"][1])
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """In a process of its own whose files may not grow beyond 100 kB, which fails as a full disk does."""
+    code = """
+        import resource, signal, sys
+        from pathlib import Path
+        import numpy as np
+        from data_prep.errors import DataError
+        from data_prep.grid import Grid
+        from emulator.forecast_io import write_forecasts
+        from synthetic import Noisy, lead_times, make_store
+        store = make_store(Grid.gaussian(8), days=4)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            write_forecasts(Noisy(store, "noisy", 1, 1), store.dataset(range(8)), lead_times(2), Path(sys.argv[1]))
+        except DataError as error:
+            print(error)
+    """
+    here = Path(__file__).parent
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "f.nc")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": f"{here}:{here.parent}", "PATH": "/usr/bin:/bin"},
+    )
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 1 and "cannot be written" in lines[0], done.stdout + done.stderr
+    assert "f.nc" in lines[0] and list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_forecast_file(tmp_path):
+    path = tmp_path / "x.nc"
+    path.write_text("not netcdf")
+    with pytest.raises(DataError, match="not a readable NetCDF"):
+        open_forecasts(path)
+    xr.Dataset({"t": ("time", [1.0])}).to_netcdf(tmp_path / "y.nc")
+    with pytest.raises(DataError, match="lacks the dimensions init_time"):
+        open_forecasts(tmp_path / "y.nc")

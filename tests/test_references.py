@@ -1,0 +1,128 @@
+"""Persistence, anomaly persistence, damped anomaly persistence and climatology as forecasters; batches and cost."""
+
+import time
+
+import numpy as np
+import pytest
+from synthetic import MEMORY, SCALE, STEP, evaluation_rows, lead_times, make_store
+
+from data_prep.errors import DataError
+from data_prep.spec import StateSpec, Variable, stack_channels
+from emulator.forecasters.base import Cost, check_lead_times, forecast_batches
+from emulator.forecasters.lead_blocks import lead_blocks
+from emulator.forecasters.persistence import DampedAnomalyPersistence, Persistence
+from emulator.forecasters.statistical import make_reference
+
+NAMES = ("persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology")
+
+
+@pytest.fixture(scope="module")
+def store():
+    return make_store(days=30)
+
+
+def run(forecaster, store, rows, leads, batch=8):
+    """All forecasts as ``(init, lead, lat, lon, channel)``, and their times."""
+    blocks = list(forecast_batches(forecaster, store.dataset(rows), leads, batch=batch))
+    inits = np.unique(np.concatenate([b["init_time"].values for b in blocks]))
+    out = np.full((inits.size, leads.size, *store.grid.shape, SCALE.size), np.nan, np.float32)
+    for b in blocks:
+        i, j = np.searchsorted(inits, b["init_time"].values), np.searchsorted(leads, b["lead_time"].values)
+        out[np.ix_(i, j)] = stack_channels(b, store.spec.state_channels)
+    return out
+
+
+def test_references_are_what_their_names_say(store):
+    rows, leads = evaluation_rows(store, 3), lead_times(3)
+    found = {name: run(make_reference(name, store, leads), store, rows, leads) for name in NAMES}
+    initial = np.stack([store.state[r] for r in rows])
+    climate = np.stack([store.climatology.at(store.times[r] + leads) for r in rows])
+    at_start = store.climatology.at(store.times[rows])
+    np.testing.assert_array_equal(found["persistence"], np.repeat(initial[:, None], leads.size, 1))
+    np.testing.assert_array_equal(found["climatology"], climate)
+    np.testing.assert_allclose(found["anomaly_persistence"], climate + (initial - at_start)[:, None], rtol=1e-6)
+    # the trend of the season moves the anomaly's base: persistence of the field lags behind it
+    assert not np.allclose(found["anomaly_persistence"][:, -1], found["persistence"][:, -1], rtol=1e-5)
+    # in a damped forecast the anomaly is a share of the initial one, the same everywhere
+    anomaly = (found["damped_anomaly_persistence"] - climate)[0, 3, ..., 2]
+    share = anomaly / (initial - at_start)[0, ..., 2]
+    assert np.std(share) < 1e-2 and 0 < np.mean(share) < 1
+
+
+def test_damping_is_the_autocorrelation_of_the_training_split():
+    leads = lead_times(4)
+    fitted = DampedAnomalyPersistence.fit(make_store(days=120, splits=("train", "train")), leads)
+    wanted = MEMORY ** np.arange(1, leads.size + 1)
+    assert np.abs(fitted.damping - wanted[:, None]).max() < 0.1
+    assert np.abs(fitted.damping[0] - MEMORY).max() < 0.03
+    assert (fitted.damping[0] > fitted.damping[-1]).all()
+
+
+def test_damping_wins_against_both_its_limits(store):
+    """In the training sample the fitted factor has the least squared error by construction."""
+    leads = lead_times(2)
+    rows = np.concatenate([np.arange(s.start, s.stop - 8, 4) for s in store.segments if s.split == "train"])
+    truth = np.stack([[store.state[r + k + 1] for k in range(leads.size)] for r in rows])
+    weights = store.grid.latitude_weights[:, None, None]
+
+    def mse(name):
+        error = run(make_reference(name, store, leads), store, rows, leads) - truth
+        return (weights * error.astype(np.float64) ** 2).mean(axis=(0, 2, 3))
+
+    damped = mse("damped_anomaly_persistence")
+    assert (damped < mse("climatology")).all() and (damped <= mse("anomaly_persistence") * 1.005).all()
+
+
+def test_refusals(store):
+    with pytest.raises(DataError, match="positive, ascending multiples of 6 h"):
+        check_lead_times(np.array([3, 6], "timedelta64[h]"), STEP)
+    with pytest.raises(DataError, match="positive, ascending"):
+        check_lead_times(np.array([0, 6], "timedelta64[h]"), STEP)
+    with pytest.raises(DataError, match="longest segment has 120"):
+        DampedAnomalyPersistence.fit(store, lead_times(40))
+    fitted = DampedAnomalyPersistence.fit(store, lead_times(1))
+    with pytest.raises(DataError, match="was fitted for"):
+        next(fitted.forecast(store.dataset([0]), lead_times(2)))
+
+
+def test_physical_bounds_hold_for_references_too(store):
+    spec = StateSpec((Variable("specific_humidity", "prognostic", units="kg kg-1", minimum=0.0),))
+    times = store.times[:1]
+    block = next(
+        lead_blocks(lambda b: np.full((1, b.size, *store.grid.shape, 1), -1e-3), times, lead_times(1), spec, store.grid)
+    )
+    assert (block["specific_humidity"] == 0).all()
+    assert block["specific_humidity"].dtype == np.float32
+
+
+class Slow:
+    """Persistence whose first call takes longer, as if it compiled."""
+
+    name = "slow"
+
+    def __init__(self, store):
+        self.inner = Persistence(store.spec, store.grid, store.timestep)
+        self.spec, self.grid, self.timestep = store.spec, store.grid, store.timestep
+        self.calls, self.widths = 0, set()
+
+    def forecast(self, initial, lead_times):
+        self.widths.add(initial.sizes["time"])
+        for block in self.inner.forecast(initial, lead_times):
+            time.sleep(0.01 if self.calls else 0.3)
+            self.calls += 1
+            yield block
+
+
+def test_batches_have_one_shape_and_compilation_costs_nothing(store):
+    forecaster, cost = Slow(store), Cost()
+    rows, leads = np.arange(10), lead_times(2)
+    blocks = list(forecast_batches(forecaster, store.dataset(rows), leads, batch=4, cost=cost))
+    assert [b.sizes["init_time"] for b in blocks] == [4, 4, 2]
+    assert np.concatenate([b["init_time"].values for b in blocks]).tolist() == store.times[rows].tolist()
+    assert forecaster.widths == {4}
+    assert cost.warm and cost.days == pytest.approx(2 * 4 * 2)  # two batches of four for two days
+    assert 0.02 <= cost.seconds < 0.2
+    assert cost.seconds_per_simulated_day == pytest.approx(1 / cost.simulated_days_per_second)
+    one = Cost()
+    list(forecast_batches(Slow(store), store.dataset(rows), leads, batch=16, cost=one))
+    assert not one.warm and one.seconds > 0.3  # a single block: nothing to tell compilation apart by

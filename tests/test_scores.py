@@ -1,0 +1,222 @@
+"""Evaluation from forecast files to the scores file: right numbers, right refusals, plain xarray."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import STEP, Noisy, evaluation_rows, lead_times, make_store
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec, Variable
+from emulator.config import EvaluateConfig
+from emulator.evaluation.scores import evaluate
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.statistical import make_reference
+
+CONFIG = EvaluateConfig(bootstrap=300, headline=["geopotential@500", "2m_temperature"])
+DAYS = 5
+
+
+@pytest.fixture(scope="module")
+def store():
+    return make_store(days=30)
+
+
+def write_all(store, folder, rows, leads):
+    makers = {
+        "network": Noisy(store, "network", 0.02, 0.2, blur=0.4),
+        "physics_t21": Noisy(store, "physics_t21", 0.3, 0.1, seed=1),
+        "persistence": make_reference("persistence", store, leads),
+        "climatology": make_reference("climatology", store, leads),
+    }
+    for name, forecaster in makers.items():
+        write_forecasts(forecaster, store.dataset(rows), leads, folder / f"{name}.nc", batch=16)
+    return {name: folder / f"{name}.nc" for name in makers}
+
+
+@pytest.fixture(scope="module")
+def scored(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scores")
+    paths = write_all(store, folder, evaluation_rows(store, DAYS), lead_times(DAYS))
+    return evaluate(paths, store, CONFIG, folder / "scores.nc"), paths, folder / "scores.nc"
+
+
+def test_scores_equal_a_calculation_by_hand(scored, store):
+    scores, paths, _ = scored
+    rows, leads = evaluation_rows(store, DAYS), lead_times(DAYS)
+    forecast = xr.open_dataset(paths["physics_t21"])["temperature"].sel(level=850).values.astype(np.float64)
+    steps = (leads // STEP).astype(int)
+    truth = np.stack([store.state[r + steps][..., 1] for r in rows]).astype(np.float64)
+    climate = np.stack([store.climatology.at(store.times[r] + leads)[..., 1] for r in rows]).astype(np.float64)
+    w = store.grid.latitude_weights[:, None] / np.prod(store.grid.shape)
+
+    def area(x):
+        return (w * x).sum(axis=(-1, -2))
+
+    mine = scores.sel(forecaster="physics_t21", variable="temperature@850", region="all")
+    error = forecast - truth
+    np.testing.assert_allclose(mine["rmse"], np.sqrt(area(error**2).mean(0)), rtol=1e-10)
+    np.testing.assert_allclose(mine["bias"], area(error).mean(0), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(mine["mae"], area(np.abs(error)).mean(0), rtol=1e-10)
+    fa, oa = forecast - climate, truth - climate
+    correlation = area(fa * oa) / np.sqrt(area(fa**2) * area(oa**2))
+    np.testing.assert_allclose(mine["acc"], correlation.mean(0), rtol=1e-10)
+    np.testing.assert_allclose(mine["squared_error"].transpose("init_time", ...), area(error**2), rtol=1e-10)
+
+
+def test_blocks_of_initial_times_change_nothing(scored, store, tmp_path, monkeypatch):
+    scores, paths, _ = scored
+    monkeypatch.setattr("emulator.evaluation.scores._BLOCK_BYTES", 1)
+    again = evaluate(paths, store, CONFIG, tmp_path / "s.nc")
+    for name in ("rmse", "acc", "activity", "rmse_lower", "rmse_difference_upper", "crossover_hours"):
+        np.testing.assert_allclose(again[name], scores[name], rtol=1e-10, atol=1e-12)
+
+
+def test_the_file_is_what_was_returned_and_plain(scored):
+    scores, _, path = scored
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read = xr.load_dataset(path)
+    xr.testing.assert_allclose(read, scores)
+    assert read["lead_time"].dtype == np.dtype("timedelta64[ns]")
+    assert read["variable"].values.tolist() == [
+        "temperature@500",
+        "temperature@850",
+        "geopotential@500",
+        "2m_temperature",
+    ]
+    assert read["units"].values.tolist() == ["K", "K", "m2 s-2", "K"]
+    assert set(read["trajectory"].values.tolist()) == {"member_002", "member_003"}
+    assert read.attrs["climatology"] == "seasonal_trend" and read.attrs["data_hash"]
+    assert read["squared_error"].dims == ("forecaster", "variable", "lead_time", "init_time", "region")
+    assert read["region"].values.tolist() == ["all", "tropics", "northern_extratropics", "southern_extratropics"]
+    assert (read["simulated_days_per_second"] > 0).all()
+
+
+def test_what_is_known_of_the_forecasters_shows(scored):
+    scores = scored[0].sel(region="all")
+    rmse = scores["rmse"]
+    inside = (scores["rmse_lower"] <= rmse) & (rmse <= scores["rmse_upper"])
+    assert inside.all()
+    # climatology has no anomaly: neither activity nor correlation; persistence has the truth's
+    assert (scores["activity"].sel(forecaster="climatology") == 0).all()
+    assert scores["acc"].sel(forecaster="climatology").isnull().all()
+    assert abs(scores["activity"].sel(forecaster="persistence").mean() - 1) < 0.1
+    # a network with 0.02 + 0.2 per day against physics with 0.3 + 0.1 per day crosses at 2.8 days (blur moves it a little)
+    pair = scores.sel(forecaster="network", reference="physics_t21")
+    assert (pair["crossover_outcome"] == "crossover").all()
+    assert (pair["crossover_from_first_lead"] == 1).all()
+    assert (abs(pair["crossover_hours"] / 24 - 2.8) < 0.4).all(), pair["crossover_hours"].values / 24
+    assert (
+        (pair["crossover_lower"] <= pair["crossover_hours"]) & (pair["crossover_hours"] <= pair["crossover_upper"])
+    ).all()
+    # the comparison the other way round is its mirror image
+    mirror = scores.sel(forecaster="physics_t21", reference="network")
+    np.testing.assert_allclose(mirror["rmse_difference"], -pair["rmse_difference"])
+    np.testing.assert_allclose(mirror["rmse_difference_lower"], -pair["rmse_difference_upper"])
+    np.testing.assert_allclose(mirror["rmse_ratio"] * pair["rmse_ratio"], 1.0)
+    assert (scores.sel(forecaster="network", reference="network")["crossover_outcome"] == "").all()
+    # fine scales are there on the whole grid alone
+    assert scored[0]["fine_scale_ratio"].sel(region="tropics").isnull().all()
+    assert (scores["fine_scale_ratio"].sel(forecaster=["network", "physics_t21"]) > 0).all()
+
+
+def test_an_ensemble_is_scored_with_its_mean_and_as_an_ensemble(scored, store, tmp_path):
+    _, paths, _ = scored
+    single = xr.load_dataset(paths["network"])
+    members = xr.concat([single, single + 1.0, single - 1.0], "realization").assign_attrs(single.attrs)
+    members.transpose("init_time", "lead_time", "realization", ...).to_netcdf(tmp_path / "ensemble.nc")
+    scores = evaluate({"network": paths["network"], "ens": tmp_path / "ensemble.nc"}, store, CONFIG, tmp_path / "s.nc")
+    scores = scores.sel(region="all")
+    np.testing.assert_allclose(*(scores["rmse"].sel(forecaster=n) for n in ("ens", "network")), rtol=1e-5)
+    np.testing.assert_allclose(scores["ensemble_spread"].sel(forecaster="ens"), 1.0, rtol=1e-3)
+    assert (scores["crps_fair"].sel(forecaster="ens") < scores["mae"].sel(forecaster="ens")).all()
+    assert scores["crps_fair"].sel(forecaster="network").isnull().all()
+
+
+def refused(match, paths, store, tmp_path, config=CONFIG):
+    with pytest.raises(DataError, match=match) as caught:
+        evaluate(paths, store, config, tmp_path / "scores.nc")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*scores*"))
+
+
+def test_refusals(scored, store, tmp_path):
+    _, paths, _ = scored
+    data = xr.load_dataset(paths["network"])
+
+    def variant(name, changed):
+        changed.to_netcdf(tmp_path / f"{name}.nc")
+        return {"physics_t21": paths["physics_t21"], name: tmp_path / f"{name}.nc"}
+
+    refused("init times .* differ", variant("fewer", data.isel(init_time=slice(1, None))), store, tmp_path)
+    refused("lead times .* differ", variant("leads", data.isel(lead_time=slice(0, 8))), store, tmp_path)
+    shifted = data.assign_coords(latitude=data["latitude"] + 0.5)
+    refused("its grid .* is not the truth's", variant("shifted", shifted), store, tmp_path)
+    refused("is on levels", variant("levels", data.assign_coords(level=[500.0, 700.0])), store, tmp_path)
+    hole = data.copy(deep=True)
+    hole["temperature"][3, 2, 0, 1, 1] = np.nan
+    refused("temperature@500 holds NaN", variant("hole", hole), store, tmp_path)
+    refused("2m_temperature cannot be scored", variant("lacks", data.drop_vars("2m_temperature")), store, tmp_path)
+    validation = CONFIG.model_copy(update={"split": "validation"})
+    refused("start in the test split", {"network": paths["network"]}, store, tmp_path, validation)
+    late = data.assign_coords(init_time=data["init_time"] + np.timedelta64(20, "D"))
+    late.to_netcdf(tmp_path / "late.nc")
+    refused("within one segment|no truth", {"late": tmp_path / "late.nc"}, store, tmp_path)
+    refused("no forecast files", {}, store, tmp_path)
+
+
+def test_a_variable_that_one_lacks_is_scored_for_nobody_and_said(scored, store, tmp_path, caplog):
+    _, paths, _ = scored
+    xr.load_dataset(paths["network"]).drop_vars("temperature").to_netcdf(tmp_path / "network.nc")
+    both = {"network": tmp_path / "network.nc", "physics_t21": paths["physics_t21"]}
+    scores = evaluate(both, store, CONFIG, tmp_path / "scores.nc")
+    assert scores["variable"].values.tolist() == ["geopotential@500", "2m_temperature"]
+    assert "network.nc lacks temperature@500, temperature@850" in caplog.text
+
+
+def test_truth_and_forecast_on_sigma_go_through_one_function(tmp_path, monkeypatch):
+    """A stand-in for ``derive`` that is not linear: equal fields must give equal scores, and the surface must ride along."""
+    store = make_store(Grid.gaussian(6), days=12, splits=("train", "test"))
+    levels = Variable("temperature", "prognostic", (0.5, 0.9), "K")
+    spec = StateSpec((levels, Variable("x", "prognostic", (0.5,)), Variable("2m_temperature", "diagnostic")), "sigma")
+    store = dataclasses.replace(store, spec=spec)
+    seen = []
+
+    def derive(dataset, pressure_levels):
+        seen.append(dataset["geopotential_at_surface"].values)
+        out = (dataset["temperature"] ** 2).rename(level="old").isel(old=[0]).rename(old="level")
+        return xr.Dataset({"squared": out.assign_coords(level=[pressure_levels[0]])})
+
+    monkeypatch.setattr("emulator.evaluation.fields.derive", derive)
+    monkeypatch.setitem(store.__dict__, "surface_geopotential", None)
+    rows, leads = evaluation_rows(store, 2), lead_times(2)
+    steps = (leads // STEP).astype(int)
+    perfect = xr.concat([store.dataset(r + steps).rename(time="lead_time") for r in rows], "init_time")
+    perfect = perfect.assign_coords(init_time=store.times[rows], lead_time=leads)
+    perfect.to_netcdf(tmp_path / "perfect.nc")
+    config = CONFIG.model_copy(update={"headline": []})
+    refused("without geopotential_at_surface", {"perfect": tmp_path / "perfect.nc"}, store, tmp_path, config)
+    monkeypatch.setitem(store.__dict__, "surface_geopotential", np.full(store.grid.shape, 7.0))
+    scores = evaluate({"perfect": tmp_path / "perfect.nc"}, store, config, tmp_path / "scores.nc")
+    assert scores["variable"].values.tolist() == ["squared@500"]
+    assert (scores["rmse"] == 0).all() and all((s == 7).all() for s in seen)
+
+
+def test_regional_grid_without_spectra(tmp_path):
+    grid = Grid.from_arrays(np.arange(15.0, 76.0, 7.5), np.arange(200.0, 331.0, 10.0))
+    store = make_store(grid, days=20, splits=("train", "test"))
+    rows, leads = evaluation_rows(store, 2), lead_times(2)
+    paths = {}
+    for name in ("persistence", "climatology"):
+        paths[name] = tmp_path / f"{name}.nc"
+        write_forecasts(make_reference(name, store, leads), store.dataset(rows), leads, paths[name])
+    scores = evaluate(paths, store, CONFIG, tmp_path / "scores.nc")
+    assert "fine_scale_ratio" not in scores and scores["region"].values.tolist() == ["all"]
+    assert (
+        scores["rmse"].sel(forecaster="persistence").isel(lead_time=0)
+        < scores["rmse"].sel(forecaster="climatology").isel(lead_time=0)
+    ).all()
