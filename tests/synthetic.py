@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import xarray as xr
@@ -26,6 +27,7 @@ SCALE = np.array([3.0, 4.0, 400.0, 3.0], np.float32)  # of the anomaly, by chann
 MEAN = np.array([255.0, 280.0, 54000.0, 285.0], np.float32)
 
 
+@cache
 def waves(grid: Grid, count: int = 24) -> np.ndarray:
     """Smooth patterns of unit size ``(count, lat, lon)``."""
     rng = np.random.default_rng(0)
@@ -34,17 +36,45 @@ def waves(grid: Grid, count: int = 24) -> np.ndarray:
     return np.stack(out) / np.sqrt(count) * 2
 
 
-def anomalies(rng: np.random.Generator, n: int, grid: Grid) -> np.ndarray:
+def anomalies(rng: np.random.Generator, n: int, grid: Grid, scale: np.ndarray = SCALE) -> np.ndarray:
     """AR(1) amplitudes on the waves, ``(n, lat, lon, channel)``."""
     patterns = waves(grid)
-    amplitude = np.empty((n, patterns.shape[0], SCALE.size))
+    amplitude = np.empty((n, patterns.shape[0], scale.size))
     amplitude[0] = rng.normal(size=amplitude[0].shape)
     for t in range(1, n):
         amplitude[t] = MEMORY * amplitude[t - 1] + np.sqrt(1 - MEMORY**2) * rng.normal(size=amplitude[0].shape)
-    return (np.einsum("twc,wyx->tyxc", amplitude, patterns) * SCALE).astype(np.float32)
+    return (np.einsum("twc,wyx->tyxc", amplitude, patterns, optimize=True) * scale).astype(np.float32)
 
 
-def make_store(grid: Grid | None = None, *, days: int = 40, splits=("train", "train", "test", "test")) -> Store:
+@dataclass(frozen=True)
+class World:
+    """What a made-up atmosphere holds."""
+
+    spec: StateSpec
+    mean: np.ndarray  # by state channel
+    scale: np.ndarray  # of the anomaly
+
+
+ON_PRESSURE = World(SPEC, MEAN, SCALE)
+SIGMA = (0.2, 0.5, 0.8, 0.95)
+ON_SIGMA = World(
+    StateSpec(
+        (
+            Variable("temperature", "prognostic", SIGMA, "K"),
+            Variable("specific_humidity", "prognostic", SIGMA, "kg kg-1", minimum=0.0),
+            Variable("surface_pressure", "prognostic", (), "Pa"),
+            Variable("geopotential_at_surface", "static", (), "m2 s-2"),
+        ),
+        "sigma",
+    ),
+    np.array([220, 250, 272, 284, 1e-4, 1e-3, 4e-3, 8e-3, 1e5], np.float32),
+    np.array([2, 3, 3, 3, 1e-5, 1e-4, 1e-3, 1e-3, 600], np.float32),
+)
+
+
+def make_store(
+    grid: Grid | None = None, *, days: int = 40, splits=("train", "train", "test", "test"), world: World = ON_PRESSURE
+) -> Store:
     """One season, so many members; each has years of its own."""
     grid = grid or Grid.gaussian(12)
     rng = np.random.default_rng(1)
@@ -53,23 +83,24 @@ def make_store(grid: Grid | None = None, *, days: int = 40, splits=("train", "tr
     for k, split in enumerate(splits):
         start = np.datetime64("2001-06-01", "ns") + k * np.timedelta64(1461, "D")
         member = start + np.arange(n) * STEP
-        trend = MEAN + np.linspace(0, 1, n, dtype=np.float32)[:, None, None, None] * SCALE / 2
-        states.append(trend + anomalies(rng, n, grid))
+        trend = world.mean + np.linspace(0, 1, n, dtype=np.float32)[:, None, None, None] * world.scale / 2
+        states.append(np.maximum(trend + anomalies(rng, n, grid, world.scale), world.spec.state_minimum))
         times.append(member)
         segments.append(Segment(f"member_{k:03d}", k * n, (k + 1) * n, split, member[0], member[-1]))
     state, time = np.concatenate(states).astype(np.float32), np.concatenate(times)
     train = np.concatenate([np.arange(s.start, s.stop) for s in segments if s.split == "train"])
     fit = ClimatologyFit(time[train], STEP, state.shape[1:])
     fit.update(time[train], state[train])
-    ones, none = np.ones(SCALE.size, np.float32), np.zeros(0, np.float32)
+    ones, none = np.ones(world.scale.size, np.float32), np.zeros(0, np.float32)
+    static = [1000.0 * np.abs(waves(grid)[0])] * len(world.spec.static_channels)
     return memory_store(
-        spec=SPEC,
+        spec=world.spec,
         grid=grid,
         timestep=STEP,
         statistics=Statistics(ones, ones, ones, ones, none, none, none, none),
         climatology=fit.finish(),
         forcing_table=np.zeros((366, *grid.shape, 0), np.float32),
-        static=np.zeros((*grid.shape, 0), np.float32),
+        static=np.stack(static, -1).astype(np.float32) if static else np.zeros((*grid.shape, 0), np.float32),
         segments=segments,
         times=time,
         state=state,
@@ -79,7 +110,7 @@ def make_store(grid: Grid | None = None, *, days: int = 40, splits=("train", "tr
 
 @dataclass(frozen=True)
 class Noisy:
-    """Truth plus an error of (level + growth x days) times the size of the anomaly, at most ``cap``; blurred if asked."""
+    """Truth plus an error of (level + growth x days) times the size of the anomaly, capped; blurred if asked."""
 
     store: Store
     name: str
