@@ -136,8 +136,8 @@ class Climatology:
         if beyond.any():
             raise DataError(
                 f"climatology: no estimate at {_text(times[beyond][0])}: training data cover "
-                f"{2 * self.season.half_width:.0f} days of the year, and the date lies more than {BEYOND_SEASON_DAYS:g} "
-                "days outside; give the training split more of the year"
+                f"{2 * self.season.half_width:.0f} days of the year, and the date lies more than "
+                f"{BEYOND_SEASON_DAYS:g} days outside; give the training split more of the year"
             )
 
     def to_arrays(self) -> dict[str, np.ndarray]:

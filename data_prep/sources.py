@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -114,29 +115,27 @@ class Source:
         found = self.fields[name]
         rows = self.level_rows(found.name, levels)
         variable = self._raw[found.raw_name]
-        level_axis, row_axis = (
-            self._axes.get("level"),
-            self._axes.get("dayofyear" if found.extent == "dayofyear" else "time"),
-        )
-        selection: dict[str, slice | int] = {}
+        level_axis = self._axes.get("level")
+        row_axis = self._axes.get("dayofyear" if found.extent == "dayofyear" else "time")
+        selection: dict[str, slice] = {}
         if level_axis in variable.dims:
             # One hull instead of a list of rows: the backend reads slices fast and lists slowly.
             selection[str(level_axis)] = slice(min(rows), max(rows) + 1)
             rows = [r - min(rows) for r in rows]
         if row_axis in variable.dims:
             selection[str(row_axis)] = slice(start, stop, step)
-        block = variable.isel(selection)
-        order = [d for d in (row_axis, self._axes["latitude"], self._axes["longitude"], level_axis) if d in block.dims]
         try:
-            values = np.asarray(block.transpose(*order, missing_dims="ignore").values, dtype=np.float32)
+            block = variable.isel(selection).compute()  # in the file's order: transposing unread data reads it slowly
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(
                 f"{self.path}: {found.raw_name} cannot be read ({_one_line(error)}); the file may be damaged"
             ) from None
+        order = [d for d in (row_axis, self._axes["latitude"], self._axes["longitude"], level_axis) if d in block.dims]
+        values = block.transpose(*order).values.astype(np.float32, copy=False)
         if row_axis not in block.dims:
             values = values[None]
         values = values[..., rows] if level_axis in block.dims else values[..., None]
-        values = values[:, self._latitude_rows][:, :, self._longitude_rows]
+        values = values[:, self._latitude_rows[:, None], self._longitude_rows]
         if found.to_si != Conversion(found.to_si.units):
             values = values * np.float32(found.to_si.factor) + np.float32(found.to_si.offset)
         return values
@@ -205,7 +204,7 @@ def read_initial(
     path: str | Path,
     spec: StateSpec,
     grid: Grid,
-    time: np.datetime64 | None = None,
+    time: np.datetime64 | str | None = None,
     names: Mapping[str, str] | None = None,
     *,
     fill_nan: bool = False,
@@ -217,7 +216,7 @@ def read_initial(
       spec: What the model needs: prognostic variables and persisted forcings; diagnostic ones are taken along where the
         file holds all their levels, for the references that need them.
       grid: The model's grid.
-      time: Which time of the file; its last one by default.
+      time: Which time of the file, ISO 8601 if text; its last one by default.
       names: Canonical name to name in the file, where they differ; either name is accepted.
       fill_nan: Fill NaN in forcings as training did (``data.nan: fill_mean``); otherwise they are refused.
 
@@ -274,10 +273,14 @@ def _on_own_level_axis(part: xr.Dataset, whole: xr.Dataset) -> xr.Dataset:
     return part if not axes else part.rename(level=f"level_{len(axes) + 1}")
 
 
-def _row_of(path: Path, times: np.ndarray, time: np.datetime64 | None) -> int:
+def _row_of(path: Path, times: np.ndarray, time: np.datetime64 | str | None) -> int:
     if time is None:
         return times.size - 1
-    rows = np.flatnonzero(times == time.astype("datetime64[ns]"))
+    try:
+        instant = np.datetime64(datetime.fromisoformat(time) if isinstance(time, str) else time)
+    except ValueError:
+        raise DataError(f"{path}: {time!r} is no time; write it like 2001-01-31T06:00") from None
+    rows = np.flatnonzero(times == instant.astype("datetime64[ns]"))
     if rows.size == 0:
         span = " to ".join(np.datetime_as_string(t, unit="m") for t in times[[0, -1]])
         raise DataError(f"{path}: no time {time}; it holds {times.size} from {span}")

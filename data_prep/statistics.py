@@ -72,14 +72,19 @@ class Moments:
           values: Shape ``(..., latitude, longitude, channel)``, at least three dimensions.
           latitude_weights: Area weights with mean 1, shape ``(latitude,)``.
         """
-        n_times, _, n_longitude, n_channels = values.reshape(-1, *values.shape[-3:]).shape
-        if n_times == 0:
-            return cls.empty(n_channels)
-        data = np.asarray(values, dtype=np.float64).reshape(-1, n_channels)
-        weights = np.tile(np.repeat(latitude_weights, n_longitude), n_times)
-        total = float(weights.sum())
-        mean = weights @ data / total
-        return cls(total, mean, weights @ (data - mean) ** 2)
+        rows = values.reshape(-1, values.shape[-3] * values.shape[-2], values.shape[-1])
+        if rows.shape[0] == 0:
+            return cls.empty(values.shape[-1])
+        weights = np.repeat(latitude_weights, values.shape[-2])
+        weight = float(weights.sum())
+        means, squares = np.empty((2, rows.shape[0], values.shape[-1]))
+        for i, row in enumerate(rows):  # one field at a time stays in the cache
+            data = row.astype(np.float64)
+            means[i] = weights @ data / weight
+            squares[i] = weights @ (data - means[i]) ** 2
+        mean = means.mean(axis=0)
+        between = weight * ((means - mean) ** 2).sum(axis=0)
+        return cls(weight * rows.shape[0], mean, squares.sum(axis=0) + between)
 
     def combine(self, other: Moments) -> Moments:
         """Moments of both samples together; associative and commutative up to rounding."""

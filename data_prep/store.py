@@ -250,8 +250,8 @@ def memory_store(
 class StoreWriter:
     """Writes a store in place, rows in any order and again if need be; ``finish`` adds the manifest that makes it one.
 
-    Who writes in blocks that end at multiples of ``chunk_rows`` never touches a chunk twice, so a
-    write that a kill cuts off spoils nothing that was written before.
+    Who writes in blocks that end at multiples of ``chunk_rows`` never touches a chunk of
+    the state twice, so a write that a kill cuts off spoils nothing that was written before.
     A folder without its manifest is no store, so an interrupted one is never taken for whole.
     """
 

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import DataError
 from data_prep.grid import EARTH_RADIUS, Grid
 
 
+@settings(deadline=None)
 @given(st.integers(2, 48))
 def test_cells_of_a_global_grid_tile_the_sphere(n):
     grid = Grid.gaussian(n)

@@ -211,7 +211,7 @@ class TestInitialConditions:
         assert set(found.data_vars) == {v.name for v in SPEC.variables}
         assert found["temperature"].dims == ("time", "level", "latitude", "longitude")
         np.testing.assert_array_equal(found["temperature"][0], truth["temperature"][-1])
-        second = read_initial(path, SPEC, GRID, TIMES[1])
+        second = read_initial(path, SPEC, GRID, "2001-01-30T06:00")
         np.testing.assert_array_equal(second["surface_pressure"][0], truth["surface_pressure"][1])
 
     def test_user_names_flipped_axes_and_a_scalar_time(self, tmp_path):
@@ -270,6 +270,8 @@ class TestInitialConditions:
             DataError, match=r"no time 1999-01-01.*it holds 6 from 2001-01-30T00:00 to 2001-01-31T06:00"
         ):
             read_initial(self.write(tmp_path), SPEC, GRID, np.datetime64("1999-01-01"))
+        with pytest.raises(DataError, match="'yesterday' is no time"):
+            read_initial(self.write(tmp_path), SPEC, GRID, "yesterday")
 
 
 class TestRealFiles:

@@ -41,6 +41,7 @@ def test_fields_and_tensors_round_trip(spec, n_times, random):
         np.testing.assert_array_equal(field.values, tensor[..., i])
 
 
+@settings(deadline=None)
 @given(specs())
 def test_specs_survive_json(spec):
     assert StateSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
