@@ -1,0 +1,137 @@
+"""Maps of one forecast beside the truth and the physics, with what each got wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.store import Store
+from emulator.config import EvaluateConfig
+from emulator.evaluation.fields import Planes, Verification, open_all, units_of
+from emulator.evaluation.style import Unit, forecaster_label, shown_unit, variable_label
+
+_DPI = 150
+
+
+def plot_maps(
+    forecast_paths: Mapping[str, Path],
+    store: Store,
+    config: EvaluateConfig,
+    variable: str,
+    out: Path,
+    *,
+    lead_hours: Sequence[float] = (24, 72, 120),
+    init: int = 0,
+) -> Path:
+    """Draws truth, each forecast, and each forecast's difference from the truth, one column per lead.
+
+    Args:
+      forecast_paths: Forecasters to show, two or three of them, in order.
+      store: The truth.
+      config: Pressure levels.
+      variable: ``geopotential@500``.
+      out: The PNG file.
+      lead_hours: Leads to show, as far as they were forecast.
+      init: Which initial time of the files.
+
+    Raises:
+      DataError: the variable or every one of the leads is missing.
+    """
+    files = open_all(forecast_paths, store)
+    first = next(iter(files.values()))
+    hours = first.lead_times / np.timedelta64(1, "h")
+    columns = [int(i) for h in lead_hours for i in np.flatnonzero(hours == h)]
+    if not columns:
+        raise DataError(f"maps: none of the leads {', '.join(f'{h:g}' for h in lead_hours)} h was forecast")
+    verification = Verification(store, first.init_times, first.lead_times, config.pressure_levels)
+    inits = slice(init, init + 1)
+    truth, _, index = verification.truth_and_climatology(inits)
+    _require(truth, variable, "truth")
+    unit = shown_unit(variable, units_of(variable, store))
+    observed = truth[variable][index[0, columns]] * unit.factor
+    forecasts = {}
+    for name, file in files.items():
+        planes = verification.forecast(file, inits)
+        _require(planes, variable, str(file.path))
+        field = planes[variable]
+        field = field[0] if field.ndim == 5 else field  # of an ensemble its first member: a map of a mean is a blur
+        forecasts[name] = field[0, columns] * unit.factor
+    figure = _figure(observed, forecasts, hours[columns], store, unit)
+    start = np.datetime_as_string(first.init_times[init], "h").replace("T", " ")
+    figure.suptitle(f"{variable_label(variable)} from {start} UTC", x=0.01, ha="left", fontweight="bold")
+    temporary = out.with_name(f".{out.name}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(temporary, format="png")
+    return temporary.replace(out)
+
+
+def _figure(
+    truth: np.ndarray, forecasts: Mapping[str, np.ndarray], hours: np.ndarray, store: Store, unit: Unit
+) -> Figure:
+    grid = store.grid
+    rows = 1 + 2 * len(forecasts)
+    degrees_wide = grid.longitude_bounds[-1] - grid.longitude_bounds[0]
+    aspect = float((grid.latitude_bounds[-1] - grid.latitude_bounds[0]) / degrees_wide)
+    figure = Figure(
+        figsize=(1.0 + 3.4 * len(hours), 0.6 + rows * (3.2 * aspect + 0.22)), dpi=_DPI, layout="constrained"
+    )
+    panels = figure.subplots(rows, len(hours), squeeze=False, sharex=True, sharey=True)
+    everything = np.concatenate([truth, *forecasts.values()])
+    low, high = np.percentile(everything, [0.5, 99.5])
+    errors = {name: field - truth for name, field in forecasts.items()}
+    reach = float(np.percentile(np.abs(np.concatenate(list(errors.values()))), 99.5)) or 1.0
+    coast = _land(store)
+
+    labels = ["Truth", *(forecaster_label(n) for n in forecasts)]
+    fields = [truth, *forecasts.values()]
+    for row, label, field in zip(panels, labels, fields, strict=False):
+        for axes, plane in zip(row, field, strict=True):
+            mesh = _draw(axes, grid, plane, coast, "viridis", low, high)
+        row[0].set_ylabel(label)
+    figure.colorbar(mesh, ax=panels[: len(fields)], label=unit.label, shrink=0.6, pad=0.01, extend="both")
+    weights = grid.latitude_weights[:, None] / np.prod(grid.shape)
+    for row, (name, field) in zip(panels[len(fields) :], errors.items(), strict=True):
+        for axes, plane in zip(row, field, strict=True):
+            mesh = _draw(axes, grid, plane, coast, "RdBu_r", -reach, reach)
+            rmse = np.sqrt((weights * plane**2).sum())
+            axes.text(
+                0.99, 0.03, f"RMSE {rmse:.3g}", transform=axes.transAxes, ha="right", fontsize=7,
+                bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.5},
+            )  # fmt: skip
+        row[0].set_ylabel(f"{forecaster_label(name)}\nminus truth")
+    figure.colorbar(mesh, ax=panels[len(fields) :], label=unit.label, shrink=0.6, pad=0.01, extend="both")
+    for axes, lead in zip(panels[0], hours, strict=True):
+        axes.set_title(f"{lead:g} h" if lead < 24 else f"Day {lead / 24:g}", fontsize=10)
+    return figure
+
+
+def _draw(
+    axes: Axes, grid: Grid, plane: np.ndarray, coast: np.ndarray | None, colours: str, low: float, high: float
+) -> QuadMesh:
+    mesh = axes.pcolormesh(
+        grid.longitude_bounds, grid.latitude_bounds, plane, cmap=colours, vmin=low, vmax=high, rasterized=True
+    )
+    if coast is not None:
+        axes.contour(grid.longitude, grid.latitude, coast, levels=[0.5], colors="black", linewidths=0.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal")
+    return mesh
+
+
+def _land(store: Store) -> np.ndarray | None:
+    """Land-sea mask, where the store holds one."""
+    names = [c.variable for c in store.spec.static_channels]
+    return store.static[..., names.index("land_sea_mask")] if "land_sea_mask" in names else None
+
+
+def _require(planes: Planes, variable: str, source: str) -> None:
+    if variable not in planes:
+        raise DataError(f"maps: {source} does not hold {variable}; it holds {', '.join(planes)}")
