@@ -2,8 +2,8 @@
 
 The network sees the normalised prognostic state at initial time, the normalised forcing of the step (at valid time:
 solar radiation there is the mean over the step that ends then, and boundary fields change little in a step) and the
-normalised static fields. It gives, for prognostic channels, the change over the step in units of its standard deviation,
-and for diagnostic channels, which have no earlier value to start from, the normalised value itself.
+normalised static fields. It gives, for prognostic channels, the change over the step in units of its standard
+deviation, and for diagnostic channels, which have no earlier value to start from, the normalised value itself.
 """
 
 from __future__ import annotations

@@ -283,9 +283,10 @@ def make_optimiser(config: TrainConfig, schedule: optax.Schedule) -> optax.Gradi
 
 def loss_of(params: nnx.State, batch: Batch, task: Task) -> Float[Array, ""]:
     """Loss of a rollout through all times of a batch."""
-    forecast = rollout(task.stepper, params, batch.state[:, 0], batch.forcing, rematerialise=task.rematerialise)
+    truth, forcing = jnp.asarray(batch.state), jnp.asarray(batch.forcing)
+    forecast = rollout(task.stepper, params, truth[:, 0], forcing, rematerialise=task.rematerialise)
     unit = task.stepper.normalizer.output_std
-    return weighted_mse(forecast, batch.state[:, 1:], unit, task.latitude_weights, task.channel_weights)
+    return weighted_mse(forecast, truth[:, 1:], unit, task.latitude_weights, task.channel_weights)
 
 
 def make_train_step(
@@ -297,22 +298,23 @@ def make_train_step(
         loss, gradient = jax.value_and_grad(loss_of)(state.params, batch, task)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
-        gradient_norm = optax.global_norm(gradient)
+        gradient_norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
         # warmed up, or the random start would stay in the average for the first thousand steps
         decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
         averaged = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.averaged, params)
         after = TrainState(state.step + 1, params, averaged, optimiser_state)
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
-        return kept, Norms(loss, gradient_norm, optax.global_norm(updates), finite)
+        return kept, Norms(loss, gradient_norm, optax.tree.norm(updates), finite)
 
     return jax.jit(train_step, donate_argnums=0)
 
 
 def _not_finite(run_dir: Path, step: int, loss: float, norms: Norms, segment: StageSpan) -> str:
     times = ", ".join(f"{t!s:.16}" for t in segment.windows.times(step - segment.start))
+    norm = float(norms.gradient_norm)
     return (
-        f"{run_dir}: loss {loss:g}, gradient norm {float(norms.gradient_norm):g} at step {step + 1} with the batch from "
+        f"{run_dir}: loss {loss:g}, gradient norm {norm:g} at step {step + 1} with the batch from "
         f"{times}; the state before it is saved; check the data then, or lower learning_rate and train anew"
     )
 
@@ -366,9 +368,9 @@ class Validation:
 @jax.jit
 def _squared_error(params: nnx.State, batch: Batch, task: Task) -> Float[Array, "steps state"]:
     """Area-weighted mean squared error by lead and channel, in physical units."""
-    forecast = rollout(task.stepper, params, batch.state[:, 0], batch.forcing)
-    weights = task.latitude_weights[:, None, None]
-    return jnp.mean(weights * (forecast - batch.state[:, 1:]) ** 2, axis=(0, 2, 3))
+    truth = jnp.asarray(batch.state)
+    forecast = rollout(task.stepper, params, truth[:, 0], jnp.asarray(batch.forcing))
+    return jnp.mean(task.latitude_weights[:, None, None] * (forecast - truth[:, 1:]) ** 2, axis=(0, 2, 3))
 
 
 def headline_channels(spec: StateSpec) -> tuple[Channel, ...]:

@@ -58,7 +58,7 @@ def test_grids_that_patches_do_not_divide(grid):
 
 def test_circle_that_patches_do_not_divide_is_refused():
     grid = Grid.from_arrays(np.linspace(-84, 84, 15), np.arange(36) * 10.0)
-    with pytest.raises(ConfigError, match="36 longitudes .* no multiple of 8"):
+    with pytest.raises(ConfigError, match=r"36 longitudes .* no multiple of 8"):
         build(TINY, 3, 2, grid, nnx.Rngs(0))
 
 

@@ -2,9 +2,9 @@
 
     patches -> [blocks, halve] x levels -> [double, join skip, blocks] x levels -> head -> patches back
 
-The finest level works on patches of ``patch x patch`` cells: the same arithmetic then buys ``patch`` times the channels,
-in larger and hence faster matrix products. Detail that does not fit the latent channels reaches the output through a
-linear path from the patched input to the head.
+The finest level works on patches of ``patch x patch`` cells: the same arithmetic then buys ``patch`` times the
+channels, in larger and hence faster matrix products. Detail that does not fit the latent channels reaches the output
+through a linear path from the patched input to the head.
 """
 
 from __future__ import annotations
