@@ -163,7 +163,8 @@ def solar_radiation(grid: Grid, times: np.ndarray, timestep: np.timedelta64) -> 
     Returns:
       W m-2, float64, shape ``(time, latitude, longitude)``.
     """
-    declination_rad, distance_au, equation_of_time_rad = _sun(days_since_j2000(times - timestep // 2))
+    middle = times - timestep.astype("timedelta64[ns]") // 2
+    declination_rad, distance_au, equation_of_time_rad = _sun(days_since_j2000(middle))
     lat = np.radians(grid.latitude)
     along = np.sin(lat) * np.sin(declination_rad)[:, None]
     across = np.cos(lat) * np.cos(declination_rad)[:, None]

@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ _BLOCK_BYTES = 32 * 2**20
 _MAX_BLOCK_ROWS = 64
 
 Hook = Callable[[int, int], None]
-"""Called with (blocks done, blocks in all) after each block."""
+"""Called with (blocks done, blocks in all) after each block that is read and written, and each that is fitted."""
 
 
 def prepare(config: DataConfig, out: Path, workdir: Path, on_block: Hook | None = None) -> Path:
@@ -46,7 +47,7 @@ def prepare(config: DataConfig, out: Path, workdir: Path, on_block: Hook | None 
       config: The config's ``data`` section.
       out: Where the store goes; an older one there is replaced once the new one is complete.
       workdir: What ``{workdir}`` in ``data.inputs`` stands for.
-      on_block: Told about every block read and written, for progress. What it raises ends the run, resumable.
+      on_block: Told about every block, for progress. What it raises ends the run, resumable.
 
     Returns:
       ``out``.
@@ -57,61 +58,51 @@ def prepare(config: DataConfig, out: Path, workdir: Path, on_block: Hook | None 
     paths = find_inputs(config, workdir)
     inputs = open_canonical(paths, config)
     pieces = split_segments(inputs.segments, config.split)
+    segments = _store_segments(pieces)
     times = np.concatenate([p.times for p in pieces])
+    static, builder = _read_fixed(inputs, config)
+    size = f"{times.size} times in {len(segments)} segments, {len(inputs.spec.state_channels)} state channels"
+    logger.info("%s on a grid of %s", size, inputs.grid.describe())
+
     partial = out.with_name(f"{out.name}.partial")
-    plan = _plan_hash(config, paths, times)
+    rows = _rows_per_block(inputs.spec, inputs.grid)
+    identity = _identity(config, paths, times)
+    plan = f"{identity} in blocks of {rows}"
     done = _resume(partial, plan)
     if not done:
         shutil.rmtree(partial, ignore_errors=True)
         StoreWriter.create(partial / "store", inputs.spec, inputs.grid, times)
         (partial / "plan.txt").write_text(plan, encoding="utf-8")
     writer = StoreWriter(partial / "store")
-    segments = _store_segments(pieces)
-    size = f"{times.size} times in {len(segments)} segments, {len(inputs.spec.state_channels)} state channels"
-    logger.info("%s on a grid of %s", size, inputs.grid.describe())
+    to_fit = sum(len(range(s.start, s.stop, rows)) for s in segments if s.split == "train")
+    tick = _ticker(on_block, len(range(0, times.size, rows)) + to_fit)
     try:
-        _write_blocks(writer, inputs, pieces, config, done, partial / "blocks.jsonl", on_block)
-        _finish(writer, inputs, segments, times, config, plan)
+        with (partial / "blocks.jsonl").open("a", encoding="utf-8") as log:
+            for start in range(0, times.size, rows):
+                if start not in done:
+                    stop = min(start + rows, times.size)
+                    writer.write(start, *_read_block(inputs, pieces, start, stop, config))
+                    log.write(f"{json.dumps({'start': start})}\n")
+                    log.flush()
+                tick()
+        statistics, climatology = _fit(writer, segments, times, builder, static, tick)
     except DataError:
         shutil.rmtree(partial)  # the files must be mended first, so there is nothing to take up
         raise
+    writer.finish(
+        spec=inputs.spec,
+        grid=inputs.grid,
+        timestep=inputs.timestep,
+        segments=segments,
+        static=static,
+        statistics=statistics,
+        climatology=climatology,
+        forcing_builder=builder,
+        config_hash=identity,
+    )
     _replace(partial / "store", out)
     shutil.rmtree(partial)
     return out
-
-
-def _write_blocks(
-    writer: StoreWriter,
-    inputs: Inputs,
-    pieces: tuple[Piece, ...],
-    config: DataConfig,
-    done: set[int],
-    log_file: Path,
-    on_block: Hook | None,
-) -> None:
-    n_rows = sum(p.times.size for p in pieces)
-    starts = range(0, n_rows, _rows_per_block(inputs.spec, inputs.grid))
-    with log_file.open("a", encoding="utf-8") as log:
-        for number, start in enumerate(starts):
-            if start not in done:
-                stop = min(start + starts.step, n_rows)
-                parts = [_read_span(inputs, piece, *span, config) for piece, span in _spans(pieces, start, stop)]
-                states, persisted = zip(*parts, strict=True)
-                writer.write(start, np.concatenate(states), np.concatenate(persisted))
-                log.write(f"{json.dumps({'start': start})}\n")
-                log.flush()
-            if on_block is not None:
-                on_block(number + 1, len(starts))
-
-
-def _spans(pieces: tuple[Piece, ...], start: int, stop: int) -> Iterator[tuple[Piece, tuple[int, int]]]:
-    """The pieces that rows ``[start, stop)`` of the store lie in, each with its own range of rows."""
-    offset = 0
-    for piece in pieces:
-        first, last = max(start - offset, 0), min(stop - offset, piece.times.size)
-        if first < last:
-            yield piece, (first, last)
-        offset += piece.times.size
 
 
 def find_inputs(config: DataConfig, workdir: Path) -> list[Path]:
@@ -124,12 +115,58 @@ def find_inputs(config: DataConfig, workdir: Path) -> list[Path]:
     for pattern in config.inputs:
         text = pattern.replace("{workdir}", str(workdir))
         anchor = Path(text).anchor
-        base = Path(anchor) if anchor else Path()
-        matches = sorted(base.glob(text[len(anchor) :]))
+        matches = sorted(Path(anchor).glob(text[len(anchor) :]))
         if not matches:
             raise DataError(f"data.inputs: {text} matches no file (from {Path.cwd()})")
         found |= dict.fromkeys(matches)
     return list(found)
+
+
+def _ticker(hook: Hook | None, total: int) -> Callable[[], None]:
+    """A function that counts its calls and passes the count on."""
+    counter = count(1)
+
+    def tick() -> None:
+        done = next(counter)
+        if hook is not None:
+            hook(done, total)
+
+    return tick
+
+
+def _read_fixed(inputs: Inputs, config: DataConfig) -> tuple[np.ndarray, ForcingBuilder]:
+    """Static fields and the forcing table, checked before anything is written."""
+    spec, grid = inputs.spec, inputs.grid
+    static, table = inputs.read_static(), inputs.read_table()
+    if config.nan == "fill_mean":
+        static, table = checks.fill_with_mean(static[None])[0], checks.fill_with_mean(table)
+    for values, sources in ((static[None], inputs.constants), (table, inputs.tables)):
+        channels = [c for c in (*spec.static_channels, *spec.forcing_channels) if c.variable in sources]
+        for i, channel in enumerate(channels):
+            where = str(sources[channel.variable].path)
+            checks.check_values(values[..., [i]], [channel], spec, np.empty(0, "datetime64[ns]"), where)
+    if "coordinates" in config.computed:
+        static = np.concatenate([static, coordinate_fields(grid)], axis=-1)
+    return static, ForcingBuilder(grid, spec, inputs.timestep, table)
+
+
+def _read_block(
+    inputs: Inputs, pieces: tuple[Piece, ...], start: int, stop: int, config: DataConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """State and persisted forcings of rows ``[start, stop)`` of the store, whatever pieces they lie in."""
+    parts = [_read_span(inputs, piece, *span, config) for piece, span in _spans(pieces, start, stop)]
+    states, persisted = zip(*parts, strict=True)
+    return np.concatenate(states), np.concatenate(persisted)
+
+
+def _spans(pieces: tuple[Piece, ...], start: int, stop: int) -> Iterator[tuple[Piece, tuple[int, int]]]:
+    """The pieces that rows ``[start, stop)`` of the store lie in, each with its own range of rows."""
+    offset = 0
+    for piece in pieces:
+        first, last = max(start - offset, 0), min(stop - offset, piece.times.size)
+        if first < last:
+            yield piece, (first, last)
+        offset += piece.times.size
 
 
 def _read_span(
@@ -154,42 +191,13 @@ def _read_span(
     return np.concatenate(state, axis=-1), np.concatenate([nothing, *persisted], axis=-1)
 
 
-def _finish(
+def _fit(
     writer: StoreWriter,
-    inputs: Inputs,
     segments: tuple[Segment, ...],
     times: np.ndarray,
-    config: DataConfig,
-    plan: str,
-) -> None:
-    spec, grid = inputs.spec, inputs.grid
-    nowhere = np.empty(0, "datetime64[ns]")
-    static, table = inputs.read_static(), inputs.read_table()
-    if config.nan == "fill_mean":
-        static, table = checks.fill_with_mean(static[None])[0], checks.fill_with_mean(table)
-    of_files = tuple(c for c in spec.static_channels if c.variable in inputs.constants)
-    checks.check_values(static[None], of_files, spec, nowhere, "static fields")
-    tabled = tuple(c for c in spec.forcing_channels if spec[c.variable].known == "climatological")
-    checks.check_values(table, tabled, spec, nowhere, "climatological forcings")
-    if "coordinates" in config.computed:
-        static = np.concatenate([static, coordinate_fields(grid)], axis=-1)
-    builder = ForcingBuilder(grid, spec, inputs.timestep, table)
-    statistics, climatology = _fit(writer, segments, times, builder, static)
-    writer.finish(
-        spec=spec,
-        grid=grid,
-        timestep=inputs.timestep,
-        segments=segments,
-        static=static,
-        statistics=statistics,
-        climatology=climatology,
-        forcing_builder=builder,
-        config_hash=plan,
-    )
-
-
-def _fit(
-    writer: StoreWriter, segments: tuple[Segment, ...], times: np.ndarray, builder: ForcingBuilder, static: np.ndarray
+    builder: ForcingBuilder,
+    static: np.ndarray,
+    tick: Callable[[], None],
 ) -> tuple[Statistics, Climatology]:
     """Statistics and climatology in one pass over the training rows."""
     spec, grid = builder.spec, builder.grid
@@ -209,6 +217,7 @@ def _fit(
             forcings = builder.at(times[start:stop], persisted)
             forcing = forcing.combine(Moments.of(forcings, grid.latitude_weights))
             previous = state[-1]
+            tick()
     constant = Moments.of(static[None], grid.latitude_weights)
     for what, channels, found in (
         ("state", spec.state_channels, moments.state),
@@ -239,8 +248,8 @@ def _store_segments(pieces: tuple[Piece, ...]) -> tuple[Segment, ...]:
     )
 
 
-def _plan_hash(config: DataConfig, paths: list[Path], times: np.ndarray) -> str:
-    """Of config, files (path, size, time of change) and times: what a half-finished run must share to be taken up."""
+def _identity(config: DataConfig, paths: list[Path], times: np.ndarray) -> str:
+    """Hash of config, files (path, size, time of change) and times: what a half-finished run must share."""
     files = [[str(p.resolve()), *_stamp(p)] for p in paths]
     digest = hashlib.sha256(json.dumps([config.model_dump(mode="json"), files], sort_keys=True).encode())
     digest.update(times.astype("datetime64[ns]").astype(np.int64).tobytes())

@@ -121,7 +121,7 @@ class TestResuming:
         out = tmp_path / "store.zarr"
 
         def stop_after_seven(done, total):
-            assert total == 15
+            assert total == 15 + 5  # 72 rows to write, 24 training rows to fit
             if done == 7:
                 raise Killed
 
@@ -353,3 +353,20 @@ def test_the_regional_data_set_end_to_end(tmp_path):
     assert np.sqrt((error**2 * weights).mean()) == pytest.approx(3.33, abs=0.15)
     steps = np.diff(store.read_state(test.start, test.stop), axis=0)
     assert np.sqrt((steps**2 * weights).mean()) == pytest.approx(2.26, abs=0.15)
+
+
+def test_holes_in_constant_fields_are_refused_before_anything_is_written(tmp_path):
+    weather(times_from("2001-01-01", 4 * 30)).to_netcdf(tmp_path / "file.nc")
+    fixed = boundary()
+    fixed["geopotential_at_surface"][0, 0] = np.nan
+    fixed.to_netcdf(tmp_path / "boundary.nc")
+    section = config(["{workdir}/file.nc", "{workdir}/boundary.nc"], split=BY_TIME)
+    with pytest.raises(
+        DataError, match=r"boundary.nc: geopotential_at_surface has NaN or infinity in 3.1% of its points;"
+    ):
+        prepare(section, tmp_path / "store.zarr", tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["boundary.nc", "file.nc"]
+    filled = open_store(prepare(section.model_copy(update={"nan": "fill_mean"}), tmp_path / "store.zarr", tmp_path))
+    assert filled.surface_geopotential is not None
+    mean = float(fixed["geopotential_at_surface"].mean())
+    assert filled.surface_geopotential[0, 0] == pytest.approx(mean, rel=1e-6)
