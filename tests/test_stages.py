@@ -1,0 +1,92 @@
+"""Stages run in order, once, and never mix results of different configs."""
+
+import dataclasses
+import json
+
+import pytest
+
+from data_prep.errors import UserError
+from emulator import stages
+from emulator.config import parse_config
+
+RAW = {
+    "name": "tiny",
+    "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
+    "train": {"stages": [{"steps": 3}]},
+}
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Stages whose work is to note their name and to write their outputs."""
+    made: list[str] = []
+
+    def fake(stage):
+        def run(config, folder):
+            made.append(stage.name)
+            for output in stage.outputs:
+                (folder / output).write_text(stage.name)
+
+        return dataclasses.replace(stage, run=run)
+
+    monkeypatch.setattr(stages, "STAGES", tuple(fake(s) for s in stages.STAGES))
+    return made
+
+
+def config(tmp_path, **changes):
+    return parse_config({**RAW, "workdir": str(tmp_path / "work"), **changes})
+
+
+ALL = ["prepare", "train", "forecast", "evaluate", "plot"]
+
+
+def test_all_stages_in_order_and_only_once(tmp_path, calls):
+    stages.run_stages(config(tmp_path))
+    assert calls == ALL  # no simulate section, nothing simulated
+    stages.run_stages(config(tmp_path))
+    assert calls == ALL
+    assert all(r["finished"] for r in json.loads((tmp_path / "work/stages.json").read_text()).values())
+
+
+def test_an_unfinished_stage_is_run_again(tmp_path, calls, monkeypatch):
+    def killed(config, folder):
+        raise KeyboardInterrupt
+
+    whole = stages.STAGES
+    monkeypatch.setattr(
+        stages, "STAGES", tuple(dataclasses.replace(s, run=killed) if s.name == "train" else s for s in whole)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(config(tmp_path))
+    monkeypatch.setattr(stages, "STAGES", whole)
+    stages.run_stages(config(tmp_path))
+    assert calls == ALL
+
+
+def test_a_changed_config_is_refused_until_redo(tmp_path, calls):
+    stages.run_stages(config(tmp_path))
+    changed = config(tmp_path, train={"stages": [{"steps": 4}]})
+    with pytest.raises(UserError, match="'train' was made with another config"):
+        stages.run_stages(changed)
+    calls.clear()
+    stages.run_stages(changed, ["train"], redo=True)
+    assert calls == ["train"]
+    assert not (tmp_path / "work/scores.nc").exists()  # made from the discarded weights
+    stages.run_stages(changed)
+    assert calls == ["train", "forecast", "evaluate", "plot"]
+
+
+def test_a_stage_without_what_it_needs_says_so(tmp_path, calls):
+    with pytest.raises(UserError, match=r"train: .*store.zarr is missing"):
+        stages.run_stages(config(tmp_path), ["train"])
+    with pytest.raises(UserError, match="has no stage simulate"):
+        stages.run_stages(config(tmp_path), ["simulate"])
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path, calls):
+    (tmp_path / "work").mkdir()
+    with (
+        stages._locked(tmp_path / "work"),
+        pytest.raises(UserError, match="another run is working"),
+    ):
+        stages.run_stages(config(tmp_path))
