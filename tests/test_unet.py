@@ -31,7 +31,7 @@ def test_output_is_zero_before_training():
 
 
 def test_rotation_by_whole_coarse_cells_commutes():
-    model = randomised(build(TINY, 5, 3, Grid.gaussian(8), nnx.Rngs(0)))
+    model = nnx.jit(randomised(5, 3, Grid.gaussian(8)))
     x = jax.random.normal(jax.random.key(0), (1, 8, 16, 5))
     coarse = TINY.patch * 2 ** (len(TINY.multipliers) - 1)
     turned, straight = model(jnp.roll(x, coarse, axis=2)), model(x)
