@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
@@ -96,7 +96,7 @@ class _Failure(Generic[T]):
         self.error = error
 
 
-def prefetch(make: Callable[[int], T], steps: Iterable[int], depth: int = 2) -> Iterator[T]:
+def prefetch(make: Callable[[int], T], steps: Iterable[int], depth: int = 2) -> Generator[T, None, None]:
     """``make(step)`` for every step, made ahead in a thread and moved to the device there.
 
     Args:

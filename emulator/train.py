@@ -137,8 +137,8 @@ def train(
     optimiser = make_optimiser(config, schedule)
     step_once = make_train_step(optimiser, config.ema_decay)
     validation = Validation.of(store, config)
-    segments = plan(config, store, seed)
-    total = segments[-1].stop
+    spans = plan(config, store, seed)
+    total = spans[-1].stop
 
     fresh = TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
     with closing(Checkpoints(run_dir)) as checkpoints:
@@ -147,7 +147,7 @@ def train(
         logger.info(
             "train: %.2f million parameters, %d windows, %d steps%s",
             count_parameters(params) / 1e6,
-            segments[0].windows.starts.size,
+            spans[0].windows.starts.size,
             total,
             f", going on from step {done}" if done else "",
         )
@@ -157,10 +157,10 @@ def train(
             write_weights(run_dir, state.averaged)
 
         with Record(run_dir, done) as record, _signals() as stop, track(total, "train", done) as progress:
-            for segment in segments:
-                steps = range(max(segment.start, done), segment.stop)
-                batches = prefetch(lambda step, s=segment: s.windows.batch(step - s.start), steps)  # type: ignore[misc] # mypy: default of a lambda
-                with closing(batches):  # type: ignore[type-var] # a generator, which has close()
+            for span in spans:
+                steps = range(max(span.start, done), span.stop)
+                batches = prefetch(span.batch, steps)
+                with closing(batches):
                     clock = Clock()
                     for step in steps:
                         with clock.waiting():
@@ -169,11 +169,11 @@ def train(
                         loss = float(norms.loss)  # waits for the device: a broken loss is seen at once
                         if not bool(norms.finite):
                             save(state)
-                            raise DataError(_not_finite(run_dir, step, loss, norms, segment))
-                        progress.advance(1, loss=loss, rollout=segment.windows.steps)
+                            raise DataError(_not_finite(run_dir, step, loss, norms, span))
+                        progress.advance(1, loss=loss, rollout=span.windows.steps)
                         now = step + 1
                         if now % config.log_every == 0 or now == total:
-                            record.step(now, norms, float(schedule(step)), segment.windows, clock)
+                            record.step(now, norms, float(schedule(step)), span.windows, clock)
                         if now % config.validate_every == 0 or now == total:
                             record.validation(now, *validation.run(state.averaged, task), store.timestep)
                         if now % config.checkpoint_every == 0 or now == total or stop.is_set():
@@ -195,6 +195,10 @@ class StageSpan:
     start: int
     stop: int
     windows: Windows
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step of the whole training."""
+        return self.windows.batch(step - self.start)
 
 
 def plan(config: TrainConfig, store: Store, seed: int) -> list[StageSpan]:
@@ -310,8 +314,8 @@ def make_train_step(
     return jax.jit(train_step, donate_argnums=0)
 
 
-def _not_finite(run_dir: Path, step: int, loss: float, norms: Norms, segment: StageSpan) -> str:
-    times = ", ".join(f"{t!s:.16}" for t in segment.windows.times(step - segment.start))
+def _not_finite(run_dir: Path, step: int, loss: float, norms: Norms, span: StageSpan) -> str:
+    times = ", ".join(f"{t!s:.16}" for t in span.windows.times(step - span.start))
     norm = float(norms.gradient_norm)
     return (
         f"{run_dir}: loss {loss:g}, gradient norm {norm:g} at step {step + 1} with the batch from "
