@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -27,39 +28,60 @@ Planes = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class ForecastFile:
-    """An open forecast file whose grid and levels are those of the truth.
+    """A forecast file whose grid and levels are those of the truth.
+
+    It is opened for each read: an open NetCDF file keeps what it has decompressed, tens of megabytes a variable.
 
     Attributes:
       path: Where it lies.
-      dataset: Its contents, not loaded.
+      init_times: ``datetime64[ns] (init_time,)``.
+      lead_times: ``timedelta64[ns] (lead_time,)``.
+      variables: What it holds.
+      is_ensemble: Whether it has members.
+      attributes: Its global attributes.
     """
 
     path: Path
-    dataset: xr.Dataset
+    init_times: np.ndarray
+    lead_times: np.ndarray
+    variables: tuple[str, ...]
+    is_ensemble: bool
+    attributes: Mapping[str, Any]
 
-    @property
-    def init_times(self) -> np.ndarray:
-        """``datetime64[ns] (init_time,)``."""
-        return self.dataset["init_time"].values.astype("datetime64[ns]")
+    @classmethod
+    def open(cls, path: Path, store: Store) -> ForecastFile:
+        """Reads what describes the file.
 
-    @property
-    def lead_times(self) -> np.ndarray:
-        """``timedelta64[ns] (lead_time,)``."""
-        return self.dataset["lead_time"].values.astype("timedelta64[ns]")
+        Raises:
+          DataError: it is no forecast file, or is on another grid or other levels than the truth.
+        """
+        with open_forecasts(path) as dataset:
+            _check_grid(path, dataset, store)
+            return cls(
+                path,
+                dataset["init_time"].values.astype("datetime64[ns]"),
+                dataset["lead_time"].values.astype("timedelta64[ns]"),
+                tuple(map(str, dataset.data_vars)),
+                "realization" in dataset.dims,
+                dataset.attrs,
+            )
+
+    def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
+        """These variables from these initial times, loaded."""
+        with open_forecasts(self.path) as dataset:
+            return dataset[list(names)].isel(init_time=inits).load()
 
 
 def open_all(paths: Mapping[str, Path], store: Store) -> dict[str, ForecastFile]:
     """Opens forecast files that are to be compared.
 
     Raises:
-      DataError: a file has another grid or other levels than the truth, or other initial times or leads than
-        the first
-        file: never an intersection.
+      DataError: a file does not fit the truth (see ``ForecastFile.open``), or has other initial times or leads than the
+        first one: never an intersection.
     """
-    files = {name: ForecastFile(path, open_forecasts(path)) for name, path in paths.items()}
+    files = {name: ForecastFile.open(path, store) for name, path in paths.items()}
     first = next(iter(files.values()))
     for file in files.values():
-        _check_grid(file, store)
         for axis in ("init_times", "lead_times"):
             ours, theirs = getattr(file, axis), getattr(first, axis)
             if not np.array_equal(ours, theirs):
@@ -137,10 +159,8 @@ class Verification:
 
     def forecast(self, file: ForecastFile, inits: slice) -> Planes:
         """A forecast's planes ``([realization,] init_time, lead_time, latitude, longitude)``."""
-        names = [v.name for v in self.store.spec.with_role("prognostic", "diagnostic") if v.name in file.dataset]
-        names += [SURFACE] if SURFACE in file.dataset else []
-        block = file.dataset[names].isel(init_time=inits).load()
-        return self._planes(block, str(file.path))
+        wanted = [*(v.name for v in self.store.spec.with_role("prognostic", "diagnostic")), SURFACE]
+        return self._planes(file.read([n for n in wanted if n in file.variables], inits), str(file.path))
 
     def _planes(self, dataset: xr.Dataset, source: str) -> Planes:
         spec, surface = self.store.spec, self.store.surface_geopotential
@@ -174,18 +194,18 @@ def units_of(name: str, store: Store) -> str:
     return held.get(variable) or derived.get(variable, "1")
 
 
-def _check_grid(file: ForecastFile, store: Store) -> None:
-    grid = Grid.from_arrays(file.dataset["latitude"], file.dataset["longitude"])
+def _check_grid(path: Path, dataset: xr.Dataset, store: Store) -> None:
+    grid = Grid.from_arrays(dataset["latitude"], dataset["longitude"])
     if not grid.matches(store.grid):
-        raise DataError(f"{file.path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()})")
+        raise DataError(f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()})")
     for variable in store.spec.with_role("prognostic", "diagnostic"):
-        if variable.name not in file.dataset or not variable.levels:
+        if variable.name not in dataset or not variable.levels:
             continue
-        dim = level_dim(file.dataset[variable.name])
-        levels = np.asarray(file.dataset[dim].values if dim else [], np.float64)
+        dim = level_dim(dataset[variable.name])
+        levels = np.asarray(dataset[dim].values if dim else [], np.float64)
         if levels.shape != (len(variable.levels),) or not np.allclose(levels, variable.levels, rtol=1e-4, atol=0):
             raise DataError(
-                f"{file.path}: {variable.name} is on levels {levels.tolist()}, the truth on {list(variable.levels)}"
+                f"{path}: {variable.name} is on levels {levels.tolist()}, the truth on {list(variable.levels)}"
             )
 
 

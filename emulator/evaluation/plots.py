@@ -100,15 +100,15 @@ def cost_figure(scores: xr.Dataset) -> Figure:
     figure = Figure(figsize=(6.5, 0.9 + 0.38 * len(names)), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
     known = np.isfinite(speed)
-    axes.barh(np.flatnonzero(known), speed[known], color=[styles[n][0] for n, k in zip(names, known, strict=True) if k])
+    colours = [styles[n][0] for n, k in zip(names, known, strict=True) if k]
+    axes.scatter(speed[known], np.flatnonzero(known), c=colours, s=60, zorder=3)
     axes.set_yticks(range(len(names)), [forecaster_label(n) for n in names])
-    axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.grid(axis="y", visible=False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
     for i, value in enumerate(speed):
-        text = f" {value:,.3g}" if value < 1000 else f" {value:,.0f}"
+        text = f"   {value:,.3g}" if value < 1000 else f"   {value:,.0f}"
         axes.text(value if known[i] else axes.get_xlim()[0], i, text if known[i] else " unknown", va="center")
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     axes.set_xlabel("Simulated days a second")
     hardware = sorted(set(scores["hardware"].values.tolist()))
     axes.set_title("Cost of a forecast on " + "; ".join(hardware), loc="left", fontsize=9)
@@ -126,7 +126,7 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str) -> None:
         if np.isfinite(lower).all() and np.isfinite(upper).all():
             axes.fill_between(days, lower, upper, color=colour, alpha=0.16, lw=0)
         axes.plot(days, rmse, color=colour, linestyle=dash, lw=2.0 if name == candidate(scores) else 1.5)
-    axes.set_ylim(0, 1.05 * float(here["rmse"].max()) * unit.factor)
+    axes.set_ylim(0, 1.1 * float(here["rmse"].max()) * unit.factor)
     _day_axis(axes, days)
     axes.set_xlabel("Lead time (days)")
     axes.set_ylabel(f"RMSE ({unit.label})" if unit.label else "RMSE")

@@ -34,7 +34,7 @@ from emulator.progress import track
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_BYTES = 64 * 2**20
+_BLOCK_BYTES = 16 * 2**20  # of one forecaster's fields; deriving and scoring them takes some ten times that
 _CELL = ("variable", "lead_time", "region")
 
 
@@ -108,7 +108,7 @@ def _statistics(files: Mapping[str, ForecastFile], verification: Verification, v
     n_init, n_lead = verification.init_times.size, verification.lead_times.size
     shape = (len(variables), n_lead, n_init, len(regions))
     own = [*FORECAST_STATISTICS, *(["forecast_fine_power"] if grid.periodic else [])]
-    if any("realization" in f.dataset.dims for f in files.values()):
+    if any(f.is_ensemble for f in files.values()):
         own += ENSEMBLE_STATISTICS
     arrays = {name: np.full((len(files), *shape), np.nan) for name in own}
     shared = [*TRUTH_STATISTICS, *(["truth_fine_power"] if grid.periodic else [])]
@@ -256,9 +256,9 @@ def _with_cost(scores: xr.Dataset, files: Mapping[str, ForecastFile]) -> xr.Data
         ("seconds_per_simulated_day", "wall seconds for a simulated day of one forecast"),
         ("simulated_days_per_second", "simulated days for a wall second"),
     ):
-        values = [float(f.dataset.attrs.get(key, np.nan)) for f in files.values()]
+        values = [float(f.attributes.get(key, np.nan)) for f in files.values()]
         scores[key] = ("forecaster", values, {"long_name": text})
-    hardware = [str(f.dataset.attrs.get("hardware", "unknown")) for f in files.values()]
+    hardware = [str(f.attributes.get("hardware", "unknown")) for f in files.values()]
     return scores.assign_coords(hardware=("forecaster", hardware))
 
 

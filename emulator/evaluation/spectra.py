@@ -63,9 +63,10 @@ def fine_power(field: np.ndarray, grid: Grid) -> np.ndarray:
     """
     _require_circles(grid)
     top = resolved_wavenumber(grid)
-    coefficients = np.fft.rfft(np.asarray(field, np.float64), axis=-1)[..., top // 2 + 1 : top + 1] / grid.shape[1]
+    departure = field - field.mean(axis=-1, keepdims=True)  # float32 stays float32: keep the large mean out of it
+    coefficients = np.fft.rfft(departure, axis=-1)[..., top // 2 + 1 : top + 1] / grid.shape[1]
     power = 2 * (coefficients.real**2 + coefficients.imag**2).sum(axis=-1)
-    return power @ (grid.latitude_weights / grid.shape[0])
+    return np.vecdot(power.astype(np.float64), grid.latitude_weights / grid.shape[0])
 
 
 def _require_circles(grid: Grid) -> None:

@@ -44,19 +44,26 @@ LONG_NAMES = {
 }
 
 
-def area_means(field: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weighted means over each region.
+def area_means(field: np.ndarray, weights: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    """Weighted means of a field, or of the product of two, over each region.
 
     Args:
       field: ``(..., latitude, longitude)``.
       weights: ``(region, latitude, longitude)``, summing to one over each region.
+      other: A second factor of the same shape; its product with ``field`` is never stored where weights allow.
 
     Returns:
       float64 ``(..., region)``.
     """
-    lead = field.shape[:-2]
-    flat = np.asarray(field, np.float64).reshape(-1, weights.shape[1] * weights.shape[2])
-    return (flat @ weights.reshape(weights.shape[0], -1).T).reshape(*lead, weights.shape[0])
+    x = np.asarray(field, np.float64)
+    y = None if other is None else np.asarray(other, np.float64)
+    bands = weights[..., 0]
+    if (weights == bands[..., None]).all():  # whole circles of latitude: sum along them first
+        circles = x.sum(axis=-1) if y is None else np.vecdot(x, y)
+        return np.stack([np.vecdot(circles, band) for band in bands], axis=-1)
+    product = x if y is None else x * y
+    flat = product.reshape(*product.shape[:-2], -1)
+    return np.stack([np.vecdot(flat, w.ravel()) for w in weights], axis=-1)
 
 
 def deterministic_statistics(
@@ -76,17 +83,17 @@ def deterministic_statistics(
     o = np.asarray(truth, np.float64)
     c = np.asarray(climatology, np.float64)
 
-    def mean(field: np.ndarray) -> np.ndarray:
-        return area_means(field, weights)
-
-    error = f - o
-    out = {"error": mean(error), "squared_error": mean(error * error), "absolute_error": mean(np.abs(error, out=error))}
-    fa, oa = f - c, o - c
-    out["anomaly_product"] = mean(fa * oa)
-    out["forecast_anomaly_squared"] = mean(fa * fa)
-    out["truth_anomaly_squared"] = mean(oa * oa)
-    out["forecast_anomaly_variance"] = out["forecast_anomaly_squared"] - mean(fa) ** 2
-    out["truth_anomaly_variance"] = out["truth_anomaly_squared"] - mean(oa) ** 2
+    error, fa, oa = f - o, f - c, o - c
+    out = {
+        "error": area_means(error, weights),
+        "squared_error": area_means(error, weights, error),
+        "absolute_error": area_means(np.abs(error), weights),
+        "anomaly_product": area_means(fa, weights, oa),
+        "forecast_anomaly_squared": area_means(fa, weights, fa),
+        "truth_anomaly_squared": area_means(oa, weights, oa),
+    }
+    out["forecast_anomaly_variance"] = out["forecast_anomaly_squared"] - area_means(fa, weights) ** 2
+    out["truth_anomaly_variance"] = out["truth_anomaly_squared"] - area_means(oa, weights) ** 2
     norm = np.sqrt(out["forecast_anomaly_squared"] * out["truth_anomaly_squared"])
     out["anomaly_correlation"] = np.divide(out["anomaly_product"], norm, out=np.full_like(norm, np.nan), where=norm > 0)
     return out
