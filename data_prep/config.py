@@ -8,6 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+Computed = Literal[
+    "toa_incident_solar_radiation",
+    "daily_mean_toa_incident_solar_radiation",
+    "day_progress",
+    "year_progress",
+    "coordinates",
+]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -73,8 +82,8 @@ class DataConfig(_Section):
 
     inputs: list[str] = Field(
         min_length=1,
-        description="Files or globs, NetCDF or Zarr; {workdir} stands for the experiment's folder. Each file with a time "
-        "axis that does not continue another one's is a segment of its own",
+        description="Files or globs, NetCDF or Zarr; {workdir} stands for the experiment's folder. Each file with a "
+        "time axis that does not continue another one's is a segment of its own",
     )
     vertical: Literal["pressure", "sigma"] | None = Field(
         None, description="Vertical coordinate of variables with levels"
@@ -86,7 +95,7 @@ class DataConfig(_Section):
     diagnostic: dict[str, VariableConfig] = Field({}, description="Out only: rain, near-surface temperature")
     forcing: dict[str, ForcingConfig] = Field({}, description="In only, at valid time")
     static: dict[str, VariableConfig] = Field({}, description="In only, constant: orography, land-sea mask")
-    computed: list[Literal["toa_incident_solar_radiation", "day_progress", "year_progress", "coordinates"]] = Field(
+    computed: list[Computed] = Field(
         ["toa_incident_solar_radiation", "day_progress", "year_progress", "coordinates"],
         description="Forcings and static fields computed from time and place",
     )

@@ -33,6 +33,15 @@ COMPUTED_FORCINGS: dict[str, tuple[Variable, ...]] = {
             known="computed",
         ),
     ),
+    "daily_mean_toa_incident_solar_radiation": (
+        Variable(
+            "daily_mean_toa_incident_solar_radiation",
+            "forcing",
+            units="W m-2",
+            standard_name="toa_incoming_shortwave_flux",
+            known="computed",
+        ),
+    ),
     "day_progress": (
         Variable("day_progress_sin", "forcing", known="computed"),
         Variable("day_progress_cos", "forcing", known="computed"),
@@ -210,6 +219,10 @@ def _year_angle(times: np.ndarray) -> np.ndarray:
 
 _COMPUTE: dict[str, Callable[[Grid, np.ndarray, np.timedelta64], np.ndarray]] = {
     "toa_incident_solar_radiation": solar_radiation,
+    # for models whose sun does not rise and set, SPEEDY among them
+    "daily_mean_toa_incident_solar_radiation": lambda grid, times, _: solar_radiation(
+        grid, times, np.timedelta64(1, "D")
+    ),
     "day_progress_sin": lambda grid, times, _: np.sin(_local_day_angle(grid, times)),
     "day_progress_cos": lambda grid, times, _: np.cos(_local_day_angle(grid, times)),
     "year_progress_sin": lambda grid, times, _: np.sin(_year_angle(times)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import xarray as xr
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.store import Store, open_store
-from emulator.config import EvaluateConfig, ExperimentConfig
+from emulator.config import EvaluateConfig, ExperimentConfig, PhysicsBaseline
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 
@@ -67,16 +68,16 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     leads = lead_times(config.evaluate)
     makers: dict[str, Callable[[], Forecaster]] = {NETWORK: lambda: load_forecaster(folder / "run")}
     for baseline in config.evaluate.physics:
-
-        def make_physics(baseline=baseline) -> Forecaster:  # noqa: ANN001 - bound early, one per baseline
-            from emulator.forecasters.physics import PhysicsForecaster
-
-            return PhysicsForecaster.for_store(store, baseline.truncation, baseline.time_step_minutes)
-
-        makers[f"physics_t{baseline.truncation}"] = make_physics
+        makers[f"physics_t{baseline.truncation}"] = partial(_physics, store, baseline)
     for reference in config.evaluate.references:
-        makers[reference] = lambda reference=reference: make_reference(reference, store, leads)
+        makers[reference] = partial(make_reference, reference, store, leads)
     return makers
+
+
+def _physics(store: Store, baseline: PhysicsBaseline) -> Forecaster:
+    from emulator.forecasters.physics import PhysicsForecaster  # needs the extra 'physics', which the core does without
+
+    return PhysicsForecaster.for_store(store, baseline.truncation, baseline.time_step_minutes)
 
 
 def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Path]:
@@ -117,10 +118,32 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
 
 
 def plot_everything(config: ExperimentConfig, folder: Path) -> None:
-    """Skill curves from the scores, and maps of one forecast beside truth and physics."""
-    raise DataError("wired when the plots land")
+    """Skill curves from the scores, and maps of one forecast of the network beside truth and physics."""
+    from emulator.evaluation.maps import plot_maps
+    from emulator.evaluation.plots import plot_scores as draw_scores
+    from emulator.evaluation.table import headline_variables
+
+    store = open_store(folder / "store.zarr")
+    scores = _open_scores(folder / "scores.nc")
+    draw_scores(scores, folder / "plots")
+    paths = forecast_paths(config, folder, store)
+    shown = {name: path for name, path in paths.items() if name == NETWORK or name.startswith("physics")}
+    for variable in headline_variables(scores):
+        plot_maps(shown, store, config.evaluate, variable, folder / "plots" / f"maps_{variable.replace('@', '')}.png")
 
 
 def plot_scores(path: Path, out: Path | None) -> None:
-    """Skill curves of a scores file alone."""
-    raise DataError("wired when the plots land")
+    """Skill curves of a scores file alone, into ``out`` or the folder of the file."""
+    from emulator.evaluation.plots import plot_scores as draw_scores
+
+    draw_scores(_open_scores(path), out or path.parent)
+
+
+def _open_scores(path: Path) -> xr.Dataset:
+    try:
+        scores = xr.load_dataset(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable scores file ({' '.join(str(error).split())})") from None
+    if "rmse" not in scores:
+        raise DataError(f"{path}: no scores file, it holds {', '.join(map(str, scores.data_vars))}")
+    return scores

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.sources import read_initial
-from emulator.checkpoint import load_forecaster
+from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,17 @@ def forecast_file(run: Path, source: Path, out: Path, *, days: float, time: str 
     steps = round(days / step)
     if steps < 1 or abs(steps * step - days) > 1e-6:
         raise DataError(f"--days {days:g}: expected a positive multiple of the model's time step of {step:g} days")
-    initial = read_initial(source, forecaster.spec, forecaster.grid, time=time)
+    data = DataConfig.model_validate(read_description(run)["experiment"]["data"])
+    variables = data.prognostic | data.forcing
+    initial = read_initial(
+        source,
+        forecaster.spec,
+        forecaster.grid,
+        time=time,
+        names={name: variable.source for name, variable in variables.items() if variable.source is not None},
+        fill_nan=data.nan == "fill_mean",
+    )
     leads = np.arange(1, steps + 1) * forecaster.timestep
-    logger.info("forecast from %s, %g days", initial["time"].values[0].astype("datetime64[m]"), days)
     write_forecasts(forecaster, initial, leads, out, surface_geopotential=forecaster.surface_geopotential)
     logger.info("wrote %s", out)
     return out

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -57,6 +57,20 @@ def track(total: int, description: str, done: int = 0) -> Iterator[Tracker]:
         lines = _Lines(total, description, done)
         yield lines
         lines.finish()
+
+
+@contextmanager
+def track_blocks(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Shows progress of work that reports ``(blocks done, blocks in all)`` and knows nothing of this module."""
+    with ExitStack() as stack:
+        tracker: list[Tracker] = []
+
+        def on_block(done: int, total: int) -> None:
+            if not tracker:
+                tracker.append(stack.enter_context(track(total, description, done - 1)))
+            tracker[0].advance()
+
+        yield on_block
 
 
 class _Bar:

@@ -53,8 +53,10 @@ def _simulate(config: ExperimentConfig, folder: Path) -> None:
 
 def _prepare(config: ExperimentConfig, folder: Path) -> None:
     from data_prep.pipeline import prepare
+    from emulator.progress import track_blocks
 
-    prepare(config.data, folder / "store.zarr", folder)
+    with track_blocks("prepare") as on_block:
+        prepare(config.data, folder / "store.zarr", folder, on_block)
 
 
 def _train(config: ExperimentConfig, folder: Path) -> None:
