@@ -7,7 +7,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
 Computed = Literal[
     "toa_incident_solar_radiation",
     "daily_mean_toa_incident_solar_radiation",

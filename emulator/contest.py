@@ -61,7 +61,7 @@ def lead_times(config: EvaluateConfig) -> np.ndarray:
 
 
 def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Callable[[], Forecaster]]:
-    """Name and maker of every forecaster of the experiment; makers are lazy, for a physics model takes a while to build."""
+    """Name and maker of every forecaster of the experiment; lazy, for a physics model takes a while to build."""
     from emulator.checkpoint import load_forecaster
     from emulator.forecasters.statistical import make_reference
 
