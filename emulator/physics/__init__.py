@@ -2,3 +2,10 @@
 
 Everything that touches ``jcm`` lives in this package, and nothing of the core imports it at module level.
 """
+
+from importlib.util import find_spec
+
+from data_prep.errors import ConfigError
+
+if find_spec("jcm") is None:
+    raise ConfigError("the physics model needs jcm; install the extra: pip install 'weather-emulator[physics]'")

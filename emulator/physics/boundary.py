@@ -1,8 +1,7 @@
 """The boundary fields that SPEEDY gets, as a yearly table and static fields on an output grid.
 
 A network that races SPEEDY is given what SPEEDY is given: every field here is sampled through jcm's own selection by
-  date,
-so it is what the physics sees on that day, area-averaged to the output grid.
+date, so it is what the physics sees on that day, area-averaged to the output grid.
 """
 
 from __future__ import annotations
@@ -11,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jax.typing import ArrayLike
+from jax_datetime import Datetime
 from jcm.date import DateData
+from jcm.forcing import ForcingData
 
 from data_prep.spec import grid_coords
 from data_prep.variables import known
@@ -45,8 +47,7 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
 
     Days of the year are those of the actual calendar (1 March is 60, in leap years 61). The table is that of a common
     year, with 31 December of a leap year as day 366: after February of a leap year it is one day behind what the
-      physics
-    sees, a thirtieth of the way from one month to the next.
+    physics sees, a thirtieth of the way from one month to the next.
 
     Returns:
       Dims ``(dayofyear, latitude, longitude)`` for the yearly fields (366 days), ``(latitude, longitude)`` for
@@ -56,14 +57,14 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
     forcing, terrain = model.parts.forcing, model.parts.model.terrain
 
     @jax.jit
-    def of_day(time, forcing):
+    def of_day(time: Datetime, forcing: ForcingData) -> dict[str, jax.Array]:
         selected = forcing.select(DateData.set_date(time))
         return {name: getattr(selected, field) for name, field in DAILY.items()}
 
     common = np.datetime64(f"{_COMMON_YEAR}-01-01") + np.arange(365)
     days = [of_day(model_time(day), forcing) for day in (*common, np.datetime64(f"{_LEAP_YEAR}-12-31"))]
 
-    def on_grid(field: np.ndarray) -> np.ndarray:
+    def on_grid(field: ArrayLike) -> np.ndarray:
         turned = np.swapaxes(np.asarray(field), -1, -2)
         return np.asarray(transfer.area_mean(turned, model.truncation, output_truncation), np.float32)
 

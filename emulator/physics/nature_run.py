@@ -122,7 +122,7 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
                 kept = slice(-1, None) if run.done == plan.discarded else slice(None)
                 _save_part(parts, run.done, {name: field[:, kept] for name, field in fields.items()})
             _save(parts, run, config, seed)
-            progress.advance(**{"days/s": run.days / run.seconds})
+            progress.advance(days_per_second=run.days / run.seconds)
     _write_members(config, out_dir, model, start)
     boundary = boundary_dataset(model, config.output_truncation)
     boundary.attrs = {"title": "Boundary fields of a SPEEDY nature run", **_attributes(config)}
@@ -187,8 +187,8 @@ def _start_of(config: SimulateConfig) -> np.datetime64:
     days = config.develop_days + config.spinup_days + config.days + RELABEL_DAYS * (config.members - 1)
     if start < np.datetime64("1678-01-01") or start + np.timedelta64(days, "D") >= _END_OF_TIME:
         raise ConfigError(
-            f"simulate.start: the dates of {config.members} members, four years apart from {config.start}, must lie between "
-            f"1678 and {_END_OF_TIME}; start earlier or ask for fewer members"
+            f"simulate.start: the dates of {config.members} members, four years apart from {config.start}, must lie "
+            f"between 1678 and {_END_OF_TIME}; start earlier or ask for fewer members"
         )
     return start
 
@@ -247,7 +247,7 @@ def _part(parts: Path, chunk: int) -> Path:
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
 
     replace_file(path, write)
 
@@ -290,7 +290,7 @@ def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, st
 def _define(
     file: netCDF4.Dataset, config: SimulateConfig, model: SpeedyModel, ranks: dict[str, int], times: np.ndarray
 ) -> None:
-    """Dimensions, coordinates and empty fields of a member's file; ``ranks`` counts a field's dimensions beside time."""
+    """Dimensions, coordinates and empty fields of a member's file; ``ranks`` are the fields' dimensions beside time."""
     grid = transfer.gaussian_grid(config.output_truncation)
     file.setncatts({"title": "SPEEDY nature run", **_attributes(config)})
     sizes = {"time": times.size, "level": config.layers, "latitude": grid.shape[0], "longitude": grid.shape[1]}

@@ -14,7 +14,7 @@ Two conventions that everything downstream rests on:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from importlib import resources
@@ -26,6 +26,12 @@ import jax_datetime as jdt
 import numpy as np
 import xarray as xr
 from dinosaur.primitive_equations import State
+from dinosaur.time_integration import (
+    digital_filter_initialization,
+    horizontal_diffusion_step_filter,
+    imex_rk_sil3,
+)
+from jax.typing import ArrayLike
 from jcm.data.bc.interpolate import upsample_forcings_ds
 from jcm.forcing import ForcingData
 from jcm.model import Model, RunState
@@ -47,8 +53,10 @@ PROGNOSTIC = (*UPPER_AIR, "surface_pressure")
 
 NEAR_SURFACE_TEMPERATURE = "2m_temperature"
 
+_DIFFUSION_HOURS = 2.4  # as SPEEDY damps its shortest waves
+
 Fields = dict[str, jax.Array]
-"""Canonical fields by name: ``(..., level, latitude, longitude)`` on sigma levels, ``(..., latitude, longitude)`` else."""
+"""By canonical name: ``(..., level, latitude, longitude)`` on sigma levels, or ``(..., latitude, longitude)``."""
 
 
 def default_time_step_minutes(truncation: int) -> int:
@@ -117,7 +125,7 @@ class SpeedyModel:
 
 
 class Parts(NamedTuple):
-    """What jcm needs to integrate: the model, and its boundary fields (large, so always passed to jit, never captured)."""
+    """What jcm needs to integrate: the model and its boundary fields (large: passed to jit, never captured)."""
 
     model: Model
     forcing: ForcingData
@@ -203,8 +211,11 @@ def _advance(
 
 
 def replicate(state: RunState, members: int) -> RunState:
-    """The same state for every member. Counters and clocks stay shared: the members are at the same step of the same run,
-    and a shared counter lets the compiler skip radiation where no member needs it."""
+    """The same state for every member.
+
+    Counters and clocks stay shared: all members are at the same step, and knowing it once lets the compiled code skip
+    radiation on the steps between.
+    """
     return jax.tree.map(lambda x: x if jnp.ndim(x) == 0 else jnp.repeat(jnp.asarray(x)[None], members, axis=0), state)
 
 
@@ -259,7 +270,7 @@ def modal_of(model: SpeedyModel, fields: Fields, truncation: int) -> State:
     )
 
 
-def from_fields(model: SpeedyModel, fields: Fields, times: np.ndarray, truncation: int) -> RunState:
+def from_fields(model: SpeedyModel, fields: Mapping[str, ArrayLike], times: np.ndarray, truncation: int) -> RunState:
     """Run states that start from gridpoint fields, one member per initial time, each with a date of its own.
 
     Args:
@@ -278,6 +289,41 @@ def from_fields(model: SpeedyModel, fields: Fields, times: np.ndarray, truncatio
     clock = jdt.Datetime(jdt.Timedelta(days=jnp.asarray(days, jnp.int32), seconds=jnp.asarray(rest, jnp.int32)))
     dynamics = _states_from_fields({name: jnp.asarray(fields[name]) for name in PROGNOSTIC}, model, truncation)
     return RunState(dynamics, carry, clock, jnp.int32(0))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def held_fields(fields: Mapping[str, jax.Array], model: SpeedyModel, truncation: int) -> Fields:
+    """What the model can hold of gridpoint fields: into its spectral state and back to the same grid.
+
+    Args:
+      fields: The ``PROGNOSTIC`` fields on the Gaussian grid of ``truncation``, leading axis ``(time,)``.
+      model: The model.
+      truncation: Grid of the fields, in and out.
+    """
+    return jax.vmap(lambda one: fields_of(model, modal_of(model, one, truncation), truncation))(fields)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def filter_initial_shock(states: RunState, model: SpeedyModel, hours: float) -> RunState:
+    """Digital-filter initialisation (Lynch and Huang, 1992): takes gravity waves faster than ``hours`` out of states.
+
+    The adiabatic core alone runs over half the span forward and backward; the filtered state is the weighted mean.
+    """
+    dycore = model.parts.model.dycore
+    hour = 3600 / dycore.dt_seconds * dycore.dt_nondim
+    span = hours * hour
+    diffusion = horizontal_diffusion_step_filter(
+        transfer.spectral_grid(model.truncation), dycore.dt_nondim, tau=_DIFFUSION_HOURS * hour, order=2
+    )
+    filtered = digital_filter_initialization(
+        dycore.primitive, imex_rk_sil3, [diffusion], time_span=span, cutoff_period=span, dt=dycore.dt_nondim
+    )
+    axes = _member_axes(model, states).dynamics
+
+    def one(state: State) -> State:
+        return filtered(state).replace(sim_time=state.sim_time)
+
+    return states.replace(dynamics=jax.vmap(one, in_axes=(axes,), out_axes=axes)(states.dynamics))
 
 
 @partial(jax.jit, static_argnums=(1, 2))

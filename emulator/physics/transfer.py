@@ -6,7 +6,8 @@ happens here and nowhere else.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -16,7 +17,11 @@ from dinosaur.spherical_harmonic import Grid as SpectralGrid
 from dinosaur.spherical_harmonic import uv_nodal_to_vor_div_modal, vor_div_to_uv_nodal
 from jcm.physics.speedy.speedy_coords import get_speedy_coords
 
+from data_prep.errors import DataError
 from data_prep.grid import Grid
+
+TRUNCATIONS = (21, 31, 42, 63, 85)
+"""What SPEEDY's boundary files and time steps are tried for."""
 
 
 @lru_cache
@@ -24,6 +29,19 @@ def spectral_grid(truncation: int) -> SpectralGrid:
     """The spherical-harmonic basis and quadratic Gaussian grid of a triangular truncation."""
     with jax.ensure_compile_time_eval():  # may be asked for first while something is being traced
         return get_speedy_coords(spectral_truncation=truncation).horizontal
+
+
+def truncation_of(grid: Grid) -> int:
+    """The truncation whose Gaussian grid this is.
+
+    Raises:
+      DataError: it is none of those that SPEEDY runs on.
+    """
+    for truncation in TRUNCATIONS:
+        if gaussian_grid(truncation).matches(grid):
+            return truncation
+    shapes = ", ".join(f"T{t} {gaussian_grid(t).shape[1]} x {gaussian_grid(t).shape[0]}" for t in TRUNCATIONS)
+    raise DataError(f"physics: the fields are on a grid of {grid.describe()}, expected a Gaussian grid ({shapes})")
 
 
 @lru_cache
@@ -37,8 +55,7 @@ def resize(modal: jax.Array, source: int, target: int) -> jax.Array:
     """Coefficients ``(..., m, l)`` of one truncation as those of another: padded with zeros, or triangularly truncated.
 
     At the same truncation nothing is lost: dinosaur's basis holds one total wavenumber more than its name says, and
-      it is
-    kept. Truncation to a lower ``target`` keeps total wavenumbers up to ``target``, as is usual.
+    it is kept. Truncation to a lower ``target`` keeps total wavenumbers up to ``target``, as is usual.
     """
     if source == target:
         return modal
@@ -70,9 +87,38 @@ def winds_to_nodal(vorticity: jax.Array, divergence: jax.Array, truncation: int)
     return jnp.swapaxes(u, -1, -2), jnp.swapaxes(v, -1, -2)
 
 
+@partial(jax.jit, static_argnums=(1, 2))
+def regrid(fields: Mapping[str, jax.Array], source: int, target: int) -> dict[str, jax.Array]:
+    """Canonical fields from the Gaussian grid of one truncation to that of another, spectrally.
+
+    Winds go through vorticity and divergence, surface pressure as its logarithm; humidity is clipped at zero. Where
+    both truncations are the same, the fields lose what that truncation cannot hold.
+
+    Args:
+      fields: By canonical name, ``(..., latitude, longitude)``; both wind components or none.
+      source: Truncation whose grid the fields are on.
+      target: Truncation whose grid they come out on.
+    """
+    out: dict[str, jax.Array] = {}
+    if "u_component_of_wind" in fields:
+        modal = winds_to_modal(fields["u_component_of_wind"], fields["v_component_of_wind"], source)
+        vorticity, divergence = (resize(m, source, target) for m in modal)
+        u, v = winds_to_nodal(vorticity, divergence, target)
+        out |= {"u_component_of_wind": u, "v_component_of_wind": v}
+    for name, field in fields.items():
+        if name in out:
+            continue
+        logarithm = name == "surface_pressure"
+        field = to_nodal(resize(to_modal(jnp.log(field) if logarithm else field, source), source, target), target)
+        out[name] = jnp.exp(field) if logarithm else field
+    if "specific_humidity" in out:
+        out["specific_humidity"] = jnp.maximum(out["specific_humidity"], 0.0)
+    return out
+
+
 @lru_cache
 def area_mean_weights(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of source rows and columns in target rows and columns: float32 ``(target lat, source lat)``, ``(... lon)``.
+    """Shares of source in target rows, and of source in target columns, each float32 ``(target, source)``.
 
     Each row sums to one, so the global mean is conserved exactly: this is how rain and everything else with kinks is
     coarsened, because truncation would ring below zero.

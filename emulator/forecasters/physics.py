@@ -1,0 +1,270 @@
+"""The opponent: a SPEEDY forecast from the same initial fields that everybody gets.
+
+A baseline is only worth beating if it was given a fair start and is judged on the truth's ground. The model stands on a
+surface of its own, so from sigma levels the initial state is moved onto it and every output moved back (see
+``emulator/physics/surface.py``); what is lost is what the model's truncation cannot hold. From pressure levels (a
+reanalysis) surface pressure is where the geopotential is the model's surface, and output is interpolated back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+import jax
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
+from data_prep.store import Store
+from data_prep.vertical import (
+    mean_sea_level_pressure,
+    pressure_to_sigma,
+    sigma_to_pressure,
+    surface_pressure_from_geopotential,
+    virtual_temperature,
+)
+from emulator.forecasters.base import check_lead_times
+from emulator.physics import transfer
+from emulator.physics.ensemble import Ensemble, batch_width
+from emulator.physics.speedy import (
+    NEAR_SURFACE_TEMPERATURE,
+    PROGNOSTIC,
+    UPPER_AIR,
+    SpeedyModel,
+    filter_initial_shock,
+    from_fields,
+    held_fields,
+    precipitation_name,
+)
+from emulator.physics.surface import move_near_surface_temperature, move_to_surface
+
+Arrays = dict[str, np.ndarray]
+"""Fields by canonical name: ``(..., level, latitude, longitude)`` or ``(..., latitude, longitude)``."""
+
+_BLOCK_HOURS = 24
+_CORRECTIONS = 2  # of what the way to the model's surface and back loses
+_SEA_LEVEL_PRESSURE = "mean_sea_level_pressure"
+_PRESSURE_LAYERS = 8  # SPEEDY's own number, where the data do not say
+
+
+class PhysicsForecaster:
+    """SPEEDY at one truncation as a ``Forecaster``.
+
+    Attributes:
+      name, spec, grid, timestep: See ``Forecaster``.
+      model: The model that runs.
+    """
+
+    def __init__(
+        self,
+        truncation: int,
+        spec: StateSpec,
+        grid: Grid,
+        timestep: np.timedelta64,
+        surface_geopotential: np.ndarray | None = None,
+        time_step_minutes: int | None = None,
+        digital_filter_hours: float = 0.0,
+    ) -> None:
+        """Builds the model and checks that it can forecast what is asked for.
+
+        Args:
+          truncation: Spectral truncation of the model; may be lower or higher than the grid's.
+          spec: The state; its prognostic variables start the model. On sigma levels they must be the model's.
+          grid: Grid of initial fields and forecasts: a Gaussian grid of one of SPEEDY's truncations.
+          timestep: Output interval, whole hours.
+          surface_geopotential: Surface that sigma fields stand on, m2 s-2, ``(latitude, longitude)``; not needed for
+            pressure levels.
+          time_step_minutes: Time step of the model, by default its own.
+          digital_filter_hours: Span of the digital filter over the initial state; 0 is none.
+
+        Raises:
+          DataError: the model cannot start from such fields, or cannot forecast one of them.
+        """
+        self.name = f"physics_t{truncation}"
+        self.spec, self.grid, self.timestep = spec, grid, timestep
+        self._hours = int(timestep / np.timedelta64(1, "h"))
+        self._filter_hours = digital_filter_hours
+        self._target = transfer.truncation_of(grid)
+        # Moving between surfaces happens on the finer of the two grids, so that each surface is there in full.
+        self._work = max(self._target, truncation)
+        start = UPPER_AIR if spec.vertical == "sigma" else (*UPPER_AIR, "geopotential")
+        needed = {*start, "surface_pressure"} if spec.vertical == "sigma" else set(start)
+        names = {v.name for v in spec.with_role("prognostic")}
+        if needed - names:
+            raise DataError(f"{self.name}: cannot start without {', '.join(sorted(needed - names))}")
+        possible = {*needed, NEAR_SURFACE_TEMPERATURE, precipitation_name(self._hours)}
+        if spec.vertical != "sigma":
+            possible |= {_SEA_LEVEL_PRESSURE}
+        impossible = {c.variable for c in spec.state_channels} - possible
+        if impossible:
+            raise DataError(
+                f"{self.name}: cannot forecast {', '.join(sorted(impossible))} every {self._hours} h; "
+                f"it forecasts {', '.join(sorted(possible))}"
+            )
+        levels = spec["temperature"].levels
+        if any(spec[name].levels != levels for name in start):
+            raise DataError(f"{self.name}: the upper-air variables must all be on the same levels")
+        self._levels = np.asarray(levels)
+        self.model = SpeedyModel(
+            truncation, len(levels) if spec.vertical == "sigma" else _PRESSURE_LAYERS, time_step_minutes
+        )
+        self._sigma = np.asarray(self.model.sigma)
+        self._own = self.model.surface_geopotential_on(self._work)
+        self._truth = self._own
+        if spec.vertical == "sigma":
+            if len(levels) != len(self._sigma) or not np.allclose(levels, self._sigma, rtol=1e-4):
+                raise DataError(f"{self.name}: sigma levels {list(levels)} are not the model's {self._sigma.tolist()}")
+            if surface_geopotential is None:
+                raise DataError(
+                    f"{self.name}: sigma fields need the surface they stand on; "
+                    "add geopotential_at_surface to data.static"
+                )
+            self._truth = self._to_work({"geopotential_at_surface": surface_geopotential})["geopotential_at_surface"]
+        self._ensembles: dict[tuple[int, int], Ensemble] = {}
+
+    @classmethod
+    def for_store(
+        cls, store: Store, truncation: int, time_step_minutes: int | None = None, digital_filter_hours: float = 0.0
+    ) -> Self:
+        """The baseline of a prepared store: its state, its grid, its time step, its surface."""
+        return cls(
+            truncation,
+            store.spec,
+            store.grid,
+            store.timestep,
+            store.surface_geopotential,
+            time_step_minutes,
+            digital_filter_hours,
+        )
+
+    def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
+        """See ``Forecaster``; each initial time runs with its own date, in blocks of a day of lead."""
+        leads = check_lead_times(lead_times, self.timestep)
+        times = initial["time"].values
+        steps = (leads / self.timestep.astype("timedelta64[ns]")).round().astype(int)
+        block = min(int(steps[-1]), max(1, _BLOCK_HOURS // self._hours))
+        states = from_fields(self.model, self.model_fields(initial), times, self._work)
+        if self._filter_hours:
+            states = filter_initial_shock(states, self.model, self._filter_hours)
+        key = (batch_width(times.size), block)
+        if key not in self._ensembles:
+            self._ensembles[key] = Ensemble(
+                self.model, states, intervals=block, interval_hours=self._hours, output_truncation=self._work
+            )
+        for first in range(0, int(steps[-1]), block):
+            states, fields = self._ensembles[key].advance(states)
+            self._check(fields, times)
+            wanted = steps[(steps > first) & (steps <= first + block)]
+            if wanted.size:
+                kept = {name: field[:, wanted - first - 1] for name, field in fields.items()}
+                coords = {"init_time": times, "lead_time": wanted * self.timestep.astype("timedelta64[ns]")}
+                yield self._dataset(self.truth_fields(kept), coords)
+
+    def model_fields(self, initial: xr.Dataset) -> Arrays:
+        """The initial state on the model's surface and sigma levels, on the finer of the two grids, ``(time, ...)``.
+
+        From sigma levels, going to the model's surface and coming back loses a little to interpolation and truncation
+        (0.3 hPa RMS in sea-level pressure from T31 to T21). What is lost is put on top before going (van Cittert's
+        iteration), so that the forecast at lead zero is the initial state, as far as the truncation allows.
+        """
+        fields = self._arrays(initial)
+        if self.spec.vertical == "sigma":
+            raised = fields
+            for _ in range(_CORRECTIONS):
+                seen = self.truth_fields(self._held(self._onto_model(raised)))
+                lost = {name: fields[name] - seen[name] for name in PROGNOSTIC}
+                raised = {name: raised[name] + lost[name] for name in PROGNOSTIC}
+                raised["specific_humidity"] = np.maximum(raised["specific_humidity"], 0.0)
+            return self._onto_model(raised)
+        fields = self._to_work(fields)
+        pressures = self._levels * 100.0
+        virtual = virtual_temperature(fields["temperature"], fields["specific_humidity"])
+        pressure = surface_pressure_from_geopotential(fields["geopotential"], virtual, pressures, self._own)
+        on_sigma = {n: pressure_to_sigma(fields[n], pressures, pressure, self._sigma) for n in UPPER_AIR}
+        return {name: f.astype(np.float32) for name, f in {**on_sigma, "surface_pressure": pressure}.items()}
+
+    def truth_fields(self, fields: Mapping[str, np.ndarray]) -> Arrays:
+        """Model output on the truth's surface or pressure levels, and on the target grid, truncated as the truth is.
+
+        Args:
+          fields: The ``PROGNOSTIC`` fields and any diagnostics of ``speedy.advance`` on the finer grid.
+        """
+        state = {name: fields[name] for name in PROGNOSTIC}
+        if self.spec.vertical == "sigma":
+            spectral = move_to_surface(state, self._sigma, self._own, self._truth)
+        else:
+            spectral = self._on_pressure_levels(state)
+        out = self._numpy(transfer.regrid(spectral, self._work, self._target))
+        for name in fields.keys() - set(PROGNOSTIC):
+            field = fields[name]
+            if name == NEAR_SURFACE_TEMPERATURE:
+                field = move_near_surface_temperature(field, self._own, self._truth)
+            out[name] = np.asarray(transfer.area_mean(field, self._work, self._target))
+        return out
+
+    def _on_pressure_levels(self, state: Arrays) -> Arrays:
+        pressure = state["surface_pressure"]
+        others = [name for name in UPPER_AIR if name != "temperature"]
+        geopotential, temperature, fields = sigma_to_pressure(
+            state["temperature"],
+            state["specific_humidity"],
+            [state[name] for name in others],
+            pressure,
+            self._own,
+            self._sigma,
+            self._levels * 100.0,
+        )
+        lowest = virtual_temperature(state["temperature"][..., -1, :, :], state["specific_humidity"][..., -1, :, :])
+        return {
+            "geopotential": geopotential,
+            "temperature": temperature,
+            **dict(zip(others, fields, strict=True)),
+            _SEA_LEVEL_PRESSURE: mean_sea_level_pressure(pressure, self._own, lowest, float(self._sigma[-1])),
+        }
+
+    def _onto_model(self, fields: Arrays) -> Arrays:
+        return move_to_surface(self._to_work(fields), self._sigma, self._truth, self._own)
+
+    def _held(self, fields: Arrays) -> Arrays:
+        return self._numpy(held_fields(fields, self.model, self._work))
+
+    def _to_work(self, fields: Arrays) -> Arrays:
+        if self._target == self._work:
+            return fields
+        return self._numpy(transfer.regrid(fields, self._target, self._work))
+
+    def _arrays(self, initial: xr.Dataset) -> Arrays:
+        """The prognostic fields by name, ``(time, [level,] latitude, longitude)``."""
+        out = {}
+        for variable in self.spec.with_role("prognostic"):
+            channels = [c for c in self.spec.state_channels if c.variable == variable.name]
+            stacked = stack_channels(initial, channels, source=self.name)
+            out[variable.name] = np.moveaxis(stacked, -1, 1) if variable.levels else stacked[..., 0]
+        return out
+
+    def _dataset(self, fields: Arrays, coords: Mapping[str, np.ndarray]) -> xr.Dataset:
+        def plane(channel: Channel) -> np.ndarray:
+            field = fields[channel.variable]
+            if channel.level is None:
+                return field
+            return field[:, :, self.spec[channel.variable].levels.index(channel.level)]
+
+        channels = self.spec.state_channels
+        stacked = np.stack([plane(c) for c in channels], axis=-1)
+        stacked = np.maximum(stacked, self.spec.state_minimum, dtype=np.float32)
+        return unstack_channels(stacked, self.spec, channels, self.grid, coords)
+
+    def _check(self, fields: Arrays, times: np.ndarray) -> None:
+        finite = np.isfinite(fields["temperature"]).all(axis=(1, 2, 3, 4))
+        if not finite.all():
+            raise DataError(
+                f"{self.name}: the forecast from {times[~finite][0]} became unstable; "
+                "set a shorter time_step_minutes for this baseline"
+            )
+
+    @staticmethod
+    def _numpy(fields: Mapping[str, jax.Array]) -> Arrays:
+        return {name: np.asarray(field) for name, field in fields.items()}
