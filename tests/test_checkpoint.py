@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -53,7 +54,7 @@ def test_forecast_from_the_run_folder_alone_equals_single_steps(trained):
     for i in range(11):
         kept = np.concatenate([store.read_persisted(r, r + 1) for r in rows])
         forcing = store.forcing_builder.at(store.times[rows] + leads[i], kept)
-        state = np.asarray(forecaster.stepper.advance(forecaster.params, state, forcing))
+        state = np.asarray(forecaster.stepper.advance(forecaster.params, jnp.asarray(state), jnp.asarray(forcing)))
         found = stack_channels(forecast.isel(lead_time=i), store.spec.state_channels)
         np.testing.assert_allclose(found, state, rtol=1e-5, atol=1e-5)
     assert float(np.abs(state[..., :2] - store.read_state(2, 3)[..., :2]).max()) > 0.01
@@ -89,7 +90,7 @@ def test_forecast_that_stops_being_finite_is_stopped_at_lead_and_variable(traine
     forecaster = load_forecaster(run_dir)
 
     def diverging(stepper, params, initial, forcing):
-        states = np.array(rollout(stepper, params, initial, forcing))
+        states = np.array(rollout(stepper, params, jnp.asarray(initial), jnp.asarray(forcing)))
         states[1, 2:, 0, 0, 2] = np.inf
         return states
 

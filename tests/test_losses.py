@@ -1,5 +1,6 @@
 """The loss against its definition, and its weights."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_store import SPEC
@@ -17,7 +18,9 @@ def test_loss_is_the_weighted_mean_of_squared_normalised_errors():
     expected = (
         np.einsum("btyxc,y,c->", ((forecast - truth) / unit) ** 2, grid.latitude_weights, weights) / forecast.size
     )
-    np.testing.assert_allclose(weighted_mse(forecast, truth, unit, grid.latitude_weights, weights), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        weighted_mse(*map(jnp.asarray, (forecast, truth, unit, grid.latitude_weights, weights))), expected, rtol=1e-5
+    )
 
 
 def test_an_error_of_one_unit_everywhere_costs_one_on_any_grid():
@@ -25,7 +28,9 @@ def test_an_error_of_one_unit_everywhere_costs_one_on_any_grid():
     truth = np.zeros((1, 1, *grid.shape, 4), np.float32)
     unit = np.array([3.0, 0.1, 7.0, 2.0], np.float32)
     weights = channel_weights(SPEC, {"temperature": 3.0})
-    np.testing.assert_allclose(weighted_mse(truth + unit, truth, unit, grid.latitude_weights, weights), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(
+        weighted_mse(*map(jnp.asarray, (truth + unit, truth, unit, grid.latitude_weights, weights))), 1.0, rtol=1e-5
+    )
 
 
 def test_weights_go_by_variable_and_have_mean_one():

@@ -29,7 +29,7 @@ def made(store):
 
 @pytest.fixture(scope="module")
 def batch(store):
-    return read_batch(store, np.array([0, 30]), 2)
+    return jax.tree.map(jnp.asarray, read_batch(store, np.array([0, 30]), 2))
 
 
 def test_untrained_step_is_persistence_and_the_mean(store, made, batch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from data_prep.grid import Grid
 from emulator.config import ModelConfig
@@ -16,7 +17,7 @@ def build(
     out_channels: int,
     grid: Grid,
     rngs: nnx.Rngs,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> nnx.Module:
     """The network that a config asks for.
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from data_prep.grid import Grid
@@ -148,7 +149,7 @@ class SphereConv(nnx.Module):
         boundary: Boundary,
         *,
         zero: bool = False,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         """Makes the kernel.
@@ -178,7 +179,7 @@ class ResidualBlock(nnx.Module):
     nothing of the size of the grid, so a region and the globe are treated alike.
     """
 
-    def __init__(self, width: int, boundary: Boundary, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs) -> None:
+    def __init__(self, width: int, boundary: Boundary, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
         self.norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
         self.first = SphereConv(width, width, boundary, dtype=dtype, rngs=rngs)
         self.second = SphereConv(width, width, boundary, zero=True, dtype=dtype, rngs=rngs)

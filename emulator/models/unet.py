@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from data_prep.errors import ConfigError
@@ -59,7 +60,7 @@ def _split(extra: int) -> tuple[int, int]:
 class UNet(nnx.Module):
     """The network: fields of ``n_in`` channels to fields of ``n_out`` channels on the same grid, zero at the start."""
 
-    def __init__(self, config: UNetConfig, n_in: int, n_out: int, grid: Grid, *, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(self, config: UNetConfig, n_in: int, n_out: int, grid: Grid, *, dtype: DTypeLike, rngs: nnx.Rngs):
         """Makes all parameters.
 
         Args:
