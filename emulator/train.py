@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 from tensorboardX import SummaryWriter
 
 from data_prep.errors import DataError
@@ -60,7 +60,7 @@ class TrainState(NamedTuple):
       optimiser: State of the optimiser.
     """
 
-    step: Float[Array, ""]
+    step: Int[Array, ""]
     params: nnx.State
     averaged: nnx.State
     optimiser: optax.OptState
@@ -72,7 +72,7 @@ class Norms(NamedTuple):
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     update_norm: Float[Array, ""]
-    finite: Float[Array, ""]
+    finite: Bool[Array, ""]
 
 
 @dataclass(frozen=True)
