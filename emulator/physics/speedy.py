@@ -162,12 +162,29 @@ def compile_advance(
 ) -> Any:
     """``advance`` compiled ahead of time for these states, so that its cost can be told from the compiler's.
 
+    The same graph is compiled once in a process, whoever asks.
+
     Returns:
       A function ``states -> (states, fields)``.
     """
-    forcing = model.parts.forcing
-    compiled = _advance.lower(states, forcing, model, intervals, interval_hours, output_truncation).compile()
-    return lambda states: compiled(states, forcing)
+    leaves, structure = jax.tree.flatten(states)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    compiled = _compile(model, structure, shapes, intervals, interval_hours, output_truncation)
+    return lambda states: compiled(states, model.parts.forcing)
+
+
+@lru_cache(maxsize=8)
+def _compile(
+    model: SpeedyModel,
+    structure: Any,
+    shapes: tuple[jax.ShapeDtypeStruct, ...],
+    intervals: int,
+    interval_hours: int,
+    output_truncation: int,
+) -> Any:
+    states = jax.tree.unflatten(structure, shapes)
+    lowered = _advance.lower(states, model.parts.forcing, model, intervals, interval_hours, output_truncation)
+    return lowered.compile()
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4, 5))
@@ -213,10 +230,15 @@ def _advance(
 def replicate(state: RunState, members: int) -> RunState:
     """The same state for every member.
 
-    Counters and clocks stay shared: all members are at the same step, and knowing it once lets the compiled code skip
-    radiation on the steps between.
+    Fields and dates get a member axis. Step counters stay shared: all members are at the same step, and knowing it once
+    lets the compiled code skip radiation on the steps between.
     """
-    return jax.tree.map(lambda x: x if jnp.ndim(x) == 0 else jnp.repeat(jnp.asarray(x)[None], members, axis=0), state)
+
+    def repeat(leaf: jax.Array) -> jax.Array:
+        return jnp.repeat(leaf[None], members, axis=0)
+
+    repeated = jax.tree.map(lambda leaf: repeat(leaf) if jnp.ndim(leaf) else leaf, state)
+    return repeated.replace(time=jax.tree.map(repeat, state.time))
 
 
 def perturb_vorticity(states: RunState, amplitude: float, seed: int) -> RunState:
