@@ -77,7 +77,9 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
 def _physics(store: Store, baseline: PhysicsBaseline) -> Forecaster:
     from emulator.forecasters.physics import PhysicsForecaster  # needs the extra 'physics', which the core does without
 
-    return PhysicsForecaster.for_store(store, baseline.truncation, baseline.time_step_minutes)
+    return PhysicsForecaster.for_store(
+        store, baseline.truncation, baseline.time_step_minutes, baseline.digital_filter_hours
+    )
 
 
 def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Path]:
