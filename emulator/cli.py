@@ -51,6 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
     plot.add_argument("config", metavar="CONFIG|SCORES", help="a config, or a scores.nc")
     plot.add_argument("--out", help="folder of the pictures when SCORES is given; beside it when left out")
     _add_override_arguments(plot)
+    text = "write one self-contained HTML page of a scores file: scorecard, curves, maps, cost, provenance"
+    report = commands.add_parser("report", help=text, description=text.capitalize() + ".")
+    report.add_argument("scores", metavar="SCORES", help="a scores.nc; maps come from the experiment it lies in")
+    report.add_argument("--out", help="the HTML file; report.html beside SCORES when left out")
     return parser
 
 
@@ -91,6 +95,12 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         from emulator.contest import plot_scores
 
         plot_scores(Path(arguments.config), Path(arguments.out) if arguments.out else None)
+        return
+    if command == "report":
+        from emulator.contest import write_report
+
+        page = write_report(Path(arguments.scores), Path(arguments.out) if arguments.out else None)
+        print(f"Report: {page}")  # noqa: T201 - the result the user came for
         return
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast" and arguments.input is not None:

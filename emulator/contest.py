@@ -141,6 +141,26 @@ def plot_scores(path: Path, out: Path | None) -> None:
     draw_scores(_open_scores(path), out or path.parent)
 
 
+def write_report(path: Path, out: Path | None) -> Path:
+    """One HTML page of a scores file, with maps where the experiment's store and forecasts lie beside it.
+
+    Returns:
+      The page: ``out``, or ``report.html`` beside the scores.
+    """
+    from emulator.evaluation.report import write_report as write
+    from emulator.evaluation.report_sources import find_fields, find_provenance
+
+    scores = _open_scores(path)
+    fields, why_not = find_fields(scores, path.parent)
+    return write(
+        scores,
+        out or path.with_name("report.html"),
+        fields=fields,
+        provenance=find_provenance(scores, path.parent),
+        without_fields=why_not,
+    )
+
+
 def _open_scores(path: Path) -> xr.Dataset:
     try:
         scores = xr.load_dataset(path)

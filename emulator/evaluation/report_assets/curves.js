@@ -1,0 +1,203 @@
+// Scores against lead time: one large chart with intervals and the crossover, and the other metrics beside it.
+
+function metricSeries(metric, variable, region) {
+  const factor = metric.unit ? DATA.variables[variable].factor : 1;
+  const read = (name, f) => (SCORES[name] ? Array.from(SCORES[name].row(f, variable, region), (x) => x * factor) : null);
+  return DATA.forecasters.map((forecaster, f) => ({
+    forecaster,
+    index: f,
+    values: read(metric.name, f),
+    lower: read(`${metric.name}_lower`, f),
+    upper: read(`${metric.name}_upper`, f),
+  }));
+}
+
+function valueRange(series, metric) {
+  const finite = series.flatMap(({ values }) => values).filter(Number.isFinite);
+  if (!finite.length) return null;
+  let [low, high] = [Math.min(...finite, metric.ideal), Math.max(...finite, metric.ideal)];
+  const room = (high - low || 1) * 0.08;
+  if (metric.ideal !== 0 || low < 0) low -= metric.name === "acc" && low >= 0 ? 0 : room;
+  if (metric.name === "acc") low = Math.min(low, 0);
+  return [low, metric.name === "acc" ? 1.0 : high + room];
+}
+
+function drawCurves(chart, series, emphasised) {
+  const inside = clip(chart);
+  for (const { forecaster, index, lower, upper } of series) {
+    if (!emphasised.includes(index) || !lower) continue;
+    inside.append(draw("path", { d: bandOf(DAYS, lower, upper, chart.px, chart.py), fill: colourOf(forecaster), "fill-opacity": 0.16 }));
+  }
+  for (const { forecaster, index, values } of series) {
+    inside.append(
+      draw("path", {
+        d: pathOf(DAYS, values, chart.px, chart.py), fill: "none", stroke: colourOf(forecaster), "stroke-dasharray": forecaster.dash || null,
+        "stroke-width": emphasised.includes(index) ? 2.4 : 1.6, "stroke-linejoin": "round", "data-forecaster": forecaster.name,
+      }),
+    );
+  }
+}
+
+function setUpCurves() {
+  const host = byId("curve");
+  let chart = null;
+  let series = [];
+  let cursor = null;
+
+  const metricField = select("Metric", DATA.metrics.map(({ label }) => ({ text: label })), state.metric, (i) => update({ metric: i }));
+  metricField.list.id = "metric";
+  host.before(make("div", { class: "row" }, metricField.field));
+
+  const shown = (all) => all.filter(({ index }) => !state.hidden.has(index));
+
+  function emptyText(metric) {
+    const whole = state.region !== 0 && metric.name === "fine_scale_ratio";
+    return whole ? "Spectra go round the globe: choose the whole grid as region." : "There is no such score here.";
+  }
+
+  function show() {
+    metricField.list.value = state.metric;
+    const metric = DATA.metrics[state.metric];
+    const variable = DATA.variables[state.variable];
+    const unit = metric.unit ? variable.unit : "";
+    const keyboardHere = host.contains(document.activeElement);
+    byId("curves-caption").textContent = `${variable.label}, ${DATA.regions[state.region].label.toLowerCase()}. ${metric.label}: ${metric.text}.`;
+    series = metricSeries(metric, state.variable, state.region);
+    const range = valueRange(shown(series), metric);
+    const name = `${metric.label} of ${variable.label} against lead time. Left and right arrow keys move the lead.`;
+    cursor = null;
+    chart = null;
+    if (!range) host.replaceChildren(make("p", { class: "note" }, emptyText(metric)));
+    else {
+      const wide = host.clientWidth;
+      const y = { range, ticks: ticks(range[0], range[1], 5), label: withUnit(metric.label, unit && `(${unit})`) };
+      const x = { range: [0, LAST_DAY], ticks: dayTicks(wide), label: "Lead time (days)" };
+      chart = frame(host, { x, y, height: Math.round(Math.min(400, Math.max(270, wide * 0.52))), label: name, focusable: true });
+      if (metric.ideal !== range[0]) {
+        const at = chart.py(metric.ideal);
+        chart.plot.append(draw("line", { class: "ideal", x1: chart.left, x2: chart.right, y1: at, y2: at }));
+      }
+      drawCurves(chart, shown(series), [state.forecaster, state.reference]);
+      if (metric.name === "rmse") markCrossover();
+      cursor = draw("g");
+      chart.svg.append(cursor);
+      leadCursor(chart, (lead) => update({ lead }));
+      chart.svg.addEventListener("keydown", stepLead);
+      if (keyboardHere) chart.svg.focus();
+    }
+    moveCursor();
+    smallCharts();
+  }
+
+  function markCrossover() {
+    const found = crossover(state.forecaster, state.reference, state.variable, state.region);
+    const [a, b] = [DATA.forecasters[state.forecaster], DATA.forecasters[state.reference]];
+    const words = crossoverWords(found);
+    const foot = chart.bottom - 9;
+    const text = `${a.label} beats ${b.label}: ${found.outcome === "crossover" ? `up to ${words.main}` : words.main}`;
+    const seen = !state.hidden.has(state.forecaster) && !state.hidden.has(state.reference);
+    if (found.outcome === "crossover" && seen) {
+      const curve = series[state.reference].values;
+      const i = Math.max(1, DAYS.findIndex((d) => d >= found.days));
+      const part = (found.days - DAYS[i - 1]) / (DAYS[i] - DAYS[i - 1]);
+      const [x, y] = [chart.px(found.days), chart.py(curve[i - 1] + part * (curve[i] - curve[i - 1]))];
+      const high = Math.min(found.upper, LAST_DAY);
+      chart.plot.append(
+        draw("line", { class: "cursor", x1: x, x2: x, y1: y, y2: chart.bottom }),
+        draw("path", { d: `M${chart.px(found.lower)} ${foot}H${chart.px(high)}`, stroke: "var(--ink)", "stroke-width": 3, "stroke-opacity": 0.6 }),
+        draw("path", { d: `M${x} ${y - 7}L${x + 7} ${y}L${x} ${y + 7}L${x - 7} ${y}Z`, fill: "var(--card)", stroke: "var(--ink)", "stroke-width": 2, "data-crossover": "" }),
+      );
+    }
+    chart.svg.append(draw("text", { x: chart.right, y: 11, "text-anchor": "end", class: "strong" }, text));
+    if (text.length * TEXT_WIDTH > chart.width - 90) {
+      const last = chart.svg.lastChild;
+      last.setAttribute("y", chart.top + 12);
+      last.setAttribute("class", "strong halo");
+    }
+  }
+
+  function moveCursor() {
+    const metric = DATA.metrics[state.metric];
+    const factorless = metric.unit ? DATA.variables[state.variable].unit : "";
+    byId("curve-lead").textContent = `${leadText(DATA.hours[state.lead])}${factorless ? ` · ${factorless}` : ""}`;
+    if (cursor) {
+      const x = chart.px(DAYS[state.lead]);
+      cursor.replaceChildren(
+        draw("line", { class: "cursor", x1: x, x2: x, y1: chart.top, y2: chart.bottom }),
+        ...shown(series)
+          .filter(({ values }) => Number.isFinite(values[state.lead]))
+          .map(({ forecaster, values }) => draw("circle", { cx: x, cy: chart.py(values[state.lead]), r: 3.5, fill: colourOf(forecaster), stroke: "var(--card)" })),
+      );
+    }
+    read();
+  }
+
+  // The legend is the read-out: each forecaster's value at the lead, with a box that hides its curve.
+  function read() {
+    const rows = series.map(({ forecaster, index, values, lower, upper }) => {
+      const line = draw(
+        "svg", { width: 30, height: 10, "aria-hidden": "true" },
+        draw("line", { x1: 0, x2: 30, y1: 5, y2: 5, stroke: colourOf(forecaster), "stroke-width": 2.5, "stroke-dasharray": forecaster.dash || null }),
+      );
+      const interval = lower && Number.isFinite(lower[state.lead]) ? `[${number(lower[state.lead])}, ${number(upper[state.lead])}]` : null;
+      return { index, forecaster, line, value: number(values[state.lead]), interval };
+    });
+    const box = byId("curve-reading");
+    if (box.childElementCount !== rows.length) {
+      box.replaceChildren(
+        ...rows.map(({ index, forecaster, line }) =>
+          make(
+            "label", {},
+            make("input", { type: "checkbox", checked: !state.hidden.has(index), onchange: () => toggle(index) }),
+            line, make("span", {}, forecaster.label), make("span", { class: "value" }), make("small", {}),
+          ),
+        ),
+      );
+    }
+    rows.forEach(({ index, value, interval }, i) => {
+      const row = box.children[i];
+      row.className = state.hidden.has(index) ? "off" : "";
+      row.querySelector(".value").textContent = value;
+      row.querySelector("small").textContent = interval || "";
+      row.querySelector("small").hidden = !interval;
+    });
+  }
+
+  function toggle(index) {
+    const hidden = new Set(state.hidden);
+    if (!hidden.delete(index)) hidden.add(index);
+    update({ hidden });
+  }
+
+  function smallCharts() {
+    const group = byId("small-charts");
+    const focused = [...group.children].indexOf(document.activeElement);
+    group.replaceChildren(
+      ...DATA.metrics.map((metric, m) =>
+        make("button", { type: "button", "aria-pressed": String(m === state.metric), onclick: () => update({ metric: m }) }),
+      ),
+    );
+    DATA.metrics.forEach((metric, m) => {
+      const button = group.children[m];
+      const all = shown(metricSeries(metric, state.variable, state.region));
+      const range = valueRange(all, metric);
+      const unit = metric.unit ? DATA.variables[state.variable].unit : "";
+      const title = withUnit(metric.label, unit && `(${unit})`);
+      if (!range) return button.append(title, make("p", { class: "note" }, emptyText(metric)));
+      const holder = make("span", { class: "drawing" });
+      button.append(holder);
+      const y = { range, ticks: ticks(range[0], range[1], 3), label: title };
+      const small = frame(holder, {
+        x: { range: [0, LAST_DAY], ticks: dayTicks(120) }, y, height: 130, tight: true, label: title,
+      });
+      if (metric.ideal !== range[0]) {
+        small.plot.append(draw("line", { class: "ideal", x1: small.left, x2: small.right, y1: small.py(metric.ideal), y2: small.py(metric.ideal) }));
+      }
+      drawCurves(small, all, []);
+    });
+    if (focused >= 0) group.children[focused].focus();
+  }
+
+  watch(["forecaster", "reference", "variable", "region", "metric", "hidden"], show);
+  watch(["lead"], moveCursor);
+}

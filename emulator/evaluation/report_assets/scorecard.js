@@ -1,0 +1,129 @@
+// Variable by lead: who has the lower RMSE, by how much, and whether that is significant over the whole card.
+
+const FULL_COLOUR = Math.log(1.6); // a difference of 60 % and more has the full colour
+
+function setUpScorecard() {
+  const host = byId("scorecard");
+  const readout = byId("scorecard-readout");
+  let outline = null;
+  let place = null;
+
+  function percent(ratio) {
+    if (!Number.isFinite(ratio)) return "…";
+    const value = 100 * (ratio - 1);
+    const text = Math.abs(value) >= 10 ? value.toFixed(0) : value.toFixed(1);
+    return (value > 0 ? "+" : "") + text.replace("-", "−");
+  }
+
+  function show() {
+    const [a, b] = [DATA.forecasters[state.forecaster], DATA.forecasters[state.reference]];
+    const keyboardHere = host.contains(document.activeElement);
+    const width = Math.max(240, host.clientWidth);
+    const label = width < 600 ? 78 : 190;
+    const [rowHeight, top] = [width < 600 ? 20 : 22, 22];
+    const step = (width - label) / DAYS.length;
+    const breaks = DATA.variables.map((v, i) => (i > 0 && !v.headline && DATA.variables[i - 1].headline ? 8 : 0));
+    const ys = [];
+    breaks.reduce((y, gap) => (ys.push(y + gap), y + gap + rowHeight), top);
+    const height = ys[ys.length - 1] + rowHeight + 2;
+    const svg = draw("svg", {
+      width, height, viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img", "data-scorecard": "",
+      "aria-label": `Scorecard of ${a.label} against ${b.label}. Arrow keys move over variables and leads.`,
+    });
+    const marks = dayTicks(width - label);
+    for (const t of marks) {
+      const i = DAYS.findIndex((d) => Math.abs(d - t) < 1e-6);
+      if (i >= 0) svg.append(draw("text", { x: label + (i + 0.5) * step, y: 13, "text-anchor": "middle" }, `${t}`));
+    }
+    svg.append(draw("text", { x: label - 8, y: 13, "text-anchor": "end" }, "Day"));
+    DATA.variables.forEach((variable, v) => {
+      const y = ys[v];
+      const short = width < 600 && variable.label.length > 11 ? `${variable.label.slice(0, 10)}…` : variable.label;
+      const title = short === variable.label ? [] : [draw("title", {}, variable.label)];
+      svg.append(draw("text", { x: label - 8, y: y + rowHeight / 2, dy: ".32em", "text-anchor": "end", class: "strong" }, short, ...title));
+      const cells = comparison(state.forecaster, state.reference, v, state.region);
+      if (!cells) return;
+      cells.forEach(({ ratio, significant }, lead) => {
+        const x = label + lead * step;
+        const known = ratio > 0 && Number.isFinite(ratio);
+        const strength = known ? Math.min(1, Math.abs(Math.log(ratio)) / FULL_COLOUR) : 0;
+        svg.append(
+          draw("rect", {
+            x: x + 0.5, y: y + 0.5, width: Math.max(1, step - 1), height: rowHeight - 1, rx: Math.min(3, step / 4),
+            fill: !known ? "none" : ratio < 1 ? "var(--better)" : "var(--worse)", stroke: "var(--grid)", "stroke-width": 0.5,
+            "fill-opacity": strength.toFixed(3),
+          }),
+        );
+        if (significant) {
+          svg.append(
+            draw("circle", { cx: x + step / 2, cy: y + rowHeight / 2, r: Math.min(2.6, step * 0.26), fill: "var(--ink)" }),
+          );
+        }
+      });
+    });
+    outline = draw("rect", { fill: "none", stroke: "var(--ink)", "stroke-width": 2, rx: 3, width: Math.max(4, step + 1), height: rowHeight + 1 });
+    place = () => {
+      outline.setAttribute("x", label + state.lead * step - 0.5);
+      outline.setAttribute("y", ys[state.variable] - 0.5);
+      say();
+    };
+    svg.append(outline);
+    const at = (event) => {
+      const box = svg.getBoundingClientRect();
+      const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+      const v = ys.findIndex((row) => y >= row && y < row + rowHeight);
+      const lead = Math.floor((x - label) / step);
+      return v < 0 || lead < 0 || lead >= DAYS.length ? null : { variable: v, lead };
+    };
+    svg.addEventListener("pointermove", (event) => {
+      const cell = at(event);
+      if (cell) say(cell);
+    });
+    svg.addEventListener("pointerleave", () => say());
+    svg.addEventListener("click", (event) => update(at(event) || {}));
+    svg.addEventListener("keydown", (event) => {
+      if (stepLead(event)) return;
+      const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+      if (by === undefined) return;
+      event.preventDefault();
+      update({ variable: Math.min(DATA.variables.length - 1, Math.max(0, state.variable + by)) });
+    });
+    host.replaceChildren(svg);
+    if (keyboardHere) svg.focus();
+    place();
+    const cells = DATA.variables.length * DAYS.length;
+    byId("scorecard-caption").textContent =
+      `RMSE of ${a.label} against ${b.label}, ${DATA.regions[state.region].label.toLowerCase()}. A dot marks what is significant with ` +
+      `false discoveries held to ${parseFloat((100 * (1 - DATA.confidence)).toFixed(2))} % over the ${cells} cells of the card. Choose a cell to see its curves.`;
+    key(a.label);
+  }
+
+  function say({ variable, lead } = state) {
+    const v = DATA.variables[variable];
+    const cells = comparison(state.forecaster, state.reference, variable, state.region);
+    if (!cells) return readout.replaceChildren();
+    const { ratio, lower, upper, significant } = cells[lead];
+    const value = (f) => withUnit(number(SCORES.rmse.at(f, variable, state.region, lead) * v.factor), v.unit);
+    const [a, b] = [state.forecaster, state.reference];
+    readout.replaceChildren(
+      make("strong", {}, `${v.label}, ${leadText(DATA.hours[lead])}: `),
+      `${DATA.forecasters[a].label} ${value(a)}, ${DATA.forecasters[b].label} ${value(b)}: ` +
+        (Number.isFinite(ratio) ? `${percent(ratio)} % [${percent(lower)}, ${percent(upper)}], ${ratio < 1 ? "better" : "worse"}` : "nothing to compare") +
+        (significant ? ", significant" : ", not significant"),
+    );
+  }
+
+  function key(name) {
+    const swatch = (colour, opacity) =>
+      draw("svg", { width: 14, height: 14, "aria-hidden": "true" }, draw("rect", { width: 14, height: 14, rx: 3, fill: colour, "fill-opacity": opacity }));
+    const dot = draw("svg", { width: 14, height: 14, "aria-hidden": "true" }, draw("circle", { cx: 7, cy: 7, r: 2.6, fill: "var(--ink)" }));
+    byId("scorecard-key").replaceChildren(
+      make("span", {}, swatch("var(--better)", 1), swatch("var(--better)", 0.4), `${name} better (lower RMSE)`),
+      make("span", {}, swatch("var(--worse)", 0.4), swatch("var(--worse)", 1), `${name} worse`),
+      make("span", {}, dot, "significant"),
+    );
+  }
+
+  watch(["forecaster", "reference", "region"], show);
+  watch(["variable", "lead"], () => place());
+}

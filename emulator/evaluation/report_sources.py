@@ -1,0 +1,79 @@
+"""What lies beside a scores file in the folder of its experiment, as far as a report can use it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+import yaml
+
+from data_prep.errors import UserError
+from data_prep.store import open_store
+from emulator.evaluation.report import Provenance
+from emulator.evaluation.report_fields import Fields, collect_fields
+from emulator.evaluation.style import forecaster_label
+from emulator.evaluation.table import candidate
+from emulator.forecast_io import open_forecasts
+
+logger = logging.getLogger(__name__)
+
+
+def find_fields(scores: xr.Dataset, folder: Path) -> tuple[Fields | None, str]:
+    """Fields for the maps of a report, or why there are none.
+
+    Scores stand alone: a store or forecasts that are missing, or are no longer those that were scored, cost the
+    maps and nothing else.
+    """
+    names = scores["forecaster"].values.tolist()
+    paths = {name: folder / "forecasts" / f"{name}.nc" for name in names}
+    paths = {name: path for name, path in paths.items() if path.exists()}
+    if candidate(scores) not in paths:
+        return None, "No forecast files lie beside the scores."
+    if not (folder / "store.zarr").exists():
+        return None, "The truth (store.zarr) does not lie beside the scores."
+    try:
+        store = open_store(folder / "store.zarr")
+        if store.data_hash != scores.attrs["data_hash"]:
+            return None, "The store beside the scores holds other data than was scored."
+        return collect_fields(scores, paths, store), ""
+    except UserError as error:
+        logger.warning("report: no maps: %s", error)
+        return None, f"The forecast files beside the scores cannot be shown: {error}."
+
+
+def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
+    """Config, commands, versions and times of the experiment that a scores file lies in."""
+    try:
+        config = (folder / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        config = ""
+    try:
+        parsed = yaml.safe_load(config)
+    except yaml.YAMLError:
+        parsed = None
+    facts = {"Experiment": str(parsed["name"])} if isinstance(parsed, dict) and "name" in parsed else {}
+    simulation = _read_json(folder / "nature" / "simulate.json")
+    if versions := simulation.get("versions"):
+        facts["Truth simulated with"] = ", ".join(f"{k} {v}" for k, v in versions.items())
+    for name in scores["forecaster"].values.tolist():
+        path = folder / "forecasts" / f"{name}.nc"
+        if path.exists():
+            with open_forecasts(path) as file:
+                facts[f"Forecasts of {forecaster_label(name)}"] = str(file.attrs.get("history", "unknown"))
+    seconds = {k: v["seconds"] for k, v in _read_json(folder / "stages.json").items() if "seconds" in v}
+    if seconds:
+        facts["Time the stages took"] = ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())
+    simulated = parsed.get("simulate") is not None if isinstance(parsed, dict) else None
+    return Provenance(True if "twin" in scores["forecaster"].values else simulated, config, facts)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none, for a report does without."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
