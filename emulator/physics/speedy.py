@@ -14,6 +14,7 @@ Two conventions that everything downstream rests on:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -406,7 +407,9 @@ def _build(truncation: int, layers: int, step_minutes: int) -> Parts:
     # within rounding, thirty times faster.
     if (months.sizes["lon"], months.sizes["lat"]) != coords.horizontal.nodal_shape:
         months = upsample_forcings_ds(months, coords.horizontal)
-    forcing = ForcingData.from_dataset(months, coords=coords, align_mode="wrap_year")
+    with warnings.catch_warnings():  # jcm's month arithmetic meets a pandas that will change
+        warnings.filterwarnings("ignore", message=".*infer_freq", module="jcm")
+        forcing = ForcingData.from_dataset(months, coords=coords, align_mode="wrap_year")
     model = Model(
         coords=coords, terrain=terrain, physics=speedy_physics(), start_time="1901-01-01", time_step=step_minutes
     )

@@ -29,9 +29,9 @@ def move_to_surface(
 ) -> dict[str, np.ndarray]:
     """The same atmosphere over another surface.
 
-    Pressure follows a lapse rate of 6.5 K/km from the surface temperature, upwards as downwards: a state that is moved
-    and moved back has its pressure again to within a few hundredths of an hPa, which the actual profile (gone on the
-    way up) cannot give. Below the old lowest level temperature follows that lapse rate, wind and humidity are constant.
+    The layer between two surfaces is taken to continue from the higher one at 6.5 K/km, whichever way the state goes:
+    the actual profile there is gone once a state has been moved up, and only a rule that both ways share gives
+    pressure back. Below the old lowest level temperature follows that lapse rate, wind and humidity are constant.
 
     Args:
       fields: ``temperature``, ``specific_humidity``, ``surface_pressure`` and any other fields on sigma levels, dims
@@ -43,15 +43,28 @@ def move_to_surface(
     Returns:
       The same fields, float32.
     """
-    virtual = virtual_temperature(fields["temperature"][..., -1, :, :], fields["specific_humidity"][..., -1, :, :])
-    warmth = surface_temperature(virtual, float(sigma[-1]))
-    log_ratio = _EXPONENT * np.log1p(LAPSE_RATE * (source - target) / (GRAVITY * warmth))
     knots = np.log(sigma)
+    virtual = virtual_temperature(fields["temperature"], fields["specific_humidity"])
+    log_ratio = _log_pressure_ratio(virtual, sigma, source, target)
     positions = knots[:, None, None] + log_ratio[..., None, :, :]
     moved = {name: interpolate(field, knots, positions) for name, field in fields.items() if name != "surface_pressure"}
     moved["temperature"] *= np.exp(np.maximum(positions - knots[-1], 0.0) / _EXPONENT)
     moved["surface_pressure"] = fields["surface_pressure"] * np.exp(log_ratio)
     return {name: moved[name].astype(np.float32) for name in fields}
+
+
+def _log_pressure_ratio(virtual: np.ndarray, sigma: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Logarithm of target over source surface pressure, ``(..., latitude, longitude)``."""
+    knots, lowest = np.log(sigma), float(sigma[-1])
+    rise = target - source
+    ground = surface_temperature(virtual[..., -1, :, :], lowest)
+    down = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(-rise, 0.0) / (GRAVITY * ground))
+    # Upwards the lowest level of the new column is not known before its pressure is: three rounds settle it.
+    up = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(rise, 0.0) / (GRAVITY * ground))
+    for _ in range(3):
+        ground = surface_temperature(interpolate(virtual, knots, knots[-1] - up[..., None, :, :])[..., 0, :, :], lowest)
+        up = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(rise, 0.0) / (GRAVITY * ground))
+    return down - up
 
 
 def move_near_surface_temperature(temperature: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:

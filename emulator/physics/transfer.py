@@ -82,8 +82,12 @@ def winds_to_modal(u: jax.Array, v: jax.Array, truncation: int) -> tuple[jax.Arr
 
 
 def winds_to_nodal(vorticity: jax.Array, divergence: jax.Array, truncation: int) -> tuple[jax.Array, jax.Array]:
-    """Winds (m s-1) ``(..., latitude, longitude)`` of vorticity and divergence; inverse of ``winds_to_modal``."""
-    u, v = vor_div_to_uv_nodal(spectral_grid(truncation), vorticity, divergence)
+    """Winds (m s-1) ``(..., latitude, longitude)`` of vorticity and divergence; inverse of ``winds_to_modal``.
+
+    The winds of the highest total wavenumber reach one wavenumber further, which dinosaur cuts off unless told not to:
+    with it, vorticity and divergence up to the truncation come back exactly.
+    """
+    u, v = vor_div_to_uv_nodal(spectral_grid(truncation), vorticity, divergence, clip=False)
     return jnp.swapaxes(u, -1, -2), jnp.swapaxes(v, -1, -2)
 
 
