@@ -126,7 +126,7 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
     _write_members(config, out_dir, model, start)
     boundary = boundary_dataset(model, config.output_truncation)
     boundary.attrs = {"title": "Boundary fields of a SPEEDY nature run", **_attributes(config)}
-    replace_file(out_dir / "boundary.nc", boundary.to_netcdf)
+    _replace_file(out_dir / "boundary.nc", boundary.to_netcdf)
     record = {
         "config": config.model_dump(mode="json"),
         "seed": seed,
@@ -139,7 +139,7 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
             "compile_seconds": run.compile_seconds,
         },
     }
-    replace_file(
+    _replace_file(
         out_dir / "simulate.json", lambda path: path.write_text(json.dumps(record, indent=2), encoding="utf-8")
     )
     shutil.rmtree(parts)
@@ -249,10 +249,10 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         with temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
-    replace_file(path, write)
+    _replace_file(path, write)
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+def _replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file under a temporary name beside it and puts it in place at once."""
     temporary = path.with_name(path.name + ".tmp")
     write(temporary)

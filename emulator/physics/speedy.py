@@ -245,10 +245,8 @@ def replicate(state: RunState, members: int) -> RunState:
 def perturb_vorticity(states: RunState, amplitude: float, seed: int) -> RunState:
     """Multiplies every vorticity coefficient by ``1 + amplitude * noise``, each member with a random key of its own."""
     vorticity = states.dynamics.vorticity
-    key = jax.random.key(seed)
-    noise = jnp.stack(
-        [jax.random.normal(jax.random.fold_in(key, m), vorticity.shape[1:]) for m in range(vorticity.shape[0])]
-    )
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(vorticity.shape[0]))
+    noise = jax.vmap(lambda key: jax.random.normal(key, vorticity.shape[1:]))(keys)
     return states.replace(dynamics=states.dynamics.replace(vorticity=vorticity * (1 + amplitude * noise)))
 
 
