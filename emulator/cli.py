@@ -112,6 +112,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     if command in ("run", "plot"):
         pictures = sorted((folder / "plots").glob("*.png"))
         print(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")  # noqa: T201
+        print(f"Report: {folder / 'report.html'}")  # noqa: T201
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -95,6 +95,9 @@ class TrainConfig(Section):
 
     batch_size: Positive = Field(16, description="Windows per optimiser step")
     stages: list[RolloutStage] = Field(min_length=1, description="In order")
+    optimiser: Literal["adamw", "muon"] = Field(
+        "adamw", description="muon learns in fewer steps (learning rates around 5e-3), adamw costs less a step"
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     clip_norm: PositiveFloat = Field(1.0, description="Gradient clipping by global norm")
     ema_decay: Fraction = Field(

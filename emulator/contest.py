@@ -120,7 +120,7 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
 
 
 def plot_everything(config: ExperimentConfig, folder: Path) -> None:
-    """Skill curves from the scores, and maps of one forecast of the network beside truth and physics."""
+    """Skill curves from the scores, maps of one forecast of the network beside truth and physics, and the report."""
     from emulator.evaluation.maps import plot_maps
     from emulator.evaluation.plots import plot_scores as draw_scores
     from emulator.evaluation.table import headline_variables
@@ -132,6 +132,7 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     shown = {name: path for name, path in paths.items() if name == NETWORK or name.startswith("physics")}
     for variable in headline_variables(scores):
         plot_maps(shown, store, config.evaluate, variable, folder / "plots" / f"maps_{variable.replace('@', '')}.png")
+    write_report(folder / "scores.nc", None)
 
 
 def plot_scores(path: Path, out: Path | None) -> None:

@@ -96,7 +96,7 @@ STAGES = (
     Stage("train", ("run",), _train, ("model", "train"), ("store.zarr",)),
     Stage("forecast", ("forecasts",), _forecast, ("evaluate",), ("store.zarr", "run")),
     Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, (), ("store.zarr", "forecasts")),
-    Stage("plot", ("plots",), _plot, (), ("scores.nc",)),
+    Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
 )
 
 

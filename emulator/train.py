@@ -27,6 +27,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
+from optax.contrib import MuonDimensionNumbers, muon
 from tensorboardX import SummaryWriter
 
 from data_prep.errors import DataError
@@ -47,6 +48,7 @@ IN_MEMORY_BYTES = 2 * 2**30
 """A store up to this size is read into memory once; random windows of a larger one are read from disk."""
 
 _ADAM_BETAS = (0.9, 0.95)  # GraphCast's: a short second moment suits short schedules
+_ADAM_UPDATE_RMS = 0.2  # of a typical Adam update over its learning rate
 _MAX_HEADLINE = 6
 
 
@@ -273,15 +275,31 @@ def learning_rate_schedule(stages: list[RolloutStage]) -> optax.Schedule:
 
 
 def make_optimiser(config: TrainConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """AdamW behind global-norm clipping; weights decay, norms and biases (everything one-dimensional) do not."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
+    """The config's optimiser behind global-norm clipping; weights decay, norms and biases (one-dimensional) do not.
+
+    Muon (Jordan et al. 2024) orthogonalises the momentum of every kernel, taken as a matrix from all its inputs to its
+    outputs; its updates have Adam's size (Liu et al. 2025, arXiv:2502.16982). One-dimensional arrays are left to Adam.
+    """
+    beta1, beta2 = _ADAM_BETAS
+    if config.optimiser == "muon":
+        update = muon(
             schedule,
-            *_ADAM_BETAS,
             weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
-        ),
+            adam_b1=beta1,
+            adam_b2=beta2,
+            muon_weight_dimension_numbers=_kernels_as_matrices,
+            consistent_rms=_ADAM_UPDATE_RMS,
+        )
+    else:
+        decayed = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731 - optax wants a function
+        update = optax.adamw(schedule, beta1, beta2, weight_decay=config.weight_decay, mask=decayed)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+
+
+def _kernels_as_matrices(params: nnx.State) -> Any:
+    """For every kernel ``(..., out)`` the axes that Muon sums over and keeps; ``None`` for what Adam gets."""
+    return jax.tree.map(
+        lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim > 1 else None, params
     )
 
 

@@ -77,9 +77,9 @@ def test_a_forecast_from_a_file_equals_the_experiments(folder, initial, tmp_path
 def test_the_same_state_written_otherwise_gives_the_same_forecast(folder, initial, tmp_path, name):
     other = {
         "latitude_descends": lambda d: d.isel(latitude=slice(None, None, -1)),
-        "longitude_from_minus_180": lambda d: d.assign_coords(
-            longitude=(d["longitude"] + 180) % 360 - 180
-        ).sortby("longitude"),
+        "longitude_from_minus_180": lambda d: d.assign_coords(longitude=(d["longitude"] + 180) % 360 - 180).sortby(
+            "longitude"
+        ),
         "levels_from_below": lambda d: d.isel(level=slice(None, None, -1)),
         "transposed": lambda d: d.transpose("longitude", "latitude", ...),
     }[name](initial)

@@ -25,6 +25,7 @@ from emulator.train import Task, TrainState, learning_rate_schedule, make_optimi
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 CONFIG = TrainConfig(
+    optimiser="muon",  # holds Adam too, for one-dimensional arrays
     batch_size=4,
     stages=[RolloutStage(steps=5, warmup=2), RolloutStage(steps=3, rollout=2, batch_size=2)],
     checkpoint_every=2,
@@ -94,7 +95,11 @@ def setup_training(path, model, config):
 
 def test_one_batch_can_be_learned_by_heart(tmp_path):
     config = CONFIG.model_copy(
-        update={"stages": [RolloutStage(steps=150, learning_rate=1e-2, warmup=5)], "weight_decay": 0.0}
+        update={
+            "stages": [RolloutStage(steps=150, learning_rate=1e-2, warmup=5)],
+            "weight_decay": 0.0,
+            "optimiser": "adamw",
+        }
     )
     model = UNetConfig(patch=1, width=16, multipliers=[1], blocks=1)
     store, task, optimiser, state = setup_training(tmp_path / "store.zarr", model, config)

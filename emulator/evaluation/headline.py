@@ -99,7 +99,9 @@ def _other_variables(scores: xr.Dataset, name: str, reference: str) -> str:
         "undecided": outcomes.count("undecided"),
     }
     parts = [f"{text} in {count}" for text, count in counts.items() if count]
-    return f"Of the {len(variables)} headline variables it is {', '.join(parts)}, against {forecaster_label(reference)}."
+    return (
+        f"Of the {len(variables)} headline variables it is {', '.join(parts)}, against {forecaster_label(reference)}."
+    )
 
 
 def _liveliness(scores: xr.Dataset, name: str) -> str:

@@ -32,8 +32,8 @@ from emulator.evaluation.crossover import Outcome
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.significance import Bootstrap, Estimate, discoveries
-from emulator.evaluation.style import forecaster_label, line_styles, shown_unit, variable_label
-from emulator.evaluation.table import candidate, headline_variables, opponents
+from emulator.evaluation.style import Unit, forecaster_label, line_styles, shown_unit, variable_label
+from emulator.evaluation.table import candidate, headline_variables
 
 _SCRIPTS = (
     "data.js",
@@ -48,9 +48,10 @@ _SCRIPTS = (
     "main.js",
 )
 _OUTCOMES: tuple[Outcome, ...] = ("crossover", "beyond the last lead", "never better", "undecided")
-_MOST_NUMBERS = 700_000  # of scores in a page; beyond it the page shows the headline variables alone
+_MOST_NUMBERS = 900_000  # of scores in a page; beyond it the page shows the headline variables alone
+_LARGEST_HALF = 6e4
 
-# What the curves show: name in the scores file, title, in the variable's unit, value of a perfect forecast, what it says.
+# What the curves show: name in the scores file, title, in the variable's unit, perfect value, what it says.
 _METRICS = (
     ("rmse", "RMSE", True, 0.0, "root of the mean squared error; lower is better"),
     ("acc", "Anomaly correlation", False, 1.0, "with the truth, about the climatology; 1 is perfect"),
@@ -127,7 +128,8 @@ def _page(scores: xr.Dataset, fields: Fields | None, provenance: Provenance, wit
     template = Template((assets / "report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=f"{name}: forecast report",
-        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; script-src {_hash(script)}; style-src {_hash(style)}",
+        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"script-src {_hash(script)}; style-src {_hash(style)}",
         style=style,
         script=script,
         data=_json(payload),
@@ -140,6 +142,7 @@ def _page(scores: xr.Dataset, fields: Fields | None, provenance: Provenance, wit
         fields="" if fields is None else " hidden",
         without_fields=escape(f"{without_fields} This report comes without maps and spectra."),
         cost=_cost_rows(scores),
+        hardware=escape(_hardware(scores)),
         facts=_facts(scores, provenance),
         config=escape(provenance.config),
         config_hidden="" if provenance.config else " hidden",
@@ -164,25 +167,24 @@ def _world(provenance: Provenance) -> str:
             "not the observed atmosphere."
         )
     if provenance.is_nature_run is None:
-        return (
-            "The scores do not say what the truth is: if it is a nature run, all of this holds in the model's world only."
-        )
+        return "The scores do not say what the truth is: in a nature run all of this holds in the model's world only."
     return "The truth is the analysis that the experiment was given, not a simulation by a physics model."
 
 
 def _basis(scores: xr.Dataset) -> str:
     a = scores.attrs
+    many = "trajectory" if int(a["trajectories"]) == 1 else "trajectories"
     return (
-        f"{a['initial_times']} initial times in {a['trajectories']} {a['split']} "
-        f"{'trajectory' if int(a['trajectories']) == 1 else 'trajectories'}; {100 * float(a['confidence']):g} % intervals "
-        f"from {a['bootstrap']} block-bootstrap resamples; anomalies from the climatology “{a['climatology']}”."
+        f"{a['initial_times']} initial times in {a['trajectories']} {a['split']} {many}; "
+        f"{100 * float(a['confidence']):g} % intervals from {a['bootstrap']} block-bootstrap resamples; "
+        f"anomalies from the climatology “{a['climatology']}”."
     )
 
 
 def _chosen_variables(scores: xr.Dataset) -> list[str]:
     """Headline variables first, then the others where the page can hold them all."""
     n = scores.sizes["forecaster"]
-    per_variable = scores.sizes["lead_time"] * scores.sizes["region"] * (11 * n + 2 * n * (n - 1) // 2)
+    per_variable = scores.sizes["lead_time"] * scores.sizes["region"] * (13 * n + 5 * n * (n - 1) // 4)
     headline = headline_variables(scores)
     if per_variable * scores.sizes["variable"] > _MOST_NUMBERS:
         return headline
@@ -193,7 +195,8 @@ def _left_out(scores: xr.Dataset, chosen: Sequence[str]) -> str:
     missing = [variable_label(v) for v in scores["variable"].values.tolist() if v not in chosen]
     if not missing:
         return ""
-    return f'<p class="note">Left out to keep the page small: {escape(", ".join(missing))}; the scores file holds them.</p>'
+    text = f"Left out to keep the page small: {', '.join(missing)}; the scores file holds them."
+    return f'<p class="note">{escape(text)}</p>'
 
 
 def _payload(scores: xr.Dataset, reference: str, fields: Fields | None) -> dict[str, Any]:
@@ -202,7 +205,15 @@ def _payload(scores: xr.Dataset, reference: str, fields: Fields | None) -> dict[
     metrics = [m for m in _METRICS if m[0] in scores]
     arrays = {m[0]: scores[m[0]] for m in metrics} | {f"rmse_{e}": scores[f"rmse_{e}"] for e in ("lower", "upper")}
     order = ("forecaster", "variable", "region", "lead_time")
-    tables = {key: _floats(array.transpose(*order).values) for key, array in arrays.items()}
+    in_unit = {name for name, _, unit, *_ in _METRICS if unit}
+    factors = _factors(scores)[:, None, None]
+    tables = {
+        key: _halves(
+            array.transpose(*order).values
+            * (factors if key.removesuffix("_lower").removesuffix("_upper") in in_unit else 1.0)
+        )
+        for key, array in arrays.items()
+    }
     return {
         "forecasters": _forecasters(names),
         "variables": _variables(scores),
@@ -243,19 +254,20 @@ def _forecasters(names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _variables(scores: xr.Dataset) -> list[dict[str, Any]]:
     headline = headline_variables(scores)
-    out = []
-    for name, si in zip(scores["variable"].values.tolist(), scores["units"].values.tolist(), strict=True):
-        unit = shown_unit(name, si)
-        out.append(
-            {
-                "name": name,
-                "label": variable_label(name),
-                "unit": unit.label,
-                "factor": unit.factor,
-                "headline": name in headline,
-            }
-        )
-    return out
+    return [
+        {"name": name, "label": variable_label(name), "unit": unit.label, "headline": name in headline}
+        for name, unit in _units(scores).items()
+    ]
+
+
+def _units(scores: xr.Dataset) -> dict[str, Unit]:
+    names, units = scores["variable"].values.tolist(), scores["units"].values.tolist()
+    return {name: shown_unit(name, si) for name, si in zip(names, units, strict=True)}
+
+
+def _factors(scores: xr.Dataset) -> np.ndarray:
+    """From SI to the unit in which a variable is shown, ``(variable,)``."""
+    return np.array([unit.factor for unit in _units(scores).values()])
 
 
 def _more_intervals(scores: xr.Dataset) -> dict[str, Any]:
@@ -277,7 +289,8 @@ def _more_intervals(scores: xr.Dataset) -> dict[str, Any]:
                 interval = bootstrap.score(one[:, defined], lambda mean: mean)
                 lower[i, defined], upper[i, defined] = interval.lower, interval.upper
         for end, array in (("lower", lower), ("upper", upper)):
-            out[f"{metric}_{end}"] = _floats(array.reshape(-1, *shape))
+            factors = _factors(scores)[:, None, None] if metric == "bias" else 1.0
+            out[f"{metric}_{end}"] = _halves(array.reshape(-1, *shape) * factors)
     return out
 
 
@@ -300,8 +313,8 @@ def _pairs(scores: xr.Dataset) -> dict[str, Any]:
             significant[k, :, r] = found.reshape(cells[0].shape)
     return {
         "index": pairs,
-        "ratio_lower": _floats(np.stack([ratio[0][p] for p in pairs])),
-        "ratio_upper": _floats(np.stack([ratio[1][p] for p in pairs])),
+        "ratio_lower": _halves(np.stack([ratio[0][p] for p in pairs])),
+        "ratio_upper": _halves(np.stack([ratio[1][p] for p in pairs])),
         "significant": _bytes(significant),
     }
 
@@ -313,7 +326,8 @@ def _crossovers(scores: xr.Dataset) -> dict[str, Any]:
     for code, text in enumerate(_OUTCOMES):
         outcome[words == text] = code
     numbers = {
-        key: _floats(scores[f"crossover_{key}"].transpose(*order).values) for key in ("hours", "lower", "upper", "start")
+        key: _floats(scores[f"crossover_{key}"].transpose(*order).values)
+        for key in ("hours", "lower", "upper", "start")
     }
     return numbers | {"outcome": _bytes(outcome), "outcomes": list(_OUTCOMES)}
 
@@ -368,6 +382,12 @@ def _floats(array: np.ndarray) -> dict[str, Any]:
     return _encoded(array, "<f4", "f4")
 
 
+def _halves(array: np.ndarray) -> dict[str, Any]:
+    """Three digits are all that is shown: half precision where its range suffices."""
+    largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+    return _encoded(array, "<f2", "f2") if largest < _LARGEST_HALF else _floats(array)
+
+
 def _bytes(array: np.ndarray) -> dict[str, Any]:
     return _encoded(array, "u1", "u1")
 
@@ -396,10 +416,19 @@ def _cost_rows(scores: xr.Dataset) -> str:
         rows.append(
             f'<tr><th scope="row">{escape(forecaster_label(name))}</th>'
             f"<td>{text(float(one['simulated_days_per_second']))}</td>"
-            f"<td>{text(float(one['seconds_per_simulated_day']))}</td>"
-            f'<td class="text">{escape(str(one["hardware"].item()))}</td></tr>'
+            f"<td>{text(float(one['seconds_per_simulated_day']))}</td></tr>"
         )
     return "".join(rows)
+
+
+def _hardware(scores: xr.Dataset) -> str:
+    """Who ran on what, told once for all that shared it."""
+    users: dict[str, list[str]] = {}
+    for name, hardware in zip(scores["forecaster"].values.tolist(), scores["hardware"].values.tolist(), strict=True):
+        users.setdefault(hardware, []).append(forecaster_label(name))
+    if len(users) == 1:
+        return f"Hardware of all forecasts: {next(iter(users))}."
+    return " ".join(f"{', '.join(who)}: {hardware}." for hardware, who in users.items())
 
 
 def _facts(scores: xr.Dataset, provenance: Provenance) -> str:

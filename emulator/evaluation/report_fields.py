@@ -21,7 +21,7 @@ from emulator.forecast_io import open_forecasts
 from emulator.progress import track
 
 _WIDEST = 128  # grid points along a circle that a map on a page can show
-_EXAMPLE_BYTES = 2_000_000
+_EXAMPLE_BYTES = 1_500_000
 _MEAN_LEADS = (24, 120, 240)
 _MEAN_INITS = 24  # mean errors and spectra settle with a few dozen forecasts; reading all would take minutes
 _INITS_AT_ONCE = 4
@@ -176,7 +176,9 @@ def _example(
 
 def _typical(scores: xr.Dataset) -> int:
     """The initial time whose forecast is of median error: an example that is typical, not picked."""
-    squared = scores["squared_error"].sel(forecaster=candidate(scores), region=WHOLE, variable=headline_variables(scores))
+    squared = scores["squared_error"].sel(
+        forecaster=candidate(scores), region=WHOLE, variable=headline_variables(scores)
+    )
     middle = squared.isel(lead_time=squared.sizes["lead_time"] // 2)
     size = (middle / middle.mean("init_time")).mean("variable").values
     return int(np.argsort(size, kind="stable")[size.size // 2])

@@ -58,16 +58,24 @@ def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
     simulation = _read_json(folder / "nature" / "simulate.json")
     if versions := simulation.get("versions"):
         facts["Truth simulated with"] = ", ".join(f"{k} {v}" for k, v in versions.items())
-    for name in scores["forecaster"].values.tolist():
-        path = folder / "forecasts" / f"{name}.nc"
-        if path.exists():
-            with open_forecasts(path) as file:
-                facts[f"Forecasts of {forecaster_label(name)}"] = str(file.attrs.get("history", "unknown"))
+    facts |= _commands(folder, scores["forecaster"].values.tolist())
     seconds = {k: v["seconds"] for k, v in _read_json(folder / "stages.json").items() if "seconds" in v}
     if seconds:
         facts["Time the stages took"] = ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())
     simulated = parsed.get("simulate") is not None if isinstance(parsed, dict) else None
     return Provenance(True if "twin" in scores["forecaster"].values else simulated, config, facts)
+
+
+def _commands(folder: Path, names: list[str]) -> dict[str, str]:
+    """When and by which command each forecast file was written; a command that wrote several is told once."""
+    wrote: dict[str, list[str]] = {}
+    for name in names:
+        path = folder / "forecasts" / f"{name}.nc"
+        if path.exists():
+            with open_forecasts(path) as file:
+                time, _, command = str(file.attrs.get("history", "")).partition(" ")
+            wrote.setdefault(command or "unknown", []).append(f"{forecaster_label(name)} ({time or 'time unknown'})")
+    return {f"Forecasts: {', '.join(files)}": command for command, files in wrote.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 const TEXT_WIDTH = 6.6; // of a character at the size of axis labels, in pixels
 
+const tickText = (t) => String(t).replace("-", "−");
+
 function ticks(low, high, count) {
   const raw = (high - low) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(raw));
@@ -9,6 +11,13 @@ function ticks(low, high, count) {
   const out = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) out.push(i * step);
   return out.map((t) => parseFloat(t.toPrecision(12)));
+}
+
+// A power of ten as people write it.
+function powerText(t) {
+  const exponent = Math.round(Math.log10(t));
+  if (Math.abs(exponent) <= 3) return exponent >= 0 ? String(t) : t.toFixed(-exponent);
+  return `10${[...String(exponent)].map((c) => ({ "-": "⁻" })[c] || "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]).join("")}`;
 }
 
 function logTicks(low, high) {
@@ -19,7 +28,8 @@ function logTicks(low, high) {
 
 function dayTicks(width) {
   const most = Math.max(2, Math.floor(width / 44));
-  const step = [0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].find((s) => LAST_DAY / s <= most) || LAST_DAY;
+  const steps = [0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500].filter((s) => s >= 1 || LAST_DAY <= 3);
+  const step = steps.find((s) => LAST_DAY / s <= most) || LAST_DAY;
   const out = [];
   for (let t = 0; t <= LAST_DAY + 1e-9; t += step) out.push(t);
   return out;
@@ -28,7 +38,7 @@ function dayTicks(width) {
 // Draws axes into a host of its width. `x` and `y` are {range, ticks, label, log, text}; returns the scales and where to draw.
 function frame(host, { x, y, height, label, focusable = false, tight = false }) {
   const width = Math.max(120, host.clientWidth);
-  const yText = y.text || number;
+  const yText = y.text || tickText;
   const widest = Math.max(...y.ticks.map((t) => yText(t).length));
   const margin = { left: widest * TEXT_WIDTH + 10, right: tight ? 6 : 14, top: y.label ? 24 : 8, bottom: x.label ? 40 : 20 };
   const inner = { width: width - margin.left - margin.right, height: height - margin.top - margin.bottom };
@@ -46,7 +56,7 @@ function frame(host, { x, y, height, label, focusable = false, tight = false }) 
       draw("text", { x: margin.left - 6, y: py(t), dy: ".32em", "text-anchor": "end" }, yText(t)),
     );
   }
-  const xText = x.text || number;
+  const xText = x.text || tickText;
   const [bottom, right] = [margin.top + inner.height, margin.left + inner.width];
   svg.append(draw("line", { class: "axis", x1: margin.left, x2: right, y1: bottom, y2: bottom }));
   for (const t of x.ticks) {

@@ -10,9 +10,9 @@ function setUpCost() {
     const variable = DATA.variables[state.variable];
     byId("cost-caption").textContent =
       `RMSE of ${variable.label}, ${DATA.regions[state.region].label.toLowerCase()}, against the seconds that a simulated day takes on the ` +
-      "machine named below. The line is the front: nobody is both faster and better.";
+      "hardware named below. The line is the front: nobody is both faster and better.";
     const points = DATA.forecasters
-      .map((forecaster, f) => ({ forecaster, seconds: DATA.cost[f].seconds, error: SCORES.rmse.at(f, state.variable, state.region, state.lead) * variable.factor }))
+      .map((forecaster, f) => ({ forecaster, seconds: DATA.cost[f].seconds, error: SCORES.rmse.at(f, state.variable, state.region, state.lead) }))
       .filter(({ seconds, error }) => seconds > 0 && Number.isFinite(error));
     if (!points.length) {
       host.replaceChildren(make("p", { class: "note" }, "No forecaster's cost is known."));
@@ -21,9 +21,8 @@ function setUpCost() {
     const seconds = points.map((p) => p.seconds);
     const range = [Math.min(...seconds) / 2.5, Math.max(...seconds) * 2.5];
     const top = Math.max(...points.map((p) => p.error)) * 1.15 || 1;
-    const brief = (t) => (t >= 1 ? String(t) : t.toFixed(-Math.floor(Math.log10(t * 1.0001))));
     const chart = frame(host, {
-      x: { range, log: true, ticks: logTicks(...range), label: "Seconds a simulated day (faster to the left)", text: brief },
+      x: { range, log: true, ticks: logTicks(...range), label: "Seconds a simulated day (faster to the left)", text: powerText },
       y: { range: [0, top], ticks: ticks(0, top, 5), label: withUnit("RMSE", variable.unit && `(${variable.unit})`) },
       height: Math.round(Math.min(340, Math.max(240, host.clientWidth * 0.4))),
       label: `RMSE of ${variable.label} against cost: ` + points.map((p) => `${p.forecaster.label} ${number(p.error)} at ${number(p.seconds)} s`).join(", "),
@@ -32,18 +31,12 @@ function setUpCost() {
     const front = best.filter((p, i) => best.slice(0, i).every((q) => q.error > p.error));
     const steps = front.map((p, i) => (i === 0 ? `M${chart.px(p.seconds)} ${chart.top}V${chart.py(p.error)}` : `H${chart.px(p.seconds)}V${chart.py(p.error)}`));
     chart.plot.append(draw("path", { d: `${steps.join("")}H${chart.right}`, fill: "none", stroke: "var(--soft)", "stroke-width": 1.5, "stroke-dasharray": "4 4" }));
-    const taken = [];
     for (const { forecaster, seconds: s, error } of points) {
       const [x, y] = [chart.px(s), chart.py(error)];
-      const length = forecaster.label.length * TEXT_WIDTH;
-      const before = x + 12 + length > chart.right;
-      const box = { left: before ? x - 12 - length : x + 8, width: length + 4 };
-      let at = y;
-      while (taken.some((t) => Math.abs(t.y - at) < 14 && box.left < t.left + t.width && t.left < box.left + box.width)) at -= 7;
-      taken.push({ ...box, y: at });
+      const before = x + 8 + forecaster.label.length * TEXT_WIDTH > chart.right;
       chart.plot.append(
         draw("circle", { cx: x, cy: y, r: 6, fill: colourOf(forecaster), stroke: "var(--card)", "stroke-width": 1.5 }),
-        draw("text", { x: before ? x - 10 : x + 10, y: at, dy: ".32em", class: "strong halo", "text-anchor": before ? "end" : "start" }, forecaster.label),
+        draw("text", { x: before ? x + 6 : x - 4, y: y - 12, class: "strong halo", "text-anchor": before ? "end" : "start" }, forecaster.label),
       );
     }
   }

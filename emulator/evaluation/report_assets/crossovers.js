@@ -4,8 +4,8 @@ function crossoverWords({ outcome, days, lower, upper, start }) {
   const end = (d) => (Number.isFinite(d) ? d.toFixed(1) : "…");
   const interval = Number.isFinite(lower) ? `[${end(lower)}, ${end(upper)}]` : "";
   const since = start > DAYS[0] + 1e-6 ? `from day ${start.toFixed(1)} on` : "";
-  const main = outcome === "crossover" ? `${days.toFixed(1)} days ${interval}` : `${outcome || "–"} ${interval}`;
-  return { main: main.trim(), since };
+  const main = outcome === "crossover" ? `${days.toFixed(1)} days` : outcome || "–";
+  return { main, interval, since };
 }
 
 function setUpCrossovers() {
@@ -79,7 +79,7 @@ function setUpCrossovers() {
           {},
           make("th", { scope: "row" }, variable.label),
           make("td", { class: "strip" }),
-          make("td", { class: "words" }, words.main, words.since ? make("small", {}, words.since) : null),
+          make("td", { class: "words" }, `${words.main} `, make("span", {}, words.interval), words.since ? make("small", {}, words.since) : null),
         ),
       });
     });

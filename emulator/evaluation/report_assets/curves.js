@@ -1,8 +1,7 @@
 // Scores against lead time: one large chart with intervals and the crossover, and the other metrics beside it.
 
 function metricSeries(metric, variable, region) {
-  const factor = metric.unit ? DATA.variables[variable].factor : 1;
-  const read = (name, f) => (SCORES[name] ? Array.from(SCORES[name].row(f, variable, region), (x) => x * factor) : null);
+  const read = (name, f) => (SCORES[name] ? Array.from(SCORES[name].row(f, variable, region)) : null);
   return DATA.forecasters.map((forecaster, f) => ({
     forecaster,
     index: f,
@@ -17,9 +16,7 @@ function valueRange(series, metric) {
   if (!finite.length) return null;
   let [low, high] = [Math.min(...finite, metric.ideal), Math.max(...finite, metric.ideal)];
   const room = (high - low || 1) * 0.08;
-  if (metric.ideal !== 0 || low < 0) low -= metric.name === "acc" && low >= 0 ? 0 : room;
-  if (metric.name === "acc") low = Math.min(low, 0);
-  return [low, metric.name === "acc" ? 1.0 : high + room];
+  return [low < 0 ? low - room : 0, metric.name === "acc" ? 1 : high + room];
 }
 
 function drawCurves(chart, series, emphasised) {
@@ -94,7 +91,12 @@ function setUpCurves() {
     const [a, b] = [DATA.forecasters[state.forecaster], DATA.forecasters[state.reference]];
     const words = crossoverWords(found);
     const foot = chart.bottom - 9;
-    const text = `${a.label} beats ${b.label}: ${found.outcome === "crossover" ? `up to ${words.main}` : words.main}`;
+    const text = {
+      crossover: `${a.label} beats ${b.label} up to ${words.main} ${words.interval}`,
+      "beyond the last lead": `${a.label} beats ${b.label} ${words.main} ${words.interval}`,
+      "never better": `${a.label} is never better than ${b.label}`,
+      undecided: `Undecided whether ${a.label} beats ${b.label}`,
+    }[found.outcome];
     const seen = !state.hidden.has(state.forecaster) && !state.hidden.has(state.reference);
     if (found.outcome === "crossover" && seen) {
       const curve = series[state.reference].values;
@@ -118,8 +120,8 @@ function setUpCurves() {
 
   function moveCursor() {
     const metric = DATA.metrics[state.metric];
-    const factorless = metric.unit ? DATA.variables[state.variable].unit : "";
-    byId("curve-lead").textContent = `${leadText(DATA.hours[state.lead])}${factorless ? ` · ${factorless}` : ""}`;
+    const unit = metric.unit ? DATA.variables[state.variable].unit : "";
+    byId("curve-lead").textContent = `${leadText(DATA.hours[state.lead])}${unit ? ` · ${unit}` : ""}`;
     if (cursor) {
       const x = chart.px(DAYS[state.lead]);
       cursor.replaceChildren(

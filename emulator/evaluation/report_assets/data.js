@@ -2,9 +2,19 @@
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
+// Half precision, which few browsers read themselves.
+function halves(codes) {
+  return Float32Array.from(codes, (code) => {
+    const [sign, exponent, fraction] = [code & 0x8000 ? -1 : 1, (code >> 10) & 31, code & 1023];
+    if (exponent === 31) return fraction ? NaN : sign * Infinity;
+    return sign * (exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24);
+  });
+}
+
 function unpack(packed) {
   const bytes = Uint8Array.from(atob(packed.data), (c) => c.charCodeAt(0));
-  const values = packed.type === "u1" ? bytes : new Float32Array(bytes.buffer);
+  const read = { u1: () => bytes, f4: () => new Float32Array(bytes.buffer), f2: () => halves(new Uint16Array(bytes.buffer)) };
+  const values = read[packed.type]();
   const strides = packed.shape.map((_, i) => packed.shape.slice(i + 1).reduce((a, b) => a * b, 1));
   const start = (index) => index.reduce((sum, i, axis) => sum + i * strides[axis], 0);
   return {

@@ -21,6 +21,7 @@ function setUpMaps() {
   let timer = null;
   let slider = null;
   let panels = [];
+  let readout = null;
 
   const controls = byId("maps-controls");
   const kinds = [{ text: "One forecast" }, { text: "Mean error" }];
@@ -70,41 +71,36 @@ function setUpMaps() {
     if (v < 0 || !pair.length) {
       const what = v < 0 ? DATA.variables[state.variable].label : "these forecasters";
       host.replaceChildren(make("p", { class: "note" }, `No maps of ${what} in this report; choose a headline variable.`));
-      byId("maps-scales").replaceChildren();
-      byId("maps-readout").textContent = "";
       return;
     }
     const label = (f) => DATA.forecasters[f].label;
     if (view === "example") {
       panels.push({ title: "Truth", kind: "truth", className: "whole" });
-      for (const f of pair) panels.push({ title: label(f), kind: "forecast", f, className: "" });
+      for (const f of pair) panels.push({ title: label(f), kind: "forecast", f });
     }
-    pair.forEach((f, i) => {
-      const title = view === "example" ? `${label(f)} − truth` : label(f);
-      panels.push({ title, kind: "error", f, className: view === "example" && i === 0 ? "gap" : "" });
+    for (const f of pair) panels.push({ title: view === "example" ? `${label(f)} − truth` : label(f), kind: "error", f });
+    const figures = panels.map((panel) => {
+      panel.canvas = make("canvas", { role: "img" });
+      panel.note = make("span");
+      panel.canvas.addEventListener("pointermove", point);
+      panel.canvas.addEventListener("pointerdown", point);
+      return make("figure", { class: panel.className }, make("figcaption", {}, make("span", {}, panel.title), panel.note), panel.canvas);
     });
-    host.replaceChildren(
-      ...panels.map((panel) => {
-        panel.canvas = make("canvas", { role: "img" });
-        panel.note = make("span");
-        panel.canvas.addEventListener("pointermove", (event) => point(event));
-        panel.canvas.addEventListener("pointerleave", () => point(null));
-        return make("figure", { class: panel.className }, make("figcaption", {}, make("span", {}, panel.title), panel.note), panel.canvas);
-      }),
-    );
+    // The scales stand below the truth, where there is no error to show.
+    figures.splice(figures.length - pair.length, 0, scales(v));
+    host.replaceChildren(...figures);
     const ratio = Math.min(3, window.devicePixelRatio || 1);
     for (const { canvas } of panels) {
       canvas.width = Math.round(canvas.clientWidth * ratio);
       canvas.height = Math.round((canvas.width * rows) / columns);
     }
-    scales(v);
     paint();
   }
 
   function caption(hours) {
     const name = DATA.variables[state.variable].label;
     return view === "example"
-      ? `${name}, ${leadText(hours).toLowerCase()} of the forecast from ${fields.example.init}: the one of median error among the network’s, not a picked one.`
+      ? `${name}, ${leadText(hours).toLowerCase()} of the forecast from ${fields.example.init}: of ${DATA.forecasters[DATA.start.forecaster].label}’s forecasts the one of median error, not a picked one.`
       : `${name}: mean error over ${fields.mean.inits} initial times at ${leadText(hours).toLowerCase()}. What remains in the mean is a bias or chance.`;
   }
 
@@ -161,11 +157,6 @@ function setUpMaps() {
   }
 
   function point(event) {
-    const readout = byId("maps-readout");
-    if (!event) {
-      readout.textContent = "";
-      return;
-    }
     const box = event.target.getBoundingClientRect();
     const column = Math.min(columns - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * columns)));
     const row = Math.min(rows - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * rows)));
@@ -190,7 +181,8 @@ function setUpMaps() {
     };
     const bars = [bar(palettes.error, -reach, reach, view === "example" ? "Error" : "Mean error")];
     if (view === "example") bars.unshift(bar(palettes.field, low, high, "Field"));
-    byId("maps-scales").replaceChildren(...bars);
+    readout = make("p", {}, "Point at a map to read its values.");
+    return make("div", { class: "scales" }, ...bars, readout);
   }
 
   setUpLeads();

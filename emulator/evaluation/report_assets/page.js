@@ -16,8 +16,8 @@ const make = (tag, attributes = {}, ...children) => fill(document.createElement(
 const draw = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 const byId = (id) => document.getElementById(id);
 
-// Black is ink, which is light on a dark page.
-const colourOf = (forecaster) => (forecaster.colour === "#000000" ? "var(--ink)" : forecaster.colour);
+// Black is ink, and all colours are lighter on a dark page.
+const colourOf = ({ colour }) => (colour === "#000000" ? "var(--ink)" : `color-mix(in srgb, ${colour} var(--colour), white)`);
 
 function number(value) {
   if (!Number.isFinite(value)) return "–";
@@ -50,7 +50,7 @@ function select(label, options, chosen, onChange) {
 
 // A slider over a few leads, with its lead in words beside it.
 function leadSlider(label, hours, chosen, onChange) {
-  const words = make("output", {}, leadText(hours[chosen]));
+  const words = make("span", { class: "lead" }, leadText(hours[chosen]));
   const range = make("input", { type: "range", min: 0, max: hours.length - 1, step: 1, value: chosen });
   const show = (i) => {
     range.value = i;

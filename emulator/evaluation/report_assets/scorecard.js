@@ -56,7 +56,7 @@ function setUpScorecard() {
         );
         if (significant) {
           svg.append(
-            draw("circle", { cx: x + step / 2, cy: y + rowHeight / 2, r: Math.min(2.6, step * 0.26), fill: "var(--ink)" }),
+            draw("circle", { cx: x + step / 2, cy: y + rowHeight / 2, r: Math.min(2.8, step * 0.28), fill: "var(--ink)", stroke: "var(--card)", "stroke-width": Math.min(0.8, step * 0.06) }),
           );
         }
       });
@@ -103,7 +103,7 @@ function setUpScorecard() {
     const cells = comparison(state.forecaster, state.reference, variable, state.region);
     if (!cells) return readout.replaceChildren();
     const { ratio, lower, upper, significant } = cells[lead];
-    const value = (f) => withUnit(number(SCORES.rmse.at(f, variable, state.region, lead) * v.factor), v.unit);
+    const value = (f) => withUnit(number(SCORES.rmse.at(f, variable, state.region, lead)), v.unit);
     const [a, b] = [state.forecaster, state.reference];
     readout.replaceChildren(
       make("strong", {}, `${v.label}, ${leadText(DATA.hours[lead])}: `),

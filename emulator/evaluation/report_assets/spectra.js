@@ -31,10 +31,10 @@ function setUpSpectra() {
     const truths = Array.from(lines[0].values).filter((p) => p > 0);
     const range = [Math.max(Math.min(...every), Math.min(...truths) / 1e3) / 1.5, Math.max(...every) * 1.5];
     const unit = DATA.variables[state.variable].unit;
-    const power = (t) => (Math.abs(Math.log10(t)) < 3.5 ? String(parseFloat(t.toPrecision(3))) : t.toExponential(0).replace("-", "−"));
+    const squared = /^[A-Za-z]+$/.test(unit) ? `${unit}²` : `(${unit})²`;
     const chart = frame(host, {
       x: { range: [1, count], log: true, ticks: [1, 2, 5, 10, 20, 50, 100, 200, 500].filter((k) => k <= count), label: "Zonal wavenumber", text: String },
-      y: { range, log: true, ticks: logTicks(...range), label: withUnit("Power", unit && `((${unit})²)`), text: power },
+      y: { range, log: true, ticks: logTicks(...range), label: unit ? `Power, ${squared}` : "Power", text: powerText },
       height: Math.round(Math.min(360, Math.max(250, host.clientWidth * 0.42))),
       label: `Power of ${name} by zonal wavenumber at ${leadText(spectra.hours[lead])}`,
     });

@@ -1,0 +1,390 @@
+"""The report: one page that needs nothing else, tells what the scores tell, and works in a real browser."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import xarray as xr
+from browser import browser, missing_programs
+from synthetic import Noisy, evaluation_rows, lead_times, make_store
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from emulator.cli import main
+from emulator.config import EvaluateConfig
+from emulator.evaluation.headline import make_headline
+from emulator.evaluation.report import Provenance, write_report
+from emulator.evaluation.report_fields import collect_fields
+from emulator.evaluation.report_sources import find_fields, find_provenance
+from emulator.evaluation.scores import evaluate
+from emulator.evaluation.table import read_crossover
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.statistical import make_reference
+
+CONFIG = EvaluateConfig(bootstrap=200, headline=["geopotential@500", "2m_temperature"])
+HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" $title"
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """The folder of a small experiment, its store and its scores."""
+    folder = tmp_path_factory.mktemp("report")
+    store = make_store(Grid.gaussian(16), days=15)
+    rows, leads = evaluation_rows(store, 4), lead_times(4)
+    makers = {
+        "network": Noisy(store, "network", 0.02, 0.25),
+        "physics_t21": Noisy(store, "physics_t21", 0.3, 0.1, seed=1),
+        "physics_t31": Noisy(store, "physics_t31", 2.0, 0.0, cap=2.0, seed=2),
+        "climatology": make_reference("climatology", store, leads),
+    }
+    paths = {name: folder / "forecasts" / f"{name}.nc" for name in makers}
+    for name, maker in makers.items():
+        write_forecasts(maker, store.dataset(rows), leads, paths[name], batch=32, attributes={"data_hash": HOSTILE})
+    evaluate(paths, store, CONFIG, folder / "scores.nc")
+    (folder / "config.yaml").write_text(f"name: tiny\nsimulate: {{members: 4}}\n# {HOSTILE}\n", encoding="utf-8")
+    scores = xr.load_dataset(folder / "scores.nc")
+    return folder, store, scores, collect_fields(scores, paths, store)
+
+
+@pytest.fixture(scope="module")
+def page(experiment):
+    folder, _, scores, fields = experiment
+    return write_report(scores, folder / "report.html", fields=fields, provenance=find_provenance(scores, folder))
+
+
+class Reader(HTMLParser):
+    """What a page consists of: tags with attributes, and the text of each element by its id."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self._open = [], {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(dict(attrs).get("id") or tag)
+
+    def handle_endtag(self, tag):
+        self._open = self._open[:-1]
+
+    def handle_data(self, data):
+        if self._open:
+            self.text[self._open[-1]] = self.text.get(self._open[-1], "") + data
+
+
+def unpack(packed):
+    kind = {"f4": "<f4", "f2": "<f2", "u1": "u1"}[packed["type"]]
+    return np.frombuffer(base64.b64decode(packed["data"]), kind).reshape(packed["shape"])
+
+
+def test_the_page_stands_alone(page):
+    text = page.read_text(encoding="utf-8")
+    assert len(text) < 6_000_000
+    reader = Reader(text)
+    for tag, attributes in reader.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base", "img"), tag
+        loaded = {k for k in attributes if k in ("src", "href", "srcset", "poster", "action", "data")}
+        assert not loaded, f"{tag} loads {loaded}"
+        assert not [k for k in attributes if k.startswith("on")], f"{tag} runs {attributes}"
+    own = reader.text["script"] + reader.text["style"]
+    assert not re.search(r"https?:|url\((?!#)|@import|fetch\(|XMLHttpRequest|import\(|innerHTML|outerHTML|eval\(", own)
+    policy = next(a["content"] for t, a in reader.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'") and "unsafe" not in policy
+    assert [t for t, _ in reader.tags].count("h1") == 1
+
+
+def test_the_page_says_first_what_the_scores_say(experiment, page):
+    scores = experiment[2]
+    found = read_crossover(scores, "network", "physics_t21", "geopotential@500")
+    assert found.outcome == "crossover"
+    reader = Reader(page.read_text(encoding="utf-8"))
+    interval = found.describe().partition(" d ")[2]
+    assert reader.text["h1"] == f"The network beats Physics T21 in Z500 up to {found.hours / 24:.1f} days {interval}."
+    body = page.read_text(encoding="utf-8")
+    assert body.index("<h1>") < body.index("This holds in the SPEEDY world") < body.index("<main>")
+    assert "hardest of the 2 physics baselines" in body
+
+
+def test_the_numbers_of_the_page_are_those_of_the_scores(experiment, page):
+    scores, fields = experiment[2], experiment[3]
+    data = json.loads(Reader(page.read_text(encoding="utf-8")).text["data"])
+    names = [v["name"] for v in data["variables"]]
+    assert names[:2] == list(CONFIG.headline) and sorted(names) == sorted(scores["variable"].values)
+    order = ("forecaster", "variable", "region", "lead_time")
+    expected = scores.sel(variable=names)
+    for key in ("rmse", "rmse_lower", "acc", "bias", "activity", "fine_scale_ratio"):
+        np.testing.assert_allclose(
+            unpack(data["scores"][key]), expected[key].transpose(*order), rtol=1e-3, atol=1e-6, err_msg=key
+        )
+    lower, bias, upper = (unpack(data["scores"][k]) for k in ("bias_lower", "bias", "bias_upper"))
+    assert (lower <= bias).all() and (bias <= upper).all() and (lower < upper).mean() > 0.7
+    pair = data["pairs"]["index"].index([0, 1])
+    two = expected.sel(forecaster="network", reference="physics_t21")
+    ends = {e: two[f"rmse_ratio_{e}"].transpose(*order[1:]).values for e in ("lower", "upper")}
+    for end, values in ends.items():
+        np.testing.assert_allclose(unpack(data["pairs"][f"ratio_{end}"])[pair], values, rtol=1e-3)
+    dots = unpack(data["pairs"]["significant"])[pair].astype(bool)
+    alone = (ends["upper"] < 1) | (ends["lower"] > 1)
+    assert dots.any() and not dots.all() and dots.sum() <= alone.sum() + 2  # fewer than pointwise intervals would call
+    example = data["fields"]["example"]["variables"][0]
+    z500 = fields.example["variables"]["geopotential@500"]
+    np.testing.assert_array_equal(unpack(example["truth"]), z500["truth"])
+    assert unpack(example["error"]).shape[:2] == (4, len(data["fields"]["example"]["hours"]))
+
+
+def test_numbers_are_in_the_units_of_the_labels(experiment, tmp_path):
+    plain = experiment[2]
+    in_pascal = plain.assign_coords(units=("variable", ["Pa"] * plain.sizes["variable"]))
+    one, other = (
+        json.loads(Reader(write_report(s, tmp_path / "x.html").read_text(encoding="utf-8")).text["data"])
+        for s in (plain, in_pascal)
+    )
+    assert other["variables"][0]["unit"] == "hPa"
+    for key, array in one["scores"].items():
+        factor = 0.01 if key.split("_")[0] in ("rmse", "bias") else 1.0
+        np.testing.assert_allclose(unpack(other["scores"][key]), factor * unpack(array), rtol=2e-3, atol=1e-5)
+
+
+def test_maps_show_the_forecast_that_was_scored(experiment):
+    _, store, scores, fields = experiment
+    init = np.datetime64(fields.example["init"].removesuffix(" UTC").replace(" ", "T"))
+    assert init in scores["init_time"].values
+    row = int(np.flatnonzero(store.times == init)[0])
+    name = CONFIG.headline[0]
+    channel = [c.variable for c in store.spec.state_channels].index("geopotential")
+    shown = fields.example["variables"][name]
+    for i, hours in enumerate(fields.example["hours"]):
+        truth = store.state[row + int(hours / 6)][::-1, :, channel]
+        restored = shown["truth"][i] / 254 * (shown["high"] - shown["low"]) + shown["low"]
+        inside = (truth > shown["low"]) & (truth < shown["high"])
+        step = (shown["high"] - shown["low"]) / 254
+        assert inside.mean() > 0.9 and np.abs(restored - truth)[inside].max() <= 0.51 * step
+        squared = scores["squared_error"].sel(
+            forecaster="network", variable=name, region="all", init_time=init, lead_time=np.timedelta64(int(hours), "h")
+        )
+        assert shown["rmse"][0, i] == pytest.approx(float(squared) ** 0.5, rel=1e-5)
+
+
+def test_spectra_hold_the_variance_and_mean_errors_the_bias(experiment):
+    _, store, scores, fields = experiment
+    assert fields.mean["hours"].tolist() == [24]
+    assert fields.mean["inits"] == min(24, scores.sizes["init_time"])
+    spectra = fields.spectra["variables"]["geopotential@500"]
+    assert spectra["truth"].shape == (1, 16) and spectra["forecast"].shape == (4, 1, 16)
+    network, blurred = spectra["forecast"][0, 0].sum(), spectra["forecast"][3, 0].sum()
+    truth = spectra["truth"][0].sum()
+    assert network == pytest.approx(truth, rel=0.25) and blurred < 0.2 * truth  # the climatology has no weather
+    noisy = fields.mean["variables"]["geopotential@500"]
+    assert noisy["error"].shape == (4, 1, *store.grid.shape)
+    sizes = np.abs(noisy["error"].astype(float) - 127).mean((1, 2, 3))
+    assert sizes[2] > 2 * sizes[0]  # errors twice the weather leave more in the mean than a tenth of it
+
+
+def test_nothing_from_a_file_becomes_markup(experiment, tmp_path):
+    scores = experiment[2].copy()
+    scores.attrs |= {"climatology": HOSTILE, HOSTILE: HOSTILE, "data_hash": HOSTILE}
+    scores = scores.assign_coords(hardware=("forecaster", [HOSTILE] * 4))
+    new = [HOSTILE, "physics_" + HOSTILE, "persistence", "climatology"]
+    scores = scores.assign_coords(forecaster=new, reference=new)
+    provenance = Provenance(True, HOSTILE, {"Experiment": HOSTILE, HOSTILE: HOSTILE})
+    out = write_report(scores, tmp_path / "hostile.html", provenance=provenance, without_fields=HOSTILE)
+    text = out.read_text(encoding="utf-8")
+    reader = Reader(text)
+    assert [t for t, _ in reader.tags].count("script") == 2
+    assert not {t for t, _ in reader.tags} & {"img"}
+    assert HOSTILE not in text and "<img" not in text and "<script>alert" not in text
+    data = json.loads(reader.text["data"])
+    assert data["forecasters"][0]["name"] == HOSTILE
+    assert reader.text["pre"] == HOSTILE and HOSTILE in reader.text["h1"] and HOSTILE in reader.text["dd"]
+
+
+def test_scores_alone_make_a_page_that_says_what_is_missing(experiment, tmp_path, capsys):
+    experiment[2].to_netcdf(tmp_path / "scores.nc")
+    assert main(["report", str(tmp_path / "scores.nc")]) == 0
+    assert "report.html" in capsys.readouterr().out
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No forecast files lie beside the scores. This report comes without maps and spectra." in text
+    assert "The scores do not say what the truth is" in text
+    assert json.loads(Reader(text).text["data"])["fields"] is None
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "scores.nc"]
+
+
+def test_a_store_that_is_not_the_scored_one_is_not_shown(experiment, tmp_path):
+    folder, _, scores, _ = experiment
+    assert find_fields(scores, tmp_path)[0] is None
+    fields, why = find_fields(scores, folder)
+    assert fields is None and "store.zarr" in why
+    (tmp_path / "config.yaml").write_text("a: [", encoding="utf-8")
+    assert find_provenance(scores, tmp_path) == Provenance(None, "a: [", {})
+
+
+def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment):
+    assert main(["report", str(tmp_path / "none.nc")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(DataError, match="one forecaster only"):
+        write_report(experiment[2].isel(forecaster=[0], reference=[0]), tmp_path / "x.html")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"crossover_outcome": "never better"}, "The network is never better than Physics T21 in Z500 up to 4 days."),
+        (
+            {"crossover_outcome": "undecided"},
+            "Undecided: from 24 initial times it cannot be told whether the network ever beats Physics T21 in Z500.",
+        ),
+        (
+            {"crossover_outcome": "beyond the last lead", "crossover_lower": 60.0, "crossover_start": 6.0},
+            "The network beats Physics T21 in Z500 from the start to the last lead, 4 days, "
+            "beyond doubt only up to 2.5 days.",
+        ),
+        (
+            {
+                "crossover_outcome": "crossover",
+                "crossover_hours": 72.0,
+                "crossover_lower": 60.0,
+                "crossover_upper": np.inf,
+            }
+            | {"crossover_start": 24.0},
+            "The network beats Physics T21 in Z500 from 1.0 days on up to 3.0 days [2.5, ...].",
+        ),
+    ],
+)
+def test_every_outcome_has_an_honest_sentence(experiment, change, sentence):
+    scores = (
+        experiment[2].sel(forecaster=["network", "physics_t21"], reference=["network", "physics_t21"]).copy(deep=True)
+    )
+    scores.attrs["initial_times"] = 24
+    for key in ("hours", "lower", "upper", "start"):
+        scores[f"crossover_{key}"][:] = np.nan
+    scores["crossover_outcome"] = scores["crossover_outcome"].astype(object)
+    for key, value in change.items():
+        scores[key][:] = value
+    assert make_headline(scores).sentence == sentence
+
+
+needs_browser = pytest.mark.skipif(
+    bool(missing_programs()), reason=f"{missing_programs()} not found: Debian's packages chromium and chromium-driver"
+)
+
+
+@pytest.fixture(scope="module")
+def window(page, tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        found.resize(1280, 900)
+        found.open(page)
+        yield found
+
+
+CURVES = "return [...document.querySelectorAll('#curve path')].map((p) => p.getAttribute('d')).join()"
+CARD = "return document.querySelector('#scorecard').innerHTML"
+MAP = "return document.querySelector('#maps canvas').toDataURL()"
+
+
+def text_of(window, selector):
+    return window.run("return document.querySelector(arguments[0]).textContent", selector)
+
+
+@needs_browser
+def test_the_page_draws_without_a_complaint(window):
+    assert window.complaints() == []
+    drawn = window.run(
+        """return ['crossovers', 'scorecard', 'curve', 'spectra', 'maps', 'cost']
+           .map((id) => document.getElementById(id).childElementCount)"""
+    )
+    assert min(drawn) >= 1
+    assert window.run("return document.querySelectorAll('#scorecard rect').length") == 4 * 16 + 1
+    assert window.run("return document.querySelectorAll('#curve path[data-crossover]').length") == 1
+    assert window.run("return document.querySelectorAll('#maps figure').length") == 5
+
+
+@needs_browser
+def test_choices_change_the_pictures(window):
+    for selector, text, script in (
+        ("#controls label:nth-child(3) select", "Near-surface temperature", CURVES),
+        ("#controls label:nth-child(4) select", "Tropics", CARD),
+        ("#controls label:nth-child(2) select", "Physics T31", CARD),
+        ("#metric", "Bias", CURVES),
+        ("#maps-view", "Mean error", MAP),
+        ("#controls label:nth-child(4) select", "Whole grid", CURVES),
+    ):
+        before = window.run(script)
+        window.choose(selector, text)
+        assert window.run(script) != before, f"{text} changed nothing"
+    assert "Bias of Near-surface temperature" in window.run(
+        "return document.querySelector('#curve svg').getAttribute('aria-label')"
+    )
+    window.choose("#controls label:nth-child(1) select", "Physics T31")  # against itself: the two change places
+    assert (
+        window.run("return document.querySelector('#controls label:nth-child(2) select').selectedOptions[0].text")
+        == "Network"
+    )
+    assert window.complaints() == []
+
+
+@needs_browser
+def test_pointer_and_keyboard_read_values_out(window, page):
+    window.open(page)
+    rmse = "return [...document.querySelectorAll('#curve-reading .value')].map((e) => e.textContent)"
+    lead, values = text_of(window, "#curve-lead"), window.run(rmse)
+    window.press("#curve svg", "\ue012\ue012")  # left arrow, twice
+    assert text_of(window, "#curve-lead") != lead and window.run(rmse) != values
+    lead = text_of(window, "#curve-lead")
+    window.hover("#curve svg", 150, 0)
+    assert text_of(window, "#curve-lead") != lead
+    before = text_of(window, "#scorecard-readout")
+    window.press("#scorecard svg", "\ue015")  # down arrow
+    after = text_of(window, "#scorecard-readout")
+    assert before.startswith("Z500") and after.startswith("Near-surface temperature")
+    assert "Near-surface temperature" in text_of(window, "#curves-caption")
+    curves = "return document.querySelectorAll('#curve path[data-forecaster]').length"
+    assert window.run(curves) == 4
+    window.click("#curve-reading label:nth-child(3)")
+    assert window.run(curves) == 3
+    before = window.run(MAP)
+    window.press("#maps-controls input[type=range]", "\ue014")  # right arrow
+    assert window.run(MAP) != before
+    window.click(".play")
+    lead = text_of(window, "#maps-controls .lead")
+    window.run("return new Promise((done) => setTimeout(done, 900))")
+    assert text_of(window, "#maps-controls .lead") != lead
+    window.click(".play")
+    unnamed = window.run(
+        """return [...document.querySelectorAll('select, input, button, svg[tabindex], canvas[role]')]
+           .filter((e) => !(e.labels?.length || e.getAttribute('aria-label') || e.textContent.trim()))
+           .map((e) => e.outerHTML)"""
+    )
+    assert unnamed == []
+    assert window.complaints() == []
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_shows_all_without_scrolling_sideways(window, page, dark):
+    window.resize(390, 844, mobile=True, dark=dark)
+    window.open(page)
+    assert window.run("return document.documentElement.scrollWidth") == 390
+    wide = window.run(
+        """return [...document.querySelectorAll('main *')]
+           .filter((e) => e.getBoundingClientRect().right > 391).map((e) => e.tagName)"""
+    )
+    assert wide == []
+    background = window.run("return getComputedStyle(document.body).backgroundColor")
+    brightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
+    assert (brightness < 60) == dark
+    assert window.complaints() == []
+    window.resize(1280, 900)
+
+
+@needs_browser
+def test_hostile_names_stay_text_in_the_browser(window, experiment, tmp_path):
+    names = [HOSTILE, "physics_" + HOSTILE, "persistence", "climatology"]
+    scores = experiment[2].assign_coords(forecaster=names, reference=names)
+    window.open(write_report(scores, tmp_path / "hostile.html"))
+    assert window.complaints() == []
+    assert window.run("return document.querySelectorAll('img').length") == 0
+    assert "onerror" in window.run("return document.querySelector('#controls select').options[0].text")
+    assert not window.run("return document.querySelector('#h-maps').closest('section').checkVisibility()")
