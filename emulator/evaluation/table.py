@@ -27,7 +27,7 @@ def candidate(scores: xr.Dataset) -> str:
 
 
 def opponents(scores: xr.Dataset) -> list[str]:
-    """Whom crossovers are told against: every physics baseline; without one, everybody else."""
+    """Whose crossovers the curves mark: every physics baseline's; without one, everybody else's."""
     names = [n for n in scores["forecaster"].values.tolist() if n != candidate(scores)]
     return [n for n in names if is_physics(n)] or names
 
@@ -81,7 +81,8 @@ def _crossover_table(scores: xr.Dataset) -> Table:
     share = f"{100 * scores.attrs['confidence']:g} %"
     table = Table(title=f"{forecaster_label(name)} beats in RMSE until [{share} interval]")
     table.add_column("Variable")
-    for reference in (references := opponents(scores)):
+    references = [n for n in scores["forecaster"].values.tolist() if n != name]
+    for reference in references:
         table.add_column(forecaster_label(reference))
     for variable in headline_variables(scores):
         found = [read_crossover(scores, name, reference, variable) for reference in references]

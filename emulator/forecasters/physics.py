@@ -92,6 +92,7 @@ class PhysicsForecaster:
         self._work = max(self._target, truncation)
         start = UPPER_AIR if spec.vertical == "sigma" else (*UPPER_AIR, "geopotential")
         needed = {*start, "surface_pressure"} if spec.vertical == "sigma" else set(start)
+        self._needed = needed
         names = {v.name for v in spec.with_role("prognostic")}
         if needed - names:
             raise DataError(f"{self.name}: cannot start without {', '.join(sorted(needed - names))}")
@@ -237,9 +238,9 @@ class PhysicsForecaster:
         return self._numpy(transfer.regrid(fields, self._target, self._work))
 
     def _arrays(self, initial: xr.Dataset) -> Arrays:
-        """The prognostic fields by name, ``(time, [level,] latitude, longitude)``."""
+        """The fields that start the model, ``(time, [level,] latitude, longitude)``; others are the model's to make."""
         out = {}
-        for variable in self.spec.with_role("prognostic"):
+        for variable in (self.spec[name] for name in sorted(self._needed)):
             channels = [c for c in self.spec.state_channels if c.variable == variable.name]
             stacked = stack_channels(initial, channels, source=self.name)
             out[variable.name] = np.moveaxis(stacked, -1, 1) if variable.levels else stacked[..., 0]

@@ -1,0 +1,41 @@
+"""A real regional data set through the same doors: not periodic, no poles, latitude descending, another name for the field."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from emulator.cli import main
+
+ROOT = Path(__file__).parent.parent
+FILE = ROOT.parent / "shared" / "data" / "ncep_r1_air_temperature_2013_2014.nc"
+
+pytestmark = pytest.mark.skipif(not FILE.exists(), reason="needs ../shared/data, which is not part of the project")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    work = tmp_path_factory.mktemp("ncep")
+    quick = ["train.stages=[{steps: 4}]", "train.validate_every=4", "evaluate.max_inits=40", f"workdir={work}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # the config names its file relative to the checkout
+        assert main(["run", "ncep_air", *(word for value in quick for word in ("--set", value))]) == 0
+    return work
+
+
+def test_references_have_the_errors_that_others_measured(folder):
+    scores = xr.load_dataset(folder / "scores.nc").sel(region="all", variable="air_temperature_sigma995")
+    rmse = scores["rmse"].sel(lead_time=np.timedelta64(6, "h"))
+    assert float(rmse.sel(forecaster="persistence")) == pytest.approx(2.26, abs=0.25)
+    assert float(rmse.sel(forecaster="anomaly_persistence")) == pytest.approx(1.40, abs=0.25)
+    assert float(rmse.sel(forecaster="climatology")) == pytest.approx(3.33, abs=0.4)
+
+
+def test_the_raw_file_is_an_initial_condition(folder, tmp_path):
+    out = tmp_path / "forecast.nc"
+    arguments = ["forecast", str(folder / "run"), str(FILE), "--days", "1", "--time", "2014-08-01T06", "--out", str(out)]
+    assert main(arguments) == 0
+    forecast = xr.load_dataset(out)
+    assert forecast["init_time"].values[0] == np.datetime64("2014-08-01T06")
+    assert forecast["air_temperature_sigma995"].shape == (1, 4, 25, 53)
