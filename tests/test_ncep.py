@@ -1,4 +1,4 @@
-"""A real regional data set through the same doors: not periodic, no poles, latitude descending, another name for the field."""
+"""A real regional data set through the same doors: no poles, latitude descending, another name for the field."""
 
 from pathlib import Path
 
@@ -34,8 +34,8 @@ def test_references_have_the_errors_that_others_measured(folder):
 
 def test_the_raw_file_is_an_initial_condition(folder, tmp_path):
     out = tmp_path / "forecast.nc"
-    arguments = ["forecast", str(folder / "run"), str(FILE), "--days", "1", "--time", "2014-08-01T06", "--out", str(out)]
-    assert main(arguments) == 0
+    options = ["--days", "1", "--time", "2014-08-01T06", "--out", str(out)]
+    assert main(["forecast", str(folder / "run"), str(FILE), *options]) == 0
     forecast = xr.load_dataset(out)
     assert forecast["init_time"].values[0] == np.datetime64("2014-08-01T06")
     assert forecast["air_temperature_sigma995"].shape == (1, 4, 25, 53)
