@@ -79,7 +79,7 @@ def test_it_is_cf(written):
     assert data.attrs["seconds_per_simulated_day"] * data.attrs["simulated_days_per_second"] == pytest.approx(1)
     with netCDF4.Dataset(path) as raw:
         assert raw["lead_time"].units == "hours" and raw["lead_time"][:4].tolist() == [6, 12, 18, 24]
-        assert raw["temperature"].filters()["zlib"] and raw["temperature"].filters()["complevel"] == 1
+        assert not raw["temperature"].filters()["zlib"]  # see the module: too slow for a fast forecaster
 
 
 def test_interrupted_or_incomplete_leaves_nothing(store, tmp_path):
