@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ class Browser:
         self._call("POST", f"/element/{found[_ELEMENT]}/click", {})
 
     def click(self, selector: str) -> None:
+        # What sticks to the top of a page may cover an element that the driver takes for visible.
+        self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
         self._call("POST", f"/element/{self._find(selector)}/click", {})
 
     def press(self, selector: str, keys: str) -> None:
@@ -140,5 +143,8 @@ def _request(method: str, url: str, body: dict[str, Any] | None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy knows nothing of this machine
-    with direct.open(request, timeout=60) as answer:
-        return json.load(answer)["value"]
+    try:
+        with direct.open(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+    except urllib.error.HTTPError as error:  # the driver answers what went wrong as JSON too
+        raise RuntimeError(json.load(error)["value"]["message"].splitlines()[0]) from None

@@ -75,7 +75,10 @@ def _commands(folder: Path, names: list[str]) -> dict[str, str]:
             with open_forecasts(path) as file:
                 time, _, command = str(file.attrs.get("history", "")).partition(" ")
             wrote.setdefault(command or "unknown", []).append(f"{forecaster_label(name)} ({time or 'time unknown'})")
-    return {f"Forecasts: {', '.join(files)}": command for command, files in wrote.items()}
+    title = "Forecasts" if len(wrote) == 1 else "Forecasts ({})"
+    return {
+        title.format(i): f"{command}: {', '.join(files)}" for i, (command, files) in enumerate(wrote.items(), start=1)
+    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ function setUpCost() {
       `RMSE of ${variable.label}, ${DATA.regions[state.region].label.toLowerCase()}, against the seconds that a simulated day takes on the ` +
       "hardware named below. The line is the front: nobody is both faster and better.";
     const points = DATA.forecasters
-      .map((forecaster, f) => ({ forecaster, seconds: DATA.cost[f].seconds, error: SCORES.rmse.at(f, state.variable, state.region, state.lead) }))
+      .map((forecaster, f) => ({ forecaster, seconds: DATA.seconds_per_day[f], error: SCORES.rmse.at(f, state.variable, state.region, state.lead) }))
       .filter(({ seconds, error }) => seconds > 0 && Number.isFinite(error));
     if (!points.length) {
       host.replaceChildren(make("p", { class: "note" }, "No forecaster's cost is known."));
@@ -31,14 +31,26 @@ function setUpCost() {
     const front = best.filter((p, i) => best.slice(0, i).every((q) => q.error > p.error));
     const steps = front.map((p, i) => (i === 0 ? `M${chart.px(p.seconds)} ${chart.top}V${chart.py(p.error)}` : `H${chart.px(p.seconds)}V${chart.py(p.error)}`));
     chart.plot.append(draw("path", { d: `${steps.join("")}H${chart.right}`, fill: "none", stroke: "var(--soft)", "stroke-width": 1.5, "stroke-dasharray": "4 4" }));
-    for (const { forecaster, seconds: s, error } of points) {
+    // Labels stand above their points, from the lowest up, each above those that would cover it.
+    const taken = [];
+    const labels = draw("g");
+    for (const { forecaster, seconds: s, error } of [...points].sort((p, q) => p.error - q.error)) {
       const [x, y] = [chart.px(s), chart.py(error)];
-      const before = x + 8 + forecaster.label.length * TEXT_WIDTH > chart.right;
+      const long = forecaster.label.length * TEXT_WIDTH;
+      const before = x + 8 + long > chart.right;
+      const start = before ? x + 6 - long : x - 4;
+      const collides = (t) => Math.abs(t.foot - foot) < 14 && start < t.end && t.start < start + long;
+      let foot = y - 12;
+      while (taken.some(collides)) foot -= 2;
+      taken.push({ foot, start, end: start + long });
       chart.plot.append(
         draw("circle", { cx: x, cy: y, r: 6, fill: colourOf(forecaster), stroke: "var(--card)", "stroke-width": 1.5 }),
-        draw("text", { x: before ? x + 6 : x - 4, y: y - 12, class: "strong halo", "text-anchor": before ? "end" : "start" }, forecaster.label),
+      );
+      labels.append(
+        draw("text", { x: before ? x + 6 : x - 4, y: foot, class: "strong halo", "text-anchor": before ? "end" : "start" }, forecaster.label),
       );
     }
+    chart.plot.append(labels);
   }
 
   watch(["variable", "region", "lead"], show);

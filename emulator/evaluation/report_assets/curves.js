@@ -56,7 +56,7 @@ function setUpCurves() {
     metricField.list.value = state.metric;
     const metric = DATA.metrics[state.metric];
     const variable = DATA.variables[state.variable];
-    const unit = metric.unit ? variable.unit : "";
+    const unit = metric.has_unit ? variable.unit : "";
     const keyboardHere = host.contains(document.activeElement);
     byId("curves-caption").textContent = `${variable.label}, ${DATA.regions[state.region].label.toLowerCase()}. ${metric.label}: ${metric.text}.`;
     series = metricSeries(metric, state.variable, state.region);
@@ -120,7 +120,7 @@ function setUpCurves() {
 
   function moveCursor() {
     const metric = DATA.metrics[state.metric];
-    const unit = metric.unit ? DATA.variables[state.variable].unit : "";
+    const unit = metric.has_unit ? DATA.variables[state.variable].unit : "";
     byId("curve-lead").textContent = `${leadText(DATA.hours[state.lead])}${unit ? ` · ${unit}` : ""}`;
     if (cursor) {
       const x = chart.px(DAYS[state.lead]);
@@ -183,7 +183,7 @@ function setUpCurves() {
       const button = group.children[m];
       const all = shown(metricSeries(metric, state.variable, state.region));
       const range = valueRange(all, metric);
-      const unit = metric.unit ? DATA.variables[state.variable].unit : "";
+      const unit = metric.has_unit ? DATA.variables[state.variable].unit : "";
       const title = withUnit(metric.label, unit && `(${unit})`);
       if (!range) return button.append(title, make("p", { class: "note" }, emptyText(metric)));
       const holder = make("span", { class: "drawing" });

@@ -27,7 +27,7 @@ function setUpScorecard() {
     breaks.reduce((y, gap) => (ys.push(y + gap), y + gap + rowHeight), top);
     const height = ys[ys.length - 1] + rowHeight + 2;
     const svg = draw("svg", {
-      width, height, viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img", "data-scorecard": "",
+      width, height, viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img",
       "aria-label": `Scorecard of ${a.label} against ${b.label}. Arrow keys move over variables and leads.`,
     });
     const marks = dayTicks(width - label);
