@@ -21,12 +21,11 @@ def check_time_axis(times: np.ndarray, where: str) -> None:
       DataError: names the first such time.
     """
     steps = np.diff(times)
-    if (steps == np.timedelta64(0)).any():
-        raise DataError(
-            f"{where}: the time {text(times[1:][steps == np.timedelta64(0)][0])} occurs twice; remove the duplicate"
-        )
-    if (steps < np.timedelta64(0)).any():
-        place = int(np.flatnonzero(steps < np.timedelta64(0))[0])
+    repeated = steps == np.timedelta64(0, "ns")
+    if repeated.any():
+        raise DataError(f"{where}: the time {text(times[1:][repeated][0])} occurs twice; remove the duplicate")
+    if (steps < np.timedelta64(0, "ns")).any():
+        place = int(np.flatnonzero(steps < np.timedelta64(0, "ns"))[0])
         raise DataError(
             f"{where}: times run backwards from {text(times[place])} to {text(times[place + 1])}; sort the file by time"
         )
@@ -42,7 +41,7 @@ def interval_of(times: np.ndarray, where: str) -> np.timedelta64:
         raise DataError(f"{where}: one time only; a data set needs at least two")
     steps = np.diff(times)
     interval = steps.min()
-    irregular = steps % interval != np.timedelta64(0)
+    irregular = steps % interval != np.timedelta64(0, "ns")
     if irregular.any():
         place = int(np.flatnonzero(irregular)[0])
         raise DataError(

@@ -24,7 +24,7 @@ def seconds_of_day(times: np.ndarray) -> np.ndarray:
 def year_fraction(times: np.ndarray) -> np.ndarray:
     """Elapsed share of the calendar year, in [0, 1), float64; leap years are as long as others."""
     years = times.astype("datetime64[Y]")
-    start, end = years.astype("datetime64[D]"), (years + 1).astype("datetime64[D]")
+    start, end = years.astype("datetime64[D]"), (years + np.timedelta64(1, "Y")).astype("datetime64[D]")
     return _seconds(times - start) / _seconds(end - start)
 
 

@@ -249,7 +249,7 @@ def _timeline(variable: Variable, holders: Sequence[Source]) -> Timeline:
     row_of = np.concatenate([np.arange(s.times.size) for s in sources])
     order = np.argsort(times, kind="stable")
     times, source_of, row_of = times[order], source_of[order], row_of[order]
-    twice = np.flatnonzero(np.diff(times) == np.timedelta64(0))
+    twice = np.flatnonzero(np.diff(times) == np.timedelta64(0, "ns"))
     if twice.size:
         first, second = (sources[source_of[twice[0] + i]].path for i in (0, 1))
         raise DataError(
@@ -271,7 +271,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64) -> tu
             )
     times, where = reference.times, str(reference.sources[0].path)
     interval = checks.interval_of(times, where)
-    if timestep % interval != np.timedelta64(0):
+    if timestep % interval != np.timedelta64(0, "ns"):
         raise DataError(
             f"{where}: data.timestep_hours {checks.hours(timestep):g} is no multiple of the files' interval, "
             f"{checks.hours(interval):g} h"

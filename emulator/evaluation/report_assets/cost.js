@@ -1,5 +1,7 @@
 // Error against what a forecast costs; the front joins what nobody beats in both.
 
+const LABEL_PLACES = [-12, 20, -26, 34, -40, 48, -54, 62]; // pixels from a point down to the foot of its label
+
 function setUpCost() {
   const host = byId("cost");
   const slider = leadSlider("Lead time", DATA.hours, state.lead, (lead) => update({ lead }));
@@ -31,17 +33,16 @@ function setUpCost() {
     const front = best.filter((p, i) => best.slice(0, i).every((q) => q.error > p.error));
     const steps = front.map((p, i) => (i === 0 ? `M${chart.px(p.seconds)} ${chart.top}V${chart.py(p.error)}` : `H${chart.px(p.seconds)}V${chart.py(p.error)}`));
     chart.plot.append(draw("path", { d: `${steps.join("")}H${chart.right}`, fill: "none", stroke: "var(--soft)", "stroke-width": 1.5, "stroke-dasharray": "4 4" }));
-    // Labels stand above their points, from the lowest up, each above those that would cover it.
-    const taken = [];
+    // A label stands above its point or below it, as near as it covers no other point or label.
+    const taken = points.map((p) => ({ foot: chart.py(p.error) + 5, start: chart.px(p.seconds) - 7, end: chart.px(p.seconds) + 7 }));
     const labels = draw("g");
     for (const { forecaster, seconds: s, error } of [...points].sort((p, q) => p.error - q.error)) {
       const [x, y] = [chart.px(s), chart.py(error)];
       const long = forecaster.label.length * TEXT_WIDTH;
       const before = x + 8 + long > chart.right;
       const start = before ? x + 6 - long : x - 4;
-      const collides = (t) => Math.abs(t.foot - foot) < 14 && start < t.end && t.start < start + long;
-      let foot = y - 12;
-      while (taken.some(collides)) foot -= 2;
+      const free = (foot) => !taken.some((t) => Math.abs(t.foot - foot) < 14 && start < t.end && t.start < start + long);
+      const foot = LABEL_PLACES.map((by) => y + by).find(free) || y - 12;
       taken.push({ foot, start, end: start + long });
       chart.plot.append(
         draw("circle", { cx: x, cy: y, r: 6, fill: colourOf(forecaster), stroke: "var(--card)", "stroke-width": 1.5 }),
