@@ -148,6 +148,13 @@ def test_numbers_are_in_the_units_of_the_labels(experiment, tmp_path):
         np.testing.assert_allclose(unpack(other["scores"][key]), factor * unpack(array), rtol=2e-3, atol=1e-5)
 
 
+def test_a_page_that_would_be_too_large_names_what_it_leaves_out(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr("emulator.evaluation.report._MOST_NUMBERS", 1000)
+    text = write_report(experiment[2], tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "Left out to keep the page small: T500, T850; the scores file holds them." in text
+    assert [v["name"] for v in json.loads(Reader(text).text["data"])["variables"]] == list(CONFIG.headline)
+
+
 def test_maps_show_the_forecast_that_was_scored(experiment):
     _, store, scores, fields = experiment
     init = np.datetime64(fields.example["init"].removesuffix(" UTC").replace(" ", "T"))
