@@ -77,8 +77,9 @@ def open_all(paths: Mapping[str, Path], store: Store) -> dict[str, ForecastFile]
             ours, theirs = getattr(file, axis), getattr(first, axis)
             if not np.array_equal(ours, theirs):
                 raise DataError(
-                    f"{file.path}: its {axis.replace('_', ' ')} ({describe_times(ours)}) differ from those of {first.path.name} "
-                    f"({describe_times(theirs)}); all forecasters must share all of them: make the forecasts again"
+                    f"{file.path}: its {axis.replace('_', ' ')} ({describe_times(ours)}) differ from those of "
+                    f"{first.path.name} ({describe_times(theirs)}); all forecasters must share all of them: "
+                    "make the forecasts again"
                 )
     return files
 

@@ -14,7 +14,8 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.store import Store
 from emulator.config import EvaluateConfig
-from emulator.evaluation.fields import Planes, Verification, open_all, units_of
+from emulator.evaluation.fields import Planes, Verification, units_of
+from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.style import Unit, forecaster_label, shown_unit, variable_label
 
 _DPI = 150

@@ -12,7 +12,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from data_prep.store import Store
-from emulator.evaluation.fields import ForecastFile, Planes, Verification, open_all, units_of
+from emulator.evaluation.fields import Planes, Verification, units_of
+from emulator.evaluation.forecast_file import ForecastFile, open_all
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.spectra import circumference, zonal_energy_spectrum
 from emulator.evaluation.style import shown_unit
