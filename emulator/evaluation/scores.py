@@ -36,7 +36,13 @@ _BLOCK_BYTES = 16 * 2**20  # of one forecaster's fields; deriving and scoring th
 
 
 def evaluate(
-    forecast_paths: Mapping[str, Path], store: Store, config: EvaluateConfig, out: Path, *, seed: int = 0
+    forecast_paths: Mapping[str, Path],
+    store: Store,
+    config: EvaluateConfig,
+    out: Path,
+    *,
+    seed: int = 0,
+    attributes: Mapping[str, str] | None = None,
 ) -> xr.Dataset:
     """Scores forecast files against the truth and writes ``scores.nc``.
 
@@ -49,6 +55,8 @@ def evaluate(
       config: Split, pressure levels, bootstrap; which variables must be there (``headline``).
       out: The scores file; it appears only when it is complete.
       seed: Of the bootstrap.
+      attributes: More global attributes: ``truth`` (what the truth is), ``predictability_limit`` (whose error is
+        the limit).
 
     Returns:
       The scores, as written; see ``docs/architecture.md``.
@@ -69,9 +77,8 @@ def evaluate(
         )
     variables = _common_variables(files, verification, config)
     statistics = _statistics(files, verification, variables)
-    scores = compare(statistics, config, seed)
-    scores = _with_cost(scores, files)
-    scores = scores.assign_attrs(_attributes(store, config, verification, seed))
+    statistics = statistics.assign_attrs(_attributes(store, config, verification, seed) | dict(attributes or {}))
+    scores = _with_cost(compare(statistics, config, seed), files)
     _write(scores, out)
     return scores
 
