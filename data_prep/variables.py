@@ -33,6 +33,8 @@ KNOWN: dict[str, Facts] = {
     "soil_temperature": Facts("K", "soil_temperature", *_TEMPERATURE),
     "u_component_of_wind": Facts("m s-1", "eastward_wind", -300.0, 300.0),
     "v_component_of_wind": Facts("m s-1", "northward_wind", -300.0, 300.0),
+    "wind_speed": Facts("m s-1", "wind_speed", 0.0, 500.0),
+    "vorticity": Facts("s-1", "atmosphere_relative_vorticity", -1e-2, 1e-2),
     "10m_u_component_of_wind": Facts("m s-1", "eastward_wind", -300.0, 300.0),
     "10m_v_component_of_wind": Facts("m s-1", "northward_wind", -300.0, 300.0),
     "specific_humidity": Facts("kg kg-1", "specific_humidity", -1e-2, 0.1),

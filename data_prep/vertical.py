@@ -22,6 +22,8 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.kinematics import vorticity, wind_speed
 from data_prep.spec import VERTICAL_ATTRS
 from data_prep.variables import known
 
@@ -255,28 +257,42 @@ def pressure_to_sigma(
     return interpolate(field, np.log(pressures), positions)
 
 
-def derive(dataset: xr.Dataset, pressure_levels_hpa: Sequence[float]) -> xr.Dataset:
+WINDS = ("u_component_of_wind", "v_component_of_wind")
+KINEMATIC = ("wind_speed", "vorticity")
+"""What ``derive`` makes of the winds if asked to."""
+
+
+def derive(
+    dataset: xr.Dataset, pressure_levels_hpa: Sequence[float] | None, kinematic: Sequence[str] = ()
+) -> xr.Dataset:
     """The variables that are verified: upper-air fields on pressure levels, sea-level pressure, surface fields.
 
     Args:
       dataset: Canonical fields with any leading dims, on sigma levels (then with ``temperature``,
         ``specific_humidity``, ``surface_pressure`` and ``geopotential_at_surface``) or on pressure levels.
-      pressure_levels_hpa: Wanted levels in hPa.
+      pressure_levels_hpa: Wanted levels in hPa; ``None`` takes pressure levels as they are.
+      kinematic: Which of ``KINEMATIC`` to add, on the levels of the winds.
 
     Returns:
       From sigma levels: ``geopotential`` and all upper-air fields on ``level`` (hPa, top first),
-        ``mean_sea_level_pressure``
-      and every surface field that came in. From pressure levels: the wanted levels of what came in. Without levels:
-      what came in.
+      ``mean_sea_level_pressure`` and every surface field that came in. From pressure levels: the wanted levels of what
+      came in. Without levels: what came in.
 
     Raises:
       DataError: a field or a level is missing; the message says which, and what there is.
     """
-    wanted = sorted(float(p) for p in pressure_levels_hpa)
+    return _with_kinematics(_on_levels(dataset, pressure_levels_hpa), kinematic)
+
+
+def _on_levels(dataset: xr.Dataset, pressure_levels_hpa: Sequence[float] | None) -> xr.Dataset:
     if "level" not in dataset.dims:
         return dataset
     levels = np.asarray(dataset["level"].values, dtype=np.float64)
-    if dataset["level"].attrs.get("standard_name") == "air_pressure" or levels.max() > 2.0:
+    on_pressure = dataset["level"].attrs.get("standard_name") == "air_pressure" or levels.max() > 2.0
+    if on_pressure and pressure_levels_hpa is None:
+        return dataset
+    wanted = sorted(float(p) for p in pressure_levels_hpa or ())
+    if on_pressure:
         return _select_levels(dataset, levels, wanted)
     needed = ("temperature", "specific_humidity", "surface_pressure", "geopotential_at_surface")
     missing = [name for name in needed if name not in dataset]
@@ -288,6 +304,21 @@ def derive(dataset: xr.Dataset, pressure_levels_hpa: Sequence[float]) -> xr.Data
     if any(str(d).startswith("level_") for d in dataset.dims):
         raise DataError("pressure levels cannot be derived: the sigma fields are on different sets of levels")
     return _derive_from_sigma(dataset, levels, wanted)
+
+
+def _with_kinematics(dataset: xr.Dataset, kinematic: Sequence[str]) -> xr.Dataset:
+    if not kinematic:
+        return dataset
+    missing = [name for name in WINDS if name not in dataset]
+    if missing:
+        raise DataError(f"{', '.join(kinematic)} cannot be derived: the fields lack {', '.join(missing)}")
+    u, v = (dataset[name].transpose(..., "latitude", "longitude") for name in WINDS)
+    grid = Grid.from_arrays(dataset["latitude"], dataset["longitude"])
+    made = {
+        "wind_speed": lambda: wind_speed(u.values, v.values),
+        "vorticity": lambda: vorticity(u.values, v.values, grid),
+    }
+    return dataset.assign({name: (u.dims, made[name](), _attrs(dataset, name)) for name in kinematic})
 
 
 def _select_levels(dataset: xr.Dataset, levels: np.ndarray, wanted: list[float]) -> xr.Dataset:
