@@ -9,7 +9,7 @@ from flax import nnx
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
-from emulator.models import build
+from emulator.models import build, forward_flops
 
 TINY = UNetConfig(patch=2, width=8, multipliers=[1, 2], blocks=1)
 REGION = Grid.from_arrays(np.arange(15, 77.5, 2.5), np.arange(200, 332.5, 2.5))
@@ -67,3 +67,14 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     exact, rounded = nnx.jit(randomised(3, 2, grid))(x), nnx.jit(half)(x)
     assert rounded.dtype == jnp.float32
     assert 1e-5 < float(jnp.abs(rounded - exact).max() / jnp.abs(exact).max()) < 0.05
+
+
+@pytest.mark.parametrize("grid", [REGION, Grid.gaussian(16)], ids=["framed region", "globe"])
+def test_counted_arithmetic_is_what_xla_counts(grid):
+    config = UNetConfig(patch=2, width=64, multipliers=[1, 2, 3], blocks=1)
+    model = nnx.eval_shape(lambda: build(config, 7, 5, grid, nnx.Rngs(0)))
+    graph, params = nnx.split(model)
+    x = jax.ShapeDtypeStruct((1, *grid.shape, 7), jnp.float32)
+    compiled = jax.jit(lambda p, x: nnx.merge(graph, p)(x)).lower(params, x).compile()
+    # XLA counts norms, activations and sums besides
+    assert 1.0 <= compiled.cost_analysis()["flops"] / forward_flops(config, 7, 5, grid) < 1.02

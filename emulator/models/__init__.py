@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from data_prep.grid import Grid
 from emulator.config import ModelConfig
+from emulator.models import unet
 from emulator.models.unet import UNet
 
 
@@ -36,3 +37,20 @@ def build(
       ConfigError: the config does not fit the grid.
     """
     return UNet(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
+
+
+def forward_flops(config: ModelConfig, n_in: int, n_out: int, grid: Grid) -> int:
+    """Floating-point operations of the forward pass of one sample, counted from the model's arithmetic.
+
+    Matrix products and convolutions only, a multiply-add as two: what utilisation is measured against, the same on
+    every device and for every compiler.
+
+    Args:
+      config: The model's section.
+      n_in, n_out: Channels of input and output.
+      grid: The grid of both.
+
+    Raises:
+      ConfigError: the config does not fit the grid.
+    """
+    return unet.matmul_flops(config, n_in, n_out, grid)

@@ -9,6 +9,7 @@ through a linear path from the patched input to the head.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -51,6 +52,10 @@ class Frame:
                 "(patch * 2^(levels - 1), twice that with poles); choose a smaller patch or fewer multipliers"
             )
         return cls(_split(-n_rows % factor), _split(-n_columns % factor))
+
+    def framed(self, grid: Grid) -> tuple[int, int]:
+        """Rows and columns of the grid with its frame."""
+        return grid.shape[0] + sum(self.rows), grid.shape[1] + sum(self.columns)
 
 
 def _split(extra: int) -> tuple[int, int]:
@@ -121,3 +126,23 @@ class UNet(nnx.Module):
         out = depth_to_space(self.head(self.norm(h)) + self.shortcut(patches), self.patch)
         south, west = self.frame.rows[0], self.frame.columns[0]
         return out[:, south : south + rows, west : west + columns].astype(jnp.float32)
+
+
+def matmul_flops(config: UNetConfig, n_in: int, n_out: int, grid: Grid) -> int:
+    """Floating-point operations of all matrix products and convolutions; see ``emulator.models.forward_flops``.
+
+    Raises:
+      ConfigError: patch and levels do not fit the grid.
+    """
+    widths = [config.width * m for m in config.multipliers]
+    cells = math.prod(Frame.of(grid, config.patch * 2 ** (len(widths) - 1)).framed(grid)) // config.patch**2
+    deep_in, deep_out = n_in * config.patch**2, n_out * config.patch**2
+    total = cells * (deep_in * widths[0] + widths[0] * deep_out + deep_in * deep_out)  # embed, head, shortcut
+    for level, width in enumerate(widths):
+        is_coarsest = level == len(widths) - 1
+        here = cells // 4**level
+        total += here * 9 * width**2 * 2 * config.blocks * (1 if is_coarsest else 2)  # encoder, decoder
+        if not is_coarsest:
+            total += here // 4 * 4 * width * widths[level + 1] * 2  # halve, double
+            total += here * 2 * width * width  # join
+    return 2 * total
