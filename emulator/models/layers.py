@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from data_prep.grid import Grid
+from emulator.models.halo import rows_beyond
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _POLE_TOLERANCE_DEG = 1e-3
@@ -71,16 +72,17 @@ def pad_sphere(
     (south, north), (west, east) = rows, columns
     n_rows, n_columns = x.shape[1:3]
     skip = 1 if boundary.pole == "on_row" else 0
-    if boundary.pole == "none":
-        x = jnp.pad(x, ((0, 0), (south, north), (0, 0), (0, 0)), mode="edge")
-    elif south or north:
-        if max(south, north) > n_rows - skip:
-            raise ValueError(f"padding by {max(south, north)} rows, but there are {n_rows}")
-        if n_columns % 2:
-            raise ValueError(f"the way over a pole needs an even number of longitudes, there are {n_columns}")
-        turned = jnp.roll(x, n_columns // 2, axis=2)
-        beyond_south = turned[:, skip : skip + south][:, ::-1]
-        beyond_north = turned[:, n_rows - skip - north : n_rows - skip][:, ::-1]
+    if south or north:
+        if boundary.pole == "none":
+            beyond_south, beyond_north = jnp.repeat(x[:, :1], south, axis=1), jnp.repeat(x[:, -1:], north, axis=1)
+        else:
+            if max(south, north) > n_rows - skip:
+                raise ValueError(f"padding by {max(south, north)} rows, but there are {n_rows}")
+            if n_columns % 2:
+                raise ValueError(f"the way over a pole needs an even number of longitudes, there are {n_columns}")
+            beyond_south = jnp.roll(x[:, skip : skip + south][:, ::-1], n_columns // 2, axis=2)
+            beyond_north = jnp.roll(x[:, n_rows - skip - north : n_rows - skip][:, ::-1], n_columns // 2, axis=2)
+        beyond_south, beyond_north = rows_beyond(x, beyond_south, beyond_north)
         x = jnp.concatenate([beyond_south, x, beyond_north], axis=1)
     if not boundary.periodic:
         return jnp.pad(x, ((0, 0), (0, 0), (west, east), (0, 0)), mode="edge")
