@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from data_prep.config import DataConfig
 from data_prep.errors import ConfigError
@@ -74,7 +74,74 @@ class UNetConfig(Section):
     blocks: Positive = Field(2, description="Residual blocks per level and direction")
 
 
-ModelConfig = UNetConfig
+class TransformerConfig(Section):
+    """A plain transformer on patches."""
+
+    kind: Literal["transformer"]
+    patch: Positive = Field(2, description="Grid cells per side of a patch")
+    width: Positive = Field(512, description="Channels of a token; multiples of 128 suit matrix units")
+    depth: Positive = Field(8, description="Blocks of attention and MLP")
+    heads: Positive = Field(8, description="Attention heads; width / heads should be 64 or 128")
+    mlp_ratio: PositiveFloat = Field(
+        3.0, description="Hidden channels of the gated MLP over width, rounded up to a multiple of 64"
+    )
+    attention: Literal["global", "windowed"] = Field(
+        "global", description="Every patch sees every other, or those of its window (for larger grids)"
+    )
+    window: Annotated[list[Positive], Field(min_length=2, max_length=2)] = Field(
+        [8, 16], description="Rows and columns of patches in a window, both even"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.width % self.heads or self.width // self.heads % 4:
+            raise ValueError(f"width {self.width} must be a multiple of 4 * heads ({4 * self.heads})")
+        if any(side % 2 for side in self.window):
+            raise ValueError(f"window {self.window} must have even sides: every other block shifts it by half")
+        return self
+
+
+class SpectralConfig(Section):
+    """A neural operator in spherical harmonics; global grids only."""
+
+    kind: Literal["spectral"]
+    width: Positive = Field(256, description="Channels of a grid cell")
+    depth: Positive = Field(6, description="Blocks of spectral filter and MLP")
+    mlp_ratio: PositiveFloat = Field(
+        2.0, description="Hidden channels of the gated MLP over width, rounded up to a multiple of 64"
+    )
+    truncation: Positive | None = Field(
+        None, description="Triangular truncation of the filters; by default two thirds of the rows (T21 on 32)"
+    )
+
+
+class GraphConfig(Section):
+    """A message-passing network on an icosahedral mesh; global grids only."""
+
+    kind: Literal["graph"]
+    refinement: Annotated[int, Field(ge=0, le=7)] = Field(
+        3, description="Times the icosahedron is refined: 10 * 4^r + 2 nodes, spaced 63 / 2^r degrees"
+    )
+    width: Positive = Field(256, description="Channels of a node")
+    depth: Positive = Field(8, description="Rounds of messages on the mesh")
+
+
+def _kind(section: Any) -> Any:
+    """Which model a section describes; a U-Net where it does not say."""
+    return section.get("kind", "unet") if isinstance(section, dict) else getattr(section, "kind", None)
+
+
+ModelConfig: TypeAlias = Annotated[
+    Annotated[UNetConfig, Tag("unet")]
+    | Annotated[TransformerConfig, Tag("transformer")]
+    | Annotated[SpectralConfig, Tag("spectral")]
+    | Annotated[GraphConfig, Tag("graph")],
+    Discriminator(
+        _kind,
+        custom_error_type="model_kind",
+        custom_error_message="kind should be unet, transformer, spectral or graph",
+    ),
+]
 
 
 class RolloutStage(Section):
@@ -88,12 +155,29 @@ class RolloutStage(Section):
     )
     final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Last learning rate over the peak")
     batch_size: Positive | None = Field(None, description="Overrides train.batch_size")
+    random_length: bool = Field(False, description="Draw the length of every batch's rollout from 1 to `rollout`")
+
+
+class MeshConfig(Section):
+    """How devices share the work. One device is a mesh of 1 x 1."""
+
+    data: Annotated[int, Field(ge=-1)] = Field(-1, description="Devices that share a batch; -1 takes all there are")
+    space: Positive = Field(1, description="Devices that share the latitudes of every field")
+
+    @model_validator(mode="after")
+    def _some_devices(self) -> Self:
+        if self.data == 0:
+            raise ValueError("data must be -1 or positive")
+        return self
 
 
 class TrainConfig(Section):
     """Training: next-step prediction, then rollouts."""
 
     batch_size: Positive = Field(16, description="Windows per optimiser step")
+    accumulate: Positive = Field(
+        1, description="Parts that a batch is worked off in: memory of one part, the same gradient"
+    )
     stages: list[RolloutStage] = Field(min_length=1, description="In order")
     optimiser: Literal["adamw", "muon"] = Field(
         "adamw", description="muon learns in fewer steps (learning rates around 5e-3), adamw costs less a step"
@@ -110,14 +194,49 @@ class TrainConfig(Section):
         False, description="Recompute each model step in the backward pass: less memory, a third more arithmetic"
     )
     variable_weights: dict[str, PositiveFloat] = Field({}, description="Loss weight by variable; 1 where not named")
+    level_weighting: Literal["equal", "pressure"] = Field(
+        "equal", description="Loss weight of the levels of a variable: equal, or in proportion to pressure (or sigma)"
+    )
+    input_noise: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Noise on the initial state, in standard deviations of the change over a step"
+    )
+    max_skipped: Positive = Field(
+        5, description="Steps in a row that may be skipped for a loss or gradient that is not finite"
+    )
+    deterministic: bool = Field(
+        False, description="The same bits on every run on an accelerator too, for slower reductions; a CPU always is"
+    )
+    mesh: MeshConfig = Field(default_factory=MeshConfig, description="How devices share the work")
     checkpoint_every: Positive = Field(200, description="Steps between checkpoints")
     validate_every: Positive = Field(200, description="Steps between validations")
     validation_windows: Positive = Field(32, description="Initial times of a validation rollout")
     validation_steps: Positive = Field(12, description="Model steps of a validation rollout")
     log_every: Positive = Field(20, description="Steps between log lines")
 
+    @model_validator(mode="after")
+    def _parts_divide_batches(self) -> Self:
+        for size in (self.batch_size, *(s.batch_size for s in self.stages if s.batch_size)):
+            if size % self.accumulate:
+                raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {size}")
+        return self
 
-class PhysicsBaseline(Section):
+
+class EnsembleOptions(Section):
+    """An ensemble from perturbed initial fields, beside the single forecast from the fields as they are."""
+
+    members: Positive = Field(1, description="Members of the ensemble, in pairs; 1 is the single forecast alone")
+    perturbation: PositiveFloat = Field(
+        0.03, description="Size of the initial perturbations over the climatological standard deviation"
+    )
+
+    @model_validator(mode="after")
+    def _in_pairs(self) -> Self:
+        if self.members > 1 and self.members % 2:
+            raise ValueError(f"members {self.members}: perturbations come in pairs, so the number must be even")
+        return self
+
+
+class PhysicsBaseline(EnsembleOptions):
     """A SPEEDY forecast at one truncation, from the same initial fields as the network."""
 
     truncation: Literal[21, 31, 42, 63] = 21
@@ -125,6 +244,12 @@ class PhysicsBaseline(Section):
     digital_filter_hours: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Digital-filter initialisation span; 0 is off"
     )
+
+
+class TwinConfig(EnsembleOptions):
+    """The predictability limit of a nature run: the truth's own model from the fields that everybody gets."""
+
+    members: Positive = Field(8, description="Members of the ensemble, in pairs; 1 is the single forecast alone")
 
 
 class EvaluateConfig(Section):
@@ -136,10 +261,22 @@ class EvaluateConfig(Section):
     init_every_hours: Positive = Field(24, description="Interval between initial times")
     max_inits: Positive | None = Field(None, description="At most so many initial times, spread evenly")
     references: list[Literal["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"]] = (
-        Field(["persistence", "climatology"], description="Statistical references")
+        Field(
+            ["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"],
+            description="Statistical references",
+        )
     )
     physics: list[PhysicsBaseline] = Field(
         [], description="Physics baselines; needs a nature-run or global sigma state"
+    )
+    correction_inits: Annotated[int, Field(ge=0)] = Field(
+        32,
+        description="Training forecasts of each physics baseline, by which it is also debiased and damped; 0 leaves "
+        "the corrected ones out",
+    )
+    twin: TwinConfig | None = Field(None, description="Needs a `simulate` section")
+    forecasts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], str] = Field(
+        {}, description="Forecast files of other models (NetCDF or Zarr), by the name they get"
     )
     headline: list[str] = Field(
         [], description="Variables of the table and the plots, e.g. geopotential@500; all when empty"
@@ -147,9 +284,17 @@ class EvaluateConfig(Section):
     pressure_levels: list[PositiveFloat] = Field(
         [500.0, 700.0, 850.0], description="hPa, verified where the state is on sigma"
     )
-    batch: Positive = Field(8, description="Initial times forecast at once")
+    batch: Positive = Field(8, description="Forecasts run at once: initial times, or members of ensembles")
     bootstrap: Positive = Field(1000, description="Bootstrap resamples")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        truncations = [baseline.truncation for baseline in self.physics]
+        twice = sorted({t for t in truncations if truncations.count(t) > 1})
+        if twice:
+            raise ValueError(f"physics: truncation {twice[0]} is there twice")
+        return self
 
 
 class ExperimentConfig(Section):
@@ -167,6 +312,12 @@ class ExperimentConfig(Section):
     model: ModelConfig = Field(default_factory=UNetConfig)
     train: TrainConfig
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+
+    @model_validator(mode="after")
+    def _twin_of_a_nature_run(self) -> Self:
+        if self.evaluate.twin is not None and self.simulate is None:
+            raise ValueError("evaluate.twin: the truth is no nature run of this experiment (no simulate section)")
+        return self
 
     @property
     def path(self) -> Path:
@@ -276,7 +427,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
 
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
-    path = [str(p) for p in first["loc"]]
+    path = _without_kind(first["loc"])
     dotted = ".".join(path)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
@@ -289,15 +440,28 @@ def _first_error(error: ValidationError) -> str:
     return f"{dotted}: {message[0].lower()}{message[1:]}{shown}{more}"
 
 
+def _without_kind(loc: Sequence[str | int]) -> list[str]:
+    """The path of an error as the file has it: pydantic puts the kind of a model between ``model`` and its keys."""
+    path = [str(part) for part in loc]
+    return ["model", *path[2:]] if path[0] == "model" and len(path) > 1 else path
+
+
 def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     """Valid keys of the section at ``loc``, following lists, dictionaries, optionals and unions."""
     current: Any = model
     for part in loc:
         candidates = [m for m in _models_in(current) if isinstance(part, str) and part in m.model_fields]
+        of_kind = [m for m in _models_in(current) if "kind" in m.model_fields and _is_kind(m, part)]
         if candidates:
             current = candidates[0].model_fields[str(part)].annotation
+        elif of_kind:
+            current = of_kind[0]
         # an index of a list, a key of a dictionary or a union tag: stay on the annotation, whose models are found below
     return [key for m in _models_in(current) for key in m.model_fields]
+
+
+def _is_kind(model: type[BaseModel], kind: str | int) -> bool:
+    return kind in get_args(model.model_fields["kind"].annotation)
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
