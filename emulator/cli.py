@@ -6,8 +6,10 @@ Nothing heavy is imported before it is needed, so ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _STAGES.items():
-        _add_config_arguments(commands.add_parser(name, help=text, description=text.capitalize() + "."))
+        stage = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        _add_config_arguments(stage)
+        if name == "evaluate":
+            _add_forecast_argument(stage)
     text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
     forecast = commands.add_parser(
         "forecast",
@@ -105,7 +110,12 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast" and arguments.input is not None:
         raise ConfigError(f"forecast: {target} is no run folder; INPUT goes with a run folder such as runs/demo/run")
-    config = load_config(target, arguments.set)
+    # as JSON, which is YAML, so that no character of a path means anything
+    files = [
+        f"evaluate.forecasts.{name}={json.dumps(file, ensure_ascii=False)}"
+        for name, file in getattr(arguments, "forecast", [])
+    ]
+    config = load_config(target, [*arguments.set, *files])
     folder = run_stages(config, None if command == "run" else [command], redo=arguments.redo)
     if command in ("run", "evaluate"):
         print((folder / "table.txt").read_text(encoding="utf-8"))  # noqa: T201 - the result the user came for
@@ -118,6 +128,25 @@ def _dispatch(arguments: argparse.Namespace) -> None:
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one (demo)")
     _add_override_arguments(parser)
+
+
+def _add_forecast_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--forecast",
+        action="append",
+        default=[],
+        type=_name_and_file,
+        metavar="NAME=FILE",
+        help="score this forecast file of another model too (NetCDF or Zarr, e.g. as WeatherBench-2 or ECMWF store "
+        "them, on the truth's grid); may be repeated",
+    )
+
+
+def _name_and_file(text: str) -> tuple[str, str]:
+    name, separator, file = text.partition("=")
+    if not separator or not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not file:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=FILE, the name in letters, digits, '_' and '-'")
+    return name, file
 
 
 def _add_override_arguments(parser: argparse.ArgumentParser) -> None:

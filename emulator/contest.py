@@ -1,4 +1,4 @@
-"""The comparison of an experiment: who competes, from which initial times, who is scored, what is drawn.
+"""The comparison of an experiment: from which initial times, who is scored, what is drawn.
 
 Every forecaster gets the same initial fields and the same initial times, writes one file, and is scored from that file.
 """
@@ -6,107 +6,66 @@ Every forecaster gets the same initial fields and the same initial times, writes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from data_prep.errors import ConfigError, DataError
+from data_prep.errors import DataError
 from data_prep.store import Store, open_store
-from emulator.config import EvaluateConfig, ExperimentConfig, PhysicsBaseline
+from emulator.competitors import NETWORK, competitors, physics_name, predictability_limit, truth_of
+from emulator.config import ExperimentConfig
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
+from emulator.forecasters.corrected import CorrectedForecaster
+from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.initial_times import initial_indices, lead_times
 
 logger = logging.getLogger(__name__)
 
-NETWORK = "network"
-
-
-def initial_indices(store: Store, config: EvaluateConfig) -> np.ndarray:
-    """Time indices of the initial times: regular in every segment of the split, each with its whole forecast inside the
-    segment, so that truth exists at every lead and all forecasters share all of them.
-
-    Raises:
-      DataError: no segment of the split is long enough, or the intervals are no multiples of the store's time step.
-    """
-    hours = store.timestep / np.timedelta64(1, "h")
-    steps = {}
-    for name in ("lead_hours", "lead_step_hours", "init_every_hours"):
-        value = getattr(config, name) / hours
-        if value != int(value):
-            raise ConfigError(f"evaluate.{name}: {getattr(config, name)} h is no multiple of the store's {hours:g} h")
-        steps[name] = int(value)
-    starts = [
-        np.arange(s.start, s.stop - steps["lead_hours"], steps["init_every_hours"])
-        for s in store.segments
-        if s.split == config.split
-    ]
-    indices = np.concatenate([np.empty(0, dtype=np.int64), *starts]).astype(np.int64)
-    if indices.size == 0:
-        raise DataError(
-            f"evaluate: no {config.split} segment holds a forecast of {config.lead_hours} h; "
-            "shorten evaluate.lead_hours or lengthen the split"
-        )
-    if config.max_inits is not None and indices.size > config.max_inits:
-        indices = indices[np.linspace(0, indices.size - 1, config.max_inits).round().astype(np.int64)]
-    return indices
-
-
-def lead_times(config: EvaluateConfig) -> np.ndarray:
-    """Verified leads, ``timedelta64[ns]``, the first one step after the initial time."""
-    hours = np.arange(config.lead_step_hours, config.lead_hours + 1, config.lead_step_hours)
-    return hours.astype("timedelta64[h]").astype("timedelta64[ns]")
-
-
-def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Callable[[], Forecaster]]:
-    """Name and maker of every forecaster of the experiment; lazy, for a physics model takes a while to build."""
-    from emulator.checkpoint import load_forecaster
-    from emulator.forecasters.statistical import make_reference
-
-    leads = lead_times(config.evaluate)
-    makers: dict[str, Callable[[], Forecaster]] = {NETWORK: lambda: load_forecaster(folder / "run")}
-    for baseline in config.evaluate.physics:
-        makers[f"physics_t{baseline.truncation}"] = partial(_physics, store, baseline)
-    for reference in config.evaluate.references:
-        makers[reference] = partial(make_reference, reference, store, leads)
-    return makers
-
-
-def _physics(store: Store, baseline: PhysicsBaseline) -> Forecaster:
-    from emulator.forecasters.physics import PhysicsForecaster  # needs the extra 'physics', which the core does without
-
-    return PhysicsForecaster.for_store(
-        store, baseline.truncation, baseline.time_step_minutes, baseline.digital_filter_hours
-    )
-
 
 def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Path]:
-    """The file of every forecaster, whether it exists or not."""
-    return {name: folder / "forecasts" / f"{name}.nc" for name in competitors(config, folder, store)}
+    """The file of every forecaster in the order of tables, external ones last, whether it exists or not."""
+    own = {name: folder / "forecasts" / f"{name}.nc" for name in competitors(config, folder, store)}
+    return own | {name: Path(path) for name, path in config.evaluate.forecasts.items()}
 
 
 def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
-    """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill."""
+    """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill.
+
+    Raises:
+      DataError: an external forecast file is not there: that is said before hours of forecasts, not after.
+    """
     store = open_store(folder / "store.zarr")
     indices = initial_indices(store, config.evaluate)
     leads = lead_times(config.evaluate)
+    absent = [f"{name}: {path}" for name, path in config.evaluate.forecasts.items() if not Path(path).exists()]
+    if absent:
+        raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
     for name, make in competitors(config, folder, store).items():
         path = folder / "forecasts" / f"{name}.nc"
         if path.exists():
             logger.info("forecast: %s is there", path.name)
             continue
+        forecaster = make()
         write_forecasts(
-            make(),
+            forecaster,
             store.dataset(indices),
             leads,
             path,
-            batch=config.evaluate.batch,
+            batch=_initial_times_at_once(forecaster, config.evaluate.batch),
             surface_geopotential=store.surface_geopotential,
-            attributes={"data_hash": store.data_hash},
+            attributes={"data_hash": store.data_hash, **_more_attributes(forecaster)},
         )
+
+
+def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
+    return max(1, runs // forecaster.members) if isinstance(forecaster, EnsembleForecaster) else runs
+
+
+def _more_attributes(forecaster: Forecaster) -> dict[str, Any]:
+    return forecaster.attributes() if isinstance(forecaster, CorrectedForecaster) else {}
 
 
 def score_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
@@ -115,7 +74,14 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.table import format_table
 
     store = open_store(folder / "store.zarr")
-    scores = evaluate(forecast_paths(config, folder, store), store, config.evaluate, folder / "scores.nc")
+    limit = predictability_limit(config)
+    scores = evaluate(
+        forecast_paths(config, folder, store),
+        store,
+        config.evaluate,
+        folder / "scores.nc",
+        attributes={"truth": truth_of(config)} | ({"predictability_limit": limit} if limit else {}),
+    )
     (folder / "table.txt").write_text(format_table(scores), encoding="utf-8")
 
 
@@ -129,7 +95,7 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     scores = _open_scores(folder / "scores.nc")
     draw_scores(scores, folder / "plots")
     paths = forecast_paths(config, folder, store)
-    shown = {name: path for name, path in paths.items() if name == NETWORK or name.startswith("physics")}
+    shown = {name: paths[name] for name in (NETWORK, *map(physics_name, config.evaluate.physics))}
     for variable in headline_variables(scores):
         plot_maps(shown, store, config.evaluate, variable, folder / "plots" / f"maps_{variable.replace('@', '')}.png")
     write_report(folder / "scores.nc", None)

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +92,19 @@ def _plot(config: ExperimentConfig, folder: Path) -> None:
     plot_everything(config, folder)
 
 
+# Of `evaluate`, what forecasts depend on: another file to score, or another bootstrap, asks for no new forecast.
+_FORECAST_KEYS = (
+    "seed",
+    *(f"evaluate.{key}" for key in ("split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits")),
+    *(f"evaluate.{key}" for key in ("references", "physics", "correction_inits", "twin")),
+)
+
 STAGES = (
     Stage("simulate", ("nature",), _simulate, ("seed", "simulate")),
     Stage("prepare", ("store.zarr",), _prepare, ("data",)),
     Stage("train", ("run",), _train, ("model", "train"), ("store.zarr",)),
-    Stage("forecast", ("forecasts",), _forecast, ("evaluate",), ("store.zarr", "run")),
-    Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, (), ("store.zarr", "forecasts")),
+    Stage("forecast", ("forecasts",), _forecast, _FORECAST_KEYS, ("store.zarr", "run")),
+    Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, ("evaluate",), ("store.zarr", "forecasts")),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
 )
 
@@ -115,7 +124,7 @@ def fingerprint(config: ExperimentConfig, stage: Stage) -> str:
     resolved = config.model_dump(mode="json")
     relevant: dict[str, Any] = {}
     for s in applicable_stages(config):
-        relevant |= {key: resolved[key] for key in s.depends}
+        relevant |= {key: reduce(getitem, key.split("."), resolved) for key in s.depends}
         if s.name == stage.name:
             break
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]

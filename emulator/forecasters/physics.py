@@ -67,6 +67,7 @@ class PhysicsForecaster:
         surface_geopotential: np.ndarray | None = None,
         time_step_minutes: int | None = None,
         digital_filter_hours: float = 0.0,
+        name: str | None = None,
     ) -> None:
         """Builds the model and checks that it can forecast what is asked for.
 
@@ -79,11 +80,12 @@ class PhysicsForecaster:
             pressure levels.
           time_step_minutes: Time step of the model, by default its own.
           digital_filter_hours: Span of the digital filter over the initial state; 0 is none.
+          name: By default ``physics_t`` and the truncation.
 
         Raises:
           DataError: the model cannot start from such fields, or cannot forecast one of them.
         """
-        self.name = f"physics_t{truncation}"
+        self.name = name or f"physics_t{truncation}"
         self.spec, self.grid, self.timestep = spec, grid, timestep
         self._hours = int(timestep / np.timedelta64(1, "h"))
         self._filter_hours = digital_filter_hours
@@ -128,7 +130,12 @@ class PhysicsForecaster:
 
     @classmethod
     def for_store(
-        cls, store: Store, truncation: int, time_step_minutes: int | None = None, digital_filter_hours: float = 0.0
+        cls,
+        store: Store,
+        truncation: int,
+        time_step_minutes: int | None = None,
+        digital_filter_hours: float = 0.0,
+        name: str | None = None,
     ) -> Self:
         """The baseline of a prepared store: its state, its grid, its time step, its surface."""
         return cls(
@@ -139,6 +146,7 @@ class PhysicsForecaster:
             store.surface_geopotential,
             time_step_minutes,
             digital_filter_hours,
+            name,
         )
 
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:

@@ -1,0 +1,141 @@
+"""Who competes in an experiment: the network, physics raw, corrected and as ensembles, the twin, the references."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+
+from data_prep.errors import ConfigError
+from data_prep.store import Store
+from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.base import Forecaster
+from emulator.forecasters.corrected import CorrectedForecaster
+from emulator.forecasters.correction import Correction, fit_correction
+from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.forecasters.perturbations import RandomFields
+from emulator.initial_times import lead_times, training_indices
+
+logger = logging.getLogger(__name__)
+
+NETWORK = "network"
+
+Maker = Callable[[], Forecaster]
+"""Makes a forecaster when it is needed: a physics model takes a while to build, a correction to fit."""
+
+
+def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Maker]:
+    """Every forecaster that the experiment runs, by name, in the order of tables and in which they are to be run.
+
+    Corrected physics reads the file of the raw forecasts, so the raw ones come before it.
+
+    Raises:
+      ConfigError: an external forecast has the name of one of them.
+    """
+    from emulator.checkpoint import load_forecaster
+    from emulator.forecasters.statistical import make_reference
+
+    evaluate = config.evaluate
+    makers: dict[str, Maker] = {NETWORK: lambda: load_forecaster(folder / "run")}
+    for baseline in evaluate.physics:
+        makers |= _with_ensemble(physics_name(baseline), partial(_physics, store, baseline), baseline, config, store)
+    for baseline in evaluate.physics if evaluate.correction_inits else ():
+        fitted = cache(partial(_fit, config, folder, store, baseline))
+        for damped, word in ((False, "debiased"), (True, "damped")):
+            name = f"{physics_name(baseline)}_{word}"
+            makers[name] = partial(_corrected, name, folder, store, baseline, fitted, damped)
+    if evaluate.twin is not None:
+        makers |= _with_ensemble(twin_name(config), partial(_twin, config, store), evaluate.twin, config, store)
+    for reference in evaluate.references:
+        makers[reference] = partial(make_reference, reference, store, lead_times(evaluate))
+    for name in makers.keys() & evaluate.forecasts.keys():
+        raise ConfigError(f"evaluate.forecasts.{name}: a forecaster of the experiment has this name; choose another")
+    return makers
+
+
+def physics_name(baseline: PhysicsBaseline) -> str:
+    """What a baseline is called in files and tables."""
+    return f"physics_t{baseline.truncation}"
+
+
+def twin_name(config: ExperimentConfig) -> str:
+    """What the twin is called: by the truncation of the truth."""
+    assert config.simulate is not None  # the config holds no twin without
+    return f"twin_t{config.simulate.truncation}"
+
+
+def predictability_limit(config: ExperimentConfig) -> str | None:
+    """Whose error is the limit of what can be forecast: the twin's ensemble, else the single twin, else unknown."""
+    if config.evaluate.twin is None:
+        return None
+    return twin_name(config) + ("_ensemble" if config.evaluate.twin.members > 1 else "")
+
+
+def truth_is_nature_run(config: ExperimentConfig) -> bool:
+    """Whether the experiment made its own truth, so that results hold in the model's world."""
+    return config.simulate is not None
+
+
+def truth_of(config: ExperimentConfig) -> str:
+    """What the truth is, in words: ``nature run SPEEDY T31`` or ``analysis``."""
+    return "analysis" if config.simulate is None else f"nature run SPEEDY T{config.simulate.truncation}"
+
+
+def _with_ensemble(
+    name: str, make: Maker, options: EnsembleOptions, config: ExperimentConfig, store: Store
+) -> dict[str, Maker]:
+    """A single forecaster and, where there are members, its ensemble."""
+    if options.members == 1:
+        return {name: make}
+    fields = RandomFields(store, options.perturbation, config.seed)
+
+    def ensemble() -> Forecaster:
+        return EnsembleForecaster(make(), options.members, fields, config.evaluate.batch)
+
+    return {name: make, f"{name}_ensemble": ensemble}
+
+
+def _physics(store: Store, baseline: PhysicsBaseline) -> Forecaster:
+    from emulator.forecasters.physics import PhysicsForecaster  # needs the extra 'physics', which the core does without
+
+    return PhysicsForecaster.for_store(
+        store, baseline.truncation, baseline.time_step_minutes, baseline.digital_filter_hours
+    )
+
+
+def _twin(config: ExperimentConfig, store: Store) -> Forecaster:
+    from emulator.forecasters.physics import PhysicsForecaster
+
+    assert config.simulate is not None
+    return PhysicsForecaster.for_store(
+        store, config.simulate.truncation, config.simulate.time_step_minutes, name=twin_name(config)
+    )
+
+
+def _fit(config: ExperimentConfig, folder: Path, store: Store, baseline: PhysicsBaseline) -> Correction:
+    """The correction of a baseline, from training forecasts that are made now if they are not there."""
+    name = physics_name(baseline)
+    path = folder / "forecasts" / "training" / f"{name}.nc"
+    if not path.exists():
+        indices = training_indices(store, config.evaluate)
+        logger.info("forecast: %d training forecasts, to correct %s by", indices.size, name)
+        write_forecasts(
+            _physics(store, baseline),
+            store.dataset(indices),
+            lead_times(config.evaluate),
+            path,
+            batch=config.evaluate.batch,
+            attributes={"data_hash": store.data_hash},
+        )
+    return fit_correction(path, store)
+
+
+def _corrected(
+    name: str, folder: Path, store: Store, baseline: PhysicsBaseline, fitted: Callable[[], Correction], damped: bool
+) -> Forecaster:
+    raw = folder / "forecasts" / f"{physics_name(baseline)}.nc"
+    return CorrectedForecaster(
+        name, store.spec, store.grid, store.timestep, store.climatology, raw, fitted(), damped=damped
+    )

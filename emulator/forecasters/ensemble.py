@@ -1,0 +1,95 @@
+"""An ensemble of any forecaster: the same model from perturbed initial states, its runs batched as ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec, stack_channels, unstack_channels
+from emulator.forecasters.base import Forecaster
+from emulator.forecasters.perturbations import RandomFields
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleForecaster:
+    """Members in pairs: one with each perturbation added, one with it taken off.
+
+    Attributes:
+      single: Who forecasts each member.
+      members: How many, an even number.
+      perturbations: Where perturbations come from.
+      runs_at_once: At most so many forecasts go into one call of ``single``; a call takes whole forecasts, so where
+        ``members`` exceed this, several calls run side by side, lead by lead.
+    """
+
+    single: Forecaster
+    members: int
+    perturbations: RandomFields
+    runs_at_once: int
+
+    @property
+    def name(self) -> str:
+        """The single forecaster's, with ``_ensemble`` behind it."""
+        return f"{self.single.name}_ensemble"
+
+    @property
+    def spec(self) -> StateSpec:
+        """See ``Forecaster``."""
+        return self.single.spec
+
+    @property
+    def grid(self) -> Grid:
+        """See ``Forecaster``."""
+        return self.single.grid
+
+    @property
+    def timestep(self) -> np.timedelta64:
+        """See ``Forecaster``."""
+        return self.single.timestep
+
+    def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
+        """See ``Forecaster.forecast``; blocks have the dimension ``realization``.
+
+        Raises:
+          DataError: an initial time finds no training states to perturb it with, or the single forecaster refuses.
+        """
+        runs = self.initial_states(initial)
+        n = runs.sizes["time"]
+        calls = -(-n // self.runs_at_once)
+        width = -(-n // calls)  # of equal width, so that a compiled forecaster compiles once; the last is filled up
+        groups = [np.minimum(np.arange(i * width, (i + 1) * width), n - 1) for i in range(calls)]
+        streams = [self.single.forecast(runs.isel(time=rows), lead_times) for rows in groups]
+        for blocks in zip(*streams, strict=True):
+            yield self._joined(list(blocks), initial["time"].values)
+
+    def initial_states(self, initial: xr.Dataset) -> xr.Dataset:
+        """The members' initial states, along ``time``: all members of the first initial time, then of the next."""
+        channels, spec = self.perturbations.channels, self.perturbations.store.spec
+        minimum = spec.state_minimum[: len(channels)]
+        states = []
+        for time, state in zip(
+            initial["time"].values, stack_channels(initial, channels, source=self.name), strict=True
+        ):
+            # What has a lower bound is perturbed no further than down to it, up as well as down: pairs stay symmetric.
+            room = np.maximum(state - minimum, 0.0)
+            drawn = np.clip(self.perturbations.draw(time, self.members // 2), -room, room)
+            states += [state + sign * one for one in drawn for sign in (1, -1)]
+        runs = initial.isel(time=np.repeat(np.arange(initial.sizes["time"]), self.members))
+        coords = {"time": runs["time"].values}
+        return runs.assign(unstack_channels(np.stack(states), spec, channels, self.grid, coords).data_vars)
+
+    def _joined(self, blocks: list[xr.Dataset], times: np.ndarray) -> xr.Dataset:
+        """Runs of all calls as ``(init_time, realization, ...)``."""
+        shape, first = (times.size, self.members), blocks[0]
+        data = {}
+        for name, field in first.data_vars.items():
+            values = np.concatenate([b[name].values for b in blocks])[: times.size * self.members]
+            dims = ("init_time", "realization", *field.dims[1:])
+            data[name] = (dims, values.reshape(*shape, *values.shape[1:]), field.attrs)
+        coords = {str(name): c for name, c in first.coords.items() if "init_time" not in c.dims}
+        member = ("realization", np.arange(self.members), {"standard_name": "realization", "units": "1"})
+        return xr.Dataset(data, coords | {"init_time": times, "realization": member})

@@ -1,0 +1,79 @@
+"""Random-field perturbations of initial states (Magnusson et al., 2009, doi:10.1111/j.1600-0870.2008.00385.x).
+
+The difference of two states of the same season from different trajectories has the balance and the spatial scales of
+the weather itself, and needs no model. Scaled down and added in pairs with both signs, it makes an ensemble whose mean
+initial state is the one that everybody gets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from data_prep.clock import seconds_of_day, year_fraction
+from data_prep.errors import DataError
+from data_prep.spec import Channel
+from data_prep.store import Store
+
+_SEASON = 15 / 365.25  # either way, as a share of the year: the background is then the same, the weather another
+_APART = np.timedelta64(60, "D")  # more than the season is wide: another year, and so another trajectory
+
+
+@dataclass(frozen=True, eq=False)
+class RandomFields:
+    """Draws perturbations from the training states of a store.
+
+    Attributes:
+      store: Where the states come from.
+      amplitude: Standard deviation of the perturbations over that of the weather in that season.
+      seed: Draws depend on it, the initial time and the pair's number alone, so they are the same in any batch and for
+        any model.
+    """
+
+    store: Store
+    amplitude: float
+    seed: int
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """What is perturbed: the prognostic channels."""
+        return self.store.spec.state_channels[: self.store.spec.n_prognostic]
+
+    @cached_property
+    def training_rows(self) -> np.ndarray:
+        """Rows of the training split on the store's time axis (members of a nature run lie years apart on it)."""
+        return np.concatenate([np.arange(s.start, s.stop) for s in self.store.segments if s.split == "train"])
+
+    def draw(self, time: np.datetime64, pairs: int) -> np.ndarray:
+        """Perturbations of one initial time: half the differences' weight each, so that spread is ``amplitude``.
+
+        Args:
+          time: The initial time.
+          pairs: How many to draw; each is used with both signs.
+
+        Returns:
+          float32 ``(pair, latitude, longitude, prognostic channel)``.
+
+        Raises:
+          DataError: the training split holds no two independent states of that season and hour.
+        """
+        times = self.store.times[self.training_rows]
+        one = np.asarray([time], "datetime64[ns]")
+        distance = np.abs((year_fraction(times) - year_fraction(one) + 0.5) % 1.0 - 0.5)
+        alike = np.flatnonzero((distance <= _SEASON) & (seconds_of_day(times) == seconds_of_day(one)))
+        out = []
+        for pair in range(pairs):
+            rng = np.random.default_rng([self.seed, int(one.astype("datetime64[s]").astype(np.int64)[0]), pair])
+            first = int(rng.choice(alike)) if alike.size else -1
+            others = alike[np.abs(times[alike] - times[first]) >= _APART]
+            if others.size == 0:
+                raise DataError(
+                    f"ensemble: no two training states of the season and hour of {np.datetime_as_string(one[0], 'h')} "
+                    "come from different trajectories or years; give the training split more of them, or set members 1"
+                )
+            second = int(rng.choice(others))
+            a, b = (self.store.state[int(self.training_rows[i])][..., : len(self.channels)] for i in (first, second))
+            out.append(np.float32(self.amplitude / np.sqrt(2.0)) * (a - b))
+        return np.stack(out)
