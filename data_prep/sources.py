@@ -23,7 +23,7 @@ from data_prep import checks
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, Vertical, unstack_channels
-from data_prep.variables import Conversion, conversion
+from data_prep.units import Conversion, conversion
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the program knows of variables beforehand: SI units, CF standard names, possible values, and spellings of units.
+"""What the program knows of variables beforehand: SI units, standard names, possible values, what files call them.
 
 A variable that is not listed may be used under any name; its unit is then what its files say, turned into SI.
 """
@@ -7,48 +7,162 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data_prep.errors import DataError
-
 GRAVITY = 9.80665
 """Standard gravity in m s-2 (WMO), by which geopotential metres are defined."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Unit, CF standard name and the range that a field in this unit cannot leave."""
+    """What is known of a variable.
+
+    Attributes:
+      units: SI unit.
+      standard_name: CF standard name, empty where CF has none.
+      lowest, highest: The range that a field in this unit cannot leave.
+      on_levels: Whether it lives on levels of pressure or sigma.
+      spellings: Names that files give it, lower case: GRIB short names, CMIP, NCEP, MERRA-2, NCL, GrADS and THREDDS.
+      standard_names: Other CF standard names that mean it, such as a height for a geopotential.
+      height: Metres above ground for a field at a fixed height, by which 2 m temperature is told from others.
+      slow: Whether it may stay the same from one step to the next (sea surface, ice, soil).
+    """
 
     units: str
     standard_name: str
     lowest: float
     highest: float
+    on_levels: bool = False
+    spellings: tuple[str, ...] = ()
+    standard_names: tuple[str, ...] = ()
+    height: float | None = None
+    slow: bool = False
 
 
 _TEMPERATURE = (100.0, 400.0)
 _FRACTION = (-0.01, 1.01)
+_WIND = (-300.0, 300.0)
 
 KNOWN: dict[str, Facts] = {
-    "temperature": Facts("K", "air_temperature", *_TEMPERATURE),
-    "2m_temperature": Facts("K", "air_temperature", *_TEMPERATURE),
-    "sea_surface_temperature": Facts("K", "sea_surface_temperature", *_TEMPERATURE),
-    "soil_temperature": Facts("K", "soil_temperature", *_TEMPERATURE),
-    "u_component_of_wind": Facts("m s-1", "eastward_wind", -300.0, 300.0),
-    "v_component_of_wind": Facts("m s-1", "northward_wind", -300.0, 300.0),
-    "wind_speed": Facts("m s-1", "wind_speed", 0.0, 500.0),
-    "vorticity": Facts("s-1", "atmosphere_relative_vorticity", -1e-2, 1e-2),
-    "10m_u_component_of_wind": Facts("m s-1", "eastward_wind", -300.0, 300.0),
-    "10m_v_component_of_wind": Facts("m s-1", "northward_wind", -300.0, 300.0),
-    "specific_humidity": Facts("kg kg-1", "specific_humidity", -1e-2, 0.1),
-    "geopotential": Facts("m2 s-2", "geopotential", -2e4, 1e6),
-    "geopotential_at_surface": Facts("m2 s-2", "surface_geopotential", -2e4, 1e5),
-    "surface_pressure": Facts("Pa", "surface_air_pressure", 3e4, 1.2e5),
-    "mean_sea_level_pressure": Facts("Pa", "air_pressure_at_mean_sea_level", 8e4, 1.2e5),
-    "land_sea_mask": Facts("1", "land_binary_mask", *_FRACTION),
-    "sea_ice_cover": Facts("1", "sea_ice_area_fraction", *_FRACTION),
-    "soil_water": Facts("1", "", *_FRACTION),
-    "albedo": Facts("1", "surface_albedo", *_FRACTION),
+    "temperature": Facts(
+        "K",
+        "air_temperature",
+        *_TEMPERATURE,
+        on_levels=True,
+        spellings=("t", "ta", "air", "tmp", "temp", "tmpprs", "temperature_isobaric", "air_temperature"),
+    ),
+    "u_component_of_wind": Facts(
+        "m s-1",
+        "eastward_wind",
+        *_WIND,
+        on_levels=True,
+        spellings=("u", "ua", "uwnd", "ugrd", "ugrdprs", "u-component_of_wind_isobaric", "eastward_wind"),
+    ),
+    "v_component_of_wind": Facts(
+        "m s-1",
+        "northward_wind",
+        *_WIND,
+        on_levels=True,
+        spellings=("v", "va", "vwnd", "vgrd", "vgrdprs", "v-component_of_wind_isobaric", "northward_wind"),
+    ),
+    "specific_humidity": Facts(
+        "kg kg-1",
+        "specific_humidity",
+        -1e-2,
+        0.1,
+        on_levels=True,
+        spellings=("q", "hus", "shum", "spfh", "spfhprs", "qv", "specific_humidity_isobaric"),
+    ),
+    "geopotential": Facts(
+        "m2 s-2",
+        "geopotential",
+        -2e4,
+        1e6,
+        on_levels=True,
+        spellings=("z", "zg", "hgt", "gh", "h", "hgtprs", "geopotential_height", "geopotential_height_isobaric"),
+        standard_names=("geopotential_height",),
+    ),
+    "vertical_velocity": Facts(
+        "Pa s-1",
+        "lagrangian_tendency_of_air_pressure",
+        -100.0,
+        100.0,
+        on_levels=True,
+        spellings=("w", "wap", "omega", "vvel", "vvelprs"),
+    ),
+    "2m_temperature": Facts(
+        "K",
+        "air_temperature",
+        *_TEMPERATURE,
+        spellings=("t2m", "2t", "tas", "t2", "tmp2m", "t", "air", "tmp", "temperature_height_above_ground"),
+        height=2.0,
+    ),
+    "2m_dewpoint_temperature": Facts(
+        "K", "dew_point_temperature", *_TEMPERATURE, spellings=("d2m", "2d", "dpt", "tdps"), height=2.0
+    ),
+    "10m_u_component_of_wind": Facts(
+        "m s-1",
+        "eastward_wind",
+        *_WIND,
+        spellings=("u10", "10u", "uas", "u10m", "ugrd10m", "u", "uwnd", "ugrd"),
+        height=10.0,
+    ),
+    "10m_v_component_of_wind": Facts(
+        "m s-1",
+        "northward_wind",
+        *_WIND,
+        spellings=("v10", "10v", "vas", "v10m", "vgrd10m", "v", "vwnd", "vgrd"),
+        height=10.0,
+    ),
+    "surface_pressure": Facts(
+        "Pa", "surface_air_pressure", 3e4, 1.2e5, spellings=("sp", "ps", "pres", "pressfc", "pressure_surface")
+    ),
+    "mean_sea_level_pressure": Facts(
+        "Pa",
+        "air_pressure_at_mean_sea_level",
+        8e4,
+        1.2e5,
+        spellings=("msl", "psl", "slp", "mslp", "prmsl", "prmslmsl", "pressure_reduced_to_msl_msl"),
+        standard_names=("air_pressure_at_sea_level",),
+    ),
+    "total_column_water_vapour": Facts(
+        "kg m-2", "atmosphere_mass_content_of_water_vapor", -1.0, 150.0, spellings=("tcwv", "prw", "tqv")
+    ),
+    "total_cloud_cover": Facts("1", "cloud_area_fraction", *_FRACTION, spellings=("tcc", "clt")),
+    "geopotential_at_surface": Facts(
+        "m2 s-2",
+        "surface_geopotential",
+        -2e4,
+        1e5,
+        spellings=("z", "phis", "orog", "hgt", "hgtsfc", "oro"),
+        standard_names=("surface_altitude", "geopotential"),
+        slow=True,
+    ),
+    "land_sea_mask": Facts(
+        "1",
+        "land_binary_mask",
+        *_FRACTION,
+        spellings=("lsm", "sftlf", "land", "lsmask"),
+        standard_names=("land_area_fraction",),
+        slow=True,
+    ),
+    "sea_surface_temperature": Facts(
+        "K", "sea_surface_temperature", *_TEMPERATURE, spellings=("sst", "tos"), slow=True
+    ),
+    "sea_ice_cover": Facts(
+        "1", "sea_ice_area_fraction", *_FRACTION, spellings=("siconc", "sic", "ci", "icec"), slow=True
+    ),
+    "soil_temperature": Facts("K", "soil_temperature", *_TEMPERATURE, slow=True),
+    "soil_water": Facts("1", "", *_FRACTION, slow=True),
+    "albedo": Facts("1", "surface_albedo", *_FRACTION, slow=True),
 }
 
-_PRECIPITATION = Facts("m", "lwe_thickness_of_precipitation_amount", -0.1, 5.0)
+_PRECIPITATION = Facts(
+    "m",
+    "lwe_thickness_of_precipitation_amount",
+    -0.1,
+    5.0,
+    spellings=("tp", "total_precipitation", "apcp", "apcpsfc"),
+    standard_names=("precipitation_amount",),
+)
 
 # Range of variables without an entry, by SI unit: what no field on Earth leaves.
 _RANGE_BY_UNIT: dict[str, tuple[float, float]] = {
@@ -58,50 +172,8 @@ _RANGE_BY_UNIT: dict[str, tuple[float, float]] = {
     "Pa": (-1e3, 1.2e5),
 }
 
-# SI unit -> spelling -> (factor, offset): SI = factor * value + offset.
-_SPELLINGS: dict[str, dict[str, tuple[float, float]]] = {
-    "K": {
-        **dict.fromkeys(("K", "degK", "deg_K", "kelvin", "Kelvin"), (1.0, 0.0)),
-        **dict.fromkeys(("degC", "deg_C", "C", "°C", "celsius", "Celsius", "degrees_celsius"), (1.0, 273.15)),
-    },
-    "Pa": {
-        **dict.fromkeys(("Pa", "pascal", "pascals", "N m-2"), (1.0, 0.0)),
-        **dict.fromkeys(("hPa", "mb", "mbar", "millibar", "millibars", "hectopascal"), (100.0, 0.0)),
-        "kPa": (1000.0, 0.0),
-    },
-    "m s-1": {
-        **dict.fromkeys(("m s-1", "m s**-1", "m s^-1", "m/s", "meter second-1"), (1.0, 0.0)),
-        **dict.fromkeys(("knots", "knot", "kt"), (1852 / 3600, 0.0)),
-        **dict.fromkeys(("km h-1", "km/h"), (1 / 3.6, 0.0)),
-    },
-    "kg kg-1": {
-        **dict.fromkeys(("kg kg-1", "kg kg**-1", "kg kg^-1", "kg/kg", "1"), (1.0, 0.0)),
-        **dict.fromkeys(("g kg-1", "g kg**-1", "g kg^-1", "g/kg"), (1e-3, 0.0)),
-    },
-    "m2 s-2": {
-        **dict.fromkeys(("m2 s-2", "m**2 s**-2", "m^2 s^-2", "m2/s2", "m^2/s^2", "J kg-1"), (1.0, 0.0)),
-        **dict.fromkeys(("gpm", "m", "metre", "meter", "metres", "meters"), (GRAVITY, 0.0)),
-        **dict.fromkeys(("dam", "gpdm"), (10 * GRAVITY, 0.0)),
-    },
-    "m": {
-        **dict.fromkeys(("m", "metre", "meter", "metres", "meters", "m of water equivalent"), (1.0, 0.0)),
-        **dict.fromkeys(("mm", "kg m-2", "kg m**-2", "kg/m2", "kg m^-2"), (1e-3, 0.0)),
-    },
-    "W m-2": dict.fromkeys(("W m-2", "W m**-2", "W m^-2", "W/m2", "W/m^2"), (1.0, 0.0)),
-    "1": {
-        **dict.fromkeys(("1", "(0 - 1)", "(0-1)", "0-1", "0 - 1", "fraction", "dimensionless", "~", ""), (1.0, 0.0)),
-        **dict.fromkeys(("%", "percent"), (1e-2, 0.0)),
-    },
-}
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """How a file's values become SI: ``factor * value + offset``, in ``units``."""
-
-    units: str
-    factor: float = 1.0
-    offset: float = 0.0
+# Words in the name of a variable without an entry that say that it may stay the same from one step to the next.
+_SLOW_WORDS = ("sea", "sst", "ice", "snow", "soil", "land", "lake", "ocean", "vegetation", "albedo", "mask", "orog")
 
 
 def known(name: str) -> Facts | None:
@@ -122,34 +194,14 @@ def possible_range(name: str, units: str) -> tuple[float, float]:
     return _RANGE_BY_UNIT.get(units, (-float("inf"), float("inf")))
 
 
-def conversion(name: str, units: str | None, where: str) -> Conversion:
-    """From the unit that a file gives to SI.
+def changes_every_step(name: str, units: str) -> bool:
+    """Whether the same field twice in a row is a defect: true of what moves with the air, not of sea, ice and soil.
 
     Args:
-      name: Canonical name.
-      units: The file's ``units`` attribute, ``None`` where there is none: SI is then taken for granted (the check of
-        possible values stands behind it).
-      where: File and variable, for the message.
-
-    Raises:
-      DataError: a known variable comes in a unit that cannot be turned into its own.
+      name: Canonical name, or that of the file where the program knows none.
+      units: SI unit. Of variables without an entry only those in the units of wind, temperature and pressure count.
     """
     entry = known(name)
     if entry is not None:
-        if units is None:
-            return Conversion(entry.units)
-        spelling = " ".join(str(units).split())
-        table = _SPELLINGS.get(entry.units, {entry.units: (1.0, 0.0)})
-        if spelling not in table:
-            raise DataError(
-                f"{where}: unit {spelling!r} of {name} cannot be turned into {entry.units}; "
-                f"known are {', '.join(repr(s) for s in table)}"
-            )
-        return Conversion(entry.units, *table[spelling])
-    if units is None:
-        return Conversion("1")
-    spelling = " ".join(str(units).split())
-    for target in ("K", "Pa", "m s-1", "kg kg-1", "W m-2"):
-        if spelling in _SPELLINGS[target] and spelling != "1":
-            return Conversion(target, *_SPELLINGS[target][spelling])
-    return Conversion(spelling)
+        return not entry.slow and not is_accumulation(name)
+    return units in _RANGE_BY_UNIT and not any(word in name.lower() for word in _SLOW_WORDS)

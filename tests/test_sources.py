@@ -9,7 +9,8 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.sources import open_source, read_initial
 from data_prep.spec import StateSpec, Variable
-from data_prep.variables import GRAVITY, conversion
+from data_prep.units import conversion
+from data_prep.variables import GRAVITY
 
 TIMES = times_from("2001-01-30", 6)
 NAMES = {"temperature": ("temperature", "t"), "surface_pressure": ("surface_pressure", "sp")}

@@ -1,0 +1,152 @@
+"""Units as files spell them, turned into SI: pint, taught the spellings of UDUNITS, GRIB and COARDS files.
+
+Two changes of dimension are the field's own and known here: heights in (geopotential) metres become geopotential, and
+kilograms of water per square metre become metres of water.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+import pint
+
+from data_prep.errors import DataError
+from data_prep.variables import GRAVITY, known
+
+_WATER_DENSITY = 1000.0
+"""Density of liquid water in kg m-3, by which CF defines the liquid water equivalent of an amount."""
+
+_NO_UNIT = ("", "-", "~", "none", "fraction", "dimensionless", "(0 - 1)", "(0-1)", "0 - 1", "0-1", "proportion")
+_WORDS = {"m of water equivalent": "m", "meters of water equivalent": "m", "numeric": "1"}
+
+# What pint raises on text that is no unit.
+_NO_UNIT_ERRORS = (
+    pint.errors.PintError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+# SI units that a variable without an entry of its own is turned into; anything else keeps the unit of its file.
+_TARGETS = ("K", "Pa", "m s-1", "W m-2")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """How a file's values become SI: ``factor * value + offset``, in ``units``."""
+
+    units: str
+    factor: float = 1.0
+    offset: float = 0.0
+
+
+def conversion(name: str, units: str | None, where: str) -> Conversion:
+    """From the unit that a file gives to SI.
+
+    Args:
+      name: Canonical name.
+      units: The file's ``units`` attribute, ``None`` where there is none: SI is then taken for granted (the check of
+        possible values stands behind it).
+      where: File and variable, for the message.
+
+    Raises:
+      DataError: a known variable comes in a unit that cannot be turned into its own.
+    """
+    entry = known(name)
+    if units is None:
+        return Conversion(entry.units if entry else "1")
+    spelling = " ".join(str(units).split())
+    if entry is not None:
+        found = _between(spelling, entry.units)
+        if found is None:
+            rate = _between(spelling, "kg m-2 s-1") is not None and entry.units == "m"
+            hint = "; it is a rate: multiply it by the seconds of its interval" if rate else ""
+            raise DataError(
+                f"{where}: unit {spelling!r} of {name} cannot be turned into {entry.units}{hint or _MEND_UNIT}"
+            )
+        return found
+    for target in _TARGETS:
+        found = _between(spelling, target, same_dimension=True)
+        if found is not None:
+            return found
+    ratio = _between(spelling, "kg kg-1", same_dimension=True) if "kg" in spelling else None
+    if ratio is not None:  # dimensionless, but a mass of something per mass of air
+        return ratio
+    return Conversion("1" if spelling.lower() in _NO_UNIT else spelling)
+
+
+_MEND_UNIT = "; set its units attribute to what the values are in"
+
+
+def convertible(units: str, target: str) -> Conversion | None:
+    """From one unit to another of the same dimension; ``None`` where they differ in it or a spelling is unknown."""
+    return _between(" ".join(units.split()), target, same_dimension=True)
+
+
+@cache
+def _between(spelling: str, target: str, *, same_dimension: bool = False) -> Conversion | None:
+    registry = _registry()
+    source, goal = _parse(spelling), _parse(target)
+    if source is None or goal is None:
+        return None
+    bridge = 1.0
+    if source.dimensionality != goal.dimensionality:
+        bridges = {("m", "m2 s-2"): GRAVITY, ("kg m-2", "m"): 1 / _WATER_DENSITY}
+        dimensions = {unit: parsed.dimensionality for unit in ("m", "m2 s-2", "kg m-2") if (parsed := _parse(unit))}
+        crossing = [
+            (start, end)
+            for start, end in bridges
+            if source.dimensionality == dimensions[start] and goal.dimensionality == dimensions[end]
+        ]
+        if same_dimension or not crossing:
+            return None
+        start, end = crossing[0]
+        first, last = _between(spelling, start), _between(end, target)
+        assert first is not None and last is not None
+        bridge = first.factor * bridges[start, end] * last.factor
+        return Conversion(target, bridge)
+    zero = registry.Quantity(0.0, source.units).to(goal.units).magnitude
+    one = registry.Quantity(1.0, source.units).to(goal.units).magnitude
+    # Fifteen digits: 100 rather than 99.99999999999999 for a hectopascal, and 273.15 rather than 273.15 + 5e-14.
+    factor, offset = (float(f"{x:.15g}") for x in ((one - zero) * source.magnitude, zero))
+    return Conversion(target, factor, offset)
+
+
+def _parse(spelling: str) -> pint.Quantity | None:
+    text = _WORDS.get(spelling, "1" if spelling.lower() in _NO_UNIT else spelling)
+    for attempt in dict.fromkeys((text, text.lower())):
+        try:
+            parsed = _registry().parse_expression(attempt)
+        except _NO_UNIT_ERRORS:
+            continue
+        return parsed if isinstance(parsed, _registry().Quantity) else _registry().Quantity(parsed)
+    return None
+
+
+@cache
+def _registry() -> pint.UnitRegistry:
+    registry: pint.UnitRegistry = pint.UnitRegistry(preprocessors=[_udunits_powers, _percent], on_redefinition="ignore")
+    registry.define("mb = 100 * pascal")  # pint would read milli-barn
+    registry.define("gpm = meter")
+    registry.define("gpdm = decameter")
+    # Without the alias, pint would read C as coulomb.
+    for alias in ("C", "deg_C", "degrees_celsius", "degrees_Celsius", "degree_celsius", "degrees_C", "Celsius"):
+        registry.define(f"@alias degree_Celsius = {alias}")
+    for alias in ("deg_K", "degrees_K", "Kelvin", "degrees_kelvin"):
+        registry.define(f"@alias kelvin = {alias}")
+    return registry
+
+
+def _udunits_powers(text: str) -> str:
+    """``m2 s-2`` and MERRA-2's ``m+2 s-2`` as pint writes them: ``m**2 s**-2``."""
+    text = re.sub(r"(?<=[A-Za-z])\+(?=\d)", "", text)
+    return re.sub(r"(?<=[A-Za-z])(?=-?\d)(?<![\d.][eE])", "**", text)
+
+
+def _percent(text: str) -> str:
+    return text.replace("%", " percent ")
