@@ -32,7 +32,13 @@ class Browser:
         return _request(method, self._base + path, body)
 
     def open(self, page: Path) -> None:
+        """Loads a report, and waits until its pictures are drawn."""
         self._call("POST", "/url", {"url": page.resolve().as_uri()})
+        for _ in range(100):
+            if self.run("return 'drawn' in document.documentElement.dataset"):
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"{page.name} did not draw its pictures within 5 s: {self.complaints()}")
 
     def run(self, script: str, *arguments: Any) -> Any:
         """The value that a piece of JavaScript returns."""

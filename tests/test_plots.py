@@ -3,8 +3,8 @@
 import matplotlib.image
 import numpy as np
 import pytest
-import xarray as xr
-from synthetic import ON_SIGMA, Noisy, evaluation_rows, lead_times, make_store
+from small_experiment import make_experiment
+from synthetic import ON_SIGMA, evaluation_rows, lead_times, make_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -12,36 +12,21 @@ from emulator.config import EvaluateConfig
 from emulator.evaluation.crossover import Crossover
 from emulator.evaluation.maps import plot_maps
 from emulator.evaluation.plots import activity_figure, cost_figure, plot_scores, skill_figure
-from emulator.evaluation.scores import evaluate
 from emulator.evaluation.style import forecaster_label, line_styles, shown_unit, variable_label
 from emulator.evaluation.table import format_table, read_crossover
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
 
-CONFIG = EvaluateConfig(bootstrap=200, headline=["2m_temperature", "geopotential@500"])
+HEADLINE = ("2m_temperature", "geopotential@500")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A store, its forecast files, and the scores as a reader finds them on disk."""
-    folder = tmp_path_factory.mktemp("plots")
-    store = make_store(Grid.gaussian(8), days=15)
-    rows, leads = evaluation_rows(store, 4), lead_times(4)
-    makers = {
-        "network": Noisy(store, "network", 0.02, 0.25),
-        "physics_t21": Noisy(store, "physics_t21", 0.3, 0.1, seed=1),
-        "physics_t31": Noisy(store, "physics_t31", 2.0, 0.0, cap=2.0, seed=2),
-        "climatology": make_reference("climatology", store, leads),
-    }
-    paths = {name: folder / f"{name}.nc" for name in makers}
-    for name, maker in makers.items():
-        write_forecasts(maker, store.dataset(rows), leads, paths[name], batch=32)
-    evaluate(paths, store, CONFIG, folder / "scores.nc")
-    return store, paths, xr.load_dataset(folder / "scores.nc"), folder
+    return make_experiment(tmp_path_factory.mktemp("plots"), Grid.gaussian(8), HEADLINE, {})
 
 
 def test_plots_come_from_the_scores_alone(world, tmp_path):
-    _, _, scores, _ = world
+    scores = world.scores
     files = plot_scores(scores, tmp_path / "plots")
     assert [f.name for f in files] == ["skill.png", "activity.png", "cost.png"]
     for file in files:
@@ -51,7 +36,7 @@ def test_plots_come_from_the_scores_alone(world, tmp_path):
 
 
 def test_skill_figure_shows_every_forecaster_and_the_crossover(world):
-    scores = world[2]
+    scores = world.scores
     figure = skill_figure(scores)
     panels = figure.axes
     assert [a.get_title("left") for a in panels] == ["Near-surface temperature", "Z500"]
@@ -77,7 +62,7 @@ def test_skill_figure_shows_every_forecaster_and_the_crossover(world):
 
 
 def test_activity_and_cost_figures(world):
-    scores = world[2]
+    scores = world.scores
     assert len(activity_figure(scores).axes) == 6  # two variables: correlation, activity, fine scales
     assert len(activity_figure(scores.drop_vars("fine_scale_ratio")).axes) == 4  # a regional grid has no spectra
     unknown = scores.copy()
@@ -88,7 +73,7 @@ def test_activity_and_cost_figures(world):
 
 
 def test_table_says_what_the_scores_say(world):
-    scores = world[2]
+    scores = world.scores
     text = format_table(scores)
     assert "\x1b" not in text and max(map(len, text.splitlines())) <= 160
     day = scores["rmse"].sel(
@@ -124,14 +109,13 @@ def test_labels_units_and_colours():
 
 
 def test_maps(world, tmp_path):
-    store, paths, _, _ = world
-    shown = {name: paths[name] for name in ("network", "physics_t21")}
-    out = plot_maps(shown, store, CONFIG, "geopotential@500", tmp_path / "maps.png", lead_hours=(24, 72, 120))
+    shown = {name: world.paths[name] for name in ("network", "physics_t21")}
+    out = plot_maps(shown, world.store, world.config, "geopotential@500", tmp_path / "maps.png")
     assert matplotlib.image.imread(out)[..., :3].std() > 0.05
     with pytest.raises(DataError, match="does not hold vorticity"):
-        plot_maps(shown, store, CONFIG, "vorticity", tmp_path / "no.png")
+        plot_maps(shown, world.store, world.config, "vorticity", tmp_path / "no.png")
     with pytest.raises(DataError, match="none of the leads 1200 h"):
-        plot_maps(shown, store, CONFIG, "2m_temperature", tmp_path / "no.png", lead_hours=(1200,))
+        plot_maps(shown, world.store, world.config, "2m_temperature", tmp_path / "no.png", lead_hours=(1200,))
     assert [p.name for p in tmp_path.iterdir()] == ["maps.png"]
 
 
@@ -140,4 +124,5 @@ def test_maps_of_derived_variables(tmp_path):
     rows, leads = evaluation_rows(store, 2), lead_times(2)
     path = tmp_path / "persistence.nc"
     write_forecasts(make_reference("persistence", store, leads), store.dataset(rows), leads, path)
-    assert plot_maps({"persistence": path}, store, CONFIG, "mean_sea_level_pressure", tmp_path / "p.png").exists()
+    out = tmp_path / "maps.png"
+    assert plot_maps({"persistence": path}, store, EvaluateConfig(), "mean_sea_level_pressure", out).exists()

@@ -1,52 +1,37 @@
 """The report: one page that needs nothing else, tells what the scores tell, and works in a real browser."""
 
 import base64
+import gzip
 import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import xarray as xr
 from browser import browser, missing_programs
-from synthetic import Noisy, evaluation_rows, lead_times, make_store
+from small_experiment import make_experiment, with_made_up_scores, with_more_forecasters
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from emulator.cli import main
-from emulator.config import EvaluateConfig
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report import Provenance, write_report
 from emulator.evaluation.report_fields import collect_fields
 from emulator.evaluation.report_sources import find_fields, find_provenance
-from emulator.evaluation.scores import evaluate
-from emulator.evaluation.table import read_crossover
-from emulator.forecast_io import write_forecasts
-from emulator.forecasters.statistical import make_reference
+from emulator.evaluation.table import format_table, read_crossover, world_sentence
 
-CONFIG = EvaluateConfig(bootstrap=200, headline=["geopotential@500", "2m_temperature"])
+HEADLINE = ("geopotential@500", "2m_temperature")
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" $title"
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """The folder of a small experiment, its store and its scores."""
+    """A small experiment in a nature run, and the fields of its report."""
     folder = tmp_path_factory.mktemp("report")
-    store = make_store(Grid.gaussian(16), days=15)
-    rows, leads = evaluation_rows(store, 4), lead_times(4)
-    makers = {
-        "network": Noisy(store, "network", 0.02, 0.25),
-        "physics_t21": Noisy(store, "physics_t21", 0.3, 0.1, seed=1),
-        "physics_t31": Noisy(store, "physics_t31", 2.0, 0.0, cap=2.0, seed=2),
-        "climatology": make_reference("climatology", store, leads),
-    }
-    paths = {name: folder / "forecasts" / f"{name}.nc" for name in makers}
-    for name, maker in makers.items():
-        write_forecasts(maker, store.dataset(rows), leads, paths[name], batch=32, attributes={"data_hash": HOSTILE})
-    evaluate(paths, store, CONFIG, folder / "scores.nc")
+    made = make_experiment(folder, Grid.gaussian(16), HEADLINE, {"data_hash": HOSTILE})
     (folder / "config.yaml").write_text(f"name: tiny\nsimulate: {{members: 4}}\n# {HOSTILE}\n", encoding="utf-8")
-    scores = xr.load_dataset(folder / "scores.nc")
-    return folder, store, scores, collect_fields(scores, paths, store)
+    scores = with_made_up_scores(made.scores)
+    return folder, made.store, scores, collect_fields(scores, made.paths, made.store)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +60,22 @@ class Reader(HTMLParser):
             self.text[self._open[-1]] = self.text.get(self._open[-1], "") + data
 
 
+def data_of(page):
+    """What the scripts of a page read."""
+    return json.loads(gzip.decompress(base64.b64decode(Reader(page.read_text(encoding="utf-8")).text["data"])))
+
+
 def unpack(packed):
-    kind = {"f4": "<f4", "f2": "<f2", "u1": "u1"}[packed["type"]]
-    return np.frombuffer(base64.b64decode(packed["data"]), kind).reshape(packed["shape"])
+    kind = np.dtype({"f4": "<f4", "f2": "<f2", "u1": "u1"}[packed["type"]])
+    first_bytes_first = np.frombuffer(base64.b64decode(packed["data"]), np.uint8).reshape(kind.itemsize, -1)
+    return np.ascontiguousarray(first_bytes_first.T).view(kind).reshape(packed["shape"])
+
+
+def by_variable_and_region(data, array):
+    """``(..., variable, region, lead)`` of an array by places; NaN where the page does not hold it."""
+    places = np.array(data["places"])
+    taken = array[..., np.maximum(places, 0), :].astype(float)
+    return np.where((places >= 0)[..., None], taken, np.nan)
 
 
 def test_the_page_stands_alone(page):
@@ -101,8 +99,9 @@ def test_the_page_says_first_what_the_scores_say(experiment, page):
     found = read_crossover(scores, "network", "physics_t21", "geopotential@500")
     assert found.outcome == "crossover"
     reader = Reader(page.read_text(encoding="utf-8"))
-    interval = found.describe().partition(" d ")[2]
-    assert reader.text["h1"] == f"The network beats Physics T21 in Z500 up to {found.hours / 24:.1f} days {interval}."
+    assert found.hours < 48  # told in hours
+    until = f"{found.hours:.0f} hours [{found.lower:.0f}, {found.upper:.0f}]"
+    assert reader.text["h1"] == f"The network beats Physics T21 in Z500 up to {until}."
     body = page.read_text(encoding="utf-8")
     assert body.index("<h1>") < body.index("This holds in the SPEEDY world") < body.index("<main>")
     assert "hardest of the 2 physics baselines" in body
@@ -110,25 +109,33 @@ def test_the_page_says_first_what_the_scores_say(experiment, page):
 
 def test_the_numbers_of_the_page_are_those_of_the_scores(experiment, page):
     scores, fields = experiment[2], experiment[3]
-    data = json.loads(Reader(page.read_text(encoding="utf-8")).text["data"])
+    data = data_of(page)
     names = [v["name"] for v in data["variables"]]
-    assert names[:2] == list(CONFIG.headline) and sorted(names) == sorted(scores["variable"].values)
-    order = ("forecaster", "variable", "region", "lead_time")
+    assert names[:2] == list(HEADLINE) and sorted(names) == sorted(scores["variable"].values)
+    axes = ("variable", "region", "lead_time")
     expected = scores.sel(variable=names)
-    for key in ("rmse", "rmse_lower", "acc", "bias", "activity", "fine_scale_ratio"):
-        np.testing.assert_allclose(
-            unpack(data["scores"][key]), expected[key].transpose(*order), rtol=1e-3, atol=1e-6, err_msg=key
-        )
-    lower, bias, upper = (unpack(data["scores"][k]) for k in ("bias_lower", "bias", "bias_upper"))
-    assert (lower <= bias).all() and (bias <= upper).all() and (lower < upper).mean() > 0.7
+    held = {key: by_variable_and_region(data, unpack(array)) for key, array in data["scores"].items()}
+    percent = dict.fromkeys(("gap_closed", "gap_closed_lower", "gap_closed_upper"), 100.0)
+    for key in ("rmse", "rmse_lower", "acc", "acc_upper", "bias", "activity", "fine_scale_ratio", *percent):
+        values = expected[key].transpose("forecaster", *axes) * percent.get(key, 1.0)
+        np.testing.assert_allclose(held[key], values, rtol=1e-3, atol=1e-5, err_msg=key)
+    gain = expected["time_gain_hours_lower"].sel(forecaster="network").transpose("reference", *axes)
+    np.testing.assert_allclose(held["time_gain_hours_lower"], gain, rtol=1e-3)
+    for key, at in (("extreme_low", 0.001), ("extreme_high", 0.999)):
+        of_forecast, of_truth = (expected[f"{who}_quantile"].sel(quantile=at) for who in ("forecast", "truth"))
+        ratio = (of_forecast / of_truth).transpose("forecaster", "variable", "lead_time")
+        np.testing.assert_allclose(held[key][:, :, 0], ratio, rtol=1e-3)
+        assert np.isnan(held[key][:, :, 1:]).all()  # the tails are of the whole grid
     pair = data["pairs"]["index"].index([0, 1])
-    two = expected.sel(forecaster="network", reference="physics_t21")
-    ends = {e: two[f"rmse_ratio_{e}"].transpose(*order[1:]).values for e in ("lower", "upper")}
-    for end, values in ends.items():
-        np.testing.assert_allclose(unpack(data["pairs"][f"ratio_{end}"])[pair], values, rtol=1e-3)
-    dots = unpack(data["pairs"]["significant"])[pair].astype(bool)
-    alone = (ends["upper"] < 1) | (ends["lower"] > 1)
-    assert dots.any() and not dots.all() and dots.sum() <= alone.sum() + 2  # fewer than pointwise intervals would call
+    two = expected.sel(forecaster="network", reference="physics_t21").transpose(*axes, ...)
+    for key, name in (
+        ("ratio_lower", "rmse_ratio_lower"),
+        ("ratio_upper", "rmse_ratio_upper"),
+        ("significant", "rmse_difference_significant"),
+        ("p_geer", "rmse_difference_p_geer"),
+    ):
+        array = by_variable_and_region(data, unpack(data["pairs"][key]))[pair]
+        np.testing.assert_allclose(array, two[name], rtol=1e-3, atol=1e-6, err_msg=key)
     example = data["fields"]["example"]["variables"][0]
     z500 = fields.example["variables"]["geopotential@500"]
     np.testing.assert_array_equal(unpack(example["truth"]), z500["truth"])
@@ -138,10 +145,7 @@ def test_the_numbers_of_the_page_are_those_of_the_scores(experiment, page):
 def test_numbers_are_in_the_units_of_the_labels(experiment, tmp_path):
     plain = experiment[2]
     in_pascal = plain.assign_coords(units=("variable", ["Pa"] * plain.sizes["variable"]))
-    one, other = (
-        json.loads(Reader(write_report(s, tmp_path / "x.html").read_text(encoding="utf-8")).text["data"])
-        for s in (plain, in_pascal)
-    )
+    one, other = (data_of(write_report(s, tmp_path / "x.html")) for s in (plain, in_pascal))
     assert other["variables"][0]["unit"] == "hPa"
     for key, array in one["scores"].items():
         factor = 0.01 if key.split("_")[0] in ("rmse", "bias") else 1.0
@@ -149,10 +153,32 @@ def test_numbers_are_in_the_units_of_the_labels(experiment, tmp_path):
 
 
 def test_a_page_that_would_be_too_large_names_what_it_leaves_out(experiment, tmp_path, monkeypatch):
-    monkeypatch.setattr("emulator.evaluation.report._MOST_NUMBERS", 1000)
-    text = write_report(experiment[2], tmp_path / "x.html").read_text(encoding="utf-8")
-    assert "Left out to keep the page small: T500, T850; the scores file holds them." in text
-    assert [v["name"] for v in json.loads(Reader(text).text["data"])["variables"]] == list(CONFIG.headline)
+    scores = experiment[2]
+    sizes = []
+    for most, left_out in (
+        (10**9, None),
+        (45_000, "the regions of T500, T850"),
+        (1000, "T500, T850"),
+    ):
+        monkeypatch.setattr("emulator.evaluation.report_numbers._MOST_BYTES", most)
+        out = write_report(scores, tmp_path / "x.html")
+        text, data = out.read_text(encoding="utf-8"), data_of(out)
+        sizes.append(len(text))
+        if left_out is None:
+            assert "Left out" not in text
+        else:
+            assert f"Left out to keep the page small: {left_out}. The scores file holds them." in text
+    assert sizes == sorted(sizes, reverse=True)
+    assert [v["name"] for v in data["variables"]] == list(HEADLINE)
+
+
+def test_a_scores_file_without_what_is_optional_still_makes_a_page(experiment, tmp_path):
+    wanted = {"rmse", "acc", "bias", "activity", "rmse_lower", "rmse_upper", "rmse_ratio_lower", "rmse_ratio_upper"}
+    scores = experiment[2]
+    spare = [n for n in map(str, scores.data_vars) if n not in wanted and not n.startswith(("crossover", "sim", "sec"))]
+    data = data_of(write_report(scores.drop_vars(spare), tmp_path / "x.html"))
+    assert [m["name"] for m in data["metrics"]] == ["rmse", "acc", "bias", "activity"]
+    assert sorted(data["pairs"]) == ["index", "ratio_lower", "ratio_upper"]
 
 
 def test_maps_show_the_forecast_that_was_scored(experiment):
@@ -160,7 +186,7 @@ def test_maps_show_the_forecast_that_was_scored(experiment):
     init = np.datetime64(fields.example["init"].removesuffix(" UTC").replace(" ", "T"))
     assert init in scores["init_time"].values
     row = int(np.flatnonzero(store.times == init)[0])
-    name = CONFIG.headline[0]
+    name = HEADLINE[0]
     channel = [c.variable for c in store.spec.state_channels].index("geopotential")
     shown = fields.example["variables"][name]
     for i, hours in enumerate(fields.example["hours"]):
@@ -196,14 +222,14 @@ def test_nothing_from_a_file_becomes_markup(experiment, tmp_path):
     scores = scores.assign_coords(hardware=("forecaster", [HOSTILE] * 4))
     new = [HOSTILE, "physics_" + HOSTILE, "persistence", "climatology"]
     scores = scores.assign_coords(forecaster=new, reference=new)
-    provenance = Provenance(True, HOSTILE, {"Experiment": HOSTILE, HOSTILE: HOSTILE})
+    provenance = Provenance(HOSTILE, {"Experiment": HOSTILE, HOSTILE: HOSTILE})
     out = write_report(scores, tmp_path / "hostile.html", provenance=provenance, without_fields=HOSTILE)
     text = out.read_text(encoding="utf-8")
     reader = Reader(text)
     assert [t for t, _ in reader.tags].count("script") == 2
     assert not {t for t, _ in reader.tags} & {"img"}
     assert HOSTILE not in text and "<img" not in text and "<script>alert" not in text
-    data = json.loads(reader.text["data"])
+    data = data_of(out)
     assert data["forecasters"][0]["name"] == HOSTILE
     assert reader.text["pre"] == HOSTILE and HOSTILE in reader.text["h1"] and HOSTILE in reader.text["dd"]
 
@@ -214,8 +240,8 @@ def test_scores_alone_make_a_page_that_says_what_is_missing(experiment, tmp_path
     assert "report.html" in capsys.readouterr().out
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "No forecast files lie beside the scores. This report comes without maps and spectra." in text
-    assert "The scores do not say what the truth is" in text
-    assert json.loads(Reader(text).text["data"])["fields"] is None
+    assert "This holds in the SPEEDY world" in text
+    assert data_of(tmp_path / "report.html")["fields"] is None
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "scores.nc"]
 
 
@@ -225,7 +251,7 @@ def test_a_store_that_is_not_the_scored_one_is_not_shown(experiment, tmp_path):
     fields, why = find_fields(scores, folder)
     assert fields is None and "store.zarr" in why
     (tmp_path / "config.yaml").write_text("a: [", encoding="utf-8")
-    assert find_provenance(scores, tmp_path) == Provenance(None, "a: [", {})
+    assert find_provenance(scores, tmp_path) == Provenance("a: [", {})
 
 
 def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment):
@@ -256,7 +282,7 @@ def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment)
                 "crossover_upper": np.inf,
             }
             | {"crossover_start": 24.0},
-            "The network beats Physics T21 in Z500 from 1.0 days on up to 3.0 days [2.5, ...].",
+            "The network beats Physics T21 in Z500 from 24 hours on up to 3.0 days [2.5, ...].",
         ),
     ],
 )
@@ -271,6 +297,82 @@ def test_every_outcome_has_an_honest_sentence(experiment, change, sentence):
     for key, value in change.items():
         scores[key][:] = value
     assert make_headline(scores).sentence == sentence
+
+
+def with_outcomes(scores, outcomes):
+    """The scores, the network's crossovers replaced: hours, 0 for never better, by reference."""
+    names = ["network", *outcomes]
+    out = with_more_forecasters(scores, names).copy(deep=True)
+    out["crossover_outcome"] = out["crossover_outcome"].astype(object)
+    for name, hours in outcomes.items():
+        place = {"forecaster": "network", "reference": name}
+        out["crossover_outcome"].loc[place] = "crossover" if hours else "never better"
+        for key, value in (("hours", hours), ("lower", hours - 6), ("upper", hours + 6), ("start", 6.0)):
+            out[f"crossover_{key}"].loc[place] = value if hours else np.nan
+    return out
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "sentence", "details"),
+    [
+        (
+            {"physics_t21": 72, "physics_t21_debiased": 60, "physics_t21_damped": 40, "twin_t31": 0},
+            "The network beats Physics T21 damped in Z500 up to 40 hours [34, 46].",
+            ["Physics T21 damped is the hardest of the 3 physics baselines"],
+        ),
+        (
+            {"physics_t21": 72, "physics_t21_damped": 0, "physics_t21_ensemble": 0},
+            "The network is never better than Physics T21 damped in Z500 up to 4 days; "
+            "it beats Physics T21 only as it is, raw, up to 3.0 days [2.8, 3.2].",
+            ["hardest of the 2 physics baselines", "No debiased physics was scored"],
+        ),
+        (
+            {"physics_t21": 72, "climatology": 24},
+            "The network beats Physics T21 in Z500 up to 3.0 days [2.8, 3.2].",
+            ["No debiased or damped physics was scored: it might be harder to beat."],
+        ),
+        (
+            {"climatology": 72, "twin_t31": 0},
+            "The network beats Climatology in Z500 up to 3.0 days [2.8, 3.2].",
+            [],
+        ),
+    ],
+)
+def test_a_win_is_claimed_only_against_the_hardest_physics(experiment, outcomes, sentence, details):
+    headline = make_headline(with_outcomes(experiment[2], outcomes))
+    assert headline.sentence == sentence
+    for text in details:
+        assert any(text in detail for detail in headline.details), headline.details
+
+
+def test_the_headline_tells_the_gain_and_the_gap(experiment):
+    scores = experiment[2].copy(deep=True)
+    at = np.timedelta64(96, "h")
+    place = {"forecaster": "network", "variable": HEADLINE[0], "region": "all", "lead_time": at}
+    for key, values in (("time_gain_hours", (14, 9, np.inf)), ("gap_closed", (0.45, 0.3, 0.6))):
+        for end, value in zip(("", "_lower", "_upper"), values, strict=True):
+            scores[key + end].loc[place] = value
+    details = " ".join(make_headline(scores).details)
+    assert "Its error in Z500 at 4 days is that of Physics T21 14 hours earlier [9, ...]." in details
+    assert "At 4 days it closes 45 % [30, 60] of the gap to the predictability limit (Climatology) there." in details
+
+
+@pytest.mark.parametrize(
+    ("truth", "names", "start"),
+    [
+        ("nature run SPEEDY T42", ["network", "physics_t21"], "This holds in the SPEEDY world"),
+        ("analysis", ["network", "physics_t21"], "The truth is an analysis of the observed atmosphere"),
+        (None, ["network", "twin_t31"], "This holds in the SPEEDY world"),
+        (None, ["network", "physics_t21"], ""),
+    ],
+)
+def test_scores_alone_say_in_which_world_they_hold(experiment, truth, names, start):
+    scores = with_more_forecasters(experiment[2], names)
+    scores.attrs.pop("truth")
+    scores = scores.assign_attrs({} if truth is None else {"truth": truth})
+    sentence = world_sentence(scores)
+    assert sentence.startswith(start) and bool(sentence) == bool(start)
+    assert sentence in format_table(scores)
 
 
 needs_browser = pytest.mark.skipif(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,18 @@ import xarray as xr
 
 from emulator.evaluation.crossover import Crossover
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.style import forecaster_label, is_physics, variable_label
+from emulator.evaluation.style import (
+    HOURS_BELOW,
+    forecaster_label,
+    is_physics,
+    lead_text,
+    physics_form,
+    variable_label,
+)
 from emulator.evaluation.table import candidate, headline_variables, opponents, read_crossover
 
 _LIVELY_HOURS = 120  # where the liveliness is quoted: late enough for blurring to show, early enough for skill
+_WINS = ("crossover", "beyond the last lead")
 
 
 @dataclass(frozen=True)
@@ -33,43 +42,41 @@ class Headline:
 def make_headline(scores: xr.Dataset) -> Headline:
     """Puts the crossovers of a scores file into words.
 
-    A win is claimed only where it holds against every physics baseline, so the sentence names the one that is
-    beaten for the shortest time.
+    Raw physics keeps its drift and its sharpness while a network learns the truth's climate and may blur: a win is
+    claimed only where it holds against every physics baseline, raw, debiased and damped. So the sentence names the one
+    that is beaten for the shortest time, and says so where the raw ones alone are beaten.
 
     Args:
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them, with at least two forecasters.
     """
     name, variable = candidate(scores), headline_variables(scores)[0]
     references = opponents(scores)
-    found = {r: read_crossover(scores, name, r, variable) for r in references}
-    hardest = min(references, key=lambda r: _rank(found[r]))
-    sentence = describe(scores, name, hardest, variable, found[hardest])
-    details = []
-    if len(references) > 1:
-        kind = "physics baselines" if is_physics(hardest) else "forecasters"
-        details.append(
-            f"{forecaster_label(hardest)} is the hardest of the {len(references)} {kind} to beat in that variable."
-        )
-    details += [text for text in (_other_variables(scores, name, hardest), _liveliness(scores, name)) if text]
-    return Headline(sentence, tuple(details), hardest)
+    hardest, crossover = _hardest(scores, name, references, variable)
+    sentence = describe(scores, name, hardest, variable, crossover)
+    raw = [r for r in references if is_physics(r) and not physics_form(r)]
+    if crossover.outcome not in _WINS and raw:
+        easier, won = _hardest(scores, name, raw, variable)
+        if won.outcome in _WINS:
+            only = f"it beats {forecaster_label(easier)} only as it is, raw, {_until(scores, won)}"
+            sentence = f"{sentence.removesuffix('.')}; {only}."
+    details = [
+        _difficulty(references, hardest),
+        _other_variables(scores, name, references),
+        _time_gain(scores, name, hardest, variable),
+        _gap_closed(scores, name, variable),
+        _liveliness(scores, name),
+    ]
+    return Headline(sentence, tuple(text for text in details if text), hardest)
 
 
 def describe(scores: xr.Dataset, name: str, reference: str, variable: str, crossover: Crossover) -> str:
-    """One crossover as a sentence, with its interval in days and where the winning begins."""
+    """One crossover as a sentence, with its interval and where the winning begins; below two days in hours."""
     a, b, what = _subject(name), forecaster_label(reference), variable_label(variable)
-    hours = scores["lead_time"].values / np.timedelta64(1, "h")
-    last = f"{hours[-1] / 24:.3g} days"
-    since = f" from {crossover.start / 24:.1f} days on" if crossover.start > hours[0] else ""
     match crossover.outcome:
-        case "crossover":
-            interval = crossover.describe().partition(" d ")[2]
-            return f"{a} beats {b} in {what}{since} up to {crossover.hours / 24:.1f} days {interval}."
-        case "beyond the last lead":
-            sure = np.isfinite(crossover.lower)
-            doubt = f", beyond doubt only up to {crossover.lower / 24:.1f} days" if sure else ""
-            return f"{a} beats {b} in {what}{since or ' from the start'} to the last lead, {last}{doubt}."
+        case "crossover" | "beyond the last lead":
+            return f"{a} beats {b} in {what} {_until(scores, crossover)}."
         case "never better":
-            return f"{a} is never better than {b} in {what} up to {last}."
+            return f"{a} is never better than {b} in {what} up to {lead_text(_hours(scores)[-1])}."
         case _:
             count = scores.attrs["initial_times"]
             return (
@@ -78,20 +85,57 @@ def describe(scores: xr.Dataset, name: str, reference: str, variable: str, cross
             )
 
 
-def _subject(name: str) -> str:
-    return "The network" if name == "network" else forecaster_label(name)
+def _until(scores: xr.Dataset, won: Crossover) -> str:
+    """From when until when, with the interval of the end: ``up to 5.2 days [4.1, 6.0]``."""
+    hours = _hours(scores)
+    since = f"from {lead_text(won.start)} on" if won.start > hours[0] else ""
+    if won.outcome == "beyond the last lead":
+        doubt = f", beyond doubt only up to {lead_text(won.lower)}" if np.isfinite(won.lower) else ""
+        return f"{since or 'from the start'} to the last lead, {lead_text(hours[-1])}{doubt}"
+    scale, digits, unit = (1, 0, "hours") if won.hours < HOURS_BELOW else (24, 1, "days")
+    end, *interval = (f"{x / scale:.{digits}f}" if np.isfinite(x) else "..." for x in (won.hours, won.lower, won.upper))
+    return f"{since} up to {end} {unit} [{', '.join(interval)}]".lstrip()
+
+
+def _hardest(scores: xr.Dataset, name: str, references: Sequence[str], variable: str) -> tuple[str, Crossover]:
+    """Who is beaten least, the earlier named of two equals."""
+    found = {r: read_crossover(scores, name, r, variable) for r in references}
+    hardest = min(references, key=lambda r: _rank(found[r]))
+    return hardest, found[hardest]
 
 
 def _rank(crossover: Crossover) -> tuple[int, float]:
     """Orders outcomes from the worst for the forecaster to the best."""
-    order = ("never better", "undecided", "crossover", "beyond the last lead")
+    order = ("never better", "undecided", *_WINS)
     hours = crossover.hours if np.isfinite(crossover.hours) else 0.0
     return order.index(crossover.outcome), hours
 
 
-def _other_variables(scores: xr.Dataset, name: str, reference: str) -> str:
+def _subject(name: str) -> str:
+    return "The network" if name == "network" else forecaster_label(name)
+
+
+def _difficulty(references: Sequence[str], hardest: str) -> str:
+    """How hard the opponents make it, and which are missing."""
+    if not is_physics(hardest):
+        return ""
+    forms = {physics_form(r) for r in references}
+    absent = [form for form in ("debiased", "damped") if form not in forms]
+    missing = f" No {' or '.join(absent)} physics was scored: it might be harder to beat." if absent else ""
+    if len(references) == 1:
+        return missing.lstrip()
+    return (
+        f"{forecaster_label(hardest)} is the hardest of the {len(references)} physics baselines to beat in that "
+        f"variable.{missing}"
+    )
+
+
+def _other_variables(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
+    """How many headline variables are won, each against its own hardest opponent."""
     variables = headline_variables(scores)
-    outcomes = [read_crossover(scores, name, reference, v).outcome for v in variables]
+    if len(variables) == 1:
+        return ""
+    outcomes = [_hardest(scores, name, references, v)[1].outcome for v in variables]
     counts = {
         "better up to a crossover": outcomes.count("crossover"),
         "better to the last lead": outcomes.count("beyond the last lead"),
@@ -99,15 +143,46 @@ def _other_variables(scores: xr.Dataset, name: str, reference: str) -> str:
         "undecided": outcomes.count("undecided"),
     }
     parts = [f"{text} in {count}" for text, count in counts.items() if count]
+    whom = forecaster_label(references[0]) if len(references) == 1 else "the hardest opponent of each"
+    return f"Of the {len(variables)} headline variables it is {', '.join(parts)}, against {whom}."
+
+
+def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> str:
+    """By how many hours the forecast is ahead of the opponent's."""
+    if "time_gain_hours" not in scores:
+        return ""
+    at = _lively_lead(scores)
+    one = scores.sel(forecaster=name, reference=reference, variable=variable, region=WHOLE).isel(lead_time=at)
+    gain, lower, upper = (float(one[f"time_gain_hours{end}"]) for end in ("", "_lower", "_upper"))
+    if not np.isfinite(gain):
+        return ""
+    ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
     return (
-        f"Of the {len(variables)} headline variables it is {', '.join(parts)}, against {forecaster_label(reference)}."
+        f"Its error in {variable_label(variable)} at {lead_text(_hours(scores)[at])} is that of "
+        f"{forecaster_label(reference)} {abs(gain):.0f} hours {'earlier' if gain >= 0 else 'later'} "
+        f"[{', '.join(ends)}]."
+    )
+
+
+def _gap_closed(scores: xr.Dataset, name: str, variable: str) -> str:
+    """Its share of what physics leaves to the limit."""
+    if "gap_closed" not in scores:
+        return ""
+    at = _lively_lead(scores)
+    one = scores.sel(forecaster=name, variable=variable, region=WHOLE).isel(lead_time=at)
+    share, lower, upper = (100 * float(one[f"gap_closed{end}"]) for end in ("", "_lower", "_upper"))
+    if not np.isfinite(share):
+        return ""
+    limit = forecaster_label(str(scores.attrs["predictability_limit"]))
+    return (
+        f"At {lead_text(_hours(scores)[at])} it closes {share:.0f} % [{lower:.0f}, {upper:.0f}] of the gap to the "
+        f"predictability limit ({limit}) there."
     )
 
 
 def _liveliness(scores: xr.Dataset, name: str) -> str:
     """The smallest activity and fine-scale ratio: a blurred forecast wins on RMSE."""
-    hours = scores["lead_time"].values / np.timedelta64(1, "h")
-    at = int(np.flatnonzero(hours <= max(_LIVELY_HOURS, hours[0]))[-1])
+    at = _lively_lead(scores)
     parts = []
     for metric, text in (("activity", "activity"), ("fine_scale_ratio", "fine-scale amplitude")):
         if metric not in scores:
@@ -120,6 +195,15 @@ def _liveliness(scores: xr.Dataset, name: str) -> str:
     if not parts:
         return ""
     return (
-        f"Lowest {' and '.join(parts)} at {hours[at] / 24:.3g} days, where 1 is as lively as the truth: "
+        f"Lowest {' and '.join(parts)} at {lead_text(_hours(scores)[at])}, where 1 is as lively as the truth: "
         "a blurred forecast would win on RMSE alone."
     )
+
+
+def _lively_lead(scores: xr.Dataset) -> int:
+    hours = _hours(scores)
+    return int(np.flatnonzero(hours <= max(_LIVELY_HOURS, hours[0]))[-1])
+
+
+def _hours(scores: xr.Dataset) -> np.ndarray:
+    return scores["lead_time"].values / np.timedelta64(1, "h")

@@ -8,11 +8,12 @@ as text, and the page's own security policy lets no other script run and nothing
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
@@ -28,9 +29,9 @@ from data_prep.errors import DataError
 from emulator import __version__
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
-from emulator.evaluation.report_numbers import numbers
+from emulator.evaluation.report_numbers import Shown, numbers
 from emulator.evaluation.style import forecaster_label, variable_label
-from emulator.evaluation.table import headline_variables
+from emulator.evaluation.table import world_sentence
 
 _SCRIPTS = (
     "data.js",
@@ -44,7 +45,7 @@ _SCRIPTS = (
     "cost.js",
     "main.js",
 )
-_MOST_NUMBERS = 1_000_000  # of two bytes; with more the page shows the headline variables alone
+_UNKNOWN_WORLD = "The scores do not say what the truth is: in a nature run all of this holds in the model's world only."
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,10 @@ class Provenance:
     """Where the numbers come from.
 
     Attributes:
-      is_nature_run: Whether the truth was simulated; ``None`` where nothing says so.
       config: The experiment's config as text; empty where it is not there.
       facts: More of what is known, by what it is.
     """
 
-    is_nature_run: bool | None = None
     config: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
 
@@ -103,10 +102,10 @@ def _page(scores: xr.Dataset, fields: Fields | None, provenance: Provenance, wit
     assets = resources.files("emulator.evaluation") / "report_assets"
     style = (assets / "report.css").read_text(encoding="utf-8")
     parts = "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    script = f'"use strict";\n(() => {{\n{parts}\n}})();'
-    chosen = _chosen_variables(scores)
+    script = f'"use strict";\n(async () => {{\n{parts}\n}})();'
+    shown = Shown.of(scores)
     headline = make_headline(scores)
-    payload = numbers(scores.sel(variable=chosen), headline.reference, fields)
+    payload = numbers(scores, shown, headline.reference, fields, None)
     name = escape(provenance.facts.get("Experiment", "Weather emulator"))
     template = Template((assets / "report.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -115,13 +114,13 @@ def _page(scores: xr.Dataset, fields: Fields | None, provenance: Provenance, wit
         f"script-src {_hash(script)}; style-src {_hash(style)}",
         style=style,
         script=script,
-        data=_json(payload),
+        data=_compressed_json(payload),
         experiment=name,
         headline=escape(headline.sentence),
-        world=escape(_world(provenance)),
+        world=escape(world_sentence(scores) or _UNKNOWN_WORLD),
         details="".join(f"<li>{escape(text)}</li>" for text in headline.details),
         basis=escape(_basis(scores)),
-        left_out=_left_out(scores, chosen),
+        left_out=_left_out(scores, shown),
         fields="" if fields is None else " hidden",
         without_fields=escape(f"{without_fields} This report comes without maps and spectra."),
         cost=_cost_rows(scores),
@@ -137,21 +136,10 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _json(value: Any) -> str:
-    """JSON that cannot end the element it stands in."""
+def _compressed_json(value: Any) -> str:
+    """JSON through gzip and base 64: half the size, and no letter of it means anything to a parser of markup."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _world(provenance: Provenance) -> str:
-    if provenance.is_nature_run:
-        return (
-            "This holds in the SPEEDY world: the truth is a simulation by that model (a nature run), "
-            "not the observed atmosphere."
-        )
-    if provenance.is_nature_run is None:
-        return "The scores do not say what the truth is: in a nature run all of this holds in the model's world only."
-    return "The truth is the analysis that the experiment was given, not a simulation by a physics model."
+    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
 
 def _basis(scores: xr.Dataset) -> str:
@@ -164,21 +152,14 @@ def _basis(scores: xr.Dataset) -> str:
     )
 
 
-def _chosen_variables(scores: xr.Dataset) -> list[str]:
-    """Headline variables first, then the others where the page can hold them all."""
-    n = scores.sizes["forecaster"]
-    per_variable = scores.sizes["lead_time"] * scores.sizes["region"] * (20 * n + 5 * n * (n - 1) // 4)
-    headline = headline_variables(scores)
-    if per_variable * scores.sizes["variable"] > _MOST_NUMBERS:
-        return headline
-    return list(dict.fromkeys([*headline, *scores["variable"].values.tolist()]))
-
-
-def _left_out(scores: xr.Dataset, chosen: Sequence[str]) -> str:
-    missing = [variable_label(v) for v in scores["variable"].values.tolist() if v not in chosen]
-    if not missing:
+def _left_out(scores: xr.Dataset, shown: Shown) -> str:
+    missing = [variable_label(v) for v in scores["variable"].values.tolist() if v not in shown.variables]
+    partly = [variable_label(v) for v in shown.variables if v not in shown.everywhere]
+    parts = [", ".join(missing)] if missing else []
+    parts += [f"the regions of {', '.join(partly)}"] if partly else []
+    if not parts:
         return ""
-    text = f"Left out to keep the page small: {', '.join(missing)}; the scores file holds them."
+    text = f"Left out to keep the page small: {'; '.join(parts)}. The scores file holds them."
     return f'<p class="note">{escape(text)}</p>'
 
 

@@ -62,8 +62,7 @@ def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
     seconds = {k: v["seconds"] for k, v in _read_json(folder / "stages.json").items() if "seconds" in v}
     if seconds:
         facts["Time the stages took"] = ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())
-    simulated = parsed.get("simulate") is not None if isinstance(parsed, dict) else None
-    return Provenance(True if "twin" in scores["forecaster"].values else simulated, config, facts)
+    return Provenance(config, facts)
 
 
 def _commands(folder: Path, names: list[str]) -> dict[str, str]:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Okabe and Ito (2008): distinguishable with every common form of colour blindness.
+# Okabe and Ito (2008): distinguishable with every common form of colour blindness. Their yellow is left out, which
+# does not show on white paper; dashes tell more forecasters apart than there are colours.
 _BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-_YELLOW, _BLUE, _VERMILION, _PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+_BLUE, _VERMILION, _PURPLE, _GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
 
+_SOLID, _DASHED, _DOTTED, _MIXED = "-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1.2, 2))
 _FIXED = {
-    "network": (_VERMILION, "-"),
-    "persistence": ("#777777", ":"),
-    "anomaly_persistence": ("#777777", "--"),
-    "damped_anomaly_persistence": ("#777777", "-."),
-    "climatology": (_BLACK, (0, (6, 3))),
-    "twin": (_GREEN, "--"),
+    "network": (_VERMILION, _SOLID),
+    "persistence": (_GREY, _DOTTED),
+    "anomaly_persistence": (_GREY, _DASHED),
+    "damped_anomaly_persistence": (_GREY, _MIXED),
+    "climatology": (_BLACK, _DASHED),
 }
-_PHYSICS = (_BLUE, _SKY, _PURPLE)
-_OTHERS = (_GREEN, _ORANGE, _PURPLE, _YELLOW)
+_FAMILIES = {"physics": (_BLUE, _SKY, _PURPLE), "twin": (_GREEN,)}
+_FORMS = {
+    "": ("", _SOLID),
+    "debiased": ("debiased", _DASHED),
+    "damped": ("damped", _MIXED),
+    "ensemble": ("ensemble mean", _DOTTED),
+}
+_OTHERS = [(colour, dash) for dash in (_SOLID, _DASHED, _MIXED) for colour in (_ORANGE, _PURPLE, _SKY)]
+_NAME = re.compile(r"(?P<model>(?P<family>physics|twin)(?:_(?P<truncation>t\d+))?)(?:_(?P<form>\w+))?")
 
 _SHORT = {
     "geopotential": "Z",
@@ -34,6 +43,8 @@ _LONG = {
     "surface_pressure": "Surface pressure",
     "total_precipitation_6hr": "Precipitation in 6 h",
 }
+HOURS_BELOW = 48.0
+"""Lead times are told in hours below two days, in days from there on."""
 
 
 @dataclass(frozen=True)
@@ -45,26 +56,62 @@ class Unit:
 
 
 def is_physics(name: str) -> bool:
-    """Whether a forecaster is a physics baseline, by its name (``physics_t21``)."""
+    """Whether a forecaster is a physics baseline, by its name (``physics_t21``, ``physics_t21_damped``)."""
     return name.startswith("physics")
 
 
+def physics_form(name: str) -> str:
+    """What was made of a physics forecast: ``debiased``, ``damped``, ``ensemble``; empty for the forecast itself."""
+    found = _NAME.fullmatch(name)
+    return (found["form"] or "") if found else ""
+
+
 def line_styles(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
-    """Colour and dash of each forecaster; a name's look depends on its family and its place in it, not on the plot."""
+    """Colour and dash of each forecaster.
+
+    A model has a colour, what was made of it (debiased, damped, ensemble mean) a dash. A name's look depends on its
+    family and its place in it, not on the plot.
+    """
     out: dict[str, tuple[str, Any]] = {}
-    physics, others = iter(_PHYSICS * len(names)), iter(_OTHERS * len(names))
+    models: dict[str, list[str]] = {family: [] for family in _FAMILIES}
+    others = iter(_OTHERS * len(names))
     for name in names:
+        found = _NAME.fullmatch(name)
         if name in _FIXED:
             out[name] = _FIXED[name]
+        elif found:
+            known, colours = models[found["family"]], _FAMILIES[found["family"]]
+            if found["model"] not in known:
+                known.append(found["model"])
+            colour = colours[known.index(found["model"]) % len(colours)]
+            out[name] = (colour, _FORMS.get(found["form"] or "", ("", _MIXED))[1])
         else:
-            out[name] = (next(physics), "-") if is_physics(name) else (next(others), "-")
+            out[name] = next(others)
     return out
 
 
 def forecaster_label(name: str) -> str:
-    """``physics_t21`` to ``Physics T21``."""
-    words = name.split("_")
-    return " ".join([words[0].capitalize(), *(w.upper() if w[:1] == "t" and w[1:].isdigit() else w for w in words[1:])])
+    """``physics_t21_damped`` to ``Physics T21 damped``; the name of anybody else's model stays as it is written."""
+    found = _NAME.fullmatch(name)
+    if found:
+        form = found["form"] or ""
+        words = _FORMS[form][0] if form in _FORMS else form.replace("_", " ")
+        return " ".join(filter(None, (found["family"].capitalize(), (found["truncation"] or "").upper(), words)))
+    return name.replace("_", " ").capitalize() if name in _FIXED else name.replace("_", " ")
+
+
+def default_lines(names: Sequence[str], candidate: str) -> list[str]:
+    """Whom a picture of many forecasters shows unless asked otherwise, in the order of ``names``.
+
+    The candidate, each physics model as it is and damped, the best twin (the ensemble mean where there is one),
+    climatology, persistence, and everybody else's models.
+    """
+    twins = [n for n in names if n.startswith("twin")]
+    best_twin = ([n for n in twins if physics_form(n) == "ensemble"] or twins)[:1]
+    left_out = {"anomaly_persistence", "damped_anomaly_persistence"}
+    left_out |= {n for n in names if is_physics(n) and physics_form(n) not in ("", "damped")}
+    left_out |= {n for n in twins if n not in best_twin}
+    return [n for n in names if n == candidate or n not in left_out]
 
 
 def variable_label(name: str) -> str:
@@ -74,6 +121,16 @@ def variable_label(name: str) -> str:
         return _LONG.get(variable, variable.replace("_", " ").capitalize())
     short = _SHORT.get(variable, variable.replace("_", " ").capitalize() + " ")
     return f"{short}{level}" if float(level) > 1 else f"{short.strip()} at sigma {level}"
+
+
+def region_label(name: str) -> str:
+    """``northern_extratropics`` to ``northern extratropics``, ``europe`` to ``Europe``; ``all`` is the whole grid."""
+    return {"all": "whole grid", "europe": "Europe", "north_america": "North America"}.get(name, name.replace("_", " "))
+
+
+def lead_text(hours: float) -> str:
+    """A lead time in words: hours below two days, days from there on."""
+    return f"{hours:.0f} hours" if hours < HOURS_BELOW else f"{f'{hours / 24:.1f}'.removesuffix('.0')} days"
 
 
 def shown_unit(name: str, si: str) -> Unit:

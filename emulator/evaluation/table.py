@@ -9,7 +9,14 @@ from rich.table import Table
 
 from emulator.evaluation.crossover import Crossover, Outcome
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.style import forecaster_label, is_physics, shown_unit, variable_label
+from emulator.evaluation.style import (
+    forecaster_label,
+    is_physics,
+    lead_text,
+    physics_form,
+    shown_unit,
+    variable_label,
+)
 
 LEAD_HOURS = (6, 24, 48, 72, 120, 168, 240)
 """Leads of the table, as far as they were scored."""
@@ -27,9 +34,25 @@ def candidate(scores: xr.Dataset) -> str:
 
 
 def opponents(scores: xr.Dataset) -> list[str]:
-    """Whose crossovers the curves mark: every physics baseline's; without one, everybody else's."""
+    """Against whom a win is claimed: every physics baseline, raw, debiased and damped; without one, everybody else.
+
+    The mean of a physics ensemble is shown but is no opponent: it costs many forecasts and blurs. The twin is none
+    either: it is the limit.
+    """
     names = [n for n in scores["forecaster"].values.tolist() if n != candidate(scores)]
-    return [n for n in names if is_physics(n)] or names
+    single = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
+    return single or [n for n in names if not n.startswith("twin")] or names
+
+
+def world_sentence(scores: xr.Dataset) -> str:
+    """Where all of it holds, by what the truth is; empty where the scores do not say."""
+    truth = str(scores.attrs.get("truth", ""))
+    if truth.startswith("nature run") or any(n.startswith("twin") for n in scores["forecaster"].values.tolist()):
+        return (
+            "This holds in the SPEEDY world: the truth is a simulation by that model (a nature run), "
+            "not the observed atmosphere."
+        )
+    return "The truth is an analysis of the observed atmosphere, not a simulation." if truth == "analysis" else ""
 
 
 def read_crossover(scores: xr.Dataset, forecaster: str, reference: str, variable: str) -> Crossover:
@@ -41,7 +64,7 @@ def read_crossover(scores: xr.Dataset, forecaster: str, reference: str, variable
 
 
 def format_table(scores: xr.Dataset, *, width: int = 160) -> str:
-    """Plain text: for each headline variable a row per forecaster with RMSE by lead, and the crossovers below.
+    """Plain text: for each headline variable a row per forecaster with RMSE by lead and the lead until it is beaten.
 
     Args:
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
@@ -49,50 +72,38 @@ def format_table(scores: xr.Dataset, *, width: int = 160) -> str:
     """
     console = Console(width=width, force_terminal=False, no_color=True, highlight=False)
     with console.capture() as capture:
+        console.print(_basis(scores), soft_wrap=True)
         console.print(_error_table(scores))
-        console.print(_crossover_table(scores))
         console.print(_cost_table(scores))
-        console.print(_footnote(scores), soft_wrap=True)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
 def _error_table(scores: xr.Dataset) -> Table:
     hours = (scores["lead_time"].values / np.timedelta64(1, "h")).round(6).tolist()
     leads = [h for h in LEAD_HOURS if h in hours]
-    table = Table(title="RMSE by lead time")
+    name, share = candidate(scores), f"{100 * scores.attrs['confidence']:g} %"
+    table = Table(title="RMSE by lead time, and until when it is beaten")
     table.add_column("Variable")
-    table.add_column("Forecaster")
+    table.add_column("Forecaster", no_wrap=True)
     for h in leads:
         table.add_column(f"{h:g} h" if h < 24 else f"{h / 24:g} d", justify="right")
+    table.add_column(f"{forecaster_label(name)} beats it until [{share} interval]")
     rmse = scores["rmse"].sel(region=WHOLE)
     for variable in headline_variables(scores):
         unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item()))
-        for i, name in enumerate(scores["forecaster"].values.tolist()):
-            values = rmse.sel(variable=variable, forecaster=name).values * unit.factor
+        for i, other in enumerate(scores["forecaster"].values.tolist()):
+            values = rmse.sel(variable=variable, forecaster=other).values * unit.factor
             cells = [_number(values[hours.index(h)]) for h in leads]
             title = f"{variable_label(variable)} ({unit.label})" if unit.label else variable_label(variable)
-            table.add_row(title if i == 0 else "", forecaster_label(name), *cells)
+            beaten = "" if other == name else _in_words(read_crossover(scores, name, other, variable))
+            table.add_row(title if i == 0 else "", forecaster_label(other), *cells, beaten)
         table.add_section()
-    return table
-
-
-def _crossover_table(scores: xr.Dataset) -> Table:
-    name = candidate(scores)
-    share = f"{100 * scores.attrs['confidence']:g} %"
-    table = Table(title=f"{forecaster_label(name)} beats in RMSE until [{share} interval]")
-    table.add_column("Variable")
-    references = [n for n in scores["forecaster"].values.tolist() if n != name]
-    for reference in references:
-        table.add_column(forecaster_label(reference))
-    for variable in headline_variables(scores):
-        found = [read_crossover(scores, name, reference, variable) for reference in references]
-        table.add_row(variable_label(variable), *(_in_words(c) for c in found))
     return table
 
 
 def _in_words(crossover: Crossover) -> str:
     from_start = np.isfinite(crossover.start) and not crossover.from_first_lead
-    return crossover.describe() + (f" (from {crossover.start / 24:.1f} d)" if from_start else "")
+    return crossover.describe() + (f" (from {lead_text(crossover.start)})" if from_start else "")
 
 
 def _cost_table(scores: xr.Dataset) -> Table:
@@ -107,9 +118,10 @@ def _cost_table(scores: xr.Dataset) -> Table:
     return table
 
 
-def _footnote(scores: xr.Dataset) -> str:
-    a = scores.attrs
-    return (
+def _basis(scores: xr.Dataset) -> str:
+    """Which world the numbers are of, and what they rest on."""
+    a, world = scores.attrs, world_sentence(scores)
+    return (f"{world}\n" if world else "") + (
         f"{a['initial_times']} initial times in {a['trajectories']} {a['split']} trajectories; anomalies from the "
         f"climatology '{a['climatology']}' of the training split; {a['bootstrap']} block-bootstrap resamples."
     )

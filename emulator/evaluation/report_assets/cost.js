@@ -11,10 +11,10 @@ function setUpCost() {
     slider.show(state.lead);
     const variable = DATA.variables[state.variable];
     byId("cost-caption").textContent =
-      `RMSE of ${variable.label}, ${DATA.regions[state.region].label.toLowerCase()}, against the seconds that a simulated day takes on the ` +
+      `RMSE of ${variable.label}, ${DATA.regions[state.region].text}, against the seconds that a simulated day takes on the ` +
       "hardware named below. The line is the front: nobody is both faster and better.";
     const points = DATA.forecasters
-      .map((forecaster, f) => ({ forecaster, seconds: DATA.seconds_per_day[f], error: SCORES.rmse.at(f, state.variable, state.region, state.lead) }))
+      .map((forecaster, f) => ({ forecaster, seconds: DATA.seconds_per_day[f], error: (scoreRow("rmse", f, state.variable, state.region) || [])[state.lead] }))
       .filter(({ seconds, error }) => seconds > 0 && Number.isFinite(error));
     if (!points.length) {
       host.replaceChildren(make("p", { class: "note" }, "No forecaster's cost is known."));

@@ -1,10 +1,13 @@
 // For every headline variable: from when until when the forecaster is better, as a bar and in words.
 
+// Below two days in hours.
 function crossoverWords({ outcome, days, lower, upper, start }) {
-  const end = (d) => (Number.isFinite(d) ? d.toFixed(1) : "…");
+  const inHours = outcome === "crossover" && days < 2;
+  const text = (d) => (inHours ? (24 * d).toFixed(0) : d.toFixed(1));
+  const end = (d) => (Number.isFinite(d) ? text(d) : "…");
   const interval = Number.isFinite(lower) ? `[${end(lower)}, ${end(upper)}]` : "";
-  const since = start > DAYS[0] + 1e-6 ? `from day ${start.toFixed(1)} on` : "";
-  const main = outcome === "crossover" ? `${days.toFixed(1)} days` : outcome || "–";
+  const since = start > DAYS[0] + 1e-6 ? `from ${start < 2 ? `${(24 * start).toFixed(0)} hours` : `day ${start.toFixed(1)}`} on` : "";
+  const main = outcome === "crossover" ? `${text(days)} ${inHours ? "hours" : "days"}` : outcome || "–";
   return { main, interval, since };
 }
 
@@ -65,7 +68,7 @@ function setUpCrossovers() {
     const names = [a, b].map((i) => DATA.forecasters[i].label);
     byId("crossover-caption").textContent =
       `Lead times at which ${names[0]} has the lower RMSE than ${names[1]}, ` +
-      `${DATA.regions[state.region].label.toLowerCase()}. The diamond is the crossover, the thin line its ` +
+      `${DATA.regions[state.region].text}. The diamond is the crossover, the thin line its ` +
       `${100 * DATA.confidence} % interval.`;
     const rows = [];
     DATA.variables.forEach((variable, v) => {

@@ -1,7 +1,10 @@
 // Scores against lead time: one large chart with intervals and the crossover, and the other metrics beside it.
 
 function metricSeries(metric, variable, region) {
-  const read = (name, f) => (SCORES[name] ? Array.from(SCORES[name].row(f, variable, region)) : null);
+  const read = (name, f) => {
+    const row = scoreRow(name, f, variable, region);
+    return row && Array.from(row);
+  };
   return DATA.forecasters.map((forecaster, f) => ({
     forecaster,
     index: f,
@@ -11,13 +14,18 @@ function metricSeries(metric, variable, region) {
   }));
 }
 
+// The range of an axis; of shares of a gap what is far below none is cut off, for somebody is always far behind.
 function valueRange(series, metric) {
-  const finite = series.flatMap(({ values }) => values).filter(Number.isFinite);
+  let finite = series.flatMap(({ values }) => values || []).filter(Number.isFinite);
   if (!finite.length) return null;
-  let [low, high] = [Math.min(...finite, metric.ideal), Math.max(...finite, metric.ideal)];
+  if (metric.name === "gap_closed") finite = finite.map((v) => Math.max(v, -60));
+  const [low, high] = [Math.min(...finite, metric.ideal), Math.max(...finite, metric.ideal)];
   const room = (high - low || 1) * 0.08;
   return [low < 0 ? low - room : 0, metric.name === "acc" ? 1 : high + room];
 }
+
+const unitOf = (metric) => (metric.in_variable_units ? DATA.variables[state.variable].unit : metric.unit);
+const tickLabel = (metric) => withUnit(metric.label, unitOf(metric) && `(${unitOf(metric)})`);
 
 function drawCurves(chart, series, emphasised) {
   const inside = clip(chart);
@@ -45,20 +53,29 @@ function setUpCurves() {
   metricField.list.id = "metric";
   host.before(make("div", { class: "row" }, metricField.field));
 
+  // With a dozen forecasters a chart is unreadable, so a page begins with the usual ones.
+  const choices = [
+    ["Usual lines", () => DATA.hidden.filter((f) => f !== state.forecaster && f !== state.reference)],
+    ["All", () => []],
+    ["Only the two", () => [...DATA.forecasters.keys()].filter((f) => f !== state.forecaster && f !== state.reference)],
+  ];
+  const buttons = choices.map(([text, hidden]) => make("button", { type: "button", onclick: () => update({ hidden: new Set(hidden()) }) }, text));
+  byId("curve-reading").after(make("div", { class: "choices", role: "group", "aria-label": "Which lines are shown" }, ...buttons));
+
   const shown = (all) => all.filter(({ index }) => !state.hidden.has(index));
 
   function emptyText(metric) {
-    const whole = state.region !== 0 && metric.name === "fine_scale_ratio";
-    return whole ? "Spectra go round the globe: choose the whole grid as region." : "There is no such score here.";
+    if (DATA.places[state.variable][state.region] < 0) return "Of this variable the page holds the whole grid only: choose it as region.";
+    const whole = state.region !== 0 && ["fine_scale_ratio", "extreme_low", "extreme_high"].includes(metric.name);
+    return whole ? "This score is of the whole grid: choose it as region." : "There is no such score here.";
   }
 
   function show() {
     metricField.list.value = state.metric;
     const metric = DATA.metrics[state.metric];
     const variable = DATA.variables[state.variable];
-    const unit = metric.has_unit ? variable.unit : "";
     const keyboardHere = host.contains(document.activeElement);
-    byId("curves-caption").textContent = `${variable.label}, ${DATA.regions[state.region].label.toLowerCase()}. ${metric.label}: ${metric.text}.`;
+    byId("curves-caption").textContent = `${variable.label}, ${DATA.regions[state.region].text}. ${metric.label}: ${metric.text}.`;
     series = metricSeries(metric, state.variable, state.region);
     const range = valueRange(shown(series), metric);
     const name = `${metric.label} of ${variable.label} against lead time. Left and right arrow keys move the lead.`;
@@ -67,7 +84,7 @@ function setUpCurves() {
     if (!range) host.replaceChildren(make("p", { class: "note" }, emptyText(metric)));
     else {
       const wide = host.clientWidth;
-      const y = { range, ticks: ticks(range[0], range[1], 5), label: withUnit(metric.label, unit && `(${unit})`) };
+      const y = { range, ticks: ticks(range[0], range[1], 5), label: tickLabel(metric) };
       const x = { range: [0, LAST_DAY], ticks: dayTicks(wide), label: "Lead time (days)" };
       chart = frame(host, { x, y, height: Math.round(Math.min(400, Math.max(270, wide * 0.52))), label: name, focusable: true });
       if (metric.ideal !== range[0]) {
@@ -119,8 +136,7 @@ function setUpCurves() {
   }
 
   function moveCursor() {
-    const metric = DATA.metrics[state.metric];
-    const unit = metric.has_unit ? DATA.variables[state.variable].unit : "";
+    const unit = unitOf(DATA.metrics[state.metric]);
     byId("curve-lead").textContent = `${leadText(DATA.hours[state.lead])}${unit ? ` · ${unit}` : ""}`;
     if (cursor) {
       const x = chart.px(DAYS[state.lead]);
@@ -142,26 +158,29 @@ function setUpCurves() {
         draw("line", { x1: 0, x2: 30, y1: 5, y2: 5, stroke: colourOf(forecaster), "stroke-width": 2.5, "stroke-dasharray": forecaster.dash || null }),
       );
       const interval = lower && Number.isFinite(lower[state.lead]) ? `[${number(lower[state.lead])}, ${number(upper[state.lead])}]` : null;
-      return { index, forecaster, line, value: number(values[state.lead]), interval };
+      return { index, forecaster, line, value: values ? number(values[state.lead]) : "–", interval };
     });
+    const gains = DATA.metrics[state.metric].name === "time_gain_hours";
     const box = byId("curve-reading");
     if (box.childElementCount !== rows.length) {
       box.replaceChildren(
-        ...rows.map(({ index, forecaster, line }) =>
+        ...rows.map(({ index, line }) =>
           make(
             "label", {},
-            make("input", { type: "checkbox", checked: !state.hidden.has(index), onchange: () => toggle(index) }),
-            line, make("span", {}, forecaster.label), make("span", { class: "value" }), make("small", {}),
+            make("input", { type: "checkbox", onchange: () => toggle(index) }),
+            line, make("span", { class: "name" }), make("span", { class: "value" }), make("small", {}),
           ),
         ),
       );
     }
     rows.forEach(({ index, value, interval }, i) => {
       const row = box.children[i];
+      row.querySelector(".name").textContent = gains && index !== DATA.candidate ? `over ${rows[i].forecaster.label}` : rows[i].forecaster.label;
       row.className = state.hidden.has(index) ? "off" : "";
+      row.querySelector("input").checked = !state.hidden.has(index);
       row.querySelector(".value").textContent = value;
       row.querySelector("small").textContent = interval || "";
-      row.querySelector("small").hidden = !interval;
+      row.querySelector("small").hidden = !interval || state.hidden.has(index);
     });
   }
 
@@ -171,23 +190,21 @@ function setUpCurves() {
     update({ hidden });
   }
 
+  // The other metrics at a glance, as far as there are any for this variable and region.
   function smallCharts() {
     const group = byId("small-charts");
     const focused = [...group.children].indexOf(document.activeElement);
+    const charts = DATA.metrics
+      .map((metric, m) => ({ metric, m, all: shown(metricSeries(metric, state.variable, state.region)) }))
+      .map((chart) => ({ ...chart, range: valueRange(chart.all, chart.metric) }))
+      .filter(({ range }) => range);
     group.replaceChildren(
-      ...DATA.metrics.map((metric, m) =>
-        make("button", { type: "button", "aria-pressed": String(m === state.metric), onclick: () => update({ metric: m }) }),
-      ),
+      ...charts.map(({ m }) => make("button", { type: "button", "aria-pressed": String(m === state.metric), onclick: () => update({ metric: m }) })),
     );
-    DATA.metrics.forEach((metric, m) => {
-      const button = group.children[m];
-      const all = shown(metricSeries(metric, state.variable, state.region));
-      const range = valueRange(all, metric);
-      const unit = metric.has_unit ? DATA.variables[state.variable].unit : "";
-      const title = withUnit(metric.label, unit && `(${unit})`);
-      if (!range) return button.append(title, make("p", { class: "note" }, emptyText(metric)));
+    charts.forEach(({ metric, all, range }, i) => {
+      const title = tickLabel(metric);
       const holder = make("span", { class: "drawing" });
-      button.append(holder);
+      group.children[i].append(holder);
       const y = { range, ticks: ticks(range[0], range[1], 3), label: title };
       const small = frame(holder, {
         x: { range: [0, LAST_DAY], ticks: dayTicks(120) }, y, height: 130, tight: true, label: title,
@@ -197,7 +214,7 @@ function setUpCurves() {
       }
       drawCurves(small, all, []);
     });
-    if (focused >= 0) group.children[focused].focus();
+    if (focused >= 0 && group.children[focused]) group.children[focused].focus();
   }
 
   watch(["forecaster", "reference", "variable", "region", "metric", "hidden"], show);

@@ -1,6 +1,18 @@
-// The numbers of the page: arrays from base 64, addressed by their axes.
+// The numbers of the page: compressed JSON, in it arrays from base 64, addressed by their axes.
 
-const DATA = JSON.parse(document.getElementById("data").textContent);
+const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
+async function readData() {
+  const compressed = new Blob([bytesOf(document.getElementById("data").textContent)]);
+  const stream = compressed.stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+if (!("DecompressionStream" in window)) {
+  document.getElementById("too-old").hidden = false;
+  return;
+}
+const DATA = await readData();
 
 // Half precision, which few browsers read themselves.
 function halves(codes) {
@@ -11,8 +23,14 @@ function halves(codes) {
   });
 }
 
+// Arrays come with all first bytes of their numbers first, then all second ones.
+function unshuffled(bytes, size) {
+  const count = bytes.length / size;
+  return Uint8Array.from(bytes, (_, i) => bytes[(i % size) * count + Math.floor(i / size)]);
+}
+
 function unpack(packed) {
-  const bytes = Uint8Array.from(atob(packed.data), (c) => c.charCodeAt(0));
+  const bytes = unshuffled(bytesOf(packed.data), Number(packed.type[1]));
   const read = { u1: () => bytes, f4: () => new Float32Array(bytes.buffer), f2: () => halves(new Uint16Array(bytes.buffer)) };
   const values = read[packed.type]();
   const strides = packed.shape.map((_, i) => packed.shape.slice(i + 1).reduce((a, b) => a * b, 1));
@@ -29,29 +47,37 @@ const CROSSOVERS = Object.fromEntries(
   ["hours", "lower", "upper", "start", "outcome"].map((key) => [key, unpack(DATA.crossovers[key])]),
 );
 const PAIRS = Object.fromEntries(
-  ["ratio_lower", "ratio_upper", "significant"].map((key) => [key, unpack(DATA.pairs[key])]),
+  ["ratio_lower", "ratio_upper", "significant", "p_geer"].filter((key) => DATA.pairs[key]).map((key) => [key, unpack(DATA.pairs[key])]),
 );
 const DAYS = DATA.hours.map((h) => h / 24);
 const LAST_DAY = DAYS[DAYS.length - 1];
+
+// The scores of a forecaster by lead; null where the page does not hold them for this variable in this region.
+function scoreRow(name, forecaster, variable, region) {
+  const place = DATA.places[variable][region];
+  return place < 0 || !SCORES[name] ? null : SCORES[name].row(forecaster, place);
+}
 
 // RMSE of one forecaster over another's less one, with interval and significance, at every lead of a variable.
 function comparison(a, b, variable, region) {
   const flipped = a > b;
   const pair = DATA.pairs.index.findIndex(([i, j]) => (flipped ? i === b && j === a : i === a && j === b));
-  if (pair < 0) return null;
-  const [rmseA, rmseB] = [a, b].map((f) => SCORES.rmse.row(f, variable, region));
-  const [low, high] = ["ratio_lower", "ratio_upper"].map((key) => PAIRS[key].row(pair, variable, region));
-  const significant = PAIRS.significant.row(pair, variable, region);
+  const place = DATA.places[variable][region];
+  if (pair < 0 || place < 0) return null;
+  const [rmseA, rmseB] = [a, b].map((f) => SCORES.rmse.row(f, place));
+  const [low, high] = ["ratio_lower", "ratio_upper"].map((key) => PAIRS[key].row(pair, place));
+  const [significant, geer] = ["significant", "p_geer"].map((key) => PAIRS[key] && PAIRS[key].row(pair, place));
   return DATA.hours.map((_, lead) => ({
     ratio: rmseA[lead] / rmseB[lead],
     lower: flipped ? 1 / high[lead] : low[lead],
     upper: flipped ? 1 / low[lead] : high[lead],
-    significant: significant[lead] === 1,
+    significant: significant ? significant[lead] === 1 : null,
+    geer: geer ? geer[lead] : NaN,
   }));
 }
 
 function crossover(a, b, variable, region) {
-  const place = [a, b, variable, region];
+  const place = [a, b, DATA.places[variable][region]];
   const read = (key) => CROSSOVERS[key].at(...place) / 24;
   const outcome = DATA.crossovers.outcomes[CROSSOVERS.outcome.at(...place)];
   return { outcome, days: read("hours"), lower: read("lower"), upper: read("upper"), start: read("start") };
@@ -64,7 +90,7 @@ const state = {
   region: 0,
   metric: 0,
   lead: nearestLead(5),
-  hidden: new Set(),
+  hidden: new Set(DATA.hidden),
 };
 const listeners = [];
 

@@ -11,6 +11,7 @@ document.querySelectorAll(".needs-fields").forEach((section) => {
 });
 setUpCost();
 redrawAll();
+document.documentElement.dataset.drawn = "";
 
 let drawnWidth = document.documentElement.clientWidth;
 window.addEventListener("resize", () => {

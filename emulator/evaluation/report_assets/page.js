@@ -82,7 +82,9 @@ function setUpControls() {
   form.append(a.field, b.field, variable.field, region.field);
   // Whoever is chosen against itself changes places with the other one.
   function choosePair(key, other, i) {
-    update(state[other] === i ? { [key]: i, [other]: state[key] } : { [key]: i });
+    const hidden = new Set(state.hidden);
+    hidden.delete(i);
+    update(state[other] === i ? { [key]: i, [other]: state[key], hidden } : { [key]: i, hidden });
   }
   watch(["forecaster", "reference", "variable", "region"], () => {
     [a, b, variable, region].forEach(({ list }, k) => {

@@ -7,6 +7,7 @@ function setUpScorecard() {
   const readout = byId("scorecard-readout");
   let outline = null;
   let place = null;
+  let rows = []; // the variables that there are in the region
 
   function percent(ratio) {
     if (!Number.isFinite(ratio)) return "…";
@@ -22,9 +23,13 @@ function setUpScorecard() {
     const label = width < 600 ? 78 : 190;
     const [rowHeight, top] = [width < 600 ? 20 : 22, 22];
     const step = (width - label) / DAYS.length;
-    const breaks = DATA.variables.map((v, i) => (i > 0 && !v.headline && DATA.variables[i - 1].headline ? 8 : 0));
+    rows = [...DATA.variables.keys()].filter((v) => DATA.places[v][state.region] >= 0);
     const ys = [];
-    breaks.reduce((y, gap) => (ys.push(y + gap), y + gap + rowHeight), top);
+    rows.reduce((y, v, i) => {
+      const gap = i > 0 && !DATA.variables[v].headline && DATA.variables[rows[i - 1]].headline ? 8 : 0;
+      ys.push(y + gap);
+      return y + gap + rowHeight;
+    }, top);
     const height = ys[ys.length - 1] + rowHeight + 2;
     const svg = draw("svg", {
       width, height, viewBox: `0 0 ${width} ${height}`, tabindex: 0, role: "img",
@@ -36,14 +41,12 @@ function setUpScorecard() {
       if (i >= 0) svg.append(draw("text", { x: label + (i + 0.5) * step, y: 13, "text-anchor": "middle" }, `${t}`));
     }
     svg.append(draw("text", { x: label - 8, y: 13, "text-anchor": "end" }, "Day"));
-    DATA.variables.forEach((variable, v) => {
-      const y = ys[v];
+    rows.forEach((v, row) => {
+      const [variable, y] = [DATA.variables[v], ys[row]];
       const short = width < 600 && variable.label.length > 11 ? `${variable.label.slice(0, 10)}…` : variable.label;
       const title = short === variable.label ? [] : [draw("title", {}, variable.label)];
       svg.append(draw("text", { x: label - 8, y: y + rowHeight / 2, dy: ".32em", "text-anchor": "end", class: "strong" }, short, ...title));
-      const cells = comparison(state.forecaster, state.reference, v, state.region);
-      if (!cells) return;
-      cells.forEach(({ ratio, significant }, lead) => {
+      comparison(state.forecaster, state.reference, v, state.region).forEach(({ ratio, significant }, lead) => {
         const x = label + lead * step;
         const known = ratio > 0 && Number.isFinite(ratio);
         const strength = known ? Math.min(1, Math.abs(Math.log(ratio)) / FULL_COLOUR) : 0;
@@ -63,17 +66,19 @@ function setUpScorecard() {
     });
     outline = draw("rect", { fill: "none", stroke: "var(--ink)", "stroke-width": 2, rx: 3, width: Math.max(4, step + 1), height: rowHeight + 1 });
     place = () => {
+      const row = rows.indexOf(state.variable);
+      outline.toggleAttribute("hidden", row < 0);
       outline.setAttribute("x", label + state.lead * step - 0.5);
-      outline.setAttribute("y", ys[state.variable] - 0.5);
+      outline.setAttribute("y", (row < 0 ? top : ys[row]) - 0.5);
       say();
     };
     svg.append(outline);
     const at = (event) => {
       const box = svg.getBoundingClientRect();
       const [x, y] = [event.clientX - box.left, event.clientY - box.top];
-      const v = ys.findIndex((row) => y >= row && y < row + rowHeight);
+      const row = ys.findIndex((start) => y >= start && y < start + rowHeight);
       const lead = Math.floor((x - label) / step);
-      return v < 0 || lead < 0 || lead >= DAYS.length ? null : { variable: v, lead };
+      return row < 0 || lead < 0 || lead >= DAYS.length ? null : { variable: rows[row], lead };
     };
     svg.addEventListener("pointermove", (event) => {
       const cell = at(event);
@@ -86,15 +91,17 @@ function setUpScorecard() {
       const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
       if (by === undefined) return;
       event.preventDefault();
-      update({ variable: Math.min(DATA.variables.length - 1, Math.max(0, state.variable + by)) });
+      update({ variable: rows[Math.min(rows.length - 1, Math.max(0, rows.indexOf(state.variable) + by))] });
     });
     host.replaceChildren(svg);
     if (keyboardHere) svg.focus();
     place();
-    const cells = DATA.variables.length * DAYS.length;
+    const dots = PAIRS.significant
+      ? `A dot marks what is significant with false discoveries held to ${parseFloat((100 * (1 - DATA.confidence)).toFixed(2))} % over all ` +
+        "variables, leads and regions that were scored for the two."
+      : "These scores do not say what is significant.";
     byId("scorecard-caption").textContent =
-      `RMSE of ${a.label} against ${b.label}, ${DATA.regions[state.region].label.toLowerCase()}. A dot marks what is significant with ` +
-      `false discoveries held to ${parseFloat((100 * (1 - DATA.confidence)).toFixed(2))} % over the ${cells} cells of the card. Choose a cell to see its curves.`;
+      `RMSE of ${a.label} against ${b.label}, ${DATA.regions[state.region].text}. ${dots} Choose a cell to see its curves.`;
     key(a.label);
   }
 
@@ -102,14 +109,16 @@ function setUpScorecard() {
     const v = DATA.variables[variable];
     const cells = comparison(state.forecaster, state.reference, variable, state.region);
     if (!cells) return readout.replaceChildren();
-    const { ratio, lower, upper, significant } = cells[lead];
-    const value = (f) => withUnit(number(SCORES.rmse.at(f, variable, state.region, lead)), v.unit);
+    const { ratio, lower, upper, significant, geer } = cells[lead];
+    const verdict = { true: "significant", false: "not significant" }[significant];
+    const second = Number.isFinite(geer) ? `p ${geer < 0.001 ? "< 0.001" : `= ${number(geer)}`} by an inflated t-test` : null;
+    const value = (f) => withUnit(number(scoreRow("rmse", f, variable, state.region)[lead]), v.unit);
     const [a, b] = [state.forecaster, state.reference];
     readout.replaceChildren(
       make("strong", {}, `${v.label}, ${leadText(DATA.hours[lead])}: `),
       `${DATA.forecasters[a].label} ${value(a)}, ${DATA.forecasters[b].label} ${value(b)}: ` +
         (Number.isFinite(ratio) ? `${percent(ratio)} % [${percent(lower)}, ${percent(upper)}], ${ratio < 1 ? "better" : "worse"}` : "nothing to compare") +
-        (significant ? ", significant" : ", not significant"),
+        [verdict, second].filter(Boolean).map((part) => `, ${part}`).join(""),
     );
   }
 
