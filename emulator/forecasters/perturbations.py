@@ -65,7 +65,7 @@ class RandomFields:
         alike = np.flatnonzero((distance <= _SEASON) & (seconds_of_day(times) == seconds_of_day(one)))
         out = []
         for pair in range(pairs):
-            rng = np.random.default_rng([self.seed, int(one.astype("datetime64[s]").astype(np.int64)[0]), pair])
+            rng = np.random.default_rng([self.seed, int(one.view(np.uint64)[0]), pair])
             first = int(rng.choice(alike)) if alike.size else -1
             others = alike[np.abs(times[alike] - times[first]) >= _APART]
             if others.size == 0:
