@@ -19,8 +19,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -97,6 +97,7 @@ class Store:
       data_hash: SHA-256 of all contents, hexadecimal.
       state, persisted: The arrays behind ``read_state`` and ``read_persisted``.
       digests: SHA-256 of each row, uint8 ``(time, 32)``.
+      path: The folder it was opened from; ``None`` for one in memory.
     """
 
     spec: StateSpec
@@ -112,6 +113,13 @@ class Store:
     state: ArrayLike = field(repr=False)
     persisted: ArrayLike = field(repr=False)
     digests: np.ndarray = field(repr=False)
+    path: Path | None = None
+
+    def __reduce__(self) -> Any:
+        """Workers are sent the path and open the store themselves; one that lives in memory is sent whole."""
+        if self.path is not None:
+            return _reopen, (self.path, self.data_hash)
+        return Store, tuple(getattr(self, f.name) for f in fields(self))
 
     def read_state(self, start: int, stop: int) -> np.ndarray:
         """States of rows ``[start, stop)`` of one segment: raw, float32 ``(time, latitude, longitude, state)``."""
@@ -163,11 +171,19 @@ class Store:
             out = out.merge(unstack_channels(kept, self.spec, channels, self.grid, {"time": time_coord}))
         return out
 
-    @cached_property
+    @property
     def surface_geopotential(self) -> np.ndarray | None:
         """Surface geopotential of the truth in m2 s-2, ``(latitude, longitude)``; ``None`` if it is no static field."""
+        return self._static("geopotential_at_surface")
+
+    @property
+    def land_share(self) -> np.ndarray | None:
+        """Share of land of each point, 0 to 1, ``(latitude, longitude)``; ``None`` if it is no static field."""
+        return self._static("land_sea_mask")
+
+    def _static(self, name: str) -> np.ndarray | None:
         names = [c.variable for c in self.spec.static_channels]
-        return self.static[..., names.index("geopotential_at_surface")] if "geopotential_at_surface" in names else None
+        return self.static[..., names.index(name)] if name in names else None
 
     def verify(self) -> None:
         """Reads every row and compares it with its hash, and all hashes with ``data_hash``.
@@ -371,11 +387,19 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
     """
     manifest = read_manifest(path)
     try:
-        return _read(zarr.open_group(path, mode="r"), manifest, in_memory=in_memory)
+        return replace(_read(zarr.open_group(path, mode="r"), manifest, in_memory=in_memory), path=Path(path))
     except KeyError as error:
         raise DataError(f"{path}: the store lacks {error}; prepare it again") from None
     except (TypeError, ValueError, OSError, RuntimeError, zarr.errors.BaseZarrError) as error:
         raise DataError(f"{path}: the store is damaged ({' '.join(str(error).split())}); prepare it again") from None
+
+
+@lru_cache(maxsize=1)
+def _reopen(path: Path, data_hash: str) -> Store:
+    store = open_store(path)
+    if store.data_hash != data_hash:
+        raise DataError(f"{path}: was prepared anew while it was in use; start again")
+    return store
 
 
 def _read(group: zarr.Group, manifest: Mapping[str, Any], *, in_memory: bool) -> Store:
@@ -450,7 +474,7 @@ def _data_hash(store: Store) -> str:
 
 
 def _hashed(store: Store) -> Store:
-    return Store(**{**{f: getattr(store, f) for f in store.__dataclass_fields__}, "data_hash": _data_hash(store)})
+    return replace(store, data_hash=_data_hash(store))
 
 
 def _program_version() -> str:

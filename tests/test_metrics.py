@@ -4,11 +4,10 @@ import golden
 import numpy as np
 import pytest
 
-from data_prep.errors import DataError
 from data_prep.grid import Grid
 from emulator.evaluation.metrics import METRICS, computable
-from emulator.evaluation.regions import GLOBAL_REGIONS, WHOLE, Region, default_regions, region_weights
-from emulator.evaluation.statistics import area_means, deterministic_statistics, ensemble_statistics
+from emulator.evaluation.regions import GLOBAL_REGIONS, Region, region_weights
+from emulator.evaluation.statistics import Observed, area_means, deterministic_statistics, ensemble_statistics
 
 GRIDS = ("g1", "g2")
 REGIONS = (
@@ -31,11 +30,18 @@ DETERMINISTIC = {
 ENSEMBLE = {
     ("weatherbench2", "crps_fair"): "crps_fair",
     ("weatherbench2", "ensemble_spread"): "ensemble_spread",
+    ("weatherbench2", "energy_score"): "energy_score_neighbours",
     ("weatherbenchX", "crps_fair"): "crps_fair",
+    ("weatherbenchX", "crps_biased"): "crps_biased",
     ("weatherbenchX", "ensemble_spread"): "ensemble_spread",
     ("weatherbenchX", "unbiased_ensemble_mean_rmse"): "unbiased_ensemble_mean_rmse",
     ("weatherbenchX", "unbiased_spread_skill_ratio"): "spread_skill",
 }
+
+
+def single_statistics(forecast, truth, climatology, weights):
+    observed = Observed.of(truth, climatology, weights)
+    return deterministic_statistics(forecast, observed, weights) | observed.statistics()
 
 
 def mean_over_inits(statistics):
@@ -65,7 +71,7 @@ def test_latitude_weights(grid):
 def test_deterministic_metrics(grid, variable):
     ensemble, truth, climatology = golden.fields(grid, variable)
     weights = region_weights(golden.grid_of(grid), REGIONS)
-    statistics = deterministic_statistics(ensemble[0], truth, climatology, weights)
+    statistics = single_statistics(ensemble[0], truth, climatology, weights)
     means = mean_over_inits(statistics)
     for (library, name), ours in DETERMINISTIC.items():
         every_region(library, name, METRICS[ours](means), grid, variable)
@@ -83,7 +89,8 @@ def test_deterministic_metrics(grid, variable):
 def test_ensemble_metrics(grid, variable):
     ensemble, truth, climatology = golden.fields(grid, variable)
     weights = region_weights(golden.grid_of(grid), REGIONS)
-    means = mean_over_inits(ensemble_statistics(ensemble, truth, weights))
+    statistics = ensemble_statistics(ensemble, truth, weights)
+    means = mean_over_inits(statistics)
     for (library, name), ours in ENSEMBLE.items():
         every_region(library, name, METRICS[ours](means), grid, variable)
     for name, statistic in {
@@ -91,12 +98,37 @@ def test_ensemble_metrics(grid, variable):
         "crps_spread": "crps_spread",
         "ensemble_variance": "ensemble_variance",
         "debiased_ensemble_mean_mse": "unbiased_mean_squared_error",
+        "energy_score_skill": "energy_skill",
+        "energy_score_spread": "energy_spread_neighbours",
     }.items():
         every_region("weatherbench2", name, means[statistic], grid, variable)
-    of_mean = mean_over_inits(deterministic_statistics(ensemble.mean(axis=0), truth, climatology, weights))
+    of_mean = single_statistics(ensemble.mean(axis=0), truth, climatology, weights)
+    for name, root in {
+        "ensemble_stddev_sqrt_before_time_mean": statistics["ensemble_variance"],
+        "ensemble_mean_rmse_sqrt_before_time_mean": of_mean["squared_error"],
+    }.items():
+        every_region("weatherbench2", name, np.sqrt(root).mean(axis=0), grid, variable)
+    of_mean = mean_over_inits(of_mean)
     every_region("weatherbench2", "ensemble_mean_mse", METRICS["mse"](of_mean), grid, variable)
     every_region("weatherbench2", "ensemble_mean_rmse", METRICS["rmse"](of_mean), grid, variable)
     every_region("weatherbenchX", "ensemble_mean_acc", METRICS["acc_pooled"](of_mean), grid, variable)
+
+
+@golden.needs_golden
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("variable", golden.VARIABLES)
+def test_unweighted_energy_scores(grid, variable):
+    """WeatherBench-X sums over points without weights: ours with even weights, times the root of their number."""
+    ensemble, truth, _ = golden.fields(grid, variable)
+    points = truth[0, 0].size
+    even = np.full((1, *truth.shape[-2:]), 1 / points)
+    means = mean_over_inits(ensemble_statistics(ensemble, truth, even))
+    skill, spread = (np.sqrt(points) * means[name][:, 0] for name in ("energy_skill", "energy_spread"))
+    members = len(ensemble)
+    wanted = golden.expected(grid, "weatherbenchX")
+    golden.assert_matches(skill - spread / 2, wanted["energy_score_unweighted_fair"][variable])
+    biased = spread * (members - 1) / members
+    golden.assert_matches(skill - biased / 2, wanted["energy_score_unweighted_biased"][variable])
 
 
 @golden.needs_golden
@@ -105,7 +137,7 @@ def test_climatology_as_forecast(grid):
     for variable in golden.VARIABLES:
         _, truth, climatology = golden.fields(grid, variable)
         weights = region_weights(golden.grid_of(grid), REGIONS[:1])
-        means = mean_over_inits(deterministic_statistics(climatology, truth, climatology, weights))
+        means = mean_over_inits(single_statistics(climatology, truth, climatology, weights))
         wanted = golden.expected(grid, "weatherbench2")["climatology_forecast_mse"][variable]
         golden.assert_matches(METRICS["mse"](means)[:, 0], wanted)
         assert np.isnan(METRICS["acc"](means)).all()
@@ -116,7 +148,7 @@ def test_climatology_as_forecast(grid):
 def test_float32_fields_are_summed_in_float64():
     ensemble, truth, climatology = golden.fields("g1", "geopotential/500")
     weights = region_weights(golden.grid_of("g1"), REGIONS[:1])
-    single = deterministic_statistics(
+    single = single_statistics(
         ensemble[0].astype(np.float32), truth.astype(np.float32), climatology.astype(np.float32), weights
     )
     rmse = METRICS["rmse"](mean_over_inits(single))[:, 0]
@@ -128,8 +160,8 @@ def test_statistics_combine_exactly_over_chunks():
     grid = Grid.gaussian(8)
     f, o, c = rng.normal(size=(3, 12, 3, *grid.shape))
     weights = region_weights(grid, GLOBAL_REGIONS)
-    whole = deterministic_statistics(f, o, c, weights)
-    parts = [deterministic_statistics(f[a:b], o[a:b], c[a:b], weights) for a, b in ((0, 5), (5, 6), (6, 12))]
+    whole = single_statistics(f, o, c, weights)
+    parts = [single_statistics(f[a:b], o[a:b], c[a:b], weights) for a, b in ((0, 5), (5, 6), (6, 12))]
     for name, value in whole.items():
         np.testing.assert_allclose(np.concatenate([p[name] for p in parts]), value, rtol=1e-12)
 
@@ -154,30 +186,32 @@ def test_activity_is_blind_to_bias_and_sees_blur():
     weights = region_weights(grid, GLOBAL_REGIONS[:1])
 
     def activity(forecast):
-        return METRICS["activity"](mean_over_inits(deterministic_statistics(forecast, truth, climatology, weights)))[0]
+        return METRICS["activity"](mean_over_inits(single_statistics(forecast, truth, climatology, weights)))[0]
 
     assert activity(truth + 5.0) == pytest.approx(1.0, rel=1e-12)
     assert activity(0.6 * truth) == pytest.approx(0.6, rel=1e-12)
 
 
-def test_a_regional_grid_has_one_region_and_extrapolated_edges():
-    grid = Grid.from_arrays(np.arange(15.0, 76.0, 2.5), np.arange(200.0, 331.0, 2.5))
-    assert [r.name for r in default_regions(grid)] == [WHOLE]
-    weights = region_weights(grid, default_regions(grid))[0]
-    assert weights.sum() == pytest.approx(1)
-    cosine = np.cos(np.radians(grid.latitude))  # equal spacing: exact cell areas are proportional to the cosine
-    np.testing.assert_allclose(weights.sum(axis=1), cosine / cosine.sum(), rtol=1e-12)
-
-
-def test_region_across_greenwich_and_empty_region():
-    grid = Grid.from_arrays(np.arange(-87.5, 90, 5.0), np.arange(0.0, 360.0, 5.0))
-    europe = Region("europe", latitude=(35, 75), longitude=(347.5, 42.5))
-    longitudes = np.asarray(grid.longitude)[europe.mask(grid).any(axis=0)]
-    assert set(longitudes) == {350, 355, *range(0, 45, 5)}
-    with pytest.raises(DataError, match="nowhere: no point"):
-        region_weights(grid, [Region("nowhere", latitude=(1, 2))])
-
-
 def test_metrics_ask_for_what_they_need():
     names = {m.name for m in computable(["squared_error", "error"])}
     assert names == {"mse", "rmse", "bias"}
+
+
+def test_every_golden_value_has_a_test():
+    """Names that are not compared above are told here, so that none is forgotten."""
+    if not golden.FOLDER.is_dir():
+        pytest.skip("../shared/golden is not here")
+    elsewhere = {
+        "latitude_weights", "zonal_energy_spectrum_forecast", "zonal_energy_spectrum_truth", "zonal_frequency_per_m",
+        "mse_per_init", "bias_per_init", "acc_per_init", "rmse_sqrt_before_time_mean", "climatology_forecast_mse",
+        "crps_skill", "crps_spread", "ensemble_variance", "debiased_ensemble_mean_mse", "energy_score_skill",
+        "energy_score_spread", "ensemble_stddev_sqrt_before_time_mean", "ensemble_mean_rmse_sqrt_before_time_mean",
+        "ensemble_mean_mse", "ensemble_mean_rmse", "ensemble_mean_acc", "energy_score_unweighted_fair",
+        "energy_score_unweighted_biased",
+        "crps_fair_sorted",  # the same number as crps_fair, which is computed from sorted members here
+    }  # fmt: skip
+    for library in ("weatherbench2", "weatherbenchX"):
+        tabled = {name for (of, name) in (*DETERMINISTIC, *ENSEMBLE) if of == library}
+        given = {name.partition("@")[0] for name in golden.expected("g1", library)}
+        shared = {"mse", "mae", "bias", "crps_fair", "ensemble_spread"}  # one definition for both libraries
+        assert given - tabled - elsewhere - shared == set(), library

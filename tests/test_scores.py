@@ -1,7 +1,10 @@
 """Evaluation from forecast files to the scores file: right numbers, right refusals, plain xarray."""
 
 import dataclasses
+import pickle
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -11,8 +14,10 @@ from synthetic import ON_SIGMA, STEP, Noisy, evaluation_rows, lead_times, make_s
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec
+from data_prep.store import StoreWriter, open_store
 from emulator.config import EvaluateConfig
 from emulator.evaluation.scores import evaluate
+from emulator.evaluation.spectra import mean_power
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
 
@@ -69,9 +74,10 @@ def test_scores_equal_a_calculation_by_hand(scored, store):
 
 def test_blocks_of_initial_times_change_nothing(scored, store, tmp_path, monkeypatch):
     scores, paths, _ = scored
-    monkeypatch.setattr("emulator.evaluation.scores._BLOCK_BYTES", 1)
+    monkeypatch.setattr("emulator.evaluation.scoring._BLOCK_BYTES", 1)
+    monkeypatch.setattr("emulator.evaluation.scoring._TASK_INITS", 5)
     again = evaluate(paths, store, CONFIG, tmp_path / "s.nc")
-    for name in ("rmse", "acc", "activity", "rmse_lower", "rmse_difference_upper", "crossover_hours"):
+    for name in ("rmse", "acc", "activity", "forecast_power", "truth_quantile", "rmse_lower", "crossover_hours"):
         np.testing.assert_allclose(again[name], scores[name], rtol=1e-10, atol=1e-12)
 
 
@@ -92,7 +98,8 @@ def test_the_file_is_what_was_returned_and_plain(scored):
     assert set(read["trajectory"].values.tolist()) == {"member_002", "member_003"}
     assert read.attrs["climatology"] == "seasonal_trend" and read.attrs["data_hash"]
     assert read["squared_error"].dims == ("forecaster", "variable", "lead_time", "init_time", "region")
-    assert read["region"].values.tolist() == ["all", "tropics", "northern_extratropics", "southern_extratropics"]
+    belts = ["all", "tropics", "northern_extratropics", "southern_extratropics"]
+    assert read["region"].values.tolist() == [*belts, "europe", "north_america"]
     assert (read["simulated_days_per_second"] > 0).all()
 
 
@@ -169,13 +176,16 @@ def test_refusals(scored, store, tmp_path):
     refused("no forecast files", {}, store, tmp_path)
 
 
-def test_a_variable_that_one_lacks_is_scored_for_nobody_and_said(scored, store, tmp_path, caplog):
+def test_a_variable_that_one_lacks_is_scored_for_the_others_and_said(scored, store, tmp_path, caplog):
     _, paths, _ = scored
     xr.load_dataset(paths["network"]).drop_vars("temperature").to_netcdf(tmp_path / "network.nc")
     both = {"network": tmp_path / "network.nc", "physics_t21": paths["physics_t21"]}
-    scores = evaluate(both, store, CONFIG, tmp_path / "scores.nc")
-    assert scores["variable"].values.tolist() == ["geopotential@500", "2m_temperature"]
+    scores = evaluate(both, store, CONFIG, tmp_path / "scores.nc").sel(region="all")
     assert "network.nc lacks temperature@500, temperature@850" in caplog.text
+    rmse = scores["rmse"].sel(variable=["temperature@500", "temperature@850"])
+    assert rmse.sel(forecaster="network").isnull().all() and (rmse.sel(forecaster="physics_t21") > 0).all()
+    pair = scores.sel(forecaster="network", reference="physics_t21")
+    assert pair["crossover_outcome"].values.tolist() == ["undecided", "undecided", "crossover", "crossover"]
 
 
 def test_truth_and_forecasts_on_sigma_go_through_one_function(tmp_path):
@@ -218,3 +228,71 @@ def test_regional_grid_without_spectra(tmp_path):
     assert "fine_scale_ratio" not in scores and scores["region"].values.tolist() == ["all"]
     first = scores["rmse"].isel(lead_time=0)
     assert (first.sel(forecaster="persistence") < first.sel(forecaster="climatology")).all()
+
+
+def test_workers_give_the_same_scores(scored, store, tmp_path):
+    """From a store on disk: each worker is sent its path and reads for itself."""
+    scores, paths, _ = scored
+    writer = StoreWriter.create(tmp_path / "store.zarr", store.spec, store.grid, store.times)
+    writer.write(0, store.state, store.persisted)
+    parts = {
+        name: getattr(store, name)
+        for name in ("spec", "grid", "timestep", "segments", "static", "statistics", "climatology", "forcing_builder")
+    }
+    writer.finish(**parts, config_hash="")
+    on_disk = open_store(tmp_path / "store.zarr")
+    assert len(pickle.dumps(on_disk)) < 1000 < len(pickle.dumps(store))
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        again = evaluate(paths, on_disk, CONFIG, tmp_path / "scores.nc", executor=pool)
+    for name, values in scores.data_vars.items():
+        np.testing.assert_array_equal(again[name].values, values.values, err_msg=str(name))
+    (tmp_path / "store.zarr" / "manifest.json").unlink()
+    with (
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool,
+        pytest.raises(DataError, match="a worker died"),
+    ):
+        evaluate(paths, on_disk, CONFIG, tmp_path / "scores.nc", executor=pool)
+
+
+def test_a_mask_takes_points_out_and_allows_holes_there(scored, store, tmp_path):
+    scores, paths, _ = scored
+    mask = np.ones(store.grid.shape)
+    mask[:, 5] = 0
+    coords = {"latitude": list(store.grid.latitude), "longitude": list(store.grid.longitude)}
+    xr.Dataset({"mask": (("latitude", "longitude"), mask)}, coords).to_netcdf(tmp_path / "mask.nc")
+    data = xr.load_dataset(paths["network"])
+    spoilt = data.copy(deep=True)
+    for name in spoilt.data_vars:
+        spoilt[name][..., 5] = np.nan
+    spoilt.to_netcdf(tmp_path / "spoilt.nc")
+    config = CONFIG.model_copy(update={"mask": str(tmp_path / "mask.nc")})
+    both = {"network": paths["network"], "spoilt": tmp_path / "spoilt.nc"}
+    masked = evaluate(both, store, config, tmp_path / "scores.nc")
+    assert "fine_scale_ratio" not in masked
+    for name in ("rmse", "bias", "acc", "activity", "forecast_quantile"):
+        one, other = (masked[name].sel(forecaster=f).values for f in both)
+        np.testing.assert_array_equal(one, other)
+    change = masked["rmse"].sel(forecaster="network") / scores["rmse"].sel(forecaster="network") - 1
+    assert 0 < np.abs(change).max() < 0.2
+
+
+def test_distributions_tell_blur(scored, store):
+    scores = scored[0]
+    power = scores["forecast_power"] / scores["truth_power"]
+    wave = scores["truth_power"].isel(lead_time=-1, variable=0).argmax("wavenumber").item()
+    last = power.isel(lead_time=-1, wavenumber=wave).mean("variable")
+    assert last.sel(forecaster="climatology") < 0.2 < 0.8 < last.sel(forecaster="persistence") < 1.25
+    truth = scores["truth_power"].sel(variable="temperature@500")
+    rows = evaluation_rows(store, DAYS) + 1
+    field = np.stack([store.state[r][..., 0] for r in rows])
+    np.testing.assert_allclose(truth.isel(lead_time=0), mean_power(field, store.grid).mean(axis=0), rtol=1e-5)
+    reach = scores["forecast_quantile"] / scores["truth_quantile"]
+    tails = reach.sel(quantile=[0.001, 0.999]).isel(lead_time=-1).mean(["variable", "quantile"])
+    assert tails.sel(forecaster="climatology") < 0.05 and abs(tails.sel(forecaster="persistence") - 1) < 0.2
+    anomaly = np.stack([store.state[r][..., 3] - store.climatology.at(store.times[r : r + 1])[0, ..., 3] for r in rows])
+    weights = np.broadcast_to(store.grid.latitude_weights[:, None], anomaly.shape)
+    order = np.argsort(anomaly, axis=None)
+    cumulated = np.cumsum(weights.ravel()[order]) / weights.sum()
+    wanted = anomaly.ravel()[order][np.searchsorted(cumulated, [0.01, 0.99])]
+    found = scores["truth_quantile"].sel(variable="2m_temperature", quantile=[0.01, 0.99]).isel(lead_time=0)
+    np.testing.assert_allclose(found, wanted, rtol=0.02)

@@ -8,7 +8,8 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from emulator.evaluation.spectra import (
     circumference,
-    fine_power,
+    fine_scales,
+    mean_power,
     resolved_wavenumber,
     zonal_energy_spectrum,
     zonal_frequency,
@@ -50,17 +51,28 @@ def test_nyquist_counts_double_as_documented():
     np.testing.assert_allclose(spectrum[:, -1], 2 * circumference(grid), rtol=1e-12)
 
 
-def test_fine_power_takes_the_upper_half_of_the_resolved_wavenumbers():
+def test_mean_power_is_the_variance_along_the_circles():
+    rng = np.random.default_rng(0)
+    grid = Grid.gaussian(8)
+    field = 1e4 + rng.normal(size=(3, *grid.shape))
+    power = mean_power(field, grid)
+    assert power.shape == (3, 8)
+    power[..., -1] /= 2  # the Nyquist wavenumber counts double
+    variance = (field.var(axis=-1) * grid.latitude_weights).mean(axis=-1)
+    np.testing.assert_allclose(power.sum(axis=-1), variance, rtol=1e-10)
+
+
+def test_fine_scales_are_the_upper_half_of_the_resolved_wavenumbers():
     grid = Grid.gaussian(32)
     assert resolved_wavenumber(grid) == 21
     wave = {m: 2.0 * np.sin(m * np.radians(grid.longitude)) * np.ones((32, 1)) for m in (0, 10, 11, 21, 22)}
-    found = {m: float(fine_power(field, grid)) for m, field in wave.items()}
+    found = {m: float(mean_power(field, grid)[fine_scales(grid)].sum()) for m, field in wave.items()}
     assert found[11] == pytest.approx(2.0) and found[21] == pytest.approx(2.0)
     assert max(found[0], found[10], found[22]) < 1e-12
 
 
 def test_refused_where_longitudes_do_not_close():
     grid = Grid.from_arrays(np.arange(15.0, 76.0, 2.5), np.arange(200.0, 331.0, 2.5))
-    for function in (zonal_energy_spectrum, fine_power):
+    for function in (zonal_energy_spectrum, mean_power):
         with pytest.raises(DataError, match="does not go round the globe"):
             function(np.zeros(grid.shape), grid)

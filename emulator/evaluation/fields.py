@@ -17,6 +17,7 @@ import xarray as xr
 from data_prep.errors import DataError
 from data_prep.spec import level_dim, unstack_channels
 from data_prep.store import Store
+from data_prep.variables import known
 from data_prep.vertical import derive
 from emulator.evaluation.forecast_file import ForecastFile, describe_times
 from emulator.forecast_io import SURFACE
@@ -33,12 +34,16 @@ class Verification:
       init_times: ``datetime64[ns] (init_time,)``.
       lead_times: ``timedelta64[ns] (lead_time,)``.
       pressure_levels: hPa, to which fields on sigma levels are brought.
+      derived: Which of ``KINEMATIC`` are made of the winds besides.
+      mask: Points that are verified, bool ``(latitude, longitude)``; elsewhere NaN is allowed, and fields are zero.
     """
 
     store: Store
     init_times: np.ndarray
     lead_times: np.ndarray
     pressure_levels: Sequence[float]
+    derived: Sequence[str] = ()
+    mask: np.ndarray | None = None
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -82,14 +87,17 @@ class Verification:
           ``valid``.
         """
         rows, index = np.unique(self.rows[inits], return_inverse=True)
+        return *self.observations(rows), index.reshape(self.rows[inits].shape)
+
+    def observations(self, rows: np.ndarray) -> tuple[Planes, Planes]:
+        """Truth and climatology at these rows of the store, planes ``(row, latitude, longitude)``."""
         store = self.store
         names = [v.name for v in store.spec.with_role("prognostic", "diagnostic")]
         times = store.times[rows]
         expected = unstack_channels(
             store.climatology.at(times), store.spec, store.spec.state_channels, store.grid, {"time": times}
         )
-        truth = self._planes(store.dataset(rows)[names], "truth")
-        return truth, self._planes(expected, "climatology"), index.reshape(self.rows[inits].shape)
+        return self._planes(store.dataset(rows)[names], "truth"), self._planes(expected, "climatology")
 
     def forecast(self, file: ForecastFile, inits: slice) -> Planes:
         """A forecast's planes ``([realization,] init_time, lead_time, latitude, longitude)``."""
@@ -97,13 +105,13 @@ class Verification:
         return self._planes(file.read([n for n in wanted if n in file.variables], inits), str(file.path))
 
     def _planes(self, dataset: xr.Dataset, source: str) -> Planes:
-        spec, surface = self.store.spec, self.store.surface_geopotential
-        if spec.vertical == "sigma":
-            if SURFACE not in dataset:  # a file without one stands on the truth's surface
-                if surface is None:
-                    raise DataError(f"{source}: on sigma levels without {SURFACE}; name it under data.static")
-                dataset = dataset.assign({SURFACE: (("latitude", "longitude"), surface)})
-            dataset = derive(dataset, tuple(self.pressure_levels))
+        on_sigma = self.store.spec.vertical == "sigma"
+        if on_sigma and SURFACE not in dataset and not _is_on_pressure(dataset):
+            surface = self.store.surface_geopotential  # a file without one stands on the truth's surface
+            if surface is None:
+                raise DataError(f"{source}: on sigma levels without {SURFACE}; name it under data.static")
+            dataset = dataset.assign({SURFACE: (("latitude", "longitude"), surface)})
+        dataset = derive(dataset, self.pressure_levels if on_sigma else None, self.derived)
         planes: Planes = {}
         for name, field in dataset.data_vars.items():
             if name == SURFACE:
@@ -114,15 +122,21 @@ class Verification:
             for key, part in slices:
                 lead = [d for d in ("realization", "init_time", "lead_time", "time") if d in part.dims]
                 values = part.transpose(*lead, "latitude", "longitude").values
+                if self.mask is not None:
+                    values = np.where(self.mask, values, 0)
                 if not np.isfinite(values).all():
                     raise DataError(f"{source}: {key} holds NaN or infinity; scores would be meaningless")
                 planes[key] = values
         return planes
 
 
+def _is_on_pressure(dataset: xr.Dataset) -> bool:
+    return "level" in dataset.dims and dataset["level"].attrs.get("standard_name") == "air_pressure"
+
+
 def units_of(name: str, store: Store) -> str:
     """SI unit of a verified variable, by the name of its plane."""
-    derived = {"geopotential": "m2 s-2", "mean_sea_level_pressure": "Pa"}
     variable = name.partition("@")[0]
     held = {v.name: v.units for v in store.spec.variables}
-    return held.get(variable) or derived.get(variable, "1")
+    facts = known(variable)
+    return held.get(variable) or (facts.units if facts else "1")

@@ -76,6 +76,25 @@ _ALL = (
         ("crps_skill", "crps_spread"),
         lambda skill, spread: skill - spread / 2,
     ),
+    Metric(
+        "crps_biased",
+        "as crps_fair, with pairs of a member and itself (WeatherBench-X)",
+        ("crps_skill", "crps_spread_biased"),
+        lambda skill, spread: skill - spread / 2,
+    ),
+    Metric(
+        "energy_score",
+        "<|X - o|> - <|Xi - Xj|> / 2, |.| the root of the area-mean square, pairs of different members",
+        ("energy_skill", "energy_spread"),
+        lambda skill, spread: skill - spread / 2,
+    ),
+    Metric(
+        "energy_score_neighbours",
+        "the same with pairs of neighbouring members only (WeatherBench-2; depends on their order)",
+        ("energy_skill", "energy_spread_neighbours"),
+        lambda skill, spread: skill - spread / 2,
+    ),
+    Metric("seeps", "<SEEPS> of precipitation, 0 is perfect, 1 has no skill", ("seeps",), lambda x: x),
     Metric("ensemble_spread", "sqrt(<variance over members>)", ("ensemble_variance",), np.sqrt),
     Metric(
         "unbiased_ensemble_mean_rmse",

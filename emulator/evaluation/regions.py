@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from emulator.config import Box
 
 WHOLE = "all"
 """Name of the region that is the whole grid."""
@@ -16,25 +20,41 @@ WHOLE = "all"
 
 @dataclass(frozen=True)
 class Region:
-    """A latitude-longitude box. A grid point belongs to it if its centre lies inside, ends included.
+    """A latitude-longitude box, or the part of it that is land or sea.
 
     Attributes:
       name: As in score files.
-      latitude: South and north end, degrees.
+      latitude: South and north end, degrees. A grid point belongs to the box if its centre lies inside, ends included.
       longitude: West and east end, degrees east in [0, 360]; west may exceed east across Greenwich.
+      surface: ``land`` counts a point by its share of land, ``sea`` by the rest (WeatherBench-2).
     """
 
     name: str
     latitude: tuple[float, float] = (-90.0, 90.0)
     longitude: tuple[float, float] = (0.0, 360.0)
+    surface: Literal["any", "land", "sea"] = "any"
 
     def mask(self, grid: Grid) -> np.ndarray:
-        """Whether each point belongs to the region, bool ``(latitude, longitude)``."""
+        """Whether each point belongs to the box, bool ``(latitude, longitude)``."""
         lat, lon = np.asarray(grid.latitude), np.asarray(grid.longitude) % 360.0
         (south, north), (west, east) = self.latitude, self.longitude
         rows = (lat >= south) & (lat <= north)
         columns = (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)
         return rows[:, None] & columns[None, :]
+
+    def share(self, grid: Grid, land: np.ndarray | None) -> np.ndarray:
+        """By how much each point belongs to the region, 0 to 1, ``(latitude, longitude)``.
+
+        Args:
+          grid: The grid.
+          land: Share of land of each point; needed where ``surface`` is not ``any``.
+        """
+        inside = self.mask(grid).astype(np.float64)
+        if self.surface == "any":
+            return inside
+        if land is None:
+            raise DataError(f"region {self.name}: needs land_sea_mask; name it under data.static")
+        return inside * (land if self.surface == "land" else 1 - land)
 
 
 GLOBAL_REGIONS = (
@@ -43,26 +63,81 @@ GLOBAL_REGIONS = (
     Region("northern_extratropics", latitude=(20.0, 90.0)),
     Region("southern_extratropics", latitude=(-90.0, -20.0)),
 )
+CONTINENTS = (
+    Region("europe", latitude=(35.0, 75.0), longitude=(347.5, 42.5)),
+    Region("north_america", latitude=(25.0, 60.0), longitude=(240.0, 285.0)),
+)
+"""ECMWF's boxes, as WeatherBench-2 has them."""
+
+SURFACES = (Region("land", surface="land"), Region("sea", surface="sea"))
 
 
-def default_regions(grid: Grid) -> tuple[Region, ...]:
-    """What a score file holds: the whole grid, and on the globe the tropics and both extratropics."""
-    return GLOBAL_REGIONS if grid.is_global else (Region(WHOLE),)
+def default_regions(grid: Grid, land: np.ndarray | None = None) -> tuple[Region, ...]:
+    """What a score file holds: the whole grid; on the globe the latitude belts and continents; land and sea if known.
+
+    A continent that no point of a coarse grid falls into is left out.
+    """
+    belts = GLOBAL_REGIONS if grid.is_global else GLOBAL_REGIONS[:1]
+    continents = [r for r in CONTINENTS if grid.is_global and r.mask(grid).any()]
+    surfaces = [r for r in SURFACES if land is not None and r.share(grid, land).any()]
+    return (*belts, *continents, *surfaces)
 
 
-def region_weights(grid: Grid, regions: Sequence[Region]) -> np.ndarray:
+def region_weights(
+    grid: Grid, regions: Sequence[Region], land: np.ndarray | None = None, mask: np.ndarray | None = None
+) -> np.ndarray:
     """Area weights that sum to one over each region, float64 ``(region, latitude, longitude)``.
 
     The latitude weights are those of the full grid, not computed anew for the box (WeatherBench-2).
+
+    Args:
+      grid: The grid.
+      regions: Which regions.
+      land: Share of land of each point, where a region asks for it.
+      mask: Points that are verified at all, bool ``(latitude, longitude)``; every point when left out.
 
     Raises:
       DataError: no grid point lies in a region.
     """
     out = np.empty((len(regions), *grid.shape))
     for weights, region in zip(out, regions, strict=True):
-        mask = region.mask(grid)
-        if not mask.any():
+        weights[:] = grid.latitude_weights[:, None] * region.share(grid, land)
+        if mask is not None:
+            weights *= mask
+        if not weights.any():
             raise DataError(f"region {region.name}: no point of the grid lies inside ({grid.describe()})")
-        weights[:] = grid.latitude_weights[:, None] * mask
         weights /= weights.sum()
     return out
+
+
+def boxes(sections: Mapping[str, Box]) -> tuple[Region, ...]:
+    """The regions of a config; longitudes may run from -180 to 180 or from 0 to 360."""
+    out = []
+    for name, box in sections.items():
+        west, east = box.longitude
+        round_the_globe = east - west >= 360
+        out.append(Region(name, box.latitude, (0.0, 360.0) if round_the_globe else (west % 360.0, east % 360.0)))
+    return tuple(out)
+
+
+def read_mask(path: Path, grid: Grid) -> np.ndarray:
+    """The field ``mask`` of a NetCDF file: True where there is something to verify, bool ``(latitude, longitude)``.
+
+    Raises:
+      DataError: the file cannot be read, holds no such field, or is on another grid.
+    """
+    try:
+        with xr.open_dataset(path) as dataset:
+            if "mask" not in dataset or set(dataset["mask"].dims) != {"latitude", "longitude"}:
+                raise DataError(
+                    f"{path}: expected a variable mask(latitude, longitude), "
+                    f"found {', '.join(map(str, dataset.data_vars))}"
+                )
+            field = dataset["mask"].sortby("latitude").transpose("latitude", "longitude").load()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable NetCDF file ({' '.join(str(error).split())})") from None
+    found = Grid.from_arrays(field["latitude"], field["longitude"])
+    if not found.matches(grid):
+        raise DataError(f"{path}: the mask's grid ({found.describe()}) is not the truth's ({grid.describe()})")
+    values = np.asarray(field.values, np.float64)
+    return np.isfinite(values) & (values > 0.5)

@@ -1,13 +1,20 @@
-"""From forecast files to one scores file: additive statistics, metrics with intervals, crossovers, cost."""
+"""From forecast files to one scores file: additive statistics, metrics with intervals, crossovers, cost.
+
+Statistics go to the file as they are made, and comparisons are added to it at the end, so memory does not grow with the
+number of initial times.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -16,23 +23,18 @@ from data_prep.store import Store
 from emulator import __version__
 from emulator.config import EvaluateConfig
 from emulator.evaluation.comparison import compare
-from emulator.evaluation.fields import Planes, Verification, units_of
+from emulator.evaluation.extremes import QUANTILES
+from emulator.evaluation.fields import Verification, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
-from emulator.evaluation.regions import default_regions, region_weights
-from emulator.evaluation.spectra import fine_power
-from emulator.evaluation.statistics import (
-    ENSEMBLE_STATISTICS,
-    FORECAST_STATISTICS,
-    LONG_NAMES,
-    TRUTH_STATISTICS,
-    deterministic_statistics,
-    ensemble_statistics,
-)
+from emulator.evaluation.regions import boxes, default_regions, read_mask
+from emulator.evaluation.scoring import Distribution, Scoring, tallies
+from emulator.evaluation.statistics import LONG_NAMES
 from emulator.progress import track
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_BYTES = 16 * 2**20  # of one forecaster's fields; deriving and scoring them takes some ten times that
+_CELLS = ("variable", "lead_time", "init_time", "region")
+_CHUNK_INITS = 32
 
 
 def evaluate(
@@ -43,23 +45,23 @@ def evaluate(
     *,
     seed: int = 0,
     attributes: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
 ) -> xr.Dataset:
     """Scores forecast files against the truth and writes ``scores.nc``.
-
-    Memory does not grow with the number of initial times but for the statistics themselves (some bytes for
-    each variable, lead, region and initial time).
 
     Args:
       forecast_paths: File of each forecaster, in the order of tables and plots.
       store: The truth, and the climatology that anomalies are measured from.
-      config: Split, pressure levels, bootstrap; which variables must be there (``headline``).
+      config: Split, pressure levels, regions, mask, bootstrap; which variables must be there (``headline``).
       out: The scores file; it appears only when it is complete.
       seed: Of the bootstrap.
       attributes: More global attributes: ``truth`` (what the truth is), ``predictability_limit`` (whose error is
         the limit).
+      executor: Workers that share the folder of the files, such as a process pool or a dask client's executor; this
+        process does all the work when left out.
 
     Returns:
-      The scores, as written; see ``docs/architecture.md``.
+      The scores file, opened lazily; see ``docs/architecture.md``.
 
     Raises:
       DataError: files differ in their initial times, leads or grid, hold NaN, lack a headline variable, or an
@@ -69,113 +71,140 @@ def evaluate(
         raise DataError("evaluate: no forecast files; run the forecast stage")
     files = open_all(forecast_paths, store)
     first = next(iter(files.values()))
-    verification = Verification(store, first.init_times, first.lead_times, config.pressure_levels)
+    verification = Verification(
+        store,
+        first.init_times,
+        first.lead_times,
+        tuple(config.pressure_levels),
+        tuple(config.derived),
+        read_mask(Path(config.mask), store.grid) if config.mask else None,
+    )
     foreign = {s for s in verification.splits if s != config.split}
     if foreign:
         raise DataError(
             f"evaluate: forecasts start in the {', '.join(sorted(foreign))} split, evaluate.split is {config.split}"
         )
-    variables = _common_variables(files, verification, config)
-    statistics = _statistics(files, verification, variables)
-    statistics = statistics.assign_attrs(_attributes(store, config, verification, seed) | dict(attributes or {}))
-    scores = _with_cost(compare(statistics, config, seed), files)
-    _write(scores, out)
-    return scores
+    regions = (*default_regions(store.grid, store.land_share), *boxes(config.regions))
+    scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions)
+    facts = _attributes(store, config, verification, seed) | dict(attributes or {})
+
+    temporary = out.with_name(f".{out.name}.partial")
+    try:
+        with _writing(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            _coordinates(scoring, facts).to_netcdf(temporary, engine="netcdf4", encoding=_TIME_ENCODING)
+        distributions = _write_statistics(temporary, out, scoring, executor)
+        with xr.open_dataset(temporary) as statistics:
+            compared = compare(statistics, config, seed).drop_vars(list(statistics.data_vars)).load()
+        scores = _with_cost(compared.merge(distributions), files)
+        with _writing(out):
+            scores.to_netcdf(temporary, mode="a", engine="netcdf4", encoding=_encoding(scores))
+            temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return xr.open_dataset(out)
 
 
-def _common_variables(
+def _scored_variables(
     files: Mapping[str, ForecastFile], verification: Verification, config: EvaluateConfig
 ) -> list[str]:
-    """What truth and every forecaster hold; nothing is left out silently, and no headline variable at all."""
-    truth, _, _ = verification.truth_and_climatology(slice(0, 1))
-    variables = list(truth)
-    for file in files.values():
-        held = verification.forecast(file, slice(0, 1))
-        missing = [v for v in variables if v not in held]
+    """What the truth and at least one forecaster hold, in the truth's order; what somebody lacks is said."""
+    truth, _ = verification.observations(verification.rows[:1, 0])
+    held = {name: set(verification.forecast(file, slice(0, 1))) for name, file in files.items()}
+    variables = [v for v in truth if any(v in planes for planes in held.values())]
+    for name, file in files.items():
+        missing = [v for v in variables if v not in held[name]]
         if missing:
-            logger.warning("%s lacks %s: not scored for anybody", file.path.name, ", ".join(missing))
-        variables = [v for v in variables if v in held]
-    lacking = [v for v in config.headline if v not in variables]
+            logger.warning("%s lacks %s: not scored there", file.path.name, ", ".join(missing))
+    must = [planes for name, planes in held.items() if not getattr(files[name], "is_external", False)]
+    lacking = [v for v in config.headline if v not in variables or any(v not in planes for planes in must)]
     if lacking or not variables:
         raise DataError(
-            f"evaluate.headline: {', '.join(lacking)} cannot be scored; "
-            f"truth and all forecasts hold {', '.join(variables)}"
+            f"evaluate.headline: {', '.join(lacking)} cannot be scored; truth holds {', '.join(truth)}, "
+            f"all forecasts hold {', '.join(v for v in variables if all(v in planes for planes in must))}"
         )
     return variables
 
 
-def _statistics(files: Mapping[str, ForecastFile], verification: Verification, variables: list[str]) -> xr.Dataset:
-    """Additive statistics of all forecasters, ``(forecaster, variable, lead_time, init_time, region)``."""
-    grid = verification.store.grid
-    regions = default_regions(grid)
-    weights = region_weights(grid, regions)
-    n_init, n_lead = verification.init_times.size, verification.lead_times.size
-    shape = (len(variables), n_lead, n_init, len(regions))
-    own = [*FORECAST_STATISTICS, *(["forecast_fine_power"] if grid.periodic else [])]
-    if any(f.is_ensemble for f in files.values()):
-        own += ENSEMBLE_STATISTICS
-    arrays = {name: np.full((len(files), *shape), np.nan) for name in own}
-    shared = [*TRUTH_STATISTICS, *(["truth_fine_power"] if grid.periodic else [])]
-    arrays |= {name: np.full(shape, np.nan) for name in shared}
-
-    per_init = 4 * n_lead * len(verification.store.spec.state_channels) * int(np.prod(grid.shape))
-    step = max(1, int(_BLOCK_BYTES // per_init))
-    with track(n_init, "initial times scored") as progress:
-        for start in range(0, n_init, step):
-            inits = slice(start, min(start + step, n_init))
-            truth, climatology, index = verification.truth_and_climatology(inits)
-            for i, file in enumerate(files.values()):
-                forecast = verification.forecast(file, inits)
-                for j, variable in enumerate(variables):
-                    found = _plane_statistics(forecast, truth, climatology, index, variable, weights)
-                    if grid.periodic:
-                        found |= _fine_scales(forecast, truth, index, variable, verification)
-                    for name, value in found.items():
-                        place = (j,) if name in shared else (i, j)
-                        arrays[name][(*place, slice(None), inits)] = np.moveaxis(value, 0, 1)
-            progress.advance(inits.stop - inits.start)
-
-    dims = ("variable", "lead_time", "init_time", "region")
-    data = {
-        name: (dims if name in shared else ("forecaster", *dims), array, {"long_name": _long_name(name)})
-        for name, array in arrays.items()
-    }
+def _coordinates(scoring: Scoring, attributes: Mapping[str, Any]) -> xr.Dataset:
+    verification = scoring.verification
     return xr.Dataset(
-        data,
         coords={
-            "forecaster": list(files),
-            "variable": variables,
+            "forecaster": list(scoring.files),
+            "variable": list(scoring.variables),
             "lead_time": ("lead_time", verification.lead_times, {"standard_name": "forecast_period"}),
             "init_time": ("init_time", verification.init_times, {"standard_name": "forecast_reference_time"}),
-            "region": [r.name for r in regions],
+            "region": [r.name for r in scoring.regions],
             "trajectory": ("init_time", verification.trajectories, {"long_name": "segment of the truth"}),
-            "units": ("variable", [units_of(v, verification.store) for v in variables]),
+            "units": ("variable", [units_of(v, verification.store) for v in scoring.variables]),
         },
+        attrs=dict(attributes),
     )
 
 
-def _plane_statistics(
-    forecast: Planes, truth: Planes, climatology: Planes, index: np.ndarray, variable: str, weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Statistics of one variable, ``(init, lead, region)``; of an ensemble its mean is scored too."""
-    field, observed = forecast[variable], truth[variable][index]
-    ensemble = field.ndim == observed.ndim + 1
-    single = field.mean(axis=0, dtype=np.float64) if ensemble else field
-    found = deterministic_statistics(single, observed, climatology[variable][index], weights)
-    return found | (ensemble_statistics(field, observed, weights) if ensemble else {})
+def _write_statistics(path: Path, out: Path, scoring: Scoring, executor: Executor | None) -> xr.Dataset:
+    """Writes the additive statistics of each initial time, and returns what is summed over all of them."""
+    shape = (len(scoring.files), len(scoring.variables), scoring.verification.lead_times.size)
+    n_init, n_region = scoring.verification.init_times.size, len(scoring.regions)
+    total = None
+    with _writing(out):
+        file = netCDF4.Dataset(path, "a")
+    try:
+        for name in (*scoring.forecast_statistics, *scoring.truth_statistics):
+            dims = (*(("forecaster",) if name in scoring.forecast_statistics else ()), *_CELLS)
+            chunks = (*(1 for _ in dims[:-3]), shape[2], min(n_init, _CHUNK_INITS), n_region)
+            with _writing(out):
+                variable = file.createVariable(
+                    name, "f8", dims, zlib=True, complevel=1, shuffle=True, chunksizes=chunks, fill_value=np.nan
+                )
+                variable.long_name = LONG_NAMES[name]
+        with track(n_init, "initial times scored") as progress:
+            for tally in tallies(scoring, executor):
+                with _writing(out):
+                    for name, value in tally.statistics.items():
+                        file[name][..., tally.inits, :] = value
+                total = tally.distribution if total is None else total + tally.distribution
+                progress.advance(tally.inits.stop - tally.inits.start)
+    finally:
+        with _writing(out):
+            file.close()
+    assert total is not None
+    return _distributions(total, scoring)
 
 
-def _fine_scales(
-    forecast: Planes, truth: Planes, index: np.ndarray, variable: str, verification: Verification
-) -> dict[str, np.ndarray]:
-    """Fine-scale power, of an ensemble the members' mean power; for the whole grid alone."""
-    grid, regions = verification.store.grid, len(default_regions(verification.store.grid))
-    power = fine_power(forecast[variable], grid)
-    if power.ndim == 3:
-        power = power.mean(axis=0)
-    of_truth = fine_power(truth[variable], grid)[index]
-    whole = np.where(np.arange(regions) == 0, 1.0, np.nan)
-    return {"forecast_fine_power": power[..., None] * whole, "truth_fine_power": of_truth[..., None] * whole}
+def _distributions(total: Distribution, scoring: Scoring) -> xr.Dataset:
+    """Mean spectra and quantiles of anomalies."""
+    n_init = scoring.verification.init_times.size
+    bins = [scoring.bins[v] for v in scoring.variables]
+    quantiles = {
+        name: np.stack([b.quantiles(counts[..., i, :, :], QUANTILES) for i, b in enumerate(bins)], axis=-3)
+        for name, counts in (("forecast_quantile", total.forecast_counts), ("truth_quantile", total.truth_counts))
+    }
+    text = "quantile of the anomalies of all points, by area, and initial times, {}"
+    data: dict[str, Any] = {
+        "forecast_quantile": (
+            ("forecaster", "variable", "lead_time", "quantile"),
+            quantiles["forecast_quantile"],
+            {"long_name": text.format("forecast")},
+        ),
+        "truth_quantile": (
+            ("variable", "lead_time", "quantile"),
+            quantiles["truth_quantile"],
+            {"long_name": text.format("truth")},
+        ),
+    }
+    coords: dict[str, Any] = {"quantile": list(QUANTILES)}
+    if total.forecast_power is not None and total.truth_power is not None:
+        text = "area-mean power along the circles of latitude, {}; the highest wavenumber counts double"
+        dims = ("variable", "lead_time", "wavenumber")
+        data["forecast_power"] = (
+            ("forecaster", *dims),
+            total.forecast_power / n_init,
+            {"long_name": text.format("forecast")},
+        )
+        data["truth_power"] = (dims, total.truth_power / n_init, {"long_name": text.format("truth")})
+        coords["wavenumber"] = np.arange(1, total.truth_power.shape[-1] + 1)
+    return xr.Dataset(data, coords)
 
 
 def _with_cost(scores: xr.Dataset, files: Mapping[str, ForecastFile]) -> xr.Dataset:
@@ -208,28 +237,21 @@ def _attributes(store: Store, config: EvaluateConfig, verification: Verification
     }
 
 
-def _write(scores: xr.Dataset, out: Path) -> None:
-    temporary = out.with_name(f".{out.name}.partial")
-    encoding: dict[str, dict[str, Any]] = {
-        str(name): {"zlib": True, "complevel": 1, "shuffle": True}
-        for name, variable in scores.data_vars.items()
-        if variable.dtype.kind == "f"
-    }
-    encoding["lead_time"] = {"units": "seconds", "dtype": "int64"}
-    encoding["init_time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+_TIME_ENCODING: dict[str, dict[str, Any]] = {
+    "lead_time": {"units": "seconds", "dtype": "int64"},
+    "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
+}
+
+
+def _encoding(scores: xr.Dataset) -> dict[str, dict[str, Any]]:
+    small = {"zlib": True, "complevel": 1, "shuffle": True}
+    return {str(name): small for name, variable in scores.data_vars.items() if variable.dtype.kind == "f"}
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Turns what a full disk or a missing permission raises into one line."""
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        scores.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
-        temporary.replace(out)
+        yield
     except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
         raise DataError(f"{out}: cannot be written ({' '.join(str(error).split())}); check free space") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _long_name(statistic: str) -> str:
-    extra = {
-        "forecast_fine_power": "zonal power in the upper half of the resolved wavenumbers, forecast",
-        "truth_fine_power": "zonal power in the upper half of the resolved wavenumbers, truth",
-    }
-    return (LONG_NAMES | extra)[statistic]

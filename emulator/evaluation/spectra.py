@@ -54,19 +54,26 @@ def resolved_wavenumber(grid: Grid) -> int:
     return (grid.shape[1] - 1) // 3
 
 
-def fine_power(field: np.ndarray, grid: Grid) -> np.ndarray:
-    """Area-mean zonal power in the upper half of the resolved wavenumbers, M // 2 < wavenumber <= M.
+def mean_power(field: np.ndarray, grid: Grid) -> np.ndarray:
+    """Area-mean power along the circles by zonal wavenumber, from 1 up: how much variance each wavenumber holds.
+
+    Like ``zonal_energy_spectrum`` over the length of the circle; the remarks on the Nyquist wavenumber hold too.
 
     Returns:
-      float64 ``(...)``, in the field's unit squared: how much of the variance along the circles is of fine
-      scale.
+      float64 ``(..., longitude // 2)``, in the field's unit squared.
     """
     _require_circles(grid)
-    top = resolved_wavenumber(grid)
     departure = field - field.mean(axis=-1, keepdims=True)  # float32 stays float32: keep the large mean out of it
-    coefficients = np.fft.rfft(departure, axis=-1)[..., top // 2 + 1 : top + 1] / grid.shape[1]
-    power = 2 * (coefficients.real**2 + coefficients.imag**2).sum(axis=-1)
-    return np.vecdot(power.astype(np.float64), grid.latitude_weights / grid.shape[0])
+    coefficients = np.fft.rfft(departure, axis=-1)[..., 1:]
+    power = coefficients.real**2 + coefficients.imag**2
+    weights = grid.latitude_weights * (2 / grid.shape[0] / grid.shape[1] ** 2)
+    return weights @ power.astype(np.float64)
+
+
+def fine_scales(grid: Grid) -> slice:
+    """The upper half of the resolved wavenumbers, M // 2 < wavenumber <= M, as entries of ``mean_power``."""
+    top = resolved_wavenumber(grid)
+    return slice(top // 2, top)
 
 
 def _require_circles(grid: Grid) -> None:

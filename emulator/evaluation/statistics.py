@@ -8,7 +8,13 @@ Notation: f forecast, o truth, c climatology at valid time, f' = f - c, o' = o -
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+from itertools import combinations
+from typing import Any, Self
+
 import numpy as np
+
+_ROUNDING = 1e-13
 
 FORECAST_STATISTICS = (
     "squared_error",
@@ -22,9 +28,18 @@ FORECAST_STATISTICS = (
 """What ``deterministic_statistics`` gives of a forecast, beside the truth's own."""
 
 TRUTH_STATISTICS = ("truth_anomaly_squared", "truth_anomaly_variance")
-"""What it gives of the truth alone: the same for all forecasters."""
+"""What ``Observed.statistics`` gives of the truth alone: the same for all forecasters."""
 
-ENSEMBLE_STATISTICS = ("crps_skill", "crps_spread", "ensemble_variance", "unbiased_mean_squared_error")
+ENSEMBLE_STATISTICS = (
+    "crps_skill",
+    "crps_spread",
+    "crps_spread_biased",
+    "ensemble_variance",
+    "unbiased_mean_squared_error",
+    "energy_skill",
+    "energy_spread",
+    "energy_spread_neighbours",
+)
 """What ``ensemble_statistics`` gives."""
 
 LONG_NAMES = {
@@ -37,66 +52,118 @@ LONG_NAMES = {
     "forecast_anomaly_variance": "A(f'^2) - A(f')^2",
     "truth_anomaly_squared": "area mean of o'^2",
     "truth_anomaly_variance": "A(o'^2) - A(o')^2",
+    "forecast_fine_power": "zonal power in the upper half of the resolved wavenumbers, forecast",
+    "truth_fine_power": "zonal power in the upper half of the resolved wavenumbers, truth",
+    "seeps": "area mean of SEEPS over the points that are neither too dry nor too wet",
     "crps_skill": "area mean of the members' mean |X - o|",
     "crps_spread": "area mean of the sum over ordered pairs of |Xi - Xj| / (M (M - 1))",
+    "crps_spread_biased": "area mean of the sum over ordered pairs of |Xi - Xj| / M^2",
+    "energy_skill": "members' mean of sqrt(A((X - o)^2))",
+    "energy_spread": "mean over pairs of different members of sqrt(A((Xi - Xj)^2))",
+    "energy_spread_neighbours": "the same over the M - 1 pairs of neighbouring members only (WeatherBench-2)",
     "ensemble_variance": "area mean of the variance over members, divisor M - 1",
     "unbiased_mean_squared_error": "area mean of (mean X - o)^2 - variance / M",
 }
 
 
-def area_means(field: np.ndarray, weights: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
-    """Weighted means of a field, or of the product of two, over each region.
+def area_means(field: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weighted means of a field over each region: one matrix product.
 
     Args:
       field: ``(..., latitude, longitude)``.
       weights: ``(region, latitude, longitude)``, summing to one over each region.
-      other: A second factor of the same shape; its product with ``field`` is never stored where weights allow.
 
     Returns:
       float64 ``(..., region)``.
     """
-    x = np.asarray(field, np.float64)
-    y = None if other is None else np.asarray(other, np.float64)
-    bands = weights[..., 0]
-    if (weights == bands[..., None]).all():  # whole circles of latitude: sum along them first
-        circles = x.sum(axis=-1) if y is None else np.vecdot(x, y)
-        return np.stack([np.vecdot(circles, band) for band in bands], axis=-1)
-    product = x if y is None else x * y
-    flat = product.reshape(*product.shape[:-2], -1)
-    return np.stack([np.vecdot(flat, w.ravel()) for w in weights], axis=-1)
+    flat = np.asarray(field, np.float64).reshape(*field.shape[:-2], -1)
+    return flat @ weights.reshape(weights.shape[0], -1).T
 
 
-def deterministic_statistics(
-    forecast: np.ndarray, truth: np.ndarray, climatology: np.ndarray, weights: np.ndarray
-) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Observed:
+    """What forecasts of one variable are verified against, and its own statistics, computed once for all forecasters.
+
+    Attributes:
+      truth: float64 ``(..., latitude, longitude)``.
+      anomaly: Truth minus climatology at valid time.
+      anomaly_mean, anomaly_squared: Area means of the anomaly and of its square, ``(..., region)``.
+      power: Of the truth by wavenumber, ``(..., wavenumber)``, where circles of latitude are whole.
+    """
+
+    truth: np.ndarray
+    anomaly: np.ndarray
+    anomaly_mean: np.ndarray
+    anomaly_squared: np.ndarray
+    power: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, truth: np.ndarray, climatology: np.ndarray, weights: np.ndarray, power: np.ndarray | None = None
+    ) -> Self:
+        """From truth and climatology at valid time, ``(..., latitude, longitude)``."""
+        o = np.asarray(truth, np.float64)
+        anomaly = o - climatology
+        return cls(o, anomaly, area_means(anomaly, weights), area_means(anomaly * anomaly, weights), power)
+
+    def __getitem__(self, index: np.ndarray | slice) -> Self:
+        """A part of it, along the first axis."""
+        parts: list[Any] = [None if a is None else a[index] for a in self._arrays()]
+        return type(self)(*parts)
+
+    def joined_with(self, other: Self) -> Self:
+        """Both, one after the other along the first axis."""
+        pairs = zip(self._arrays(), other._arrays(), strict=True)
+        parts: list[Any] = [None if a is None else np.concatenate([a, b]) for a, b in pairs]
+        return type(self)(*parts)
+
+    def _arrays(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, f.name) for f in fields(self))
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Each of ``TRUTH_STATISTICS``, ``(..., region)``."""
+        return {
+            "truth_anomaly_squared": self.anomaly_squared,
+            "truth_anomaly_variance": self.anomaly_squared - self.anomaly_mean**2,
+        }
+
+
+def deterministic_statistics(forecast: np.ndarray, observed: Observed, weights: np.ndarray) -> dict[str, np.ndarray]:
     """All statistics of single forecasts.
 
+    Moments of the forecast's anomaly follow from those of its error e, since f' = o' + e: so only e is looked at.
+
     Args:
-      forecast, truth, climatology: The same shape ``(..., latitude, longitude)``; climatology at valid time.
+      forecast: ``(..., latitude, longitude)``.
+      observed: Of the same shape.
       weights: As ``area_means`` takes them.
 
     Returns:
-      Each of ``FORECAST_STATISTICS`` and ``TRUTH_STATISTICS``, float64 ``(..., region)``. A correlation with
-      an anomaly that is zero everywhere (the climatology as forecast) is NaN.
+      Each of ``FORECAST_STATISTICS``, float64 ``(..., region)``. A correlation with an anomaly that is zero everywhere
+      (the climatology as forecast) is NaN.
     """
-    f = np.asarray(forecast, np.float64)
-    o = np.asarray(truth, np.float64)
-    c = np.asarray(climatology, np.float64)
+    error = np.subtract(forecast, observed.truth, dtype=np.float64)
+    mean = area_means(error, weights)
+    work = np.abs(error)
+    absolute = area_means(work, weights)
+    squared = area_means(np.multiply(error, error, out=work), weights)
+    cross = area_means(np.multiply(error, observed.anomaly, out=work), weights)
 
-    error, fa, oa = f - o, f - c, o - c
-    out = {
-        "error": area_means(error, weights),
-        "squared_error": area_means(error, weights, error),
-        "absolute_error": area_means(np.abs(error), weights),
-        "anomaly_product": area_means(fa, weights, oa),
-        "forecast_anomaly_squared": area_means(fa, weights, fa),
-        "truth_anomaly_squared": area_means(oa, weights, oa),
+    product = cross + observed.anomaly_squared
+    size = squared + 2 * cross + observed.anomaly_squared
+    rounding = _ROUNDING * (squared + observed.anomaly_squared)
+    size = np.where(size > rounding, size, 0.0)  # the climatology as forecast: what is left is rounding
+    variance = size - (mean + observed.anomaly_mean) ** 2
+    norm = np.sqrt(size * observed.anomaly_squared)
+    return {
+        "squared_error": squared,
+        "error": mean,
+        "absolute_error": absolute,
+        "anomaly_product": product,
+        "anomaly_correlation": np.divide(product, norm, out=np.full_like(norm, np.nan), where=norm > 0),
+        "forecast_anomaly_squared": size,
+        "forecast_anomaly_variance": np.where(variance > rounding, variance, 0.0),
     }
-    out["forecast_anomaly_variance"] = out["forecast_anomaly_squared"] - area_means(fa, weights) ** 2
-    out["truth_anomaly_variance"] = out["truth_anomaly_squared"] - area_means(oa, weights) ** 2
-    norm = np.sqrt(out["forecast_anomaly_squared"] * out["truth_anomaly_squared"])
-    out["anomaly_correlation"] = np.divide(out["anomaly_product"], norm, out=np.full_like(norm, np.nan), where=norm > 0)
-    return out
 
 
 def ensemble_statistics(ensemble: np.ndarray, truth: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
@@ -119,9 +186,15 @@ def ensemble_statistics(ensemble: np.ndarray, truth: np.ndarray, weights: np.nda
     pairs = 2.0 * np.tensordot(rank_weights, np.sort(x, axis=0), axes=1) / (m * (m - 1))
     variance = x.var(axis=0, ddof=1)
     mean_error = x.mean(axis=0) - o
+    spread = area_means(pairs, weights)
+    distances = {(i, j): np.sqrt(area_means((x[i] - x[j]) ** 2, weights)) for i, j in combinations(range(m), 2)}
     return {
         "crps_skill": area_means(np.abs(x - o).mean(axis=0), weights),
-        "crps_spread": area_means(pairs, weights),
+        "crps_spread": spread,
+        "crps_spread_biased": spread * ((m - 1) / m),
         "ensemble_variance": area_means(variance, weights),
         "unbiased_mean_squared_error": area_means(mean_error * mean_error - variance / m, weights),
+        "energy_skill": np.mean([np.sqrt(area_means((member - o) ** 2, weights)) for member in x], axis=0),
+        "energy_spread": np.mean(list(distances.values()), axis=0),
+        "energy_spread_neighbours": np.mean([distances[i, i + 1] for i in range(m - 1)], axis=0),
     }

@@ -1,0 +1,288 @@
+"""The pass over all fields: additive statistics, block by block of initial times, here or on many workers.
+
+A block reads each valid time of the truth once, whoever forecasts it and from whichever initial time. What a block
+gives is exact on its own, so blocks may be scored anywhere and in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Executor
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from data_prep.errors import DataError
+from emulator.evaluation.extremes import BIN_COUNT, Bins, scale_of
+from emulator.evaluation.fields import Verification
+from emulator.evaluation.forecast_file import ForecastFile
+from emulator.evaluation.regions import Region, region_weights
+from emulator.evaluation.seeps import PRECIPITATION, RainClimate
+from emulator.evaluation.spectra import fine_scales, mean_power
+from emulator.evaluation.statistics import (
+    ENSEMBLE_STATISTICS,
+    FORECAST_STATISTICS,
+    TRUTH_STATISTICS,
+    Observed,
+    deterministic_statistics,
+    ensemble_statistics,
+)
+
+_BLOCK_BYTES = 16 * 2**20  # of one forecaster's fields; deriving and scoring them takes some ten times that
+_TASK_INITS = 8  # initial times that a worker takes at once: neighbours share most of their valid times
+_SCALE_INITS = 4  # initial times whose anomalies set the width of bins
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, and against what: all that a worker needs to know.
+
+    Attributes:
+      verification: Truth, times, levels, mask.
+      files: By forecaster.
+      variables: Planes to score.
+      regions: Over which areas.
+      weights: Their area weights, ``(region, latitude, longitude)``.
+      rain: Climate of precipitation variables.
+      bins: For the distribution of each variable's anomalies.
+    """
+
+    verification: Verification
+    files: Mapping[str, ForecastFile]
+    variables: tuple[str, ...]
+    regions: tuple[Region, ...]
+    weights: np.ndarray
+    rain: Mapping[str, RainClimate]
+    bins: Mapping[str, Bins]
+
+    @classmethod
+    def of(
+        cls,
+        verification: Verification,
+        files: Mapping[str, ForecastFile],
+        variables: Sequence[str],
+        regions: Sequence[Region],
+    ) -> Scoring:
+        """Works out weights, the climate of rain, and the width of bins."""
+        store = verification.store
+        weights = region_weights(store.grid, regions, store.land_share, verification.mask)
+        rain = {v: RainClimate.fit(store, v) for v in variables if v.startswith(PRECIPITATION)}
+        n = verification.init_times.size
+        chosen = np.unique(np.linspace(0, n - 1, min(n, _SCALE_INITS)).round().astype(np.int64))
+        truth, climatology = verification.observations(np.unique(verification.rows[chosen, -1]))
+        bins = {v: Bins(scale_of(truth[v] - climatology[v])) for v in variables}
+        return cls(verification, files, tuple(variables), tuple(regions), weights, rain, bins)
+
+    @property
+    def has_spectra(self) -> bool:
+        """Whether circles of latitude are whole, so that zonal spectra mean something."""
+        return self.verification.store.grid.periodic and self.verification.mask is None
+
+    @property
+    def forecast_statistics(self) -> tuple[str, ...]:
+        """Names of the additive statistics of forecasts."""
+        ensembles = any(f.is_ensemble for f in self.files.values())
+        return (
+            *FORECAST_STATISTICS,
+            *(("forecast_fine_power",) if self.has_spectra else ()),
+            *(("seeps",) if self.rain else ()),
+            *(ENSEMBLE_STATISTICS if ensembles else ()),
+        )
+
+    @property
+    def truth_statistics(self) -> tuple[str, ...]:
+        """Names of the additive statistics of the truth."""
+        return (*TRUTH_STATISTICS, *(("truth_fine_power",) if self.has_spectra else ()))
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What is summed over initial times; distributions of different initial times add up.
+
+    Attributes:
+      forecast_counts, truth_counts: Anomalies by bin, ``(forecaster, variable, lead, bin)`` and without ``forecaster``.
+      forecast_power, truth_power: Area-mean power, ``(forecaster, variable, lead, wavenumber)`` and without
+        ``forecaster``; ``None`` where there are no whole circles.
+    """
+
+    forecast_counts: np.ndarray
+    truth_counts: np.ndarray
+    forecast_power: np.ndarray | None
+    truth_power: np.ndarray | None
+
+    def __add__(self, other: Distribution) -> Distribution:
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        sums: list[Any] = [None if a is None or b is None else a + b for a, b in pairs]
+        return Distribution(*sums)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What some initial times give.
+
+    Attributes:
+      inits: Which ones.
+      statistics: By name, those of forecasts ``(forecaster, variable, lead, init, region)``, those of the truth without
+        ``forecaster``; NaN where there is none.
+      distribution: Sums over these initial times.
+    """
+
+    inits: slice
+    statistics: dict[str, np.ndarray]
+    distribution: Distribution
+
+    @classmethod
+    def empty(cls, scoring: Scoring, inits: slice) -> Tally:
+        """Nothing scored yet."""
+        forecasters, variables = len(scoring.files), len(scoring.variables)
+        leads, regions = scoring.verification.lead_times.size, len(scoring.regions)
+        cells = (variables, leads, inits.stop - inits.start, regions)
+        statistics = {name: np.full((forecasters, *cells), np.nan) for name in scoring.forecast_statistics}
+        statistics |= {name: np.full(cells, np.nan) for name in scoring.truth_statistics}
+        shapes = ((forecasters, variables, leads), (variables, leads))
+        counts = [np.zeros((*shape, BIN_COUNT)) for shape in shapes]
+        waves = scoring.verification.store.grid.shape[1] // 2
+        power = [np.zeros((*shape, waves)) if scoring.has_spectra else None for shape in shapes]
+        return cls(inits, statistics, Distribution(*counts, *power))
+
+
+def tallies(scoring: Scoring, executor: Executor | None = None) -> Iterator[Tally]:
+    """Scores everything, some initial times at a time, in no particular order.
+
+    Args:
+      scoring: What.
+      executor: Where; in this process when left out. Workers open the store and the forecast files themselves.
+
+    Raises:
+      DataError: a field cannot be read or holds NaN, or a worker died.
+    """
+    n = scoring.verification.init_times.size
+    tasks = [slice(start, min(start + _TASK_INITS, n)) for start in range(0, n, _TASK_INITS)]
+    if executor is None:
+        for inits in tasks:
+            yield score(scoring, inits)
+        return
+    waiting = [executor.submit(score, scoring, inits) for inits in tasks]
+    try:
+        while waiting:
+            yield waiting.pop(0).result()
+    except BrokenExecutor:
+        raise DataError(
+            "evaluate: a worker died; what it last said is above; if it ran out of memory, use fewer workers"
+        ) from None
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def score(scoring: Scoring, inits: slice) -> Tally:
+    """Scores all forecasters from some initial times."""
+    tally = Tally.empty(scoring, inits)
+    verification = scoring.verification
+    truth = _Truth(scoring)
+    channels = len(verification.store.spec.state_channels)
+    per_init = 4 * verification.lead_times.size * channels * int(np.prod(verification.store.grid.shape))
+    step = max(1, int(_BLOCK_BYTES // per_init))
+    for start in range(inits.start, inits.stop, step):
+        block = slice(start, min(start + step, inits.stop))
+        place = slice(block.start - inits.start, block.stop - inits.start)
+        truth.move_to(block)
+        for j, variable in enumerate(scoring.variables):
+            _add_truth(tally, scoring, variable, j, place, truth.observed(variable))
+        for i, file in enumerate(scoring.files.values()):
+            forecast = verification.forecast(file, block)
+            for j, variable in enumerate(scoring.variables):
+                if variable in forecast:
+                    observed = truth.observed(variable)
+                    _add_forecast(tally, scoring, forecast[variable], variable, (i, j), place, observed)
+    return tally
+
+
+def _add_truth(tally: Tally, scoring: Scoring, variable: str, j: int, place: slice, observed: Observed) -> None:
+    for name, value in observed.statistics().items():
+        tally.statistics[name][j, :, place] = np.moveaxis(value, 0, 1)
+    tally.distribution.truth_counts[j] += scoring.bins[variable].count(observed.anomaly, scoring.weights[0])
+    if observed.power is not None and tally.distribution.truth_power is not None:
+        _set_whole(tally.statistics["truth_fine_power"][j], place, _fine(observed.power, scoring))
+        tally.distribution.truth_power[j] += observed.power.sum(axis=0)
+
+
+def _add_forecast(
+    tally: Tally,
+    scoring: Scoring,
+    field: np.ndarray,
+    variable: str,
+    cell: tuple[int, int],
+    place: slice,
+    observed: Observed,
+) -> None:
+    """One variable of one forecaster; of an ensemble the mean is scored, and the ensemble."""
+    is_ensemble = field.ndim == observed.truth.ndim + 1
+    single = field.mean(axis=0, dtype=np.float64) if is_ensemble else field
+    found = deterministic_statistics(single, observed, scoring.weights)
+    if is_ensemble:
+        found |= ensemble_statistics(field, observed.truth, scoring.weights)
+    if variable in scoring.rain:
+        found["seeps"] = scoring.rain[variable].area_means(single, observed.truth, scoring.weights)
+    for name, value in found.items():
+        tally.statistics[name][(*cell, slice(None), place)] = np.moveaxis(value, 0, 1)
+    members = field if is_ensemble else field[None]
+    climatology = observed.truth - observed.anomaly
+    for member in members:
+        weights = scoring.weights[0] / len(members)
+        tally.distribution.forecast_counts[cell] += scoring.bins[variable].count(member - climatology, weights)
+    if tally.distribution.forecast_power is not None:
+        power = np.mean([mean_power(member, scoring.verification.store.grid) for member in members], axis=0)
+        _set_whole(tally.statistics["forecast_fine_power"][cell], place, _fine(power, scoring))
+        tally.distribution.forecast_power[cell] += power.sum(axis=0)
+
+
+def _fine(power: np.ndarray, scoring: Scoring) -> np.ndarray:
+    return power[..., fine_scales(scoring.verification.store.grid)].sum(axis=-1)
+
+
+def _set_whole(statistic: np.ndarray, place: slice, value: np.ndarray) -> None:
+    """Sets ``(lead, init, region)`` from ``(init, lead)`` for the whole grid, the first region, alone."""
+    statistic[:, place, 0] = value.T
+
+
+@dataclass
+class _Truth:
+    """The truth at the valid times of a block, keeping from the block before what both need."""
+
+    scoring: Scoring
+    _rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    _held: dict[str, Observed] = field(default_factory=dict)
+    _index: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def move_to(self, block: slice) -> None:
+        """Reads what the block needs and is not there yet."""
+        wanted = self.scoring.verification.rows[block]
+        rows = np.unique(wanted)
+        stays = np.isin(self._rows, rows)
+        fresh = rows[~np.isin(rows, self._rows)]
+        joined = np.concatenate([self._rows[stays], fresh])
+        held = {name: observed[stays] for name, observed in self._held.items()} if stays.any() else {}
+        if fresh.size:
+            read = self._read(fresh)
+            held = {name: held[name].joined_with(read[name]) if held else read[name] for name in read}
+        order = np.argsort(joined)
+        self._held = {name: observed[order] for name, observed in held.items()}
+        self._rows = joined[order]
+        self._index = np.searchsorted(self._rows, wanted)
+
+    def observed(self, variable: str) -> Observed:
+        """What to verify a variable against, leading dims ``(init, lead)``."""
+        return self._held[variable][self._index]
+
+    def _read(self, rows: np.ndarray) -> dict[str, Observed]:
+        scoring = self.scoring
+        truth, climatology = scoring.verification.observations(rows)
+        grid = scoring.verification.store.grid
+
+        def one(variable: str) -> Observed:
+            power = mean_power(truth[variable], grid) if scoring.has_spectra else None
+            return Observed.of(truth[variable], climatology[variable], scoring.weights, power)
+
+        return {variable: one(variable) for variable in scoring.variables}

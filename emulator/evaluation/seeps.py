@@ -1,0 +1,100 @@
+"""SEEPS, the stable equitable error in probability space, for precipitation (Rodwell et al. 2010, QJRMS 136, 1344).
+
+Rain is put into three categories that a place's own climate defines: dry, light and heavy, light being twice as
+frequent as heavy. A penalty matrix makes any constant or random forecast score 1 and a perfect one 0, wherever it is.
+Definitions as in WeatherBench-2: dry below 0.25 mm; points are masked where the dry share lies outside 0.1 to 0.85.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from data_prep.store import Store
+from emulator.evaluation.statistics import area_means
+
+DRY_M = 0.25e-3
+"""Precipitation below this is dry, in metres of water."""
+DRY_SHARES = (0.1, 0.85)
+"""Climatological share of dry times within which a point is scored."""
+
+PRECIPITATION = "total_precipitation"
+"""How the names of variables begin that are scored with SEEPS."""
+
+_MOST_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class RainClimate:
+    """Where rain is dry, light and heavy.
+
+    Attributes:
+      dry_share: Share of dry times, ``(latitude, longitude)``.
+      heavy_m: What two thirds of the wet times stay below, metres; infinite where it was never wet.
+    """
+
+    dry_share: np.ndarray
+    heavy_m: np.ndarray
+
+    @classmethod
+    def of(cls, rain_m: np.ndarray) -> Self:
+        """From precipitation in metres, ``(time, latitude, longitude)``."""
+        wet = rain_m >= DRY_M
+        amounts = np.where(wet, rain_m, np.nan)
+        heavy = np.full(rain_m.shape[1:], np.inf)
+        somewhere = wet.any(axis=0)
+        heavy[somewhere] = np.nanquantile(amounts[:, somewhere], 2 / 3, axis=0)
+        return cls(1 - wet.mean(axis=0), heavy)
+
+    @classmethod
+    def fit(cls, store: Store, variable: str) -> Self:
+        """From the training split, all seasons and hours together: days of the year would need decades."""
+        rows = np.concatenate([np.arange(s.start, s.stop) for s in store.segments if s.split == "train"])
+        rows = rows[np.unique(np.linspace(0, rows.size - 1, min(rows.size, _MOST_ROWS)).round().astype(np.int64))]
+        channel = [c.variable for c in store.spec.state_channels].index(variable)
+        return cls.of(np.stack([store.state[int(row)][..., channel] for row in rows]))
+
+    @property
+    def scored(self) -> np.ndarray:
+        """Points that are scored, bool ``(latitude, longitude)``."""
+        return (self.dry_share >= DRY_SHARES[0]) & (self.dry_share <= DRY_SHARES[1])
+
+    def score(self, forecast_m: np.ndarray, truth_m: np.ndarray) -> np.ndarray:
+        """SEEPS of every point, ``(..., latitude, longitude)``, zero where it is masked.
+
+        Args:
+          forecast_m, truth_m: Precipitation in metres, the same shape.
+        """
+        p1 = np.where(self.scored, self.dry_share, 0.5)
+        zero = np.zeros_like(p1)
+        # penalty[forecast, truth]; Rodwell et al. (2010), equation 15, with light rain twice as frequent as heavy
+        penalty = 0.5 * np.array(
+            [
+                [zero, 1 / (1 - p1), 4 / (1 - p1)],
+                [1 / p1, zero, 3 / (1 - p1)],
+                [1 / p1 + 3 / (2 + p1), 3 / (2 + p1), zero],
+            ]
+        )
+        cells = penalty.reshape(9, *p1.shape)
+        pair = 3 * self._category(forecast_m) + self._category(truth_m)
+        out = np.zeros(forecast_m.shape)
+        for i, value in enumerate(cells):
+            out += np.where(pair == i, value, 0.0)
+        return out * self.scored
+
+    def area_means(self, forecast_m: np.ndarray, truth_m: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """SEEPS of each forecast over the scored points of each region, ``(..., region)``; NaN where there are none.
+
+        Args:
+          forecast_m, truth_m: Precipitation in metres, ``(..., latitude, longitude)``.
+          weights: ``(region, latitude, longitude)``.
+        """
+        scored = weights * self.scored
+        share = scored.sum(axis=(-1, -2))
+        means = area_means(self.score(forecast_m, truth_m), scored)
+        return np.divide(means, share, out=np.full_like(means, np.nan), where=share > 0)
+
+    def _category(self, rain_m: np.ndarray) -> np.ndarray:
+        return (rain_m >= DRY_M).astype(np.int8) + (rain_m >= np.maximum(self.heavy_m, DRY_M)).astype(np.int8)

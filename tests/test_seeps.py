@@ -1,0 +1,56 @@
+"""SEEPS: worked out by hand, and the properties that its authors ask for."""
+
+import numpy as np
+import pytest
+
+from emulator.evaluation.seeps import DRY_M, RainClimate
+
+MM = 1e-3
+
+
+def climate(dry_share=0.4, heavy_mm=5.0, shape=(1, 1)):
+    return RainClimate(np.full(shape, dry_share), np.full(shape, heavy_mm * MM))
+
+
+def test_penalties_by_hand():
+    """p1 = 0.4: dry-light 1/(2 0.6), dry-heavy 4/(2 0.6), light-dry 1/(2 0.4), light-heavy 3/(2 0.6),
+    heavy-dry (1/0.4 + 3/2.4)/2, heavy-light (3/2.4)/2; forecast first."""
+    dry, light, heavy = 0.1 * MM, 1.0 * MM, 6.0 * MM
+    wanted = {
+        (dry, dry): 0.0, (dry, light): 1 / 1.2, (dry, heavy): 4 / 1.2,
+        (light, dry): 1 / 0.8, (light, light): 0.0, (light, heavy): 3 / 1.2,
+        (heavy, dry): (2.5 + 1.25) / 2, (heavy, light): 1.25 / 2, (heavy, heavy): 0.0,
+    }  # fmt: skip
+    for (forecast, truth), value in wanted.items():
+        found = climate().score(np.full((1, 1), forecast), np.full((1, 1), truth))
+        assert found[0, 0] == pytest.approx(value), (forecast, truth)
+    edge = climate().score(np.full((1, 1), DRY_M), np.full((1, 1), DRY_M - 1e-9))
+    assert edge[0, 0] == pytest.approx(wanted[light, dry])  # a quarter of a millimetre is no longer dry
+
+
+def test_a_constant_forecast_scores_one_and_the_truth_zero():
+    rng = np.random.default_rng(0)
+    rain = np.where(rng.random((6000, 1, 2)) < [[0.3, 0.7]], 0.0, rng.exponential(4 * MM, size=(6000, 1, 2)) + DRY_M)
+    own = RainClimate.of(rain)
+    np.testing.assert_allclose(own.dry_share[0], [0.3, 0.7], atol=0.03)
+    assert own.score(rain, rain).max() == 0
+    for constant in (0.0, 0.5 * MM, 1.0):
+        assert own.score(np.full_like(rain, constant), rain).mean(axis=0) == pytest.approx(1.0, abs=0.02)
+    shuffled = rng.permutation(rain)
+    assert own.score(shuffled, rain).mean() == pytest.approx(1.0, abs=0.05)
+
+
+def test_too_dry_and_too_wet_places_are_masked():
+    own = RainClimate(np.array([[0.05, 0.1, 0.85, 0.9]]), np.full((1, 4), 5 * MM))
+    assert own.scored.tolist() == [[False, True, True, False]]
+    wrong = own.score(np.zeros((1, 4)), np.full((1, 4), 9 * MM))
+    assert (wrong[0, [0, 3]] == 0).all() and (wrong[0, [1, 2]] > 0).all()
+    weights = np.array([[[0.25, 0.25, 0.25, 0.25]], [[1.0, 0.0, 0.0, 0.0]]])
+    means = own.area_means(np.zeros((3, 1, 4)), np.full((3, 1, 4), 9 * MM), weights)
+    np.testing.assert_allclose(means[:, 0], wrong[0, [1, 2]].mean())
+    assert np.isnan(means[:, 1]).all()  # no point of this region is scored
+
+
+def test_where_it_never_rains_nothing_is_heavy():
+    own = RainClimate.of(np.zeros((10, 1, 1)))
+    assert own.dry_share[0, 0] == 1 and own.heavy_m[0, 0] == np.inf and not own.scored[0, 0]
