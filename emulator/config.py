@@ -21,6 +21,7 @@ from data_prep.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -252,6 +253,23 @@ class TwinConfig(EnsembleOptions):
     members: Positive = Field(8, description="Members of the ensemble, in pairs; 1 is the single forecast alone")
 
 
+class Box(Section):
+    """A box of latitudes and longitudes."""
+
+    latitude: tuple[float, float] = Field((-90.0, 90.0), strict=False, description="South and north end, degrees")
+    longitude: tuple[float, float] = Field(
+        (0.0, 360.0), strict=False, description="West and east end, degrees east; west may exceed east"
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not -90 <= self.latitude[0] < self.latitude[1] <= 90:
+            raise ValueError(f"latitude: expected south and north end within [-90, 90], got {list(self.latitude)}")
+        if not all(-180 <= x <= 360 for x in self.longitude):
+            raise ValueError(f"longitude: expected west and east end within [-180, 360], got {list(self.longitude)}")
+        return self
+
+
 class EvaluateConfig(Section):
     """Which initial times, leads and forecasters are compared."""
 
@@ -283,6 +301,13 @@ class EvaluateConfig(Section):
     )
     pressure_levels: list[PositiveFloat] = Field(
         [500.0, 700.0, 850.0], description="hPa, verified where the state is on sigma"
+    )
+    derived: list[Literal["wind_speed", "vorticity"]] = Field([], description="Made of the winds and verified besides")
+    regions: dict[RegionName, Box] = Field(
+        {}, description="More regions beside the belts, continents, land and sea, by the name they get"
+    )
+    mask: str | None = Field(
+        None, description="NetCDF file with mask(latitude, longitude), 1 where forecasts are verified"
     )
     batch: Positive = Field(8, description="Forecasts run at once: initial times, or members of ensembles")
     bootstrap: Positive = Field(1000, description="Bootstrap resamples")
