@@ -7,9 +7,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from data_prep.grid import Grid
-from emulator.config import ModelConfig
-from emulator.models import unet
-from emulator.models.unet import UNet
+from emulator.config import GraphConfig, ModelConfig, SpectralConfig, TransformerConfig, UNetConfig
+from emulator.models import graph, spectral, transformer, unet
 
 
 def build(
@@ -36,7 +35,15 @@ def build(
     Raises:
       ConfigError: the config does not fit the grid.
     """
-    return UNet(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
+    match config:
+        case UNetConfig():
+            return unet.UNet(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
+        case TransformerConfig():
+            return transformer.Transformer(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
+        case SpectralConfig():
+            return spectral.SpectralNetwork(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
+        case GraphConfig():
+            return graph.GraphNetwork(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
 
 
 def forward_flops(config: ModelConfig, n_in: int, n_out: int, grid: Grid) -> int:
@@ -53,4 +60,27 @@ def forward_flops(config: ModelConfig, n_in: int, n_out: int, grid: Grid) -> int
     Raises:
       ConfigError: the config does not fit the grid.
     """
-    return unet.matmul_flops(config, n_in, n_out, grid)
+    match config:
+        case UNetConfig():
+            return unet.matmul_flops(config, n_in, n_out, grid)
+        case TransformerConfig():
+            return transformer.matmul_flops(config, n_in, n_out, grid)
+        case SpectralConfig():
+            return spectral.matmul_flops(config, n_in, n_out, grid)
+        case GraphConfig():
+            return graph.matmul_flops(config, n_in, n_out, grid)
+
+
+def latitude_factor(config: ModelConfig) -> int | None:
+    """What the rows of every device must be a multiple of where devices share the latitudes.
+
+    Returns:
+      ``None`` where the model needs all latitudes at once and cannot be split so.
+    """
+    match config:
+        case UNetConfig():
+            return config.patch * 2 ** (len(config.multipliers) - 1)
+        case TransformerConfig():
+            return config.patch * config.window[0] if config.attention == "windowed" else None
+        case SpectralConfig() | GraphConfig():
+            return None

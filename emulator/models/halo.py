@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Shaped
 
 LATITUDE_AXIS = "space"
 """Name of the mesh axis that latitudes are split over."""
@@ -51,3 +52,36 @@ def rows_beyond(
         above = jax.lax.ppermute(x[:, : north.shape[1]], LATITUDE_AXIS, southwards)
         north = jnp.where(band == bands - 1, north, above)
     return south, north
+
+
+def roll_rows(x: Float[Array, "batch lat lon channel"], shift: int) -> Float[Array, "batch lat lon channel"]:
+    """``jnp.roll`` along the latitudes of the whole grid.
+
+    Args:
+      x: The fields of this band.
+      shift: By how many rows, northwards where positive; no more than a band has.
+    """
+    bands = latitude_bands()
+    if bands == 1:
+        return jnp.roll(x, shift, axis=1)
+    step = 1 if shift > 0 else -1
+    to_neighbour = [(i, (i + step) % bands) for i in range(bands)]
+    leaving = x[:, x.shape[1] - shift :] if shift > 0 else x[:, :-shift]
+    arriving = jax.lax.ppermute(leaving, LATITUDE_AXIS, to_neighbour)
+    parts = [arriving, x[:, : x.shape[1] - shift]] if shift > 0 else [x[:, -shift:], arriving]
+    return jnp.concatenate(parts, axis=1)
+
+
+def rows_of_band(rows: Shaped[np.ndarray, "row ..."]) -> Shaped[Array, "band_row ..."]:
+    """This band's share of something known for all rows of the grid, or of its patches or windows.
+
+    Raises:
+      ValueError: the bands do not divide the rows.
+    """
+    bands = latitude_bands()
+    if bands == 1:
+        return jnp.asarray(rows)
+    share, rest = divmod(rows.shape[0], bands)
+    if rest:
+        raise ValueError(f"{bands} bands of latitude do not divide {rows.shape[0]} rows of the network")
+    return jax.lax.dynamic_slice_in_dim(jnp.asarray(rows), jax.lax.axis_index(LATITUDE_AXIS) * share, share)

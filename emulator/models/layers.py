@@ -1,10 +1,11 @@
-"""Layers on the sphere: padding that goes round the globe and over the poles, and the convolution built on it.
+"""Layers that networks share: padding round the globe and over the poles, convolution, frames, linear maps, MLP, head.
 
 Arrays are ``(batch, lat, lon, channel)`` with latitude and longitude ascending.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +16,15 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.models.halo import rows_beyond
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _POLE_TOLERANCE_DEG = 1e-3
+
+N_ZONAL = 8
+"""How many Legendre polynomials of the sine of latitude tell a network where it is."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,53 @@ def pad_sphere(
     if max(west, east) > n_columns:
         raise ValueError(f"padding by {max(west, east)} columns, but there are {n_columns}")
     return jnp.concatenate([x[:, :, n_columns - west :], x, x[:, :, :east]], axis=2)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How many rows and columns are added around a grid so that patches, levels or windows divide it."""
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @classmethod
+    def of(cls, grid: Grid, row_factor: int, column_factor: int, why: str) -> Frame:
+        """The smallest frame that makes the sides multiples of these factors.
+
+        Args:
+          grid: What is framed.
+          row_factor, column_factor: What the framed sides are to be multiples of. A grid with poles needs an even
+            ``column_factor``, or there would be no opposite meridian to fill rows beyond a pole from.
+          why: Where ``column_factor`` comes from and what to do, for the message.
+
+        Raises:
+          ConfigError: a grid that goes round the globe cannot be divided: a frame would break the circle.
+        """
+        n_rows, n_columns = grid.shape
+        if grid.periodic and n_columns % column_factor:
+            raise ConfigError(
+                f"model: {n_columns} longitudes around the globe are no multiple of {column_factor} ({why})"
+            )
+        return cls(_split(-n_rows % row_factor), _split(-n_columns % column_factor))
+
+    def framed(self, grid: Grid) -> tuple[int, int]:
+        """Rows and columns of the grid with its frame."""
+        return grid.shape[0] + sum(self.rows), grid.shape[1] + sum(self.columns)
+
+    def add(
+        self, x: Float[Array, "batch lat lon channel"], boundary: Boundary
+    ) -> Float[Array, "batch framed_lat framed_lon channel"]:
+        """Fields with the frame around them."""
+        return pad_sphere(x, self.rows, self.columns, boundary)
+
+    def remove(self, x: Float[Array, "batch framed_lat framed_lon channel"]) -> Float[Array, "batch lat lon channel"]:
+        """Fields without their frame."""
+        (south, north), (west, east) = self.rows, self.columns
+        return x[:, south : x.shape[1] - north, west : x.shape[2] - east]
+
+
+def _split(extra: int) -> tuple[int, int]:
+    return extra // 2, extra - extra // 2
 
 
 @jax.custom_vjp
@@ -172,6 +224,93 @@ class SphereConv(nnx.Module):
         """Convolves."""
         padded = pad_sphere(x.astype(self.dtype), (1, 1), (1, 1), self.boundary)
         return convolve3x3(padded, self.kernel[...].astype(self.dtype))
+
+
+def linear(
+    n_in: int, n_out: int, *, zero: bool = False, bias: bool = True, dtype: DTypeLike, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """A linear map over channels.
+
+    Args:
+      n_in, n_out: Channels.
+      zero: Begin with a kernel of zeros, so that a head or a residual branch begins as nothing.
+      bias: Add a bias.
+      dtype: Compute precision; parameters are kept in float32.
+      rngs: Source of the initial kernel.
+    """
+    init = nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
+    return nnx.Linear(n_in, n_out, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
+
+
+class GatedMLP(nnx.Module):
+    """``out(silu(gate) * value)`` with gate and value from one matrix product (SwiGLU, Shazeer 2020); ends at zero."""
+
+    def __init__(self, width: int, hidden: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
+        self.gate_and_value = linear(width, 2 * hidden, bias=False, dtype=dtype, rngs=rngs)
+        self.out = linear(hidden, width, zero=True, bias=False, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*place channel"]) -> Float[Array, "*place channel"]:
+        """Applies the MLP to every cell."""
+        gate, value = jnp.split(self.gate_and_value(x), 2, axis=-1)
+        return self.out(nnx.silu(gate) * value)
+
+
+def hidden_channels(width: int, ratio: float) -> int:
+    """Hidden channels of an MLP: ``ratio * width`` rounded up to a multiple of 64, which matrix units like."""
+    return 64 * math.ceil(ratio * width / 64)
+
+
+class Head(nnx.Module):
+    """From latent cells to the output: norm and linear map, plus a linear map of the input. Zero at the start, float32.
+
+    The direct path carries the detail that does not fit the latent channels. Both products are summed in float32:
+    the output is a change of the state, and is not rounded to the compute precision again.
+    """
+
+    def __init__(self, width: int, n_in: int, n_out: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
+        """Makes the parameters.
+
+        Args:
+          width: Latent channels.
+          n_in: Channels of the (patched) input.
+          n_out: Channels of the (patched) output.
+          dtype: Compute precision.
+          rngs: Source of the initial parameters.
+        """
+        self.norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.latent = linear(width, n_out, zero=True, dtype=dtype, rngs=rngs)
+        self.direct = linear(n_in, n_out, zero=True, bias=False, dtype=dtype, rngs=rngs)
+        for layer in (self.latent, self.direct):
+            layer.preferred_element_type = jnp.float32
+
+    def __call__(
+        self, latent: Float[Array, "*place channel"], inputs: Float[Array, "*place inputs"]
+    ) -> Float[Array, "*place out"]:
+        """The output of every cell."""
+        return self.latent(self.norm(latent)) + self.direct(inputs)
+
+
+def zonal_features(sin_latitude: np.ndarray) -> np.ndarray:
+    """Where a place lies between the poles, as a network takes it: Legendre polynomials, float32 ``(..., N_ZONAL)``.
+
+    These are the spherical harmonics that do not depend on longitude, of variance 1 over the sphere: smooth over the
+    poles, and the same for all meridians. What distinguishes meridians (coasts, mountains) comes as static fields.
+    """
+    degrees = np.arange(N_ZONAL)
+    return (np.polynomial.legendre.legvander(sin_latitude, N_ZONAL - 1) * np.sqrt(2 * degrees + 1)).astype(np.float32)
+
+
+def refuse_regional(grid: Grid, kind: str) -> None:
+    """For models that need the whole sphere.
+
+    Raises:
+      ConfigError: the grid does not cover it.
+    """
+    if not grid.is_global:
+        raise ConfigError(
+            f"model.kind: {kind} needs a grid that covers the globe, found {grid.describe()}; "
+            "choose unet or transformer"
+        )
 
 
 class ResidualBlock(nnx.Module):

@@ -1,0 +1,145 @@
+"""A spherical Fourier neural operator (Bonev et al. 2023, arXiv:2306.03838), pre-norm; global grids only.
+
+    embed + latitude -> [x + filter(norm(x)), x + mlp(norm(x))] x depth -> head
+
+A filter takes all channels to spherical harmonics, mixes them by a complex matrix of each degree, and comes back: a
+convolution over the whole sphere. The MLP works on every cell by itself. Scales beyond the truncation pass through the
+residual path, the MLPs and the head.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from data_prep.errors import ConfigError
+from data_prep.grid import Grid
+from emulator.config import SpectralConfig
+from emulator.models.layers import (
+    N_ZONAL,
+    GatedMLP,
+    Head,
+    hidden_channels,
+    linear,
+    refuse_regional,
+    zonal_features,
+)
+from emulator.models.spherical_harmonics import SphericalHarmonics
+
+
+def _truncation(config: SpectralConfig, grid: Grid) -> int:
+    """The truncation of a config on a grid.
+
+    Raises:
+      ConfigError: the grid is regional or does not resolve the truncation.
+    """
+    refuse_regional(grid, config.kind)
+    rows, columns = grid.shape
+    most = min(rows - 2, (columns - 1) // 2)
+    if config.truncation is None:
+        return min((2 * rows - 1) // 3, most)
+    if config.truncation > most:
+        raise ConfigError(f"model.truncation: {config.truncation}, but {grid.describe()} resolves {most} at most")
+    return config.truncation
+
+
+class SpectralFilter(nnx.Module):
+    """Convolution with zonal kernels: a complex matrix for every degree, zero at the start.
+
+    The imaginary part turns every wave by a quarter of its length, so the kernels tell east from west.
+    """
+
+    def __init__(self, width: int, truncation: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
+        self.dtype = dtype
+        # real over imaginary part, so that ``(..., out)`` is a matrix from all inputs to the outputs
+        self.kernel = nnx.Param(jnp.zeros((truncation + 1, 2 * width, width), jnp.float32))
+
+    def __call__(
+        self, x: Float[Array, "batch lat lon channel"], harmonics: SphericalHarmonics
+    ) -> Float[Array, "batch lat lon channel"]:
+        """Filters fields."""
+        z = harmonics.analyse(x, self.dtype)
+        cosine, sine = z[..., 0, :], z[..., 1, :]
+        quarter = jnp.stack([sine, -cosine], axis=-2)
+        both = jnp.concatenate([z, quarter], axis=-1)
+        mixed = jnp.einsum("blmtc,lcd->blmtd", both, self.kernel[...].astype(self.dtype))
+        return harmonics.synthesise(mixed, self.dtype)
+
+
+class Block(nnx.Module):
+    """Filter and MLP, each added to what it reads; both begin as nothing."""
+
+    def __init__(
+        self, config: SpectralConfig, truncation: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    ) -> None:
+        width = config.width
+        self.filter_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.filter = SpectralFilter(width, truncation, dtype=dtype, rngs=rngs)
+        self.mlp_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.mlp = GatedMLP(width, hidden_channels(width, config.mlp_ratio), dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self, x: Float[Array, "batch lat lon channel"], harmonics: SphericalHarmonics
+    ) -> Float[Array, "batch lat lon channel"]:
+        """Applies the block."""
+        x = x + self.filter(self.filter_norm(x), harmonics)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class SpectralNetwork(nnx.Module):
+    """The network: fields of ``n_in`` channels to fields of ``n_out`` channels on the same grid, zero at the start."""
+
+    def __init__(
+        self, config: SpectralConfig, n_in: int, n_out: int, grid: Grid, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> None:
+        """Makes all parameters.
+
+        Args:
+          config: Width, depth, truncation.
+          n_in, n_out: Channels.
+          grid: The grid of the fields.
+          dtype: Compute precision; parameters and output are float32.
+          rngs: Source of the initial parameters.
+
+        Raises:
+          ConfigError: the grid is regional or does not resolve the truncation.
+        """
+        self.grid = grid
+        self.truncation = _truncation(config, grid)
+        self.dtype = dtype
+        block = partial(Block, config, self.truncation, dtype=dtype, rngs=rngs)
+        self.embed = linear(n_in, config.width, dtype=dtype, rngs=rngs)
+        self.place = linear(N_ZONAL, config.width, bias=False, dtype=dtype, rngs=rngs)
+        self.blocks = nnx.List([block() for _ in range(config.depth)])
+        self.head = Head(config.width, n_in, n_out, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon out"]:
+        """Applies the network."""
+        harmonics = SphericalHarmonics.of(self.grid, self.truncation)
+        places = zonal_features(np.sin(np.radians(self.grid.latitude)))
+        x = x.astype(self.dtype)
+        h = self.embed(x) + self.place(jnp.asarray(places))[:, None]
+        for block in self.blocks:
+            h = block(h, harmonics)
+        return self.head(h, x)
+
+
+def matmul_flops(config: SpectralConfig, n_in: int, n_out: int, grid: Grid) -> int:
+    """Floating-point operations of all matrix products; see ``emulator.models.forward_flops``.
+
+    Raises:
+      ConfigError: the grid is regional or does not resolve the truncation.
+    """
+    degrees, width = _truncation(config, grid) + 1, config.width
+    cells, rows = math.prod(grid.shape), grid.shape[0]
+    transform = 2 * degrees * width * (cells + degrees * rows)  # over longitudes, over latitudes
+    mix = 4 * degrees**2 * width**2
+    mlp = 3 * cells * width * hidden_channels(width, config.mlp_ratio)
+    ends = cells * (n_in * width + width * n_out + n_in * n_out) + rows * N_ZONAL * width
+    return 2 * (config.depth * (2 * transform + mix + mlp) + ends)
