@@ -270,6 +270,20 @@ class Box(Section):
         return self
 
 
+class LongRunConfig(Section):
+    """The network left to itself for months: its drift, its climate, its small scales."""
+
+    days: Positive = Field(360, description="Length of the run; it may go on beyond the end of the data")
+    every_hours: Positive = Field(24, description="Interval between the states that are looked at")
+    initial_times: Positive = Field(2, description="Runs, from times spread over the split")
+
+    @model_validator(mode="after")
+    def _long_enough(self) -> Self:
+        if 24 * self.days < self.every_hours:
+            raise ValueError(f"days {self.days} are less than one interval of every_hours {self.every_hours}")
+        return self
+
+
 class EvaluateConfig(Section):
     """Which initial times, leads and forecasters are compared."""
 
@@ -312,6 +326,7 @@ class EvaluateConfig(Section):
     batch: Positive = Field(8, description="Forecasts run at once: initial times, or members of ensembles")
     bootstrap: Positive = Field(1000, description="Bootstrap resamples")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    long_run: LongRunConfig | None = Field(None, description="Leave out to do without")
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
