@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_config_arguments(stage)
         if name == "evaluate":
             _add_forecast_argument(stage)
+            _add_worker_arguments(stage)
     text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
     forecast = commands.add_parser(
         "forecast",
@@ -81,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(arguments: argparse.Namespace) -> None:
     from emulator.config import load_config
     from emulator.stages import run_stages
+    from emulator.workers import open_executor
 
     command = arguments.command
     if command == "forecast" and Path(arguments.run).is_dir():
@@ -116,7 +118,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         for name, file in getattr(arguments, "forecast", [])
     ]
     config = load_config(target, [*arguments.set, *files])
-    folder = run_stages(config, None if command == "run" else [command], redo=arguments.redo)
+    with open_executor(getattr(arguments, "workers", 1), getattr(arguments, "scheduler", None)) as workers:
+        folder = run_stages(config, None if command == "run" else [command], redo=arguments.redo, workers=workers)
     if command in ("run", "evaluate"):
         print((folder / "table.txt").read_text(encoding="utf-8"))  # noqa: T201 - the result the user came for
     if command in ("run", "plot"):
@@ -140,6 +143,21 @@ def _add_forecast_argument(parser: argparse.ArgumentParser) -> None:
         help="score this forecast file of another model too (NetCDF or Zarr, e.g. as WeatherBench-2 or ECMWF store "
         "them, on the truth's grid); may be repeated",
     )
+
+
+def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="share the work among N processes")
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="share the work among the workers of this dask scheduler, e.g. tcp://host:8786, which see the same files",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 up")
+    return int(text)
 
 
 def _name_and_file(text: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ Every forecaster gets the same initial fields and the same initial times, writes
 from __future__ import annotations
 
 import logging
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def _more_attributes(forecaster: Forecaster) -> dict[str, Any]:
     return forecaster.attributes() if isinstance(forecaster, CorrectedForecaster) else {}
 
 
-def score_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
-    """Scores of every forecast file against the truth, and the table."""
+def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
+    """Scores of every forecast file against the truth, by the workers if there are any, and the table."""
     from emulator.evaluation.scores import evaluate
     from emulator.evaluation.table import format_table
 
@@ -81,6 +82,7 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
         config.evaluate,
         folder / "scores.nc",
         attributes={"truth": truth_of(config)} | ({"predictability_limit": limit} if limit else {}),
+        executor=workers,
     )
     (folder / "table.txt").write_text(format_table(scores), encoding="utf-8")
 

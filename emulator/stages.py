@@ -14,6 +14,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -34,26 +35,26 @@ class Stage:
     Attributes:
       name: What the user calls it.
       outputs: What it makes, relative to the experiment's folder.
-      run: Does the work; must resume or start over by itself after a kill.
+      run: Does the work, on the workers if it can share it; must resume or start over by itself after a kill.
       depends: Config keys (dotted) that the result depends on, beside those of the stages before it.
       needs: Outputs of earlier stages without which it cannot start.
     """
 
     name: str
     outputs: tuple[str, ...]
-    run: Callable[[ExperimentConfig, Path], None]
+    run: Callable[[ExperimentConfig, Path, Executor | None], None]
     depends: tuple[str, ...]
     needs: tuple[str, ...] = ()
 
 
-def _simulate(config: ExperimentConfig, folder: Path) -> None:
+def _simulate(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     from emulator.physics.nature_run import simulate
 
     assert config.simulate is not None
     simulate(config.simulate, folder / "nature", config.seed)
 
 
-def _prepare(config: ExperimentConfig, folder: Path) -> None:
+def _prepare(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     from data_prep.pipeline import prepare
     from emulator.progress import track_blocks
 
@@ -61,7 +62,7 @@ def _prepare(config: ExperimentConfig, folder: Path) -> None:
         prepare(config.data, folder / "store.zarr", folder, on_block)
 
 
-def _train(config: ExperimentConfig, folder: Path) -> None:
+def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     from emulator.train import train
 
     train(
@@ -74,19 +75,19 @@ def _train(config: ExperimentConfig, folder: Path) -> None:
     )
 
 
-def _forecast(config: ExperimentConfig, folder: Path) -> None:
+def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     from emulator.contest import write_all_forecasts
 
     write_all_forecasts(config, folder)
 
 
-def _evaluate(config: ExperimentConfig, folder: Path) -> None:
+def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
     from emulator.contest import score_all_forecasts
 
-    score_all_forecasts(config, folder)
+    score_all_forecasts(config, folder, workers)
 
 
-def _plot(config: ExperimentConfig, folder: Path) -> None:
+def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     from emulator.contest import plot_everything
 
     plot_everything(config, folder)
@@ -130,13 +131,16 @@ def fingerprint(config: ExperimentConfig, stage: Stage) -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def run_stages(config: ExperimentConfig, names: list[str] | None = None, *, redo: bool = False) -> Path:
+def run_stages(
+    config: ExperimentConfig, names: list[str] | None = None, *, redo: bool = False, workers: Executor | None = None
+) -> Path:
     """Runs the named stages (all when ``None``), skipping what is done. Returns the experiment's folder.
 
     Args:
       config: The experiment.
       names: Stages to run; each needs the results of those before it.
       redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping.
+      workers: For the stages that can share their work; this process does it all when left out.
 
     Raises:
       UserError: an earlier result is missing or belongs to another config, or another run holds the folder.
@@ -151,11 +155,13 @@ def run_stages(config: ExperimentConfig, names: list[str] | None = None, *, redo
             raise UserError(f"{config.name} has no stage {', '.join(sorted(unknown))}: its config has no such section")
         for i, stage in enumerate(stages):
             if names is None or stage.name in names:
-                _run_stage(config, folder, stage, f"[{i + 1}/{len(stages)}] {stage.name}", redo=redo)
+                _run_stage(config, folder, stage, f"[{i + 1}/{len(stages)}] {stage.name}", redo, workers)
     return folder
 
 
-def _run_stage(config: ExperimentConfig, folder: Path, stage: Stage, title: str, *, redo: bool) -> None:
+def _run_stage(
+    config: ExperimentConfig, folder: Path, stage: Stage, title: str, redo: bool, workers: Executor | None
+) -> None:
     records = _Records(folder / "stages.json")
     mark = fingerprint(config, stage)
     record = records.get(stage.name)
@@ -179,7 +185,7 @@ def _run_stage(config: ExperimentConfig, folder: Path, stage: Stage, title: str,
     logger.info("%s", title)
     records.set(stage.name, {"fingerprint": mark, "finished": False})
     start = time.monotonic()
-    stage.run(config, folder)
+    stage.run(config, folder, workers)
     seconds = time.monotonic() - start
     records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)})
     logger.info("%s: finished in %s", title, f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min")

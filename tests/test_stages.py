@@ -22,7 +22,7 @@ def calls(monkeypatch):
     made: list[str] = []
 
     def fake(stage):
-        def run(config, folder):
+        def run(config, folder, workers):
             made.append(stage.name)
             for output in stage.outputs:
                 (folder / output).write_text(stage.name)
@@ -49,7 +49,7 @@ def test_all_stages_in_order_and_only_once(tmp_path, calls):
 
 
 def test_an_unfinished_stage_is_run_again(tmp_path, calls, monkeypatch):
-    def killed(config, folder):
+    def killed(config, folder, workers):
         raise KeyboardInterrupt
 
     whole = stages.STAGES

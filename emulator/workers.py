@@ -1,0 +1,50 @@
+"""Where work that splits into parts is done: in this process, in several here, or on a dask cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+from data_prep.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_TO_ANSWER = 20
+
+
+@contextmanager
+def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Executor | None]:
+    """Workers for the time of a ``with`` block.
+
+    Args:
+      workers: Processes on this machine.
+      scheduler: Address of a dask scheduler, ``tcp://host:8786``, whose workers see the same files; it rules.
+
+    Yields:
+      An executor, or ``None`` where this process is to do the work itself.
+
+    Raises:
+      ConfigError: dask.distributed is not installed.
+      DataError: the scheduler does not answer.
+    """
+    if scheduler is not None:
+        try:
+            from distributed import Client
+        except ImportError:
+            raise ConfigError("--scheduler: needs dask.distributed; pip install 'weather-emulator[cluster]'") from None
+        try:
+            client = Client(scheduler, timeout=_SECONDS_TO_ANSWER)
+        except (OSError, ValueError) as error:
+            raise DataError(f"--scheduler {scheduler}: no dask scheduler answers there ({error})") from None
+        with client:
+            logger.info("working on %d dask workers", len(client.scheduler_info()["workers"]))
+            yield client.get_executor()
+    elif workers > 1:
+        # spawned, not forked: a fork would copy the locks of JAX's and HDF5's threads
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield pool
+    else:
+        yield None

@@ -1,0 +1,48 @@
+"""Work shared among processes of this machine and of a dask cluster."""
+
+import os
+
+import pytest
+from distributed import LocalCluster
+
+from data_prep.errors import ConfigError, DataError
+from emulator.workers import open_executor
+
+
+def test_no_workers_no_executor():
+    with open_executor() as executor:
+        assert executor is None
+
+
+def test_processes_of_this_machine():
+    with open_executor(2) as executor:
+        assert executor.submit(os.getpid).result() != os.getpid()
+
+
+def test_a_dask_cluster():
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with open_executor(scheduler=cluster.scheduler_address) as executor:
+            found = {future.result() for future in [executor.submit(_pid_and, i) for i in range(20)]}
+    assert len({pid for pid, _ in found}) == 2 and os.getpid() not in {pid for pid, _ in found}
+    assert sorted(i for _, i in found) == list(range(20))
+
+
+def _pid_and(i):
+    return os.getpid(), i
+
+
+def test_no_scheduler_there(monkeypatch):
+    import emulator.workers as workers
+
+    with pytest.raises(DataError, match="--scheduler tcp://127.0.0.1:9: no dask scheduler answers"):
+        monkeypatch.setattr(workers, "_SECONDS_TO_ANSWER", 1)
+        with open_executor(scheduler="tcp://127.0.0.1:9"):
+            pass
+    with pytest.raises(DataError, match="no dask scheduler"), open_executor(scheduler="nonsense://x"):
+        pass
+
+
+def test_distributed_is_an_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "distributed", None)
+    with pytest.raises(ConfigError, match=r"weather-emulator\[cluster\]"), open_executor(scheduler="tcp://x:1"):
+        pass
