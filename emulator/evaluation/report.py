@@ -74,7 +74,7 @@ def write_report(
     Args:
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
       out: The HTML file; it appears only when it is complete.
-      fields: For maps and spectra.
+      fields: For maps.
       provenance: What is known beside the scores.
       without_fields: Why there are no fields, as the page tells it.
 
@@ -122,7 +122,7 @@ def _page(scores: xr.Dataset, fields: Fields | None, provenance: Provenance, wit
         basis=escape(_basis(scores)),
         left_out=_left_out(scores, shown),
         fields="" if fields is None else " hidden",
-        without_fields=escape(f"{without_fields} This report comes without maps and spectra."),
+        without_fields=escape(f"{without_fields} This report comes without maps."),
         cost=_cost_rows(scores),
         hardware=escape(_hardware(scores)),
         facts=_facts(scores, provenance),

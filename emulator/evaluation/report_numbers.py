@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import xarray as xr
 
 from emulator.evaluation.crossover import Outcome
 from emulator.evaluation.regions import WHOLE
+from emulator.evaluation.report_arrays import colours, floats, halves, octets, packed
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.style import (
     Unit,
@@ -23,10 +22,9 @@ from emulator.evaluation.style import (
     shown_unit,
     variable_label,
 )
-from emulator.evaluation.table import candidate, headline_variables
+from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables
 
 _OUTCOMES: tuple[Outcome, ...] = ("crossover", "beyond the last lead", "never better", "undecided")
-_LARGEST_HALF = 6e4
 _MOST_BYTES = 3_000_000  # of numbers before they are compressed, to some two thirds as letters
 
 
@@ -135,7 +133,7 @@ def numbers(
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
       shown: Which variables, in their order.
       reference: Whom the candidate is compared with first.
-      fields: For maps and spectra.
+      fields: For maps.
       free_run: Of the long run, as ``report_free_run`` packs it.
 
     Returns:
@@ -164,6 +162,7 @@ def numbers(
         "hidden": [i for i, n in enumerate(names) if n not in lines],
         "confidence": float(scores.attrs["confidence"]),
         "fields": None if fields is None else _packed_fields(fields, names, scores["variable"].values.tolist()),
+        "spectra": _spectra(scores),
         "free_run": free_run,
     }
 
@@ -244,8 +243,8 @@ def _tables(scores: xr.Dataset, places: _Places, metrics: Sequence[_Metric]) -> 
             array = scores[metric.name + end]
             if metric.name == _TIME_GAIN:
                 array = array.sel(forecaster=candidate(scores), drop=True).rename(reference="forecaster")
-            packed = _floats if metric.name + end == "rmse" else _halves
-            out[metric.name + end] = packed(places(array, "forecaster") * factor)
+            encoded = floats if metric.name + end == "rmse" else halves
+            out[metric.name + end] = encoded(places(array, "forecaster") * factor)
     return out
 
 
@@ -258,13 +257,13 @@ def _pairs(scores: xr.Dataset, places: _Places) -> dict[str, Any]:
 
     out: dict[str, Any] = {
         "index": np.stack([first, second], axis=1).tolist(),
-        "ratio_lower": _halves(of_pairs("rmse_ratio_lower")),
-        "ratio_upper": _halves(of_pairs("rmse_ratio_upper")),
+        "ratio_lower": halves(of_pairs("rmse_ratio_lower")),
+        "ratio_upper": halves(of_pairs("rmse_ratio_upper")),
     }
     if _SIGNIFICANT in scores:
-        out["significant"] = _bytes(of_pairs(_SIGNIFICANT) == 1)
+        out["significant"] = octets(of_pairs(_SIGNIFICANT) == 1)
     if _GEER in scores:
-        out["p_geer"] = _halves(of_pairs(_GEER))
+        out["p_geer"] = halves(of_pairs(_GEER))
     return out
 
 
@@ -274,14 +273,14 @@ def _crossovers(scores: xr.Dataset, places: _Places) -> dict[str, Any]:
     for code, text in enumerate(_OUTCOMES):
         outcome[words == text] = code
     leads = {
-        key: _halves(places(scores[f"crossover_{key}"], "forecaster", "reference"))
+        key: halves(places(scores[f"crossover_{key}"], "forecaster", "reference"))
         for key in ("hours", "lower", "upper", "start")
     }
-    return leads | {"outcome": _bytes(outcome), "outcomes": list(_OUTCOMES)}
+    return leads | {"outcome": octets(outcome), "outcomes": list(_OUTCOMES)}
 
 
 def _packed_fields(fields: Fields, names: Sequence[str], variables: Sequence[str]) -> dict[str, Any]:
-    example, mean, spectra = fields.example["variables"], fields.mean["variables"], fields.spectra
+    example, mean = fields.example["variables"], fields.mean["variables"]
     return {
         "forecasters": [names.index(n) for n in fields.forecasters],
         "variables": [variables.index(v) for v in fields.variables],
@@ -289,65 +288,39 @@ def _packed_fields(fields: Fields, names: Sequence[str], variables: Sequence[str
         "latitude": np.round(fields.latitude, 2).tolist(),
         "longitude": np.round(fields.longitude, 2).tolist(),
         "coast": [np.round(line, 4).ravel().tolist() for line in fields.coast],
-        "colours": {"field": _colours("viridis"), "error": _colours("RdBu_r")},
+        "colours": {"field": colours("viridis"), "error": colours("RdBu_r")},
         "example": {
             "init": fields.example["init"],
             "hours": fields.example["hours"].tolist(),
             "variables": [
-                {k: _packed(example[v][k]) for k in ("truth", "error", "low", "high", "reach", "rmse")}
+                {k: packed(example[v][k]) for k in ("truth", "error", "low", "high", "reach", "rmse")}
                 for v in fields.variables
             ],
         },
         "mean": {
             "inits": fields.mean["inits"],
             "hours": fields.mean["hours"].tolist(),
-            "variables": [{k: _packed(mean[v][k]) for k in ("error", "reach")} for v in fields.variables],
-        },
-        "spectra": None
-        if spectra is None
-        else {
-            "inits": spectra["inits"],
-            "hours": spectra["hours"].tolist(),
-            "variables": [
-                {k: _packed(spectra["variables"][v][k]) for k in ("truth", "forecast")} for v in fields.variables
-            ],
+            "variables": [{k: packed(mean[v][k]) for k in ("error", "reach")} for v in fields.variables],
         },
     }
 
 
-def _colours(name: str) -> dict[str, Any]:
-    """255 colours as red, green, blue, in the order of the quantised fields."""
-    return _bytes((mpl.colormaps[name](np.linspace(0, 1, 255))[:, :3] * 255).round().astype(np.uint8))
-
-
-def _packed(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    return _bytes(value) if value.dtype == np.uint8 else _floats(value)
-
-
-def _floats(array: np.ndarray) -> dict[str, Any]:
-    return _encoded(array, "<f4", "f4")
-
-
-def _halves(array: np.ndarray) -> dict[str, Any]:
-    """Three digits: half precision where its range suffices."""
-    largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
-    return _encoded(array, "<f2", "f2") if largest < _LARGEST_HALF else _floats(array)
-
-
-def _bytes(array: np.ndarray) -> dict[str, Any]:
-    return _encoded(array, "u1", "u1")
-
-
-def _encoded(array: np.ndarray, dtype: str, name: str) -> dict[str, Any]:
-    """An array as text: little-endian bytes in base 64, with shape and type.
-
-    All first bytes come first, then all second ones: so bytes of signs and exponents stand side by side and compress.
-    """
-    values = np.ascontiguousarray(array, dtype)
-    shuffled = np.frombuffer(values.tobytes(), np.uint8).reshape(-1, values.itemsize).T
-    return {"type": name, "shape": list(array.shape), "data": base64.b64encode(shuffled.tobytes()).decode()}
+def _spectra(scores: xr.Dataset) -> dict[str, Any] | None:
+    """Power of the headline variables by zonal wavenumber at some leads; ``None`` where there are no whole circles."""
+    if "forecast_power" not in scores:
+        return None
+    hours = np.array(_hours(scores))
+    leads = np.flatnonzero(np.isin(hours, LEAD_HOURS))
+    some = scores[["forecast_power", "truth_power"]].sel(variable=headline_variables(scores))
+    some = some.isel(lead_time=leads if leads.size else [-1])
+    squares = xr.DataArray(_factors(scores.sel(variable=headline_variables(scores))) ** 2, dims="variable")
+    axes = ("variable", "lead_time", "wavenumber")
+    return {
+        "hours": (some["lead_time"].values / np.timedelta64(1, "h")).tolist(),
+        "inits": int(scores.attrs["initial_times"]),
+        "truth": floats((some["truth_power"] * squares).transpose(*axes).values),
+        "forecast": floats((some["forecast_power"] * squares).transpose("forecaster", *axes).values),
+    }
 
 
 def _number(value: float) -> float | None:

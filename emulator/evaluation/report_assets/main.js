@@ -4,11 +4,10 @@ setUpControls();
 setUpCrossovers();
 setUpScorecard();
 setUpCurves();
-if (DATA.fields) setUpMaps();
-if (DATA.fields && DATA.fields.spectra) setUpSpectra();
-document.querySelectorAll(".needs-fields").forEach((section) => {
-  section.hidden = !DATA.fields || (section.querySelector("#spectra") !== null && !DATA.fields.spectra);
-});
+for (const [id, data, setUp] of [["spectra-section", DATA.spectra, setUpSpectra], ["maps-section", DATA.fields, setUpMaps]]) {
+  byId(id).hidden = !data;
+  if (data) setUp();
+}
 setUpCost();
 redrawAll();
 document.documentElement.dataset.drawn = "";

@@ -1,10 +1,11 @@
 // Power by zonal wavenumber, truth and forecasts: where a forecast's line falls below the truth's, it is blurred.
 
 function setUpSpectra() {
-  const { spectra, forecasters, variables } = DATA.fields;
-  const tables = spectra.variables.map(({ truth, forecast }) => ({ truth: unpack(truth), forecast: unpack(forecast) }));
+  const { spectra } = DATA;
+  const [truth, forecast] = [unpack(spectra.truth), unpack(spectra.forecast)];
   const host = byId("spectra");
-  let lead = spectra.hours.length >> 1;
+  let lead = spectra.hours.findIndex((h) => h >= 120);
+  if (lead < 0) lead = spectra.hours.length - 1;
   const field = select("Lead time", spectra.hours.map((h) => ({ text: leadText(h) })), lead, (i) => {
     lead = i;
     show();
@@ -12,18 +13,16 @@ function setUpSpectra() {
   byId("spectra-controls").append(field.field);
 
   function show() {
-    const v = variables.indexOf(state.variable);
-    const name = DATA.variables[state.variable].label;
-    if (v < 0) {
+    const v = state.variable; // headline variables come first
+    const name = DATA.variables[v].label;
+    if (!DATA.variables[v].headline) {
       host.replaceChildren(make("p", { class: "note" }, `No spectra of ${name} in this report; choose a headline variable.`));
       return;
     }
-    const lines = [{ label: "Truth", colour: "var(--ink)", dash: "", width: 3.2, opacity: 0.45, values: tables[v].truth.row(lead) }];
+    const lines = [{ label: "Truth", colour: "var(--ink)", dash: "", width: 3.2, opacity: 0.45, values: truth.row(v, lead) }];
     for (const f of [state.forecaster, state.reference]) {
-      const i = forecasters.indexOf(f);
-      if (i < 0) continue;
       const forecaster = DATA.forecasters[f];
-      lines.push({ label: forecaster.label, colour: colourOf(forecaster), dash: forecaster.dash, width: 2.2, opacity: 1, values: tables[v].forecast.row(i, lead) });
+      lines.push({ label: forecaster.label, colour: colourOf(forecaster), dash: forecaster.dash, width: 2.2, opacity: 1, values: forecast.row(f, v, lead) });
     }
     const count = lines[0].values.length;
     const waves = Array.from({ length: count }, (_, k) => k + 1);

@@ -1,0 +1,376 @@
+"""A forecaster left to itself for months or years: does it stay finite, and does its climate stay the truth's?
+
+Beyond a few weeks no forecast has skill, but a good model still has weather: its global means stay within what the
+truth does at that time of the year, its zonal means where the truth has them, its small scales as lively. All of it is
+measured block by block as the forecaster goes, so a year of fields is never in memory and nothing is kept on disk.
+
+The truth is known by the calendar: what its segments hold within ``POOL_DAYS`` of a day of the year. Where they hold
+nothing on one side of it, nothing is said of that day.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import xarray as xr
+
+from data_prep.clock import day_of_year, seconds_of_day
+from data_prep.errors import ConfigError, DataError
+from data_prep.spec import level_dim
+from data_prep.store import Store
+from data_prep.vertical import derive
+from emulator import __version__
+from emulator.config import EvaluateConfig, LongRunConfig
+from emulator.evaluation.fields import Planes, units_of
+from emulator.evaluation.spectra import fine_scales, mean_power
+from emulator.forecast_io import SURFACE
+from emulator.progress import track
+
+logger = logging.getLogger(__name__)
+
+WINDOW_DAYS = 30
+"""Of run time, over which climate and spectra are averaged."""
+
+POOL_DAYS = 15
+"""On either side of a day of the year, from which the truth's range there is taken."""
+
+STAY_DAYS = 10.0
+"""A global mean has left the truth's range when it stays outside for so long: a day outside is weather."""
+
+_MOST_TRUTH = 4000  # states; more would not sharpen a climate, and reading them would take longer than the run
+_ROWS_AT_ONCE = 16
+_CALENDAR_DAYS = 366
+
+
+@dataclass(frozen=True)
+class Climate:
+    """The truth by day of the year, NaN where it is not known.
+
+    Attributes:
+      zonal_mean: ``(day, variable, latitude)``.
+      mean, lowest, highest: Of global means, ``(day, variable)``.
+      fine_power: Zonal power in the upper half of the resolved wavenumbers, ``(day, variable)``; NaN off the globe.
+    """
+
+    zonal_mean: np.ndarray
+    mean: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    fine_power: np.ndarray
+
+    @classmethod
+    def of(cls, store: Store, config: EvaluateConfig, variables: Sequence[str], hours: np.ndarray) -> Self:
+        """Reads the truth of all splits at these hours of the day (seconds), some thousands of states at most."""
+        rows = np.flatnonzero(np.isin(seconds_of_day(store.times), hours))
+        rows = rows[:: max(1, -(-rows.size // _MOST_TRUTH))]
+        parts = []
+        with track(rows.size, "states of the truth read for its climate") as progress:
+            for start in range(0, rows.size, _ROWS_AT_ONCE):
+                some = rows[start : start + _ROWS_AT_ONCE]
+                names = [v.name for v in store.spec.with_role("prognostic", "diagnostic")]
+                parts.append(_Summary.of(_planes(store.dataset(some)[names], store, config), variables, store))
+                progress.advance(some.size)
+        days = day_of_year(store.times[rows])
+        zonal, mean, power = (np.concatenate([getattr(p, key) for p in parts]) for key in ("zonal", "mean", "power"))
+        by_day = [np.full((_CALENDAR_DAYS, *values.shape[1:]), np.nan) for values in (zonal, mean, mean, mean, power)]
+        out = cls(by_day[0], by_day[1], by_day[2], by_day[3], by_day[4])
+        for day in range(1, _CALENDAR_DAYS + 1):
+            offset = (days - day + _CALENDAR_DAYS // 2) % _CALENDAR_DAYS - _CALENDAR_DAYS // 2
+            near = np.abs(offset) <= POOL_DAYS
+            if not (near & (offset <= 0)).any() or not (near & (offset >= 0)).any():
+                continue
+            out.zonal_mean[day - 1] = zonal[near].mean(axis=0)
+            out.mean[day - 1] = mean[near].mean(axis=0)
+            out.lowest[day - 1], out.highest[day - 1] = mean[near].min(axis=0), mean[near].max(axis=0)
+            out.fine_power[day - 1] = power[near].mean(axis=0)
+        return out
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What is kept of some states.
+
+    Attributes:
+      zonal: Zonal means, ``(state, variable, latitude)``.
+      mean: Area means, ``(state, variable)``.
+      power: Fine-scale power, ``(state, variable)``; NaN off the globe.
+      finite: Whether the whole state is, ``(state,)``.
+    """
+
+    zonal: np.ndarray
+    mean: np.ndarray
+    power: np.ndarray
+    finite: np.ndarray
+
+    @classmethod
+    def of(cls, planes: Planes, variables: Sequence[str], store: Store) -> Self:
+        """Of planes ``(state, latitude, longitude)``."""
+        missing = [v for v in variables if v not in planes]
+        if missing:
+            raise DataError(f"evaluate.headline: a long run lacks {', '.join(missing)}; it holds {', '.join(planes)}")
+        fields = np.stack([planes[v] for v in variables], axis=1).astype(np.float64)
+        finite = np.asarray(np.isfinite(fields).all(axis=(1, 2, 3)))
+        zonal = fields.mean(axis=-1)
+        mean = zonal @ (store.grid.latitude_weights / store.grid.shape[0])
+        power = np.full_like(mean, np.nan)
+        if store.grid.periodic:
+            power = mean_power(fields, store.grid)[..., fine_scales(store.grid)].sum(axis=-1)
+        return cls(zonal, mean, power, finite)
+
+
+def long_run_rows(store: Store, config: EvaluateConfig, run: LongRunConfig) -> np.ndarray:
+    """Rows of the store that a long run starts from, spread evenly over the split; it may run beyond the data's end."""
+    segments = [np.arange(s.start, s.stop) for s in store.segments if s.split == config.split]
+    rows = np.concatenate([np.empty(0, np.int64), *segments])
+    if rows.size < run.initial_times:
+        raise DataError(
+            f"evaluate.long_run: the {config.split} split holds {rows.size} times, {run.initial_times} are asked for"
+        )
+    return rows[np.arange(run.initial_times) * rows.size // run.initial_times]
+
+
+def long_run_leads(store: Store, run: LongRunConfig) -> np.ndarray:
+    """Leads at which a long run is looked at, ``timedelta64[ns]``."""
+    every = np.timedelta64(run.every_hours, "h").astype("timedelta64[ns]")
+    if every % store.timestep != np.timedelta64(0, "ns"):
+        hours = store.timestep / np.timedelta64(1, "h")
+        raise ConfigError(
+            f"evaluate.long_run.every_hours: {run.every_hours} h is no multiple of the store's {hours:g} h"
+        )
+    return every * np.arange(1, int(24 * run.days // run.every_hours) + 1)
+
+
+def measure_long_run(
+    blocks: Iterator[xr.Dataset],
+    store: Store,
+    config: EvaluateConfig,
+    init_times: np.ndarray,
+    lead_times: np.ndarray,
+    out: Path,
+    *,
+    forecaster: str,
+) -> xr.Dataset:
+    """Measures a long run while it goes, and writes ``long_run.nc``.
+
+    A run that is not finite any more is a result, not an error, whether its blocks say so or the forecaster gives up.
+
+    Args:
+      blocks: As ``Forecaster.forecast`` yields them, over these initial times and leads.
+      store: The truth.
+      config: Which variables (``headline``, all when empty) on which pressure levels.
+      init_times: ``datetime64[ns] (init_time,)``.
+      lead_times: ``timedelta64[ns] (lead_time,)``, evenly spaced.
+      out: The file; it appears only when it is complete.
+      forecaster: Who runs, by name.
+
+    Returns:
+      As written: ``global_mean`` and the truth's ``truth_mean``, ``truth_lowest``, ``truth_highest`` by ``(init_time,
+      lead_time, variable)``; ``zonal_bias`` by ``(window, variable, latitude)`` and ``fine_scale_ratio`` by ``(window,
+      variable)``, means over initial times; ``days_within`` by ``(init_time, variable)``: until when a global mean is
+      in the truth's range; ``days_finite`` by ``init_time``; the last two infinite where that is so to the end.
+
+    Raises:
+      DataError: the blocks lack a variable, or the file cannot be written.
+    """
+    first = next(blocks)
+    variables = list(config.headline) or list(_planes(first.isel(lead_time=[0]), store, config))
+    valid = init_times[:, None] + lead_times[None, :]
+    climate = Climate.of(store, config, variables, np.unique(seconds_of_day(valid.ravel())))
+    run = _Accumulated.empty(climate, valid, lead_times, variables, store)
+    ended = ""
+    with track(valid.size, f"{forecaster} left to itself") as progress:
+        block: xr.Dataset | None = first
+        while block is not None:
+            run.add(block, store, config)
+            progress.advance(block.sizes["init_time"] * block.sizes["lead_time"])
+            try:
+                block = next(blocks, None)
+            except DataError as error:  # the forecaster itself stops where it is not finite any more
+                logger.warning("long run: %s", error)
+                ended, block = str(error), None
+    measured = run.finish()
+    measured.attrs |= {
+        "Conventions": "CF-1.11",
+        "title": f"{forecaster} left to itself",
+        "forecaster": forecaster,
+        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} measured",
+        "emulator_version": __version__,
+        "data_hash": store.data_hash,
+        "window_days": WINDOW_DAYS,
+        "pool_days": POOL_DAYS,
+        "stay_days": STAY_DAYS,
+    } | ({"ended": ended} if ended else {})
+    measured = measured.assign_coords(units=("variable", [units_of(v, store) for v in variables]))
+    _write(measured, out)
+    return measured
+
+
+@dataclass(frozen=True)
+class _Accumulated:
+    """What has been measured so far; arrays are filled in place.
+
+    Attributes:
+      climate: The truth, by calendar.
+      valid: Times, ``(init_time, lead_time)``.
+      lead_times: ``(lead_time,)``.
+      variables: Names of planes.
+      latitude: Degrees.
+      mean: Global means, NaN where there is none (yet), ``(init_time, lead_time, variable)``.
+      bias: Sums of zonal means less the truth's, ``(window, variable, latitude)``.
+      power, truth_power: Sums of fine-scale power, ``(window, variable)``.
+      count: How many states these sums are of, ``(window,)``.
+      lost: Whether a run has been found not to be finite, ``(init_time,)``.
+    """
+
+    climate: Climate
+    valid: np.ndarray
+    lead_times: np.ndarray
+    variables: Sequence[str]
+    latitude: np.ndarray
+    mean: np.ndarray
+    bias: np.ndarray
+    power: np.ndarray
+    truth_power: np.ndarray
+    count: np.ndarray
+    lost: np.ndarray
+
+    @classmethod
+    def empty(
+        cls, climate: Climate, valid: np.ndarray, lead_times: np.ndarray, variables: Sequence[str], store: Store
+    ) -> Self:
+        windows = int(_window(_days(lead_times)).max()) + 1
+        n, latitude = len(variables), np.asarray(store.grid.latitude)
+        return cls(
+            climate,
+            valid,
+            lead_times,
+            variables,
+            latitude,
+            np.full((*valid.shape, n), np.nan),
+            np.zeros((windows, n, latitude.size)),
+            np.zeros((windows, n)),
+            np.zeros((windows, n)),
+            np.zeros(windows, np.int64),
+            np.zeros(valid.shape[0], bool),
+        )
+
+    def add(self, block: xr.Dataset, store: Store, config: EvaluateConfig) -> None:
+        """Adds a block ``(init_time, lead_time, ...)`` that holds all initial times."""
+        for lead in range(block.sizes["lead_time"]):
+            one = block.isel(lead_time=lead).rename(init_time="time")
+            at = int(np.flatnonzero(self.lead_times == block["lead_time"].values[lead])[0])
+            with np.errstate(all="ignore"):  # what is not finite any more is counted, not complained about
+                found = _Summary.of(_planes(one, store, config), self.variables, store)
+            self.lost[:] |= ~found.finite
+            window = int(_window(_days(self.lead_times[at])))
+            for i in np.flatnonzero(~self.lost):
+                self.mean[i, at] = found.mean[i]
+                day = int(day_of_year(self.valid[i, at : at + 1])[0]) - 1
+                if np.isfinite(self.climate.mean[day]).all():
+                    self.bias[window] += found.zonal[i] - self.climate.zonal_mean[day]
+                    self.power[window] += found.power[i]
+                    self.truth_power[window] += self.climate.fine_power[day]
+                    self.count[window] += 1
+
+    def finish(self) -> xr.Dataset:
+        """Means and when the truth's range was left."""
+        day = day_of_year(self.valid.ravel()).reshape(self.valid.shape) - 1
+        truth = {key: getattr(self.climate, key)[day] for key in ("mean", "lowest", "highest")}
+        days = _days(self.lead_times)
+        there = np.isfinite(self.mean).all(axis=2)
+        finite = np.where(there.all(axis=1), np.inf, [days[row].max(initial=0.0) for row in there])
+        outside = (self.mean < truth["lowest"]) | (self.mean > truth["highest"])
+        within = np.array([[_days_within(days, column) for column in run.T] for run in outside])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            bias = self.bias / self.count[:, None, None]
+            ratio = np.sqrt(self.power / self.truth_power)
+        by_time, by_window = ("init_time", "lead_time", "variable"), ("window", "variable")
+        span = f"over {WINDOW_DAYS} days and all initial times"
+        return xr.Dataset(
+            {
+                "global_mean": (by_time, self.mean, {"long_name": "area mean"}),
+                **{
+                    f"truth_{key}": (by_time, values, {"long_name": f"{key} area mean of the truth at that day"})
+                    for key, values in truth.items()
+                },
+                "zonal_bias": (
+                    (*by_window, "latitude"),
+                    bias,
+                    {"long_name": f"zonal mean less the truth's at the same days of the year, mean {span}"},
+                ),
+                "fine_scale_ratio": (
+                    by_window,
+                    ratio,
+                    {"long_name": f"fine-scale amplitude over the truth's at the same days of the year, {span}"},
+                ),
+                "days_within": (
+                    ("init_time", "variable"),
+                    np.minimum(within, finite[:, None]),
+                    {"long_name": f"day from which the area mean is outside the truth's range for {STAY_DAYS:g} days"},
+                ),
+                "days_finite": (("init_time",), finite, {"long_name": "last day on which all fields were finite"}),
+            },
+            coords={
+                "init_time": ("init_time", self.valid[:, 0] - self.lead_times[0]),
+                "lead_time": ("lead_time", self.lead_times, {"standard_name": "forecast_period"}),
+                "variable": list(self.variables),
+                "window": ("window", WINDOW_DAYS * np.arange(self.count.size), {"long_name": "first day, exclusive"}),
+                "latitude": ("latitude", self.latitude, {"units": "degrees_north"}),
+            },
+        )
+
+
+def _days_within(days: np.ndarray, outside: np.ndarray) -> float:
+    """The day before the first ``STAY_DAYS`` outside without a break; infinite where there are none."""
+    step = days[0]
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], outside.astype(np.int8), [0]])))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        if days[stop - 1] - days[start] + step >= STAY_DAYS:
+            return float(days[start] - step)
+    return float("inf")
+
+
+def _planes(dataset: xr.Dataset, store: Store, config: EvaluateConfig) -> Planes:
+    """Verified variables as planes; unlike a verification's, they may hold what is not finite."""
+    if store.spec.vertical == "sigma" and SURFACE not in dataset:
+        dataset = dataset.assign({SURFACE: (("latitude", "longitude"), store.surface_geopotential)})
+    levels = tuple(config.pressure_levels) if store.spec.vertical == "sigma" else None
+    planes: Planes = {}
+    for name, field in derive(dataset, levels).drop_vars(SURFACE, errors="ignore").data_vars.items():
+        dim = level_dim(field)
+        if dim is None:
+            planes[str(name)] = field.values
+        else:
+            planes |= {f"{name}@{float(v):g}": field.sel({dim: v}).values for v in field[dim].values}
+    return planes
+
+
+def _days(lead_times: np.ndarray) -> np.ndarray:
+    return lead_times / np.timedelta64(1, "D")
+
+
+def _window(days: np.ndarray) -> np.ndarray:
+    """Which window a day of the run belongs to; day 30 ends the first."""
+    return np.ceil(np.asarray(days) / WINDOW_DAYS - 1e-9).astype(np.int64) - 1
+
+
+def _write(measured: xr.Dataset, out: Path) -> None:
+    temporary = out.with_name(f".{out.name}.partial")
+    encoding: dict[str, dict[str, Any]] = {
+        "lead_time": {"units": "seconds", "dtype": "int64"},
+        "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
+    }
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        measured.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        temporary.replace(out)
+    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
+        raise DataError(f"{out}: cannot be written ({' '.join(str(error).split())}); check free space") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,49 @@
+"""Arrays as text within a page: base 64 with shape and type, of no more digits than are shown."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+_LARGEST_HALF = 6e4
+
+
+def colours(name: str) -> dict[str, Any]:
+    """255 colours of a matplotlib colour map as red, green, blue, in the order of quantised fields."""
+    return octets((mpl.colormaps[name](np.linspace(0, 1, 255))[:, :3] * 255).round().astype(np.uint8))
+
+
+def packed(value: Any) -> Any:
+    """An array in the type it has been given, anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return octets(value) if value.dtype == np.uint8 else floats(value)
+
+
+def floats(array: np.ndarray) -> dict[str, Any]:
+    """Single precision."""
+    return _encoded(array, "<f4", "f4")
+
+
+def halves(array: np.ndarray) -> dict[str, Any]:
+    """Three digits: half precision where its range suffices."""
+    largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
+    return _encoded(array, "<f2", "f2") if largest < _LARGEST_HALF else floats(array)
+
+
+def octets(array: np.ndarray) -> dict[str, Any]:
+    """Whole numbers from 0 to 255."""
+    return _encoded(array, "u1", "u1")
+
+
+def _encoded(array: np.ndarray, dtype: str, name: str) -> dict[str, Any]:
+    """An array as text: little-endian bytes in base 64, with shape and type.
+
+    All first bytes come first, then all second ones: so bytes of signs and exponents stand side by side and compress.
+    """
+    values = np.ascontiguousarray(array, dtype)
+    shuffled = np.frombuffer(values.tobytes(), np.uint8).reshape(-1, values.itemsize).T
+    return {"type": name, "shape": list(array.shape), "data": base64.b64encode(shuffled.tobytes()).decode()}
