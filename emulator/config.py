@@ -227,7 +227,7 @@ class EnsembleOptions(Section):
 
     members: Positive = Field(1, description="Members of the ensemble, in pairs; 1 is the single forecast alone")
     perturbation: PositiveFloat = Field(
-        0.03, description="Size of the initial perturbations over the climatological standard deviation"
+        0.12, description="Size of the initial perturbations over the climatological standard deviation"
     )
 
     @model_validator(mode="after")
