@@ -42,19 +42,33 @@ Tree = TypeVar("Tree")
 
 
 class Checkpoints:
-    """The training states of a run, newest last; written in the background, each complete or not there."""
+    """The training states of a run, newest last; written in the background, each complete or not there.
+
+    A state is written under a temporary name that is changed at the end, so a kill in the middle of a save leaves the
+    one before it as it was. Of several processes the first alone reads and writes: every one of them holds all of it.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         """Opens the checkpoints of a run folder, making it if need be."""
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True)
-        self._manager = ocp.CheckpointManager((run_dir / "checkpoints").resolve(), options=options)
+        self._manager: ocp.CheckpointManager | None = None
+        if jax.process_index() == 0:
+            alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=2,
+                create=jax.process_count() == 1,
+                cleanup_tmp_directories=True,
+                multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
+            )
+            folder = (run_dir / "checkpoints").resolve()
+            folder.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(folder, options=options)
 
     def save(self, step: int, state: Any) -> None:
         """Saves a pytree of arrays under a step; does nothing if it is there.
 
         The arrays are copied first: training gives their buffers away with its next step.
         """
-        if step not in self._manager.all_steps():
+        if self._manager is not None and step not in self._manager.all_steps():
             self._manager.save(step, args=ocp.args.StandardSave(named_leaves(state)))
 
     def restore(self, template: Tree) -> Tree | None:
@@ -63,16 +77,17 @@ class Checkpoints:
         Raises:
           DataError: it does not fit the template.
         """
-        step = self._manager.latest_step()
-        if step is None:
+        step = self._manager.latest_step() if self._manager is not None else None
+        if self._manager is None or step is None:
             return None
         saved = self._manager.restore(step, args=ocp.args.StandardRestore(named_leaves(template)))
         return replace_leaves(template, saved, source=str(self._manager.directory / str(step)))
 
     def close(self) -> None:
         """Waits for what is being written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.wait_until_finished()
+            self._manager.close()
 
 
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:

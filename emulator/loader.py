@@ -2,7 +2,7 @@
 
 There is no loader state to save. Epoch ``e`` is the permutation drawn from ``(seed, e)``; batches are cut from the
 endless row of epochs, so every window comes exactly once an epoch, and a run that goes on at step ``s`` sees what it
-would have seen.
+would have seen. With several processes each reads the windows that its own devices need (``load_batch``).
 """
 
 from __future__ import annotations
@@ -14,13 +14,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
-import jax
 import numpy as np
 from jaxtyping import Array, Float
 
 from data_prep.store import Store
+from emulator.devices import Layout
 
 T = TypeVar("T")
+
+PREFETCHED = 2
+"""Batches that are kept ready."""
+
+_LENGTH_STREAM = 1  # sets the draws of lengths apart from those of epochs
 
 
 class Batch(NamedTuple):
@@ -43,9 +48,10 @@ class Windows:
     Attributes:
       store: The data.
       starts: First rows of all windows, ``(window,)``.
-      steps: Model steps of a window.
+      steps: Model steps of a window, the most if ``random_length``.
       batch_size: Windows in a batch.
       seed: Of the shuffling, any number of integers.
+      random_length: Whether every batch draws its own number of model steps.
     """
 
     store: Store
@@ -53,6 +59,7 @@ class Windows:
     steps: int
     batch_size: int
     seed: tuple[int, ...]
+    random_length: bool = False
 
     def rows(self, step: int) -> np.ndarray:
         """First rows of the windows in batch ``step``, ``(batch,)``."""
@@ -62,13 +69,23 @@ class Windows:
         order = {int(e): _permutation(self.seed, int(e), n) for e in np.unique(epochs)}
         return np.array([self.starts[order[int(p // n)][p % n]] for p in positions])
 
+    def length(self, step: int) -> int:
+        """Model steps of batch ``step``.
+
+        The time step is the network's own, so what can be drawn is how many of them a rollout takes: uniform from 1
+        to ``steps``. Errors of all leads are then learned from throughout, and a batch costs half as much on average.
+        """
+        if not self.random_length:
+            return self.steps
+        return int(np.random.default_rng([*self.seed, step, _LENGTH_STREAM]).integers(1, self.steps + 1))
+
     def times(self, step: int) -> np.ndarray:
         """Initial times of batch ``step``, ``datetime64[ns] (batch,)``."""
         return self.store.times[self.rows(step)]
 
-    def batch(self, step: int) -> Batch:
-        """Batch ``step``."""
-        return read_batch(self.store, self.rows(step), self.steps)
+    def batch(self, step: int, layout: Layout) -> Batch:
+        """Batch ``step`` on the devices."""
+        return load_batch(self.store, self.rows(step), self.length(step), layout)
 
 
 @lru_cache(maxsize=4)
@@ -91,16 +108,23 @@ def read_batch(store: Store, rows: np.ndarray, steps: int) -> Batch:
     return Batch(state, forcing.reshape(rows.size, steps, *forcing.shape[1:]))
 
 
+def load_batch(store: Store, rows: np.ndarray, steps: int, layout: Layout) -> Batch:
+    """As ``read_batch``, on the devices; this process reads what its own devices hold."""
+    here = layout.windows_here(rows.size)
+    part = read_batch(store, rows[here], steps)
+    return Batch(*(layout.place_windows(here, np.asarray(array), rows.size) for array in part))
+
+
 class _Failure(Generic[T]):
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
-def prefetch(make: Callable[[int], T], steps: Iterable[int], depth: int = 2) -> Generator[T, None, None]:
-    """``make(step)`` for every step, made ahead in a thread and moved to the device there.
+def prefetch(make: Callable[[int], T], steps: Iterable[int], depth: int = PREFETCHED) -> Generator[T, None, None]:
+    """``make(step)`` for every step, made ahead in a thread.
 
     Args:
-      make: Makes the pytree of a step; what it raises is raised here.
+      make: Makes what a step needs, on the device; what it raises is raised here.
       steps: In order.
       depth: How many are kept ready.
     """
@@ -120,7 +144,7 @@ def prefetch(make: Callable[[int], T], steps: Iterable[int], depth: int = 2) -> 
             for step in steps:
                 if closed.is_set():
                     return
-                put(jax.device_put(make(step)))
+                put(make(step))
         except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
             put(_Failure(error))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +13,17 @@ from data_prep.errors import ConfigError
 from data_prep.spec import StateSpec
 
 
-def channel_weights(spec: StateSpec, variable_weights: Mapping[str, float]) -> np.ndarray:
+def channel_weights(
+    spec: StateSpec, variable_weights: Mapping[str, float], level_weighting: Literal["equal", "pressure"] = "equal"
+) -> np.ndarray:
     """Weight of every state channel in the loss, mean 1, float32 ``(state,)``.
 
     Args:
       spec: The channels.
-      variable_weights: Weight of every channel of a variable; 1 where a variable is not named.
+      variable_weights: Weight of a variable; 1 where it is not named.
+      level_weighting: ``pressure`` weighs the levels of a variable in proportion to their pressure or sigma, hence to
+        the density of the air there (Lam et al. 2023, doi:10.1126/science.adi2336), which leaves the mean weight of
+        the variable alone; ``equal`` weighs them alike.
 
     Raises:
       ConfigError: a name is no state variable.
@@ -29,8 +35,12 @@ def channel_weights(spec: StateSpec, variable_weights: Mapping[str, float]) -> n
             f"train.variable_weights: {', '.join(unknown)}: no such state variable; there are "
             f"{', '.join(dict.fromkeys(names))}"
         )
-    weights = np.array([variable_weights.get(name, 1.0) for name in names], np.float32)
-    return weights / weights.mean()
+    weights = np.array([variable_weights.get(name, 1.0) for name in names], np.float64)
+    if level_weighting == "pressure":
+        levels = np.array([1.0 if c.level is None else c.level for c in spec.state_channels])
+        mean_level = {name: np.mean(levels[[n == name for n in names]]) for name in names}
+        weights *= levels / [mean_level[name] for name in names]
+    return (weights / weights.mean()).astype(np.float32)
 
 
 def weighted_mse(

@@ -32,15 +32,18 @@ class Tracker(Protocol):
 
 
 @contextmanager
-def track(total: int, description: str, done: int = 0) -> Iterator[Tracker]:
+def track(total: int, description: str, done: int = 0, *, shown: bool = True) -> Iterator[Tracker]:
     """Shows progress while the block runs.
 
     Args:
       total: How many there are.
       description: What is counted, a word or two.
       done: How many an earlier, interrupted run has done already; they do not count for the time left.
+      shown: Whether to show anything: of several processes one speaks.
     """
-    if sys.stderr.isatty():
+    if not shown:
+        yield _Silence()
+    elif sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -71,6 +74,11 @@ def track_blocks(description: str) -> Iterator[Callable[[int, int], None]]:
             tracker[0].advance()
 
         yield on_block
+
+
+class _Silence:
+    def advance(self, n: int = 1, **info: object) -> None:
+        pass
 
 
 class _Bar:

@@ -8,7 +8,10 @@ deviation, and for diagnostic channels, which have no earlier value to start fro
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +29,36 @@ from emulator.models import build
 State = Float[Array, "batch lat lon state"]
 Forcing = Float[Array, "batch lat lon forcing"]
 
+T = TypeVar("T")
 
-@jax.tree_util.register_dataclass
+
+def _pytree(cls: type[T]) -> type[T]:
+    """Registers a dataclass as a pytree that holds anything in place of arrays; fields marked ``static`` are structure.
+
+    JAX rebuilds pytrees of shapes, shardings and marks of its own, which a constructor that checks types would refuse.
+    """
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # a dataclass, as the decorator below it says
+    static = tuple(f.name for f in fields if f.metadata.get("static"))
+    data = tuple(f.name for f in fields if f.name not in static)
+
+    def flatten(tree: T) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(getattr(tree, name) for name in data), tuple(getattr(tree, name) for name in static)
+
+    def flatten_with_keys(tree: T) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        children, structure = flatten(tree)
+        return tuple(zip(map(jax.tree_util.GetAttrKey, data), children, strict=True)), structure
+
+    def unflatten(structure: tuple[Any, ...], children: Iterable[Any]) -> T:
+        tree = object.__new__(cls)
+        for name, value in zip((*static, *data), (*structure, *children), strict=True):
+            object.__setattr__(tree, name, value)
+        return tree
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+@_pytree
 @dataclass(frozen=True)
 class Normalizer:
     """What the network's numbers mean, as arrays; made from the training split's ``Statistics``.
@@ -80,7 +111,7 @@ def _refuse_bad_scale(values: np.ndarray, channels: tuple[Channel, ...], what: s
         raise DataError(f"statistics: the {what} of {', '.join(bad)} is not positive; remove it from the config's data")
 
 
-@jax.tree_util.register_dataclass
+@_pytree
 @dataclass(frozen=True)
 class Stepper:
     """Advances a state by one model step. A pytree: arrays are data, the network's structure is static.
@@ -122,6 +153,12 @@ class Stepper:
         return jnp.maximum(jnp.where(is_prognostic, state, scale.mean) + change, scale.minimum)
 
 
+def network_channels(spec: StateSpec) -> tuple[int, int]:
+    """How many channels go into the network of a state, and how many come out."""
+    n_in = spec.n_prognostic + len(spec.forcing_channels) + len(spec.static_channels)
+    return n_in, len(spec.state_channels)
+
+
 def make_stepper(
     model: ModelConfig,
     spec: StateSpec,
@@ -147,9 +184,7 @@ def make_stepper(
       DataError: a channel cannot be normalised.
     """
     _refuse_bad_scale(statistics.static_std, spec.static_channels, "standard deviation")
-    n_out = len(spec.state_channels)
-    n_in = spec.n_prognostic + len(spec.forcing_channels) + len(spec.static_channels)
-    module = build(model, n_in, n_out, grid, nnx.Rngs(seed), jnp.dtype(precision))
+    module = build(model, *network_channels(spec), grid, nnx.Rngs(seed), jnp.dtype(precision))
     network, params = nnx.split(module)
     normal = (static - statistics.static_mean) / statistics.static_std
     stepper = Stepper(Normalizer.of(statistics, spec), jnp.asarray(normal, jnp.float32), network, spec.n_prognostic)

@@ -15,13 +15,14 @@ from tiny_store import write_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.store import open_store
 from emulator.checkpoint import Checkpoints
-from emulator.config import RolloutStage, TrainConfig, UNetConfig
-from emulator.loader import Windows, read_batch
-from emulator.losses import channel_weights
+from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.devices import WHOLE, Layout
+from emulator.loader import Windows, load_batch
+from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import track
-from emulator.stepper import make_stepper
-from emulator.train import Task, TrainState, learning_rate_schedule, make_optimiser, make_train_step, train
+from emulator.train import set_up, train
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 CONFIG = TrainConfig(
@@ -82,15 +83,10 @@ def entries(run_dir, kind):
 
 
 def setup_training(path, model, config):
-    store = write_store(path, Grid.gaussian(8))
-    stepper, params = make_stepper(
-        model, store.spec, store.grid, store.statistics, store.static, precision="float32", seed=0
-    )
-    weights = jnp.asarray(store.grid.latitude_weights, jnp.float32)
-    task = Task(stepper, weights, jnp.asarray(channel_weights(store.spec, {})), False)
-    optimiser = make_optimiser(config, learning_rate_schedule(config.stages))
-    state = TrainState(jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
-    return store, task, optimiser, state
+    """A job with Adam, which compiles faster, its state on the device, and a batch of two windows."""
+    job = set_up(config.model_copy(update={"optimiser": "adamw"}), model, write_store(path, Grid.gaussian(8)), 0)
+    batch = load_batch(job.store, np.array([1, 30]), 1, job.layout)
+    return job, job.layout.place(job.fresh, WHOLE), batch
 
 
 def test_one_batch_can_be_learned_by_heart(tmp_path):
@@ -102,12 +98,10 @@ def test_one_batch_can_be_learned_by_heart(tmp_path):
         }
     )
     model = UNetConfig(patch=1, width=16, multipliers=[1], blocks=1)
-    store, task, optimiser, state = setup_training(tmp_path / "store.zarr", model, config)
-    batch = read_batch(store, np.array([1, 30]), 1)
-    step = make_train_step(optimiser, 0.99)
+    job, state, batch = setup_training(tmp_path / "store.zarr", model, config)
     losses = []
     for _ in range(150):
-        state, norms = step(state, batch, task)
+        state, norms = job.step(state, batch, job.task)
         losses.append(float(norms.loss))
     assert 0.3 < losses[0] < 3  # persistence: about one
     assert losses[-1] < losses[0] / 10
@@ -116,10 +110,10 @@ def test_one_batch_can_be_learned_by_heart(tmp_path):
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finished, tmp_path, monkeypatch):
     whole = Windows.batch
 
-    def kill_while_making(self, step):
+    def kill_while_making(self, step, layout):
         if self.steps == 1 and step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        return whole(self, step)
+        return whole(self, step, layout)
 
     monkeypatch.setattr(Windows, "batch", kill_while_making)
     with pytest.raises(KeyboardInterrupt):
@@ -161,8 +155,10 @@ def test_metrics_say_what_happened(finished):
     assert [e["step"] for e in steps] == list(range(1, 9))
     assert [e["rollout"] for e in steps] == [1] * 5 + [2] * 3
     for entry in steps:
-        assert all(np.isfinite(entry[key]) for key in ("loss", "learning_rate", "gradient_norm", "update_norm"))
+        norms = [entry[key] for key in ("loss", "learning_rate", "gradient_norm", "update_norm", "parameter_norm")]
+        assert np.isfinite(norms).all()
         assert 0 <= entry["data_wait_share"] <= 1
+        assert 0 < entry["flops_utilisation"] < 1
     validations = entries(finished, "validation")
     assert [v["step"] for v in validations] == [4, 8]
     assert validations[0]["lead_hours"] == [6.0, 12.0, 18.0]
@@ -182,32 +178,102 @@ def test_folder_of_another_run_is_refused(store, finished):
         run(store, finished, CONFIG.model_copy(update={"weight_decay": 0.5}))
 
 
-def test_non_finite_loss_stops_names_the_batch_and_keeps_the_state_before(tmp_path):
+def test_a_bad_batch_is_skipped_named_and_counted(tmp_path, caplog):
     path = tmp_path / "store.zarr"
     store = write_store(path, Grid.gaussian(8), bad_time=10)
-    with pytest.raises(
-        DataError, match=r"loss nan, .* at step \d with the batch from 20.*state before it is saved"
-    ) as error:
+    with caplog.at_level(logging.WARNING, "emulator"):
         run(path, tmp_path / "run")
+    skipped = entries(tmp_path / "run", "skipped")
+    windows = [
+        Windows(store, store.windows("train", n + 1), n, size, (0, i)) for i, (n, size) in enumerate([(1, 4), (2, 2)])
+    ]
+    rows = [windows[0].rows(s) if s < 5 else windows[1].rows(s - 5) for s in range(8)]
+    bad = [s + 1 for s in range(8) if any(row <= 10 <= row + (1 if s < 5 else 2) for row in rows[s])]
+    assert bad  # the test would show nothing
+    assert [e["step"] for e in skipped] == bad
+    assert skipped[0]["times"] == [f"{t!s:.16}" for t in store.times[rows[bad[0] - 1]]]
+    assert sum("skipped: loss nan" in r.getMessage() for r in caplog.records) == len(bad)
     step, saved = last_checkpoint(tmp_path / "run")
-    assert f"at step {step + 1} " in str(error.value)
+    assert step == 8
     assert all(np.isfinite(np.asarray(a)).all() for a in saved.values())
-    rows = Windows(store, store.windows("train", 2), 1, 4, (0, 0)).rows(step)
-    assert any(row <= 10 <= row + 1 for row in rows)
-    assert all(f"{t!s:.16}" in str(error.value) for t in store.times[rows])
+    assert [e["loss"] is None for e in entries(tmp_path / "run", "train")] == [s in bad for s in range(1, 9)]
+
+
+def test_a_skipped_step_changes_nothing_but_the_counts(tmp_path):
+    job, state, batch = setup_training(tmp_path / "store.zarr", MODEL, CONFIG)
+    before = jax.tree.map(np.array, state)
+    state, norms = job.step(state, batch._replace(state=batch.state * np.nan), job.task)
+    assert not norms.finite
+    for a, b in zip(jax.tree.leaves(before[2:]), jax.tree.leaves(state[2:]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (int(state.step), int(state.skipped)) == (1, 1)
+    state, norms = job.step(state, batch, job.task)
+    assert norms.finite
+    assert (int(state.step), int(state.skipped)) == (2, 0)
+
+
+def test_too_many_skipped_in_a_row_stop_training_with_the_state_saved(tmp_path, store, monkeypatch):
+    whole = Windows.batch
+
+    def spoil(self, step, layout):
+        batch = whole(self, step, layout)
+        return batch._replace(state=batch.state * np.nan) if step >= 2 else batch
+
+    monkeypatch.setattr(Windows, "batch", spoil)
+    with pytest.raises(
+        DataError, match=r"2 steps in a row skipped; loss nan, .* at step 4 with the batch from 20"
+    ) as error:
+        run(store, tmp_path, CONFIG.model_copy(update={"max_skipped": 2}))
+    opened = open_store(store)
+    rows = Windows(opened, opened.windows("train", 2), 1, 4, (0, 0)).rows(3)
+    assert all(f"{t!s:.16}" in str(error.value) for t in opened.times[rows])
+    step, saved = last_checkpoint(tmp_path)
+    assert step >= 4
+    assert saved["skipped"] >= 2
+    assert all(np.isfinite(np.asarray(a)).all() for a in saved.values())
 
 
 def test_average_of_weights_is_warmed_up(tmp_path):
-    store, task, optimiser, state = setup_training(tmp_path / "store.zarr", MODEL, CONFIG)
-    batch = read_batch(store, np.array([1, 30]), 1)
-    step = make_train_step(optimiser, 0.15)
+    job, state, batch = setup_training(tmp_path / "store.zarr", MODEL, CONFIG.model_copy(update={"ema_decay": 0.15}))
     expected = {k: np.array(v) for k, v in enumerate(jax.tree.leaves(state.averaged))}
     for decay in (0.1, 0.15, 0.15):  # (1 + t) / (10 + t), at most the configured decay
-        state, _ = step(state, batch, task)
+        state, _ = job.step(state, batch, job.task)
         for k, p in enumerate(jax.tree.leaves(state.params)):
             expected[k] = decay * expected[k] + (1 - decay) * np.asarray(p)
     for k, a in enumerate(jax.tree.leaves(state.averaged)):
         np.testing.assert_allclose(a, expected[k], rtol=1e-5, atol=1e-7)
+
+
+def gradient_step(path, batch_rows, **changes):
+    """What Adam keeps of the gradient of one step, and its norms."""
+    config = CONFIG.model_copy(update={"optimiser": "adamw", "stages": [RolloutStage(steps=2)], **changes})
+    job = set_up(config, MODEL, open_store(path), 0)
+    state = job.fresh._replace(params=jax.tree.map(lambda p: p + 0.02, job.fresh.params))  # away from zero
+    batch = load_batch(job.store, batch_rows, 1, job.layout)
+    state, norms = job.step(job.layout.place(state, WHOLE), batch, job.task)
+    return jax.tree.leaves(state.optimiser), norms
+
+
+def test_a_batch_in_parts_has_the_same_gradient(store):
+    rows = np.array([1, 5, 9, 13])
+    whole, norms = gradient_step(store, rows)
+    for parts in (2, 4):
+        leaves, others = gradient_step(store, rows, accumulate=parts)
+        np.testing.assert_allclose(others[:3], norms[:3], rtol=1e-5)
+        for a, b in zip(whole, leaves, strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * float(np.abs(a).max()))
+
+
+def test_rollouts_of_random_length_use_all_lengths_and_depend_on_seed_and_step_alone(store):
+    opened = open_store(store)
+    windows = Windows(opened, opened.windows("train", 5), 4, 2, (0, 0), random_length=True)
+    lengths = [windows.length(step) for step in range(200)]
+    assert np.bincount(lengths, minlength=5)[1:].min() > 30
+    assert lengths == [windows.length(step) for step in range(200)]
+    layout = Layout.of(MeshConfig())
+    step = lengths.index(2)
+    assert windows.batch(step, layout).state.shape[:2] == (2, 3)
+    assert windows.batch(step, layout).forcing.shape[:2] == (2, 2)
 
 
 def test_schedule_warms_up_and_comes_down_in_every_stage():

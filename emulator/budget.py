@@ -1,0 +1,129 @@
+"""What a step costs before it is run: arithmetic from the model, memory from the compiled program."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from data_prep.errors import ConfigError
+from data_prep.store import Store
+from emulator.config import ModelConfig, TrainConfig
+from emulator.devices import WINDOWS, Layout
+from emulator.loader import PREFETCHED, Batch
+from emulator.machine import device_memory
+from emulator.models import forward_flops
+from emulator.stepper import network_channels
+from emulator.train_step import Task, TrainState
+
+logger = logging.getLogger(__name__)
+
+_GIB = 2**30
+_TIGHT = 0.9
+
+
+def step_flops(model: ModelConfig, store: Store, batch_size: int, steps: int) -> int:
+    """Operations of one optimiser step by the model's arithmetic: a forward pass and, twice as much, its gradient.
+
+    What rematerialisation computes again is not counted: it is no use to the model, only a price for memory.
+    """
+    return 3 * batch_size * steps * forward_flops(model, *network_channels(store.spec), store.grid)
+
+
+class Programs:
+    """The compiled step for batches of any shape; each is compiled when first asked for."""
+
+    def __init__(
+        self, step: jax.stages.Wrapped, state: TrainState, task: Task, store: Store, layout: Layout, config: TrainConfig
+    ) -> None:
+        """Compiles nothing yet.
+
+        Args:
+          step: Of ``train_step.make_train_step``.
+          state, task: As the step will take them, on the devices.
+          store: Says the shapes of batches.
+          layout: The devices.
+          config: Says whether results must be the same to the bit.
+        """
+        self._step, self._task, self._store, self._layout = step, task, store, layout
+        self._state = jax.tree.map(_shape_of, state)
+        on_accelerator = jax.default_backend() != "cpu"
+        self._options: dict[str, str | bool] | None = None
+        if config.deterministic and on_accelerator:
+            self._options = {"xla_gpu_deterministic_ops": True}
+        self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
+
+    def of(self, batch_size: int, steps: int) -> jax.stages.Compiled:
+        """The step for so many windows of so many model steps."""
+        key = (batch_size, steps)
+        if key not in self._compiled:
+            lowered = self._step.lower(self._state, self._batch(*key), self._task)
+            self._compiled[key] = lowered.compile(compiler_options=self._options)
+        return self._compiled[key]
+
+    def memory(self, batch_size: int, steps: int) -> int:
+        """Bytes that such a step needs on every device: by the compiler's account, and batches that wait their turn."""
+        account = self.of(batch_size, steps).memory_analysis()
+        shares = [a.sharding.shard_shape(a.shape) for a in self._batch(batch_size, steps)]
+        waiting = (PREFETCHED + 1) * sum(4 * math.prod(share) for share in shares)
+        if account is None:  # a backend that keeps no account
+            return waiting
+        return (
+            account.argument_size_in_bytes
+            + account.output_size_in_bytes
+            - account.alias_size_in_bytes
+            + account.temp_size_in_bytes
+            + account.generated_code_size_in_bytes
+            + waiting
+        )
+
+    def _batch(self, batch_size: int, steps: int) -> Any:
+        """A batch of shapes in place of arrays."""
+        spec, shape = self._store.spec, self._store.grid.shape
+        sharding = self._layout.sharding(WINDOWS)
+        state = (batch_size, steps + 1, *shape, len(spec.state_channels))
+        forcing = (batch_size, steps, *shape, len(spec.forcing_channels))
+        shapes: list[Any] = [jax.ShapeDtypeStruct(s, np.float32, sharding=sharding) for s in (state, forcing)]
+        return Batch(*shapes)
+
+
+def _shape_of(array: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
+
+
+def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig) -> str:
+    """Compares what the longest rollout needs with what a device has.
+
+    Args:
+      needed: Bytes on every device.
+      rollout, batch_size: Of that rollout.
+      config: Says what could still be done about it.
+
+    Returns:
+      Both, in words.
+
+    Raises:
+      ConfigError: it is more than the device has, with what to change.
+    """
+    known = device_memory()
+    if known is None:
+        return f"{_amount(needed)} a device (how much it has is not known)"
+    total, free = known
+    text = f"{_amount(needed)} of {_amount(total)} a device"
+    if needed <= _TIGHT * free:
+        return text
+    remedies = [] if config.rematerialise else ["train.rematerialise=true"]
+    remedies += [f"train.accumulate={2 * config.accumulate}", "a smaller batch_size", "a shorter rollout"]
+    problem = f"a rollout of {rollout} steps with {batch_size} windows needs {text}"
+    remedy = f"try {', '.join(remedies[:-1])} or {remedies[-1]}"
+    if needed > total:
+        raise ConfigError(f"train: {problem}; {remedy}")
+    logger.warning("train: %s, of which %s are free now; if it does not fit, %s", problem, _amount(free), remedy)
+    return text
+
+
+def _amount(n_bytes: int) -> str:
+    return f"{n_bytes / _GIB:.1f} GiB" if n_bytes >= _GIB / 10 else f"{n_bytes / 2**20:.1f} MiB"

@@ -1,0 +1,118 @@
+"""What this machine can do: the ceilings that speed is measured against, its memory, and what it keeps compiled."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+logger = logging.getLogger(__name__)
+
+_MATRIX_SIDE = {"cpu": 1024}
+_MATRIX_SIDE_ACCELERATOR = 8192
+_MEASURE_SECONDS = 0.3
+
+
+def describe() -> str:
+    """The hardware in a few words, e.g. ``1 x NVIDIA H100`` or ``AMD EPYC, 2 cores``."""
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return f"{len(devices)} x {devices[0].device_kind}"
+    shared = f", {len(devices)} devices" if len(devices) > 1 else ""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{_processor()}, {cores} cores{shared}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def matrix_rate(dtype: str, devices: Sequence[jax.Device] | None = None) -> float:
+    """Measured rate of matrix products, operations a second of all devices of this process together.
+
+    Every device multiplies large square matrices at the same time; the best of some repetitions counts. Takes about a
+    second, most of it compilation.
+
+    Args:
+      dtype: Of the factors, ``float32`` or ``bfloat16``; sums are what the device makes of them.
+      devices: Of this process; all when ``None``.
+    """
+    local = list(devices or jax.local_devices())
+    side = _MATRIX_SIDE.get(local[0].platform, _MATRIX_SIDE_ACCELERATOR)
+    mesh = Mesh(np.array(local), ("device",))
+    split = NamedSharding(mesh, P("device"))
+    factor = jax.device_put(np.ones((len(local) * side, side), np.float32), split).astype(dtype)
+    product = jax.jit(jax.shard_map(lambda a: a @ a, mesh=mesh, in_specs=P("device"), out_specs=P("device")))
+    return len(local) * 2.0 * side**3 / best_seconds(lambda: product(factor), seconds=_MEASURE_SECONDS)
+
+
+def copy_rate(n_bytes: int = 2**28) -> float:
+    """Measured rate of a copy within a device's memory, bytes a second, read and write counted."""
+    x = jnp.zeros(n_bytes // 4, jnp.float32)
+    flip = jax.jit(jnp.negative)  # a plain copy would be aliased
+    return 2.0 * n_bytes / best_seconds(lambda: flip(x), seconds=_MEASURE_SECONDS)
+
+
+def best_seconds(work: Callable[[], Any], *, seconds: float, least: int = 2) -> float:
+    """Shortest time of some work on the devices, repeated for about so many seconds after one call that may compile."""
+    jax.block_until_ready(work())
+    times: list[float] = []
+    while len(times) < least or sum(times) < seconds:
+        start = time.perf_counter()
+        jax.block_until_ready(work())
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def device_memory() -> tuple[int, int] | None:
+    """Bytes that a device has, and how many of them are free; ``None`` where nobody says.
+
+    Of a CPU: the machine's or container's memory, shared evenly among its virtual devices.
+    """
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        stats = device.memory_stats()
+        if not stats or "bytes_limit" not in stats:
+            return None
+        return stats["bytes_limit"], stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    try:
+        fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
+        total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+    except (OSError, KeyError):
+        return None
+    limit = _container_limit()
+    n = jax.local_device_count()
+    return min(total, limit) // n, min(free, limit) // n
+
+
+def _container_limit() -> int:
+    try:
+        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # no container, or no limit
+        return sys.maxsize
+
+
+def remember_compiled() -> None:
+    """Keeps compiled programs in the user's cache folder, so that the next start need not compile.
+
+    ``JAX_COMPILATION_CACHE_DIR`` names another folder, ``JAX_ENABLE_COMPILATION_CACHE=false`` turns this off.
+    """
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "weather-emulator" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -1,0 +1,176 @@
+"""One optimiser step, from a batch to new weights: what is compiled.
+
+noise on the initial state -> on every device: rollout, loss, gradient of its share -> one sum over devices
+-> clip, update, average; or, where loss or gradient is not finite, nothing but the count
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from emulator.config import TrainConfig
+from emulator.devices import AXES, ROWS, WHOLE, WINDOWS, Layout
+from emulator.loader import Batch
+from emulator.losses import weighted_mse
+from emulator.rollout import rollout
+from emulator.stepper import Stepper
+
+Result = TypeVar("Result")
+
+
+class TrainState(NamedTuple):
+    """Everything that changes while training; with the batches, which ``step`` names, all that decides its course.
+
+    Attributes:
+      step: Batches seen, int32.
+      skipped: Of them in a row, up to now, that were skipped, int32.
+      params: Weights.
+      averaged: Exponential moving average of the weights: what validation and forecasts use.
+      optimiser: State of the optimiser.
+    """
+
+    step: Int[Array, ""]
+    skipped: Int[Array, ""]
+    params: nnx.State
+    averaged: nnx.State
+    optimiser: optax.OptState
+
+    @classmethod
+    def fresh(cls, params: nnx.State, optimiser: optax.GradientTransformation) -> TrainState:
+        """The state before the first step."""
+        return cls(jnp.int32(0), jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
+
+
+class Norms(NamedTuple):
+    """Scalars of one step; ``skipped`` as in the state after it. Norms are Euclidean, over all weights together."""
+
+    loss: Float[Array, ""]
+    gradient_norm: Float[Array, ""]
+    update_norm: Float[Array, ""]
+    parameter_norm: Float[Array, ""]
+    finite: Bool[Array, ""]
+    skipped: Int[Array, ""]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the loss needs beside state and batch; a pytree, so that nothing large is compiled in as a constant."""
+
+    stepper: Stepper
+    latitude_weights: Float[Array, " lat"]
+    channel_weights: Float[Array, " state"]
+    rematerialise: bool = field(metadata={"static": True})
+
+    def specs(self) -> Any:
+        """How it lies on the mesh: a task of ``PartitionSpec`` that splits what has latitudes."""
+        by_row = {id(self.latitude_weights), id(self.stepper.static)}
+        return jax.tree.map(lambda leaf: ROWS if id(leaf) in by_row else WHOLE, self)
+
+
+jax.tree_util.register_dataclass(Task)
+
+
+def on_every_device(
+    work: Callable[[nnx.State, Batch, Task], Result], layout: Layout, params: nnx.State, batch: Batch, task: Task
+) -> Result:
+    """``work(params, batch, task)`` on every device with its windows and its band of latitudes.
+
+    What ``work`` returns must be the same on all of them: a sum or a mean over ``AXES``.
+    """
+    specs = (WHOLE, WINDOWS, task.specs())
+    return jax.shard_map(work, mesh=layout.mesh, in_specs=specs, out_specs=WHOLE)(params, batch, task)
+
+
+def loss_of(params: nnx.State, batch: Batch, task: Task) -> Float[Array, ""]:
+    """Loss of a rollout through all times of a batch."""
+    truth, forcing = jnp.asarray(batch.state), jnp.asarray(batch.forcing)
+    forecast = rollout(task.stepper, params, truth[:, 0], forcing, rematerialise=task.rematerialise)
+    unit = task.stepper.normalizer.output_std
+    return weighted_mse(forecast, truth[:, 1:], unit, task.latitude_weights, task.channel_weights)
+
+
+def make_train_step(
+    config: TrainConfig, optimiser: optax.GradientTransformation, layout: Layout, seed: int
+) -> jax.stages.Wrapped:
+    """The step, to be compiled: ``(state, batch, task) -> (state, norms)``, arrays on the layout's mesh.
+
+    It takes over the state's buffers. A loss or gradient that is not finite changes nothing but the counts.
+
+    Args:
+      config: Averaging, noise and accumulation.
+      optimiser: Of ``optimiser.make_optimiser``.
+      layout: The devices.
+      seed: Of the noise.
+    """
+
+    def loss_and_gradient(params: nnx.State, batch: Batch, task: Task) -> tuple[Float[Array, ""], nnx.State]:
+        # Each device differentiates with respect to a copy of its own. Were the weights common, the sum over devices
+        # would sit wherever they are used: in every step of a rollout, in every part of a batch.
+        own = jax.lax.pcast(params, AXES, to="varying")
+        return jax.lax.pmean(_by_parts(own, batch, task, config.accumulate), AXES)
+
+    def train_step(state: TrainState, batch: Batch, task: Task) -> tuple[TrainState, Norms]:
+        if config.input_noise:
+            batch = _with_noise(
+                batch, task.stepper, config.input_noise, jax.random.fold_in(jax.random.key(seed), state.step)
+            )
+        loss, gradient = on_every_device(loss_and_gradient, layout, state.params, batch, task)
+        updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # warmed up, or the random start would stay in the average for the first thousand steps
+        decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        averaged = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.averaged, params)
+        gradient_norm = optax.tree.norm(gradient)
+        finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old),
+            (params, averaged, optimiser_state),
+            (state.params, state.averaged, state.optimiser),
+        )
+        after = TrainState(state.step + 1, jnp.where(finite, 0, state.skipped + 1), *kept)
+        update_norm, parameter_norm = optax.tree.norm(updates), optax.tree.norm(after.params)
+        return after, Norms(loss, gradient_norm, update_norm, parameter_norm, finite, after.skipped)
+
+    return jax.jit(train_step, donate_argnums=0, out_shardings=layout.sharding(WHOLE))
+
+
+def _by_parts(params: nnx.State, batch: Batch, task: Task, parts: int) -> tuple[Float[Array, ""], nnx.State]:
+    """Loss and gradient of a batch, worked off in so many equal parts."""
+    value_and_grad = jax.value_and_grad(loss_of)
+    if parts == 1:
+        return value_and_grad(params, batch, task)
+
+    def add(total: tuple[Array, nnx.State], part: Batch) -> tuple[tuple[Array, nnx.State], None]:
+        return jax.tree.map(jnp.add, total, value_and_grad(params, part, task)), None
+
+    split = jax.tree.map(lambda x: x.reshape(parts, x.shape[0] // parts, *x.shape[1:]), batch)
+    nothing = (jnp.zeros(()), jax.tree.map(lambda p: jnp.zeros(p.shape, p.dtype), params))
+    total, _ = jax.lax.scan(add, jax.lax.pcast(nothing, AXES, to="varying"), split)
+    return jax.tree.map(lambda x: x / parts, total)
+
+
+def _with_noise(batch: Batch, stepper: Stepper, size: float, key: Array) -> Batch:
+    """The batch with noise on the prognostic channels of its initial states, within their physical bounds.
+
+    A network that is shown states a little off, as its own forecasts are, and the truth that follows, learns to come
+    back (Sanchez-Gonzalez et al. 2020, arXiv:2002.09405). The numbers depend on step and place alone, not on the mesh.
+
+    Args:
+      batch: The windows.
+      stepper: Knows the channels and their units.
+      size: Standard deviation, in standard deviations of the change over a step.
+      key: Of the random numbers.
+    """
+    state = jnp.asarray(batch.state)
+    n, scale = stepper.n_prognostic, stepper.normalizer
+    noise = size * scale.output_std[:n] * jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
+    noisy = jnp.maximum(state[:, 0, ..., :n] + noise, scale.minimum[:n])
+    return batch._replace(state=state.at[:, 0, ..., :n].set(noisy))

@@ -1,0 +1,129 @@
+"""Validation while training: rollouts from fixed initial times, their skill by lead, and how much they move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data_prep.errors import ConfigError
+from data_prep.spec import Channel, StateSpec
+from data_prep.store import Store
+from emulator.config import TrainConfig
+from emulator.devices import AXES, Layout
+from emulator.loader import Batch, load_batch
+from emulator.rollout import rollout
+from emulator.train_step import Task, on_every_device
+
+_MAX_HEADLINE = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Skill:
+    """Of forecasts from the validation times, by lead and state channel.
+
+    Attributes:
+      loss: As in training, over all leads.
+      rmse: Area-weighted root mean square error in physical units, ``(steps, state)``.
+      activity: Root mean square change over the step that leads there, over that of the truth, ``(steps, state)``.
+        About one in a faithful forecast, lower in a smooth one; it grows before a forecast blows up.
+      timestep: Between leads.
+      spec: Names the channels.
+    """
+
+    loss: float
+    rmse: np.ndarray
+    activity: np.ndarray
+    timestep: np.timedelta64
+    spec: StateSpec
+
+    @property
+    def lead_hours(self) -> list[float]:
+        """Leads of the first axis."""
+        hours = (np.arange(len(self.rmse)) + 1) * self.timestep / np.timedelta64(1, "h")
+        return [float(h) for h in hours]
+
+    def headline(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Values by lead of a few channels to watch, by name."""
+        channels = self.spec.state_channels
+        return {c.name: values[:, channels.index(c)] for c in headline_channels(self.spec)}
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """Rollouts from fixed initial times of the validation split.
+
+    Attributes:
+      store: The data.
+      rows: First rows, ``(chunk, batch)``.
+      steps: Model steps.
+      layout: The devices.
+    """
+
+    store: Store
+    rows: np.ndarray
+    steps: int
+    layout: Layout
+
+    @classmethod
+    def of(cls, store: Store, config: TrainConfig, layout: Layout) -> Validation:
+        """Initial times spread evenly over the split, in chunks of one size that the devices can share.
+
+        Raises:
+          DataError: no validation segment is long enough.
+          ConfigError: there are fewer initial times than devices to share them.
+        """
+        starts = store.windows("validation", config.validation_steps + 1)
+        n = min(config.validation_windows, starts.size)
+        size = min(config.batch_size, n) // layout.data * layout.data
+        if size == 0:
+            raise ConfigError(
+                f"train.validation_windows: {n} initial times cannot be shared by {layout.data} devices; choose at "
+                f"least as many (the validation split has {starts.size}), or set train.mesh.data"
+            )
+        n -= n % size
+        rows = starts[np.linspace(0, starts.size - 1, n).round().astype(np.int64)]
+        return cls(store, rows.reshape(-1, size), config.validation_steps, layout)
+
+    def run(self, params: nnx.State, task: Task) -> Skill:
+        """Skill of forecasts with these weights."""
+        sums = [
+            jax.tree.map(np.asarray, _moments(params, batch, task, self.layout))
+            for batch in (load_batch(self.store, rows, self.steps, self.layout) for rows in self.rows)
+        ]
+        error, change, true_change = (np.mean(parts, axis=0) for parts in zip(*sums, strict=True))
+        unit = np.asarray(task.stepper.normalizer.output_std)
+        loss = float((np.asarray(task.channel_weights) * error / unit**2).mean())
+        # a channel that does not change at all, as some at the start of a nature run, has no activity to compare
+        moving = np.where(true_change > 0, true_change, np.inf)
+        return Skill(loss, np.sqrt(error), np.sqrt(change / moving), self.store.timestep, self.store.spec)
+
+
+@partial(jax.jit, static_argnames="layout")
+def _moments(params: nnx.State, batch: Batch, task: Task, layout: Layout) -> tuple[Array, Array, Array]:
+    """Mean squares by lead and channel: of the error, of the forecast's change over a step and of the truth's."""
+
+    def mean_square(x: Float[Array, "batch steps lat lon state"], task: Task) -> Float[Array, "steps state"]:
+        return jnp.mean(task.latitude_weights[:, None, None] * x**2, axis=(0, 2, 3))
+
+    def on_one(params: nnx.State, batch: Batch, task: Task) -> tuple[Array, Array, Array]:
+        truth = jnp.asarray(batch.state)
+        forecast = rollout(task.stepper, params, truth[:, 0], jnp.asarray(batch.forcing))
+        change = jnp.diff(jnp.concatenate([truth[:, :1], forecast], axis=1), axis=1)
+        fields = (forecast - truth[:, 1:], change, jnp.diff(truth, axis=1))
+        return jax.lax.pmean(tuple(mean_square(x, task) for x in fields), AXES)
+
+    return on_every_device(on_one, layout, params, batch, task)
+
+
+def headline_channels(spec: StateSpec) -> tuple[Channel, ...]:
+    """A few channels to watch: each variable at its only or its middle level."""
+    by_variable: dict[str, list[Channel]] = {}
+    for channel in spec.state_channels:
+        by_variable.setdefault(channel.variable, []).append(channel)
+    return tuple(channels[len(channels) // 2] for channels in by_variable.values())[:_MAX_HEADLINE]
