@@ -1,0 +1,137 @@
+"""Ensembles from random-field perturbations: symmetric pairs, of the right size and season, in bounded batches."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from synthetic import ON_SIGMA, lead_times, make_store
+
+from data_prep.clock import seconds_of_day
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.spec import stack_channels
+from emulator.forecast_io import open_forecasts, write_forecasts
+from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.forecasters.persistence import Persistence
+from emulator.forecasters.perturbations import RandomFields
+
+GRID = Grid.gaussian(8)
+LEADS = lead_times(1)
+
+
+@pytest.fixture(scope="module")
+def store():
+    return make_store(GRID, days=40, world=ON_SIGMA)
+
+
+class Counting(Persistence):
+    """Persistence that notes how many forecasts each call makes."""
+
+    widths: set[int] = set()  # noqa: RUF012 - shared on purpose, and emptied by each test
+
+    def forecast(self, initial, lead_times):
+        self.widths.add(initial.sizes["time"])
+        yield from super().forecast(initial, lead_times)
+
+
+def ensemble(store, members=4, runs_at_once=8, amplitude=0.12, seed=0):
+    single = Counting(store.spec, store.grid, store.timestep, name="physics_t21")
+    single.widths.clear()
+    return EnsembleForecaster(single, members, RandomFields(store, amplitude, seed), runs_at_once)
+
+
+def test_pairs_are_symmetric_about_the_state_that_everybody_gets(store):
+    rows = [600, 481]
+    made = ensemble(store, members=6).initial_states(store.dataset(rows))
+    states = stack_channels(made, store.spec.state_channels).reshape(2, 6, *GRID.shape, -1)
+    given = stack_channels(store.dataset(rows), store.spec.state_channels)
+    difference = states - given[:, None]
+    scale = np.abs(difference).max(axis=(0, 1, 2, 3))
+    assert (np.abs(difference[:, ::2] + difference[:, 1::2]).max(axis=(0, 1, 2, 3)) < 1e-3 * scale).all()
+    assert (states >= store.spec.state_minimum).all()
+    flat = states.reshape(12, -1)
+    assert all(not np.array_equal(flat[i], flat[j]) for i in range(12) for j in range(i))
+    np.testing.assert_array_equal(made["time"], np.repeat(store.times[rows], 6))
+
+
+def test_pairs_stay_symmetric_where_the_air_is_dry(store):
+    """A perturbation that would take humidity below its bound is cut on both sides."""
+    dry = store.dataset([500]).load()
+    dry["specific_humidity"] *= 0.05
+    made = ensemble(store, members=4, amplitude=1.0).initial_states(dry)
+    humidity = made["specific_humidity"].values.reshape(2, 2, *made["specific_humidity"].shape[1:])
+    assert humidity.min() == 0.0
+    np.testing.assert_allclose(humidity.mean(axis=1), np.repeat(dry["specific_humidity"].values, 2, axis=0), rtol=1e-5)
+
+
+def test_perturbations_are_as_large_as_the_config_says(store):
+    drawn = np.concatenate([RandomFields(store, 0.12, 0).draw(store.times[r], 8) for r in range(400, 560, 16)])
+    train = np.concatenate([store.read_state(s.start, s.stop) for s in store.segments if s.split == "train"])
+    climate = train - store.climatology.at(store.times[: train.shape[0]])
+    np.testing.assert_allclose(drawn.std(axis=(0, 1, 2)), 0.12 * climate.std(axis=(0, 1, 2)), rtol=0.15)
+
+
+def test_differences_are_between_the_same_season_and_hour_of_different_trajectories(store):
+    """States that spell out their row, so that a difference gives away its two states."""
+    row = np.arange(store.times.size, dtype=np.float64)
+    spelled = np.zeros((row.size, *GRID.shape, 9))
+    spelled[..., 0], spelled[..., 1] = row[:, None, None], row[:, None, None] ** 2
+    marked = dataclasses.replace(store, state=spelled)
+    time = store.times[500]
+    for drawn in RandomFields(marked, np.sqrt(2.0), 3).draw(time, 20):
+        difference, of_squares = drawn[0, 0, 0], drawn[0, 0, 1]
+        total = of_squares / difference
+        rows = np.rint([(total + difference) / 2, (total - difference) / 2]).astype(int)
+        assert (rows < store.segments[2].start).all()  # of the training split
+        assert store.segment_of(rows[0], rows[0] + 1) != store.segment_of(rows[1], rows[1] + 1)
+        times = store.times[rows]
+        assert (seconds_of_day(times) == seconds_of_day(np.array([time]))).all()
+        days = [(t - t.astype("datetime64[Y]")) / np.timedelta64(1, "D") for t in (*times, time)]
+        assert max(abs(d - days[2]) for d in days) < 16.5
+
+
+def test_draws_depend_on_seed_time_and_pair_alone(store):
+    one = ensemble(store).initial_states(store.dataset([500, 600]))
+    other = ensemble(store).initial_states(store.dataset([600]))
+    np.testing.assert_array_equal(one["temperature"][4:], other["temperature"])
+    reseeded = ensemble(store, seed=1).initial_states(store.dataset([600]))
+    assert not np.array_equal(other["temperature"], reseeded["temperature"])
+    more = ensemble(store, members=8).initial_states(store.dataset([600]))
+    np.testing.assert_array_equal(more["temperature"][:4], other["temperature"])
+
+
+@pytest.mark.parametrize(
+    ("members", "at_once", "inits", "width"), [(4, 8, 2, 8), (6, 4, 1, 3), (10, 4, 1, 4), (2, 8, 3, 6)]
+)
+def test_runs_come_in_bounded_calls_and_go_where_they_belong(store, members, at_once, inits, width):
+    rows = np.arange(480, 480 + 4 * inits, 4)
+    forecaster = ensemble(store, members, at_once)
+    (block,) = forecaster.forecast(store.dataset(rows), LEADS)
+    assert forecaster.single.widths == {width} and width <= at_once
+    assert block["temperature"].dims[:3] == ("init_time", "realization", "lead_time")
+    expected = forecaster.initial_states(store.dataset(rows))["temperature"].values
+    np.testing.assert_array_equal(
+        block["temperature"][:, :, 1].values, expected.reshape(inits, members, *expected.shape[1:])
+    )
+    np.testing.assert_array_equal(block["init_time"], store.times[rows])
+    np.testing.assert_array_equal(block["realization"], np.arange(members))
+
+
+def test_it_is_written_like_any_forecast(store, tmp_path):
+    forecaster = ensemble(store)
+    write_forecasts(forecaster, store.dataset([480, 484, 488]), LEADS, tmp_path / "e.nc", batch=2)
+    with open_forecasts(tmp_path / "e.nc") as data:
+        assert data.attrs["forecaster"] == "physics_t21_ensemble"
+        dims = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
+        assert data["temperature"].dims == dims
+        assert data["temperature"].attrs["units"] == "K"
+        np.testing.assert_array_equal(data["init_time"], store.times[[480, 484, 488]])
+
+
+def test_without_two_independent_states_it_says_what_to_do(store):
+    alone = make_store(GRID, days=10, splits=("train", "test"))
+    with pytest.raises(DataError, match="no two training states of the season and hour of 2005-06-01T00"):
+        next(ensemble(alone).forecast(alone.dataset([40]), LEADS))
+    for time in ("2009-12-01T00", "2009-06-15T03"):  # another season, another hour
+        with pytest.raises(DataError, match=f"season and hour of {time}.*set members 1"):
+            RandomFields(store, 0.1, 0).draw(np.datetime64(time, "ns"), 1)
