@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,11 @@ from data_prep.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 _SECONDS_TO_ANSWER = 20
+
+
+def use_one_thread() -> None:
+    """The workers are the threads: linear algebra that starts its own in each would have them wait for each other."""
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Ex
             yield client.get_executor()
     elif workers > 1:
         # spawned, not forked: a fork would copy the locks of JAX's and HDF5's threads
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_one_thread) as pool:
             yield pool
     else:
         yield None

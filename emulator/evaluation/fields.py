@@ -101,8 +101,7 @@ class Verification:
 
     def forecast(self, file: ForecastFile, inits: slice) -> Planes:
         """A forecast's planes ``([realization,] init_time, lead_time, latitude, longitude)``."""
-        wanted = [*(v.name for v in self.store.spec.with_role("prognostic", "diagnostic")), SURFACE]
-        return self._planes(file.read([n for n in wanted if n in file.variables], inits), str(file.path))
+        return self._planes(file.read(file.variables, inits), str(file.path))
 
     def _planes(self, dataset: xr.Dataset, source: str) -> Planes:
         on_sigma = self.store.spec.vertical == "sigma"
@@ -117,11 +116,11 @@ class Verification:
             if name == SURFACE:
                 continue
             dim = level_dim(field)
-            slices = [(str(name), field)] if dim is None else []
-            slices += [] if dim is None else [(f"{name}@{float(v):g}", field.sel({dim: v})) for v in field[dim].values]
-            for key, part in slices:
-                lead = [d for d in ("realization", "init_time", "lead_time", "time") if d in part.dims]
-                values = part.transpose(*lead, "latitude", "longitude").values
+            lead = [d for d in ("realization", "init_time", "lead_time", "time") if d in field.dims]
+            levels = [] if dim is None else [dim]
+            array = field.transpose(*levels, *lead, "latitude", "longitude").values
+            keys = [str(name)] if dim is None else [f"{name}@{float(v):g}" for v in field[dim].values]
+            for key, values in zip(keys, [array] if dim is None else array, strict=True):
                 if self.mask is not None:
                     values = np.where(self.mask, values, 0)
                 if not np.isfinite(values).all():

@@ -46,6 +46,7 @@ class Scoring:
       weights: Their area weights, ``(region, latitude, longitude)``.
       rain: Climate of precipitation variables.
       bins: For the distribution of each variable's anomalies.
+      with_distributions: Whether spectra and distributions of anomalies are counted too.
     """
 
     verification: Verification
@@ -55,6 +56,7 @@ class Scoring:
     weights: np.ndarray
     rain: Mapping[str, RainClimate]
     bins: Mapping[str, Bins]
+    with_distributions: bool = True
 
     @classmethod
     def of(
@@ -76,8 +78,8 @@ class Scoring:
 
     @property
     def has_spectra(self) -> bool:
-        """Whether circles of latitude are whole, so that zonal spectra mean something."""
-        return self.verification.store.grid.periodic and self.verification.mask is None
+        """Whether there are zonal spectra: circles of latitude must be whole for them to mean something."""
+        return self.with_distributions and self.verification.store.grid.periodic and self.verification.mask is None
 
     @property
     def forecast_statistics(self) -> tuple[str, ...]:
@@ -188,21 +190,22 @@ def score(scoring: Scoring, inits: slice) -> Tally:
         block = slice(start, min(start + step, inits.stop))
         place = slice(block.start - inits.start, block.stop - inits.start)
         truth.move_to(block)
+        observed = {variable: truth.observed(variable) for variable in scoring.variables}
         for j, variable in enumerate(scoring.variables):
-            _add_truth(tally, scoring, variable, j, place, truth.observed(variable))
+            _add_truth(tally, scoring, variable, j, place, observed[variable])
         for i, file in enumerate(scoring.files.values()):
             forecast = verification.forecast(file, block)
             for j, variable in enumerate(scoring.variables):
                 if variable in forecast:
-                    observed = truth.observed(variable)
-                    _add_forecast(tally, scoring, forecast[variable], variable, (i, j), place, observed)
+                    _add_forecast(tally, scoring, forecast[variable], variable, (i, j), place, observed[variable])
     return tally
 
 
 def _add_truth(tally: Tally, scoring: Scoring, variable: str, j: int, place: slice, observed: Observed) -> None:
     for name, value in observed.statistics().items():
         tally.statistics[name][j, :, place] = np.moveaxis(value, 0, 1)
-    tally.distribution.truth_counts[j] += scoring.bins[variable].count(observed.anomaly, scoring.weights[0])
+    if scoring.with_distributions:
+        tally.distribution.truth_counts[j] += scoring.bins[variable].count(observed.anomaly, scoring.weights[0])
     if observed.power is not None and tally.distribution.truth_power is not None:
         _set_whole(tally.statistics["truth_fine_power"][j], place, _fine(observed.power, scoring))
         tally.distribution.truth_power[j] += observed.power.sum(axis=0)
@@ -227,6 +230,8 @@ def _add_forecast(
         found["seeps"] = scoring.rain[variable].area_means(single, observed.truth, scoring.weights)
     for name, value in found.items():
         tally.statistics[name][(*cell, slice(None), place)] = np.moveaxis(value, 0, 1)
+    if not scoring.with_distributions:
+        return
     members = field if is_ensemble else field[None]
     climatology = observed.truth - observed.anomaly
     for member in members:
@@ -267,13 +272,17 @@ class _Truth:
         if fresh.size:
             read = self._read(fresh)
             held = {name: held[name].joined_with(read[name]) if held else read[name] for name in read}
-        order = np.argsort(joined)
-        self._held = {name: observed[order] for name, observed in held.items()}
-        self._rows = joined[order]
+        if (np.diff(joined) < 0).any():
+            order = np.argsort(joined)
+            joined, held = joined[order], {name: observed[order] for name, observed in held.items()}
+        self._rows, self._held = joined, held
         self._index = np.searchsorted(self._rows, wanted)
 
     def observed(self, variable: str) -> Observed:
         """What to verify a variable against, leading dims ``(init, lead)``."""
+        first = int(self._index[0, 0])
+        if self._index.shape[0] == 1 and (np.diff(self._index[0]) == 1).all():  # a view: copies would cost a fifth
+            return self._held[variable][first : first + self._index.shape[1]][None]
         return self._held[variable][self._index]
 
     def _read(self, rows: np.ndarray) -> dict[str, Observed]:

@@ -106,7 +106,7 @@ class Observed:
         anomaly = o - climatology
         return cls(o, anomaly, area_means(anomaly, weights), area_means(anomaly * anomaly, weights), power)
 
-    def __getitem__(self, index: np.ndarray | slice) -> Self:
+    def __getitem__(self, index: np.ndarray | slice | None) -> Self:
         """A part of it, along the first axis."""
         parts: list[Any] = [None if a is None else a[index] for a in self._arrays()]
         return type(self)(*parts)

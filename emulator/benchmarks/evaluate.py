@@ -1,0 +1,254 @@
+"""How fast forecasts are scored, beside how fast the same files can be read and subtracted at all."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from rich.table import Table
+
+from data_prep.climatology import ClimatologyFit
+from data_prep.forcing import ForcingBuilder
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec, Variable, unstack_channels
+from data_prep.statistics import Statistics
+from data_prep.store import Segment, Store, StoreWriter, open_store
+from emulator.evaluation.fields import Verification
+from emulator.evaluation.forecast_file import ForecastFile, open_all
+from emulator.evaluation.regions import default_regions
+from emulator.evaluation.scoring import Scoring, tallies
+from emulator.forecast_io import processor_name
+from emulator.progress import track
+from emulator.workers import use_one_thread
+
+HELP = "score a forecast file, against reading and subtracting it"
+
+_STEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
+_LEVELS = (50.0, 100.0, 200.0, 300.0, 500.0, 700.0, 850.0, 925.0)
+_UPPER = ("temperature", "geopotential", "u_component_of_wind", "v_component_of_wind")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the sizes."""
+    parser.add_argument("--inits", type=int, default=200, help="initial times (default 200)")
+    parser.add_argument("--leads", type=int, default=40, help="six-hourly leads (default 40)")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="numbers of worker processes")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Makes the files, measures, prints the table."""
+    with tempfile.TemporaryDirectory() as name:
+        files = _make_files(Path(name), arguments.inits, arguments.leads)
+        _print(arguments, files, *_measure(files, arguments.workers))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What is scored: 33 channels on 64 x 32 points, compressed."""
+
+    store: Path
+    forecasts: Path
+
+    @property
+    def values(self) -> int:
+        return int(np.prod(self.shape))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        store = open_store(self.store)
+        file = open_all({"forecast": self.forecasts}, store)["forecast"]
+        return (file.init_times.size, file.lead_times.size, len(store.spec.state_channels), *store.grid.shape)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Seconds of one way, and the most memory that its process held."""
+
+    seconds: float
+    memory_gib: float
+
+
+def _measure(files: _Files, workers: Sequence[int]) -> tuple[_Run, dict[str, _Run]]:
+    """The ceiling and what is compared with it, each in a process of its own, one after the other."""
+    jobs = {"error moments, ACC, activity": (False, 0), "the same, spectra and quantiles": (True, 0)}
+    jobs |= {f"all of it, {n} worker{'s' if n > 1 else ''}": (True, n) for n in workers}
+    context = get_context("spawn")
+    with track(1 + len(jobs), "measured") as progress:
+        with ProcessPoolExecutor(1, mp_context=context) as alone:
+            ceiling = alone.submit(_read_and_subtract, files).result()
+        progress.advance(1)
+        found = {}
+        for label, (everything, count) in jobs.items():
+            with ProcessPoolExecutor(1, mp_context=context) as alone:
+                found[label] = alone.submit(_score, files, everything, count).result()
+            progress.advance(1)
+    return ceiling, found
+
+
+def _read_and_subtract(files: _Files) -> _Run:
+    """Every forecast once, and every time of the truth once: less reading than this is not possible."""
+    scoring = _scoring(files)
+    verification, file = scoring.verification, scoring.files["forecast"]
+    start = time.perf_counter()
+    rows = np.unique(verification.rows)
+    truth = {int(row): verification.store.state[int(row)] for row in rows}
+    names = [v.name for v in verification.store.spec.variables]
+    for init in range(verification.init_times.size):
+        observed = np.stack([truth[int(row)] for row in verification.rows[init]])
+        read = file.read(names, slice(init, init + 1))
+        channel = 0
+        for name in names:
+            field = read[name].values[0]
+            for level in np.moveaxis(field, 1, 0) if field.ndim == 4 else field[None]:
+                np.subtract(level, observed[..., channel])
+                channel += 1
+    return _Run(time.perf_counter() - start, _peak_gib())
+
+
+def _score(files: _Files, everything: bool, workers: int) -> _Run:
+    scoring = replace(_scoring(files), with_distributions=everything)
+    if not workers:
+        start = time.perf_counter()
+        for _ in tallies(scoring):
+            pass
+        return _Run(time.perf_counter() - start, _peak_gib())
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_one_thread) as pool:
+        list(pool.map(_warm, range(workers)))  # starting Python is not scoring
+        start = time.perf_counter()
+        for _ in tallies(scoring, pool):
+            pass
+        seconds = time.perf_counter() - start
+    return _Run(seconds, max(_peak_gib(), _peak_gib(resource.RUSAGE_CHILDREN)))
+
+
+def _warm(_: int) -> None:
+    import emulator.evaluation.scoring  # noqa: F401 - importing is the point
+
+    time.sleep(1)
+
+
+def _scoring(files: _Files) -> Scoring:
+    store = open_store(files.store)
+    forecasts: dict[str, ForecastFile] = open_all({"forecast": files.forecasts}, store)
+    file = forecasts["forecast"]
+    verification = Verification(store, file.init_times, file.lead_times, _LEVELS)
+    truth, _ = verification.observations(verification.rows[:1, 0])
+    return Scoring.of(verification, forecasts, list(truth), default_regions(store.grid, store.land_share))
+
+
+def _peak_gib(who: int = resource.RUSAGE_SELF) -> float:
+    kib = resource.getrusage(who).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
+    return kib / 2**20
+
+
+def _print(arguments: argparse.Namespace, files: _Files, ceiling: _Run, found: dict[str, _Run]) -> None:
+    shape = files.shape
+    size = " x ".join(str(n) for n in (*shape[:3], *shape[:2:-1]))
+    table = Table(title=f"Scoring {size} (initial times, leads, channels, grid), {processor_name()}")
+    for column in ("", "seconds", "million values/s", "of the ceiling", "peak GiB of a process"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("ceiling: read and subtract", *_cells(files, ceiling, ceiling))
+    for label, one in found.items():
+        table.add_row(label, *_cells(files, one, ceiling))
+    Console(width=120).print(table)
+
+
+def _cells(files: _Files, one: _Run, ceiling: _Run) -> tuple[str, ...]:
+    rate = files.values / one.seconds / 1e6
+    return f"{one.seconds:.1f}", f"{rate:.1f}", f"{100 * ceiling.seconds / one.seconds:.0f} %", f"{one.memory_gib:.2f}"
+
+
+def _make_files(folder: Path, n_init: int, n_lead: int) -> _Files:
+    """A made-up reanalysis, an initial time a day, and a forecast that departs from it; both compressed."""
+    spec = StateSpec(
+        (
+            *(Variable(name, "prognostic", _LEVELS, "K") for name in _UPPER),
+            Variable("2m_temperature", "prognostic", (), "K"),
+        ),
+        "pressure",
+    )
+    grid, rng = Grid.gaussian(32), np.random.default_rng(0)
+    n_times, channels = 4 * n_init + n_lead, len(spec.state_channels)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(n_times) * _STEP
+    patterns = _patterns(rng, grid, 40)
+    series = rng.normal(size=(n_times, 40, channels)).astype(np.float32)
+
+    def state(rows: slice) -> np.ndarray:
+        return np.einsum("tkc,kyx->tyxc", series[rows], patterns, optimize=True).astype(np.float32)
+
+    store = folder / "store.zarr"
+    writer = StoreWriter.create(store, spec, grid, times)
+    persisted = np.zeros((64, *grid.shape, 0), np.float32)
+    fit = ClimatologyFit(times, _STEP, (*grid.shape, channels))
+    for start in range(0, n_times, 64):
+        rows = slice(start, min(start + 64, n_times))
+        block = state(rows)
+        writer.write(start, block, persisted[: len(block)])
+        fit.update(times[rows], block)
+    ones, none = np.ones(channels, np.float32), np.zeros(0, np.float32)
+    writer.finish(
+        spec=spec,
+        grid=grid,
+        timestep=_STEP,
+        segments=[Segment("year", 0, n_times, "test", times[0], times[-1])],
+        static=np.zeros((*grid.shape, 0), np.float32),
+        statistics=Statistics(ones, ones, ones, ones, none, none, none, none),
+        climatology=fit.finish(),
+        forcing_builder=ForcingBuilder(grid, spec, _STEP, np.empty((366, *grid.shape, 0), np.float32)),
+        config_hash="benchmark",
+    )
+    _write_forecasts(folder / "forecasts.nc", open_store(store), n_init, n_lead)
+    return _Files(store, folder / "forecasts.nc")
+
+
+def _write_forecasts(path: Path, store: Store, n_init: int, n_lead: int) -> None:
+    rng = np.random.default_rng(1)
+    leads = np.arange(1, n_lead + 1) * _STEP
+    with netCDF4.Dataset(path, "w") as file, track(n_init, "forecasts made") as progress:
+        for init in range(n_init):
+            truth = np.asarray(store.state[4 * init + 1 : 4 * init + 1 + n_lead])
+            field = truth + (0.1 * rng.normal(size=truth.shape)).astype(np.float32)
+            coords = {"init_time": store.times[4 * init : 4 * init + 1], "lead_time": leads}
+            block = unstack_channels(field[None], store.spec, store.spec.state_channels, store.grid, coords)
+            if not init:
+                _create(file, block, store.times[: 4 * n_init : 4])
+            for name, values in block.data_vars.items():
+                file[str(name)][init] = values.values[0]
+            progress.advance(1)
+
+
+def _create(file: netCDF4.Dataset, block: xr.Dataset, init_times: np.ndarray) -> None:
+    for dim, size in {**block.sizes, "init_time": init_times.size}.items():
+        file.createDimension(str(dim), size)
+    for name, values, attributes in (
+        ("init_time", init_times.astype("datetime64[h]").astype(int), {"units": "hours since 1970-01-01"}),
+        ("lead_time", block["lead_time"].values // _STEP * 6, {"units": "hours", "dtype": "timedelta64[ns]"}),
+        *((name, block[name].values, block[name].attrs) for name in ("level", "latitude", "longitude")),
+    ):
+        variable = file.createVariable(name, np.asarray(values).dtype, (name,))
+        variable.setncatts(attributes)
+        variable[:] = values
+    for key, field in block.data_vars.items():
+        chunks = (1, min(32, field.shape[1]), *field.shape[2:])
+        file.createVariable(
+            str(key), "f4", tuple(map(str, field.dims)), zlib=True, complevel=1, shuffle=True, chunksizes=chunks
+        )
+
+
+def _patterns(rng: np.random.Generator, grid: Grid, count: int) -> np.ndarray:
+    """Smooth waves, which compress as weather does, ``(count, latitude, longitude)``."""
+    lat, lon = np.radians(grid.latitude)[:, None], np.radians(grid.longitude)[None, :]
+    waves = rng.integers(1, 12, size=(count, 4))
+    return np.stack([np.cos(m * lon + p) * np.sin(j * lat + q) for m, j, p, q in waves]) / np.sqrt(count)
