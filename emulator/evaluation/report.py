@@ -13,7 +13,7 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
@@ -29,6 +29,7 @@ from data_prep.errors import DataError
 from emulator import __version__
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
+from emulator.evaluation.report_free_run import describe_free_run, pack_free_run
 from emulator.evaluation.report_numbers import Shown, numbers
 from emulator.evaluation.style import forecaster_label, variable_label
 from emulator.evaluation.table import world_sentence
@@ -42,6 +43,7 @@ _SCRIPTS = (
     "curves.js",
     "spectra.js",
     "maps.js",
+    "free_run.js",
     "cost.js",
     "main.js",
 )
@@ -66,6 +68,7 @@ def write_report(
     out: Path,
     *,
     fields: Fields | None = None,
+    free_run: xr.Dataset | None = None,
     provenance: Provenance | None = None,
     without_fields: str = "No forecast files lie beside the scores.",
 ) -> Path:
@@ -75,6 +78,7 @@ def write_report(
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
       out: The HTML file; it appears only when it is complete.
       fields: For maps.
+      free_run: What a long run did, as ``measure_long_run`` returns it.
       provenance: What is known beside the scores.
       without_fields: Why there are no fields, as the page tells it.
 
@@ -86,7 +90,7 @@ def write_report(
     """
     if scores.sizes["forecaster"] < 2:
         raise DataError("report: the scores hold one forecaster only; a comparison needs two")
-    page = _page(scores, fields, provenance or Provenance(), without_fields)
+    page = _page(scores, fields, free_run, provenance or Provenance(), without_fields)
     temporary = out.with_name(f".{out.name}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,14 +102,21 @@ def write_report(
         temporary.unlink(missing_ok=True)
 
 
-def _page(scores: xr.Dataset, fields: Fields | None, provenance: Provenance, without_fields: str) -> str:
+def _page(
+    scores: xr.Dataset,
+    fields: Fields | None,
+    free_run: xr.Dataset | None,
+    provenance: Provenance,
+    without_fields: str,
+) -> str:
     assets = resources.files("emulator.evaluation") / "report_assets"
     style = (assets / "report.css").read_text(encoding="utf-8")
     parts = "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     script = f'"use strict";\n(async () => {{\n{parts}\n}})();'
     shown = Shown.of(scores)
     headline = make_headline(scores)
-    payload = numbers(scores, shown, headline.reference, fields, None)
+    packed_run = None if free_run is None else pack_free_run(free_run, shown.variables)
+    payload = numbers(scores, shown, headline.reference, fields, packed_run)
     name = escape(provenance.facts.get("Experiment", "Weather emulator"))
     template = Template((assets / "report.html").read_text(encoding="utf-8"))
     return template.substitute(
@@ -118,7 +129,9 @@ def _page(scores: xr.Dataset, fields: Fields | None, provenance: Provenance, wit
         experiment=name,
         headline=escape(headline.sentence),
         world=escape(world_sentence(scores) or _UNKNOWN_WORLD),
-        details="".join(f"<li>{escape(text)}</li>" for text in headline.details),
+        details=_items(headline.details),
+        free_run=_items(() if free_run is None else describe_free_run(free_run)),
+        free_run_hidden=" hidden" if free_run is None else "",
         basis=escape(_basis(scores)),
         left_out=_left_out(scores, shown),
         fields="" if fields is None else " hidden",
@@ -129,6 +142,10 @@ def _page(scores: xr.Dataset, fields: Fields | None, provenance: Provenance, wit
         config=escape(provenance.config),
         config_hidden="" if provenance.config else " hidden",
     )
+
+
+def _items(texts: Iterable[str]) -> str:
+    return "".join(f"<li>{escape(text)}</li>" for text in texts)
 
 
 def _hash(text: str) -> str:

@@ -44,6 +44,15 @@ def find_fields(scores: xr.Dataset, folder: Path) -> tuple[Fields | None, str]:
         return None, f"The forecast files beside the scores cannot be shown: {error}."
 
 
+def find_free_run(scores: xr.Dataset, folder: Path) -> xr.Dataset | None:
+    """The long run that lies beside a scores file, if it was measured against the same truth."""
+    try:
+        run = xr.load_dataset(folder / "long_run.nc")
+    except (OSError, ValueError):
+        return None
+    return run if run.attrs.get("data_hash") == scores.attrs["data_hash"] and "days_within" in run else None
+
+
 def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
     """Config, commands, versions and times of the experiment that a scores file lies in."""
     try:

@@ -8,6 +8,7 @@ for (const [id, data, setUp] of [["spectra-section", DATA.spectra, setUpSpectra]
   byId(id).hidden = !data;
   if (data) setUp();
 }
+if (DATA.free_run) setUpFreeRun();
 setUpCost();
 redrawAll();
 document.documentElement.dataset.drawn = "";

@@ -1,0 +1,186 @@
+"""A forecaster left to itself: what is measured against worlds whose climate is known exactly."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import ON_SIGMA, STEP, make_store
+
+from data_prep.errors import ConfigError, DataError
+from data_prep.grid import Grid
+from data_prep.spec import unstack_channels
+from emulator.config import EvaluateConfig, LongRunConfig
+from emulator.evaluation.free_run import long_run_leads, long_run_rows, measure_long_run
+
+CONFIG = EvaluateConfig()
+DAY = np.timedelta64(1, "D")
+
+
+def unchanging(store, amplitude=1.0):
+    """A state that depends on latitude and, by a fine wave, on longitude: ``(lat, lon, channel)``."""
+    lat, lon = np.radians(store.grid.latitude)[:, None], np.radians(store.grid.longitude)[None, :]
+    field = 20 * np.cos(lat) + amplitude * np.cos(6 * lon)
+    return (250 + np.repeat(field[..., None], len(store.spec.state_channels), axis=-1)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def still_world():
+    """40 days in which nothing ever happens."""
+    store = make_store(Grid.gaussian(12), splits=("train", "test"))
+    return replace(store, state=np.repeat(unchanging(store)[None], store.times.size, axis=0))
+
+
+def run_of(store, days, state_at, *, inits=2, every=24, block=3):
+    """Blocks of a run whose state is ``state_at(init, day)``, and what ``measure_long_run`` needs beside them."""
+    run = LongRunConfig(days=days, every_hours=every, initial_times=inits)
+    rows, leads = long_run_rows(store, CONFIG, run), long_run_leads(store, run)
+    times = store.times[rows]
+
+    def blocks():
+        for start in range(0, leads.size, block):
+            some = leads[start : start + block]
+            states = np.stack([[state_at(i, lead / DAY) for lead in some] for i in range(inits)])
+            coords = {"init_time": times, "lead_time": some}
+            yield unstack_channels(states, store.spec, store.spec.state_channels, store.grid, coords)
+
+    return blocks(), times, leads
+
+
+def measure(store, tmp_path, blocks, times, leads, config=CONFIG):
+    measured = measure_long_run(blocks, store, config, times, leads, tmp_path / "long_run.nc", forecaster="network")
+    assert [p.name for p in tmp_path.iterdir()] == ["long_run.nc"]
+    on_disk = xr.load_dataset(tmp_path / "long_run.nc")
+    xr.testing.assert_equal(measured, on_disk)
+    assert on_disk["lead_time"].dtype.kind == "m" and on_disk.attrs["forecaster"] == "network"
+    return on_disk
+
+
+def test_a_run_that_does_what_the_truth_does_has_no_bias(still_world, tmp_path):
+    found = measure(still_world, tmp_path, *run_of(still_world, 12, lambda i, day: unchanging(still_world)))
+    assert np.isinf(found["days_within"]).all() and np.isinf(found["days_finite"]).all()
+    np.testing.assert_allclose(found["global_mean"], found["truth_mean"], rtol=1e-12)
+    np.testing.assert_allclose(found["zonal_bias"], 0, atol=1e-9)
+    np.testing.assert_allclose(found["fine_scale_ratio"], 1, rtol=1e-6)
+    weights = still_world.grid.latitude_weights / 12
+    mean = weights @ (250 + 20 * np.cos(np.radians(still_world.grid.latitude)))
+    np.testing.assert_allclose(found["global_mean"], mean, rtol=1e-6)
+
+
+def test_drift_bias_and_blurring_are_measured_as_they_are(still_world, tmp_path):
+    def drifting(i, day):
+        """Two kelvin too warm from day 5 on in the first run; the second stays, but its waves are half as high."""
+        return unchanging(still_world) + np.float32(2.0) * (day >= 5) if i == 0 else unchanging(still_world, 0.5)
+
+    found = measure(still_world, tmp_path, *run_of(still_world, 18, drifting))
+    np.testing.assert_array_equal(found["days_within"], [[4.0] * 4, [np.inf] * 4])
+    np.testing.assert_allclose(found["zonal_bias"], 2.0 * 14 / 36, atol=1e-5)  # 14 of 36 states
+    np.testing.assert_allclose(found["fine_scale_ratio"], np.sqrt((1 + 0.25) / 2), rtol=1e-5)
+    excess = found["global_mean"].isel(init_time=0) - found["truth_mean"].isel(init_time=0)
+    warm = np.where(found["lead_time"].values / DAY >= 5, 2.0, 0.0)
+    np.testing.assert_allclose(excess.transpose("variable", "lead_time"), [warm] * 4, atol=1e-4)
+
+
+def test_a_week_outside_is_weather(still_world, tmp_path):
+    def astray(i, day):
+        return unchanging(still_world) + np.float32(3.0) * (3 <= day < 10)
+
+    found = measure(still_world, tmp_path, *run_of(still_world, 20, astray))
+    assert np.isinf(found["days_within"]).all()
+
+
+def test_windows_of_run_time_are_apart(still_world, tmp_path):
+    steps = run_of(still_world, 40, lambda i, day: unchanging(still_world) + np.float32(day > 30), inits=1)
+    found = measure(still_world, tmp_path, *steps)
+    assert found["window"].values.tolist() == [0, 30]
+    np.testing.assert_allclose(found["zonal_bias"].isel(variable=0), [[0.0] * 12, [1.0] * 12], atol=1e-5)
+
+
+def test_where_the_calendar_of_the_truth_ends_nothing_is_said(still_world, tmp_path):
+    """Forty days from 1 June: a run from 1 June leaves them on 10 July."""
+    wild = run_of(still_world, 90, lambda i, day: unchanging(still_world) + np.float32(9.0) * (day > 40), inits=1)
+    found = measure(still_world, tmp_path, *wild)
+    known = np.isfinite(found["truth_mean"].isel(init_time=0, variable=0))
+    assert known.values[:39].all() and not known.values[40:].any()
+    assert np.isfinite(found["global_mean"]).all() and np.isinf(found["days_within"]).all()
+    assert (
+        np.isnan(found["zonal_bias"].isel(window=2)).all() and np.isnan(found["fine_scale_ratio"].isel(window=2)).all()
+    )
+
+
+def test_a_run_that_blows_up_is_a_result(still_world, tmp_path):
+    def exploding(i, day):
+        return unchanging(still_world) * np.float32(np.nan if i == 1 and day >= 7 else 1.0)
+
+    found = measure(still_world, tmp_path, *run_of(still_world, 12, exploding))
+    assert found["days_finite"].values.tolist() == [np.inf, 6.0]
+    assert (found["days_within"].isel(init_time=1) == 6).all()  # what is not finite is in no range
+    assert np.isnan(found["global_mean"].isel(init_time=1)[6:]).all()
+    np.testing.assert_allclose(found["zonal_bias"], 0, atol=1e-9)
+
+
+def test_a_forecaster_that_gives_up_is_a_result_too(still_world, tmp_path):
+    blocks, times, leads = run_of(still_world, 12, lambda i, day: unchanging(still_world))
+
+    def giving_up():
+        yield next(blocks)
+        raise DataError("network: the forecast is not finite any more at lead 96 h")
+
+    found = measure(still_world, tmp_path, giving_up(), times, leads)
+    assert found["days_finite"].values.tolist() == [3.0, 3.0]
+    assert "lead 96 h" in found.attrs["ended"]
+
+    def never_starting():
+        raise DataError("network: initial fields are on another grid")
+        yield
+
+    with pytest.raises(DataError, match="another grid"):
+        measure_long_run(
+            never_starting(), still_world, CONFIG, times, leads, tmp_path / "none.nc", forecaster="network"
+        )
+    assert not (tmp_path / "none.nc").exists()
+
+
+def test_another_member_of_the_truth_stays_in_its_range(tmp_path):
+    """Weather alone is neither drift nor bias: a run that replays the test member."""
+    store = make_store(Grid.gaussian(12), splits=("train", "train", "train", "test"))
+    run = LongRunConfig(days=30, every_hours=24, initial_times=1)
+    rows, leads = long_run_rows(store, CONFIG, run), long_run_leads(store, run)
+    assert store.segment_of(int(rows[0]), int(rows[0]) + 1).split == "test"
+    replayed = replace(store, state=store.state)
+    states = np.stack([store.state[rows[0] + int(lead // STEP)] for lead in leads])[None]
+    coords = {"init_time": store.times[rows], "lead_time": leads}
+    block = unstack_channels(states, store.spec, store.spec.state_channels, store.grid, coords)
+    found = measure(replayed, tmp_path, iter([block]), store.times[rows], leads)
+    assert np.isinf(found["days_within"]).all()
+    spread = np.array([3.0, 4.0, 400.0, 3.0])  # of the weather
+    assert (abs(found["zonal_bias"]).max("latitude")[0].values[[0, 1, 3]] < spread[[0, 1, 3]]).all()
+    np.testing.assert_allclose(found["fine_scale_ratio"], 1, rtol=0.2)
+
+
+def test_sigma_states_are_seen_on_pressure_levels(tmp_path):
+    store = make_store(Grid.gaussian(8), days=12, splits=("train", "test"), world=ON_SIGMA)
+    config = EvaluateConfig(headline=["geopotential@500", "mean_sea_level_pressure"])
+    run = LongRunConfig(days=3, every_hours=12, initial_times=1)
+    rows, leads = long_run_rows(store, config, run), long_run_leads(store, run)
+    coords = {"init_time": store.times[rows], "lead_time": leads}
+    states = store.state[rows[0] + 2 : rows[0] + 2 * leads.size + 1 : 2][None]
+    block = unstack_channels(states, store.spec, store.spec.state_channels, store.grid, coords)
+    found = measure(store, tmp_path, iter([block]), store.times[rows], leads, config)
+    assert found["variable"].values.tolist() == config.headline
+    assert found["units"].values.tolist() == ["m2 s-2", "Pa"]
+    assert np.isfinite(found["zonal_bias"]).all()
+    lacking = EvaluateConfig(headline=["vorticity@500"])
+    with pytest.raises(DataError, match="lacks vorticity@500"):
+        measure_long_run(iter([block]), store, lacking, store.times[rows], leads, tmp_path / "x.nc", forecaster="x")
+
+
+def test_runs_are_spread_over_the_split():
+    store = make_store(days=10)
+    rows = long_run_rows(store, CONFIG, LongRunConfig(initial_times=4))
+    assert [store.segment_of(int(r), int(r) + 1).name for r in rows] == ["member_002"] * 2 + ["member_003"] * 2
+    with pytest.raises(DataError, match="holds 80 times, 81 are asked for"):
+        long_run_rows(store, CONFIG, LongRunConfig(initial_times=81))
+    assert long_run_leads(store, LongRunConfig(days=2, every_hours=18))[-1] == np.timedelta64(36, "h")
+    with pytest.raises(ConfigError, match="5 h is no multiple of the store's 6 h"):
+        long_run_leads(store, LongRunConfig(every_hours=5))
