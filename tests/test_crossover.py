@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_significance import paired
 
 from emulator.evaluation.crossover import find_crossover
 from emulator.evaluation.significance import Bootstrap, Estimate
@@ -21,7 +22,7 @@ def test_a_plain_crossing_is_interpolated_with_its_interval():
     assert found.hours == pytest.approx(27)  # half way from 24 to 30 h
     assert found.lower == pytest.approx(18 + 6 * 1 / 1.5)  # the upper end goes -1, +0.5 from 18 to 24 h
     assert found.upper == pytest.approx(30 + 6 * 0.5 / 1.5)  # the lower end goes -0.5, +1 from 30 to 36 h
-    assert found.describe() == "1.1 d [0.9, 1.3]"
+    assert found.describe() == "27 h [22, 32]"
 
 
 def test_beyond_the_last_lead():
@@ -94,11 +95,11 @@ def test_coverage_of_the_interval_on_simulated_pairs(r, trajectories):
     for trial in range(trials):
         error = paired_errors(rng, n, leads.size, r, trajectories)
         a, b = 5 + (leads - truth) / 100 + error, np.full_like(error, 5.0)
-        d, _ = Bootstrap(trajectory, 200, 0.95, seed=trial).difference(a, b, np.sqrt)
+        d = paired(Bootstrap(trajectory, 200, 0.95, seed=trial), a.T, b.T)
         found = find_crossover(leads, d, 0.95)
         decided += found.outcome == "crossover"
         covered += found.outcome == "crossover" and found.lower <= truth <= found.upper
-    assert decided == trials
+    assert decided >= 0.97 * trials
     assert 0.88 <= covered / trials <= 0.99, covered / trials
 
 
@@ -108,7 +109,7 @@ def test_equals_are_seldom_called_different():
     trials, called, pointwise = 200, 0, 0
     for trial in range(trials):
         a, b = 5 + paired_errors(rng, 80, leads.size, 0.3, 1), 5 + paired_errors(rng, 80, leads.size, 0.3, 1)
-        d, _ = Bootstrap(np.zeros(80, int), 200, 0.95, seed=trial).difference(a, b, np.sqrt)
+        d = paired(Bootstrap(np.zeros(80, int), 200, 0.95, seed=trial), a.T, b.T)
         pointwise += (d.upper < 0).any()
         called += find_crossover(leads, d, 0.95).outcome in ("crossover", "beyond the last lead")
     assert pointwise / trials > 0.1  # what looking at every lead by itself would have called a win
@@ -120,5 +121,5 @@ def test_a_clear_winner_and_a_clear_loser():
     error = paired_errors(rng, 60, 10, 0.3, 1)
     reference = np.full_like(error, 10.0)
     for shift, outcome in ((-2.0, "beyond the last lead"), (2.0, "never better")):
-        d, _ = Bootstrap(np.zeros(60, int), 200, 0.95).difference(10 + shift + error, reference, np.sqrt)
+        d = paired(Bootstrap(np.zeros(60, int), 200, 0.95), (10 + shift + error).T, reference.T)
         assert find_crossover(LEADS, d, 0.95).outcome == outcome

@@ -1,18 +1,23 @@
-"""From additive statistics to what a forecaster asks: metrics with intervals, who is better, and until when."""
+"""From additive statistics to what a forecaster asks: metrics with intervals, who is better, and until when.
+
+Works on one variable at a time, so that statistics may stay in their file: of a lazily opened one, only what a
+variable needs is read.
+"""
 
 from __future__ import annotations
-
-from itertools import combinations
 
 import numpy as np
 import xarray as xr
 
+from data_prep.errors import DataError
 from emulator.config import EvaluateConfig
-from emulator.evaluation.crossover import find_crossover
-from emulator.evaluation.metrics import METRICS, computable
-from emulator.evaluation.significance import Bootstrap, Estimate
+from emulator.evaluation.metrics import Metric, computable
+from emulator.evaluation.pairs import compare_pairs
+from emulator.evaluation.resampling import Resamples
+from emulator.evaluation.scorecard import better_everywhere, significant_cells
+from emulator.evaluation.significance import Bootstrap
 
-_CELL = ("variable", "lead_time", "region")
+_ENDS = {"": "value", "_lower": "lower", "_upper": "upper"}
 
 
 def compare(statistics: xr.Dataset, config: EvaluateConfig, seed: int) -> xr.Dataset:
@@ -20,87 +25,77 @@ def compare(statistics: xr.Dataset, config: EvaluateConfig, seed: int) -> xr.Dat
 
     Args:
       statistics: Additive statistics ``(forecaster, variable, lead_time, init_time, region)`` with the coordinate
-        ``trajectory(init_time)``.
+        ``trajectory(init_time)``; the truth's own without ``forecaster``. Attributes that are read, if there:
+        ``headline`` (variables, separated by spaces) and ``predictability_limit`` (a forecaster).
       config: Resamples and confidence.
       seed: Of the bootstrap.
 
     Returns:
       The statistics and all that follows from them; see ``docs/architecture.md``.
+
+    Raises:
+      DataError: the predictability limit is not one of the forecasters.
     """
-    means = statistics.mean("init_time", skipna=False)
-    scores = statistics.copy()
-    for metric in computable(map(str, statistics.data_vars)):
-        attrs = {"long_name": metric.long_name}
-        scores[metric.name] = metric(means).transpose("forecaster", ...).assign_attrs(attrs)
-
     names = statistics["forecaster"].values.tolist()
-    shape = tuple(statistics.sizes[d] for d in _CELL)
-    squared = statistics["squared_error"].transpose("forecaster", "init_time", *_CELL).values
-    squared = squared.reshape(len(names), statistics.sizes["init_time"], -1)
+    limit = statistics.attrs.get("predictability_limit")
+    if limit is not None and limit not in names:
+        raise DataError(
+            f"evaluate: attribute predictability_limit is {limit}, but the forecasters are {', '.join(names)}; "
+            "name one of them"
+        )
+    metrics = computable(map(str, statistics.data_vars))
+    needed = sorted({"squared_error"}.union(*(metric.needs for metric in metrics)))
     bootstrap = Bootstrap(statistics["trajectory"].values, config.bootstrap, config.confidence, seed)
-    rmse = METRICS["rmse"].formula
+    hours = statistics["lead_time"].values / np.timedelta64(1, "h")
+    parts = []
+    for i in range(statistics.sizes["variable"]):
+        one = statistics[needed].isel(variable=i, drop=True).load()
+        one = one.transpose("forecaster", "lead_time", "region", "init_time", missing_dims="ignore")
+        squared = one["squared_error"].values
+        resamples = bootstrap.resamples(squared.reshape(-1, squared.shape[-1]))
+        pairs = compare_pairs(squared, hours, names, limit, bootstrap, resamples)
+        parts.append(pairs.merge(_with_intervals(one, metrics, bootstrap, resamples)))
+    axes = {d: statistics[d] for d in ("forecaster", "variable", "lead_time", "region")}
+    found = xr.concat(parts, "variable").assign_coords(axes | {"reference": names})
+    found["rmse_difference_significant"] = significant_cells(found["rmse_difference_p"], config.confidence)
+    headline = str(statistics.attrs.get("headline", "")).split()
+    found["better_everywhere"] = better_everywhere(found["rmse_difference_upper"], headline)
+    first = [d for d in ("forecaster", "reference", "variable", "lead_time", "region") if d in found.dims]
+    return statistics.assign(found.transpose(*first).data_vars).assign_coords(reference=names)
 
-    intervals = [bootstrap.score(values, rmse) for values in squared]
-    for end in ("lower", "upper"):
-        stacked = np.stack([getattr(interval, end) for interval in intervals]).reshape(len(names), *shape)
-        scores[f"rmse_{end}"] = (("forecaster", *_CELL), stacked, {"long_name": f"{end} end of the interval of rmse"})
 
-    pair_dims = ("forecaster", "reference", *_CELL)
-    compared = {
-        f"rmse_{kind}{end}": np.full((len(names), len(names), int(np.prod(shape))), np.nan)
-        for kind in ("difference", "ratio")
-        for end in ("", "_lower", "_upper")
+def _with_intervals(
+    one: xr.Dataset, metrics: tuple[Metric, ...], bootstrap: Bootstrap, resamples: Resamples
+) -> xr.Dataset:
+    """Metrics of one variable with their intervals, by ``(forecaster, lead_time, region)``."""
+    dims = ("forecaster", "lead_time", "region")
+    shape = tuple(one.sizes[d] for d in dims)
+    arrays = {metric.name + end: np.full(shape, np.nan) for metric in metrics for end in _ENDS}
+    of_truth = {name: _rows(x, resamples) for name, x in one.data_vars.items() if "forecaster" not in x.dims}
+    for f in range(shape[0]):
+        mine = {name: _rows(x[f], resamples) for name, x in one.data_vars.items() if "forecaster" in x.dims}
+        for metric in metrics:
+            rows = metric(of_truth | mine)
+            there = np.isfinite(rows[:, 0])  # not every score exists of every forecaster in every region
+            if not there.any():
+                continue
+            found = bootstrap.interval(resamples, rows[there])
+            for end, attribute in _ENDS.items():
+                arrays[metric.name + end][f].reshape(-1)[there] = getattr(found, attribute)
+    long_names = {
+        metric.name + end: f"{end[1:]} end of the interval of {metric.name}" if end else metric.long_name
+        for metric in metrics
+        for end in _ENDS
     }
-    for a, b in combinations(range(len(names)), 2):
-        difference, ratio = bootstrap.difference(squared[a], squared[b], rmse)
-        for kind, found, flipped in (
-            ("difference", difference, Estimate(-difference.value, -difference.upper, -difference.lower)),
-            ("ratio", ratio, _inverse(ratio)),
-        ):
-            for place, estimate in (((a, b), found), ((b, a), flipped)):
-                compared[f"rmse_{kind}"][place] = estimate.value
-                compared[f"rmse_{kind}_lower"][place] = estimate.lower
-                compared[f"rmse_{kind}_upper"][place] = estimate.upper
-    scores = scores.assign_coords(reference=names)
-    for name, array in compared.items():
-        text = f"{name.replace('_', ' ')}, forecaster {'over' if 'ratio' in name else 'minus'} reference"
-        scores[name] = (pair_dims, array.reshape(len(names), len(names), *shape), {"long_name": text})
-    return _with_crossovers(scores, config.confidence)
+    return xr.Dataset({name: (dims, array, {"long_name": long_names[name]}) for name, array in arrays.items()})
 
 
-def _with_crossovers(scores: xr.Dataset, confidence: float) -> xr.Dataset:
-    """Adds the crossover of every forecaster with every other, by variable and region."""
-    dims = ("forecaster", "reference", "variable", "region")
-    shape = tuple(scores.sizes[d] for d in dims)
-    hours = scores["lead_time"].values / np.timedelta64(1, "h")
-    ends = [scores[f"rmse_difference{e}"].transpose(*dims, "lead_time").values for e in ("", "_lower", "_upper")]
-    numbers = {key: np.full(shape, np.nan) for key in ("hours", "lower", "upper", "start")}
-    outcome = np.full(shape, "", dtype=object)
-    from_first = np.zeros(shape, np.int8)
-    for place in np.ndindex(*shape):
-        if place[0] == place[1]:
-            continue
-        found = find_crossover(hours, Estimate(*(e[place] for e in ends)), confidence)
-        outcome[place], from_first[place] = found.outcome, found.from_first_lead
-        for key, array in numbers.items():
-            array[place] = getattr(found, key)
-    texts = {
-        "hours": "lead until which the forecaster beats the reference in RMSE (infinite: beyond the last lead), hours",
-        "lower": "lower end of its interval, hours",
-        "upper": "upper end of its interval (infinite: open), hours",
-        "start": "lead from which it beats the reference, hours",
-    }
-    for key, array in numbers.items():
-        scores[f"crossover_{key}"] = (dims, array, {"long_name": texts[key]})
-    scores["crossover_outcome"] = (dims, outcome.astype(str), {"long_name": "the crossover in words"})
-    scores["crossover_from_first_lead"] = (
-        dims,
-        from_first,
-        {"long_name": "1 where the first lead is won"},
-    )
-    return scores
-
-
-def _inverse(ratio: Estimate) -> Estimate:
-    with np.errstate(divide="ignore"):
-        return Estimate(1 / ratio.value, 1 / ratio.upper, 1 / ratio.lower)
+def _rows(statistic: xr.DataArray, resamples: Resamples) -> np.ndarray:
+    """Means of a statistic ``(lead_time, region, init_time)`` as ``(cell, row)``; NaN where it is not there."""
+    values = statistic.values.reshape(-1, statistic.shape[-1])
+    there = np.isfinite(values).all(axis=1)
+    if there.all():
+        return resamples.means(values)
+    out = np.full((values.shape[0], resamples.weights.shape[0]), np.nan)
+    out[there] = resamples.means(values[there])
+    return out

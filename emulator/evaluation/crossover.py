@@ -9,6 +9,8 @@ import numpy as np
 
 from emulator.evaluation.significance import Estimate, discoveries
 
+_HOURS_BELOW = 48.0
+
 Outcome = Literal["crossover", "beyond the last lead", "never better", "undecided"]
 
 
@@ -36,11 +38,22 @@ class Crossover:
     from_first_lead: bool = False
 
     def describe(self) -> str:
-        """``5.2 d [4.1, 6.0]``, or the outcome in words (with ``[8.5, ...]`` where only part of it is sure)."""
-        ends = [f"{x / 24:.1f}" if np.isfinite(x) else "..." for x in (self.lower, self.upper)]
+        """``5.2 d [4.1, 6.0]``, below two days ``14 h [10, 18]``, or the outcome in words.
+
+        Where a win is sure only up to some lead before the last, that follows: ``beyond the last lead [8.5, ...]``,
+        in days or as ``[36 h, ...]``.
+        """
         if self.outcome == "crossover":
-            return f"{self.hours / 24:.1f} d [{', '.join(ends)}]"
-        return f"{self.outcome} [{', '.join(ends)}]" if np.isfinite(self.lower) else self.outcome
+            in_hours = self.hours < _HOURS_BELOW
+            number, *ends = (
+                "..." if not np.isfinite(x) else f"{x:.0f}" if in_hours else f"{x / 24:.1f}"
+                for x in (self.hours, self.lower, self.upper)
+            )
+            return f"{number} {'h' if in_hours else 'd'} [{', '.join(ends)}]"
+        if not np.isfinite(self.lower):
+            return self.outcome
+        sure = f"{self.lower:.0f} h" if self.lower < _HOURS_BELOW else f"{self.lower / 24:.1f}"
+        return f"{self.outcome} [{sure}, ...]"
 
 
 def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: float) -> Crossover:

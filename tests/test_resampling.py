@@ -1,0 +1,59 @@
+"""Moving blocks: trajectories, block lengths, and the rows of weights that scores travel as."""
+
+import numpy as np
+import pytest
+
+from emulator.evaluation.resampling import block_length, resample
+
+
+def drawn_weights(resamples):
+    return resamples.weights[-resamples.count :]
+
+
+def test_blocks_stay_within_their_trajectory_and_use_every_time_equally():
+    trajectory = np.repeat([0, 1, 2], [10, 10, 4])
+    many = resample(trajectory, length=6, count=4000, seed=0)
+    np.testing.assert_allclose(many.weights.sum(axis=1), 1.0)
+    mean = drawn_weights(many).mean(axis=0)
+    np.testing.assert_allclose(mean[:20], mean[0], rtol=0.15)
+    # blocks as long as a trajectory are trajectories: two draws of two wholes
+    single = resample(np.repeat([0, 1], 5), length=10, count=200, seed=0)
+    assert {tuple(w) for w in np.round(drawn_weights(single)[:, [0, 5]], 6).tolist()} == {
+        (0.2, 0.0),
+        (0.1, 0.1),
+        (0.0, 0.2),
+    }
+
+
+def test_a_block_is_a_run_that_wraps_around():
+    one = drawn_weights(resample(np.zeros(9, int), length=9, count=50, seed=0))
+    np.testing.assert_allclose(one, 1 / 9)  # one block of all
+    runs = drawn_weights(resample(np.zeros(9, int), length=3, count=50, seed=0)) * 9
+    np.testing.assert_allclose(runs, runs.round(), atol=1e-12)  # three blocks of three: whole counts
+    changes = np.abs(np.diff(np.concatenate([runs, runs[:, :1]], axis=1), axis=1)).sum(axis=1)
+    assert changes.max() <= 6  # at most three rises and three falls around the circle
+
+
+def test_rows_are_the_mean_then_without_each_then_resamples():
+    values = np.random.default_rng(0).normal(size=(3, 6))
+    resamples = resample(np.zeros(6, int), length=2, count=11, seed=0)
+    mean, without_one, drawn = resamples.split(resamples.means(values))
+    np.testing.assert_allclose(mean, values.mean(axis=1))
+    for i in range(6):
+        np.testing.assert_allclose(without_one[:, i], np.delete(values, i, axis=1).mean(axis=1))
+    assert drawn.shape == (3, 11) and resamples.count == 11
+
+
+def test_the_same_seed_draws_the_same():
+    first, again, other = (resample(np.zeros(20, int), 3, 50, seed).weights for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_block_length_grows_with_inflation():
+    lengths = [block_length(v, 100) for v in (0.5, 1.0, 2.0, 4.0, 9.0, 1e9)]
+    assert lengths[:2] == [1, 1] and lengths == sorted(lengths)
+    # Wilks' equation, L = (n - L + 1)^((2/3)(1 - 1/V)), before it is rounded up: V = 4, n = 100 gives 8.4
+    assert lengths[3] == 12
+    assert pytest.approx(8.4**2, rel=0.32) == 100 - 8.4 + 1
+    assert block_length(5.0, 1) == 1
