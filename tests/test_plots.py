@@ -1,18 +1,36 @@
 """Table, curves and maps: made from the scores file alone, saying what the scores say."""
 
+from dataclasses import replace
+
 import matplotlib.image
 import numpy as np
 import pytest
-from small_experiment import make_experiment
+import xarray as xr
+from small_experiment import make_experiment, with_made_up_scores, with_more_forecasters
 from synthetic import ON_SIGMA, evaluation_rows, lead_times, make_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from emulator.config import EvaluateConfig
-from emulator.evaluation.crossover import Crossover
 from emulator.evaluation.maps import plot_maps
-from emulator.evaluation.plots import activity_figure, cost_figure, plot_scores, skill_figure
-from emulator.evaluation.style import forecaster_label, line_styles, shown_unit, variable_label
+from emulator.evaluation.plots import (
+    activity_figure,
+    cost_figure,
+    gain_figure,
+    long_run_figure,
+    plot_scores,
+    save,
+    skill_figure,
+)
+from emulator.evaluation.style import (
+    default_lines,
+    forecaster_label,
+    lead_text,
+    line_styles,
+    region_label,
+    shown_unit,
+    variable_label,
+)
 from emulator.evaluation.table import format_table, read_crossover
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
@@ -22,17 +40,34 @@ HEADLINE = ("2m_temperature", "geopotential@500")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    return make_experiment(tmp_path_factory.mktemp("plots"), Grid.gaussian(8), HEADLINE, {})
+    made = make_experiment(tmp_path_factory.mktemp("plots"), Grid.gaussian(8), HEADLINE, {})
+    return replace(made, scores=with_made_up_scores(made.scores))
 
 
 def test_plots_come_from_the_scores_alone(world, tmp_path):
     scores = world.scores
     files = plot_scores(scores, tmp_path / "plots")
-    assert [f.name for f in files] == ["skill.png", "activity.png", "cost.png"]
-    for file in files:
+    pictures = ("skill", "activity", "cost", "gain")
+    assert [f.name for f in files] == [f"{name}.{kind}" for name in pictures for kind in ("png", "pdf")]
+    for file in files[::2]:
         image = matplotlib.image.imread(file)
         assert min(image.shape[:2]) > 250 and image[..., :3].std() > 0.02  # neither tiny nor blank
-    assert sorted(p.name for p in (tmp_path / "plots").iterdir()) == ["activity.png", "cost.png", "skill.png"]
+    assert sorted(p for p in (tmp_path / "plots").iterdir()) == sorted(files)
+
+
+def test_pdfs_hold_text_in_fonts_of_their_own(world, tmp_path):
+    figure = skill_figure(world.scores)
+    written = save(figure, tmp_path / "skill")[1].read_bytes()
+    assert written.startswith(b"%PDF")
+    assert b"/FontFile2" in written and b"/Type3" not in written  # TrueType, embedded
+    figure.texts.clear()
+    for axes in figure.axes:
+        axes.set_axis_off()
+        axes.clear()
+        axes.set_axis_off()
+    figure.legends.clear()
+    figure.suptitle("")
+    assert b"/FontFile2" not in save(figure, tmp_path / "bare")[1].read_bytes()
 
 
 def test_skill_figure_shows_every_forecaster_and_the_crossover(world):
@@ -63,8 +98,16 @@ def test_skill_figure_shows_every_forecaster_and_the_crossover(world):
 
 def test_activity_and_cost_figures(world):
     scores = world.scores
-    assert len(activity_figure(scores).axes) == 6  # two variables: correlation, activity, fine scales
-    assert len(activity_figure(scores.drop_vars("fine_scale_ratio")).axes) == 4  # a regional grid has no spectra
+    assert len(activity_figure(scores).axes) == 8  # two variables: error, correlation, activity, fine scales
+    assert len(activity_figure(scores.drop_vars("fine_scale_ratio")).axes) == 6  # a regional grid has no spectra
+    assert len(gain_figure(scores).axes) == 4  # hours ahead, and the share of the gap
+    without = scores.assign(gap_closed=np.nan * scores["gap_closed"])  # no limit is known
+    assert len(gain_figure(without).axes) == 2
+    gains = [line.get_ydata() for line in gain_figure(scores).axes[0].lines]
+    shown = scores["time_gain_hours"].sel(
+        forecaster="network", reference="physics_t21", variable="2m_temperature", region="all"
+    )
+    assert any(np.array_equal(line, shown) for line in gains)
     unknown = scores.copy()
     unknown["simulated_days_per_second"] = unknown["simulated_days_per_second"].where(
         unknown["forecaster"] != "physics_t21"
@@ -87,25 +130,94 @@ def test_table_says_what_the_scores_say(world):
     assert "T500" not in text  # not among the headline variables
 
 
-def test_crossovers_in_words():
-    assert Crossover("never better").describe() == "never better"
-    assert Crossover("beyond the last lead", np.inf, 204.0, np.inf).describe() == "beyond the last lead [8.5, ...]"
-    assert Crossover("crossover", 124.8, 98.4, 144.0).describe() == "5.2 d [4.1, 6.0]"
+MANY = [
+    "network",
+    *(f"physics_t21{form}" for form in ("", "_debiased", "_damped", "_ensemble")),
+    "physics_t31",
+    "twin_t42",
+    "twin_t42_ensemble",
+    *("persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"),
+    "IFS_HRES",
+    "graphcast",
+]
 
 
-def test_labels_units_and_colours():
+def test_a_dozen_forecasters_are_told_apart():
+    styles = line_styles(MANY)
+    assert len(set(map(str, styles.values()))) == len(MANY)
+    assert len({styles[n][0] for n in MANY[1:5]}) == 1  # one model, one colour
+    assert styles["physics_t31"][0] != styles["physics_t21"][0]
+    assert line_styles(["network", "persistence"])["persistence"] == styles["persistence"]
+    assert [forecaster_label(n) for n in MANY[2:8]] == [
+        "Physics T21 debiased",
+        "Physics T21 damped",
+        "Physics T21 ensemble mean",
+        "Physics T31",
+        "Twin T42",
+        "Twin T42 ensemble mean",
+    ]
+    assert forecaster_label("IFS_HRES") == "IFS HRES"
+    assert forecaster_label("damped_anomaly_persistence") == "Damped anomaly persistence"
+
+
+def test_pictures_of_many_forecasters_show_the_usual_ones(world):
+    usual = default_lines(MANY, "network")
+    assert usual == [
+        "network",
+        "physics_t21",
+        "physics_t21_damped",
+        "physics_t31",
+        "twin_t42_ensemble",
+        "persistence",
+        "climatology",
+        "IFS_HRES",
+        "graphcast",
+    ]
+    assert "twin_t42" in default_lines([n for n in MANY if n != "twin_t42_ensemble"], "network")
+    figure = skill_figure(with_more_forecasters(world.scores, MANY))
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [forecaster_label(n) for n in usual]
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1  # inside the paper
+
+
+def test_labels_and_units():
     assert [variable_label(v) for v in ("geopotential@500", "temperature@0.95", "u_component_of_wind@850")] == [
         "Z500",
         "T at sigma 0.95",
         "U850",
     ]
-    assert forecaster_label("physics_t21") == "Physics T21"
-    assert forecaster_label("damped_anomaly_persistence") == "Damped anomaly persistence"
     assert (shown_unit("mean_sea_level_pressure", "Pa").factor, shown_unit("x", "Pa").label) == (0.01, "hPa")
     assert shown_unit("specific_humidity@700", "kg kg-1").factor == 1000
-    styles = line_styles(["network", "physics_t21", "physics_t31", "persistence", "climatology", "ifs"])
-    assert len({c for c, _ in styles.values()}) == 6
-    assert line_styles(["network", "persistence"])["persistence"] == styles["persistence"]
+    assert [region_label(r) for r in ("all", "europe", "land", "my_box")] == ["whole grid", "Europe", "land", "my box"]
+    assert [lead_text(h) for h in (6, 42, 48, 62.4, 240)] == ["6 hours", "42 hours", "2 days", "2.6 days", "10 days"]
+
+
+def test_a_long_run_is_drawn_as_it_was_measured():
+    days, latitude = np.arange(1, 61), np.linspace(-80, 80, 9)
+    by_time, by_window = ("init_time", "lead_time", "variable"), ("window", "variable")
+    rng = np.random.default_rng(0)
+    run = xr.Dataset(
+        {key: (by_time, rng.normal(size=(2, 60, 2))) for key in ("global_mean", "truth_mean")}
+        | {"truth_lowest": (by_time, np.full((2, 60, 2), -3.0)), "truth_highest": (by_time, np.full((2, 60, 2), 3.0))}
+        | {"zonal_bias": ((*by_window, "latitude"), rng.normal(size=(2, 2, 9)))}
+        | {"fine_scale_ratio": (by_window, np.array([[0.9, 1.0], [0.8, np.nan]]))},
+        coords={
+            "lead_time": days * np.timedelta64(1, "D").astype("timedelta64[ns]"),
+            "variable": ["geopotential@500", "mean_sea_level_pressure"],
+            "units": ("variable", ["m2 s-2", "Pa"]),
+            "window": [0, 30],
+            "latitude": latitude,
+        },
+        attrs={"forecaster": "network", "window_days": 30},
+    )
+    panels = long_run_figure(run).axes[:6]
+    means = [line.get_ydata() for line in panels[3].lines]
+    assert any(np.allclose(m, 0.01 * run["global_mean"].values[1, :, 1]) for m in means)  # hPa
+    np.testing.assert_allclose(panels[1].collections[0].get_array(), run["zonal_bias"].values[:, 0].T)
+    assert panels[2].lines[0].get_xdata().tolist() == [15, 45] and panels[2].lines[0].get_ydata().tolist() == [0.9, 0.8]
+    without = run.assign(fine_scale_ratio=np.nan * run["fine_scale_ratio"])
+    assert not any("Fine" in a.get_title("left") for a in long_run_figure(without).axes)
 
 
 def test_maps(world, tmp_path):
@@ -116,7 +228,7 @@ def test_maps(world, tmp_path):
         plot_maps(shown, world.store, world.config, "vorticity", tmp_path / "no.png")
     with pytest.raises(DataError, match="none of the leads 1200 h"):
         plot_maps(shown, world.store, world.config, "2m_temperature", tmp_path / "no.png", lead_hours=(1200,))
-    assert [p.name for p in tmp_path.iterdir()] == ["maps.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["maps.pdf", "maps.png"]
 
 
 def test_maps_of_derived_variables(tmp_path):

@@ -16,6 +16,7 @@ from data_prep.store import Store
 from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
 from emulator.evaluation.forecast_file import open_all
+from emulator.evaluation.plots import save
 from emulator.evaluation.style import Unit, forecaster_label, shown_unit, variable_label
 
 _DPI = 150
@@ -38,7 +39,7 @@ def plot_maps(
       store: The truth.
       config: Pressure levels.
       variable: ``geopotential@500``.
-      out: The PNG file.
+      out: The PNG file; a PDF for papers is written beside it.
       lead_hours: Leads to show, as far as they were forecast.
       init: Which initial time of the files.
 
@@ -67,10 +68,9 @@ def plot_maps(
     figure = _figure(observed, forecasts, hours[columns], store, unit)
     start = np.datetime_as_string(first.init_times[init], "h").replace("T", " ")
     figure.suptitle(f"{variable_label(variable)} from {start} UTC", x=0.01, ha="left", fontweight="bold")
-    temporary = out.with_name(f".{out.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, format="png")
-    return temporary.replace(out)
+    save(figure, out.with_suffix(""))
+    return out
 
 
 def _figure(

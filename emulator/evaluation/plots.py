@@ -1,4 +1,7 @@
-"""Pictures of a scores file: skill against lead time, correlation and activity, cost. They need nothing else."""
+"""Pictures of a scores file: skill against lead time, what it was bought with, gains, cost. They need nothing else.
+
+Each is written as PNG to look at and as PDF for papers, whose text is text in fonts that the file carries.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.style import forecaster_label, line_styles, shown_unit, variable_label
-from emulator.evaluation.table import candidate, headline_variables, opponents, read_crossover
+from emulator.evaluation.style import (
+    Unit,
+    default_lines,
+    forecaster_label,
+    line_styles,
+    shown_unit,
+    variable_label,
+)
+from emulator.evaluation.table import candidate, headline_variables, opponents, read_crossover, world_sentence
 
 _DPI = 150
 _PANEL = (4.4, 3.2)
@@ -27,7 +37,10 @@ _RC: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "pdf.fonttype": 42,  # TrueType, which journals accept and editors can edit; matplotlib's own Type 3 they refuse
 }
+_FORMATS = ("png", "pdf")
+_MOST_ANSWERS = 3  # crossovers told in a panel
 
 
 def plot_scores(scores: xr.Dataset, folder: Path) -> list[Path]:
@@ -35,61 +48,172 @@ def plot_scores(scores: xr.Dataset, folder: Path) -> list[Path]:
 
     Args:
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
-      folder: Where the PNG files go.
+      folder: Where the files go.
 
     Returns:
-      The files: ``skill.png``, ``activity.png``, ``cost.png``.
+      The files, each picture as PNG and PDF: ``skill``, ``activity``, ``cost``, and ``gain`` where the scores hold it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(_RC):
-        return [
-            _save(skill_figure(scores), folder / "skill.png"),
-            _save(activity_figure(scores), folder / "activity.png"),
-            _save(cost_figure(scores), folder / "cost.png"),
-        ]
+        figures = {"skill": skill_figure(scores), "activity": activity_figure(scores), "cost": cost_figure(scores)}
+        if "time_gain_hours" in scores:
+            figures["gain"] = gain_figure(scores)
+        return [path for name, figure in figures.items() for path in save(figure, folder / name)]
+
+
+def plot_long_run(run: xr.Dataset, folder: Path) -> list[Path]:
+    """Draws a long run.
+
+    Args:
+      run: As ``measure_long_run`` returns it.
+      folder: Where the files go.
+
+    Returns:
+      ``long_run`` as PNG and PDF.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(_RC):
+        return save(long_run_figure(run), folder / "long_run")
 
 
 def skill_figure(scores: xr.Dataset) -> Figure:
     """RMSE against lead for every headline variable, intervals shaded, crossovers with the physics marked."""
-    variables = headline_variables(scores)
+    variables, names = headline_variables(scores), _shown(scores)
     figure, panels = _panels(len(variables))
+    answered = _answered(scores)
     for axes, variable in zip(panels, variables, strict=True):
-        _draw_rmse(axes, scores, variable)
+        _draw_rmse(axes, scores, variable, names, answered)
     share = f"{100 * scores.attrs['confidence']:g} %"
-    against = " and ".join(forecaster_label(r) for r in opponents(scores))
     _finish(
         figure,
         scores,
+        names,
         f"Error against lead time ({scores.attrs['initial_times']} initial times, {share} intervals)\n"
-        f"Diamonds: until when {forecaster_label(candidate(scores))} beats {against}",
+        f"Diamonds: until when {forecaster_label(candidate(scores))} beats "
+        f"{' and '.join(forecaster_label(r) for r in answered)}",
     )
     return figure
 
 
 def activity_figure(scores: xr.Dataset) -> Figure:
-    """Anomaly correlation and activity: whether a low error was bought by blurring."""
-    kinds = [("acc", "Anomaly correlation", None), ("activity", "Activity, forecast / truth", 1.0)]
+    """RMSE with activity beside it: whether a low error was bought by blurring."""
+    kinds = [("rmse", "RMSE", None), ("acc", "Anomaly correlation", None), ("activity", "Activity over truth's", 1.0)]
     if "fine_scale_ratio" in scores:
-        kinds.append(("fine_scale_ratio", "Fine-scale amplitude / truth", 1.0))
-    variables = headline_variables(scores)
-    figure = Figure(figsize=(_PANEL[0] * len(kinds), 0.8 + 2.4 * len(variables)), dpi=_DPI, layout="constrained")
-    grid = figure.subplots(len(variables), len(kinds), squeeze=False, sharex=True)
-    styles = line_styles(scores["forecaster"].values.tolist())
-    days = _days(scores)
+        kinds.append(("fine_scale_ratio", "Fine-scale amplitude over truth's", 1.0))
+    return _grid(scores, kinds, "Does a low error come from blurring? A forecast as lively as the weather stays at 1")
+
+
+def gain_figure(scores: xr.Dataset) -> Figure:
+    """By how many hours the candidate is ahead of each other forecaster, and its share of the gap to the limit."""
+    name = candidate(scores)
+    kinds = [("time_gain_hours", f"Hours that {forecaster_label(name)} is ahead", 0.0)]
+    title = f"How far ahead: by how much later {forecaster_label(name)} makes the error that each other makes"
+    if "gap_closed" in scores and np.isfinite(scores["gap_closed"]).any():
+        kinds.append(("gap_closed", "Share of the gap closed", 1.0))
+        limit = forecaster_label(str(scores.attrs["predictability_limit"]))
+        title += f"\nShare of the gap: 0 is the physics, 1 the predictability limit ({limit})"
+    return _grid(scores, kinds, title)
+
+
+def long_run_figure(run: xr.Dataset) -> Figure:
+    """Of every variable its global mean beside the truth's range, its zonal bias, and its fine scales."""
+    variables = run["variable"].values.tolist()
+    with_fine = np.isfinite(run["fine_scale_ratio"]).any()
+    columns = 3 if with_fine else 2
+    figure = Figure(figsize=(_PANEL[0] * columns, 0.8 + 2.2 * len(variables)), dpi=_DPI, layout="constrained")
+    grid = figure.subplots(len(variables), columns, squeeze=False)
+    colour = line_styles([run.attrs["forecaster"]])[run.attrs["forecaster"]][0]
     for row, variable in zip(grid, variables, strict=True):
-        for axes, (kind, title, level) in zip(row, kinds, strict=True):
-            for name, (colour, dash) in styles.items():
-                values = scores[kind].sel(variable=variable, forecaster=name, region=WHOLE).values
-                axes.plot(days, values, color=colour, linestyle=dash, lw=1.6)
+        unit = shown_unit(variable, str(run["units"].sel(variable=variable).item()))
+        one = run.sel(variable=variable)
+        _draw_drift(row[0], one, unit, colour)
+        _draw_zonal_bias(figure, row[1], one, unit)
+        if with_fine:
+            row[2].plot(_middles(run), one["fine_scale_ratio"].values, color=colour, marker="o", ms=4)
+            row[2].axhline(1.0, color="#aaaaaa", lw=0.8, zorder=0)
+            row[2].set_ylim(0, None)
+            row[2].set_title("Fine-scale amplitude over truth's", loc="left", fontsize=9)
+        row[0].set_title(f"{variable_label(variable)}: global mean", loc="left", fontsize=9)
+    for axes in grid[-1]:
+        axes.set_xlabel("Days")
+    figure.suptitle(
+        f"{forecaster_label(run.attrs['forecaster'])} left to itself; shaded: what the truth does at that time of the "
+        "year",
+        fontsize=10,
+        x=0.01,
+        ha="left",
+    )
+    return figure
+
+
+def _draw_drift(axes: Axes, one: xr.Dataset, unit: Unit, colour: str) -> None:
+    days = one["lead_time"].values / np.timedelta64(1, "D")
+    for i in range(one.sizes["init_time"]):
+        here = one.isel(init_time=i)
+        low, high, mean = (here[f"truth_{key}"].values * unit.factor for key in ("lowest", "highest", "mean"))
+        axes.fill_between(days, low, high, color="#777777", alpha=0.2, lw=0)
+        axes.plot(days, mean, color="#777777", lw=0.8)
+        axes.plot(days, here["global_mean"].values * unit.factor, color=colour, lw=1.4, ls="-" if i == 0 else "--")
+    axes.set_xlim(0, days[-1])
+    axes.set_ylabel(unit.label)
+
+
+def _draw_zonal_bias(figure: Figure, axes: Axes, one: xr.Dataset, unit: Unit) -> None:
+    bias = one["zonal_bias"].values * unit.factor
+    known = np.abs(bias[np.isfinite(bias)])
+    reach = float(known.max(initial=0.0)) or 1.0
+    latitude = one["latitude"].values
+    bounds = np.concatenate([[latitude[0]], (latitude[1:] + latitude[:-1]) / 2, [latitude[-1]]])
+    edges = np.append(one["window"].values, one["window"].values[-1] + one.attrs["window_days"])
+    mesh = axes.pcolormesh(edges, bounds, bias.T, cmap="RdBu_r", vmin=-reach, vmax=reach, rasterized=True)
+    figure.colorbar(mesh, ax=axes, label=unit.label)
+    axes.set_title("Zonal-mean bias", loc="left", fontsize=9)
+    axes.set_ylabel("Latitude")
+
+
+def _middles(run: xr.Dataset) -> np.ndarray:
+    return run["window"].values + run.attrs["window_days"] / 2
+
+
+def _grid(scores: xr.Dataset, kinds: Sequence[tuple[str, str, float | None]], title: str) -> Figure:
+    """A row of panels a headline variable, a column a score; with a level to compare with."""
+    variables, names = headline_variables(scores), _shown(scores)
+    figure = Figure(figsize=(_PANEL[0] * len(kinds), 1.2 + 2.4 * len(variables)), dpi=_DPI, layout="constrained")
+    grid = figure.subplots(len(variables), len(kinds), squeeze=False, sharex=True)
+    for row, variable in zip(grid, variables, strict=True):
+        for axes, (kind, words, level) in zip(row, kinds, strict=True):
+            _draw_score(axes, scores, variable, kind, names)
             if level is not None:
                 axes.axhline(level, color="#aaaaaa", lw=0.8, zorder=0)
-            axes.set_ylim(min(0.0, axes.get_ylim()[0]) if kind == "acc" else 0.0, None)
-            axes.set_title(f"{variable_label(variable)}: {title}", loc="left", fontsize=9)
-            _day_axis(axes, days)
+            unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item())).label
+            unit = f" ({unit})" if kind == "rmse" and unit else ""
+            axes.set_title(f"{variable_label(variable)}: {words}{unit}", loc="left", fontsize=9)
+            _day_axis(axes, _days(scores))
     for axes in grid[-1]:
         axes.set_xlabel("Lead time (days)")
-    _finish(figure, scores, "Does a low error come from blurring? A forecast as lively as the weather stays at 1")
+    _finish(figure, scores, names, title)
     return figure
+
+
+def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names: Sequence[str]) -> None:
+    """One score of some forecasters; of a gain those of the candidate over the others, with intervals."""
+    here, days = scores.sel(variable=variable, region=WHOLE), _days(scores)
+    factor = shown_unit(variable, str(here["units"].item())).factor if kind == "rmse" else 1.0
+    styles = line_styles(scores["forecaster"].values.tolist())
+    gain, highest = kind == "time_gain_hours", 0.0
+    for name in names:
+        colour, dash = styles[name]
+        one = here.sel(forecaster=candidate(scores), reference=name) if gain else here.sel(forecaster=name)
+        values = one[kind].values * factor
+        if gain or kind == "gap_closed":
+            lower, upper = one[f"{kind}_lower"].values, one[f"{kind}_upper"].values
+            axes.fill_between(days, lower, upper, where=np.isfinite(lower + upper), color=colour, alpha=0.14, lw=0)
+        axes.plot(days, values, color=colour, linestyle=dash, lw=1.6)
+        highest = max(highest, float(np.nanmax(values, initial=0.0)))
+    if kind == "gap_closed":
+        axes.set_ylim(-0.5, 1.1)  # somebody is always far behind
+    elif not gain:
+        axes.set_ylim(min(0.0, axes.get_ylim()[0]) if kind == "acc" else 0.0, None if highest else 1.0)
 
 
 def cost_figure(scores: xr.Dataset) -> Figure:
@@ -115,23 +239,27 @@ def cost_figure(scores: xr.Dataset) -> Figure:
     return figure
 
 
-def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str) -> None:
+def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[str], answered: Sequence[str]) -> None:
     unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item()))
     days = _days(scores)
     here = scores.sel(variable=variable, region=WHOLE)
     styles = line_styles(scores["forecaster"].values.tolist())
-    for name, (colour, dash) in styles.items():
+    for name in names:
+        colour, dash = styles[name]
         one = here.sel(forecaster=name)
         rmse, lower, upper = (one[k].values * unit.factor for k in ("rmse", "rmse_lower", "rmse_upper"))
         if np.isfinite(lower).all() and np.isfinite(upper).all():
             axes.fill_between(days, lower, upper, color=colour, alpha=0.16, lw=0)
         axes.plot(days, rmse, color=colour, linestyle=dash, lw=2.0 if name == candidate(scores) else 1.5)
-    axes.set_ylim(0, 1.1 * float(here["rmse"].max()) * unit.factor)
+    # Room at the foot for the answers in words, which no curve may cross.
+    top = 1.1 * float(here["rmse"].sel(forecaster=list(names)).max()) * unit.factor
+    axes.set_ylim(-(0.04 + 0.075 * len(answered)) * top, top)
+    axes.set_yticks([t for t in axes.get_yticks() if 0 <= t <= top])
     _day_axis(axes, days)
     axes.set_xlabel("Lead time (days)")
     axes.set_ylabel(f"RMSE ({unit.label})" if unit.label else "RMSE")
     axes.set_title(variable_label(variable), loc="left", fontweight="bold")
-    for i, reference in enumerate(opponents(scores)):
+    for i, reference in enumerate(answered):
         _mark_crossover(axes, scores, variable, reference, unit.factor, styles[reference][0], row=i)
 
 
@@ -141,13 +269,13 @@ def _mark_crossover(
     """A diamond where the curves cross, its interval at the foot of the panel, and the answer in words."""
     name, days = candidate(scores), _days(scores)
     found = read_crossover(scores, name, reference, variable)
-    foot = (0.05 + 0.075 * row, axes.get_xaxis_transform())
+    foot = (0.04 + 0.065 * row, axes.get_xaxis_transform())
     if found.outcome == "crossover":
         curve = scores["rmse"].sel(forecaster=reference, variable=variable, region=WHOLE).values * factor
         at = found.hours / 24
         height = float(np.interp(at, days, curve))
         axes.plot([at], [height], marker="D", ms=6, mfc="white", mec=colour, mew=1.6, zorder=5)
-        axes.plot([at, at], [0, height], color=colour, lw=0.8, ls=(0, (2, 2)), zorder=1)
+        axes.plot([at, at], [axes.get_ylim()[0], height], color=colour, lw=0.8, ls=(0, (2, 2)), zorder=1)
         end = min(found.upper / 24, days[-1])
         axes.plot([found.lower / 24, end], [foot[0]] * 2, color=colour, lw=3, alpha=0.6, transform=foot[1])
         if not np.isfinite(found.upper):
@@ -166,15 +294,29 @@ def _panels(n: int) -> tuple[Figure, list[Axes]]:
     return figure, grid[:n]
 
 
-def _finish(figure: Figure, scores: xr.Dataset, title: str) -> None:
-    """One legend for all panels, below them, and the title."""
+def _shown(scores: xr.Dataset) -> list[str]:
+    """Whose lines are drawn: with a dozen forecasters not all."""
+    return default_lines(scores["forecaster"].values.tolist(), candidate(scores))
+
+
+def _answered(scores: xr.Dataset) -> list[str]:
+    """Opponents among them whose crossovers are told, the first few."""
+    return [r for r in opponents(scores) if r in _shown(scores)][:_MOST_ANSWERS]
+
+
+def _finish(figure: Figure, scores: xr.Dataset, names: Sequence[str], title: str) -> None:
+    """One legend for all panels, below them, and the title, with the world that it holds in."""
     styles = line_styles(scores["forecaster"].values.tolist())
     handles: Sequence[Any] = [
         mpl.lines.Line2D([], [], color=c, linestyle=d, lw=1.8, label=forecaster_label(n))
         for n, (c, d) in styles.items()
+        if n in names
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    width = 0.45 + 0.075 * max(len(h.get_label()) for h in handles)  # of an entry, inches
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    world = world_sentence(scores)
+    figure.suptitle(f"{title}\n{world}" if world else title, fontsize=10, x=0.01, ha="left")
 
 
 def _day_axis(axes: Axes, days: np.ndarray) -> None:
@@ -187,8 +329,13 @@ def _days(scores: xr.Dataset) -> np.ndarray:
     return scores["lead_time"].values / np.timedelta64(1, "D")
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
-    return path
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes a figure as ``stem.png`` and ``stem.pdf``, each complete or not there."""
+    out = []
+    for kind in _FORMATS:
+        path = stem.with_name(f"{stem.name}.{kind}")
+        temporary = path.with_name(f".{path.name}")
+        with mpl.rc_context(_RC):
+            figure.savefig(temporary, format=kind)
+        out.append(temporary.replace(path))
+    return out
