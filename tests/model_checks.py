@@ -1,5 +1,7 @@
 """What every network must do, as functions of its config: the tests of each model call these."""
 
+from functools import cache, partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,97 +10,111 @@ from flax import nnx
 
 from emulator.models import build, forward_flops
 
+N_IN, N_OUT = 3, 2
 
-def randomised(config, n_in, n_out, grid, dtype="float32", scale=0.3):
-    """A network with all parameters random: a fresh one is zero, and zero is equivariant to anything."""
-    graph, shapes = nnx.split(nnx.eval_shape(lambda: build(config, n_in, n_out, grid, nnx.Rngs(0), jnp.dtype(dtype))))
+# These programs run for milliseconds: compiling them well would take longer than running them.
+fast_jit = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def inputs(grid, n_in=N_IN, batch=1, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal((batch, *grid.shape, n_in)), jnp.float32)
+
+
+def structure(config, grid, n_in=N_IN, n_out=N_OUT, dtype="float32"):
+    """Graph and shapes of the parameters, without making them."""
+    return nnx.split(nnx.eval_shape(lambda: build(config, n_in, n_out, grid, nnx.Rngs(0), jnp.dtype(dtype))))
+
+
+def random_parameters(shapes, scale=0.3):
     rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda p: scale * jnp.asarray(rng.standard_normal(p.shape), p.dtype), shapes)
-    return graph, params
+    return jax.tree.map(lambda p: scale * jnp.asarray(rng.standard_normal(p.shape), p.dtype), shapes)
 
 
-def compiled(graph):
-    """``f(params, x)``, compiled."""
-    return jax.jit(lambda params, x: nnx.merge(graph, params)(x))
+def randomised(config, grid, dtype="float32"):
+    """``f(x)`` of a network with all parameters random: a fresh one is zero, and zero is equivariant to anything."""
+    return _randomised(config.model_dump_json(), type(config), grid, dtype)
 
 
-def inputs(grid, n_in, batch=1, seed=0):
-    return jax.random.normal(jax.random.key(seed), (batch, *grid.shape, n_in))
+@cache
+def _randomised(config, section, grid, dtype):
+    graph, shapes = structure(section.model_validate_json(config), grid, dtype=dtype)
+    params = random_parameters(shapes)
+    model = fast_jit(lambda params, x: nnx.merge(graph, params)(x))
+    return lambda x: model(params, x)
 
 
-def assert_zero_before_training(config, grid):
-    model = nnx.jit(build(config, 5, 3, grid, nnx.Rngs(0)))
-    out = model(inputs(grid, 5, batch=2))
-    assert out.dtype == jnp.float32
-    np.testing.assert_array_equal(out, np.zeros((2, *grid.shape, 3), np.float32))
+class Trial:
+    """A network, two samples to learn by heart, and one compiled step that serves all of a model's tests."""
+
+    def __init__(self, config, grid, steps=120):
+        self.x, self.y = inputs(grid, batch=2), inputs(grid, N_OUT, batch=2, seed=1)
+        graph, self.shapes = structure(config, grid)
+        self.steps = steps
+        self.traces = 0
+        self.fresh = fast_jit(lambda: nnx.split(build(config, N_IN, N_OUT, grid, nnx.Rngs(0)))[1])()
+        self.optimiser = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
+
+        def loss(params):
+            out = nnx.merge(graph, params)(self.x)
+            return jnp.mean((out - self.y) ** 2), out
+
+        @fast_jit
+        def step(params, state):
+            self.traces += 1
+            (value, out), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+            updates, state = self.optimiser.update(gradient, state)
+            return optax.apply_updates(params, updates), state, value, out, gradient
+
+        self.step = step
+
+    def check_output_is_zero_before_training(self):
+        *_, out, _ = self.step(self.fresh, self.optimiser.init(self.fresh))
+        assert out.dtype == jnp.float32
+        np.testing.assert_array_equal(out, jnp.zeros(self.y.shape))
+
+    def check_gradient_reaches_every_parameter(self):
+        params = random_parameters(self.shapes)
+        *_, gradient = self.step(params, self.optimiser.init(params))
+        sizes = {
+            jax.tree_util.keystr(k): float(jnp.abs(g).max()) for k, g in jax.tree_util.tree_leaves_with_path(gradient)
+        }
+        assert len(sizes) > 5
+        assert all(size > 0 for size in sizes.values()), [name for name, size in sizes.items() if not size > 0]
+
+    def check_two_samples_are_learnt_by_heart(self):
+        params, state = self.fresh, self.optimiser.init(self.fresh)
+        losses = []
+        for _ in range(self.steps):
+            params, state, loss, *_ = self.step(params, state)
+            losses.append(float(loss))
+        np.testing.assert_allclose(losses[0], np.mean(np.square(self.y)), rtol=1e-5)
+        assert losses[-1] < 0.05 * losses[0], losses[::20]
+
+    def check_it_was_compiled_once(self):
+        self.step(self.fresh, self.optimiser.init(self.fresh))
+        self.step(random_parameters(self.shapes), self.optimiser.init(self.fresh))
+        assert self.traces == 1
 
 
-def assert_gradient_reaches_every_parameter(config, grid):
-    graph, params = randomised(config, 3, 2, grid)
-    x = inputs(grid, 3)
-    gradient = jax.jit(jax.grad(lambda p: (nnx.merge(graph, p)(x) ** 2).sum()))(params)
-    sizes = {jax.tree_util.keystr(k): float(jnp.abs(g).max()) for k, g in jax.tree_util.tree_leaves_with_path(gradient)}
-    assert all(size > 0 for size in sizes.values()), [name for name, size in sizes.items() if not size > 0]
-
-
-def assert_half_precision_is_near(config, grid, tolerance=0.05):
-    graph, params = randomised(config, 3, 2, grid)
-    half, _ = randomised(config, 3, 2, grid, "bfloat16")
-    fresh = build(config, 3, 2, grid, nnx.Rngs(0), jnp.bfloat16)
-    assert {p.dtype for p in jax.tree.leaves(nnx.state(fresh))} == {jnp.dtype("float32")}
-    x = inputs(grid, 3)
-    exact, rounded = compiled(graph)(params, x), compiled(half)(params, x)
+def check_half_precision_is_near(config, grid, tolerance=0.05):
+    x = inputs(grid)
+    exact, rounded = randomised(config, grid)(x), randomised(config, grid, "bfloat16")(x)
     assert rounded.dtype == jnp.float32
     assert 1e-5 < float(jnp.abs(rounded - exact).max() / jnp.abs(exact).max()) < tolerance
+    _, shapes = structure(config, grid, dtype="bfloat16")
+    assert {p.dtype for p in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 
-def assert_turning_commutes(config, grid, columns, atol=1e-4):
-    graph, params = randomised(config, 4, 3, grid)
-    x = inputs(grid, 4)
-    model = compiled(graph)
-    turned, straight = model(params, jnp.roll(x, columns, axis=2)), model(params, x)
+def check_turning_commutes(config, grid, columns, atol=1e-4):
+    model, x = randomised(config, grid), inputs(grid)
+    turned, straight = model(jnp.roll(x, columns, axis=2)), model(x)
     assert float(jnp.abs(straight).max()) > 0.1
     np.testing.assert_allclose(turned, jnp.roll(straight, columns, axis=2), atol=atol)
 
 
-def assert_overfits_one_batch(config, grid, steps=150, rate=1e-2):
-    """Eight numbers a cell from eight others, by no rule but memory."""
-    graph, params = nnx.split(build(config, 4, 2, grid, nnx.Rngs(0)))
-    x, y = inputs(grid, 4, batch=2), inputs(grid, 2, batch=2, seed=1)
-    optimiser = optax.adam(optax.cosine_decay_schedule(rate, steps))
-
-    def loss(p):
-        return jnp.mean((nnx.merge(graph, p)(x) - y) ** 2)
-
-    @jax.jit
-    def step(carry, _):
-        p, state = carry
-        value, gradient = jax.value_and_grad(loss)(p)
-        updates, state = optimiser.update(gradient, state)
-        return (optax.apply_updates(p, updates), state), value
-
-    _, losses = jax.lax.scan(step, (params, optimiser.init(params)), length=steps)
-    assert float(losses[0]) > 0.9
-    assert float(losses[-1]) < 0.05, f"loss {losses[-1]}"
-
-
-def assert_counted_as_xla_counts(config, grid, tolerance):
-    graph, params = nnx.split(nnx.eval_shape(lambda: build(config, 7, 5, grid, nnx.Rngs(0))))
+def check_arithmetic_is_what_xla_counts(config, grid, tolerance):
+    graph, params = structure(config, grid, 7, 5)
     x = jax.ShapeDtypeStruct((1, *grid.shape, 7), jnp.float32)
-    counted = compiled(graph).lower(params, x).compile().cost_analysis()["flops"]
+    compiled = fast_jit(lambda params, x: nnx.merge(graph, params)(x)).lower(params, x).compile()
     # XLA counts norms, activations and sums besides
-    assert 1.0 <= counted / forward_flops(config, 7, 5, grid) < 1 + tolerance
-
-
-def assert_compiles_once(config, grid):
-    graph, params = randomised(config, 3, 2, grid)
-    traces = []
-
-    @jax.jit
-    def model(params, x):
-        traces.append(1)
-        return nnx.merge(graph, params)(x)
-
-    for seed in range(3):
-        model(params, inputs(grid, 3, seed=seed))
-    assert len(traces) == 1
+    assert 1.0 <= compiled.cost_analysis()["flops"] / forward_flops(config, 7, 5, grid) < 1 + tolerance

@@ -72,8 +72,8 @@ class Edges:
         order = np.lexsort((senders, receivers))
         senders, receivers = senders[order], receivers[order]
         up = receiver_points[receivers]
-        east = np.stack([-up[:, 1], up[:, 0], np.zeros(len(up))], axis=1)
-        east /= np.maximum(np.linalg.norm(east, axis=1, keepdims=True), 1e-12)  # at a pole there is no east
+        longitude_rad = np.arctan2(up[:, 1], up[:, 0])  # a cell at a pole keeps the longitude it was made with
+        east = np.stack([-np.sin(longitude_rad), np.cos(longitude_rad), np.zeros(len(up))], axis=1)
         apart = (sender_points[senders] - up) / unit
         axes = (east, np.cross(up, east), up)
         features = np.stack([*((apart * axis).sum(axis=1) for axis in axes), np.linalg.norm(apart, axis=1)], axis=1)

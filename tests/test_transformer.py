@@ -1,0 +1,197 @@
+"""The transformer: windows that go round the globe and over the poles, positions, attention, the duties of a model."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import model_checks as check
+import numpy as np
+import pytest
+from flax import nnx
+
+from data_prep.errors import ConfigError
+from data_prep.grid import Grid
+from emulator.config import TransformerConfig
+from emulator.models import build, halo, latitude_factor
+from emulator.models.transformer import Layout, Tokens, _cudnn_takes, attend, window_order
+
+GLOBAL = TransformerConfig(kind="transformer", patch=2, width=16, depth=2, heads=2)
+WINDOWED = GLOBAL.model_copy(update={"attention": "windowed", "window": [2, 4]})
+BOTH = pytest.mark.parametrize("config", [GLOBAL, WINDOWED], ids=["global", "windowed"])
+GLOBE = Grid.gaussian(8)
+BELT = Grid.from_arrays(np.arange(-35, 36, 10.0), np.arange(16) * 22.5)  # round the globe, but without poles
+REGION = Grid.from_arrays(np.arange(15, 77.5, 5), np.arange(200, 332.5, 5))
+
+
+@pytest.fixture(scope="module", params=[GLOBAL, WINDOWED], ids=["global", "windowed"])
+def trial(request):
+    return check.Trial(request.param, GLOBE)
+
+
+def test_output_is_zero_before_training(trial):
+    trial.check_output_is_zero_before_training()
+
+
+def test_gradient_reaches_every_parameter(trial):
+    trial.check_gradient_reaches_every_parameter()
+
+
+def test_two_samples_are_learnt_by_heart(trial):
+    trial.check_two_samples_are_learnt_by_heart()
+
+
+def test_training_compiles_once(trial):
+    trial.check_it_was_compiled_once()
+
+
+@BOTH
+def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(config):
+    check.check_half_precision_is_near(config, GLOBE)
+
+
+@pytest.mark.parametrize(("config", "cells"), [(GLOBAL, 2), (WINDOWED, 8)], ids=["by a patch", "by a window"])
+def test_turning_the_globe_turns_the_output(config, cells):
+    check.check_turning_commutes(config, GLOBE, cells)
+
+
+def test_latitudes_are_told_apart():
+    out = check.randomised(GLOBAL, GLOBE)(jnp.zeros((1, 8, 16, 3)))
+    rows = out.reshape(4, 2, 16, 2).mean(axis=(1, 2, 3))
+    assert float(jnp.diff(jnp.sort(rows)).min()) > 1e-3
+
+
+@BOTH
+def test_counted_arithmetic_is_what_xla_counts(config):
+    wide = config.model_copy(update={"width": 256, "heads": 4, "depth": 2, "window": [4, 8]})
+    check.check_arithmetic_is_what_xla_counts(wide, Grid.gaussian(16), tolerance=0.05)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "grid", [REGION, Grid.from_arrays(np.linspace(-90, 90, 13), np.arange(16) * 22.5)], ids=["region", "pole rows"]
+)
+def test_grids_that_patches_and_windows_do_not_divide(config, grid):
+    out = check.randomised(config, grid)(jnp.ones((1, *grid.shape, 3)))
+    assert out.shape == (1, *grid.shape, 2)
+    assert bool(jnp.isfinite(out).all())
+
+
+def test_circle_that_windows_do_not_divide_is_refused():
+    with pytest.raises(ConfigError, match=r"16 longitudes .* no multiple of 24"):
+        build(WINDOWED.model_copy(update={"window": [2, 6]}), 3, 2, GLOBE, nnx.Rngs(0))
+
+
+# ---- windows
+
+
+@pytest.mark.parametrize("grid", [GLOBE, BELT, REGION], ids=["globe", "belt", "region"])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_windows_hold_what_their_plan_says_and_scatter_inverts(grid, shifted):
+    tokens = Tokens.of(WINDOWED, grid)
+    layout = Layout.of(tokens, shifted, 4)
+    numbers = jnp.arange(np.prod(tokens.shape), dtype=jnp.float32).reshape(1, *tokens.shape, 1)
+    windows = layout.gather(numbers)
+    np.testing.assert_array_equal(windows[0, ..., 0], window_order(tokens, shifted))
+    np.testing.assert_array_equal(layout.scatter(windows), numbers)
+
+
+def visible_pairs(grid, shifted):
+    """Rows and columns of every query and of a key that it sees, (pair,) each."""
+    tokens = Tokens.of(WINDOWED, grid)
+    order = window_order(tokens, shifted)
+    mask = Layout.of(tokens, shifted, 4).mask
+    together = np.ones((*order.shape, order.shape[-1]), bool) if mask is None else mask[:, :, 0]
+    i, j, query, key = np.nonzero(together)
+    (qr, qc), (kr, kc) = (np.divmod(order[i, j, t], tokens.shape[1]) for t in (query, key))
+    return tokens, qr, qc, kr, kc
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_nobody_in_a_region_sees_beyond_a_window(shifted):
+    _, query_row, query_column, key_row, key_column = visible_pairs(REGION, shifted)
+    rows, columns = WINDOWED.window
+    assert np.abs(query_row - key_row).max() == rows - 1
+    assert np.abs(query_column - key_column).max() == columns - 1
+
+
+def test_windows_of_a_belt_go_round_but_not_from_one_edge_to_the_other():
+    tokens, query_row, query_column, key_row, key_column = visible_pairs(BELT, True)
+    n_columns = tokens.shape[1]
+    apart = (query_column - key_column) % n_columns
+    assert np.abs(query_row - key_row).max() == WINDOWED.window[0] - 1
+    assert set(np.minimum(apart, n_columns - apart)) == set(range(WINDOWED.window[1]))
+    assert (np.abs(query_column - key_column) > WINDOWED.window[1]).any()
+
+
+def test_shifted_windows_go_over_the_poles_to_the_opposite_meridian():
+    tokens = Tokens.of(WINDOWED, Grid.gaussian(16))
+    assert Layout.of(tokens, True, 4).mask is None
+    n_rows, n_columns = tokens.shape
+    row, column = np.divmod(window_order(tokens, True)[-1], n_columns)  # the windows at the poles
+    for rows_here, columns_here in zip(row, column, strict=True):
+        assert set(rows_here) in ({0}, {n_rows - 1})
+        assert {(c + n_columns // 2) % n_columns for c in columns_here} == set(columns_here)
+    inner_row, _ = np.divmod(window_order(tokens, True)[:-1], n_columns)
+    assert (np.ptp(inner_row, axis=-1) == 1).all()
+
+
+def test_latitude_bands_that_exchange_rows_equal_the_whole_grid(monkeypatch):
+    grid = Grid.gaussian(16)
+    x = check.inputs(grid, batch=2)
+    whole = check.randomised(WINDOWED, grid)(x)
+    assert latitude_factor(WINDOWED) == 4
+    assert latitude_factor(GLOBAL) is None
+    monkeypatch.setattr(halo, "latitude_bands", lambda: 2)
+    bands = x.reshape(2, 2, 8, 32, 3).swapaxes(0, 1)
+    graph, shapes = check.structure(WINDOWED, grid)
+    model = nnx.merge(graph, check.random_parameters(shapes))
+    apart = check.fast_jit(jax.vmap(model, axis_name=halo.LATITUDE_AXIS))(bands)
+    np.testing.assert_allclose(jnp.concatenate(list(apart), axis=1), whole, atol=1e-4)
+
+
+# ---- positions and attention
+
+
+def test_rotated_products_depend_on_differences_and_go_round():
+    layout = Layout.of(Tokens.of(GLOBAL, GLOBE), False, 8)  # 4 x 8 patches
+    query, key = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 1, 1, 16))
+    turned = [layout.rotate(jnp.broadcast_to(a, (1, 1, 1, 32, 1, 16))).reshape(4, 8, 16) for a in (query, key)]
+    product = jnp.einsum("rcd,sed->rcse", *turned)
+    np.testing.assert_allclose(product, jnp.roll(product, (3, 3), axis=(1, 3)), atol=1e-4)
+    np.testing.assert_allclose(product[1:, :, 1:], product[:-1, :, :-1], atol=1e-4)
+    assert float(jnp.abs(product[0, 0, 0] - product[0, 0, 0, 0])[1:].min()) > 1e-3  # every other column is elsewhere
+
+
+def test_attention_is_softmax_of_products():
+    q, k, v = (jax.random.normal(key, (2, 3, 5, 2, 4)) for key in jax.random.split(jax.random.key(0), 3))
+    mask = np.random.default_rng(0).random((3, 1, 5, 5)) < 0.7
+    mask |= np.eye(5, dtype=bool)
+    for seen in (None, mask):
+        logits = np.einsum("bwqhd,bwkhd->bwhqk", q, k) / 2
+        weights = np.exp(logits) * (1 if seen is None else seen)
+        expected = np.einsum("bwhqk,bwkhd->bwqhd", weights / weights.sum(axis=-1, keepdims=True), v)
+        found = attend(q, k, v, None if seen is None else jnp.asarray(seen))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("platform", "version", "capability", "dtype", "size", "expected"),
+    [
+        ("cpu", "cpu", None, jnp.bfloat16, 64, False),
+        ("tpu", "tpu", None, jnp.bfloat16, 64, False),
+        ("gpu", "rocm 6", "gfx90a", jnp.bfloat16, 64, False),
+        ("gpu", "PJRT C API cuda 12080", "9.0", jnp.bfloat16, 64, True),
+        ("gpu", "PJRT C API cuda 12080", "9.0", jnp.float32, 64, False),
+        ("gpu", "PJRT C API cuda 12080", "9.0", jnp.bfloat16, 256, False),
+        ("gpu", "PJRT C API cuda 12080", "9.0", jnp.bfloat16, 20, False),
+        ("gpu", "PJRT C API cuda 12080", "7.5", jnp.float16, 64, False),
+    ],
+)
+def test_fused_kernel_is_asked_for_only_where_it_runs(
+    monkeypatch, platform, version, capability, dtype, size, expected
+):
+    device = SimpleNamespace(
+        platform=platform, client=SimpleNamespace(platform_version=version), compute_capability=capability
+    )
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert _cudnn_takes(jnp.dtype(dtype), size) is expected
