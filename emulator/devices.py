@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,9 +184,8 @@ def join_processes() -> None:
     who: dict[str, Any] = {}
     if given:
         if len(given) < len(names):
-            raise ConfigError(
-                f"several processes: {', '.join(given)} set, but not {', '.join(set(names) - set(given))}"
-            )
+            missing = ", ".join(n for n in names if n not in given)
+            raise ConfigError(f"several processes: {', '.join(given)} given, but not {missing}")
         try:
             count, number = (int(os.environ[n]) for n in names[1:])
         except ValueError:
@@ -215,6 +215,19 @@ def failing_together() -> Iterator[None]:
             f"process {jax.process_index()} of {jax.process_count()} lost another process of this run "
             f"({_first_line(error)}); start all of them again: they go on from the last checkpoint"
         ) from error
+
+
+def exit_code(code: int) -> int:
+    """``code``, for one process; of several this one ends here and now.
+
+    At an ordinary exit the runtime waits for all processes to say farewell. One that failed must not: the others may
+    be gone already, and then it would be shot down with pages of text below the line that said what happened.
+    """
+    if code and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _first_line(error: Exception) -> str:

@@ -184,8 +184,12 @@ def make_stepper(
       DataError: a channel cannot be normalised.
     """
     _refuse_bad_scale(statistics.static_std, spec.static_channels, "standard deviation")
-    module = build(model, *network_channels(spec), grid, nnx.Rngs(seed), jnp.dtype(precision))
-    network, params = nnx.split(module)
+
+    def initial() -> nnx.Module:
+        return build(model, *network_channels(spec), grid, nnx.Rngs(seed), jnp.dtype(precision))
+
+    network, _ = nnx.split(nnx.eval_shape(initial))
+    params = jax.jit(lambda: nnx.split(initial())[1])()  # one program, which the next start finds compiled
     normal = (static - statistics.static_mean) / statistics.static_std
     stepper = Stepper(Normalizer.of(statistics, spec), jnp.asarray(normal, jnp.float32), network, spec.n_prognostic)
     return stepper, params

@@ -1,0 +1,96 @@
+"""Trains on meshes of eight virtual devices, for tests: ``sharding_worker.py STORE`` prints what came of it as JSON."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from data_prep.errors import ConfigError
+from data_prep.store import open_store
+from emulator.budget import Programs
+from emulator.config import MeshConfig, RolloutStage, TrainConfig, TransformerConfig, UNetConfig
+from emulator.devices import WHOLE, Layout
+from emulator.train import set_up
+
+MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1)
+STEPS = 4
+
+
+def config(data, space, **changes):
+    stage = RolloutStage(steps=STEPS, rollout=2, learning_rate=1e-3, warmup=0)
+    mesh = MeshConfig(data=data, space=space)
+    settings = {"batch_size": 8, "stages": [stage], "validation_windows": 8, "validation_steps": 2, "input_noise": 0.1}
+    return TrainConfig(mesh=mesh, **{**settings, **changes})
+
+
+def collectives(text):
+    """Of a compiled program: how many operations of each kind there are, bytes all-reduced, and kinds inside loops."""
+    kinds: dict[str, int] = {}
+    reduced, in_loops = 0, []
+    for computation in re.split(r"\n(?=\S)", text):
+        for shapes, kind in re.findall(
+            r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter)"
+            r"(?:-start)?\(",
+            computation,
+        ):
+            kinds[kind] = kinds.get(kind, 0) + 1
+            if kind == "all-reduce":
+                sizes = [
+                    int(np.prod([int(n) for n in dims.split(",") if n])) for dims in re.findall(r"f32\[(.*?)\]", shapes)
+                ]
+                reduced += 4 * sum(sizes)
+            if not computation.startswith("ENTRY"):
+                in_loops.append(kind)
+    return {"kinds": kinds, "reduced_bytes": reduced, "in_loops": sorted(set(in_loops))}
+
+
+def trained(store, data, space):
+    """Losses, weights and validation after a few steps on a mesh, and what its program communicates."""
+    settings = config(data, space)
+    job = set_up(settings, MODEL, store, 0)
+    fresh = job.fresh._replace(params=jax.tree.map(lambda p: p + 0.02, job.fresh.params))  # away from zero
+    state = job.layout.place(fresh, WHOLE)
+    program = Programs(job.step, state, job.task, store, job.layout, settings).of(8, 2)
+    norms = []
+    for step in range(STEPS):
+        state, found = program(state, job.spans[0].batch(step, job.layout), job.task)
+        norms.append([float(found.loss), float(found.gradient_norm), float(found.update_norm)])
+    skill = job.validation.run(state.averaged, job.task)
+    return {
+        "norms": norms,
+        "params": [np.asarray(p).ravel().tolist() for p in jax.tree.leaves(state.params)],
+        "rmse": skill.rmse.tolist(),
+        "activity": skill.activity.tolist(),
+        "collectives": collectives(program.as_text()),
+    }
+
+
+def refusal(store, model, data, space, **changes):
+    try:
+        set_up(config(data, space, **changes), model, store, 0)
+    except ConfigError as error:
+        return str(error)
+    return "accepted"
+
+
+def main() -> None:
+    store = open_store(sys.argv[1], in_memory=True)
+    out = {f"{d}x{s}": trained(store, d, s) for d, s in ((1, 1), (8, 1), (2, 4))}
+    transformer = TransformerConfig(kind="transformer", patch=2, width=16, depth=1, heads=2)
+    out["refusals"] = {
+        "rows": refusal(store, UNetConfig(patch=2, width=8, multipliers=[1, 2], blocks=1), 1, 8),
+        "batch": refusal(store, MODEL, 8, 1, batch_size=12),
+        "parts": refusal(store, MODEL, 4, 1, accumulate=4),
+        "devices": refusal(store, MODEL, 3, 3),
+        "left_over": refusal(store, MODEL, -1, 3),
+        "model": refusal(store, transformer, 1, 2),
+    }
+    out["all_devices"] = list(Layout.of(MeshConfig()).mesh.shape.values())
+    Path(sys.argv[2]).write_text(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main()

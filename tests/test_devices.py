@@ -1,0 +1,226 @@
+"""Many devices and many processes do what one does, and say to each other no more than they must."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sharding_worker import collectives
+from tiny_store import write_store
+from train_worker import MODEL
+
+from data_prep.errors import ConfigError
+from data_prep.grid import Grid
+from emulator.config import MeshConfig, RolloutStage, TrainConfig
+from emulator.devices import Layout, exit_code, join_processes
+from emulator.train import train
+
+HERE = Path(__file__).parent
+FAST_COMPILE = "--xla_backend_optimization_level=0"
+LIMIT_SECONDS = 300
+"""A test that hangs fails; far above what a slow machine needs."""
+
+
+def start(script, *arguments, environment):
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    variables |= {"PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)]), **environment}
+    command = [sys.executable, str(HERE / script), *map(str, arguments)]
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process):
+    try:
+        return process.communicate(timeout=LIMIT_SECONDS)[0]
+    finally:
+        process.kill()
+
+
+# ---- eight devices
+
+
+@pytest.fixture(scope="module")
+def meshes(tmp_path_factory):
+    """What ``sharding_worker`` found on meshes of eight virtual devices."""
+    folder = tmp_path_factory.mktemp("meshes")
+    write_store(folder / "store.zarr", Grid.gaussian(16))
+    flags = f"--xla_force_host_platform_device_count=8 {FAST_COMPILE}"
+    process = start("sharding_worker.py", folder / "store.zarr", folder / "out.json", environment={"XLA_FLAGS": flags})
+    output = finish(process)
+    assert process.returncode == 0, output
+    return json.loads((folder / "out.json").read_text())
+
+
+@pytest.mark.parametrize("mesh", ["8x1", "2x4"])
+def test_eight_devices_learn_what_one_learns(meshes, mesh):
+    one, many = meshes["1x1"], meshes[mesh]
+    np.testing.assert_allclose(many["norms"], one["norms"], rtol=1e-5)
+    for a, b in zip(one["params"], many["params"], strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5)
+    assert max(np.ptp(norms) for norms in np.transpose(one["norms"])) > 0.01  # it moved
+    np.testing.assert_allclose(many["rmse"], one["rmse"], rtol=1e-5)
+    np.testing.assert_allclose(many["activity"], one["activity"], rtol=1e-5)
+
+
+def test_sharing_a_batch_costs_one_sum_of_gradients(meshes):
+    found = meshes["8x1"]["collectives"]
+    gradients = 4 * sum(map(len, meshes["8x1"]["params"]))
+    assert set(found["kinds"]) == {"all-reduce"}
+    assert gradients <= found["reduced_bytes"] <= gradients + 1024
+    assert found["in_loops"] == []  # once a step, not once a model step
+
+
+def test_sharing_latitudes_costs_rows_from_the_neighbours_and_one_sum_of_gradients(meshes):
+    found = meshes["2x4"]["collectives"]
+    gradients = 4 * sum(map(len, meshes["2x4"]["params"]))
+    assert set(found["kinds"]) == {"all-reduce", "collective-permute"}
+    assert gradients <= found["reduced_bytes"] <= gradients + 1024
+    assert found["in_loops"] == ["collective-permute"]
+
+
+def test_communication_is_counted_where_there_is_some():
+    text = """HloModule m
+
+%body (x: f32[4]) -> f32[4] {
+  ROOT %gather = f32[8,2]{1,0} all-gather(%x), dimensions={0}
+}
+
+ENTRY %main (x: f32[4]) -> f32[4] {
+  %sum = (f32[], f32[3,2]{1,0}) all-reduce(%a, %b), to_apply=%add
+}
+"""
+    assert collectives(text) == {
+        "kinds": {"all-gather": 1, "all-reduce": 1},
+        "reduced_bytes": 28,
+        "in_loops": ["all-gather"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("rows", "16 rows cannot be split into 8 bands of whole cells of 4 rows"),
+        ("batch", "12 windows cannot be shared evenly by 8 devices; choose a multiple of 8"),
+        ("parts", "8 windows in 4 parts cannot be shared evenly by 4 devices; choose a multiple of 16"),
+        ("devices", "data 3 x space 3 does not fit 8 devices"),
+        ("left_over", "data -1 x space 3 does not fit 8 devices"),
+        ("model", "a transformer needs all latitudes at once"),
+    ],
+)
+def test_what_devices_cannot_share_is_refused_in_one_line(meshes, what, expected):
+    message = meshes["refusals"][what]
+    assert expected in message
+    assert message.startswith("train.")
+    assert "\n" not in message
+
+
+def test_all_devices_share_the_batch_unless_told_otherwise(meshes):
+    assert meshes["all_devices"] == [8, 1]
+
+
+# ---- two processes
+
+CONFIG = TrainConfig(
+    batch_size=4,
+    stages=[RolloutStage(steps=10, warmup=2)],
+    checkpoint_every=2,
+    validate_every=10,
+    validation_windows=4,
+    validation_steps=2,
+    log_every=1,
+)
+
+
+def start_two(store, run_dir, cache, *, die_at=None):
+    """Two processes on loopback; the second kills itself when it reads the batch of step ``die_at``."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        "XLA_FLAGS": FAST_COMPILE,
+    }
+    arguments = (store, run_dir, CONFIG.model_dump_json())
+    more = [() if die_at is None or i == 0 else ("--die-at", die_at) for i in range(2)]
+    return [
+        start("train_worker.py", *arguments, *more[i], environment=common | {"JAX_PROCESS_ID": str(i)})
+        for i in range(2)
+    ]
+
+
+def norms(run_dir):
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [[line[k] for k in ("loss", "gradient_norm", "parameter_norm")] for line in lines if line["kind"] == "train"]
+
+
+def test_two_processes_survive_the_death_of_one_and_end_where_one_process_ends(tmp_path):
+    store = tmp_path / "store.zarr"
+    write_store(store, Grid.gaussian(8))
+
+    first, second = start_two(store, tmp_path / "two", tmp_path / "xla", die_at=8)
+    finish(second)
+    died = time.monotonic()
+    output = finish(first)
+    assert time.monotonic() - died < 90  # not the runtime's five minutes
+    assert first.returncode == 1, output
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, output
+    assert re.search(
+        r"process 0 of 2 lost another process of this run .*: they go on from the last checkpoint", errors[0]
+    )
+    saved = [int(p.name) for p in (tmp_path / "two" / "checkpoints").iterdir() if p.name.isdigit()]
+    assert saved
+    assert max(saved) < 10
+
+    again = start_two(store, tmp_path / "two", tmp_path / "xla")
+    outputs = [finish(process) for process in again]
+    assert [process.returncode for process in again] == [0, 0], outputs
+    assert f"going on from step {max(saved)}" in outputs[0]
+    assert "validation at step" not in outputs[1]  # one of them speaks
+
+    train(CONFIG, MODEL, store, tmp_path / "one", 0, {"name": "test"})
+    np.testing.assert_allclose(norms(tmp_path / "two"), norms(tmp_path / "one"), rtol=1e-4)
+    with np.load(tmp_path / "two" / "weights.npz") as two, np.load(tmp_path / "one" / "weights.npz") as one:
+        assert set(two.files) == set(one.files)
+        # all together: where a gradient is next to nothing, Adam makes a step of its rounding
+        difference = sum(np.sum((two[name] - one[name]) ** 2) for name in one.files) ** 0.5
+        assert difference < 1e-4 * sum(np.sum(one[name] ** 2) for name in one.files) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"JAX_NUM_PROCESSES": "2"}, "JAX_NUM_PROCESSES given, but not JAX_COORDINATOR_ADDRESS, JAX_PROCESS_ID"),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "localhost:1", "JAX_NUM_PROCESSES": "two", "JAX_PROCESS_ID": "0"},
+            "must be whole numbers",
+        ),
+        (
+            {"JAX_COORDINATOR_ADDRESS": "localhost:1", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "2"},
+            "could not join the others",
+        ),
+    ],
+)
+def test_processes_that_are_told_nonsense_say_so(monkeypatch, variables, expected):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=expected):
+        join_processes()
+
+
+def test_a_single_process_joins_nobody_and_ends_as_usual(monkeypatch):
+    for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
+        monkeypatch.delenv(name, raising=False)
+    join_processes()
+    assert exit_code(1) == 1
+    layout = Layout.of(MeshConfig())
+    assert (layout.data, layout.bands, layout.writes) == (1, 1, True)
+    np.testing.assert_array_equal(layout.windows_here(4), np.arange(4))

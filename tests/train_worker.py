@@ -1,0 +1,48 @@
+"""One process of a training run, for tests: ``train_worker.py STORE RUN_DIR CONFIG_JSON [--die-at STEP]``."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from data_prep.errors import UserError
+from emulator.config import TrainConfig, UNetConfig
+from emulator.devices import exit_code, join_processes
+from emulator.loader import Windows
+
+MODEL = UNetConfig(patch=1, width=4, multipliers=[1], blocks=1)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("store", type=Path)
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("config", type=TrainConfig.model_validate_json)
+    parser.add_argument("--die-at", type=int)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("emulator").setLevel(logging.INFO)
+    if arguments.die_at is not None:
+        whole = Windows.batch
+
+        def die(self, step, layout):
+            if step == arguments.die_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return whole(self, step, layout)
+
+        Windows.batch = die
+    try:
+        join_processes()
+        from emulator.train import train
+
+        train(arguments.config, MODEL, arguments.store, arguments.run_dir, 0, {"name": "test"})
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exit_code(error.exit_code)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
