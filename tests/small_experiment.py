@@ -63,7 +63,6 @@ def with_made_up_scores(scores: xr.Dataset) -> xr.Dataset:
     """The scores with made-up numbers for all that a page can show beside errors and their differences."""
     rng = np.random.default_rng(5)
     pair = ("forecaster", "reference", "variable", "lead_time", "region")
-    cell = ("forecaster", "variable", "lead_time", "region")
 
     def random(dims: Sequence[str]) -> xr.DataArray:
         return xr.DataArray(rng.normal(size=[scores.sizes[d] for d in dims]), dims=dims)
@@ -72,7 +71,7 @@ def with_made_up_scores(scores: xr.Dataset) -> xr.Dataset:
     out = scores.assign(rmse_difference_significant=(p < 0.3).astype(np.int8), rmse_difference_p_geer=p)
     for name, middle in (
         ("time_gain_hours", 12 * random(pair)),
-        ("gap_closed", random(cell)),
+        ("gap_closed", random(pair)),
         ("acc", scores["acc"]),
         ("bias", scores["bias"]),
     ):
@@ -82,4 +81,7 @@ def with_made_up_scores(scores: xr.Dataset) -> xr.Dataset:
     of_truth = (quantile - 0.5) * (1 + abs(random(("variable", "lead_time"))))
     out = out.assign(forecast_quantile=of_truth * (1 + 0.1 * random(("forecaster",))), truth_quantile=of_truth)
     limit = scores["forecaster"].values[-1].item()
+    out["better_everywhere"] = xr.zeros_like(out["rmse"].isel(variable=0, lead_time=0, drop=True)).expand_dims(
+        reference=out["reference"]
+    )
     return out.assign_coords(quantile=quantile).assign_attrs(truth="nature run SPEEDY T31", predictability_limit=limit)

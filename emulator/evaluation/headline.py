@@ -63,7 +63,8 @@ def make_headline(scores: xr.Dataset) -> Headline:
         _difficulty(references, hardest),
         _other_variables(scores, name, references),
         _time_gain(scores, name, hardest, variable),
-        _gap_closed(scores, name, variable),
+        _gap_closed(scores, name, hardest, variable),
+        _everywhere(scores, name, references),
         _liveliness(scores, name),
     ]
     return Headline(sentence, tuple(text for text in details if text), hardest)
@@ -154,30 +155,43 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
     at = _lively_lead(scores)
     one = scores.sel(forecaster=name, reference=reference, variable=variable, region=WHOLE).isel(lead_time=at)
     gain, lower, upper = (float(one[f"time_gain_hours{end}"]) for end in ("", "_lower", "_upper"))
-    if not np.isfinite(gain):
-        return ""
-    ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
-    return (
-        f"Its error in {variable_label(variable)} at {lead_text(_hours(scores)[at])} is that of "
-        f"{forecaster_label(reference)} {abs(gain):.0f} hours {'earlier' if gain >= 0 else 'later'} "
-        f"[{', '.join(ends)}]."
-    )
+    what = f"Its error in {variable_label(variable)} at {lead_text(_hours(scores)[at])} is"
+    whose = forecaster_label(reference)
+    if np.isfinite(gain):
+        ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
+        way = "earlier" if gain >= 0 else "later"
+        return f"{what} that of {whose} {abs(gain):.0f} hours {way} [{', '.join(ends)}]."
+    if gain > 0 and np.isfinite(lower):
+        return f"{what} below that of {whose} at the first lead: it is more than {lower:.0f} hours ahead."
+    if gain < 0 and np.isfinite(upper):
+        return f"{what} above that of {whose} at the last lead: it is more than {-upper:.0f} hours behind."
+    return ""
 
 
-def _gap_closed(scores: xr.Dataset, name: str, variable: str) -> str:
-    """Its share of what physics leaves to the limit."""
+def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) -> str:
+    """Its share of what the hardest physics leaves to the limit."""
     if "gap_closed" not in scores:
         return ""
     at = _lively_lead(scores)
-    one = scores.sel(forecaster=name, variable=variable, region=WHOLE).isel(lead_time=at)
+    one = scores.sel(forecaster=name, reference=reference, variable=variable, region=WHOLE).isel(lead_time=at)
     share, lower, upper = (100 * float(one[f"gap_closed{end}"]) for end in ("", "_lower", "_upper"))
     if not np.isfinite(share):
         return ""
     limit = forecaster_label(str(scores.attrs["predictability_limit"]))
-    return (
-        f"At {lead_text(_hours(scores)[at])} it closes {share:.0f} % [{lower:.0f}, {upper:.0f}] of the gap to the "
-        f"predictability limit ({limit}) there."
-    )
+    part = "none" if share < 0 else f"{share:.0f} % [{lower:.0f}, {upper:.0f}]"
+    gap = f"the gap from {forecaster_label(reference)} to the predictability limit ({limit})"
+    return f"There it closes {part} of {gap}."
+
+
+def _everywhere(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
+    """Whom it beats beyond doubt at every lead in every headline variable."""
+    if "better_everywhere" not in scores:
+        return ""
+    better = scores["better_everywhere"].sel(forecaster=name, region=WHOLE)
+    beaten = [forecaster_label(r) for r in references if better.sel(reference=r) == 1]
+    if not beaten:
+        return ""
+    return f"Beyond doubt better at every lead in every headline variable than {', '.join(beaten)}."
 
 
 def _liveliness(scores: xr.Dataset, name: str) -> str:

@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import (
     Unit,
@@ -108,10 +109,15 @@ def gain_figure(scores: xr.Dataset) -> Figure:
     name = candidate(scores)
     kinds = [("time_gain_hours", f"Hours that {forecaster_label(name)} is ahead", 0.0)]
     title = f"How far ahead: by how much later {forecaster_label(name)} makes the error that each other makes"
-    if "gap_closed" in scores and np.isfinite(scores["gap_closed"]).any():
-        kinds.append(("gap_closed", "Share of the gap closed", 1.0))
-        limit = forecaster_label(str(scores.attrs["predictability_limit"]))
-        title += f"\nShare of the gap: 0 is the physics, 1 the predictability limit ({limit})"
+    if "gap_closed" in scores:
+        baseline = make_headline(scores).reference
+        scores = scores.assign(gap_closed=scores["gap_closed"].sel(reference=baseline, drop=True))
+        for end in ("_lower", "_upper"):
+            scores[f"gap_closed{end}"] = scores[f"gap_closed{end}"].sel(reference=baseline, drop=True)
+        if scores["gap_closed"].notnull().any():
+            kinds.append(("gap_closed", "Share of the gap closed", 1.0))
+            limit = forecaster_label(str(scores.attrs["predictability_limit"]))
+            title += f"\nShare of the gap: 0 is {forecaster_label(baseline)}, 1 the predictability limit, {limit}"
     return _grid(scores, kinds, title)
 
 
@@ -132,6 +138,7 @@ def long_run_figure(run: xr.Dataset) -> Figure:
             row[2].plot(_middles(run), one["fine_scale_ratio"].values, color=colour, marker="o", ms=4)
             row[2].axhline(1.0, color="#aaaaaa", lw=0.8, zorder=0)
             row[2].set_ylim(0, None)
+            row[2].set_xlim(0, run["window"].values[-1] + run.attrs["window_days"])
             row[2].set_title("Fine-scale amplitude over truth's", loc="left", fontsize=9)
         row[0].set_title(f"{variable_label(variable)}: global mean", loc="left", fontsize=9)
     for axes in grid[-1]:
@@ -207,7 +214,8 @@ def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names:
         values = one[kind].values * factor
         if gain or kind == "gap_closed":
             lower, upper = one[f"{kind}_lower"].values, one[f"{kind}_upper"].values
-            axes.fill_between(days, lower, upper, where=np.isfinite(lower + upper), color=colour, alpha=0.14, lw=0)
+            known = np.isfinite(lower) & np.isfinite(upper)
+            axes.fill_between(days, lower, upper, where=known, color=colour, alpha=0.14, lw=0)
         axes.plot(days, values, color=colour, linestyle=dash, lw=1.6)
         highest = max(highest, float(np.nanmax(values, initial=0.0)))
     if kind == "gap_closed":
@@ -248,7 +256,8 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
         colour, dash = styles[name]
         one = here.sel(forecaster=name)
         rmse, lower, upper = (one[k].values * unit.factor for k in ("rmse", "rmse_lower", "rmse_upper"))
-        if np.isfinite(lower).all() and np.isfinite(upper).all():
+        compared = name == candidate(scores) or name in answered  # shading of a dozen lines would hide them all
+        if compared and np.isfinite(lower).all() and np.isfinite(upper).all():
             axes.fill_between(days, lower, upper, color=colour, alpha=0.16, lw=0)
         axes.plot(days, rmse, color=colour, linestyle=dash, lw=2.0 if name == candidate(scores) else 1.5)
     # Room at the foot for the answers in words, which no curve may cross.

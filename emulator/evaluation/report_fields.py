@@ -22,10 +22,10 @@ from emulator.forecast_io import open_forecasts
 from emulator.progress import track
 
 _WIDEST = 128  # grid points along a circle that a map on a page can show
-_EXAMPLE_BYTES = 1_500_000
+_EXAMPLE_BYTES = 720_000
 _MEAN_LEADS = (24, 120, 240)
 _MEAN_INITS = 24  # mean errors settle with a few dozen forecasts; reading all would take minutes
-_MOST_FORECASTERS = 6
+_MOST_FORECASTERS = 4
 
 
 @dataclass(frozen=True)

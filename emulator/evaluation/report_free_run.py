@@ -21,10 +21,9 @@ def describe_free_run(run: xr.Dataset) -> tuple[str, ...]:
     name, days = forecaster_label(run.attrs["forecaster"]), run["lead_time"].values / np.timedelta64(1, "D")
     runs = run.sizes["init_time"]
     finite = run["days_finite"].values
-    out = [
-        f"{name} ran freely {'once' if runs == 1 else f'{runs} times'} for {days[-1]:.0f} days "
-        + ("and stayed finite." if np.isinf(finite).all() else f"and was finite up to day {finite.min():.0f} only.")
-    ]
+    end = "and stayed finite" if np.isinf(finite).all() else f"but was not finite after day {finite.min():.0f}"
+    times = "one initial time" if runs == 1 else f"{runs} initial times"
+    out = [f"{name} was left to itself for {days[-1]:.0f} days from {times} {end}."]
     known = run["truth_mean"].notnull().any("variable").values
     if not known.any():
         return (*out, "The truth covers no part of these dates, so nothing is said of its climate.")
@@ -33,8 +32,12 @@ def describe_free_run(run: xr.Dataset) -> tuple[str, ...]:
     left = {v: float(earliest.sel(variable=v)) for v in run["variable"].values.tolist()}
     gone = sorted((day, v) for v, day in left.items() if np.isfinite(day))
     if gone:
-        listed = ", ".join(f"{variable_label(v)} after {day:.0f} days" for day, v in gone)
-        out.append(f"Global means that leave what the truth does at that time of the year for {stay} days: {listed}.")
+        listed = ", ".join(
+            f"{variable_label(v)} {f'after {day:.0f} days' if day else 'from the start'}" for day, v in gone
+        )
+        out.append(
+            f"Global means leave what the truth does at that time of the year, for {stay} days or more: {listed}."
+        )
     if len(gone) < len(left):
         rest = "No global mean leaves" if not gone else "The others never leave"
         out.append(f"{rest} what the truth does at that time of the year for {stay} days.")

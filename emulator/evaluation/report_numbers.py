@@ -25,7 +25,7 @@ from emulator.evaluation.style import (
 from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables
 
 _OUTCOMES: tuple[Outcome, ...] = ("crossover", "beyond the last lead", "never better", "undecided")
-_MOST_BYTES = 3_000_000  # of numbers before they are compressed, to some two thirds as letters
+_MOST_BYTES = 3_400_000  # of numbers before they are compressed, to half as many letters
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ _METRICS = (
     _Metric("activity", "Activity", "size of anomalies over the truth's; below 1 is too smooth", 1.0),
     _Metric("fine_scale_ratio", "Fine-scale amplitude", "over the truth's; below 1 is blurred", 1.0),
     _Metric(_TIME_GAIN, "Hours ahead", "by how much later {candidate} makes the error that the other makes", 0.0, "h"),
-    _Metric(_GAP, "Gap closed", "share of the way from the physics' error to the limit, that of {limit}", 100.0, "%"),
+    _Metric(_GAP, "Gap closed", "share of the way from the error of {baseline} to the limit, {limit}", 100.0, "%"),
     _Metric("extreme_low", "Low extremes", "", 1.0),
     _Metric("extreme_high", "High extremes", "", 1.0),
     _Metric("crps_fair", "CRPS (fair)", "of an ensemble; lower is better", 0.0, in_variable_units=True),
@@ -143,8 +143,8 @@ def numbers(
     places = _Places.of(scores, shown)
     names = scores["forecaster"].values.tolist()
     name = candidate(scores)
-    scores = _with_extremes(scores)
-    metrics = [_filled_in(m, scores) for m in _METRICS if m.name in scores]
+    scores = _with_gap(_with_extremes(scores), reference)
+    metrics = [_filled_in(m, scores, reference) for m in _METRICS if m.name in scores]
     lines = {*default_lines(names, name), name, reference}
     return {
         "forecasters": _forecasters(names),
@@ -177,17 +177,23 @@ def _with_extremes(scores: xr.Dataset) -> xr.Dataset:
     return scores.assign({name: ratio.isel(quantile=at, drop=True) * whole for name, at in _EXTREMES.items()})
 
 
-def _filled_in(metric: _Metric, scores: xr.Dataset) -> _Metric:
+def _with_gap(scores: xr.Dataset, baseline: str) -> xr.Dataset:
+    """The share of the gap closed, of all the references from which it may be measured, from this one."""
+    ends = [_GAP + end for end in ("", "_lower", "_upper")]
+    if _GAP not in scores:
+        return scores
+    one = scores[ends].sel(reference=baseline, drop=True)
+    return scores.drop_vars(ends).assign(one if one[_GAP].notnull().any() else {})
+
+
+def _filled_in(metric: _Metric, scores: xr.Dataset, baseline: str) -> _Metric:
     """The metric with names and shares of this scores file in its words."""
     if metric.name in _EXTREMES:
         share = 100 * float(scores["quantile"][_EXTREMES[metric.name]])
         return replace(metric, text=f"the {share:g} % quantile of anomalies over the truth's; below 1 is too tame")
     limit = forecaster_label(str(scores.attrs.get("predictability_limit", "the twin")))
-    words = {"{candidate}": forecaster_label(candidate(scores)), "{limit}": limit}
-    text = metric.text
-    for key, value in words.items():
-        text = text.replace(key, value)
-    return replace(metric, text=text)
+    text = metric.text.replace("{candidate}", forecaster_label(candidate(scores)))
+    return replace(metric, text=text.replace("{limit}", limit).replace("{baseline}", forecaster_label(baseline)))
 
 
 def _forecasters(names: Sequence[str]) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ function valueRange(series, metric) {
   return [low < 0 ? low - room : 0, metric.name === "acc" ? 1 : high + room];
 }
 
+const endText = (value) => (Number.isFinite(value) ? number(value) : "…");
 const unitOf = (metric) => (metric.in_variable_units ? DATA.variables[state.variable].unit : metric.unit);
 const tickLabel = (metric) => withUnit(metric.label, unitOf(metric) && `(${unitOf(metric)})`);
 
@@ -52,6 +53,8 @@ function setUpCurves() {
   const metricField = select("Metric", DATA.metrics.map(({ label }) => ({ text: label })), state.metric, (i) => update({ metric: i }));
   metricField.list.id = "metric";
   host.before(make("div", { class: "row" }, metricField.field));
+
+  byId("curve-reading").closest(".curves").classList.toggle("many", DATA.forecasters.length > 7);
 
   // With a dozen forecasters a chart is unreadable, so a page begins with the usual ones.
   const choices = [
@@ -150,6 +153,13 @@ function setUpCurves() {
     read();
   }
 
+  // What lies beyond the leads there are is told by the end of its interval.
+  function valueText(value, lower, upper) {
+    if (value === Infinity && Number.isFinite(lower)) return `> ${number(lower)}`;
+    if (value === -Infinity && Number.isFinite(upper)) return `< ${number(upper)}`;
+    return number(value);
+  }
+
   // The legend is the read-out: each forecaster's value at the lead, with a box that hides its curve.
   function read() {
     const rows = series.map(({ forecaster, index, values, lower, upper }) => {
@@ -157,8 +167,9 @@ function setUpCurves() {
         "svg", { width: 30, height: 10, "aria-hidden": "true" },
         draw("line", { x1: 0, x2: 30, y1: 5, y2: 5, stroke: colourOf(forecaster), "stroke-width": 2.5, "stroke-dasharray": forecaster.dash || null }),
       );
-      const interval = lower && Number.isFinite(lower[state.lead]) ? `[${number(lower[state.lead])}, ${number(upper[state.lead])}]` : null;
-      return { index, forecaster, line, value: values ? number(values[state.lead]) : "–", interval };
+      const known = lower && Number.isFinite(values[state.lead]) && (Number.isFinite(lower[state.lead]) || Number.isFinite(upper[state.lead]));
+      const interval = known ? `[${endText(lower[state.lead])}, ${endText(upper[state.lead])}]` : null;
+      return { index, forecaster, line, value: values ? valueText(values[state.lead], lower && lower[state.lead], upper && upper[state.lead]) : "–", interval };
     });
     const gains = DATA.metrics[state.metric].name === "time_gain_hours";
     const box = byId("curve-reading");

@@ -69,7 +69,7 @@ function setUpFreeRun() {
         if (!Number.isFinite(bias)) return;
         chart.plot.append(
           draw("rect", {
-            x: left, width: right - left, y: chart.py(edges[i + 1]), height: chart.py(edges[i]) - chart.py(edges[i + 1]) + 0.5,
+            x: left, width: right - left, y: chart.py(edges[i + 1]), height: chart.py(edges[i]) - chart.py(edges[i + 1]), "shape-rendering": "crispEdges",
             fill: bias < 0 ? "var(--better)" : "var(--worse)", "fill-opacity": (reach ? Math.abs(bias) / reach : 0).toFixed(3),
           }),
         );

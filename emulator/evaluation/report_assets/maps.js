@@ -99,6 +99,12 @@ function setUpMaps() {
 
   function caption(hours) {
     const name = DATA.variables[state.variable].label;
+    const absent = [state.forecaster, state.reference].filter((f) => !fields.forecasters.includes(f)).map((f) => DATA.forecasters[f].label);
+    const without = absent.length ? ` There are no maps of ${absent.join(" and ")} in this report.` : "";
+    return words(name, hours) + without;
+  }
+
+  function words(name, hours) {
     return view === "example"
       ? `${name}, ${leadText(hours).toLowerCase()} of the forecast from ${fields.example.init}: of ${DATA.forecasters[DATA.start.forecaster].label}’s forecasts the one of median error, not a picked one.`
       : `${name}: mean error over ${fields.mean.inits} initial times at ${leadText(hours).toLowerCase()}. What remains in the mean is a bias or chance.`;
