@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
+
 Computed = Literal[
     "toa_incident_solar_radiation",
     "daily_mean_toa_incident_solar_radiation",
@@ -14,6 +16,10 @@ Computed = Literal[
     "year_progress",
     "coordinates",
 ]
+
+RegridMethod = Literal["conservative", "bilinear"]
+RegridNan = Literal["propagate", "ignore"]
+RegridOutside = Literal["refuse", "nan"]
 
 
 class _Section(BaseModel):
@@ -76,6 +82,33 @@ class SplitConfig(_Section):
         return self
 
 
+class RegridConfig(_Section):
+    """From the grids of the files to one grid; each file from its own."""
+
+    grid: str | float | None = Field(None, description=f"The target by name: {GRID_SYNTAX}")
+    like: str | None = Field(None, description="The target as the grid of this file, which may be regional")
+    method: RegridMethod = Field(
+        "conservative", description="Keeps area means, for coarser targets and for rain; bilinear is for finer ones"
+    )
+    nan: RegridNan = Field(
+        "propagate", description="NaN makes NaN of all that depends on it, or is ignored where enough is valid"
+    )
+    minimum_valid: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="Share of a target cell that must be valid for nan: ignore"
+    )
+    outside: RegridOutside = Field(
+        "refuse", description="A target that reaches beyond a file's grid is refused, or NaN there"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.grid is None) == (self.like is None):
+            raise ValueError("give either grid or like: the target by name, or a file that is on it")
+        if self.grid is not None:
+            parse_grid_name(self.grid)
+        return self
+
+
 class DataConfig(_Section):
     """From files to a prepared store."""
 
@@ -87,6 +120,7 @@ class DataConfig(_Section):
     vertical: Literal["pressure", "sigma"] | None = Field(
         None, description="Vertical coordinate of variables with levels"
     )
+    regrid: RegridConfig | None = Field(None, description="The grid to bring the files to; their own when left out")
     timestep_hours: Annotated[float, Field(gt=0)] = Field(
         6.0, description="Model time step; a multiple of the files' interval"
     )

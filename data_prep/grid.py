@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.grid_names import GridName
 
 EARTH_RADIUS = 6.371e6
 """Mean radius of the Earth in metres."""
@@ -63,6 +64,17 @@ class Grid:
         nodes, _ = np.polynomial.legendre.leggauss(n_latitude)
         n_longitude = 2 * n_latitude
         return cls.from_arrays(np.degrees(np.arcsin(nodes)), np.arange(n_longitude) * 360.0 / n_longitude)
+
+    @classmethod
+    def named(cls, name: GridName) -> Grid:
+        """A global grid by its counts and the layout of its rows, from 0 E."""
+        if name.layout == "gaussian":
+            return cls.gaussian(name.rows)
+        latitude = np.linspace(-90.0, 90.0, name.rows)
+        if name.layout == "centres":
+            edges = np.linspace(-90.0, 90.0, name.rows + 1)
+            latitude = (edges[1:] + edges[:-1]) / 2
+        return cls.from_arrays(latitude, np.arange(name.columns) * (360.0 / name.columns))
 
     @property
     def shape(self) -> tuple[int, int]:
