@@ -1,4 +1,4 @@
-"""Any CF-like NetCDF file or Zarr store, seen under canonical names, units and orientation.
+"""Any CF-like NetCDF, Zarr or GRIB file, seen under canonical names, units and orientation.
 
 The one door for all that a user hands to the program: preparation and the forecast command read through ``Source``. A
 file is opened lazily and its coordinates are understood once; fields are read in blocks of rows, and come out in SI
@@ -8,51 +8,39 @@ units, latitude and longitude ascending, levels top first.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-import cf_xarray  # noqa: F401  (registers the accessor ``Dataset.cf``)
 import numpy as np
 import xarray as xr
 
 from data_prep import checks
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.instants import instants_of
+from data_prep.opening import open_lazily
+from data_prep.positions import Order, latitude_order, longitude_order
+from data_prep.recognise import (
+    Axes,
+    find_axes,
+    find_variables,
+    level_coordinate,
+    refuse_other_dimensions,
+    scalar_pressure,
+    vertical_kind,
+)
 from data_prep.spec import StateSpec, Vertical, unstack_channels
 from data_prep.units import Conversion, conversion
+from data_prep.variables import known
 
 logger = logging.getLogger(__name__)
 
-Axis = Literal["time", "dayofyear", "level", "latitude", "longitude"]
 Extent = Literal["time", "dayofyear", "constant"]
 
-_NAMES: dict[Axis, tuple[str, ...]] = {
-    "time": ("time", "valid_time", "initial_time0_hours"),
-    "dayofyear": ("dayofyear", "day_of_year"),
-    "level": (
-        "level",
-        "plev",
-        "isobaricInhPa",
-        "pressure_level",
-        "lev",
-        "pressure",
-        "sigma",
-        "lv_ISBL0",
-        "lv_ISBL1",
-        "air_pressure",
-    ),
-    "latitude": ("latitude", "lat", "g0_lat_1", "g0_lat_2", "lat_0"),
-    "longitude": ("longitude", "lon", "g0_lon_2", "g0_lon_3", "lon_0"),
-}
-_CF_KEYS: dict[Axis, str] = {"time": "time", "level": "vertical", "latitude": "latitude", "longitude": "longitude"}
-
-_PASCAL = ("Pa", "pascal", "pascals")
-_HECTOPASCAL = ("hPa", "mb", "mbar", "millibar", "millibars")
-_SIGMA = ("1", "sigma", "sigma_level", "level", "dimensionless", "")
+_HIGHEST_PRESSURE_HPA = 1100.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +53,7 @@ class FoundField:
       extent: Whether it runs over ``time`` or ``dayofyear``, or is ``constant``.
       levels: Its levels, top first; empty for a surface field.
       level_rows: Positions of ``levels`` on the file's own axis.
+      level_axis: The vertical dimension in the file, ``None`` where it has none.
       to_si: From the file's values to SI.
     """
 
@@ -73,6 +62,7 @@ class FoundField:
     extent: Extent
     levels: tuple[float, ...]
     level_rows: tuple[int, ...]
+    level_axis: str | None
     to_si: Conversion
 
 
@@ -83,7 +73,8 @@ class Source:
     Attributes:
       path: Where it lies.
       grid: Its grid, canonical orientation.
-      times: ``datetime64[ns]`` ``(time,)``, strictly ascending; empty where the file has no time.
+      times: ``datetime64[ns]`` ``(time,)``, ascending, strictly unless duplicates were admitted; empty where the file
+        has no time.
       fields: The asked variables that the file holds, by canonical name.
       contents: Names of all variables of the file, for messages.
     """
@@ -94,9 +85,9 @@ class Source:
     fields: Mapping[str, FoundField]
     contents: tuple[str, ...]
     _raw: xr.Dataset = field(repr=False)
-    _axes: Mapping[Axis, str] = field(repr=False)
-    _latitude_rows: np.ndarray = field(repr=False)
-    _longitude_rows: np.ndarray = field(repr=False)
+    _axes: Axes = field(repr=False)
+    _latitude: Order = field(repr=False)
+    _longitude: Order = field(repr=False)
 
     def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
         """Reads one variable.
@@ -110,35 +101,68 @@ class Source:
           SI, float32, shape ``(row, latitude, longitude, level)``; a surface field has one level.
 
         Raises:
-          DataError: a level is missing, or the file cannot be read.
+          DataError: a level is missing, the file cannot be read, or it holds two values for one place.
         """
         found = self.fields[name]
         rows = self.level_rows(found.name, levels)
         variable = self._raw[found.raw_name]
-        level_axis = self._axes.get("level")
-        row_axis = self._axes.get("dayofyear" if found.extent == "dayofyear" else "time")
+        row_axis = self._axes.dayofyear if found.extent == "dayofyear" else self._axes.time
         selection: dict[str, slice] = {}
-        if level_axis in variable.dims:
+        if found.level_axis is not None:
             # One hull instead of a list of rows: the backend reads slices fast and lists slowly.
-            selection[str(level_axis)] = slice(min(rows), max(rows) + 1)
+            selection[found.level_axis] = slice(min(rows), max(rows) + 1)
             rows = [r - min(rows) for r in rows]
-        if row_axis in variable.dims:
-            selection[str(row_axis)] = slice(start, stop, step)
+        if row_axis is not None and row_axis in variable.dims:
+            selection[row_axis] = slice(start, stop, step)
         try:
             block = variable.isel(selection).compute()  # in the file's order: transposing unread data reads it slowly
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, EOFError) as error:
             raise DataError(
                 f"{self.path}: {found.raw_name} cannot be read ({_one_line(error)}); the file may be damaged"
             ) from None
-        order = [d for d in (row_axis, self._axes["latitude"], self._axes["longitude"], level_axis) if d in block.dims]
-        values = block.transpose(*order).values.astype(np.float32, copy=False)
+        if self._axes.expver in block.dims:
+            block = self._join_expver(block)
+        axes = (row_axis, self._axes.latitude, self._axes.longitude, found.level_axis)
+        values = block.transpose(*(d for d in axes if d in block.dims)).values
         if row_axis not in block.dims:
             values = values[None]
-        values = values[..., rows] if level_axis in block.dims else values[..., None]
-        values = values[:, self._latitude_rows[:, None], self._longitude_rows]
+        values = values[..., rows] if found.level_axis is not None else values[..., None]
+        values = self._orient(values, found.raw_name)
         if found.to_si != Conversion(found.to_si.units):
-            values = values * np.float32(found.to_si.factor) + np.float32(found.to_si.offset)
-        return values
+            # In double precision, so that the same values in another unit come out the same.
+            values = values.astype(np.float64) * found.to_si.factor + found.to_si.offset
+        return values.astype(np.float32, copy=False)
+
+    def _orient(self, values: np.ndarray, raw_name: str) -> np.ndarray:
+        """Canonical rows and columns; the meridian that closes the circle must repeat the first one."""
+        if self._longitude.repeated is not None:
+            first, last = values[:, :, 0], values[:, :, self._longitude.repeated]
+            if not np.array_equal(first, last, equal_nan=True):
+                raise DataError(
+                    f"{self.path}: {raw_name} differs between its first and its last meridian, which are the same "
+                    "place; drop the last one"
+                )
+        return values[:, self._latitude.rows[:, None], self._longitude.rows]
+
+    def _join_expver(self, block: xr.DataArray) -> xr.DataArray:
+        """Final (1) and preliminary (5) ERA5 as one: each time is given by one of them, and missing in the other."""
+        axis = str(self._axes.expver)
+        joined = block.isel({axis: 0})
+        for i in range(1, block.sizes[axis]):
+            other = block.isel({axis: i})
+            conflict = joined.notnull() & other.notnull() & (joined != other)
+            if conflict.any():
+                versions = (
+                    " and ".join(str(v) for v in np.atleast_1d(block[axis].values)) if axis in block.coords else ""
+                )
+                where = conflict.any([d for d in conflict.dims if d != self._axes.time])
+                at = f" at {checks.text(where[self._axes.time].values[where.values][0])}" if where.ndim else ""
+                raise DataError(
+                    f"{self.path}: {block.name} has conflicting values of expver {versions}{at}; "
+                    "keep one expver for each time before"
+                )
+            joined = joined.where(joined.notnull(), other)
+        return joined
 
     def level_rows(self, name: str, levels: Sequence[float]) -> list[int]:
         """Where these levels lie on the file's own axis.
@@ -162,42 +186,48 @@ class Source:
         return [found.level_rows[int(hit[0])] for hit in hits]
 
 
-def open_source(path: str | Path, names: Mapping[str, Sequence[str]], vertical: Vertical | None) -> Source:
+def open_source(
+    path: str | Path,
+    names: Mapping[str, Sequence[str]],
+    vertical: Vertical | None,
+    *,
+    admit_duplicates: bool = False,
+) -> Source:
     """Opens a file lazily and understands its coordinates.
 
     Args:
-      path: A NetCDF file or a Zarr folder.
+      path: A NetCDF or GRIB file, or a Zarr folder.
       names: Canonical name to the names it may have in the file, for every variable of interest; those that the file
-        lacks are left out.
+        lacks are left out. Where the canonical name itself is among them, any known spelling of it will do.
       vertical: The vertical coordinate that variables with levels must have.
+      admit_duplicates: Leave times that occur twice to the caller.
 
     Raises:
       DataError: one line on what the file lacks or what is wrong with it.
     """
     path = Path(path)
-    everything = _open(path)
+    everything = open_lazily(path)
     contents = tuple(str(v) for v in everything.data_vars)
-    wanted = {name: next((n for n in candidates if n in contents), None) for name, candidates in names.items()}
-    present = {name: raw_name for name, raw_name in wanted.items() if raw_name is not None}
+    present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
     if not present:
         asked = ", ".join(" or ".join(dict.fromkeys(candidates)) for candidates in names.values())
         raise DataError(f"{path}: holds none of {asked}; it holds {', '.join(contents) or 'no variables'}")
     raw = everything[list(dict.fromkeys(present.values()))]
-    axes = _find_axes(path, raw)
-    _refuse_other_dimensions(path, raw, axes)
-    latitude_rows, latitude = _latitude(path, raw, axes)
-    longitude_rows, longitude = _longitude(path, raw, axes)
+    axes = find_axes(path, raw)
+    refuse_other_dimensions(path, raw, axes)
+    for axis in (axes.latitude, axes.longitude):
+        _require_values(path, raw, axis)
+    latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
     try:
-        grid = Grid.from_arrays(latitude, longitude)
+        grid = Grid.from_arrays(latitude.values, longitude.values)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    times = _times(path, raw, axes)
-    levels, level_rows = _levels(path, raw, axes, vertical)
-    found = {
-        name: _found_field(path, raw[raw_name], name, axes, levels, level_rows) for name, raw_name in present.items()
-    }
-    squeezed = raw.squeeze([d for d in raw.dims if d not in axes.values()], drop=True)
-    return Source(path, grid, times, found, contents, squeezed, axes, latitude_rows, longitude_rows)
+    times = _times(path, raw, axes, admit_duplicates=admit_duplicates)
+    found = {name: _found_field(path, raw[raw_name], name, axes, vertical) for name, raw_name in present.items()}
+    own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
+    own |= {f.level_axis for f in found.values()}
+    squeezed = raw.squeeze([d for d in raw.dims if d not in own and raw.sizes[d] == 1], drop=True)
+    return Source(path, grid, times, found, contents, squeezed, axes, latitude, longitude)
 
 
 def read_initial(
@@ -287,150 +317,69 @@ def _row_of(path: Path, times: np.ndarray, time: np.datetime64 | str | None) -> 
     return int(rows[0])
 
 
-def _open(path: Path) -> xr.Dataset:
-    if not path.exists():
-        raise DataError(f"{path}: no such file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty")
-    try:
-        with warnings.catch_warnings():
-            # Old files earn remarks on their encoding; whatever matters of it is checked after decoding.
-            warnings.simplefilter("ignore", xr.SerializationWarning)
-            if path.is_dir():
-                return xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
-            return xr.open_dataset(path, engine="netcdf4", chunks=None, decode_timedelta=False)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        kind = "Zarr store" if path.is_dir() else "NetCDF file"
-        raise DataError(f"{path}: cannot be read as a {kind} ({_one_line(error)})") from None
-
-
-def _find_axes(path: Path, raw: xr.Dataset) -> dict[Axis, str]:
-    """Which name of the file is which axis: recognised names first, CF attributes for the rest."""
-    axes: dict[Axis, str] = {}
-    for axis, names in _NAMES.items():
-        hits = [n for n in names if n in raw.dims or n in raw.coords]
-        if not hits and axis in _CF_KEYS:
-            hits = [str(n) for n in raw.cf.coordinates.get(_CF_KEYS[axis], []) if raw[n].ndim <= 1]
-        dims = [n for n in hits if n in raw.dims]
-        if len(dims) > 1:
-            raise DataError(f"{path}: {' and '.join(dims)} may both be {axis}; drop one of them from the file")
-        if hits:
-            axes[axis] = (dims or hits)[0]
-    return axes
-
-
-def _refuse_other_dimensions(path: Path, raw: xr.Dataset, axes: Mapping[Axis, str]) -> None:
-    for axis in ("latitude", "longitude"):
-        if axis not in axes or axes[axis] not in raw.dims:
-            where = f"dimensions {', '.join(str(d) for d in raw.dims) or 'none'}"
-            raise DataError(
-                f"{path}: no one-dimensional {axis} axis found among its {where}; "
-                f"known names: {', '.join(_NAMES[axis])}"
-            )
-    for name, variable in raw.data_vars.items():
-        other = [str(d) for d in variable.dims if d not in axes.values() and variable.sizes[d] > 1]
-        if other:
-            hint = "" if "time" in axes else ", and no time axis was found"
-            raise DataError(
-                f"{path}: {name} has the dimension {', '.join(other)} beside time, level, latitude and "
-                f"longitude{hint}; select one of its values before"
-            )
-
-
-def _latitude(path: Path, raw: xr.Dataset, axes: Mapping[Axis, str]) -> tuple[np.ndarray, np.ndarray]:
-    values = _axis_values(path, raw, axes["latitude"])
-    rows = np.arange(values.size) if values[0] <= values[-1] else np.arange(values.size)[::-1]
-    return rows, values[rows]
-
-
-def _longitude(path: Path, raw: xr.Dataset, axes: Mapping[Axis, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Columns in ascending order from the first one in [0, 360); a region across Greenwich runs past 360."""
-    values = np.round(_axis_values(path, raw, axes["longitude"]) % 360.0, 6) % 360.0
-    rows = np.argsort(values, kind="stable")
-    ascending = values[rows]
-    holes = np.diff(ascending, append=ascending[0] + 360.0)
-    spacing = float(np.median(holes))
-    start = (int(holes.argmax()) + 1) % values.size if holes.max() > 1.5 * spacing else 0
-    rows, ascending = np.roll(rows, -start), np.roll(ascending, -start)
-    return rows, np.where(ascending < ascending[0], ascending + 360.0, ascending)
-
-
-def _axis_values(path: Path, raw: xr.Dataset, name: str) -> np.ndarray:
+def _require_values(path: Path, raw: xr.Dataset, name: str) -> None:
     if name not in raw.coords:
         raise DataError(f"{path}: the dimension {name} has no coordinate values")
-    return np.asarray(raw[name].values, dtype=np.float64)
 
 
-def _times(path: Path, raw: xr.Dataset, axes: Mapping[Axis, str]) -> np.ndarray:
-    if "time" not in axes:
+def _times(path: Path, raw: xr.Dataset, axes: Axes, *, admit_duplicates: bool) -> np.ndarray:
+    if axes.instants is None:
+        if axes.time is not None:
+            _require_values(path, raw, axes.time)
         return np.empty(0, "datetime64[ns]")
-    name = axes["time"]
-    if name not in raw.coords:
-        raise DataError(f"{path}: the dimension {name} has no coordinate values")
-    values = np.atleast_1d(raw[name].values)
-    if values.dtype == object:
-        calendar = getattr(values.flat[0], "calendar", "unknown")
-        raise DataError(
-            f"{path}: {name} is on the calendar {calendar!r}, or out of range; only the real (Gregorian) calendar works"
-        )
-    if not np.issubdtype(values.dtype, np.datetime64):
-        raise DataError(
-            f"{path}: {name} has no CF units such as 'hours since 1900-01-01'; its values are {values.dtype} numbers"
-        )
-    times = values.astype("datetime64[ns]")
-    if times.size == 0:
-        raise DataError(f"{path}: the {name} axis is empty")
-    checks.check_time_axis(times, str(path))
+    times = instants_of(path, raw[axes.instants])
+    checks.check_time_axis(np.unique(times) if admit_duplicates and _ascends(times) else times, str(path))
     return times
 
 
+def _ascends(times: np.ndarray) -> bool:
+    return bool((np.diff(times) >= np.timedelta64(0, "ns")).all())
+
+
 def _levels(
-    path: Path, raw: xr.Dataset, axes: Mapping[Axis, str], vertical: Vertical | None
+    path: Path, coordinate: xr.DataArray, vertical: Vertical | None
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Level values top first (hPa or sigma) and their rows; empty where the file has no levels of the asked kind."""
-    name = axes.get("level")
-    if name is None or name not in raw.coords:
-        return (), (0,)
-    values = np.atleast_1d(np.asarray(raw[name].values, dtype=np.float64))
-    units = str(raw[name].attrs.get("units", "")).strip()
-    if units in _PASCAL:
-        kind, values = "pressure", values / 100.0
-    elif units in _HECTOPASCAL:
-        kind = "pressure"
-    elif units in _SIGMA:
-        kind = "sigma" if values.max() <= 1.0 + 1e-6 else "pressure"
-    else:
-        kind = "other"
+    """Level values top first (hPa or sigma) and their rows; empty for a single level of another kind than asked."""
+    kind, values = vertical_kind(coordinate)
     if vertical is None or kind != vertical:
         if values.size > 1:
             asked = f"data.vertical is {vertical}" if vertical else "data.vertical is not set"
-            raise DataError(f"{path}: {name} holds {values.size} levels of kind {kind} (unit {units!r}), but {asked}")
+            units = coordinate.attrs.get("units", "")
+            raise DataError(
+                f"{path}: {coordinate.name} holds {values.size} levels of kind {kind} (unit {units!r}), but {asked}"
+            )
         return (), (0,)
+    if kind == "pressure" and values.max() > _HIGHEST_PRESSURE_HPA:
+        raise DataError(
+            f"{path}: {coordinate.name} reaches {values.max():g} hPa by its units "
+            f"{coordinate.attrs.get('units', '')!r}, more than the air has; set them right (Pa?)"
+        )
     rows = np.argsort(values)
     return tuple(float(np.round(v, 6)) for v in values[rows]), tuple(int(r) for r in rows)
 
 
-def _found_field(
-    path: Path,
-    variable: xr.DataArray,
-    name: str,
-    axes: Mapping[Axis, str],
-    levels: tuple[float, ...],
-    level_rows: tuple[int, ...],
-) -> FoundField:
-    has_levels = axes.get("level") in variable.dims
-    time = axes.get("time")
+def _found_field(path: Path, variable: xr.DataArray, name: str, axes: Axes, vertical: Vertical | None) -> FoundField:
     extent: Extent = "constant"
-    if axes.get("dayofyear") in variable.dims:
+    if axes.dayofyear in variable.dims:
         extent = "dayofyear"
-    elif time in variable.dims or (time in variable.coords and variable.coords[time].ndim == 0):
+    elif axes.time in variable.dims or (axes.time is None and axes.instants in variable.coords):
         extent = "time"  # a scalar time says that the whole file belongs to it
+    entry = known(name)
+    axis = level_coordinate(variable)
+    levels: tuple[float, ...] = ()
+    rows: tuple[int, ...] = (0,)
+    if axis is not None and axis in variable.coords:
+        if entry is None or entry.on_levels or variable.sizes[axis] > 1:  # not the height of a surface field
+            levels, rows = _levels(path, variable[axis], vertical)
+    elif entry is not None and entry.on_levels and (scalar := scalar_pressure(variable)) is not None:
+        levels, rows = _levels(path, variable[scalar], vertical)
     return FoundField(
         name=name,
         raw_name=str(variable.name),
         extent=extent,
-        levels=levels if has_levels else (),
-        level_rows=level_rows if has_levels else (0,),
+        levels=levels,
+        level_rows=rows,
+        level_axis=axis,
         to_si=conversion(name, variable.attrs.get("units"), f"{path}: {variable.name}"),
     )
 

@@ -134,18 +134,53 @@ REFUSED = {
     "unknown unit": (lambda d: d.assign(temperature=d.temperature.assign_attrs(units="furlong")), "unit 'furlong'"),
     "months": (
         lambda d: d.rename(time="month").assign_coords(month=range(6)),
-        "dimension month.*no time axis was found",
+        "dimension month, and no time axis was found: months are no instants; give it fields",
     ),
-    "ensemble": (lambda d: xr.concat([d, d], "member"), "dimension member"),
+    "ensemble": (lambda d: xr.concat([d, d], "member"), "ensemble dimension member of 2; choose one"),
     "stations": (lambda d: d.isel(latitude=0, drop=True), "no one-dimensional latitude axis"),
     "numbered": (lambda d: d.drop_vars("latitude"), "latitude has no coordinate values"),
     "times as numbers": (lambda d: d.assign_coords(time=range(6)), "no CF units"),
     "duplicate": (lambda d: d.isel(time=[0, 1, 1, 2]), "time 2001-01-30T06:00 occurs twice"),
     "backwards": (lambda d: d.isel(time=[0, 2, 1]), "run backwards from 2001-01-30T12:00 to 2001-01-30T06:00"),
-    "noleap": (lambda d: d.convert_calendar("noleap"), "calendar 'noleap'"),
-    "closed circle": (
-        lambda d: xr.concat([d, d.isel(longitude=[0]).assign_coords(longitude=[360.0])], "longitude"),
-        "longitude must ascend",
+    "julian": (lambda d: d.convert_calendar("julian"), "calendar 'julian'; known are .*convert it"),
+    "two-dimensional": (
+        lambda d: (
+            d.rename(latitude="y", longitude="x")
+            .drop_vars(["y", "x"])
+            .assign_coords(lat=(("y", "x"), np.zeros(GRID.shape)), lon=(("y", "x"), np.zeros(GRID.shape)))
+        ),
+        "latitude is two-dimensional .lat over y, x., so the grid is curvilinear or projected; interpolate",
+    ),
+    "projected": (
+        lambda d: d.rename(latitude="y", longitude="x").assign_coords(
+            y=("y", np.arange(4.0), {"units": "km", "standard_name": "projection_y_coordinate"}),
+            x=("x", np.arange(8.0), {"units": "km", "standard_name": "projection_x_coordinate"}),
+        ),
+        r"the grid is projected or rotated .axes .*; interpolate the file",
+    ),
+    "rotated": (lambda d: d.rename(latitude="rlat", longitude="rlon"), "projected or rotated .*interpolate"),
+    "unstructured": (
+        lambda d: xr.Dataset(
+            {"temperature": (("time", "cell"), np.ones((6, 5)))},
+            {"time": TIMES, "lat": ("cell", np.arange(5.0)), "lon": ("cell", np.arange(5.0))},
+        ),
+        "lat runs along cell, an unstructured grid",
+    ),
+    "initial and lead times": (
+        lambda d: d.expand_dims(step=np.arange(2)).assign_coords(step=[0, 6]),
+        "lead-time dimension step beside time; choose",
+    ),
+    "levels in the wrong unit": (
+        lambda d: d.assign_coords(level=("level", [50000.0, 85000.0], {"units": "hPa"})),
+        "level reaches 85000 hPa by its units 'hPa'",
+    ),
+    "years that do not fit": (
+        lambda d: d.assign_coords(time=xr.date_range("0101-01-01", periods=6, calendar="noleap", use_cftime=True)),
+        "runs from the year 101 to 101, outside 1678 to 2261; shift",
+    ),
+    "unlike meridians": (
+        lambda d: xr.concat([d, d.isel(longitude=[1]).assign_coords(longitude=[360.0])], "longitude"),
+        "differs between its first and its last meridian, which are the same place; drop the last",
     ),
     "sigma": (
         lambda d: d.assign_coords(level=("level", [0.5, 0.9], {"units": "1"})),
@@ -163,7 +198,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(case, tmp_path):
     elif made is not None:
         made(weather(TIMES)).to_netcdf(path)
     with pytest.raises(DataError, match=what) as error:
-        open_source(path, NAMES, "pressure")
+        open_source(path, NAMES, "pressure").read("temperature", LEVELS)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
 
@@ -325,5 +360,5 @@ class TestRealFiles:
 
     @needs("eraint_monthly_uvz.nc")
     def test_monthly_means_without_a_time_are_refused(self):
-        with pytest.raises(DataError, match=r"eraint_monthly_uvz.nc: z has the dimension month .*no time axis"):
+        with pytest.raises(DataError, match=r"eraint_monthly_uvz\.nc: z has the dimension month, and no time axis was"):
             open_source(SHARED / "eraint_monthly_uvz.nc", {"geopotential": ("z",)}, "pressure")

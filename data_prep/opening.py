@@ -1,0 +1,92 @@
+"""One file or folder, opened lazily whatever its format: NetCDF 3 and 4, Zarr 2 and 3, GRIB with the extra."""
+
+from __future__ import annotations
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import DataError
+
+Format = Literal["NetCDF", "Zarr", "GRIB"]
+
+_GRIB_SUFFIXES = (".grib", ".grib1", ".grib2", ".grb", ".grb2", ".gb2")
+
+
+def open_lazily(path: Path) -> xr.Dataset:
+    """Opens a file with its times decoded and its packed integers unpacked, without reading a field.
+
+    Raises:
+      DataError: there is no such file, it is empty or damaged, or it is GRIB and the extra is missing.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty")
+    kind = format_of(path)
+    if kind == "GRIB" and find_spec("cfgrib") is None:
+        raise DataError(f"{path}: GRIB needs the extra 'grib': pip install 'weather-emulator[grib]', or make it NetCDF")
+    try:
+        with warnings.catch_warnings():
+            # Old files earn remarks on their encoding; whatever matters of it is checked after decoding.
+            warnings.simplefilter("ignore", xr.SerializationWarning)
+            warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*(calendar|cftime|consolidated).*")
+            if kind == "Zarr":
+                return _valid_stretch(xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False))
+            if kind == "GRIB":
+                return _open_grib(path)
+            return xr.open_dataset(path, engine="netcdf4", chunks=None, decode_timedelta=False)
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
+        raise DataError(f"{path}: cannot be read as a {noun} ({' '.join(str(error).split())[:200]})") from None
+
+
+def format_of(path: Path) -> Format:
+    """What a path holds: a folder is Zarr, GRIB shows in its first bytes or its name, anything else is NetCDF."""
+    if path.is_dir():
+        return "Zarr"
+    with path.open("rb") as file:
+        magic = file.read(4)
+    return "GRIB" if magic == b"GRIB" or path.suffix.lower() in _GRIB_SUFFIXES else "NetCDF"
+
+
+def _open_grib(path: Path) -> xr.Dataset:
+    """All messages of a GRIB file as one data set; cfgrib cuts it into one for each kind of level."""
+    import cfgrib
+
+    whole = xr.Dataset()
+    for number, part in enumerate(cfgrib.open_datasets(str(path), backend_kwargs={"indexpath": ""})):
+        for dim in set(part.dims) & set(whole.dims) - {"latitude", "longitude", *_GRIB_TIMES}:
+            if not part[dim].equals(whole[dim]):  # other variables on other levels
+                part = part.rename({dim: f"{dim}_{number}"})
+        for name, variable in part.data_vars.items():
+            kind = str(variable.attrs.get("GRIB_typeOfLevel", "other"))
+            # Kinds of level differ in scalar coordinates only: each variable keeps its own as attribute, none collide.
+            scalars = [str(c) for c, v in variable.coords.items() if v.ndim == 0 and str(c) not in _GRIB_TIMES]
+            level = variable.coords[kind] if kind in scalars else None
+            kept = variable.drop_vars(scalars)
+            if level is not None and kind == "heightAboveGround":
+                kept.attrs["height_above_ground_m"] = float(level)
+            elif level is not None and kind == "isobaricInhPa":
+                kept = kept.expand_dims({f"isobaricInhPa_{name}": [float(level)]})
+                kept[f"isobaricInhPa_{name}"].attrs = dict(level.attrs)
+            whole = whole.merge({f"{name}_{kind}" if name in whole else str(name): kept}, join="exact")
+    return whole
+
+
+_GRIB_TIMES = ("time", "step", "valid_time")
+
+
+def _valid_stretch(data: xr.Dataset) -> xr.Dataset:
+    """Leaves out the times that ARCO-ERA5 reserves but has not filled; its attributes name the stretch that is."""
+    start, stop = data.attrs.get("valid_time_start"), data.attrs.get("valid_time_stop")
+    if start is None or stop is None or "time" not in data.dims or data["time"].dtype.kind != "M":
+        return data
+    times = data["time"].values
+    first, after = np.datetime64(str(start), "D"), np.datetime64(str(stop), "D") + np.timedelta64(1, "D")
+    rows = np.flatnonzero((times >= first) & (times < after))
+    return data.isel(time=slice(int(rows[0]), int(rows[-1]) + 1)) if rows.size else data
