@@ -110,9 +110,9 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
     """
     known = device_memory()
     if known is None:
-        return f"{_amount(needed)} a device (how much it has is not known)"
+        return f"{amount(needed)} a device (how much it has is not known)"
     total, free = known
-    text = f"{_amount(needed)} of {_amount(total)} a device"
+    text = f"{amount(needed)} of {amount(total)} a device"
     if needed <= _TIGHT * free:
         return text
     remedies = [] if config.rematerialise else ["train.rematerialise=true"]
@@ -121,9 +121,10 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
     remedy = f"try {', '.join(remedies[:-1])} or {remedies[-1]}"
     if needed > total:
         raise ConfigError(f"train: {problem}; {remedy}")
-    logger.warning("train: %s, of which %s are free now; if it does not fit, %s", problem, _amount(free), remedy)
+    logger.warning("train: %s, of which %s are free now; if it does not fit, %s", problem, amount(free), remedy)
     return text
 
 
-def _amount(n_bytes: int) -> str:
+def amount(n_bytes: int) -> str:
+    """Bytes as people read them."""
     return f"{n_bytes / _GIB:.1f} GiB" if n_bytes >= _GIB / 10 else f"{n_bytes / 2**20:.1f} MiB"

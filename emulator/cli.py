@@ -13,9 +13,14 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data_prep.errors import ConfigError, UserError
 from emulator import __version__
+from emulator.compilation_cache import remember_compiled
+
+if TYPE_CHECKING:
+    from emulator.config import ExperimentConfig
 
 _STAGES = {
     "simulate": "make the truth: a nature run of the SPEEDY model (needs the extra 'physics')",
@@ -34,6 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, text in _STAGES.items():
         stage = commands.add_parser(name, help=text, description=text.capitalize() + ".")
         _add_config_arguments(stage)
+        if name == "train":
+            text = "say what training will cost in memory, arithmetic and time; train nothing"
+            stage.add_argument("--dry-run", action="store_true", help=text)
         if name == "evaluate":
             _add_forecast_argument(stage)
             _add_worker_arguments(stage)
@@ -68,15 +76,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code: 0 done, 1 a user's error, 2 a config's or usage error, 130 interrupted."""
     arguments = build_parser().parse_args(argv)
     _set_up_logging()
+    remember_compiled()
     try:
         _dispatch(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one place that talks to the user about errors
-        return error.exit_code
+        return _leave(error.exit_code)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
         return 130
     return 0
+
+
+def _leave(code: int) -> int:
+    """The exit code; of several processes, one that failed ends here."""
+    if "emulator.devices" not in sys.modules:
+        return code
+    from emulator.devices import exit_code
+
+    return exit_code(code)
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
@@ -118,6 +136,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         for name, file in getattr(arguments, "forecast", [])
     ]
     config = load_config(target, [*arguments.set, *files])
+    if command == "train" and _train_otherwise(config, arguments):
+        return
     with open_executor(getattr(arguments, "workers", 1), getattr(arguments, "scheduler", None)) as workers:
         folder = run_stages(config, None if command == "run" else [command], redo=arguments.redo, workers=workers)
     if command in ("run", "evaluate"):
@@ -126,6 +146,25 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         pictures = sorted((folder / "plots").glob("*.png"))
         print(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")  # noqa: T201
         print(f"Report: {folder / 'report.html'}")  # noqa: T201
+
+
+def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) -> bool:
+    """Does what a single process that really trains does not: a dry run, or working along with the first process."""
+    from emulator.devices import join_processes
+    from emulator.stages import follow_stage
+
+    first = join_processes() == 0
+    if arguments.dry_run:
+        from emulator.dry_run import dry_run
+
+        text = dry_run(config.train, config.model, config.path / "store.zarr", config.seed)
+        if first:
+            print(text)  # noqa: T201 - the result the user came for
+        return True
+    if not first:
+        logging.getLogger("emulator").setLevel(logging.WARNING)
+        follow_stage(config, "train", redo=arguments.redo)
+    return not first
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -167,11 +167,14 @@ def _from_host(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def join_processes() -> None:
-    """Joins this process with the others of its run; does nothing if it is the only one. To be called before JAX works.
+def join_processes() -> int:
+    """Joins this process with the others of its run, if there are any. To be called before JAX works.
 
     Under Slurm or Open MPI the environment says who the others are. Elsewhere three variables do:
     ``JAX_COORDINATOR_ADDRESS`` (host:port of the first process), ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``.
+
+    Returns:
+      The number of this process; the first is 0.
 
     Raises:
       ConfigError: the variables are incomplete, or the others did not come.
@@ -180,7 +183,7 @@ def join_processes() -> None:
     given = [n for n in names if os.environ.get(n)]
     launched = any(int(os.environ.get(n, "1")) > 1 for n in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
     if not given and not launched:
-        return
+        return 0
     who: dict[str, Any] = {}
     if given:
         if len(given) < len(names):
@@ -197,6 +200,7 @@ def join_processes() -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"several processes: could not join the others ({_first_line(error)})") from None
+    return jax.process_index()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What this machine can do: the ceilings that speed is measured against, its memory, and what it keeps compiled."""
+"""What this machine can do: the ceilings that speed is measured against, and its memory."""
 
 from __future__ import annotations
 
@@ -105,14 +105,3 @@ def _container_limit() -> int:
         return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no container, or no limit
         return sys.maxsize
-
-
-def remember_compiled() -> None:
-    """Keeps compiled programs in the user's cache folder, so that the next start need not compile.
-
-    ``JAX_COMPILATION_CACHE_DIR`` names another folder, ``JAX_ENABLE_COMPILATION_CACHE=false`` turns this off.
-    """
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "weather-emulator" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -171,12 +171,7 @@ def _run_stage(
             records.remove(later.name)
             for output in later.outputs:
                 _discard(folder / output)
-    elif record and record["fingerprint"] != mark:
-        raise UserError(
-            f"{folder}: the result of '{stage.name}' was made with another config; "
-            "add --redo to discard it, or choose another workdir"
-        )
-    elif record and record["finished"] and all((folder / o).exists() for o in stage.outputs):
+    elif _done_before(folder, stage, mark, record):
         logger.info("%s: done before, skipped", title)
         return
     for need in stage.needs:
@@ -189,6 +184,34 @@ def _run_stage(
     seconds = time.monotonic() - start
     records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)})
     logger.info("%s: finished in %s", title, f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min")
+
+
+def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> None:
+    """Takes part in a stage that the first of several processes runs, which alone keeps lock and record.
+
+    All of them see the same folder, and so refuse or skip alike.
+
+    Args:
+      config: The experiment.
+      name: The stage; it must know how to share its work.
+      redo: As given to the first process, which then discards the earlier result.
+
+    Raises:
+      UserError: as ``run_stages`` does.
+    """
+    folder, stage = config.path, stage_named(name)
+    record = _Records(folder / "stages.json").get(name)
+    if redo or not _done_before(folder, stage, fingerprint(config, stage), record):
+        stage.run(config, folder, None)
+
+
+def _done_before(folder: Path, stage: Stage, mark: str, record: dict[str, Any] | None) -> bool:
+    if record and record["fingerprint"] != mark:
+        raise UserError(
+            f"{folder}: the result of '{stage.name}' was made with another config; "
+            "add --redo to discard it, or choose another workdir"
+        )
+    return bool(record and record["finished"] and all((folder / o).exists() for o in stage.outputs))
 
 
 class _Records:

@@ -1,0 +1,128 @@
+"""What a training will cost, told without training: ``emulator train CONFIG --dry-run``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from emulator.budget import Programs, amount, check_memory
+from emulator.config import ModelConfig, TrainConfig
+from emulator.devices import WHOLE
+from emulator.machine import describe, matrix_rate
+from emulator.models.layers import count_parameters
+from emulator.train import Job, StageSpan, open_for_training, set_up
+from emulator.train_step import TrainState
+
+_TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage costs.
+
+    Attributes:
+      steps: Of the optimiser.
+      rollout, batch_size: The longest rollout, and windows a step.
+      operations: A step by the model's arithmetic, recomputation included, on average over lengths.
+      memory: Bytes on every device for the longest rollout.
+      seconds: A step, measured, on average over lengths.
+      utilisation: Of the devices' rate of matrix products, recomputation not counted as use.
+    """
+
+    steps: int
+    rollout: int
+    batch_size: int
+    operations: float
+    memory: int
+    seconds: float
+    utilisation: float
+
+
+def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int) -> str:
+    """Compiles every stage, takes the time of a few steps of each, and writes nothing.
+
+    Returns:
+      Parameters, memory, arithmetic and time, a few lines.
+
+    Raises:
+      DataError, ConfigError: as ``train`` would; a rollout that does not fit into memory among them.
+    """
+    job = set_up(config, model, open_for_training(store_path), seed)
+    state = job.layout.place(job.fresh, WHOLE)
+    programs = Programs(job.step, state, job.task, job.store, job.layout, config)
+    longest = job.longest.windows
+    memory = check_memory(programs.memory(longest.batch_size, longest.steps), longest.steps, longest.batch_size, config)
+    rate = matrix_rate(config.precision) * jax.process_count()
+    stages = []
+    for span in job.spans:
+        state, cost = _measure(job, span, programs, state, config, rate)
+        stages.append(cost)
+    validation = _seconds_of_validation(job, state)
+    total = job.spans[-1].stop
+    validations = total // config.validate_every + bool(total % config.validate_every)
+    training = sum(stage.steps * stage.seconds for stage in stages)
+    lines = [
+        f"network      {model.kind}, {count_parameters(job.fresh.params) / 1e6:.3g} million parameters",
+        f"devices      {describe()}; {job.layout.data} share a batch, {job.layout.bands} share latitudes",
+        f"ceiling      {rate / 1e12:.3g} TFLOP/s in {config.precision} matrix products, measured",
+        f"memory       {memory}, for {longest.batch_size} windows of {longest.steps} steps",
+        "",
+        f"{'stage':>5} {'steps':>7} {'rollout':>7} {'windows':>7} {'GFLOP/step':>10} {'memory':>10} {'s/step':>8}"
+        f" {'of ceiling':>10} {'time':>10}",
+    ]
+    for number, s in enumerate(stages, 1):
+        lines.append(
+            f"{number:>5} {s.steps:>7} {s.rollout:>7} {s.batch_size:>7} {s.operations / 1e9:>10.4g}"
+            f" {amount(s.memory):>10} {s.seconds:>8.3g} {s.utilisation:>10.1%} {_duration(s.steps * s.seconds):>10}"
+        )
+    lines += [
+        "",
+        f"time         {_duration(training + validations * validation)}: {total} steps in {_duration(training)}, "
+        f"{validations} validations in {_duration(validations * validation)}",
+        "nothing was trained and nothing written",
+    ]
+    return "\n".join(lines)
+
+
+def _measure(
+    job: Job, span: StageSpan, programs: Programs, state: TrainState, config: TrainConfig, rate: float
+) -> tuple[TrainState, StageCost]:
+    windows = span.windows
+    program = programs.of(windows.batch_size, windows.steps)
+    longest = [s for s in range(windows.steps * 50) if windows.length(s) == windows.steps][: _TIMED_STEPS + 1]
+    times = []
+    for number in longest:
+        start = time.perf_counter()
+        state, norms = program(state, windows.batch(number, job.layout), job.task)
+        jax.block_until_ready(norms)
+        times.append(time.perf_counter() - start)
+    seconds = float(np.median(times[1:]))  # the first one finds caches cold
+    operations = span.operations * windows.steps
+    mean_length = (windows.steps + 1) / (2 * windows.steps) if windows.random_length else 1.0
+    cost = StageCost(
+        steps=span.stop - span.start,
+        rollout=windows.steps,
+        batch_size=windows.batch_size,
+        operations=mean_length * operations * (4 / 3 if config.rematerialise else 1),
+        memory=programs.memory(windows.batch_size, windows.steps),
+        seconds=mean_length * seconds,
+        utilisation=operations / seconds / rate,
+    )
+    return state, cost
+
+
+def _seconds_of_validation(job: Job, state: TrainState) -> float:
+    job.validation.run(state.averaged, job.task)  # compiles
+    start = time.perf_counter()
+    job.validation.run(state.averaged, job.task)
+    return time.perf_counter() - start
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"

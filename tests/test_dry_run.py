@@ -1,0 +1,106 @@
+"""A dry run tells the cost and trains nothing; memory is held against the device before training."""
+
+import logging
+import re
+
+import pytest
+import yaml
+from tiny_store import write_store
+
+from data_prep.errors import ConfigError
+from data_prep.grid import Grid
+from data_prep.store import open_store
+from emulator import budget
+from emulator.budget import Programs, check_memory, step_flops
+from emulator.cli import main
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.devices import WHOLE
+from emulator.machine import device_memory
+from emulator.train import set_up
+
+MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """An experiment whose store is prepared: its config file and folder."""
+    folder = tmp_path_factory.mktemp("experiment")
+    write_store(folder / "store.zarr", Grid.gaussian(8))
+    config = {
+        "name": "test",
+        "workdir": str(folder),
+        "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
+        "model": MODEL.model_dump(),
+        "train": {
+            "batch_size": 4,
+            "stages": [{"steps": 50}, {"steps": 10, "rollout": 3, "batch_size": 2, "random_length": True}],
+            "validation_windows": 4,
+            "validation_steps": 2,
+        },
+    }
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def test_dry_run_says_what_training_costs_and_writes_nothing(experiment, capsys):
+    before = sorted(p.name for p in experiment.iterdir())
+    assert main(["train", str(experiment / "experiment.yaml"), "--dry-run"]) == 0
+    assert sorted(p.name for p in experiment.iterdir()) == before
+    text = capsys.readouterr().out
+    for word in ("million parameters", "TFLOP/s in float32", "GiB a device", "60 steps in", "1 validations"):
+        assert word in text
+    rows = [line.split() for line in text.splitlines() if re.match(r" +\d+ ", line)]
+    assert [row[:4] for row in rows] == [["1", "50", "1", "4"], ["2", "10", "3", "2"]]
+    store = open_store(experiment / "store.zarr")
+    # a rollout of random length takes two of three steps on average
+    expected = [step_flops(MODEL, store, 4, 1), step_flops(MODEL, store, 2, 2)]
+    assert [float(row[4]) for row in rows] == pytest.approx([f / 1e9 for f in expected], rel=1e-3)
+    assert all(float(row[7]) > 0 for row in rows)
+
+
+def test_memory_counts_the_rollout_and_shrinks_with_parts_and_recomputation(experiment):
+    store = open_store(experiment / "store.zarr")
+
+    def needed(steps, **changes):
+        stages = [RolloutStage(steps=1, rollout=steps)]
+        config = TrainConfig(batch_size=8, stages=stages, validation_windows=4, validation_steps=2, **changes)
+        job = set_up(config, UNetConfig(patch=1, width=16, multipliers=[1], blocks=1), store, 0)
+        state = job.layout.place(job.fresh, WHOLE)
+        return Programs(job.step, state, job.task, store, job.layout, config).memory(8, steps)
+
+    longest = needed(6)
+    # what six steps leave for the gradient: at least five layers of 16 channels on 8 x 16 cells each, of 8 windows
+    assert longest > 6 * 5 * 16 * 8 * 16 * 8 * 4
+    assert needed(6, rematerialise=True) < 0.6 * longest
+    assert needed(6, accumulate=8) < 0.6 * longest
+
+
+def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog):
+    config = TrainConfig(stages=[RolloutStage(steps=1)])
+    monkeypatch.setattr(budget, "device_memory", lambda: (16 * GIB, 8 * GIB))
+    assert check_memory(4 * GIB, 12, 16, config) == "4.0 GiB of 16.0 GiB a device"
+    with caplog.at_level(logging.WARNING, "emulator"):
+        check_memory(9 * GIB, 12, 16, config)
+    assert "of which 8.0 GiB are free now" in caplog.text
+    with pytest.raises(ConfigError) as error:
+        check_memory(20 * GIB, 12, 16, config)
+    assert str(error.value) == (
+        "train: a rollout of 12 steps with 16 windows needs 20.0 GiB of 16.0 GiB a device; "
+        "try train.rematerialise=true, train.accumulate=2, a smaller batch_size or a shorter rollout"
+    )
+    monkeypatch.setattr(budget, "device_memory", lambda: None)
+    assert "not known" in check_memory(20 * GIB, 12, 16, config)
+
+
+def test_this_machine_knows_its_memory():
+    known = device_memory()
+    assert known is not None
+    total, free = known
+    assert GIB / 8 < free <= total < 2**50
+
+
+def test_dry_run_without_a_store_says_what_to_do(experiment, tmp_path, capsys):
+    code = main(["train", str(experiment / "experiment.yaml"), "--dry-run", "--set", f"workdir={tmp_path}"])
+    assert code == 1
+    assert "run the prepare stage" in capsys.readouterr().err
