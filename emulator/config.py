@@ -389,6 +389,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
       ConfigError: one line with the dotted path of what is wrong.
     """
     file = _find(Path(path))
+    raw = read_yaml(file)
+    for override in overrides:
+        _apply_override(raw, override)
+    return parse_config(raw, source=str(file))
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Keys and values of a YAML file, as people write them.
+
+    Raises:
+      ConfigError: there is no such file, or it holds something else.
+    """
     try:
         raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
@@ -397,9 +409,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentCo
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: expected keys and values, found {type(raw).__name__}")
-    for override in overrides:
-        _apply_override(raw, override)
-    return parse_config(raw, source=str(file))
+    return raw
 
 
 def parse_config(raw: dict[str, Any], source: str = "config") -> ExperimentConfig:
@@ -477,13 +487,14 @@ def _first_error(error: ValidationError) -> str:
         return f"{dotted}: no such key{hint}{more}"
     message = first["msg"].removeprefix("Value error, ")
     shown = "" if first["type"] in ("missing", "value_error") else f", got {first['input']!r:.80}"
-    return f"{dotted}: {message[0].lower()}{message[1:]}{shown}{more}"
+    text = f"{message[0].lower()}{message[1:]}{shown}{more}"
+    return f"{dotted}: {text}" if path else text  # what several sections together are wrong about names its own path
 
 
 def _without_kind(loc: Sequence[str | int]) -> list[str]:
     """The path of an error as the file has it: pydantic puts the kind of a model between ``model`` and its keys."""
     path = [str(part) for part in loc]
-    return ["model", *path[2:]] if path[0] == "model" and len(path) > 1 else path
+    return ["model", *path[2:]] if path[:1] == ["model"] and len(path) > 1 else path
 
 
 def _keys_at(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:

@@ -43,6 +43,16 @@ def test_shipped_configs_are_those_of_the_repository():
         ),
         ("data.split={train: [2013-01-01, 2014-01-01]}", "missing test, validation"),
         ("simulate={output_truncation: 42}", "simulate: output_truncation 42 exceeds truncation 31"),
+        (
+            "model={kind: transfomer}",
+            "model: kind should be unet, transformer, spectral or graph, got {'kind': 'transfomer'}",
+        ),
+        ("model={kind: graph, depht: 3}", "model.depht: no such key; did you mean model.depth?"),
+        ("model={kind: graph, multipliers: [1]}", "model.multipliers: no such key"),
+        ("model.widht=3", "model.widht: no such key; did you mean model.width?"),  # a U-Net where no kind is named
+        ("model={kind: transformer, heads: 7}", "model: width 512 must be a multiple of 4 * heads (28)"),
+        ("model={kind: transformer, window: [3, 4]}", "model: window [3, 4] must have even sides"),
+        ("model={kind: spectral, truncation: 0}", "model.truncation: input should be greater than 0, got 0"),
         ("name=../escape", "name: string should match pattern"),
     ],
 )

@@ -1,0 +1,152 @@
+"""Comparing networks over the same time: recipes that fill it, going on, one table; every kind fits the training."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from tiny_store import SPEC, write_store
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from emulator import ablation
+from emulator.ablation import Entrant, compare, main, stretch, table
+from emulator.config import GraphConfig, RolloutStage, SpectralConfig, TrainConfig, TransformerConfig, save_config
+from emulator.config import parse_config as parse
+from emulator.devices import WHOLE
+from emulator.loader import Batch
+from emulator.train import set_up
+
+MODEL_FILES = sorted((Path(__file__).parent.parent / "configs" / "models").rglob("*.yaml"))
+
+EXPERIMENT = {
+    "name": "tiny",
+    "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
+    "train": {"stages": [{"steps": 30, "warmup": 3}, {"steps": 10, "rollout": 2}], "batch_size": 4},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_store(tmp_path / "store.zarr", Grid.gaussian(6), n_times=8)
+    save_config(parse({**EXPERIMENT, "workdir": str(tmp_path)}), tmp_path / "tiny.yaml")
+    (tmp_path / "narrow.yaml").write_text("model: {kind: unet, width: 4, multipliers: [1], blocks: 1}")
+    (tmp_path / "mesh.yaml").write_text(
+        "model: {kind: graph, width: 4, depth: 1, refinement: 0}\ntrain: {stages: [{steps: 5}], batch_size: 2}"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def training(monkeypatch):
+    """A training that takes 0.5 s a step, twice that for two model steps, without taking it; keeps what was asked."""
+    calls = []
+
+    def train(config, model, store_path, run_dir, seed, experiment):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        calls.append((run_dir.name, model.kind, config))
+        entries, step = [], 0
+        for stage in config.stages:
+            for _ in range(stage.steps):
+                step += 1
+                if step % config.log_every == 0:
+                    entries.append({"kind": "train", "step": step, "seconds_per_step": 0.5 * stage.rollout})
+        rmse = {"temperature@500": [2.0, 4.0], "specific_humidity@850": [1e-3, 2e-3]}
+        loss = {"unet": 2.0, "graph": 1.0}[model.kind]
+        entries.append({"kind": "validation", "step": step, "loss": loss, "lead_hours": [6.0, 12.0], "rmse": rmse})
+        (run_dir / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+
+    monkeypatch.setattr(ablation, "train", train)
+    return calls
+
+
+def test_stages_are_stretched_in_proportion_to_fill_the_time():
+    config = TrainConfig(stages=[RolloutStage(steps=30), RolloutStage(steps=10, rollout=2)])
+    recipe = stretch(config, [0.5, 1.0], 100.0)
+    assert [s.steps for s in recipe.stages] == [120, 40]  # 60 s and 40 s
+    assert recipe.stages[1].rollout == 2
+    assert [s.steps for s in stretch(config, [0.5, 1.0], 0.1).stages] == [1, 1]
+
+
+def test_a_comparison_takes_paces_trains_and_tells(folder, training, capsys):
+    arguments = [str(folder / "tiny.yaml"), "--models", str(folder / "narrow.yaml"), str(folder / "mesh.yaml")]
+    assert main([*arguments, "--minutes", "2"]) == 0
+    assert [(name, kind) for name, kind, _ in training] == [
+        ("pace", "unet"),
+        ("run", "unet"),
+        ("pace", "graph"),
+        ("run", "graph"),
+    ]
+    unet, mesh = training[1][2], training[3][2]
+    assert [s.steps for s in unet.stages] == [144, 48]  # 72 s and 48 s
+    assert (mesh.batch_size, [s.steps for s in mesh.stages]) == (2, [240])
+    shown = capsys.readouterr().out
+    assert shown.strip() == (folder / "comparison" / "table.md").read_text().strip()
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows] == ["model", "---", "mesh", "narrow"]  # the better one first
+    assert "2/4" in rows[2] and "| 240 |" in rows[2] and "| 2.0 |" in rows[2]
+
+    assert main([*arguments, "--minutes", "2"]) == 0  # goes on: nobody's pace is taken again
+    assert [name for name, _, _ in training[4:]] == ["run", "run"]
+    assert [c.stages for _, _, c in training[4:]] == [unet.stages, mesh.stages]
+
+
+def test_another_time_or_recipe_is_not_mixed_in(folder, training):
+    entrant = Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", [])
+    compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
+    with pytest.raises(DataError, match=r"made for other minutes or another recipe; remove .*mesh"):
+        compare([entrant], 3.0, folder / "store.zarr", folder / "comparison")
+
+
+def test_what_is_wrong_is_one_line(folder, training, capsys):
+    (folder / "typo.yaml").write_text("model: {kind: graph, widht: 4}")
+    (folder / "other.yaml").write_text("model: {kind: graph}\ndata: {}")
+    for files, expected in (
+        (["typo.yaml"], "did you mean model.width?"),
+        (["other.yaml"], "expected the sections model and train, found model, data"),
+        (["mesh.yaml", "mesh.yaml"], "names must differ, got mesh, mesh"),
+        (["absent.yaml"], "absent.yaml: cannot be read"),
+    ):
+        paths = [str(folder / f) for f in files]
+        assert main([str(folder / "tiny.yaml"), "--models", *paths, "--minutes", "1"]) != 0
+        assert expected in capsys.readouterr().err
+    assert main([str(folder / "tiny.yaml"), "--models", str(folder / "mesh.yaml"), "--minutes", "0"]) != 0
+
+
+def test_parameters_and_arithmetic_stand_in_the_table(folder, training):
+    entrant = Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", [])
+    (result,) = compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
+    assert result.parameters > 100
+    assert result.gflops > 0
+    assert f"| {result.gflops:.2f} |" in table([result])
+
+
+@pytest.mark.parametrize("path", MODEL_FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_model_files_of_the_repository_are_valid(path):
+    assert Entrant.of("demo", path, []).experiment.model.kind in ("unet", "transformer", "spectral", "graph")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        TransformerConfig(kind="transformer", width=16, depth=2, heads=2),
+        TransformerConfig(kind="transformer", width=16, depth=2, heads=2, attention="windowed", window=[2, 4]),
+        SpectralConfig(kind="spectral", width=16, depth=2),
+        GraphConfig(kind="graph", width=16, depth=2, refinement=1),
+    ],
+    ids=["global", "windowed", "spectral", "graph"],
+)
+def test_every_kind_fits_the_training_step(tmp_path, model):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8), n_times=8)
+    stages = [RolloutStage(steps=2, rollout=2)]
+    config = TrainConfig(
+        stages=stages, batch_size=2, optimiser="muon", precision="bfloat16", rematerialise=True, validation_steps=2
+    )
+    job = set_up(config, model, store, 0)
+    state = job.layout.place(job.fresh, WHOLE)
+    n_forcing = len(SPEC.forcing_channels)
+    batch = Batch(jnp.zeros((2, 3, 8, 16, len(SPEC.state_channels))), jnp.zeros((2, 2, 8, 16, n_forcing)))
+    after, norms = jax.eval_shape(job.step, state, batch, job.task)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert norms.loss.dtype == jnp.float32
