@@ -43,7 +43,10 @@ def test_never_better():
 def test_undecided():
     assert band([-0.5, 0.2, -0.3]).outcome == "undecided"
     assert band([0.0, 0.0, 0.0], 0.0).outcome == "undecided"  # a forecaster against itself
-    assert band([-0.5, 0.5, 2, 3]).outcome == "undecided"  # perhaps better at first: not shown either way
+    early = band([-0.5, 0.5, 2, 3])  # perhaps better at first: not shown either way
+    assert early.outcome == early.describe() == "undecided" and np.isnan(early.hours)
+    assert early.lower == -np.inf and early.upper == pytest.approx(12 + 6 * 0.5 / 1.5)  # lost from there on
+    assert band([-0.5, 0.2, -0.3]).upper == np.inf
     assert band([np.nan, -2, 2]).outcome == "undecided"
     found = find_crossover(LEADS[:3], Estimate(np.array([-3.0, -2, 1]), np.full(3, -np.inf), np.full(3, np.inf)), 0.95)
     assert found.outcome == "undecided"  # too few blocks for any interval

@@ -95,16 +95,17 @@ def test_trajectories_that_differ_as_wholes_are_clusters():
     rng = np.random.default_rng(0)
     trajectory = np.repeat(np.arange(4), 25)
     slow = SlowVariations.of(trajectory)
-    for share, close in ((10.0, 0.05), (1.0, 0.2)):  # standard deviation between trajectories over that within
+    # Standard deviation between trajectories over that within; where the two are equal the F test misses some.
+    for share, close, most in ((10.0, 0.05, 0.09), (1.0, 0.2, 0.12)):
         values = share * rng.normal(size=(300, 4))[:, trajectory] + rng.normal(size=(300, 100))
         found = slow.standard_error(values)
         of_clusters = values.reshape(300, 4, 25).mean(axis=2).std(axis=1, ddof=1) / 2
         assert np.median(found.error / of_clusters) == pytest.approx(1.0, abs=close)
         assert np.median(found.dof) < 3.5
         p = 2 * stats.t.sf(np.abs(values.mean(axis=1)) / found.error, found.dof)
-        assert (p < 0.05).mean() < 0.09  # Monte Carlo error 0.013
+        assert (p < 0.05).mean() < most  # Monte Carlo error 0.013
     alike = slow.standard_error(rng.normal(size=(2000, 100)))
-    assert (alike.dof == 3).mean() == pytest.approx(0.05, abs=0.02)  # the level of the F test
+    assert (alike.dof == 3).mean() == pytest.approx(0.01, abs=0.01)  # the level of the F test
 
 
 @pytest.mark.parametrize(

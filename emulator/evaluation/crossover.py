@@ -25,7 +25,8 @@ class Crossover:
       hours: Lead at which the winning interval ends; infinite beyond the last lead, NaN without a winning
         interval.
       lower, upper: Its interval by test inversion; ``upper`` is infinite where no lead up to the last is lost
-        again.
+        again. Undecided, it is where the crossover may lie if there is one: from minus infinity to where the losing
+        begins. NaN where never better.
       start: Lead at which the winning interval begins, hours.
       from_first_lead: Whether the first lead is won significantly and belongs to the winning interval.
     """
@@ -86,8 +87,11 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
     candidates = [run for run in _runs(value < 0) if (won & sure)[run].any()]
     if not candidates:
         ahead, losses = np.flatnonzero(value < 0), np.flatnonzero(lost & sure)
-        never = losses.size > 0 and (ahead.size == 0 or ahead[0] > losses[0])
-        return Crossover("never better" if never else "undecided")
+        if losses.size and (ahead.size == 0 or ahead[0] > losses[0]):
+            return Crossover("never better")
+        lead = int(np.flatnonzero(lost)[0]) if lost.any() else -1
+        end = float("inf") if lead < 0 else float(lead_hours[0]) if lead == 0 else _zero(lead_hours, lower, lead - 1)
+        return Crossover("undecided", lower=float("-inf"), upper=end)
     run = max(candidates, key=lambda r: int(won[r].sum()))
     first, last = run.start, run.stop - 1
     last_win = first + int(np.flatnonzero(won[run])[-1])

@@ -31,7 +31,9 @@ import numpy as np
 from scipy import linalg, stats
 
 _MOST_INFLATION = 0.25  # of a trajectory's times: with fewer than four independent ones, none can tell how many
-_CLUSTER_LEVEL = 0.05  # of the test whether trajectories differ as wholes
+_CLUSTER_LEVEL = (
+    0.01  # of the F test; a false alarm costs most where trajectories are two: a t of one degree of freedom
+)
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Autoregression:
     @classmethod
     def from_autocorrelations(cls, one: float, two: float) -> Autoregression:
         """Yule-Walker; correlations no stationary process can have are moved to the nearest at lag two."""
-        one = float(np.clip(one, -0.99, 0.99))
-        two = float(np.clip(two, 2 * one * one - 1 + 1e-3, 0.99))
+        one = min(max(one, -0.99), 0.99)
+        two = min(max(two, 2 * one * one - 1 + 1e-3), 0.99)
         rest = 1 - one * one
         return cls(one * (1 - two) / rest, (two - one * one) / rest)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import get_args
 
@@ -62,7 +63,8 @@ def compare_pairs(
     rows = [np.sqrt(resamples.means(e)) for e in errors]
     with np.errstate(divide="ignore"):
         logarithms = [np.log(r) for r in rows]
-    table, crossovers = _Table(len(names), grid), _Crossovers(len(names), grid[1])
+    quantities = ("rmse_difference", "rmse_ratio", "time_gain_hours", *(["gap_closed"] if limit is not None else []))
+    table, crossovers = _Table(len(names), grid, quantities), _Crossovers(len(names), grid[1])
     for a, b in combinations(range(len(names)), 2):
         with np.errstate(invalid="ignore"):  # no error at all has no logarithm
             log_ratio = logarithms[a] - logarithms[b]
@@ -75,8 +77,8 @@ def compare_pairs(
             table.put("rmse_difference", place, d)
             table.put("rmse_ratio", place, r)
             table.put("time_gain_hours", place, time_gain(lead_hours, mine, other, bootstrap, resamples, stretch))
-            table.array("rmse_difference_p")[place] = p
-            table.array("rmse_difference_p_geer")[place] = p_geer
+            table.arrays["rmse_difference_p"][place] = p
+            table.arrays["rmse_difference_p_geer"][place] = p_geer
             crossovers.put(place, lead_hours, d, bootstrap.confidence)
     if limit is not None:
         _put_gaps(table, rows, names, names.index(limit), bootstrap, resamples)
@@ -87,8 +89,6 @@ def _put_gaps(
     table: _Table, rows: list[np.ndarray], names: list[str], limit: int, bootstrap: Bootstrap, resamples: Resamples
 ) -> None:
     """The share closed of the gap that physics leaves to the limit, where there is a gap beyond doubt."""
-    for end in _ENDS:
-        table.array("gap_closed" + end)  # all NaN where no physics takes part
     for reference in (i for i, name in enumerate(names) if is_physics(name) and i != limit):
         gap = rows[reference] - rows[limit]
         sure = bootstrap.interval(resamples, gap).lower > 0
@@ -101,25 +101,23 @@ def _put_gaps(
 class _Table:
     """Arrays by forecaster, reference and cell (lead, region); NaN where nothing was put."""
 
-    def __init__(self, forecasters: int, grid: tuple[int, ...]) -> None:
+    def __init__(self, forecasters: int, grid: tuple[int, ...], quantities: Sequence[str]) -> None:
+        names = [quantity + end for quantity in quantities for end in _ENDS]
+        shape = (forecasters, forecasters, int(np.prod(grid)))
+        self.arrays = {name: np.full(shape, np.nan) for name in (*names, "rmse_difference_p", "rmse_difference_p_geer")}
         self._grid = grid
-        self._shape = (forecasters, forecasters, int(np.prod(grid)))
-        self._arrays: dict[str, np.ndarray] = {}
-
-    def array(self, name: str) -> np.ndarray:
-        return self._arrays.setdefault(name, np.full(self._shape, np.nan))
 
     def put(
         self, name: str, place: tuple[int, int], estimate: Estimate, cells: np.ndarray | slice = slice(None)
     ) -> None:
         for end, attribute in _ENDS.items():
-            self.array(name + end)[place][cells] = getattr(estimate, attribute)
+            self.arrays[name + end][place][cells] = getattr(estimate, attribute)
 
     def variables(self) -> dict[str, xr.Variable]:
         dims = ("forecaster", "reference", "lead_time", "region")
         return {
-            name: xr.Variable(dims, array.reshape(*self._shape[:2], *self._grid), {"long_name": _long_name(name)})
-            for name, array in self._arrays.items()
+            name: xr.Variable(dims, array.reshape(*array.shape[:2], *self._grid), {"long_name": _long_name(name)})
+            for name, array in self.arrays.items()
         }
 
 

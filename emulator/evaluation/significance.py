@@ -7,9 +7,9 @@ independent ones than there are numbers.
 follows from means, and over the same draws of all forecasters, so that a paired difference is compared with
 itself. Its quantiles have the right shape, but with few or correlated initial times too small a spread, and
 normal tails where they should be Student's: alone, nominal 95 % intervals cover 75 % with 50 initial times of
-which four count as one. So their size is set by the standard error of ``long_run``, estimated from slow
-variations, and by Student's t with that estimate's few degrees of freedom: deviations of the resamples are
-stretched by (error / spread of the resamples) t / z. Errors of scores that are no plain means follow by the jackknife.
+which four count as one. So the length of an interval is that of Student's t about the standard error of ``long_run``,
+estimated from slow variations, with that estimate's few degrees of freedom; resamples divide it between both sides.
+Errors of scores that are no plain means follow by the jackknife.
 
 ``docs/significance.md`` shows, by simulation, what that reaches.
 """
@@ -89,7 +89,7 @@ def discovered(p: np.ndarray, confidence: float) -> np.ndarray:
 
 
 class Stretch(NamedTuple):
-    """By how much resampled deviations fall short ``(cell,)``, and the degrees of freedom of what results."""
+    """By how much quantiles of resamples must be moved outwards ``(cell,)``; the degrees of freedom of what results."""
 
     factor: np.ndarray
     dof: np.ndarray
@@ -139,11 +139,10 @@ class Bootstrap:
         n = self.trajectory.size
         with np.errstate(invalid="ignore"):  # a score may not exist, or be infinite
             found = self.slow.standard_error((n - 1) * (value[:, None] - without_one))
-            spread = drawn.std(axis=1)
-        share = (1 + self.confidence) / 2
-        student = stats.t.ppf(share, found.dof) / stats.norm.ppf(share)
-        constant = np.where(np.isinf(found.error), np.inf, 0.0)  # a score that does not vary is known exactly
-        factor = np.divide(found.error * student, spread, out=constant, where=spread > 0)
+            low, high = self._quantiles(drawn)
+            length = 2 * found.error * stats.t.ppf((1 + self.confidence) / 2, found.dof)
+            constant = np.where(np.isinf(length), np.inf, 0.0)  # a score that does not vary is known exactly
+            factor = np.divide(length, high - low, out=constant, where=high > low)
         return Stretch(factor, found.dof)
 
     def interval(self, resamples: Resamples, rows: np.ndarray, stretch: Stretch | None = None) -> Estimate:
@@ -156,21 +155,21 @@ class Bootstrap:
         """
         factor, dof = self.stretch(resamples, rows) if stretch is None else stretch
         value, _, drawn = resamples.split(rows)
-        low, high = _quantiles(drawn, (1 - self.confidence) / 2)
+        low, high = self._quantiles(drawn)
         with np.errstate(invalid="ignore"):  # infinity times zero: nothing to tell the spread from
             lower, upper = value + factor * (low - value), value + factor * (high - value)
         unknown = np.isinf(factor) & ~np.isnan(value)
         return Estimate(value, np.where(unknown, -np.inf, lower), np.where(unknown, np.inf, upper), dof)
 
+    def _quantiles(self, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both quantiles of each row, linear between order statistics.
 
-def _quantiles(drawn: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
-    """Both quantiles of each row, linear between order statistics.
-
-    NumPy sorts with vector instructions and selects without: sorting all is five times as fast as ``np.quantile``.
-    """
-    ordered = np.sort(drawn, axis=1)
-    last = drawn.shape[1] - 1
-    i, weight = int(tail * last), tail * last - int(tail * last)
-    low = (1 - weight) * ordered[:, i] + weight * ordered[:, min(i + 1, last)]
-    high = (1 - weight) * ordered[:, last - i] + weight * ordered[:, max(last - i - 1, 0)]
-    return low, high
+        NumPy sorts with vector instructions and selects without: sorting all is five times as fast as ``np.quantile``.
+        """
+        ordered = np.sort(drawn, axis=1)
+        last = drawn.shape[1] - 1
+        position = (1 - self.confidence) / 2 * last
+        i, weight = int(position), position - int(position)
+        low = (1 - weight) * ordered[:, i] + weight * ordered[:, min(i + 1, last)]
+        high = (1 - weight) * ordered[:, last - i] + weight * ordered[:, max(last - i - 1, 0)]
+        return low, high

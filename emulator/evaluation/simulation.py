@@ -1,0 +1,91 @@
+"""Synthetic pairs of forecasters whose crossover is known, to test what is said of real ones.
+
+The squared error of a forecaster at a lead is m(lead)^2 exp(2 s e - 2 s^2), whose mean is m^2: positive and skewed as
+area means of squared errors are. The noise e is an autoregression of second order over initial times, correlated
+over leads, variables and regions, and shared in part by the two forecasters, which see the same weather.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import lfilter
+
+from emulator.evaluation.long_run import Autoregression
+
+_NOISE = 0.3  # s: standard deviation of the logarithm of a single forecast's error
+_SHARED = 0.5  # of the noise's variance
+_SECOND = 0.15  # the AR(2)'s second coefficient: a longer tail than an AR(1) has
+_LEAD_HOURS_OF_CORRELATION = 48.0
+_BETWEEN_VARIABLES, _BETWEEN_REGIONS = 0.3, 0.7
+_SPIN_UP = 80
+
+
+def noise_process(decorrelation: float) -> Autoregression:
+    """The AR(2) whose autocorrelation has fallen to 1 / e at a lag of ``decorrelation`` initial times (whole)."""
+    lag = round(decorrelation)
+    low, high = 0.0, 1 - _SECOND - 1e-6
+    for _ in range(60):
+        middle = (low + high) / 2
+        too_red = Autoregression(middle, _SECOND).autocorrelations(lag + 1)[lag] > np.exp(-1)
+        low, high = (low, middle) if too_red else (middle, high)
+    return Autoregression(low, _SECOND)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two forecasters.
+
+    Attributes:
+      lead_hours: Ascending ``(lead,)``.
+      log_ratio: Logarithm of A's true RMSE over B's ``(lead,)``.
+      initial_times: How many there are.
+      decorrelation: Initial times at which the autocorrelation of the noise has fallen to 1 / e.
+      trajectories: Independent stretches that they come in, of equal length.
+      variables, regions: How many of each, all with the same ratio.
+    """
+
+    lead_hours: np.ndarray
+    log_ratio: np.ndarray
+    initial_times: int
+    decorrelation: float
+    trajectories: int = 1
+    variables: int = 1
+    regions: int = 1
+
+    @property
+    def trajectory(self) -> np.ndarray:
+        """Label of each initial time ``(init_time,)``."""
+        return np.repeat(np.arange(self.trajectories), self.initial_times // self.trajectories)
+
+    def squared_errors(self, trials: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draws those of A and of B, ``(trial, variable, lead x region, init_time)``."""
+        process = noise_process(self.decorrelation)
+        length = self.initial_times // self.trajectories
+        cells = (self.variables, self.lead_hours.size, self.regions)
+        noise = rng.normal(size=(trials, 3, *cells, self.trajectories, length + _SPIN_UP))
+        noise = lfilter([1.0], [1.0, -process.first, -process.second], noise)[..., _SPIN_UP:]
+        one = process.first / (1 - process.second)
+        noise *= np.sqrt(1 - process.first * one - process.second * (process.second + process.first * one))
+        noise = noise.reshape(trials, 3, *cells, -1)
+        distance = np.abs(np.subtract.outer(self.lead_hours, self.lead_hours))
+        for axis, correlation in (
+            (2, _equal(self.variables, _BETWEEN_VARIABLES)),
+            (3, np.exp(-distance / _LEAD_HOURS_OF_CORRELATION)),
+            (4, _equal(self.regions, _BETWEEN_REGIONS)),
+        ):
+            root = np.linalg.cholesky(correlation)
+            noise = np.moveaxis(np.tensordot(root, noise, axes=(1, axis)), 0, axis)
+        growth = np.sqrt(self.lead_hours / self.lead_hours[-1])
+        errors = []
+        for own, ratio in ((0, np.exp(self.log_ratio)), (1, 1.0)):
+            e = np.sqrt(1 - _SHARED) * noise[:, own] + np.sqrt(_SHARED) * noise[:, 2]
+            mean_square = ((growth * ratio) ** 2)[:, None, None]
+            errors.append(mean_square * np.exp(2 * _NOISE * e - 2 * _NOISE**2))
+        a, b = (x.reshape(trials, self.variables, -1, self.initial_times) for x in errors)
+        return a, b
+
+
+def _equal(size: int, correlation: float) -> np.ndarray:
+    return np.full((size, size), correlation) + (1 - correlation) * np.eye(size)

@@ -1,0 +1,269 @@
+"""Whether intervals cover and tests keep their level: on simulated pairs, where the truth is known.
+
+``scripts/validate_significance.py`` runs it and writes what ``docs/significance.md`` shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from emulator.evaluation.crossover import find_crossover
+from emulator.evaluation.geer import geer_p
+from emulator.evaluation.significance import Bootstrap, Estimate, discovered
+from emulator.evaluation.simulation import Pair
+from emulator.progress import track
+
+CONFIDENCE = 0.95
+INITIAL_TIMES = (50, 100, 200, 400)
+DECORRELATIONS = (1, 4)
+SLOPES = {"shallow": 0.05, "medium": 0.1, "steep": 0.2}
+"""How fast the logarithm of the ratio of RMSEs grows, a day."""
+
+_LEADS = np.arange(12.0, 241.0, 12.0)
+_CROSSOVER = 117.0
+_MARGIN = np.log(1.2)  # of who always wins
+_CARD_VARIABLES, _CARD_REGIONS = 8, 2
+_BATCH = 25
+_MARK = "<!-- written by scripts/validate_significance.py -->"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of a table.
+
+    Attributes:
+      name: What is simulated.
+      pair: The forecasters.
+      shares: What came out, as shares of the trials.
+    """
+
+    name: str
+    pair: Pair
+    shares: dict[str, float]
+
+    @property
+    def coverage_of_decided(self) -> float:
+        """Of the intervals that come with a claim, NaN without any."""
+        decided = 1 - self.shares["undecided"]
+        return self.shares["covered and decided"] / decided if decided else float("nan")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """All results.
+
+    Attributes:
+      trials: Of each case.
+      crossings: Crossovers inside the range; shares ``covered``, ``covered and decided``, and of the outcomes.
+      censored: Who always wins, always loses, or is equal; shares of the outcomes.
+      cards: Scorecards of equals; shares ``called`` and ``called_geer``: where any cell was.
+    """
+
+    trials: int
+    crossings: list[Case]
+    censored: list[Case]
+    cards: list[Case]
+
+
+def validate(trials: int, resamples: int, seed: int = 0) -> Validation:
+    """Simulates all cases.
+
+    Args:
+      trials: Of each.
+      resamples: Of each bootstrap.
+      seed: Of all random numbers.
+    """
+    crossings: list[Case] = []
+    censored: list[Case] = []
+    cards: list[Case] = []
+    settings = [(n, d, 1) for n in INITIAL_TIMES for d in DECORRELATIONS] + [(200, d, 4) for d in DECORRELATIONS]
+    with track(len(settings) * 7, "cases simulated") as progress:
+        for n, decorrelation, trajectories in settings:
+            rng = np.random.default_rng([seed, n, decorrelation, trajectories])
+            ratios = {name: slope * (_LEADS - _CROSSOVER) / 24 for name, slope in SLOPES.items()}
+            ratios |= {"always worse": np.full(_LEADS.size, _MARGIN), "always better": np.full(_LEADS.size, -_MARGIN)}
+            ratios |= {"equal": np.zeros(_LEADS.size)}
+            for name, ratio in ratios.items():
+                pair = Pair(_LEADS, ratio, n, decorrelation, trajectories)
+                shares = _crossovers(pair, trials, resamples, rng)
+                (crossings if name in SLOPES else censored).append(Case(name, pair, shares))
+                progress.advance(1)
+            card = Pair(_LEADS, ratios["equal"], n, decorrelation, trajectories, _CARD_VARIABLES, _CARD_REGIONS)
+            cards.append(Case("scorecard of equals", card, _scorecards(card, trials, resamples, rng)))
+            progress.advance(1)
+    return Validation(trials, crossings, censored, cards)
+
+
+def rmse_difference(bootstrap: Bootstrap, a: np.ndarray, b: np.ndarray) -> Estimate:
+    """RMSE of A minus that of B with its interval, from squared errors ``(cell, init_time)``."""
+    resamples = bootstrap.resamples(np.concatenate([a, b]))
+    return bootstrap.interval(resamples, np.sqrt(resamples.means(a)) - np.sqrt(resamples.means(b)))
+
+
+def _crossovers(pair: Pair, trials: int, resamples: int, rng: np.random.Generator) -> dict[str, float]:
+    counts: Counter[str] = Counter()
+    for bootstrap, a, b in _draws(pair, trials, resamples, rng):
+        found = find_crossover(pair.lead_hours, rmse_difference(bootstrap, a[0], b[0]), CONFIDENCE)
+        counts[found.outcome] += 1
+        covered = found.lower <= _CROSSOVER <= found.upper
+        counts["covered"] += covered
+        counts["covered and decided"] += covered and found.outcome != "undecided"
+    outcomes = ("crossover", "beyond the last lead", "never better", "undecided", "covered", "covered and decided")
+    return {name: counts[name] / trials for name in outcomes}
+
+
+def _scorecards(pair: Pair, trials: int, resamples: int, rng: np.random.Generator) -> dict[str, float]:
+    counts: Counter[str] = Counter()
+    for bootstrap, a, b in _draws(pair, trials, resamples, rng):
+        p, p_geer = [], []
+        for of_a, of_b in zip(a, b, strict=True):  # a variable at a time, as scores are compared
+            p.append(rmse_difference(bootstrap, of_a, of_b).p(CONFIDENCE))
+            p_geer.append(geer_p(of_a, of_b, pair.trajectory))
+        counts["called"] += bool(discovered(np.concatenate(p), CONFIDENCE).any())
+        counts["called_geer"] += bool(discovered(np.concatenate(p_geer), CONFIDENCE).any())
+    return {name: counts[name] / trials for name in ("called", "called_geer")}
+
+
+def _draws(
+    pair: Pair, trials: int, resamples: int, rng: np.random.Generator
+) -> Iterator[tuple[Bootstrap, np.ndarray, np.ndarray]]:
+    """Trial by trial: a bootstrap, and squared errors ``(variable, cell, init_time)`` of both."""
+    for start in range(0, trials, _BATCH):
+        bootstrap = Bootstrap(pair.trajectory, resamples, CONFIDENCE, seed=start)
+        errors = pair.squared_errors(min(_BATCH, trials - start), rng)
+        for a, b in zip(*errors, strict=True):
+            yield bootstrap, a, b
+
+
+def tables(found: Validation) -> str:
+    """Markdown, of percentages."""
+    error = 100 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / found.trials)
+    lines = [
+        f"{found.trials} trials of each case: the Monte Carlo error of a percentage near 95 or 5 is {error:.1f}.",
+        "",
+        "**Coverage of the crossover's 95 % interval**; in brackets its coverage where a winning interval is claimed, "
+        "and in how many trials that is.",
+        "",
+        "| Initial times | Decorrelation | " + " | ".join(f"{name.capitalize()}" for name in SLOPES) + " |",
+        "| --- | --- |" + " --- |" * len(SLOPES),
+    ]
+    for key, group in _settings(found.crossings).items():
+        cells = []
+        for case in group:
+            covered, decided = 100 * case.shares["covered"], 100 * (1 - case.shares["undecided"])
+            cells.append(f"{covered:.1f} ({100 * case.coverage_of_decided:.1f} of {decided:.0f})")
+        lines.append(f"| {key[0]} | {key[1]} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "**Outcomes where there is no crossing**: right, undecided and wrong; and how often a win is claimed where "
+        "both are equal.",
+        "",
+        "| Initial times | Decorrelation | Always worse by 20 % | Always better by 20 % | Equal: win claimed |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    right = {"always worse": "never better", "always better": "beyond the last lead"}
+    for key, group in _settings(found.censored).items():
+        cells = []
+        for case in group:
+            if case.name in right:
+                good, open_ = case.shares[right[case.name]], case.shares["undecided"]
+                cells.append(f"{100 * good:.1f}, {100 * open_:.1f}, {100 * abs(1 - good - open_):.1f}")
+            else:
+                cells.append(f"{100 * (case.shares['crossover'] + case.shares['beyond the last lead']):.1f}")
+        lines.append(f"| {key[0]} | {key[1]} | {' | '.join(cells)} |")
+    size = _CARD_VARIABLES * _CARD_REGIONS * _LEADS.size
+    lines += [
+        "",
+        f"**Scorecards of equals** ({_CARD_VARIABLES} variables, {_LEADS.size} leads, {_CARD_REGIONS} regions: {size} "
+        "cells): share of trials in which any cell is called significant.",
+        "",
+        "| Initial times | Decorrelation | False-discovery control | The same with Geer's p-values |",
+        "| --- | --- | --- | --- |",
+    ]
+    for key, (case,) in _settings(found.cards).items():
+        lines.append(
+            f"| {key[0]} | {key[1]} | {100 * case.shares['called']:.1f} | {100 * case.shares['called_geer']:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def figure(found: Validation) -> Figure:
+    """Coverage against initial times by slope, and false alarms."""
+    picture = Figure(figsize=(9, 3.6), layout="constrained")
+    coverage, alarms = picture.subplots(1, 2)
+    colours, marks = dict(zip(SLOPES, ("#56B4E9", "#0072B2", "#D55E00"), strict=True)), {1: "-o", 4: "--s"}
+    for decorrelation, mark in marks.items():
+        red = f"decorrelation {decorrelation}"
+        for name, colour in colours.items():
+            chosen = [c for c in found.crossings if _is_single(c, decorrelation) and c.name == name]
+            line = [100 * c.shares["covered"] for c in chosen]
+            coverage.plot(INITIAL_TIMES, line, mark, color=colour, label=f"{name}, {red}")
+        equal = [c for c in found.censored if _is_single(c, decorrelation) and c.name == "equal"]
+        wins = [100 * (c.shares["crossover"] + c.shares["beyond the last lead"]) for c in equal]
+        cards = [100 * c.shares["called"] for c in found.cards if _is_single(c, decorrelation)]
+        alarms.plot(INITIAL_TIMES, wins, mark, color="#009E73", label=f"win claimed, {red}")
+        alarms.plot(INITIAL_TIMES, cards, mark, color="#000000", label=f"any cell called, {red}")
+    error = 100 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / found.trials)
+    for axis, level, title in (
+        (coverage, 95, "Coverage of the crossover's interval, %"),
+        (alarms, 5, "False alarms where both are equal, %"),
+    ):
+        axis.axhspan(level - 2 * error, level + 2 * error, color="0.9", zorder=0)
+        axis.axhline(level, color="0.5", linewidth=1, zorder=1)
+        axis.set(title=title, xlabel="Initial times", xscale="log")
+        axis.set_xticks(INITIAL_TIMES, [str(n) for n in INITIAL_TIMES])
+        axis.minorticks_off()
+        axis.legend(fontsize=7, frameon=False)
+    coverage.set_ylim(80, 100)
+    alarms.set_ylim(0, 12)
+    return picture
+
+
+def _is_single(case: Case, decorrelation: float) -> bool:
+    return case.pair.trajectories == 1 and case.pair.decorrelation == decorrelation
+
+
+def _settings(cases: Sequence[Case]) -> dict[tuple[str, float], list[Case]]:
+    """Cases by initial times and decorrelation."""
+    out: dict[tuple[str, float], list[Case]] = {}
+    for case in cases:
+        pair = case.pair
+        times = f"{pair.initial_times}" + (f" in {pair.trajectories} trajectories" if pair.trajectories > 1 else "")
+        out.setdefault((times, pair.decorrelation), []).append(case)
+    return out
+
+
+def publish(found: Validation, page: Path, picture: Path) -> None:
+    """Puts the tables between the marks of a page, and the figure into a file; both replaced at once."""
+    text = page.read_text(encoding="utf-8")
+    before, _, after = text.split(_MARK)
+    new = f"{before}{_MARK}\n{tables(found)}{_MARK}{after}"
+    for path, write in (
+        (page, lambda out: out.write_text(new, encoding="utf-8")),
+        (picture, lambda out: figure(found).savefig(out, format="png", dpi=130)),
+    ):
+        temporary = path.with_name(f".{path.name}.partial")
+        write(temporary)
+        temporary.replace(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line of ``scripts/validate_significance.py``; writes into ``docs`` unless ``--quick``."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--trials", type=int, default=1000, help="of each case (default: 1000)")
+    parser.add_argument("--quick", action="store_true", help="40 trials of each case, and nothing is written")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of significance.md (default: docs)")
+    options = parser.parse_args(arguments)
+    found = validate(40, 200) if options.quick else validate(options.trials, 400)
+    Console(soft_wrap=True, markup=False).print(tables(found))
+    if not options.quick:
+        publish(found, options.docs / "significance.md", options.docs / "images" / "significance.png")
+    return 0

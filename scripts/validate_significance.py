@@ -1,0 +1,8 @@
+"""Tests intervals and p-values on simulated forecasters; `--help` explains it."""
+
+import sys
+
+from emulator.evaluation.validation import main
+
+if __name__ == "__main__":
+    sys.exit(main())

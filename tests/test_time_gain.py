@@ -1,0 +1,79 @@
+"""Forecast-time gain: by hand, at its censored ends, and against curves whose gain is known."""
+
+import numpy as np
+import pytest
+
+from emulator.evaluation.significance import Bootstrap
+from emulator.evaluation.time_gain import lead_of_error, time_gain
+
+LEADS = np.arange(6.0, 61.0, 6.0)
+
+
+def test_lead_of_error_against_interpolation_of_rising_curves():
+    rng = np.random.default_rng(0)
+    curve = np.cumsum(rng.uniform(0.1, 1.0, size=(10, 2500)), axis=0)  # more cases than are done at once
+    error = rng.uniform(-1.0, 9.0, size=(4, 2500))
+    found = lead_of_error(LEADS, curve, error)
+    expected = np.stack([np.interp(e, c, LEADS) for e, c in zip(error.T, curve.T, strict=True)], axis=1)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_an_error_is_reached_where_it_is_reached_first():
+    curve = np.array([[1.0, 3.0, 2.0, 3.0, 5.0]]).T  # falls again, as persistence does after a day
+    error = np.array([[0.5, 1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0]]).T
+    found = lead_of_error(LEADS[:5], curve, error)[:, 0]
+    np.testing.assert_allclose(found, [6, 6, 9, 10.5, 12, 27, 30, 30])
+    np.testing.assert_allclose(lead_of_error(LEADS[:1], curve[:1], error)[:, 0], 6.0)
+    flat = np.array([[1.0, 2.0, 2.0, 2.0]]).T  # an error that has saturated and one above it
+    np.testing.assert_allclose(lead_of_error(LEADS[:4], flat, np.array([[2.0, 2.1]]).T)[:, 0], [12, 24])
+
+
+def gain_of(a, b, n=60, noise=0.1, seed=0):
+    """Gain of A over B with errors (lead,), paired noise; one region."""
+    rng = np.random.default_rng(seed)
+    factor = np.exp(noise * rng.normal(size=(1, n)))
+    bootstrap = Bootstrap(np.zeros(n, int), 400, 0.95)
+    own = [np.exp(0.3 * noise * rng.normal(size=(LEADS.size, n))) for _ in range(2)]
+    squares = [(x[:, None] * factor * o) ** 2 for x, o in zip((a, b), own, strict=True)]
+    resamples = bootstrap.resamples(np.concatenate(squares))
+    rows = [np.sqrt(resamples.means(s)) for s in squares]
+    stretch = bootstrap.stretch(resamples, np.log(rows[0]) - np.log(rows[1]))
+    curves = [r[:, None] for r in rows]
+    return time_gain(LEADS, *curves, bootstrap, resamples, stretch)
+
+
+def test_the_gain_of_a_delayed_curve_is_the_delay():
+    """A makes at t what B makes at t - 9 h, but for noise of a per cent."""
+    found = gain_of(np.sqrt(LEADS - 4), np.sqrt(LEADS + 5))
+    inside = LEADS >= 18  # earlier, B has not been scored at the lead in question
+    np.testing.assert_allclose(found.value[inside], 9.0, atol=1.0)
+    assert (found.lower[inside] < 9).all() and (found.upper[inside] > 9).all()
+    assert (found.upper - found.lower)[LEADS >= 24].max() < 6
+    mirrored = gain_of(np.sqrt(LEADS + 5), np.sqrt(LEADS - 4))
+    np.testing.assert_allclose(mirrored.value[LEADS <= 48], -9.0, atol=1.0)
+
+
+def test_beyond_the_leads_the_gain_is_infinite_and_one_end_says_what_is_sure():
+    found = gain_of(np.full(LEADS.size, 1.0), 3.0 + 0.01 * LEADS)  # never as bad as B at its first lead
+    assert (found.value == np.inf).all() and (found.upper == np.inf).all()
+    np.testing.assert_allclose(found.lower, LEADS - 6)
+    behind = gain_of(3.0 + 0.01 * LEADS, np.full(LEADS.size, 1.0))
+    assert (behind.value == -np.inf).all() and (behind.lower == -np.inf).all()
+    np.testing.assert_allclose(behind.upper, LEADS - 60)
+
+
+def test_where_an_end_is_in_doubt_the_interval_is_open_there():
+    """At the second lead A's error is about B's at the first: some resamples fall below it."""
+    b = np.sqrt(LEADS)
+    a = b.copy()
+    a[1] = b[0] * 1.003
+    found = gain_of(a, b)
+    assert found.value[1] == pytest.approx(6, abs=0.5)
+    assert found.upper[1] == np.inf and 4 < found.lower[1] <= 6
+
+
+def test_a_score_that_is_not_there_has_no_gain():
+    b = np.sqrt(LEADS)
+    found = gain_of(np.where(LEADS == 12, np.nan, b), b)
+    assert np.isnan(found.value[1]) and np.isfinite(found.value[2])
+    assert np.isnan(gain_of(b, np.where(LEADS == 12, np.nan, b)).value).all()

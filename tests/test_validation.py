@@ -1,0 +1,103 @@
+"""The validation in small: it must notice what it is for, and its page must be what it found."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from emulator.evaluation import validation
+from emulator.evaluation.simulation import Pair, noise_process
+
+HOURS = np.arange(12.0, 241.0, 12.0)
+TRIALS = 40
+
+
+def at_least(share):
+    """The fewest successes that ``TRIALS`` with this probability give in 999 of 1000 runs."""
+    return stats.binom.ppf(0.001, TRIALS, share) / TRIALS
+
+
+@pytest.fixture(scope="module")
+def found():
+    settings = pytest.MonkeyPatch()
+    with settings.context() as patch:
+        patch.setattr(validation, "INITIAL_TIMES", (200,))
+        yield validation.validate(TRIALS, 200)
+
+
+def test_the_noise_decorrelates_as_asked():
+    for lag in (1, 4):
+        r = noise_process(lag).autocorrelations(lag + 1)
+        assert r[lag] == pytest.approx(np.exp(-1), abs=1e-3) and r[lag - 1] > np.exp(-1)
+
+
+def test_simulated_errors_have_the_rmse_and_the_correlations_they_should():
+    rng = np.random.default_rng(0)
+    pair = Pair(HOURS, np.log(np.linspace(0.5, 1.5, 20)), 40, 1, trajectories=2, variables=2, regions=2)
+    a, b = pair.squared_errors(150, rng)
+    assert a.shape == (150, 2, 40, 40) and pair.trajectory.tolist() == [0] * 20 + [1] * 20
+    ratio = np.sqrt(a.mean(axis=(0, 3)) / b.mean(axis=(0, 3)))
+    np.testing.assert_allclose(ratio, np.broadcast_to(np.repeat(np.linspace(0.5, 1.5, 20), 2), (2, 40)), rtol=0.05)
+    log = np.log(a)
+    assert log.std(axis=(0, 3)) == pytest.approx(0.6, rel=0.05)
+
+    def correlation(x, y):
+        return np.corrcoef(x.ravel(), y.ravel())[0, 1]
+
+    assert correlation(log[:, 0, 0], np.log(b)[:, 0, 0]) == pytest.approx(0.5, abs=0.05)
+    assert correlation(log[:, 0, 0], log[:, 1, 0]) == pytest.approx(0.3, abs=0.05)
+    assert correlation(log[:, 0, 0], log[:, 0, 1]) == pytest.approx(0.7, abs=0.05)
+    assert correlation(log[:, 0, 0], log[:, 0, 2]) == pytest.approx(np.exp(-0.25), abs=0.05)
+    assert correlation(log[:, 0, 0, 5:19], log[:, 0, 0, 6:20]) == pytest.approx(np.exp(-1), abs=0.05)
+    assert correlation(log[:, 0, 0, 19], log[:, 0, 0, 20]) == pytest.approx(0.0, abs=0.2)  # another trajectory
+
+
+def test_crossovers_are_covered_and_outcomes_right(found):
+    assert len(found.crossings) == 4 * 3
+    for case in found.crossings:
+        assert case.shares["covered"] >= at_least(0.93), case.name
+        assert sum(case.shares[o] for o in ("crossover", "beyond the last lead", "never better", "undecided")) == (
+            pytest.approx(1)
+        )
+    steep = [c for c in found.crossings if c.name == "steep"]
+    assert all(c.shares["crossover"] >= at_least(0.99) for c in steep)
+    for case in found.censored:
+        if case.name != "equal":
+            right = {"always worse": "never better", "always better": "beyond the last lead"}[case.name]
+            assert case.shares[right] >= at_least(0.95), case.name
+
+
+def test_equals_are_seldom_called_different(found):
+    most = stats.binom.ppf(0.999, TRIALS, 0.05) / TRIALS
+    for case in found.censored:
+        if case.name == "equal":
+            assert case.shares["crossover"] + case.shares["beyond the last lead"] <= most
+    for case in found.cards:
+        assert case.shares["called"] <= most
+
+
+def test_the_validation_notices_intervals_that_are_too_narrow(monkeypatch):
+    """Half the standard error: coverage falls to two thirds, and a scorecard of equals is called different."""
+    honest = validation.rmse_difference
+
+    def narrow(bootstrap, a, b):
+        e = honest(bootstrap, a, b)
+        return type(e)(e.value, (e.value + e.lower) / 2, (e.value + e.upper) / 2, e.dof)
+
+    monkeypatch.setattr(validation, "rmse_difference", narrow)
+    monkeypatch.setattr(validation, "INITIAL_TIMES", (100,))
+    monkeypatch.setattr(validation, "DECORRELATIONS", (1,))
+    found = validation.validate(TRIALS, 200)
+    assert np.mean([c.shares["covered"] for c in found.crossings]) < 0.85
+    assert found.cards[0].shares["called"] > 0.15
+
+
+def test_the_page_holds_the_tables_between_its_marks(found, tmp_path):
+    page, picture = tmp_path / "significance.md", tmp_path / "significance.png"
+    mark = validation._MARK
+    page.write_text(f"before\n{mark}\nold\n{mark}\nafter\n", encoding="utf-8")
+    validation.publish(found, page, picture)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{mark}\n") and text.endswith(f"{mark}\nafter\n") and "old" not in text
+    assert f"{TRIALS} trials of each case" in text and "| 200 in 4 trajectories | 4 |" in text
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert sorted(tmp_path.iterdir()) == [page, picture]
