@@ -12,17 +12,19 @@ under years of their own, and a line through relabelled years would mean nothing
 from the middle of the training season, unwrapped around it. Extrapolating a line is guessing, so a date more than 30
 days outside the training season is an error.
 
-Each kind is a linear model, fitted through its additive normal equations: memory does not grow with the record.
+Each kind is a linear model, fitted through its additive normal equations: memory does not grow with the record. Here
+is the model, and the fit of states in memory; ``climatology_fit`` fits one of any size from a store's rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
+from data_prep.arrays import ArrayLike
 from data_prep.clock import day_of_year, seconds_of_day, year_fraction
 from data_prep.errors import DataError
 
@@ -34,8 +36,9 @@ WINDOW_DAYS = 61
 BEYOND_SEASON_DAYS = 30.0
 """How far outside the training season the trend of ``seasonal_trend`` may be followed."""
 
-_YEAR_DAYS = 365
-_CALENDAR_DAYS = 366
+YEAR_DAYS = 365
+CALENDAR_DAYS = 366
+
 _CIRCLE_DAYS = 365.25
 _HOLE_DAYS = 30  # a longer stretch of the calendar without data is outside the training season
 
@@ -81,7 +84,7 @@ class Season:
 def choose_kind(times: np.ndarray, timestep: np.timedelta64) -> Kind:
     """The kind that these training times can carry; years are counted as data, wherever on the time axis they lie."""
     season = Season.of(times)
-    years = times.size * (timestep / np.timedelta64(1, "D")) / _YEAR_DAYS
+    years = times.size * (timestep / np.timedelta64(1, "D")) / YEAR_DAYS
     if not season.whole_year or years < 1:
         return "seasonal_trend"
     return "day_of_year_hour" if years >= 3 else "annual_harmonics"
@@ -96,13 +99,14 @@ class Climatology:
       hours: Hours of the day (UTC) that it knows, ascending, float64 ``(hour,)``.
       season: Training season.
       table: Coefficients, float32. ``day_of_year_hour``: ``(366, hour, latitude, longitude, state)``; the others:
-        ``(basis, latitude, longitude, state)``, the hours' means first.
+        ``(basis, latitude, longitude, state)``, the hours' means first. Where a table by day is too large for memory
+        this is the store's own array, whose rows are read as they are asked for.
     """
 
     kind: Kind
     hours: np.ndarray
     season: Season
-    table: np.ndarray = field(repr=False)
+    table: ArrayLike = field(repr=False)
 
     def at(self, times: np.ndarray) -> np.ndarray:
         """Expected states: float32, shape ``(time, latitude, longitude, state)``.
@@ -113,10 +117,19 @@ class Climatology:
         times = np.asarray(times, "datetime64[ns]")
         hour = self._hour_index(times)
         if self.kind == "day_of_year_hour":
-            return np.asarray(self.table[day_of_year(times) - 1, hour])
+            return self._rows(day_of_year(times) - 1, hour)
         self._check_season(times)
-        basis = _basis(self.kind, self.season, times, hour, self.hours.size)
-        return np.tensordot(basis.astype(np.float32), self.table, axes=1)
+        basis = basis_of(self.kind, self.season, times, hour, self.hours.size)
+        return np.tensordot(basis.astype(np.float32), np.asarray(self.table), axes=1)
+
+    def _rows(self, day: np.ndarray, hour: np.ndarray) -> np.ndarray:
+        if isinstance(self.table, np.ndarray):
+            return self.table[day, hour]
+        out = np.empty((day.size, *self.table.shape[2:]), np.float32)
+        asked, where = np.unique(np.stack([day, hour]), axis=1, return_inverse=True)
+        for i, (d, h) in enumerate(asked.T.tolist()):
+            out[where.ravel() == i] = self.table[d, h]
+        return out
 
     def _hour_index(self, times: np.ndarray) -> np.ndarray:
         hours = seconds_of_day(times) / 3600.0
@@ -140,7 +153,7 @@ class Climatology:
                 f"{BEYOND_SEASON_DAYS:g} days outside; give the training split more of the year"
             )
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
+    def to_arrays(self) -> dict[str, Any]:
         """All of it as arrays; ``from_arrays`` is the inverse."""
         return {
             "kind": np.array(get_args(Kind).index(self.kind)),
@@ -150,19 +163,19 @@ class Climatology:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Inverse of ``to_arrays``."""
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """Inverse of ``to_arrays``; the table is kept as it is."""
         middle, half_width = (float(x) for x in arrays["season"])
         return cls(
-            get_args(Kind)[int(arrays["kind"])],
+            get_args(Kind)[int(np.asarray(arrays["kind"]))],
             np.asarray(arrays["hours"], np.float64),
             Season(middle, half_width),
-            np.asarray(arrays["table"], np.float32),
+            arrays["table"],
         )
 
 
 class ClimatologyFit:
-    """Fits a climatology from training states handed over in blocks, in any order.
+    """Fits a climatology in memory, from training states handed over in blocks, in any order.
 
     Memory: the normal equations, ``(basis, latitude, longitude, state)`` in float64; for ``day_of_year_hour`` the sums
     by day and hour. Size does not depend on the number of states.
@@ -177,27 +190,26 @@ class ClimatologyFit:
           field_shape: ``(latitude, longitude, state)``.
         """
         self.kind: Kind = choose_kind(times, timestep)
-        self.hours = np.unique(seconds_of_day(times)) / 3600.0
+        self.hours = hours_of(times)
         self.season = Season.of(times)
-        n_basis = _basis_size(self.kind, self.hours.size)
         self._by_day = self.kind == "day_of_year_hour"
-        lead = (_CALENDAR_DAYS, self.hours.size) if self._by_day else (n_basis,)
-        # The sums of a table are of at most a few dozen states each: float32 carries them, and halves the memory.
-        self._sums = np.zeros((*lead, *field_shape), np.float32 if self._by_day else np.float64)
+        n_basis = basis_size(self.kind, self.hours.size)
+        lead = (YEAR_DAYS, self.hours.size) if self._by_day else (n_basis,)
+        self._sums = np.zeros((*lead, *field_shape))
         self._counts = np.zeros(lead if self._by_day else (n_basis, n_basis))
 
     def update(self, times: np.ndarray, states: np.ndarray) -> None:
         """Adds states: ``times`` of shape ``(time,)``, ``states`` of shape ``(time, latitude, longitude, state)``."""
-        hour = np.abs(seconds_of_day(times)[:, None] / 3600.0 - self.hours).argmin(axis=1)
+        hour = hour_index(times, self.hours)
         if self._by_day:
-            day = day_of_year(times) - 1
+            day = folded_day(times)
             np.add.at(self._counts, (day, hour), 1.0)
             for d, h, state in zip(day, hour, states, strict=True):
                 self._sums[d, h] += state
             return
-        basis = _basis(self.kind, self.season, times, hour, self.hours.size)
-        self._counts += basis.T @ basis
-        self._sums += np.tensordot(basis.T, states.astype(np.float64), axes=1)
+        basis = basis_of(self.kind, self.season, times, hour, self.hours.size)
+        self._counts += normal_matrix(basis)
+        self._sums += normal_sums(basis, states)
 
     def finish(self) -> Climatology:
         """The fitted climatology.
@@ -205,22 +217,41 @@ class ClimatologyFit:
         Raises:
           DataError: the times seen do not determine it.
         """
-        if self._by_day:
-            table = _smooth_over_year(self._sums, self._counts)
-        else:
-            if np.linalg.matrix_rank(self._counts) < self._counts.shape[0]:
-                raise DataError(
-                    "climatology: the training split has too few times to fit a trend; give it more than one day"
-                )
-            table = np.tensordot(np.linalg.inv(self._counts), self._sums, axes=1).astype(np.float32)
+        if not self._by_day:
+            table = solve(self._counts, self._sums)
+            return Climatology(self.kind, self.hours, self.season, table)
+        table = np.empty((CALENDAR_DAYS, *self._sums.shape[1:]), np.float32)
+        half = WINDOW_DAYS // 2
+        around = np.arange(-half, YEAR_DAYS + half) % YEAR_DAYS
+        weights = window_weights(self._counts)
+        for h in range(self.hours.size):
+            means = self._sums[:, h] / np.maximum(self._counts[:, h], 1)[:, None, None, None]
+            table[:YEAR_DAYS, h] = triangle_sums(means[around]) / weights[:, h, None, None, None]
+        table[YEAR_DAYS] = table[YEAR_DAYS - 1]
         return Climatology(self.kind, self.hours, self.season, table)
 
 
-def _basis_size(kind: Kind, n_hours: int) -> int:
+def hours_of(times: np.ndarray) -> np.ndarray:
+    """The hours of the day that occur, ascending, float64."""
+    return np.unique(seconds_of_day(times)) / 3600.0
+
+
+def hour_index(times: np.ndarray, hours: np.ndarray) -> np.ndarray:
+    """Which of ``hours`` each time has, ``(time,)``."""
+    return np.abs(seconds_of_day(times)[:, None] / 3600.0 - hours).argmin(axis=1)
+
+
+def folded_day(times: np.ndarray) -> np.ndarray:
+    """Day of the year from 0, the last day of a leap year folded into that before it: below ``YEAR_DAYS``."""
+    return np.minimum(day_of_year(times), YEAR_DAYS) - 1
+
+
+def basis_size(kind: Kind, n_hours: int) -> int:
+    """Functions that the linear kinds are made of."""
     return n_hours + {"day_of_year_hour": 0, "annual_harmonics": 4, "seasonal_trend": 1}[kind]
 
 
-def _basis(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_hours: int) -> np.ndarray:
+def basis_of(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_hours: int) -> np.ndarray:
     """Design matrix, float64 ``(time, basis)``: an indicator of each hour, then harmonics or the season's line."""
     indicators = (hour[:, None] == np.arange(n_hours)).astype(np.float64)
     if kind == "seasonal_trend":
@@ -230,33 +261,74 @@ def _basis(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_ho
     return np.concatenate([indicators, np.stack(harmonics, axis=1)], axis=1)
 
 
-def _smooth_over_year(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Triangular means over ``WINDOW_DAYS`` around the year, float32 ``(366, hour, ...)``; day 366 repeats day 365.
+def normal_matrix(basis: np.ndarray) -> np.ndarray:
+    """Left side of the normal equations, ``(basis, basis)``; additive over times."""
+    return np.einsum("tk,tl->kl", basis, basis)
 
-    Means by day are taken first and smoothed with equal say, so that a year with more data does not tilt the season;
-    29 February's own day (366 in leap years) is folded into day 365.
+
+def normal_sums(basis: np.ndarray, states: np.ndarray) -> np.ndarray:
+    """Right side of the normal equations, float64 ``(basis, latitude, longitude, state)``; additive over times.
+
+    By NumPy's own loops, not by BLAS, whose last bits depend on its number of threads; by latitude, for the cache.
     """
-    sums[364] += sums[365]
-    counts[364] += counts[365]
-    half = WINDOW_DAYS // 2
-    offsets = np.arange(-half, half + 1)
-    triangle = 1.0 - np.abs(offsets) / (half + 1)
-    day = np.arange(_YEAR_DAYS)
-    kernel = np.zeros((_YEAR_DAYS, _YEAR_DAYS))
-    for offset, weight in zip(offsets, triangle, strict=True):
-        kernel[day, (day + offset) % _YEAR_DAYS] += weight
-    out = np.empty(sums.shape, np.float32)
-    for h in range(sums.shape[1]):
-        seen = counts[:_YEAR_DAYS, h] > 0
-        weights = kernel * seen
-        total = weights.sum(axis=1, keepdims=True)
-        if (total == 0).any():
-            empty = int(np.flatnonzero(total[:, 0] == 0)[0]) + 1
-            raise DataError(f"climatology: no training data within {half} days of day {empty} of the year")
-        scale = weights / total / np.maximum(counts[:_YEAR_DAYS, h], 1)
-        out[:_YEAR_DAYS, h] = np.tensordot(scale.astype(np.float32), sums[:_YEAR_DAYS, h], axes=1)
-    out[_YEAR_DAYS] = out[_YEAR_DAYS - 1]
+    out = np.empty((basis.shape[1], *states.shape[1:]))
+    for row in range(states.shape[1]):
+        out[:, row] = np.einsum("tk,txc->kxc", basis, states[:, row].astype(np.float64))
     return out
+
+
+def solve(matrix: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """Coefficients of a linear kind from its normal equations, float32 in the shape of ``sums``.
+
+    Raises:
+      DataError: the times seen do not determine them.
+    """
+    if np.linalg.matrix_rank(matrix) < matrix.shape[0]:
+        raise DataError("climatology: the training split has too few times to fit a trend; give it more than one day")
+    return np.einsum("kl,lyxc->kyxc", np.linalg.inv(matrix), sums).astype(np.float32)
+
+
+def triangle_sums(fields: np.ndarray) -> np.ndarray:
+    """Sums over ``WINDOW_DAYS`` consecutive days under a triangle of height 1.
+
+    A triangle is a box smoothed by a box, and running sums smooth by a box in two additions a day.
+
+    Args:
+      fields: Shape ``(day, ...)``; days without data are 0.
+
+    Returns:
+      Float64, for the days that have a whole window: ``WINDOW_DAYS - 1`` fewer.
+    """
+    half = WINDOW_DAYS // 2 + 1
+    for _ in range(2):
+        running = np.cumsum(fields, axis=0, dtype=np.float64)
+        fields = running[half - 1 :]
+        fields[1:] -= running[:-half].copy()
+    return fields / half
+
+
+def window_weights(counts: np.ndarray) -> np.ndarray:
+    """What ``triangle_sums`` of daily means must be divided by, since days without data have no say.
+
+    Means by day are taken first and smoothed with equal say, so that a year with more data does not tilt the season.
+
+    Args:
+      counts: States by day of the year and hour, ``(365, hour)``.
+
+    Returns:
+      Float64 ``(365, hour)``.
+
+    Raises:
+      DataError: a day has no data anywhere in its window.
+    """
+    half = WINDOW_DAYS // 2
+    seen = (counts > 0).astype(np.float64)
+    weights = triangle_sums(np.concatenate([seen[-half:], seen, seen[:half]]))
+    empty = (weights < 1e-6).any(axis=1)
+    if empty.any():
+        day = int(np.flatnonzero(empty)[0]) + 1
+        raise DataError(f"climatology: no training data within {half} days of day {day} of the year")
+    return weights
 
 
 def _text(time: np.datetime64) -> str:

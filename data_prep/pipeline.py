@@ -1,46 +1,57 @@
-"""Raw files to the prepared store: in blocks, so memory is bounded; resumable, so a killed run goes on where it was.
+"""Raw files to the prepared store: in blocks, in bounded memory, by many workers if there are, resumable at any time.
 
-Work happens in ``NAME.partial`` beside the store, which a rename puts in place at the end. ``blocks.jsonl`` there logs
-each block once its rows are written; a run that finds the log of the same plan skips those blocks. Rows are written
-again without harm, so a block that was cut off half-way is simply redone.
+Work happens in ``NAME.partial`` beside the store, which a rename puts in place at the end: what lies under its own name
+is whole. ``blocks.jsonl`` there logs each block once its rows are written, with its digests and moments; a run that
+finds the log of the same plan skips those blocks. Rows are written again without harm, so a block that was cut off
+half-way is simply redone. Sums of many blocks are taken in the order of the blocks, whoever made them and when, so the
+store is the same to the last bit.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from functools import partial as with_arguments
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from data_prep import checks
-from data_prep.climatology import Climatology, ClimatologyFit
+from data_prep.blocks import Block, Ingredients, Recipe, Written, edge_moments, open_recipe, write_block
+from data_prep.climatology_fit import StoreFit
 from data_prep.config import DataConfig
-from data_prep.errors import DataError
-from data_prep.forcing import ForcingBuilder, coordinate_fields
+from data_prep.errors import DataError, UserError
 from data_prep.grid import Grid
-from data_prep.inputs import Inputs, open_canonical
-from data_prep.sources import clip_to_minimum
-from data_prep.spec import StateSpec, Variable
-from data_prep.splits import Piece, split_segments
-from data_prep.statistics import Moments, StateMoments, Statistics
-from data_prep.store import Segment, StoreWriter, chunk_rows
+from data_prep.spec import StateSpec
+from data_prep.statistics import Moments, Statistics, sum_moments
+from data_prep.store import StoreWriter, chunk_rows
+from data_prep.tasks import in_order, lost_worker
 
 logger = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 32 * 2**20
 _MAX_BLOCK_ROWS = 64
+_EDGES = 64
+_LOG_VERSION = 2
 
 Hook = Callable[[int, int], None]
-"""Called with (blocks done, blocks in all) after each block that is read and written, and each that is fitted."""
+"""Called with (tasks done, tasks in all) after each block that is written, and each part of what is fitted."""
 
 
-def prepare(config: DataConfig, out: Path, workdir: Path, on_block: Hook | None = None) -> Path:
+def prepare(
+    config: DataConfig,
+    out: Path,
+    workdir: Path,
+    on_block: Hook | None = None,
+    executor: Executor | None = None,
+) -> Path:
     """Turns raw files into a prepared store.
 
     Args:
@@ -48,61 +59,77 @@ def prepare(config: DataConfig, out: Path, workdir: Path, on_block: Hook | None 
       out: Where the store goes; an older one there is replaced once the new one is complete.
       workdir: What ``{workdir}`` in ``data.inputs`` stands for.
       on_block: Told about every block, for progress. What it raises ends the run, resumable.
+      executor: Processes, here or elsewhere, that see the same files; two threads of this one when left out.
 
     Returns:
       ``out``.
 
     Raises:
       DataError: one line on what is wrong with the files.
+      UserError: one line on what happened to a worker or to the disk; the same call goes on from there.
     """
-    paths = find_inputs(config, workdir)
-    inputs = open_canonical(paths, config)
-    pieces = split_segments(inputs.segments, config.split)
-    segments = _store_segments(pieces)
-    times = np.concatenate([p.times for p in pieces])
-    static, builder = _read_fixed(inputs, config)
-    size = f"{times.size} times in {len(segments)} segments, {len(inputs.spec.state_channels)} state channels"
-    logger.info("%s on a grid of %s", size, inputs.grid.describe())
-
-    partial = out.with_name(f"{out.name}.partial")
-    rows = _rows_per_block(inputs.spec, inputs.grid)
-    identity = _identity(config, paths, times)
-    plan = f"{identity} in blocks of {rows}"
-    done = _resume(partial, plan)
-    if not done:
-        shutil.rmtree(partial, ignore_errors=True)
-        StoreWriter.create(partial / "store", inputs.spec, inputs.grid, times)
-        (partial / "plan.txt").write_text(plan, encoding="utf-8")
-    writer = StoreWriter(partial / "store")
-    to_fit = sum(len(range(s.start, s.stop, rows)) for s in segments if s.split == "train")
-    tick = _ticker(on_block, len(range(0, times.size, rows)) + to_fit)
+    paths = tuple(p.absolute() for p in find_inputs(config, workdir))
+    recipe = Recipe(config.model_dump_json(), paths, _identity(config, paths))
+    partial = out.absolute().with_name(f"{out.name}.partial")  # workers may run in another folder
     try:
-        with (partial / "blocks.jsonl").open("a", encoding="utf-8") as log:
-            for start in range(0, times.size, rows):
-                if start not in done:
-                    stop = min(start + rows, times.size)
-                    writer.write(start, *_read_block(inputs, pieces, start, stop, config))
-                    log.write(f"{json.dumps({'start': start})}\n")
-                    log.flush()
-                tick()
-        statistics, climatology = _fit(writer, segments, times, builder, static, tick)
+        with _in_one_line(out):
+            _prepare(recipe, partial, on_block, executor)
     except DataError:
-        shutil.rmtree(partial)  # the files must be mended first, so there is nothing to take up
+        shutil.rmtree(partial, ignore_errors=True)  # the files must be mended first, so there is nothing to take up
         raise
-    writer.finish(
-        spec=inputs.spec,
-        grid=inputs.grid,
-        timestep=inputs.timestep,
-        segments=segments,
-        static=static,
-        statistics=statistics,
-        climatology=climatology,
-        forcing_builder=builder,
-        config_hash=identity,
-    )
+    finally:
+        open_recipe.cache_clear()
     _replace(partial / "store", out)
     shutil.rmtree(partial)
     return out
+
+
+def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Executor | None) -> None:
+    """Makes the store in ``partial``."""
+    ingredients = open_recipe(recipe)
+    spec, grid, times = ingredients.inputs.spec, ingredients.inputs.grid, ingredients.times
+    size = f"{times.size} times in {len(ingredients.segments)} segments, {len(spec.state_channels)} state channels"
+    logger.info("%s on a grid of %s", size, grid.describe())
+
+    rows = _rows_per_block(spec, grid)
+    plan = f"{recipe.identity} in blocks of {rows}, version {_LOG_VERSION}"
+    done = _resume(partial, plan)
+    store = partial / "store"
+    if not done:
+        shutil.rmtree(partial, ignore_errors=True)
+        StoreWriter.create(store, spec, grid, times)
+        (partial / "plan.txt").write_text(plan, encoding="utf-8")
+    writer = StoreWriter(store)
+    fit = StoreFit(store, partial / "fit", ingredients.training, ingredients.builder.timestep)
+    starts = range(0, times.size, rows)
+    tick = _ticker(on_block, len(starts) + fit.n_tasks)
+    for _ in done:
+        tick()
+    blocks = [Block(recipe, store, s, min(s + rows, times.size)) for s in starts if s not in done]
+    with (partial / "blocks.jsonl").open("a", encoding="utf-8") as log:
+        log.write("\n")  # a line that a kill cut off ends here
+        for written in in_order(write_block, blocks, executor):
+            log.write(f"{json.dumps(written.to_json())}\n")
+            log.flush()
+            done[written.start] = written
+            tick()
+    in_time = [done[start] for start in starts]
+    statistics = _statistics(ingredients, in_time, _edges(ingredients, store, starts, executor))
+    climatology = fit.run(executor, tick)
+    training = sum(last - first for first, last in ingredients.training)
+    logger.info("%d training times; climatology: %s", training, climatology.kind)
+    writer.write_digests(0, b"".join(written.digests for written in in_time))
+    writer.finish(
+        spec=spec,
+        grid=grid,
+        timestep=ingredients.inputs.timestep,
+        segments=ingredients.segments,
+        static=ingredients.static,
+        statistics=statistics,
+        climatology=climatology,
+        forcing_builder=ingredients.builder,
+        config_hash=recipe.identity,
+    )
 
 
 def find_inputs(config: DataConfig, workdir: Path) -> list[Path]:
@@ -122,6 +149,23 @@ def find_inputs(config: DataConfig, workdir: Path) -> list[Path]:
     return list(found)
 
 
+@contextmanager
+def _in_one_line(out: Path) -> Iterator[None]:
+    """Says in one line what befell the machine, not the data."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{out}: the disk is full; make room and run the same command again, it goes on") from None
+    except Exception as error:
+        if not lost_worker(error):
+            raise
+        raise UserError(
+            f"{out}: a worker died (killed, or out of memory?); run the same command again, it goes on from there"
+        ) from None
+
+
 def _ticker(hook: Hook | None, total: int) -> Callable[[], None]:
     """A function that counts its calls and passes the count on."""
     counter = count(1)
@@ -134,103 +178,33 @@ def _ticker(hook: Hook | None, total: int) -> Callable[[], None]:
     return tick
 
 
-def _read_fixed(inputs: Inputs, config: DataConfig) -> tuple[np.ndarray, ForcingBuilder]:
-    """Static fields and the forcing table, checked before anything is written."""
-    spec, grid = inputs.spec, inputs.grid
-    static, table = inputs.read_static(), inputs.read_table()
-    if config.nan == "fill_mean":
-        static, table = checks.fill_with_mean(static[None])[0], checks.fill_with_mean(table)
-    for values, sources in ((static[None], inputs.constants), (table, inputs.tables)):
-        channels = [c for c in (*spec.static_channels, *spec.forcing_channels) if c.variable in sources]
-        for i, channel in enumerate(channels):
-            where = str(sources[channel.variable].path)
-            checks.check_values(values[..., [i]], [channel], spec, np.empty(0, "datetime64[ns]"), where)
-    if "coordinates" in config.computed:
-        static = np.concatenate([static, coordinate_fields(grid)], axis=-1)
-    return static, ForcingBuilder(grid, spec, inputs.timestep, table)
+def _edges(ingredients: Ingredients, store: Path, starts: range, executor: Executor | None) -> Moments:
+    """Moments of the changes from one block to the next, which no block can see alone."""
+    inside = [s for s in starts if any(first < s < last for first, last in ingredients.training)]
+    parts = [inside[i : i + _EDGES] for i in range(0, len(inside), _EDGES)]
+    weights = ingredients.inputs.grid.latitude_weights
+    moments = in_order(with_arguments(edge_moments, store, latitude_weights=weights), parts, executor)
+    return sum_moments(moments, len(ingredients.inputs.spec.state_channels))
 
 
-def _read_block(
-    inputs: Inputs, pieces: tuple[Piece, ...], start: int, stop: int, config: DataConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """State and persisted forcings of rows ``[start, stop)`` of the store, whatever pieces they lie in."""
-    parts = [_read_span(inputs, piece, *span, config) for piece, span in _spans(pieces, start, stop)]
-    states, persisted = zip(*parts, strict=True)
-    return np.concatenate(states), np.concatenate(persisted)
-
-
-def _spans(pieces: tuple[Piece, ...], start: int, stop: int) -> Iterator[tuple[Piece, tuple[int, int]]]:
-    """The pieces that rows ``[start, stop)`` of the store lie in, each with its own range of rows."""
-    offset = 0
-    for piece in pieces:
-        first, last = max(start - offset, 0), min(stop - offset, piece.times.size)
-        if first < last:
-            yield piece, (first, last)
-        offset += piece.times.size
-
-
-def _read_span(
-    inputs: Inputs, piece: Piece, start: int, stop: int, config: DataConfig
-) -> tuple[np.ndarray, np.ndarray]:
-    """State and persisted forcings of rows ``[start, stop)`` of a piece, clipped and checked."""
-    spec = inputs.spec
-
-    def read(variable: Variable, *, fill: bool) -> np.ndarray:
-        first, last = piece.start + start, piece.start + stop
-        values = clip_to_minimum(piece.segment.read(variable.name, first, last), variable.minimum)
-        values = checks.fill_with_mean(values) if fill else values
-        channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
-        where = str(piece.segment.path_of(variable.name, first))
-        checks.check_values(values, channels, spec, piece.times[start:stop], where)
-        return values
-
-    fill = config.nan == "fill_mean"
-    state = [read(v, fill=False) for v in spec.with_role("prognostic", "diagnostic")]
-    persisted = [read(v, fill=fill) for v in spec.with_role("forcing") if v.known == "persisted"]
-    nothing = np.empty((stop - start, *inputs.grid.shape, 0), np.float32)
-    return np.concatenate(state, axis=-1), np.concatenate([nothing, *persisted], axis=-1)
-
-
-def _fit(
-    writer: StoreWriter,
-    segments: tuple[Segment, ...],
-    times: np.ndarray,
-    builder: ForcingBuilder,
-    static: np.ndarray,
-    tick: Callable[[], None],
-) -> tuple[Statistics, Climatology]:
-    """Statistics and climatology in one pass over the training rows."""
-    spec, grid = builder.spec, builder.grid
+def _statistics(ingredients: Ingredients, blocks: list[Written], edges: Moments) -> Statistics:
+    """All blocks together, and no channel that does not vary."""
+    spec, static = ingredients.inputs.spec, ingredients.static
     n_state = len(spec.state_channels)
-    training_times = np.concatenate([times[s.start : s.stop] for s in segments if s.split == "train"])
-    moments = StateMoments.empty(n_state, grid.latitude_weights)
-    forcing = Moments.empty(len(spec.forcing_channels))
-    fit = ClimatologyFit(training_times, builder.timestep, (*grid.shape, n_state))
-    rows = _rows_per_block(spec, grid)
-    for segment in (s for s in segments if s.split == "train"):
-        previous: np.ndarray | None = None
-        for start in range(segment.start, segment.stop, rows):
-            stop = min(start + rows, segment.stop)
-            state, persisted = writer.read(start, stop)
-            moments.update(state, previous)
-            fit.update(times[start:stop], state)
-            forcings = builder.at(times[start:stop], persisted)
-            forcing = forcing.combine(Moments.of(forcings, grid.latitude_weights))
-            previous = state[-1]
-            tick()
-    constant = Moments.of(static[None], grid.latitude_weights)
+    state = sum_moments((b.state for b in blocks), n_state)
+    tendency = sum_moments((b.tendency for b in blocks), n_state).combine(edges)
+    forcing = sum_moments((b.forcing for b in blocks), len(spec.forcing_channels))
+    constant = Moments.of(static[None], ingredients.inputs.grid.latitude_weights)
     for what, channels, found in (
-        ("state", spec.state_channels, moments.state),
+        ("state", spec.state_channels, state),
         ("forcing", spec.forcing_channels, forcing),
         ("static", spec.static_channels, constant),
     ):
         checks.check_varies(found.mean, found.std, channels, what)
-    checks.check_varies(np.zeros(n_state), moments.tendency.std, spec.state_channels, "one-step changes")
-    climatology = fit.finish()
-    logger.info("%d training times; climatology: %s", training_times.size, climatology.kind)
-    pairs = (moments.state, moments.tendency, forcing, constant)
-    arrays = [x.astype(np.float32) for m in pairs for x in (m.mean, m.std)]
-    return Statistics(*arrays), climatology
+    # A change is measured against the size of the values: what is below their float32 resolution is rounding.
+    checks.check_varies(state.mean, tendency.std, spec.state_channels, "one-step changes")
+    arrays = [x.astype(np.float32) for m in (state, tendency, forcing, constant) for x in (m.mean, m.std)]
+    return Statistics(*arrays)
 
 
 def _rows_per_block(spec: StateSpec, grid: Grid) -> int:
@@ -240,20 +214,10 @@ def _rows_per_block(spec: StateSpec, grid: Grid) -> int:
     return chunk * max(1, min(_BLOCK_BYTES // row_bytes, _MAX_BLOCK_ROWS) // chunk)
 
 
-def _store_segments(pieces: tuple[Piece, ...]) -> tuple[Segment, ...]:
-    stops = np.cumsum([p.times.size for p in pieces]).tolist()
-    return tuple(
-        Segment(p.name, stop - p.times.size, stop, p.split, p.times[0], p.times[-1])
-        for p, stop in zip(pieces, stops, strict=True)
-    )
-
-
-def _identity(config: DataConfig, paths: list[Path], times: np.ndarray) -> str:
-    """Hash of config, files (path, size, time of change) and times: what a half-finished run must share."""
-    files = [[str(p.resolve()), *_stamp(p)] for p in paths]
-    digest = hashlib.sha256(json.dumps([config.model_dump(mode="json"), files], sort_keys=True).encode())
-    digest.update(times.astype("datetime64[ns]").astype(np.int64).tobytes())
-    return digest.hexdigest()
+def _identity(config: DataConfig, paths: tuple[Path, ...]) -> str:
+    """Hash of config and files (path, size, time of change): what a half-finished run must share."""
+    files = [[str(p), *_stamp(p)] for p in paths]
+    return hashlib.sha256(json.dumps([config.model_dump(mode="json"), files], sort_keys=True).encode()).hexdigest()
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -262,15 +226,18 @@ def _stamp(path: Path) -> tuple[int, int]:
     return sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
 
 
-def _resume(partial: Path, plan: str) -> set[int]:
-    """Starts of the blocks that an interrupted run of the same plan has written; empty where there is none."""
+def _resume(partial: Path, plan: str) -> dict[int, Written]:
+    """The blocks that an interrupted run of the same plan has written, by their start; empty where there is none."""
     log, recorded = partial / "blocks.jsonl", partial / "plan.txt"
-    if not log.is_file() or not recorded.is_file() or recorded.read_text(encoding="utf-8") != plan:
-        return set()
-    done: set[int] = set()
+    if not (partial / "store").is_dir() or not log.is_file() or not recorded.is_file():
+        return {}
+    if recorded.read_text(encoding="utf-8") != plan:
+        return {}
+    done: dict[int, Written] = {}
     for line in log.read_text(encoding="utf-8").splitlines():
         with suppress(json.JSONDecodeError):  # the line that a kill cut off
-            done.add(json.loads(line)["start"])
+            written = Written.from_json(json.loads(line))
+            done[written.start] = written
     if done:
         logger.info("resuming: %d blocks are there already", len(done))
     return done

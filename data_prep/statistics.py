@@ -2,15 +2,18 @@
 
 Moments are area-weighted (``Grid.latitude_weights``), so that a global mean is that of the sphere and rows near the
 poles, which are many on a latitude-longitude grid, do not set the scale of the loss. They are accumulated in float64
-block by block and combine in any order (Chan, Golub and LeVeque 1983: pairwise updating of mean and sum of squares), so
-memory does not grow with the record. There is no epsilon: ``checks`` refuses a channel that does not vary, by name.
+field by field and combine in any order (Chan, Golub and LeVeque 1983: pairwise updating of mean and sum of squares), so
+memory does not grow with the record and workers share it; combined in one order, they give one result to the last bit.
+There is no epsilon: ``checks`` refuses a channel that does not vary, by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from functools import reduce
+from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 
@@ -65,26 +68,14 @@ class Moments:
         return cls(0.0, np.zeros(n_channels), np.zeros(n_channels))
 
     @classmethod
-    def of(cls, values: np.ndarray, latitude_weights: np.ndarray) -> Self:
+    def of(cls, values: np.ndarray, latitude_weights: np.ndarray) -> Moments:
         """Moments of a block.
 
         Args:
           values: Shape ``(..., latitude, longitude, channel)``, at least three dimensions.
           latitude_weights: Area weights with mean 1, shape ``(latitude,)``.
         """
-        rows = values.reshape(-1, values.shape[-3] * values.shape[-2], values.shape[-1])
-        if rows.shape[0] == 0:
-            return cls.empty(values.shape[-1])
-        weights = np.repeat(latitude_weights, values.shape[-2])
-        weight = float(weights.sum())
-        means, squares = np.empty((2, rows.shape[0], values.shape[-1]))
-        for i, row in enumerate(rows):  # one field at a time stays in the cache
-            data = row.astype(np.float64)
-            means[i] = weights @ data / weight
-            squares[i] = weights @ (data - means[i]) ** 2
-        mean = means.mean(axis=0)
-        between = weight * ((means - mean) ** 2).sum(axis=0)
-        return cls(weight * rows.shape[0], mean, squares.sum(axis=0) + between)
+        return sum_moments((_of_field(field, latitude_weights) for field in _fields(values)), values.shape[-1])
 
     def combine(self, other: Moments) -> Moments:
         """Moments of both samples together; associative and commutative up to rounding."""
@@ -104,34 +95,47 @@ class Moments:
         """Population standard deviation, shape ``(channel,)``."""
         return np.sqrt(self.squares / self.weight)
 
-
-@dataclass
-class StateMoments:
-    """Running moments of states and of their one-step changes; feed it blocks in time order, segment by segment.
-
-    Attributes:
-      latitude_weights: Area weights with mean 1, shape ``(latitude,)``.
-      state, tendency: What has been seen so far.
-    """
-
-    latitude_weights: np.ndarray
-    state: Moments
-    tendency: Moments
+    def to_json(self) -> list[Any]:
+        """Plain numbers that give back every bit; ``from_json`` is the inverse."""
+        return [self.weight, self.mean.tolist(), self.squares.tolist()]
 
     @classmethod
-    def empty(cls, n_channels: int, latitude_weights: np.ndarray) -> Self:
-        """Nothing seen yet."""
-        return cls(latitude_weights, Moments.empty(n_channels), Moments.empty(n_channels))
+    def from_json(cls, data: Sequence[Any]) -> Self:
+        """Inverse of ``to_json``."""
+        weight, mean, squares = data
+        return cls(float(weight), np.array(mean, np.float64), np.array(squares, np.float64))
 
-    def update(self, block: np.ndarray, previous: np.ndarray | None) -> None:
-        """Adds consecutive states.
 
-        Args:
-          block: Shape ``(time, latitude, longitude, state)``.
-          previous: The state one step before the block, shape ``(latitude, longitude, state)``; ``None`` where the
-            block begins a segment, so that no change is taken across segments.
-        """
-        self.state = self.state.combine(Moments.of(block, self.latitude_weights))
-        states = block if previous is None else np.concatenate([previous[None], block])
-        changes = np.diff(states.astype(np.float64), axis=0)
-        self.tendency = self.tendency.combine(Moments.of(changes, self.latitude_weights))
+def sum_moments(parts: Iterable[Moments], n_channels: int) -> Moments:
+    """Moments of all samples together, combined in the order given, which makes the last bit reproducible."""
+    return reduce(Moments.combine, parts, Moments.empty(n_channels))
+
+
+def state_moments(states: np.ndarray, latitude_weights: np.ndarray) -> tuple[Moments, Moments]:
+    """Moments of consecutive states and of their one-step changes.
+
+    Args:
+      states: Rows of one segment, ``(time, latitude, longitude, state)``.
+      latitude_weights: Area weights with mean 1, ``(latitude,)``.
+    """
+    changes = (_of_field(after - before, latitude_weights) for before, after in pairwise(_fields(states)))
+    return Moments.of(states, latitude_weights), sum_moments(changes, states.shape[-1])
+
+
+def _fields(values: np.ndarray) -> Iterator[np.ndarray]:
+    """One field after the other in float64, so that what is computed of it stays in the cache."""
+    for field in values.reshape(-1, *values.shape[-3:]):
+        yield field.astype(np.float64)
+
+
+def _of_field(field: np.ndarray, latitude_weights: np.ndarray) -> Moments:
+    """Moments of a float64 field ``(latitude, longitude, channel)``.
+
+    Sums by NumPy's own loops, not by BLAS, whose last bits depend on its number of threads: a store must not.
+    """
+    weight = float(latitude_weights.sum()) * field.shape[1]
+    by_latitude = latitude_weights[:, None]
+    mean = (by_latitude * np.einsum("yxc->yc", field)).sum(axis=0) / weight
+    departure = field - mean
+    squares = (by_latitude * np.einsum("yxc,yxc->yc", departure, departure)).sum(axis=0)
+    return Moments(weight, mean, squares)

@@ -1,5 +1,7 @@
 """Streaming moments equal those of the whole."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from data_prep import checks
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import Channel
-from data_prep.statistics import Moments, StateMoments, Statistics
+from data_prep.statistics import Moments, Statistics, state_moments, sum_moments
 
 GRID = Grid.gaussian(6)
 WEIGHTS = GRID.latitude_weights
@@ -48,16 +50,37 @@ def test_a_large_offset_costs_no_accuracy():
 
 def test_changes_are_those_of_consecutive_states_and_never_cross_segments():
     first, second = fields(9, seed=1), fields(7, seed=2) + 1000
-    moments = StateMoments.empty(3, WEIGHTS)
-    moments.update(first[:4], None)
-    moments.update(first[4:], first[3])
-    moments.update(second[:1], None)
-    moments.update(second[1:], second[0])
+    parts = [first[:4], first[4:], second]
+    edge = first[3:5]
+    states = sum_moments((state_moments(part, WEIGHTS)[0] for part in parts), 3)
+    tendencies = sum_moments((state_moments(part, WEIGHTS)[1] for part in (*parts, edge)), 3)
     changes = np.concatenate([np.diff(x.astype(np.float64), axis=0) for x in (first, second)])
     mean, std = reference(changes)
-    np.testing.assert_allclose(moments.tendency.mean, mean, atol=1e-9)
-    np.testing.assert_allclose(moments.tendency.std, std, rtol=1e-10)
-    np.testing.assert_allclose(moments.state.mean, reference(np.concatenate([first, second]))[0], rtol=1e-12)
+    np.testing.assert_allclose(tendencies.mean, mean, atol=1e-9)
+    np.testing.assert_allclose(tendencies.std, std, rtol=1e-10)
+    np.testing.assert_allclose(states.mean, reference(np.concatenate([first, second]))[0], rtol=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.permutations(range(6)), st.integers(0, 2**32 - 1))
+def test_parts_combine_in_any_order(order, seed):
+    parts = [Moments.of(part, WEIGHTS) for part in np.split(fields(20, seed), [1, 2, 7, 7, 15])]
+    found = sum_moments((parts[i] for i in order), 3)
+    mean, std = reference(fields(20, seed))
+    np.testing.assert_allclose(found.mean, mean, rtol=1e-13)
+    np.testing.assert_allclose(found.std, std, rtol=1e-10)
+
+
+def test_a_single_state_has_no_change():
+    assert state_moments(fields(1), WEIGHTS)[1].weight == 0.0
+
+
+def test_moments_survive_json_to_the_last_bit():
+    moments = Moments.of(fields(3), WEIGHTS)
+    again = Moments.from_json(json.loads(json.dumps(moments.to_json())))
+    assert again.weight == moments.weight
+    np.testing.assert_array_equal(again.mean, moments.mean)
+    np.testing.assert_array_equal(again.squares, moments.squares)
 
 
 def test_rows_weigh_by_their_area():

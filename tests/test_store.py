@@ -12,7 +12,7 @@ from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, Variable
-from data_prep.statistics import Moments, StateMoments, Statistics
+from data_prep.statistics import Moments, Statistics, state_moments
 from data_prep.store import MANIFEST, Segment, Store, StoreWriter, chunk_rows, memory_store, open_store
 
 SPEC = StateSpec(
@@ -42,13 +42,10 @@ def parts(seed: int = 0) -> dict:
         Segment(f"member_{i:03d}", stop - n, stop, split, times[stop - n], times[stop - 1])
         for i, (n, stop, split) in enumerate(zip(LENGTHS, stops, SPLITS, strict=True))
     ]
-    moments = StateMoments.empty(3, GRID.latitude_weights)
-    moments.update(state[:7], None)
     table = np.empty((366, *GRID.shape, 0), np.float32)
     forcing = ForcingBuilder(GRID, SPEC, HOURS_6, table).at(times[:7], persisted[:7])
     pairs = (
-        moments.state,
-        moments.tendency,
+        *state_moments(state[:7], GRID.latitude_weights),
         Moments.of(forcing, GRID.latitude_weights),
         Moments.of(static[None], GRID.latitude_weights),
     )
@@ -187,11 +184,11 @@ class TestDamage:
         self.refuse(path, "lacks" if missing != "statistics/std" else "lacks 'std'")
 
     def test_a_changed_value_is_found_with_its_time(self, path, made):
-        StoreWriter(path)._array("state")[8, 0, 0, 0] = 1e3
+        StoreWriter(path).array("state")[8, 0, 0, 0] = 1e3
         with pytest.raises(DataError, match=f"row of {made['times'][8]} is damaged"):
             open_store(path).verify()
 
     def test_a_changed_static_field_is_found(self, path):
-        StoreWriter(path)._array("static")[0, 0, 0] = 1e3
+        StoreWriter(path).array("static")[0, 0, 0] = 1e3
         with pytest.raises(DataError, match="contents hash to"):
             open_store(path).verify()
