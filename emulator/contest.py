@@ -85,17 +85,36 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
         executor=workers,
     )
     (folder / "table.txt").write_text(format_table(scores), encoding="utf-8")
+    _leave_to_itself(config, folder, store)
+
+
+def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> None:
+    """The long run of the network, where the config asks for one: measured as it goes, into ``long_run.nc``."""
+    from emulator.checkpoint import load_forecaster
+    from emulator.evaluation.free_run import long_run_leads, long_run_rows, measure_long_run
+
+    out, run = folder / "long_run.nc", config.evaluate.long_run
+    out.unlink(missing_ok=True)
+    if run is None:
+        return
+    rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
+    blocks = load_forecaster(folder / "run").forecast(store.dataset(rows), leads)
+    measure_long_run(blocks, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK)
 
 
 def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     """Skill curves from the scores, maps of one forecast of the network beside truth and physics, and the report."""
     from emulator.evaluation.maps import plot_maps
+    from emulator.evaluation.plots import plot_long_run
     from emulator.evaluation.plots import plot_scores as draw_scores
+    from emulator.evaluation.report_sources import find_free_run
     from emulator.evaluation.table import headline_variables
 
     store = open_store(folder / "store.zarr")
     scores = _open_scores(folder / "scores.nc")
     draw_scores(scores, folder / "plots")
+    if (run := find_free_run(scores, folder)) is not None:
+        plot_long_run(run, folder / "plots")
     paths = forecast_paths(config, folder, store)
     shown = {name: paths[name] for name in (NETWORK, *map(physics_name, config.evaluate.physics))}
     for variable in headline_variables(scores):
@@ -117,7 +136,7 @@ def write_report(path: Path, out: Path | None) -> Path:
       The page: ``out``, or ``report.html`` beside the scores.
     """
     from emulator.evaluation.report import write_report as write
-    from emulator.evaluation.report_sources import find_fields, find_provenance
+    from emulator.evaluation.report_sources import find_fields, find_free_run, find_provenance
 
     scores = _open_scores(path)
     fields, why_not = find_fields(scores, path.parent)
@@ -125,14 +144,17 @@ def write_report(path: Path, out: Path | None) -> Path:
         scores,
         out or path.with_name("report.html"),
         fields=fields,
+        free_run=find_free_run(scores, path.parent),
         provenance=find_provenance(scores, path.parent),
         without_fields=why_not,
     )
 
 
 def _open_scores(path: Path) -> xr.Dataset:
+    """The scores, loaded; the statistics of every initial time, of which there may be gigabytes, stay in the file."""
     try:
-        scores = xr.load_dataset(path)
+        scores = xr.open_dataset(path)
+        scores = scores.assign(scores.drop_dims("init_time", errors="ignore").load().data_vars)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable scores file ({' '.join(str(error).split())})") from None
     if "rmse" not in scores:

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import xarray as xr
 from browser import browser, missing_programs
 from small_experiment import make_experiment, with_made_up_scores, with_more_forecasters
 
@@ -17,7 +18,9 @@ from emulator.cli import main
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report import Provenance, write_report
 from emulator.evaluation.report_fields import collect_fields
-from emulator.evaluation.report_sources import find_fields, find_provenance
+from emulator.evaluation.report_free_run import describe_free_run
+from emulator.evaluation.report_sources import find_fields, find_free_run, find_provenance
+from emulator.evaluation.style import forecaster_label
 from emulator.evaluation.table import format_table, read_crossover, world_sentence
 
 HEADLINE = ("geopotential@500", "2m_temperature")
@@ -466,6 +469,7 @@ def test_pointer_and_keyboard_read_values_out(window, page):
     before = text_of(window, "#scorecard-readout")
     window.press("#scorecard svg", "\ue015")  # down arrow
     after = text_of(window, "#scorecard-readout")
+    assert re.search(r"significant, p (= 0\.\d+|< 0\.001) by an inflated t-test", after)
     assert before.startswith("Z500") and after.startswith("Near-surface temperature")
     assert "Near-surface temperature" in text_of(window, "#curves-caption")
     curves = "return document.querySelectorAll('#curve path[data-forecaster]').length"
@@ -505,6 +509,115 @@ def test_a_phone_shows_all_without_scrolling_sideways(window, page, dark):
     assert (brightness < 60) == dark
     assert window.complaints() == []
     window.resize(1280, 900)
+
+
+LINES = "return [...document.querySelectorAll('#curve path[data-forecaster]')].map((p) => p.dataset.forecaster)"
+
+
+@needs_browser
+def test_of_many_forecasters_one_chooses_the_lines(window, experiment, tmp_path):
+    forms = [f"physics_t21{form}" for form in ("", "_debiased", "_damped", "_ensemble")]
+    twins = ["twin_t31", "twin_t31_ensemble"]
+    statistical = ["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"]
+    names = ["network", *forms, *twins, *statistical, "ifs_with_a_name_that_is_very_long_indeed", "graphcast"]
+    scores = with_more_forecasters(experiment[2], names).assign_attrs(predictability_limit="twin_t31_ensemble")
+    page = write_report(scores, tmp_path / "many.html")
+    window.open(page)
+    usual = [n for n in names if n not in (forms[1], forms[3], twins[0], *statistical[1:3])]
+    reference = window.run(
+        "return document.querySelector('#controls label:nth-child(2) select').selectedOptions[0].text"
+    )
+    pair = {"network", next(n for n in names if forecaster_label(n) == reference)}
+    assert set(window.run(LINES)) == {*usual, *pair}
+    window.click(".choices button:nth-child(2)")
+    assert len(window.run(LINES)) == len(names)
+    window.click(".choices button:nth-child(3)")
+    assert set(window.run(LINES)) == pair
+    window.choose("#controls label:nth-child(2) select", "Anomaly persistence")  # who is compared is shown
+    assert set(window.run(LINES)) == {*pair, "anomaly_persistence"}
+    window.click(".choices button:nth-child(1)")
+    assert {*usual, "anomaly_persistence"} <= set(window.run(LINES)) != set(names)
+    window.choose("#metric", "Hours ahead")
+    assert "over Persistence" in text_of(window, "#curve-reading")
+    window.choose("#metric", "Gap closed")
+    assert "to the limit, Twin T31 ensemble mean" in text_of(window, "#curves-caption")
+    for width in (390, 1280):
+        window.resize(width, 900, mobile=width == 390)
+        window.open(page)
+        assert window.run("return document.documentElement.scrollWidth") <= width
+    assert window.complaints() == []
+
+
+@needs_browser
+def test_the_front_holds_whom_nobody_beats_in_cost_and_error(window, experiment, tmp_path):
+    scores = experiment[2].copy(deep=True)
+    scores["seconds_per_simulated_day"][:] = [1.0, 0.1, 0.5, np.nan]
+    for name, error in zip(scores["forecaster"].values, (1.0, 3.0, 4.0, 0.5), strict=True):
+        scores["rmse"].loc[{"variable": HEADLINE[0], "forecaster": name}] = error
+    window.open(write_report(scores, tmp_path / "cost.html"))
+    assert window.run("return document.querySelector('#cost path').dataset.front") == "physics_t21 network"
+    assert "their cost or error is unknown: Climatology." in text_of(window, "#cost-caption")
+
+
+def made_up_long_run(data_hash):
+    """Sixty days of which the truth covers forty; Z500 leaves its range in one run, the other ends early."""
+    by_time, by_window = ("init_time", "lead_time", "variable"), ("window", "variable")
+    rng = np.random.default_rng(0)
+    truth = np.where(np.arange(60) < 40, 1.0, np.nan)[None, :, None] * np.ones((2, 60, 2))
+    return xr.Dataset(
+        {
+            "global_mean": (by_time, rng.normal(size=(2, 60, 2))),
+            "truth_mean": (by_time, 0 * truth),
+            "truth_lowest": (by_time, -2 * truth),
+            "truth_highest": (by_time, 2 * truth),
+            "zonal_bias": ((*by_window, "latitude"), rng.normal(size=(2, 2, 9))),
+            "fine_scale_ratio": (by_window, [[0.9, 1.0], [0.8, np.nan]]),
+            "days_within": (("init_time", "variable"), [[12.0, np.inf], [np.inf, np.inf]]),
+            "days_finite": ("init_time", [np.inf, 55.0]),
+        },
+        coords={
+            "init_time": np.array(["2001-06-01", "2001-06-11"], "datetime64[ns]"),
+            "lead_time": np.arange(1, 61) * np.timedelta64(1, "D").astype("timedelta64[ns]"),
+            "variable": list(HEADLINE),
+            "units": ("variable", ["m2 s-2", "K"]),
+            "window": [0, 30],
+            "latitude": np.linspace(-80, 80, 9),
+        },
+        attrs={"forecaster": "network", "window_days": 30, "stay_days": 10.0, "data_hash": data_hash},
+    )
+
+
+def test_a_long_run_is_told_in_words(experiment, tmp_path):
+    scores = experiment[2]
+    assert find_free_run(scores, tmp_path) is None
+    made_up_long_run(scores.attrs["data_hash"]).to_netcdf(tmp_path / "long_run.nc")
+    run = find_free_run(scores, tmp_path)
+    assert find_free_run(scores.assign_attrs(data_hash="other"), tmp_path) is None
+    assert describe_free_run(run) == (
+        "Network was left to itself for 60 days from 2 initial times but was not finite after day 55.",
+        "Global means leave what the truth does at that time of the year for 10 days: Z500 after 12 days.",
+        "The others never leave what the truth does at that time of the year for 10 days.",
+        "The truth covers 67 % of these dates; of the rest nothing is said.",
+        "Fine-scale amplitude in days 31 to 60 is 0.80 to 0.80 times the truth's, farthest off in Z500.",
+    )
+    body = write_report(scores, tmp_path / "run.html", free_run=run).read_text(encoding="utf-8")
+    assert "Network was left to itself for 60 days" in body
+    assert 'id="h-free-run"' in body and 'aria-labelledby="h-free-run" hidden' not in body
+    without = write_report(scores, tmp_path / "run.html").read_text(encoding="utf-8")
+    assert 'aria-labelledby="h-free-run" hidden' in without
+
+
+@needs_browser
+def test_a_long_run_is_shown_beside_the_truth(window, experiment, tmp_path):
+    run = made_up_long_run(experiment[2].attrs["data_hash"])
+    window.open(write_report(experiment[2], tmp_path / "run.html", free_run=run))
+    assert window.run("return document.querySelectorAll('#free-run-zonal rect').length") == 18
+    before = window.run("return document.querySelector('#free-run-means').innerHTML")
+    window.choose("#controls label:nth-child(3) select", "Near-surface temperature")
+    assert window.run("return document.querySelector('#free-run-means').innerHTML") != before
+    window.choose("#controls label:nth-child(3) select", "T500")
+    assert "Of T500 the long run kept nothing" in text_of(window, "#free-run-caption")
+    assert window.complaints() == []
 
 
 @needs_browser

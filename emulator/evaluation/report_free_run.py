@@ -35,9 +35,7 @@ def describe_free_run(run: xr.Dataset) -> tuple[str, ...]:
         listed = ", ".join(
             f"{variable_label(v)} {f'after {day:.0f} days' if day else 'from the start'}" for day, v in gone
         )
-        out.append(
-            f"Global means leave what the truth does at that time of the year, for {stay} days or more: {listed}."
-        )
+        out.append(f"Global means leave what the truth does at that time of the year for {stay} days: {listed}.")
     if len(gone) < len(left):
         rest = "No global mean leaves" if not gone else "The others never leave"
         out.append(f"{rest} what the truth does at that time of the year for {stay} days.")

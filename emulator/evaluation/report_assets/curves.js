@@ -116,7 +116,7 @@ function setUpCurves() {
       "beyond the last lead": `${a.label} beats ${b.label} ${words.main} ${words.interval}`,
       "never better": `${a.label} is never better than ${b.label}`,
       undecided: `Undecided whether ${a.label} beats ${b.label}`,
-    }[found.outcome];
+    }[found.outcome] || ""; // of a score that one of the two lacks nothing can be said
     const seen = !state.hidden.has(state.forecaster) && !state.hidden.has(state.reference);
     if (found.outcome === "crossover" && seen) {
       const curve = series[state.reference].values;
