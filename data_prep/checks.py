@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.slips import hint, slip_of, standard_height
 from data_prep.spec import Channel, StateSpec
-from data_prep.variables import possible_range
+from data_prep.variables import GRAVITY, possible_range
 
 _CONSTANT = 1e-6
 """A channel whose standard deviation is below this share of its mean does not vary, as far as float32 can tell."""
@@ -31,6 +32,20 @@ def check_time_axis(times: np.ndarray, where: str) -> None:
         )
 
 
+def refuse_monthly(times: np.ndarray, what: str) -> None:
+    """Refuses a record with one field a month: means that no six-hourly model can learn from.
+
+    Raises:
+      DataError: the typical step has the length of a month.
+    """
+    days = float(np.median(np.diff(times) / np.timedelta64(1, "D"))) if times.size > 1 else 0.0
+    if 27.5 < days < 31.5:
+        raise DataError(
+            f"{what} has monthly values, steps of some {days:g} days; a model of the weather needs fields some hours "
+            "apart, such as six-hourly ones: leave it out, or make it a climatological forcing by day of year"
+        )
+
+
 def interval_of(times: np.ndarray, where: str) -> np.timedelta64:
     """The regular interval of an ascending time axis that may have gaps: its smallest step.
 
@@ -39,6 +54,7 @@ def interval_of(times: np.ndarray, where: str) -> np.timedelta64:
     """
     if times.size < 2:
         raise DataError(f"{where}: one time only; a data set needs at least two")
+    refuse_monthly(times, f"{where}: the record")
     steps = np.diff(times)
     interval = steps.min()
     irregular = steps % interval != np.timedelta64(0, "ns")
@@ -78,12 +94,17 @@ def check_values(
     for i, channel in enumerate(channels):
         units = spec[channel.variable].units
         lowest, highest = possible_range(channel.variable, units)
-        outside = (low[:, i] < lowest) | (high[:, i] > highest)
-        if outside.any():
-            row = int(np.flatnonzero(outside)[0])
+        pressure = channel.level if spec.vertical == "pressure" else None
+        for row, (least, most) in enumerate(zip(low[:, i].tolist(), high[:, i].tolist(), strict=True)):
+            slip = slip_of(channel.variable, units, pressure, least, most)
+            if lowest <= least and most <= highest and slip is None:
+                continue
+            possible = f"possible are {lowest:g} to {highest:g}"
+            if lowest <= least and most <= highest and pressure is not None:
+                possible = f"usual at {pressure:g} hPa is {GRAVITY * standard_height(pressure):.0f}"
             raise DataError(
-                f"{where}: {channel.name} ranges from {low[row, i]:g} to {high[row, i]:g} {units}{_at(times, row)}, "
-                f"possible are {lowest:g} to {highest:g}{_unit_hint(units, low[row, i], high[row, i])}"
+                f"{where}: {channel.name} ranges from {least:g} to {most:g} {units}{_at(times, row)}, "
+                f"{possible}{hint(channel.variable, units, pressure, least, most)}"
             )
 
 
@@ -128,13 +149,3 @@ def hours(span: np.timedelta64) -> float:
 
 def _at(times: np.ndarray, row: int) -> str:
     return f" at {text(times[row])}" if times.size else ""
-
-
-def _unit_hint(units: str, low: float, high: float) -> str:
-    if units == "K" and low > -120 and high < 70:
-        return "; these look like degrees Celsius: set the units attribute of the file right"
-    if units == "Pa" and low > 300 and high < 1200:
-        return "; these look like hPa: set the units attribute of the file right"
-    if units == "kg kg-1" and low >= -10 and high < 100:
-        return "; these look like g kg-1: set the units attribute of the file right"
-    return ""

@@ -1,0 +1,243 @@
+"""Quality control: what is wrong with a record, by variable and time.
+
+Two kinds of defect show in a single field: missing values and impossible ones. Two show between neighbours in time: a
+field that repeats the one before to the last bit (stuck), and one that resembles the mirror image of the one before
+more than the one before itself (latitudes flipped, as single days of ARCO-ERA5 are). On six-hourly air temperature,
+winds, heights and pressures the mean square distance to the mirror image is 10 to 9000 times that to the field itself
+(NCEP/NCAR over two years, a SPEEDY nature run), so a factor of three the other way does not happen by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from data_prep.grid import Grid
+from data_prep.slips import hint, slip_of
+from data_prep.variables import changes_every_step, possible_range
+
+Severity = Literal["error", "warning"]
+Kind = Literal["duplicate", "gap", "missing", "impossible", "unit slip", "stuck", "flipped latitudes", "constant"]
+
+_MIRROR_RATIO = 0.3
+_SAMPLED_POINTS = 64  # rows and columns that stand for a field when neighbours are compared
+_LEAST_ROWS, _LEAST_SPAN_DEG = 8, 30.0  # in smaller boxes a front may turn a gradient round
+_BLOCK_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, or may be.
+
+    Attributes:
+      severity: Errors are refused by preparation unless the config says otherwise.
+      kind: What it is.
+      channel: Variable, with its level.
+      first, last: First and last time, ``None`` for fields without time.
+      count: Times it concerns.
+      text: What was found, half a sentence.
+    """
+
+    severity: Severity
+    kind: Kind
+    channel: str
+    first: np.datetime64 | None
+    last: np.datetime64 | None
+    count: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is kept of each field of a variable, arrays ``(row, level)``.
+
+    Attributes:
+      low, high: Range of its finite values, NaN where there are none.
+      missing: Share of its points that are NaN or infinite.
+      stuck: Whether it repeats the row before.
+      mirrored: Whether it is turned round against the row before, ``(row,)``: all levels together.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    missing: np.ndarray
+    stuck: np.ndarray
+    mirrored: np.ndarray
+
+    @classmethod
+    def join(cls, parts: Sequence[Summary]) -> Summary:
+        """Consecutive blocks as one."""
+        names = ("low", "high", "missing", "stuck", "mirrored")
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+
+
+def thin(values: np.ndarray) -> np.ndarray:
+    """A sample of fields by which neighbours in time are compared: at most 64 rows and columns, the same both ways.
+
+    Args:
+      values: ``(row, latitude, longitude, level)``.
+    """
+    half = np.arange(0, (values.shape[1] + 1) // 2, -(-values.shape[1] // _SAMPLED_POINTS))
+    rows = np.union1d(half, values.shape[1] - 1 - half)
+    return values[:, rows, :: -(-values.shape[2] // _SAMPLED_POINTS)]
+
+
+def stuck_and_mirrored(samples: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Compares fields with those before them.
+
+    Args:
+      samples: Of ``thin``, ``(row + 1, latitude, longitude, level)``: the first one is only compared with.
+      grid: Of the fields; small boxes are not searched for mirror images.
+
+    Returns:
+      Whether each level repeats, ``(row, level)``; whether the fields are turned round, ``(row,)``.
+    """
+    now, before = samples[1:], samples[:-1]
+    varies = np.nanmax(before, axis=(1, 2), initial=-np.inf) > np.nanmin(before, axis=(1, 2), initial=np.inf)
+    equal = (now == before) | (np.isnan(now) & np.isnan(before))
+    stuck = equal.all(axis=(1, 2)) & varies
+    span = grid.latitude[-1] - grid.latitude[0]
+    if samples.shape[1] < _LEAST_ROWS or span < _LEAST_SPAN_DEG:
+        return stuck, np.zeros(now.shape[0], bool)
+    a, b = now.astype(np.float64), before.astype(np.float64)
+    finite = np.isfinite(a) & np.isfinite(b) & np.isfinite(a[:, ::-1])
+    a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+    spread = b.var(axis=(1, 2), keepdims=True)
+    weight = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
+    turned = (np.where(finite, a[:, ::-1], 0.0) - b) ** 2
+    same = (a - b) ** 2
+    distance, mirror = ((d * weight).mean(axis=(1, 2, 3)) for d in (same, turned))
+    return stuck, mirror < _MIRROR_RATIO * distance
+
+
+def summarise(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summary:
+    """Looks at a block of a variable.
+
+    Args:
+      values: ``(row, latitude, longitude, level)``.
+      before: ``thin`` of the row before the block, one row; ``None`` at the beginning.
+      grid: Of the fields.
+    """
+    sample = thin(values)
+    stuck, mirrored = stuck_and_mirrored(np.concatenate([sample[:1] if before is None else before, sample]), grid)
+    if before is None:
+        stuck[0], mirrored[0] = False, False
+    finite = np.isfinite(values)
+    low = np.where(finite, values, np.inf).min(axis=(1, 2))
+    high = np.where(finite, values, -np.inf).max(axis=(1, 2))
+    empty = ~finite.any(axis=(1, 2))
+    low, high = np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+    return Summary(low, high, 1.0 - finite.mean(axis=(1, 2)), stuck, mirrored)
+
+
+def scan(read: Callable[[int, int], np.ndarray], n_rows: int, grid: Grid, n_levels: int) -> Summary:
+    """Looks at a whole variable, some 16 MiB at a time.
+
+    Args:
+      read: ``read(start, stop)`` gives rows ``(row, latitude, longitude, level)``.
+      n_rows: How many there are.
+      grid: Of the fields.
+      n_levels: How many levels a row has.
+    """
+    at_once = max(1, _BLOCK_BYTES // (4 * grid.shape[0] * grid.shape[1] * max(1, n_levels)))
+    parts: list[Summary] = []
+    before: np.ndarray | None = None
+    for start in range(0, n_rows, at_once):
+        values = read(start, min(start + at_once, n_rows))
+        parts.append(summarise(values, before, grid))
+        before = thin(values[-1:])
+    return Summary.join(parts)
+
+
+def flipped_rows(mirrored: np.ndarray, breaks: np.ndarray) -> np.ndarray:
+    """Which rows lie the other way round: those of the rarer orientation, ``(row,)``.
+
+    Args:
+      mirrored: Where the orientation changes, ``(row,)``.
+      breaks: Rows that begin a new stretch of time; orientation is not carried across a gap.
+    """
+    odd = np.zeros(mirrored.size, bool)
+    for stretch in np.split(np.arange(mirrored.size), breaks):
+        changes = mirrored[stretch].copy()
+        changes[:1] = False
+        state = np.cumsum(changes) % 2 == 1
+        odd[stretch] = ~state if state.mean() > 0.5 else state
+    return odd
+
+
+def judge(
+    summary: Summary,
+    times: np.ndarray,
+    name: str,
+    units: str,
+    levels: Sequence[float],
+    *,
+    on_pressure: bool,
+    breaks: np.ndarray,
+) -> list[Finding]:
+    """What is wrong with a variable, by level and unbroken run of times.
+
+    Args:
+      summary: Of all its rows.
+      times: ``datetime64`` of the rows; empty for a field without time.
+      name: Canonical name.
+      units: SI unit.
+      levels: Top first; empty for a surface field.
+      on_pressure: Whether the levels are hPa.
+      breaks: Rows that begin a new stretch of time.
+    """
+    out: list[Finding] = []
+    lowest, highest = possible_range(name, units)
+
+    def add(severity: Severity, kind: Kind, channel: str, rows: np.ndarray, text: Callable[[int], str]) -> None:
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if rows.size else ():
+            first, last = (times[run[0]], times[run[-1]]) if times.size else (None, None)
+            out.append(Finding(severity, kind, channel, first, last, run.size, text(int(run[0]))))
+
+    strict: Severity = "error" if changes_every_step(name, units) else "warning"
+    for i, level in enumerate(levels or (None,)):
+        channel = name if level is None else f"{name}@{level:g}"
+        low, high, missing = summary.low[:, i], summary.high[:, i], summary.missing[:, i]
+        usual = float(np.median(missing))
+        if usual > 0:
+            everywhere = f"NaN in {usual:.1%} of the points at most times"
+            out.append(Finding("warning", "missing", channel, *_ends(times), int((missing > 0).sum()), everywhere))
+
+        def lacking(row: int, missing: np.ndarray = missing) -> str:
+            return f"NaN or infinity in {missing[row]:.1%} of the points"
+
+        if changes_every_step(name, units):  # that of a sea under ice may come and go
+            add("error", "missing", channel, np.flatnonzero(missing > usual + 1e-9), lacking)
+        pressure = level if on_pressure else None
+        slipped = np.array(
+            [
+                np.isfinite(a) and slip_of(name, units, pressure, a, b) is not None
+                for a, b in zip(low, high, strict=True)
+            ],
+            bool,
+        )
+        impossible = ((low < lowest) | (high > highest)) & ~slipped
+
+        def said(row: int, low: np.ndarray = low, high: np.ndarray = high, p: float | None = pressure) -> str:
+            return f"{low[row]:g} to {high[row]:g} {units}{hint(name, units, p, float(low[row]), float(high[row]))}"
+
+        add("error", "unit slip", channel, np.flatnonzero(slipped), said)
+        add("error", "impossible", channel, np.flatnonzero(impossible), said)
+        add(strict, "stuck", channel, np.flatnonzero(summary.stuck[:, i]), lambda _: "repeats the field before it")
+        if low.size and np.nanmax(high, initial=-np.inf) == np.nanmin(low, initial=np.inf):
+            out.append(Finding("warning", "constant", channel, *_ends(times), low.size, f"{low[0]:g} throughout"))
+    add(
+        "error" if changes_every_step(name, units) else "warning",
+        "flipped latitudes",
+        name,
+        np.flatnonzero(flipped_rows(summary.mirrored, breaks)),
+        lambda _: "north and south are exchanged",
+    )
+    return out
+
+
+def _ends(times: np.ndarray) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+    return (times[0], times[-1]) if times.size else (None, None)
