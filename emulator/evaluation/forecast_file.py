@@ -1,8 +1,12 @@
-"""Forecast files as the verification reads them: checked against the truth's grid and against each other."""
+"""Forecast files as the verification reads them: checked against the truth's grid and against each other.
+
+Those of the experiment must hold the same initial times and leads; of an external one those are taken that the others
+have, and it must have them all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +16,12 @@ import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.spec import level_dim
+from data_prep.spec import Variable, level_dim
 from data_prep.store import Store
-from emulator.forecast_io import open_forecasts
+from emulator.evaluation.external import ExternalForecasts, open_external
+from emulator.forecast_io import SURFACE, open_forecasts
+
+_MOST_NAMED = 4  # of what is missing, in a message
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class ForecastFile:
       path: Where it lies.
       init_times: ``datetime64[ns] (init_time,)``.
       lead_times: ``timedelta64[ns] (lead_time,)``.
-      variables: What it holds.
+      variables: What it holds of the truth's variables, and the surface that it stands on.
       is_ensemble: Whether it has members.
       attributes: Its global attributes.
     """
@@ -38,6 +45,11 @@ class ForecastFile:
     variables: tuple[str, ...]
     is_ensemble: bool
     attributes: Mapping[str, Any]
+
+    @property
+    def is_external(self) -> bool:
+        """Whether another program made it, so that it may lack variables."""
+        return False
 
     @classmethod
     def open(cls, path: Path, store: Store) -> ForecastFile:
@@ -52,7 +64,7 @@ class ForecastFile:
                 path,
                 dataset["init_time"].values.astype("datetime64[ns]"),
                 dataset["lead_time"].values.astype("timedelta64[ns]"),
-                tuple(map(str, dataset.data_vars)),
+                tuple(n for n in (*_state(store), SURFACE) if n in dataset),
                 "realization" in dataset.dims,
                 dataset.attrs,
             )
@@ -63,16 +75,62 @@ class ForecastFile:
             return dataset[list(names)].isel(init_time=inits).load()
 
 
-def open_all(paths: Mapping[str, Path], store: Store) -> dict[str, ForecastFile]:
+@dataclass(frozen=True)
+class ExternalFile(ForecastFile):
+    """Some initial times and leads of an external file.
+
+    Attributes:
+      source: All of the file.
+      init_rows, lead_rows: Positions in the file of ``init_times`` and ``lead_times``.
+    """
+
+    source: ExternalForecasts
+    init_rows: np.ndarray
+    lead_rows: np.ndarray
+
+    @property
+    def is_external(self) -> bool:
+        """True: it may lack variables."""
+        return True
+
+    @classmethod
+    def choose(cls, source: ExternalForecasts, init_times: np.ndarray, lead_times: np.ndarray) -> ExternalFile:
+        """These initial times and leads of a file.
+
+        Raises:
+          DataError: it lacks some of them; they are listed.
+        """
+        init_rows = _positions(source.path, source.init_times, init_times, "initial times")
+        lead_rows = _positions(source.path, source.lead_times, lead_times, "leads")
+        names = tuple(source.fields)
+        described = (source.path, init_times, lead_times, names, source.is_ensemble, source.attributes)
+        return cls(*described, source, init_rows, lead_rows)
+
+    def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
+        """These variables from these initial times, loaded."""
+        return self.source.read(names, self.init_rows[inits], self.lead_rows)
+
+
+def open_all(
+    paths: Mapping[str, Path], store: Store, external: Collection[str] = (), pressure_levels: Sequence[float] = ()
+) -> dict[str, ForecastFile]:
     """Opens forecast files that are to be compared.
 
+    Args:
+      paths: The files by forecaster.
+      store: The truth.
+      external: Which forecasters are not of the experiment.
+      pressure_levels: hPa; what is verified where the truth is on sigma levels, wanted of external files on pressure.
+
     Raises:
-      DataError: a file does not fit the truth (see ``ForecastFile.open``), or has other initial times or leads than the
-        first one: never an intersection.
+      DataError: a file does not fit the truth (see ``ForecastFile.open`` and ``open_external``), or has other initial
+        times or leads than the first one (an external one: lacks some of them): never an intersection.
     """
-    files = {name: ForecastFile.open(path, store) for name, path in paths.items()}
-    first = next(iter(files.values()))
-    for file in files.values():
+    own = {name: ForecastFile.open(path, store) for name, path in paths.items() if name not in external}
+    others = {name: open_external(paths[name], store, pressure_levels) for name in paths if name in external}
+    all_files: list[ForecastFile | ExternalForecasts] = [*own.values(), *others.values()]
+    first = all_files[0]
+    for file in own.values():
         for axis in ("init_times", "lead_times"):
             ours, theirs = getattr(file, axis), getattr(first, axis)
             if not np.array_equal(ours, theirs):
@@ -81,14 +139,33 @@ def open_all(paths: Mapping[str, Path], store: Store) -> dict[str, ForecastFile]
                     f"{first.path.name} ({describe_times(theirs)}); all forecasters must share all of them: "
                     "make the forecasts again"
                 )
-    return files
+    chosen = {name: ExternalFile.choose(source, first.init_times, first.lead_times) for name, source in others.items()}
+    return {name: (own | chosen)[name] for name in paths}
+
+
+def _positions(path: Path, have: np.ndarray, wanted: np.ndarray, what: str) -> np.ndarray:
+    order = np.argsort(have)
+    at = order[np.searchsorted(have, wanted, sorter=order).clip(max=have.size - 1)]
+    missing = wanted[have[at] != wanted]
+    if missing.size:
+        named = [describe_time(value) for value in missing[:_MOST_NAMED]]
+        more = f" and {missing.size - _MOST_NAMED} more" if missing.size > _MOST_NAMED else ""
+        raise DataError(
+            f"{path}: lacks {what} of the comparison: {', '.join(named)}{more}; it holds {describe_times(have)}; "
+            "choose evaluate's initial times and leads by it"
+        )
+    return at
+
+
+def _state(store: Store) -> dict[str, Variable]:
+    return {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
 
 
 def _check_grid(path: Path, dataset: xr.Dataset, store: Store) -> None:
     grid = Grid.from_arrays(dataset["latitude"], dataset["longitude"])
     if not grid.matches(store.grid):
         raise DataError(f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()})")
-    for variable in store.spec.with_role("prognostic", "diagnostic"):
+    for variable in _state(store).values():
         if variable.name not in dataset or not variable.levels:
             continue
         dim = level_dim(dataset[variable.name])
@@ -103,7 +180,11 @@ def describe_times(values: np.ndarray) -> str:
     """How many times or leads, from when to when, for messages."""
     if values.size == 0:
         return "none"
-    if values.dtype.kind == "m":
-        hours = values / np.timedelta64(1, "h")
-        return f"{values.size} from {hours[0]:g} to {hours[-1]:g} h"
-    return f"{values.size} from {np.datetime_as_string(values[0], 'h')} to {np.datetime_as_string(values[-1], 'h')}"
+    return f"{values.size} from {describe_time(values[0])} to {describe_time(values[-1])}"
+
+
+def describe_time(value: np.datetime64 | np.timedelta64) -> str:
+    """One time (to the hour) or lead (hours), for messages."""
+    if isinstance(value, np.timedelta64):
+        return f"{value / np.timedelta64(1, 'h'):g} h"
+    return str(np.datetime_as_string(value, "h"))

@@ -69,7 +69,7 @@ def evaluate(
     """
     if not forecast_paths:
         raise DataError("evaluate: no forecast files; run the forecast stage")
-    files = open_all(forecast_paths, store)
+    files = open_all(forecast_paths, store, config.forecasts, config.pressure_levels)
     first = next(iter(files.values()))
     verification = Verification(
         store,
@@ -116,7 +116,7 @@ def _scored_variables(
         missing = [v for v in variables if v not in held[name]]
         if missing:
             logger.warning("%s lacks %s: not scored there", file.path.name, ", ".join(missing))
-    must = [planes for name, planes in held.items() if not getattr(files[name], "is_external", False)]
+    must = [planes for name, planes in held.items() if not files[name].is_external]
     lacking = [v for v in config.headline if v not in variables or any(v not in planes for planes in must)]
     if lacking or not variables:
         raise DataError(

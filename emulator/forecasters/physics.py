@@ -90,7 +90,7 @@ class PhysicsForecaster:
         self._hours = int(timestep / np.timedelta64(1, "h"))
         self._filter_hours = digital_filter_hours
         self._target = transfer.truncation_of(grid)
-        # Moving between surfaces happens on the finer of the two grids, so that each surface is there in full.
+        # The way in is on the finer of the two grids, so that the model's surface is there in full.
         self._work = max(self._target, truncation)
         start = UPPER_AIR if spec.vertical == "sigma" else (*UPPER_AIR, "geopotential")
         needed = {*start, "surface_pressure"} if spec.vertical == "sigma" else set(start)
@@ -117,6 +117,9 @@ class PhysicsForecaster:
         self._sigma = np.asarray(self.model.sigma)
         self._own = self.model.surface_geopotential_on(self._work)
         self._truth = self._own
+        # The way out is between both surfaces as the target truncation sees them, after truncation, as the truth was
+        # truncated: of the truth's own model it then is the very way that the truth came.
+        self._own_seen = self._truth_seen = self.model.surface_geopotential_on(self._target)
         if spec.vertical == "sigma":
             if len(levels) != len(self._sigma) or not np.allclose(levels, self._sigma, rtol=1e-4):
                 raise DataError(f"{self.name}: sigma levels {list(levels)} are not the model's {self._sigma.tolist()}")
@@ -126,6 +129,7 @@ class PhysicsForecaster:
                     "add geopotential_at_surface to data.static"
                 )
             self._truth = self._to_work({"geopotential_at_surface": surface_geopotential})["geopotential_at_surface"]
+            self._truth_seen = surface_geopotential
         self._ensembles: dict[tuple[int, int], Ensemble] = {}
 
     @classmethod
@@ -203,15 +207,15 @@ class PhysicsForecaster:
         """
         state = {name: fields[name] for name in PROGNOSTIC}
         if self.spec.vertical == "sigma":
-            spectral = move_to_surface(state, self._sigma, self._own, self._truth)
+            seen = state if self._work == self._target else self._regrid(state, self._work, self._target)
+            moved = move_to_surface(seen, self._sigma, self._own_seen, self._truth_seen)
+            out = self._regrid(moved, self._target, self._target)
         else:
-            spectral = self._on_pressure_levels(state)
-        out = self._numpy(transfer.regrid(spectral, self._work, self._target))
+            out = self._regrid(self._on_pressure_levels(state), self._work, self._target)
         for name in fields.keys() - set(PROGNOSTIC):
-            field = fields[name]
+            out[name] = np.asarray(transfer.area_mean(fields[name], self._work, self._target))
             if name == NEAR_SURFACE_TEMPERATURE:
-                field = move_near_surface_temperature(field, self._own, self._truth)
-            out[name] = np.asarray(transfer.area_mean(field, self._work, self._target))
+                out[name] = move_near_surface_temperature(out[name], self._own_seen, self._truth_seen)
         return out
 
     def _on_pressure_levels(self, state: Arrays) -> Arrays:
@@ -243,7 +247,7 @@ class PhysicsForecaster:
     def _to_work(self, fields: Arrays) -> Arrays:
         if self._target == self._work:
             return fields
-        return self._numpy(transfer.regrid(fields, self._target, self._work))
+        return self._regrid(fields, self._target, self._work)
 
     def _arrays(self, initial: xr.Dataset) -> Arrays:
         """The fields that start the model, ``(time, [level,] latitude, longitude)``; others are the model's to make."""
@@ -273,6 +277,9 @@ class PhysicsForecaster:
                 f"{self.name}: the forecast from {times[~finite][0]} became unstable; "
                 "set a shorter time_step_minutes for this baseline"
             )
+
+    def _regrid(self, fields: Arrays, source: int, target: int) -> Arrays:
+        return self._numpy(transfer.regrid(fields, source, target))
 
     @staticmethod
     def _numpy(fields: Mapping[str, jax.Array]) -> Arrays:

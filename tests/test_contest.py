@@ -1,0 +1,197 @@
+"""The comparison of an experiment: who takes part, in which order, what a kill leaves, what scores are told."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import Noisy, make_store
+
+from data_prep.errors import ConfigError, DataError
+from data_prep.grid import Grid
+from emulator import checkpoint, competitors, contest, stages
+from emulator.config import parse_config
+from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.initial_times import initial_indices, lead_times
+
+ALL = [
+    *("network", "physics_t21", "physics_t21_ensemble", "physics_t31"),
+    *("physics_t21_debiased", "physics_t21_damped", "physics_t31_debiased", "physics_t31_damped"),
+    *("twin_t42", "twin_t42_ensemble"),
+    *("persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"),
+]
+
+
+def raw_config(tmp_path, **evaluate):
+    return {
+        "name": "x",
+        "workdir": str(tmp_path),
+        "simulate": {"truncation": 42},
+        "data": {
+            "inputs": ["a.nc"],
+            "prognostic": {"temperature": {}},
+            "split": {"segments": {"validation": [2], "test": [3]}},
+        },
+        "train": {"stages": [{"steps": 1}]},
+        "evaluate": {
+            **{"lead_hours": 24, "init_every_hours": 24, "bootstrap": 50, "correction_inits": 6, "batch": 4},
+            "physics": [{"truncation": 21, "members": 2}, {"truncation": 31}],
+            "twin": {"members": 4},
+            **evaluate,
+        },
+    }
+
+
+def config_of(tmp_path, **evaluate):
+    return parse_config(raw_config(tmp_path, **evaluate))
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Stands in for network and physics by noisy truths; notes who was made, and keeps the store in memory."""
+    store = make_store(Grid.gaussian(8), days=12)
+    names: list[str] = []
+
+    def noisy(name, level):
+        names.append(name)
+        return Noisy(store, name, level, 0.1)
+
+    monkeypatch.setattr(contest, "open_store", lambda path: store)
+    monkeypatch.setattr(checkpoint, "load_forecaster", lambda run: noisy("network", 0.05))
+    monkeypatch.setattr(
+        competitors, "_physics", lambda store, b: noisy(competitors.physics_name(b), 4.0 / b.truncation)
+    )
+    monkeypatch.setattr(competitors, "_twin", lambda config, store: noisy(competitors.twin_name(config), 0.02))
+    return store, names
+
+
+def test_everybody_takes_part_in_the_order_of_tables(made, tmp_path):
+    store, names = made
+    config = config_of(tmp_path, forecasts={"ifs": "elsewhere/ifs.zarr"})
+    paths = contest.forecast_paths(config, tmp_path, store)
+    assert list(paths) == [*ALL, "ifs"]
+    assert paths["ifs"] == Path("elsewhere/ifs.zarr")
+    assert paths["physics_t21_damped"] == tmp_path / "forecasts" / "physics_t21_damped.nc"
+    assert names == []  # nothing is built to find that out
+    plain = config_of(tmp_path, physics=[{"truncation": 21}], correction_inits=0, twin=None, references=["climatology"])
+    assert list(contest.forecast_paths(plain, tmp_path, store)) == ["network", "physics_t21", "climatology"]
+    without_members = config_of(tmp_path, twin={"members": 1})
+    assert "twin_t42_ensemble" not in contest.forecast_paths(without_members, tmp_path, store)
+
+
+def test_all_files_are_written_once_and_scored(made, tmp_path):
+    store, names = made
+    config = config_of(tmp_path)
+    contest.write_all_forecasts(config, tmp_path)
+    folder = tmp_path / "forecasts"
+    assert {p.stem for p in folder.glob("*.nc")} == set(ALL)
+    assert sorted(p.name for p in (folder / "training").iterdir()) == ["physics_t21.nc", "physics_t31.nc"]
+    files = {name: xr.open_dataset(folder / f"{name}.nc") for name in ALL}
+    for name, file in files.items():
+        assert file.attrs["forecaster"] == name and file.attrs["data_hash"] == store.data_hash
+        np.testing.assert_array_equal(file["init_time"], store.times[initial_indices(store, config.evaluate)])
+        np.testing.assert_array_equal(file["lead_time"], lead_times(config.evaluate))
+        assert ("realization" in file.dims) == name.endswith("ensemble")
+    assert files["twin_t42_ensemble"].sizes["realization"] == 4
+    cost = "seconds_per_simulated_day"
+    assert files["physics_t31_damped"].attrs[cost] == files["physics_t31"].attrs[cost]
+    training = xr.open_dataset(folder / "training" / "physics_t21.nc")["init_time"].values
+    assert training.size == 6 and training.max() < store.segments[2].first_time
+
+    # what is there is kept: a kill costs the file that was being written, and no other
+    (folder / "physics_t31_damped.nc").unlink()
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.nc")}
+    names.clear()
+    contest.write_all_forecasts(config, tmp_path)
+    assert names == [] and (folder / "physics_t31_damped.nc").exists()  # not even the model is built again
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+    few = config_of(tmp_path, correction_inits=0, references=["persistence"])
+    contest.score_all_forecasts(few, tmp_path)
+    scores = xr.load_dataset(tmp_path / "scores.nc")
+    assert scores["forecaster"].values.tolist() == [name for name in ALL[:11] if "_d" not in name]
+    assert scores.attrs["truth"] == "nature run SPEEDY T42"
+    assert scores.attrs["predictability_limit"] == "twin_t42_ensemble"
+    rmse = scores["rmse"].sel(variable="temperature@850", region="all").isel(lead_time=0)
+    assert rmse.sel(forecaster="twin_t42") < rmse.sel(forecaster="physics_t31") < rmse.sel(forecaster="physics_t21")
+
+
+def test_an_ensemble_runs_no_more_at_once_than_batch(made, tmp_path):
+    store, _ = made
+    config = config_of(tmp_path)
+    makers = competitors.competitors(config, tmp_path, store)
+    for name, members, inits in (("twin_t42_ensemble", 4, 1), ("physics_t21_ensemble", 2, 2)):
+        forecaster = makers[name]()
+        assert isinstance(forecaster, EnsembleForecaster) and forecaster.members == members
+        assert contest._initial_times_at_once(forecaster, 4) == inits
+        assert forecaster.perturbations.amplitude == 0.12
+
+
+def test_an_external_file_is_scored_beside_the_others(made, tmp_path):
+    _, names = made
+    small = {"physics": [], "twin": None, "references": ["persistence"]}
+    contest.write_all_forecasts(config_of(tmp_path, **small), tmp_path)
+    shutil.copy(tmp_path / "forecasts" / "network.nc", tmp_path / "elsewhere.nc")
+    config = config_of(tmp_path, **small, forecasts={"other": str(tmp_path / "elsewhere.nc")})
+    names.clear()
+    contest.write_all_forecasts(config, tmp_path)
+    assert names == []
+    contest.score_all_forecasts(config, tmp_path)
+    rmse = xr.load_dataset(tmp_path / "scores.nc")["rmse"]
+    np.testing.assert_array_equal(rmse.sel(forecaster="other"), rmse.sel(forecaster="network"))
+    assert "predictability_limit" not in xr.load_dataset(tmp_path / "scores.nc").attrs
+
+
+def test_an_external_file_that_is_not_there_is_missed_before_any_forecast(made, tmp_path):
+    _, names = made
+    config = config_of(tmp_path, forecasts={"ifs": str(tmp_path / "no.zarr")})
+    with pytest.raises(DataError, match=r"evaluate.forecasts.ifs: .*no.zarr: no such file"):
+        contest.write_all_forecasts(config, tmp_path)
+    assert names == []
+
+
+def test_an_external_file_cannot_take_a_name_of_the_experiment(made, tmp_path):
+    store, _ = made
+    config = config_of(tmp_path, forecasts={"network": "x.nc"})
+    with pytest.raises(ConfigError, match=r"evaluate.forecasts.network: a forecaster of the experiment has this name"):
+        contest.forecast_paths(config, tmp_path, store)
+
+
+def test_limit_and_truth_follow_from_the_config(tmp_path):
+    limits = {4: "twin_t42_ensemble", 1: "twin_t42"}
+    for members, name in limits.items():
+        assert competitors.predictability_limit(config_of(tmp_path, twin={"members": members})) == name
+    assert competitors.predictability_limit(config_of(tmp_path, twin=None)) is None
+    analysis = parse_config({**raw_config(tmp_path, twin=None), "simulate": None})
+    assert competitors.truth_of(analysis) == "analysis" and not competitors.truth_is_nature_run(analysis)
+    assert competitors.truth_is_nature_run(config_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"twin": {"members": 3}}, r"evaluate.twin: members 3: perturbations come in pairs"),
+        ({"physics": [{"members": 5}]}, r"evaluate.physics.0: members 5: perturbations come in pairs"),
+        ({"physics": [{}, {}]}, r"physics: truncation 21 is there twice"),
+        ({"forecasts": {"a b": "x"}}, r"evaluate.forecasts.a b"),
+    ],
+)
+def test_configs_that_cannot_be_meant(tmp_path, change, expected):
+    with pytest.raises(ConfigError, match=expected):
+        config_of(tmp_path, **change)
+
+
+def test_a_twin_needs_a_truth_of_ones_own(tmp_path):
+    with pytest.raises(ConfigError, match=r"config: evaluate.twin: the truth is no nature run"):
+        parse_config({**raw_config(tmp_path), "simulate": None})
+
+
+def test_another_file_to_score_asks_for_no_new_forecasts(tmp_path):
+    plain, more = config_of(tmp_path), config_of(tmp_path, forecasts={"ifs": "x.zarr"}, bootstrap=60)
+    changed = {s.name for s in stages.STAGES if stages.fingerprint(plain, s) != stages.fingerprint(more, s)}
+    assert changed == {"evaluate", "plot"}
+    longer = config_of(tmp_path, lead_hours=48)
+    assert stages.fingerprint(plain, stages.stage_named("forecast")) != stages.fingerprint(
+        longer, stages.stage_named("forecast")
+    )

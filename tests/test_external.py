@@ -1,0 +1,287 @@
+"""Forecast files of other programs: the same fields in any layout give the same scores; what does not fit is said."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import ON_SIGMA, Noisy, evaluation_rows, lead_times, make_store
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.variables import GRAVITY
+from data_prep.vertical import derive
+from emulator.cli import build_parser
+from emulator.config import EvaluateConfig, load_config
+from emulator.evaluation.external import open_external
+from emulator.evaluation.fields import Verification
+from emulator.evaluation.forecast_file import open_all
+from emulator.evaluation.scores import evaluate
+from emulator.forecast_io import open_forecasts, write_forecasts
+from emulator.forecasters.persistence import Persistence
+
+LEADS = lead_times(1)
+CONFIG = EvaluateConfig(bootstrap=50, forecasts={"other": "x"})
+
+
+@pytest.fixture(scope="module")
+def store():
+    return make_store(Grid.gaussian(8), days=12)
+
+
+@pytest.fixture(scope="module")
+def folder(store, tmp_path_factory):
+    """``own.nc`` of the experiment, and ``whole.nc``: the same model with more initial times and leads."""
+    path = tmp_path_factory.mktemp("external")
+    model = Noisy(store, "own", 0.1, 0.1)
+    write_forecasts(model, store.dataset(evaluation_rows(store, 3)), LEADS, path / "own.nc")
+    rows = np.arange(store.segments[2].start, store.segments[3].stop - 12)
+    rows = rows[[store.segment_of(r, r + 1).stop >= r + 12 for r in rows.tolist()]]
+    write_forecasts(model, store.dataset(rows), lead_times(2), path / "whole.nc")
+    return path
+
+
+def weatherbench(own, **renamed):
+    """A forecast file of ours as WeatherBench-2 stores them: longitude before latitude, north to south."""
+    data = open_forecasts(own).load()
+    data = data.rename(init_time="time", lead_time="prediction_timedelta", **renamed)
+    if "level_2" in data:  # variables on other levels are padded with what nobody asks for
+        padded = data["geopotential"].rename(level_2="level").reindex(level=data["level"], fill_value=-1.0)
+        data = data.drop_vars(["geopotential", "level_2"]).assign(geopotential=padded)
+    data = data.isel(latitude=slice(None, None, -1)).transpose(
+        "time", "prediction_timedelta", ..., "longitude", "latitude"
+    )
+    for name in data.data_vars:
+        data[name].attrs = {}
+    return data.assign_coords(level=data["level"].values.astype(int)).drop_encoding()
+
+
+def hours(data):
+    leads = data["prediction_timedelta"].values / np.timedelta64(1, "h")
+    return data.assign_coords(prediction_timedelta=leads.astype(np.int64))
+
+
+def ecmwf(own):
+    """As cfgrib opens ECMWF's forecasts: short names, ``isobaricInhPa`` from the ground up, longitudes -180 to 180."""
+    data = weatherbench(own).rename(prediction_timedelta="step", level="isobaricInhPa")
+    data = data.rename({"temperature": "t", "geopotential": "gh", "2m_temperature": "t2m"})
+    data["gh"] = data["gh"] / GRAVITY
+    data["gh"].attrs = {"units": "gpm", "standard_name": "geopotential_height"}
+    data["t"].attrs, data["t2m"].attrs = {"units": "K"}, {"units": "K"}
+    data["isobaricInhPa"] = data["isobaricInhPa"].astype(float)
+    data["isobaricInhPa"].attrs = {"units": "hPa", "standard_name": "air_pressure"}
+    data = data.assign_coords(valid_time=data["time"] + data["step"], heightAboveGround=2.0, surface=0.0, number=0)
+    longitude = (data["longitude"] + 180) % 360 - 180
+    return data.assign_coords(longitude=longitude).sortby("longitude").isel(isobaricInhPa=slice(None, None, -1))
+
+
+def scores_of(folder, store, other, out="scores.nc", config=CONFIG):
+    return evaluate({"own": folder / "own.nc", "other": other}, store, config, other.parent / out)
+
+
+LAYOUTS = {
+    "weatherbench.zarr": lambda own: weatherbench(own),
+    "weatherbench.nc": lambda own: weatherbench(own),
+    "hours.nc": lambda own: hours(weatherbench(own)),
+    "hours.zarr": lambda own: hours(weatherbench(own)),
+    "nanoseconds.nc": lambda own: hours(weatherbench(own)).assign_coords(
+        prediction_timedelta=weatherbench(own)["prediction_timedelta"].values.astype(np.int64)
+    ),
+    "lat_lon.nc": lambda own: weatherbench(own).rename(latitude="lat", longitude="lon"),
+    "float32.nc": lambda own: weatherbench(own).assign_coords(
+        latitude=weatherbench(own)["latitude"].astype(np.float32)
+    ),
+    "init_time.nc": lambda own: weatherbench(own).rename(time="init_time", prediction_timedelta="lead_time"),
+    "hindcast.nc": lambda own: weatherbench(own).rename(
+        time="forecast_reference_time", prediction_timedelta="forecast_period", level="pressure_level"
+    ),
+    "by_attribute.nc": lambda own: (
+        weatherbench(own)
+        .rename(time="start", prediction_timedelta="ahead")
+        .assign_coords(
+            start=lambda d: d["start"].assign_attrs(standard_name="forecast_reference_time"),
+            ahead=lambda d: d["ahead"].assign_attrs(standard_name="forecast_period"),
+        )
+    ),
+    "valid_time_too.nc": lambda own: (
+        weatherbench(own)
+        .rename(time="start", prediction_timedelta="step")
+        .assign_coords(
+            start=lambda d: d["start"].assign_attrs(standard_name="forecast_reference_time"),
+            time=lambda d: d["start"] + d["step"],
+        )
+    ),
+    "our_own.nc": lambda own: open_forecasts(own).load(),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_any_layout_scores_bit_equal_to_our_own_file(folder, store, tmp_path, name):
+    """The file holds more initial times, leads and levels than are verified; they are passed over."""
+    path = tmp_path / name
+    data = LAYOUTS[name](folder / "whole.nc")
+    if path.suffix == ".zarr":
+        data.to_zarr(path, zarr_format=2, consolidated=True)
+    else:
+        data.to_netcdf(path)
+    files = open_all({"own": folder / "own.nc", "other": path}, store, ["other"])
+    assert files["other"].is_external and not files["own"].is_external
+    inits = slice(1, 5)
+    verification = Verification(store, files["own"].init_times, LEADS, ())
+    ours, theirs = (verification.forecast(files[name], inits) for name in ("own", "other"))
+    assert set(ours) == set(theirs)
+    for plane in ours:
+        np.testing.assert_array_equal(ours[plane], theirs[plane])
+
+
+def test_scores_of_a_weatherbench_store_are_bit_equal_and_its_cost_is_unknown(folder, store, tmp_path):
+    weatherbench(folder / "whole.nc").drop_attrs().to_zarr(tmp_path / "other.zarr", zarr_format=2)
+    scores = scores_of(folder, store, tmp_path / "other.zarr").load()
+    own, other = (scores.sel(forecaster=name) for name in ("own", "other"))
+    for statistic in ("squared_error", "rmse", "acc", "activity", "bias"):
+        np.testing.assert_array_equal(own[statistic], other[statistic])
+    assert np.isnan(other["seconds_per_simulated_day"]) and np.isfinite(own["seconds_per_simulated_day"])
+
+
+def test_ecmwf_layout_with_heights_in_geopotential_metres(folder, store, tmp_path):
+    ecmwf(folder / "whole.nc").to_netcdf(tmp_path / "ifs.nc")
+    files = open_all({"own": folder / "own.nc", "ifs": tmp_path / "ifs.nc"}, store, ["ifs"])
+    ours, theirs = (files[name].read(files["own"].variables, slice(0, 3)) for name in ("own", "ifs"))
+    for name in ("temperature", "2m_temperature"):
+        np.testing.assert_array_equal(ours[name], theirs[name])
+    np.testing.assert_allclose(ours["geopotential"], theirs["geopotential"], rtol=2e-7)
+    assert not files["ifs"].is_ensemble
+
+
+def test_one_initial_time_as_a_scalar(folder, store, tmp_path):
+    own = open_forecasts(folder / "own.nc").isel(init_time=[2]).load()
+    own.to_netcdf(tmp_path / "own.nc")
+    ecmwf(tmp_path / "own.nc").isel(time=0, isobaricInhPa=[0]).to_netcdf(tmp_path / "one.nc")
+    store = dataclasses.replace(store)
+    files = open_all({"own": tmp_path / "own.nc"}, store)
+    with pytest.raises(DataError, match=r"one.nc: t lacks level 500 that is verified; it has 850"):
+        open_external(tmp_path / "one.nc", store)
+    ecmwf(tmp_path / "own.nc").isel(time=0).to_netcdf(tmp_path / "two.nc")
+    files = open_all({"own": tmp_path / "own.nc", "ifs": tmp_path / "two.nc"}, store, ["ifs"])
+    ours, theirs = (f.read(["temperature", "2m_temperature"], slice(0, 1)) for f in files.values())
+    assert theirs["temperature"].dims == ours["temperature"].dims
+    np.testing.assert_array_equal(ours["temperature"], theirs["temperature"])
+
+
+@pytest.mark.parametrize("dim", ["number", "realization", "member"])
+def test_an_external_ensemble_is_scored_as_one(folder, store, tmp_path, dim):
+    data = weatherbench(folder / "whole.nc")
+    members = xr.concat([data, data + 1, data - 1], dim=dim).assign_coords({dim: [0, 1, 2]})
+    members.to_netcdf(tmp_path / "ens.nc")
+    scores = scores_of(folder, store, tmp_path / "ens.nc").load()
+    assert np.isfinite(scores["crps_fair"].sel(forecaster="other", region="all")).all()
+    rmse = scores["rmse"].sel(region="all")
+    np.testing.assert_allclose(rmse.sel(forecaster="other"), rmse.sel(forecaster="own"), rtol=1e-4)  # of the mean
+
+
+def test_what_an_external_file_lacks_is_nan_for_it_alone(folder, store, tmp_path, caplog):
+    weatherbench(folder / "whole.nc").drop_vars("2m_temperature").to_netcdf(tmp_path / "other.nc")
+    config = CONFIG.model_copy(update={"headline": ["2m_temperature", "temperature@850"]})
+    scores = scores_of(folder, store, tmp_path / "other.nc", config=config).load()
+    rmse = scores["rmse"].sel(region="all")
+    assert np.isnan(rmse.sel(forecaster="other", variable="2m_temperature")).all()
+    assert np.isfinite(rmse.sel(forecaster="own")).all()
+    assert np.isfinite(rmse.sel(forecaster="other", variable="temperature@850")).all()
+
+
+def test_pressure_levels_against_a_truth_on_sigma(tmp_path):
+    """What the file has on pressure levels is compared with what is derived of the truth."""
+    store = make_store(Grid.gaussian(8), days=8, world=ON_SIGMA)
+    rows = evaluation_rows(store, 2)
+    own = tmp_path / "own.nc"
+    forecaster = Persistence(store.spec, store.grid, store.timestep)
+    write_forecasts(forecaster, store.dataset(rows), LEADS, own, surface_geopotential=store.surface_geopotential)
+    with open_forecasts(own) as data:
+        derived = derive(data.load(), [300.0, 500.0, 850.0])
+    data = derived.drop_vars(["surface_pressure", "geopotential_at_surface"], errors="ignore")
+    data = data.rename(init_time="time", lead_time="prediction_timedelta", mean_sea_level_pressure="msl")
+    data.drop_encoding().to_netcdf(tmp_path / "other.nc")
+    config = EvaluateConfig(pressure_levels=[500.0, 850.0], bootstrap=50, forecasts={"other": "x"})
+    scores = evaluate({"own": own, "other": tmp_path / "other.nc"}, store, config, tmp_path / "s.nc").load()
+    squared = scores["squared_error"]
+    for variable in ("geopotential@500", "temperature@850", "mean_sea_level_pressure"):
+        ours, theirs = (squared.sel(forecaster=name, variable=variable) for name in ("own", "other"))
+        np.testing.assert_array_equal(ours, theirs)
+    assert np.isnan(squared.sel(forecaster="other", variable="surface_pressure")).all()
+    assert "geopotential@300" not in scores["variable"]
+    missing = config.model_copy(update={"pressure_levels": [500.0, 700.0]})
+    with pytest.raises(DataError, match=r"lacks level 700 that is verified; it has 300, 500, 850"):
+        evaluate({"own": own, "other": tmp_path / "other.nc"}, store, missing, tmp_path / "s.nc")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d.isel(time=slice(5, None)), r"lacks initial times of the comparison: 2009-06-01T00, .*it holds"),
+        (lambda d: d.isel(prediction_timedelta=[0, 1, 3]), r"lacks leads of the comparison: 18 h; it holds 3 from 6 h"),
+        (lambda d: d.isel(level=[1]), r"temperature lacks level 500 that is verified; it has 850"),
+        (lambda d: d.isel(latitude=slice(1, None)), r"its grid \(16 x 7 .*\) is not the truth's \(16 x 8 global"),
+        (lambda d: d.assign_coords(longitude=d["longitude"] + 1), r"its grid \(16 x 8 global.*longitude 1 to"),
+        (lambda d: d[["temperature"]].rename(temperature="x"), r"holds none of temperature, .*; it holds x"),
+        (lambda d: d.drop_attrs().rename(time="first"), r"no forecast reference time found among"),
+        (lambda d: d.drop_attrs().rename(prediction_timedelta="second"), r"no forecast period found among"),
+        (lambda d: d.expand_dims(scenario=[1, 2]), r"has the dimension scenario, unknown in forecast files"),
+        (
+            lambda d: d.assign_coords(level=[0.5, 0.85]),
+            r"temperature is on sigma levels \(level\), the truth on pressure",
+        ),
+        (lambda d: xr.concat([d, d.isel(time=[0])], "time"), r"values of time occur twice"),
+        (lambda d: d["2m_temperature"].assign_attrs(units="m").to_dataset(), r"unit 'm' of 2m_temperature cannot"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(folder, store, tmp_path, change, expected):
+    path = tmp_path / "other.nc"
+    change(weatherbench(folder / "whole.nc")).to_netcdf(path)
+    with pytest.raises(DataError, match=expected) as caught:
+        open_all({"own": folder / "own.nc", "other": path}, store, ["other"])
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_accumulations_from_the_start_are_not_taken_for_those_of_an_interval(tmp_path):
+    from tiny_store import write_store
+
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8))
+    data = store.dataset([0, 1]).rename(time="init_time").expand_dims(lead_time=LEADS, axis=1)
+    data = data.rename(total_precipitation_6hr="tp")[["temperature", "tp"]]
+    data.to_netcdf(tmp_path / "other.nc")
+    assert set(open_external(tmp_path / "other.nc", store).fields) == {"temperature"}
+    data.rename(tp="total_precipitation_6hr").to_netcdf(tmp_path / "named.nc")
+    assert set(open_external(tmp_path / "named.nc", store).fields) == {"temperature", "total_precipitation_6hr"}
+
+
+def test_a_block_reads_only_the_chunks_it_needs(folder, store, tmp_path):
+    """A store of terabytes is read as far as it is asked for: here all other chunks are gone, and nobody notices."""
+    path = tmp_path / "other.zarr"
+    data = weatherbench(folder / "whole.nc")
+    chunks = {"time": 1, "prediction_timedelta": 4, "level": 1, "longitude": 16, "latitude": 8}
+    encoding = {"temperature": {"chunks": tuple(chunks.values())}}
+    data[["temperature"]].to_zarr(path, zarr_format=2, encoding=encoding)
+    files = open_all({"own": folder / "own.nc", "other": path}, store, ["other"])
+    wanted = data.sel(time=files["own"].init_times[2:4]).isel(prediction_timedelta=slice(0, 4))
+    rows = [int(np.flatnonzero(data["time"].values == t)[0]) for t in files["own"].init_times[2:4]]
+    for chunk in (path / "temperature").iterdir():
+        parts = chunk.name.split(".")
+        if parts[0].isdigit() and not (int(parts[0]) in rows and parts[1] == "0"):
+            chunk.write_bytes(b"no such data")
+    found = files["other"].read(["temperature"], slice(2, 4))
+    expected = (
+        wanted["temperature"].transpose(..., "level", "latitude", "longitude").isel(latitude=slice(None, None, -1))
+    )
+    np.testing.assert_array_equal(found["temperature"], expected)
+    with pytest.raises(DataError, match=r"other.zarr: cannot be read"):
+        files["other"].read(["temperature"], slice(0, 1))
+
+
+def test_the_command_line_adds_files_to_the_config(tmp_path):
+    parsed = build_parser().parse_args(["evaluate", "demo", "--forecast", "ifs=a b/x: y.zarr", "--forecast", "gc=g.nc"])
+    assert parsed.forecast == [("ifs", "a b/x: y.zarr"), ("gc", "g.nc")]
+    for bad in ("ifs", "=x", "a.b=x", "ifs="):
+        with pytest.raises(SystemExit):
+            build_parser().parse_args(["evaluate", "demo", "--forecast", bad])
+    config = load_config("demo", ['evaluate.forecasts.ifs="a b/x: y.zarr"'])
+    assert config.evaluate.forecasts == {"ifs": "a b/x: y.zarr"}
