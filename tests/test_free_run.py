@@ -10,8 +10,10 @@ from synthetic import ON_SIGMA, STEP, make_store
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import unstack_channels
-from emulator.config import EvaluateConfig, LongRunConfig
+from emulator import checkpoint, contest
+from emulator.config import EvaluateConfig, LongRunConfig, parse_config
 from emulator.evaluation.free_run import long_run_leads, long_run_rows, measure_long_run
+from emulator.forecasters.persistence import Persistence
 
 CONFIG = EvaluateConfig()
 DAY = np.timedelta64(1, "D")
@@ -184,3 +186,26 @@ def test_runs_are_spread_over_the_split():
     assert long_run_leads(store, LongRunConfig(days=2, every_hours=18))[-1] == np.timedelta64(36, "h")
     with pytest.raises(ConfigError, match="5 h is no multiple of the store's 6 h"):
         long_run_leads(store, LongRunConfig(every_hours=5))
+
+
+def test_an_experiment_leaves_its_network_to_itself_where_its_config_asks_for_it(tmp_path, monkeypatch):
+    store = make_store(Grid.gaussian(8), days=12)
+    network = Persistence(store.spec, store.grid, store.timestep, name="network")
+    monkeypatch.setattr(contest, "open_store", lambda path: store)
+    monkeypatch.setattr(checkpoint, "load_forecaster", lambda path: network)
+    evaluate = {"lead_hours": 24, "init_every_hours": 48, "bootstrap": 50, "references": ["climatology"]}
+    raw = {
+        "name": "x",
+        "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [3]}}},
+        "train": {"stages": [{"steps": 1}]},
+        "evaluate": {**evaluate, "long_run": {"days": 20, "initial_times": 1}},
+    }
+    contest.write_all_forecasts(parse_config(raw), tmp_path)
+    contest.score_all_forecasts(parse_config(raw), tmp_path)
+    run = xr.load_dataset(tmp_path / "long_run.nc")
+    assert run["lead_time"].size == 20 and np.isinf(run["days_finite"]).all()
+    start = store.read_state(2 * 48, 2 * 48 + 1)[0, ..., 0]  # persistence keeps the first state of the test split
+    mean = (store.grid.latitude_weights[:, None] * start).mean()
+    np.testing.assert_allclose(run["global_mean"].sel(variable="temperature@500"), mean, rtol=1e-6)
+    contest.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}), tmp_path)
+    assert not (tmp_path / "long_run.nc").exists()  # what another config measured is not shown as this one's
