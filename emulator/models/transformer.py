@@ -113,7 +113,7 @@ class Tokens:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class PatchLayout:
     """How patches are laid in windows, where they are then, and who sees whom.
 
     Attributes:
@@ -131,15 +131,15 @@ class Layout:
 
     @classmethod
     @lru_cache(maxsize=8)
-    def of(cls, tokens: Tokens, shifted: bool, n_pairs: int) -> Layout:
+    def of(cls, tokens: Tokens, shifted: bool, n_pairs: int) -> PatchLayout:
         """The layout of a kind of block, with ``n_pairs`` rotary angles."""
         rows, columns = tokens.shape
         order = window_order(tokens, shifted)
         angles = tokens.angles(n_pairs).reshape(rows * columns, n_pairs)[order][..., None, :]
         # Patches that a shift carried round a region are no neighbours of those they meet.
         row, column = np.divmod(order, columns)
-        carried_rows = row < tokens.window[0] // 2 if shifted and not tokens.grid.is_global else np.zeros_like(row)
-        carried_columns = column < tokens.window[1] // 2 if shifted and not tokens.grid.periodic else carried_rows * 0
+        carried_rows = (row < tokens.window[0] // 2) & shifted & (not tokens.grid.is_global)
+        carried_columns = (column < tokens.window[1] // 2) & shifted & (not tokens.grid.periodic)
         piece = 2 * carried_rows + carried_columns
         mask = (piece[..., :, None] == piece[..., None, :])[:, :, None]
         cos, sin = (f(angles).astype(np.float32) for f in (np.cos, np.sin))
@@ -243,7 +243,7 @@ class Attention(nnx.Module):
         self.out = linear(width, width, zero=True, bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "batch row column channel"], layout: Layout
+        self, x: Float[Array, "batch row column channel"], layout: PatchLayout
     ) -> Float[Array, "batch row column channel"]:
         """Attends within the windows of a layout."""
         windows = layout.gather(x)
@@ -271,7 +271,7 @@ class Block(nnx.Module):
         self.mlp = GatedMLP(width, hidden_channels(width, config.mlp_ratio), dtype=dtype, rngs=rngs)
 
     def __call__(
-        self, x: Float[Array, "batch row column channel"], layout: Layout
+        self, x: Float[Array, "batch row column channel"], layout: PatchLayout
     ) -> Float[Array, "batch row column channel"]:
         """Applies the block."""
         x = x + self.attention(self.attention_norm(x), layout)
@@ -314,7 +314,7 @@ class Transformer(nnx.Module):
         latitude = rows_of_band(zonal_features(self.tokens.sin_latitude()))
         h = self.embed(patches) + self.place(latitude)[:, None]
         for i, block in enumerate(self.blocks):
-            h = block(h, Layout.of(self.tokens, self.windowed and i % 2 == 1, self.n_pairs))
+            h = block(h, PatchLayout.of(self.tokens, self.windowed and i % 2 == 1, self.n_pairs))
         return self.tokens.frame.remove(depth_to_space(self.head(h, patches), patch))
 
 
