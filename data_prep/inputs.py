@@ -19,6 +19,7 @@ from data_prep.config import DataConfig, ForcingConfig, VariableConfig
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, DAYS_IN_TABLE
 from data_prep.grid import Grid
+from data_prep.regridded import regrid_sources
 from data_prep.sources import Extent, Source, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
 from data_prep.variables import is_accumulation, known
@@ -150,10 +151,15 @@ def open_canonical(paths: Sequence[Path], config: DataConfig) -> Inputs:
             asked[name] = (role, variable)
     names = {name: (variable.source or name,) for name, (_, variable) in asked.items()}
     sources = [open_source(path, names, config.vertical) for path in paths]
+    if config.regrid is not None:
+        sources = regrid_sources(sources, config.regrid)
     for source in sources[1:]:
         if not source.grid.matches(sources[0].grid):
             here, there = source.grid.describe(), sources[0].grid.describe()
-            raise DataError(f"{source.path}: its grid is {here}, that of {sources[0].path} is {there}")
+            raise DataError(
+                f"{source.path}: its grid is {here}, that of {sources[0].path} is {there}; "
+                "name the grid to bring them to as data.regrid"
+            )
     holders = {name: _holders(sources, name, role, variable) for name, (role, variable) in asked.items()}
     described = {name: _describe(name, role, variable, holders[name]) for name, (role, variable) in asked.items()}
     spec = _spec(described, config)

@@ -1,8 +1,8 @@
 """Fields from one latitude-longitude or Gaussian grid to another: conservative or bilinear, global or regional.
 
-Winds are regridded component by component, as scalars. East and north turn with longitude, so near the poles a mean of
-components over cells of different longitude loses speed; poleward of some 85 degrees take winds on another grid with
-care (``docs/regridding.md`` says how much).
+Winds are regridded component by component, as scalars. East and north turn with longitude, so a mean over a cell loses
+speed where wind crosses a pole: 0.04 % for cells of 5.6 degrees, but all of it where bilinear interpolation asks for
+the pole itself, and half on the way there (``docs/regridding.md``).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_prep.errors import ConfigError, UserError
+from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
 from emulator import __version__
 from emulator.compilation_cache import remember_compiled
 
@@ -69,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help=text, description=text.capitalize() + ".")
     report.add_argument("scores", metavar="SCORES", help="a scores.nc; maps come from the experiment it lies in")
     report.add_argument("--out", help="the HTML file; report.html beside SCORES when left out")
+    _add_regrid(commands)
     return parser
 
 
@@ -127,6 +129,9 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         page = write_report(Path(arguments.scores), Path(arguments.out) if arguments.out else None)
         print(f"Report: {page}")  # noqa: T201 - the result the user came for
         return
+    if command == "regrid":
+        _regrid(arguments)
+        return
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast" and arguments.input is not None:
         raise ConfigError(f"forecast: {target} is no run folder; INPUT goes with a run folder such as runs/demo/run")
@@ -165,6 +170,69 @@ def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) ->
         logging.getLogger("emulator").setLevel(logging.WARNING)
         follow_stage(config, "train", redo=arguments.redo)
     return not first
+
+
+def _regrid(arguments: argparse.Namespace) -> None:
+    from data_prep.config import RegridConfig
+    from data_prep.regrid_file import regrid_file
+
+    names = ("grid", "like", "method", "nan", "minimum_valid", "outside")
+    out = Path(arguments.output)
+    grid = regrid_file(Path(arguments.input), out, RegridConfig(**{name: getattr(arguments, name) for name in names}))
+    print(f"{out}: {grid.describe()}")  # noqa: T201 - the result the user came for
+
+
+def _add_regrid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "bring a file to another latitude-longitude or Gaussian grid"
+    regrid = commands.add_parser("regrid", help=text, description=f"B{text[1:]}.")
+    regrid.add_argument("input", metavar="IN", help="NetCDF, GRIB or Zarr")
+    regrid.add_argument("output", metavar="OUT", help="the file to be: Zarr where it ends with .zarr, else NetCDF")
+    target = regrid.add_mutually_exclusive_group(required=True)
+    target.add_argument("--grid", type=_grid_name, help=GRID_SYNTAX)
+    target.add_argument("--like", metavar="FILE", help="the grid of this file, which may be regional")
+    regrid.add_argument(
+        "--method",
+        choices=("conservative", "bilinear"),
+        default="conservative",
+        help="keep area means (the default), or interpolate, for finer grids",
+    )
+    regrid.add_argument(
+        "--nan",
+        choices=("propagate", "ignore"),
+        default="propagate",
+        help="NaN makes NaN of all that depends on it (the default), or is ignored where enough is valid",
+    )
+    regrid.add_argument(
+        "--minimum-valid",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="how much of a cell must be valid for '--nan ignore' (default 0.5)",
+    )
+    regrid.add_argument(
+        "--outside",
+        choices=("refuse", "nan"),
+        default="refuse",
+        help="what is done about a target that reaches beyond IN: refuse it (the default), or NaN there",
+    )
+
+
+def _grid_name(text: str) -> str:
+    try:
+        parse_grid_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share above 0, up to 1")
+    return share
 
 
 def _add_config_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,166 @@
+"""A whole file on another grid: every field regridded, everything else carried over, block by block."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dask
+import numpy as np
+import xarray as xr
+
+from data_prep.config import RegridConfig
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.opening import open_lazily
+from data_prep.positions import Order, latitude_order, longitude_order
+from data_prep.recognise import find_axes, numeric_fields
+from data_prep.regrid import Regridder
+from data_prep.regridded import regridder_for, target_grid
+from data_prep.spec import grid_coords
+
+logger = logging.getLogger(__name__)
+
+_BLOCK_BYTES = 2**26
+_THREADS = 2  # one computes while one reads or writes; more would each hold a block
+_KEPT_ENCODING = ("units", "calendar")  # of times; chunks, packing and compression are those of the old grid
+
+
+def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
+    """Writes a file's fields on another grid.
+
+    Fields keep their names, attributes and other dimensions; latitude and longitude become their last dimensions, both
+    ascending. What lies on one of both only, holds flags or measures the old cells is left out, with a warning.
+
+    Args:
+      path: NetCDF, GRIB or Zarr.
+      out: The file to be, which appears when it is complete: Zarr where it ends with ``.zarr``, else NetCDF-4.
+      config: Target, method and policies.
+
+    Returns:
+      The new grid.
+
+    Raises:
+      DataError: one line: the file cannot be read, holds no fields, or the target reaches beyond it.
+    """
+    if out.resolve() == path.resolve():
+        raise DataError(f"{out}: is the file to be read; write to another one")
+    data = open_lazily(path)
+    try:
+        result, regridder = _lazily_regridded(path, data, config)
+        _write(result, path, out)
+    finally:
+        data.close()
+    return regridder.target
+
+
+def _lazily_regridded(path: Path, data: xr.Dataset, config: RegridConfig) -> tuple[xr.Dataset, Regridder]:
+    """The new contents as a graph that reads, regrids and forgets one block after another."""
+    fields = list(numeric_fields(data))
+    if not fields:
+        raise DataError(f"{path}: holds no fields; it holds {', '.join(map(str, data.data_vars)) or 'no variables'}")
+    axes = find_axes(path, data[fields])
+    dims = (axes.latitude, axes.longitude)
+    latitude, longitude = latitude_order(path, data[dims[0]]), longitude_order(path, data[dims[1]])
+    source, target = Grid.from_arrays(latitude.values, longitude.values), target_grid(config)
+    regridder = regridder_for(source, target, config, str(path))
+    fields = [n for n in fields if set(dims) <= set(data[n].dims) and not _belongs_to_cells(data[n])]
+    result = xr.Dataset(attrs=data.attrs)
+    for name, variable in data.variables.items():
+        if name in fields:
+            result[name] = _regridded(data[str(name)], dims, _field_function(regridder, latitude, longitude), regridder)
+        elif not set(dims) & set(variable.dims):
+            result = result.assign_coords({name: variable}) if name in data.coords else result.assign({name: variable})
+        elif name not in dims:
+            logger.warning("%s: %s is left out: it cannot be regridded", path, name)
+    for dim, (_, values, attributes) in zip(dims, grid_coords(regridder.target).values(), strict=True):
+        result = result.assign_coords({dim: (dim, values, attributes)})
+    for variable in result.variables.values():
+        variable.encoding = {k: v for k, v in variable.encoding.items() if k in _KEPT_ENCODING}
+    way = f"{config.method} regridding from {regridder.source.describe()} to {regridder.target.describe()}"
+    earlier = f"\n{data.attrs['history']}" if "history" in data.attrs else ""
+    result.attrs["history"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} weather-emulator: {way}{earlier}"
+    return result, regridder
+
+
+def _belongs_to_cells(field: xr.DataArray) -> bool:
+    """Whether a mean over other cells would be meaningless: flags, and the area of the cells themselves."""
+    return "flag_values" in field.attrs or field.attrs.get("standard_name") == "cell_area"
+
+
+def _field_function(regridder: Regridder, latitude: Order, longitude: Order) -> Callable[[np.ndarray], np.ndarray]:
+    """From ``(..., latitude, longitude)`` as the file has them to the target."""
+    rows, columns = latitude.rows[:, None], longitude.rows
+
+    def regrid(values: np.ndarray) -> np.ndarray:
+        return regridder(values[..., rows, columns][..., None])[..., 0]
+
+    return regrid
+
+
+def _regridded(
+    field: xr.DataArray, dims: tuple[str, str], function: Callable[[np.ndarray], np.ndarray], regridder: Regridder
+) -> xr.DataArray:
+    sizes = dict(zip(dims, regridder.target.shape, strict=True))
+    return xr.apply_ufunc(
+        function,
+        field.drop_vars([c for c in field.coords if set(dims) & set(field[c].dims)]).chunk(blocks_of(field, dims)),
+        input_core_dims=[dims],
+        output_core_dims=[dims],
+        exclude_dims=set(dims),
+        keep_attrs=True,
+        dask="parallelized",
+        output_dtypes=[np.result_type(field.dtype, np.float32)],
+        dask_gufunc_kwargs={"output_sizes": sizes},
+    )
+
+
+def blocks_of(field: xr.DataArray, dims: tuple[str, str]) -> Mapping[str, int]:
+    """Sizes of the blocks that are read: whole fields, and as many of the file's own chunks as memory allows.
+
+    A chunk is decompressed as a whole, so a block that cuts chunks would read them over and over.
+
+    Args:
+      field: A variable of a file, not read yet.
+      dims: Its dimensions of latitude and longitude.
+    """
+    stored = dict(zip(field.dims, field.encoding.get("chunksizes") or field.encoding.get("chunks") or (), strict=False))
+    block = {str(d): field.sizes[d] if d in dims else min(stored.get(d, 1), field.sizes[d]) for d in field.dims}
+    most = _BLOCK_BYTES // field.dtype.itemsize
+    for dim in reversed(block):  # the last dimension varies fastest in the file
+        others = int(np.prod([n for d, n in block.items() if d != dim]))
+        if dim not in dims:
+            fitting = max(1, most // others)
+            whole = fitting // block[dim] * block[dim]
+            block[dim] = min(whole or fitting, field.sizes[dim])
+    return block
+
+
+def _write(result: xr.Dataset, path: Path, out: Path) -> None:
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with dask.config.set(scheduler="threads", num_workers=_THREADS):
+            if out.suffix == ".zarr":
+                result.to_zarr(partial, mode="w", consolidated=False)
+            else:
+                result.to_netcdf(partial, engine="netcdf4", format="NETCDF4")
+        _remove(out)
+        partial.replace(out)
+    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
+        raise DataError(
+            f"{out}: cannot be made of {path} ({' '.join(str(error).split())[:200]}); "
+            "the file may be damaged, or the disk full"
+        ) from None
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()

@@ -1,0 +1,108 @@
+"""Sources seen on another grid: what preparation reads when the config asks for a target grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.config import RegridConfig
+from data_prep.grid import Grid
+from data_prep.grid_names import parse_grid_name
+from data_prep.opening import open_lazily
+from data_prep.positions import latitude_order, longitude_order
+from data_prep.recognise import find_axes, numeric_fields
+from data_prep.regrid import Regridder, make_regridder
+from data_prep.sources import Source
+
+_READ_BYTES = 2**26
+"""What is read of a file before it is regridded; a single row of one variable may be more."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RegriddedSource(Source):
+    """A file whose fields come out on ``grid``, which is the regridder's target."""
+
+    _regridder: Regridder = field(repr=False)
+
+    def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
+        """Reads one variable like ``Source.read``, some rows of the file's own grid at a time."""
+        rows, columns = self._regridder.source.shape
+        at_once = step * max(1, _READ_BYTES // (4 * rows * columns * max(1, len(levels))))
+        bounds = range(start, max(stop, start + 1), at_once)
+        return np.concatenate(
+            [
+                self._regridder(
+                    super(RegriddedSource, self).read(name, levels, first, min(first + at_once, stop), step)
+                )
+                for first in bounds
+            ]
+        )
+
+
+def regrid_sources(sources: Sequence[Source], config: RegridConfig) -> list[Source]:
+    """The same files on the grid that the config asks for; those that are on it already are left as they are.
+
+    Raises:
+      DataError: the target reaches beyond a file, and the config refuses that; the file that the target is taken from
+        cannot be read.
+    """
+    target = target_grid(config)
+    regridders: dict[Grid, Regridder] = {}
+    out: list[Source] = []
+    for source in sources:
+        if source.grid.matches(target):
+            out.append(source)
+            continue
+        if source.grid not in regridders:
+            regridders[source.grid] = regridder_for(source.grid, target, config, str(source.path))
+        own = {f.name: getattr(source, f.name) for f in fields(Source)}
+        out.append(RegriddedSource(**own | {"grid": target}, _regridder=regridders[source.grid]))
+    return out
+
+
+def regridder_for(source: Grid, target: Grid, config: RegridConfig, where: str) -> Regridder:
+    """The regridding between two grids by the method and policies of a config.
+
+    Raises:
+      DataError: the target reaches beyond the source, and the config refuses that.
+    """
+    return make_regridder(
+        source,
+        target,
+        config.method,
+        nan=config.nan,
+        minimum_valid=config.minimum_valid,
+        outside=config.outside,
+        where=where,
+    )
+
+
+def target_grid(config: RegridConfig) -> Grid:
+    """The grid that a config names.
+
+    Raises:
+      DataError: the file that it is taken from cannot be read, or is on no latitude-longitude grid.
+    """
+    if config.grid is not None:
+        return Grid.named(parse_grid_name(config.grid))
+    return grid_of_file(Path(str(config.like)))
+
+
+def grid_of_file(path: Path) -> Grid:
+    """The grid of a file's fields, or of its coordinates where it holds no fields.
+
+    Raises:
+      DataError: it cannot be read, or is on no latitude-longitude grid.
+    """
+    data = open_lazily(path)
+    try:
+        names = list(numeric_fields(data))
+        axes = find_axes(path, data[names] if names else data)
+        latitude = latitude_order(path, data[axes.latitude])
+        longitude = longitude_order(path, data[axes.longitude])
+        return Grid.from_arrays(latitude.values, longitude.values)
+    finally:
+        data.close()
