@@ -17,6 +17,8 @@ Computed = Literal[
     "coordinates",
 ]
 
+Repair = Literal["duplicates", "flipped_latitudes", "unit_slips"]
+
 RegridMethod = Literal["conservative", "bilinear"]
 RegridNan = Literal["propagate", "ignore"]
 RegridOutside = Literal["refuse", "nan"]
@@ -135,4 +137,17 @@ class DataConfig(_Section):
     nan: Literal["refuse", "fill_mean"] = Field(
         "refuse", description="NaN in static and forcing fields; in the state it is always refused"
     )
+    repair: list[Repair] = Field(
+        [], description="Defects to mend instead of refusing them; `emulator inspect` finds and names them"
+    )
+    exclude: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        [], description="Stretches of time to leave out: first and last, inclusive, ISO 8601"
+    )
     split: SplitConfig
+
+    @model_validator(mode="after")
+    def _stretches(self) -> Self:
+        for first, last in self.exclude:
+            if datetime.fromisoformat(first) > datetime.fromisoformat(last):
+                raise ValueError(f"exclude: {first} is after {last}")
+        return self

@@ -8,21 +8,23 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from data_prep import checks
+from data_prep import checks, quality
 from data_prep.config import DataConfig, ForcingConfig, VariableConfig
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, DAYS_IN_TABLE
 from data_prep.grid import Grid
 from data_prep.regridded import regrid_sources
+from data_prep.slips import slip_of
 from data_prep.sources import Extent, Source, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
-from data_prep.variables import is_accumulation, known
+from data_prep.variables import changes_every_step, is_accumulation, known
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,9 @@ class Timeline:
       sources: The files.
       times: All times, ascending and unique, ``(row,)``.
       source_of, row_of: For every row, which file and which row of it.
+      flipped: Rows whose latitudes are to be turned round, ``(row,)``.
+      slips: Whether fields in an evidently other unit are converted.
+      on_pressure: Whether its levels are hPa.
     """
 
     variable: Variable
@@ -43,17 +48,44 @@ class Timeline:
     times: np.ndarray
     source_of: np.ndarray
     row_of: np.ndarray
+    flipped: np.ndarray
+    slips: bool
+    on_pressure: bool
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Rows ``start, start + step, ...`` below ``stop``: SI, float32 ``(row, latitude, longitude, level)``."""
         rows = np.arange(start, stop, step)
-        changes = np.flatnonzero(np.diff(self.source_of[rows])) + 1
+        strides = np.diff(self.row_of[rows])
+        changes = np.flatnonzero((np.diff(self.source_of[rows]) != 0) | (strides != step)) + 1
         parts = []
         for run in np.split(rows, changes):
             source = self.sources[int(self.source_of[run[0]])]
             first, last = int(self.row_of[run[0]]), int(self.row_of[run[-1]])
             parts.append(source.read(self.variable.name, self.variable.levels, first, last + 1, step))
-        return np.concatenate(parts)
+        values = np.concatenate(parts)
+        turned = self.flipped[rows]
+        if turned.any():
+            values[turned] = values[turned, ::-1]
+        return self._without_slips(values) if self.slips else values
+
+    def _without_slips(self, values: np.ndarray) -> np.ndarray:
+        """Fields in an evidently other unit, brought to SI."""
+        low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+        for row, i in np.ndindex(*low.shape):
+            level = self.variable.levels[i] if self.variable.levels and self.on_pressure else None
+            found = slip_of(self.variable.name, self.variable.units, level, float(low[row, i]), float(high[row, i]))
+            if found is not None:
+                converted = values[row, ..., i].astype(np.float64) * found.factor + found.offset
+                values[row, ..., i] = converted.astype(np.float32)
+        return values
+
+
+@dataclass
+class _Watch:
+    """What sequence checks remember of a variable between reads: a sample of one field, and the index after it."""
+
+    index: int = -1
+    sample: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +98,7 @@ class RawSegment:
       first_row: Row of ``times[0]`` on the timelines.
       stride: Rows of the files per model step.
       timelines: By canonical name.
+      grid: Of all fields.
     """
 
     name: str
@@ -73,18 +106,53 @@ class RawSegment:
     first_row: int
     stride: int
     timelines: Mapping[str, Timeline]
+    grid: Grid
+    _watches: dict[str, _Watch] = field(default_factory=dict, repr=False)
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """One variable at times ``[start, stop)``: SI, float32 ``(time, latitude, longitude, level)``.
 
         Precipitation is summed over the model step, everything else taken at its end.
+
+        Raises:
+          DataError: a field repeats the one before it, or is turned round against it.
         """
+        values = self._read(name, start, stop)
+        variable = self.timelines[name].variable
+        if variable.role in ("prognostic", "diagnostic") and changes_every_step(name, variable.units):
+            self._check_sequence(name, values, start)
+        return values
+
+    def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         first, last = (self.first_row + i * self.stride for i in (start, stop - 1))
         timeline = self.timelines[name]
         if is_accumulation(name) and self.stride > 1:
             raw = timeline.read(first - self.stride + 1, last + 1)
             return np.sum(raw.reshape(stop - start, self.stride, *raw.shape[1:]), axis=1)
         return timeline.read(first, last + 1, self.stride)
+
+    def _check_sequence(self, name: str, values: np.ndarray, start: int) -> None:
+        """Compares fields with those before them; the one before the block is read again only out of order."""
+        watch = self._watches.setdefault(name, _Watch())
+        before = watch.sample if watch.index == start else None
+        if before is None and start > 0:
+            before = quality.thin(self._read(name, start - 1, start))
+        found = quality.summarise(values, before, self.grid)
+        watch.index, watch.sample = start + values.shape[0], quality.thin(values[-1:]).copy()
+        levels = self.timelines[name].variable.levels
+        for row in np.flatnonzero(found.stuck.any(axis=1) | found.mirrored)[:1]:
+            where = f"{self.path_of(name, start + row)}: {name}"
+            at = checks.text(self.times[start + row])
+            if found.mirrored[row]:
+                raise DataError(
+                    f"{where} is turned north to south at {at} against the time before; 'emulator inspect' lists all "
+                    "such times; mend them by data.repair: [flipped_latitudes]"
+                )
+            level = f"@{levels[int(found.stuck[row].argmax())]:g}" if levels else ""
+            raise DataError(
+                f"{where}{level} at {at} repeats the field before it bit by bit; 'emulator inspect' lists all such "
+                "times; leave them out by data.exclude"
+            )
 
     def path_of(self, name: str, index: int) -> Path:
         """The file that holds a variable at ``times[index]``."""
@@ -150,7 +218,8 @@ def open_canonical(paths: Sequence[Path], config: DataConfig) -> Inputs:
                 raise DataError(f"data: {name} is named both as {asked[name][0]} and as {role}")
             asked[name] = (role, variable)
     names = {name: (variable.source or name,) for name, (_, variable) in asked.items()}
-    sources = [open_source(path, names, config.vertical) for path in paths]
+    twice = "duplicates" in config.repair
+    sources = [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
     if config.regrid is not None:
         sources = regrid_sources(sources, config.regrid)
     for source in sources[1:]:
@@ -164,12 +233,14 @@ def open_canonical(paths: Sequence[Path], config: DataConfig) -> Inputs:
     described = {name: _describe(name, role, variable, holders[name]) for name, (role, variable) in asked.items()}
     spec = _spec(described, config)
     moving = [v for v in described.values() if v.role in ("prognostic", "diagnostic") or v.known == "persisted"]
-    timelines = {v.name: _timeline(v, holders[v.name]) for v in moving}
+    timelines = {v.name: _timeline(v, holders[v.name], config) for v in moving}
+    if "flipped_latitudes" in config.repair:
+        timelines = {name: _turned_back(timeline, sources[0].grid) for name, timeline in timelines.items()}
     return Inputs(
         spec=spec,
         grid=sources[0].grid,
         timestep=_timestep(config),
-        segments=_segments(timelines, _timestep(config)),
+        segments=_segments(timelines, _timestep(config), sources[0].grid),
         constants={v.name: holders[v.name][0] for v in described.values() if v.role == "static"},
         tables={v.name: holders[v.name][0] for v in described.values() if v.known == "climatological"},
     )
@@ -248,26 +319,60 @@ def _spec(described: Mapping[str, Variable], config: DataConfig) -> StateSpec:
     )
 
 
-def _timeline(variable: Variable, holders: Sequence[Source]) -> Timeline:
+def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig) -> Timeline:
     sources = tuple(sorted(holders, key=lambda s: s.times[0]))
     times = np.concatenate([s.times for s in sources])
     source_of = np.repeat(np.arange(len(sources)), [s.times.size for s in sources])
     row_of = np.concatenate([np.arange(s.times.size) for s in sources])
     order = np.argsort(times, kind="stable")
+    keep = np.ones(times.size, bool)
     times, source_of, row_of = times[order], source_of[order], row_of[order]
-    twice = np.flatnonzero(np.diff(times) == np.timedelta64(0, "ns"))
-    if twice.size:
-        first, second = (sources[source_of[twice[0] + i]].path for i in (0, 1))
-        raise DataError(
-            f"{second}: {variable.name} at {checks.text(times[twice[0]])} is in {first} too; remove one of them"
+    for row in np.flatnonzero(np.diff(times) == np.timedelta64(0, "ns")):
+        first, second = (sources[source_of[row + i]] for i in (0, 1))
+        at = f"{variable.name} at {checks.text(times[row])}"
+        if "duplicates" not in config.repair:
+            raise DataError(
+                f"{second.path}: {at} is in {first.path} too; remove one of them, or keep the first of equal ones by "
+                "data.repair: [duplicates]"
+            )
+        one, other = (
+            s.read(variable.name, variable.levels, int(r), int(r) + 1)
+            for s, r in zip((first, second), row_of[row : row + 2], strict=True)
         )
-    return Timeline(variable, sources, times, source_of, row_of)
+        if not np.array_equal(one, other, equal_nan=True):
+            raise DataError(f"{second.path}: {at} differs from what {first.path} holds; remove one of them")
+        keep[row + 1] = False
+    for first_day, last_day in config.exclude:
+        begin, end = (np.datetime64(datetime.fromisoformat(day), "ns") for day in (first_day, last_day))
+        end = end + np.timedelta64(1, "D") - np.timedelta64(1, "ns") if len(last_day) <= len("2001-01-31") else end
+        keep &= (times < begin) | (times > end)
+    if not keep.any():
+        raise DataError(f"data.exclude leaves no time of {variable.name}; shorten it")
+    times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
+    nothing = np.zeros(times.size, bool)
+    slips, on_pressure = "unit_slips" in config.repair, config.vertical == "pressure"
+    return Timeline(variable, sources, times, source_of, row_of, nothing, slips, on_pressure)
 
 
-def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64) -> tuple[RawSegment, ...]:
+def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
+    """The timeline with the latitudes of its flipped fields turned back; reads it once to find them."""
+    variable = timeline.variable
+    if not changes_every_step(variable.name, variable.units) or timeline.times.size < 2:
+        return timeline
+    summary = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
+    steps = np.diff(timeline.times)
+    flipped = quality.flipped_rows(summary.mirrored, np.flatnonzero(steps != steps.min()) + 1)
+    if flipped.any():
+        span = checks.text(timeline.times[flipped][0])
+        logger.warning("%s: %d times turned back north to south, from %s", variable.name, int(flipped.sum()), span)
+    return replace(timeline, flipped=flipped)
+
+
+def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid: Grid) -> tuple[RawSegment, ...]:
     """Cuts the record at its gaps and thins it to the model's time step."""
     reference = next(iter(timelines.values()))
     for timeline in timelines.values():
+        checks.refuse_monthly(timeline.times, f"{timeline.sources[0].path}: {timeline.variable.name}")
         odd = np.setxor1d(timeline.times, reference.times)
         if odd.size:
             lacking, having = (timeline, reference) if odd[0] in reference.times else (reference, timeline)
@@ -302,7 +407,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64) -> tu
             continue
         stem = reference.sources[reference.source_of[first]].path.stem
         count = sum(s.name == stem or s.name.startswith(f"{stem}.") for s in out)
-        out.append(RawSegment(f"{stem}.{count}" if count else stem, kept, first + begin, stride, timelines))
+        out.append(RawSegment(f"{stem}.{count}" if count else stem, kept, first + begin, stride, timelines, grid))
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
     return tuple(out)

@@ -226,17 +226,29 @@ def judge(
 
         add("error", "unit slip", channel, np.flatnonzero(slipped), said)
         add("error", "impossible", channel, np.flatnonzero(impossible), said)
-        add(strict, "stuck", channel, np.flatnonzero(summary.stuck[:, i]), lambda _: "repeats the field before it")
-        if low.size and np.nanmax(high, initial=-np.inf) == np.nanmin(low, initial=np.inf):
-            out.append(Finding("warning", "constant", channel, *_ends(times), low.size, f"{low[0]:g} throughout"))
+        if times.size:
+            add(strict, "stuck", channel, np.flatnonzero(summary.stuck[:, i]), lambda _: "repeats the field before it")
+    constant = constant_levels(summary, levels) if summary.low.shape[0] > 1 else ()
+    if constant:
+        where = f" at {', '.join(f'{level:g}' for level in constant if level is not None)}" if levels else ""
+        text = f"the same everywhere and always{where}: nothing to learn from"
+        out.append(Finding("warning", "constant", name, *_ends(times), summary.low.shape[0], text))
+    if not times.size:
+        return out
     add(
-        "error" if changes_every_step(name, units) else "warning",
+        strict,
         "flipped latitudes",
         name,
         np.flatnonzero(flipped_rows(summary.mirrored, breaks)),
         lambda _: "north and south are exchanged",
     )
     return out
+
+
+def constant_levels(summary: Summary, levels: Sequence[float]) -> tuple[float | None, ...]:
+    """The levels that never and nowhere change; ``None`` stands for a surface field."""
+    low, high = np.nanmin(summary.low, axis=0, initial=np.inf), np.nanmax(summary.high, axis=0, initial=-np.inf)
+    return tuple(level for level, a, b in zip(levels or (None,), low, high, strict=True) if a == b)
 
 
 def _ends(times: np.ndarray) -> tuple[np.datetime64 | None, np.datetime64 | None]:

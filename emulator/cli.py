@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_prep.errors import ConfigError, UserError
+from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
 from emulator import __version__
 from emulator.compilation_cache import remember_compiled
@@ -45,7 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--dry-run", action="store_true", help=text)
         if name == "evaluate":
             _add_forecast_argument(stage)
+        if name in ("prepare", "evaluate"):
             _add_worker_arguments(stage)
+    text = "say what files hold, what is wrong with them, and which data section of a config reads them"
+    inspect = commands.add_parser("inspect", help=text, description=text.capitalize() + ".")
+    inspect.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
     text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
     forecast = commands.add_parser(
         "forecast",
@@ -71,6 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("scores", metavar="SCORES", help="a scores.nc; maps come from the experiment it lies in")
     report.add_argument("--out", help="the HTML file; report.html beside SCORES when left out")
     _add_regrid(commands)
+    text = "read a prepared store against its hashes; names the first time that is damaged"
+    verify = commands.add_parser("verify", help=text, description=f"{text.capitalize()}. Exit code 1 if one is.")
+    verify.add_argument("store", metavar="STORE", help="a store.zarr")
     return parser
 
 
@@ -105,6 +112,9 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     from emulator.workers import open_executor
 
     command = arguments.command
+    if command == "inspect":
+        _inspect([Path(file) for file in arguments.files])
+        return
     if command == "forecast" and Path(arguments.run).is_dir():
         from emulator.forecast import forecast_file
 
@@ -131,6 +141,9 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         return
     if command == "regrid":
         _regrid(arguments)
+        return
+    if command == "verify":
+        _verify(Path(arguments.store))
         return
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast" and arguments.input is not None:
@@ -170,6 +183,29 @@ def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) ->
         logging.getLogger("emulator").setLevel(logging.WARNING)
         follow_stage(config, "train", redo=arguments.redo)
     return not first
+
+
+def _inspect(paths: list[Path]) -> None:
+    from data_prep.inspect import inspect_files
+
+    report = inspect_files(paths)
+    print(report.text)  # noqa: T201 - the result the user came for
+    if report.refusal is not None:
+        raise DataError(report.refusal)
+
+
+def _verify(path: Path) -> None:
+    from data_prep.store import open_store
+    from emulator.progress import track
+
+    store = open_store(path)
+    with track(store.times.size, "verified") as progress:
+        store.verify(progress.advance)
+    span = " to ".join(str(t)[:16] for t in (store.times.min(), store.times.max()))
+    print(  # noqa: T201 - the result the user came for
+        f"{path}: {store.times.size} rows from {span} in {len(store.segments)} segments match their hashes; so do "
+        f"statistics, climatology, forcing tables, static fields and times (data hash {store.data_hash[:12]})"
+    )
 
 
 def _regrid(arguments: argparse.Namespace) -> None:

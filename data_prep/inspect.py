@@ -1,0 +1,376 @@
+"""What files hold as this program sees them, what is wrong with them, and a ``data`` section that would read them.
+
+Refusals are those of preparation, since the same functions open the files; quality control reads every field once, a
+block at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from data_prep import checks, quality
+from data_prep.config import DataConfig
+from data_prep.errors import DataError
+from data_prep.forcing import DAYS_IN_TABLE
+from data_prep.inputs import open_canonical
+from data_prep.opening import format_of, open_lazily
+from data_prep.quality import Finding
+from data_prep.recognise import canonical_name, level_coordinate, numeric_fields, vertical_kind
+from data_prep.sources import FoundField, Source, open_source
+from data_prep.spec import Vertical
+from data_prep.variables import is_accumulation, known
+
+_MOST_FINDINGS = 30
+_MOST_VALUES_LISTED = 12
+_GAP_DAYS = 10.0
+_USUAL_STEP_HOURS = 6.0
+_SHARES = (0.7, 0.15)  # of the record, for training and validation
+
+
+@dataclass(frozen=True)
+class FieldReport:
+    """One variable of a file.
+
+    Attributes:
+      found: Where it is and what it is called.
+      low, high: Range of its finite values in SI; NaN where there are none.
+      missing: Share of points that are NaN.
+      constant: Its levels that never and nowhere change; ``None`` stands for a surface field.
+      findings: What is wrong with it.
+    """
+
+    found: FoundField
+    low: float
+    high: float
+    missing: float
+    constant: tuple[float | None, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """One file.
+
+    Attributes:
+      source: As preparation sees it.
+      vertical: Kind of its levels, ``None`` where no variable has levels of pressure or sigma.
+      fields: Its variables.
+      skipped: Names of variables that no config can ask for, with the reason.
+      findings: What is wrong with its time axis.
+    """
+
+    source: Source
+    vertical: Vertical | None
+    fields: tuple[FieldReport, ...]
+    skipped: tuple[tuple[str, str], ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Some files.
+
+    Attributes:
+      text: For people; ends with the ``data`` section.
+      section: The ``data`` section of a config.
+      findings: All that is wrong, in the order of the files.
+      refusal: Why preparation would refuse the files, ``None`` where it would not.
+    """
+
+    text: str
+    section: dict[str, Any]
+    findings: tuple[Finding, ...]
+    refusal: str | None
+
+
+def inspect_files(paths: Sequence[Path]) -> Report:
+    """Looks at files together, as the inputs of one data set.
+
+    Raises:
+      DataError: one line on what makes a file unusable, as preparation would give it.
+    """
+    files = [_look_at(path) for path in paths]
+    section = _section(files)
+    findings = tuple(f for file in files for part in (file.findings, *(x.findings for x in file.fields)) for f in part)
+    return Report(_text(files, section), section, findings, _refusal(paths, files, section, findings))
+
+
+def _look_at(path: Path) -> FileReport:
+    data = open_lazily(path)
+    vertical: Vertical | None = None
+    names: dict[str, tuple[str, ...]] = {}
+    skipped: list[tuple[str, str]] = []
+    for raw_name in numeric_fields(data):
+        variable = data[raw_name]
+        axis = level_coordinate(variable)
+        kind = vertical_kind(variable[axis])[0] if axis is not None and axis in variable.coords else None
+        canonical = canonical_name(variable)
+        if kind in ("pressure", "sigma") and (variable.sizes[axis] > 1 or (canonical and known(canonical) is not None)):
+            if vertical is not None and kind != vertical:
+                skipped.append((raw_name, f"its levels are {kind}, those of other variables {vertical}"))
+                continue
+            vertical = "pressure" if kind == "pressure" else "sigma"
+        elif axis is not None and variable.sizes[axis] > 1:
+            skipped.append((raw_name, f"{variable.sizes[axis]} levels along {axis}, neither pressure nor sigma"))
+            continue
+        name = canonical if canonical is not None and (canonical,) not in names.values() else raw_name
+        names[raw_name if name in names else name] = (raw_name,)
+    if not names:
+        listed = ", ".join(map(str, data.data_vars)) or "no variables"
+        raise DataError(f"{path}: no fields over latitude and longitude; it holds {listed}")
+    source = open_source(path, names, vertical, admit_duplicates=True)
+    breaks = np.empty(0, np.int64)
+    if source.times.size > 1:
+        once = np.unique(source.times)
+        interval = checks.interval_of(once, str(path)) if once.size > 1 else np.timedelta64(0, "ns")
+        breaks = np.flatnonzero(np.diff(source.times) > interval) + 1
+    fields = tuple(_look_at_field(source, found, vertical, breaks) for found in source.fields.values())
+    return FileReport(source, vertical, fields, tuple(skipped), tuple(_time_findings(source)))
+
+
+def _look_at_field(source: Source, found: FoundField, vertical: Vertical | None, breaks: np.ndarray) -> FieldReport:
+    n_rows = {"time": max(source.times.size, 1), "dayofyear": DAYS_IN_TABLE, "constant": 1}[found.extent]
+    over_time = found.extent == "time" and source.times.size > 1
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return source.read(found.name, found.levels, start, stop)
+
+    summary = quality.scan(read, n_rows, source.grid, len(found.levels))
+    findings = quality.judge(
+        summary,
+        source.times if found.extent == "time" else np.empty(0, "datetime64[ns]"),
+        found.name,
+        found.to_si.units,
+        found.levels,
+        on_pressure=vertical == "pressure",
+        breaks=breaks if over_time else np.empty(0, np.int64),
+    )
+    some = np.isfinite(summary.low).any()
+    low, high = (float(np.nanmin(summary.low)), float(np.nanmax(summary.high))) if some else (np.nan, np.nan)
+    constant = quality.constant_levels(summary, found.levels) if n_rows > 1 else ()
+    return FieldReport(found, low, high, float(summary.missing.mean()), constant, tuple(findings))
+
+
+def _time_findings(source: Source) -> list[Finding]:
+    """Times that occur twice, and gaps."""
+    out: list[Finding] = []
+    times, counts = np.unique(source.times, return_counts=True)
+    for time in times[counts > 1]:
+        out.append(Finding("error", "duplicate", "time", time, time, 1, "occurs twice"))
+    if times.size > 1:
+        steps = np.diff(times)
+        interval = steps.min()
+        for row in np.flatnonzero(steps > interval):
+            lacking = int(steps[row] // interval) - 1
+            first, last = times[row] + interval, times[row + 1] - interval
+            out.append(
+                Finding(
+                    "warning", "gap", "time", first, last, lacking, f"{lacking} times missing; a new segment begins"
+                )
+            )
+    return out
+
+
+def _refusal(
+    paths: Sequence[Path], files: Sequence[FileReport], section: dict[str, Any], findings: Sequence[Finding]
+) -> str | None:
+    """What preparation would say: first of the files together, then of their values."""
+    if any(f.source.times.size > 1 for f in files):
+        try:
+            open_canonical(paths, DataConfig.model_validate({**section, "repair": ["duplicates"]}))
+        except DataError as error:
+            return str(error)
+    errors = [f for f in findings if f.severity == "error"]
+    if not errors:
+        return None
+    first = errors[0]
+    at = f" at {checks.text(first.first)}" if first.first is not None else ""
+    count = f"{len(errors)} defects" if len(errors) > 1 else "a defect"
+    remedy = {
+        "duplicate": "data.repair: [duplicates] keeps the first of equal ones",
+        "flipped latitudes": "data.repair: [flipped_latitudes] turns them back",
+        "unit slip": "set the units attribute right, or data.repair: [unit_slips] converts them",
+    }.get(first.kind, "mend the files, or leave the times out by data.exclude")
+    return f"{count}, the first: {first.channel}{at}: {first.kind}, {first.text}; {remedy}"
+
+
+def _section(files: Sequence[FileReport]) -> dict[str, Any]:
+    """A ``data`` section that reads these files: every variable in the role that suits it."""
+    roles: dict[str, dict[str, Any]] = {"prognostic": {}, "diagnostic": {}, "forcing": {}, "static": {}}
+    times = np.unique(np.concatenate([f.source.times for f in files]))
+    timestep = _timestep_hours(times)
+    holes = False
+    for file in files:
+        for report in file.fields:
+            found, name = report.found, report.found.name
+            entry = known(name)
+            options: dict[str, Any] = {}
+            if is_accumulation(name):
+                name = f"total_precipitation_{timestep:g}hr"
+            if found.raw_name != name:
+                options["source"] = found.raw_name
+            if report.constant:
+                varying = [level for level in found.levels if level not in report.constant]
+                if not varying:
+                    continue  # nothing to learn from
+                options["levels"] = varying
+            slow = entry is not None and entry.slow
+            if found.extent == "dayofyear":
+                role, options["known"] = "forcing", "climatological"
+            elif found.extent == "constant":
+                role = "static"
+            elif is_accumulation(name):
+                role, options["minimum"] = "diagnostic", 0.0
+            elif slow or report.missing > 0:
+                role, options["known"] = "forcing", "persisted"
+            else:
+                role = "prognostic"
+                if name == "specific_humidity":
+                    options["minimum"] = 0.0
+            holes |= role in ("forcing", "static") and report.missing > 0
+            if all(name not in taken for taken in roles.values()):
+                roles[role][name] = options
+    if not roles[
+        "prognostic"
+    ]:  # a config needs one; the files of one time or of constants alone have none of their own
+        role = next(r for r in ("diagnostic", "forcing", "static") if roles[r])
+        name = next(iter(roles[role]))
+        moved = roles[role].pop(name)
+        roles["prognostic"][name] = {key: value for key, value in moved.items() if key in ("source", "minimum")}
+    vertical = next((f.vertical for f in files if f.vertical is not None), None)
+    return {
+        "inputs": [str(f.source.path) for f in files],
+        **({"vertical": vertical} if vertical else {}),
+        "timestep_hours": timestep,
+        **{role: variables for role, variables in roles.items() if variables},
+        **({"nan": "fill_mean"} if holes else {}),
+        "split": _split(files, times, timestep),
+    }
+
+
+def _timestep_hours(times: np.ndarray) -> float:
+    """Six hours where the record's interval divides them and its stretches are long enough, else the interval."""
+    if times.size < 2:
+        return _USUAL_STEP_HOURS
+    steps = np.diff(times)
+    interval = checks.hours(steps.min())
+    stretches = np.split(times, np.flatnonzero(steps > steps.min()) + 1)
+    longest = max(checks.hours(s[-1] - s[0]) for s in stretches)
+    fits = _USUAL_STEP_HOURS % interval == 0 and longest >= 3 * _USUAL_STEP_HOURS
+    return _USUAL_STEP_HOURS if fits else interval
+
+
+def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> dict[str, Any]:
+    """Whole segments where there are three or more alike, stretches of time otherwise."""
+    if times.size < 8:
+        return {"segments": {}}
+    steps = np.diff(times)
+    lengths = np.diff([0, *(np.flatnonzero(steps > steps.min()) + 1), times.size])
+    if lengths.size >= 3 and lengths.min() > 0.5 * lengths.max():
+        return {"segments": {"validation": [int(lengths.size) - 2], "test": [int(lengths.size) - 1]}}
+    days = float((times[-1] - times[0]) / np.timedelta64(1, "D"))
+    gap = min(_GAP_DAYS, round(days / 40, 2))
+    first, second = (times[int(share * (times.size - 1))] for share in (_SHARES[0], sum(_SHARES)))
+    margin = np.timedelta64(int((gap + timestep / 24) * 86400), "s")
+    ends = {
+        "train": (times[0], first),
+        "validation": (_next(times, first + margin), second),
+        "test": (_next(times, second + margin), times[-1]),
+    }
+    if any(a >= b for a, b in ends.values()):
+        return {"segments": {}}
+    return {**{name: [checks.text(t) for t in pair] for name, pair in ends.items()}, "gap_days": gap}
+
+
+def _next(times: np.ndarray, moment: np.datetime64) -> np.datetime64:
+    return times[min(int(np.searchsorted(times, moment)), times.size - 1)]
+
+
+def _text(files: Sequence[FileReport], section: dict[str, Any]) -> str:
+    lines: list[str] = []
+    for file in files:
+        lines += [*_file_lines(file), ""]
+    findings = [f for file in files for part in (file.findings, *(x.findings for x in file.fields)) for f in part]
+    lines += _finding_lines(findings)
+    return "\n".join([*lines, "", *_section_lines(section)])
+
+
+def _file_lines(file: FileReport) -> list[str]:
+    source = file.source
+    lines = [f"{source.path} ({format_of(source.path)})", f"  grid    {source.grid.describe()}"]
+    times = np.unique(source.times)
+    if times.size == 0:
+        lines.append("  times   none")
+    elif times.size == 1:
+        lines.append(f"  times   {checks.text(times[0])} only: an initial condition")
+    else:
+        ends = " to ".join(checks.text(t) for t in times[[0, -1]])
+        lines.append(f"  times   {times.size} from {ends}, every {checks.hours(np.diff(times).min()):g} h")
+    rows = [("variable", "in the file", "unit", "levels", "lowest", "highest", "NaN", "extent")]
+    for report in file.fields:
+        found = report.found
+        rows.append(
+            (
+                found.name,
+                found.raw_name,
+                found.to_si.units,
+                _levels_text(found.levels, file.vertical),
+                f"{report.low:.5g}",
+                f"{report.high:.5g}",
+                f"{report.missing:.1%}",
+                found.extent,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines += ["  " + "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"  left out: {name} ({reason})" for name, reason in file.skipped]
+    return lines
+
+
+def _levels_text(levels: Sequence[float], vertical: Vertical | None) -> str:
+    if not levels:
+        return "-"
+    unit = " hPa" if vertical == "pressure" else ""
+    if len(levels) > _MOST_VALUES_LISTED:
+        return f"{len(levels)}: {levels[0]:g} to {levels[-1]:g}{unit}"
+    return f"{len(levels)}: {' '.join(f'{x:g}' for x in levels)}{unit}"
+
+
+def _finding_lines(findings: Sequence[Finding]) -> list[str]:
+    if not findings:
+        return ["quality: nothing found"]
+    errors = sum(f.severity == "error" for f in findings)
+    lines = [f"quality: {errors} errors, {len(findings) - errors} warnings"]
+    for finding in sorted(findings, key=lambda f: f.severity)[:_MOST_FINDINGS]:
+        ends = list(dict.fromkeys(checks.text(t) for t in (finding.first, finding.last) if t is not None))
+        span = f" {' to '.join(ends)}" + (f" ({finding.count} times)" if finding.count > 1 else "") if ends else ""
+        lines.append(f"  {finding.severity:7s}  {finding.kind}: {finding.channel}{span}: {finding.text}")
+    if len(findings) > _MOST_FINDINGS:
+        lines.append(f"  and {len(findings) - _MOST_FINDINGS} more")
+    return lines
+
+
+def _section_lines(section: dict[str, Any]) -> list[str]:
+    """The section as YAML, one variable a line."""
+    lines = ["data:"]
+    for key, value in section.items():
+        if key in ("prognostic", "diagnostic", "forcing", "static"):
+            lines.append(f"  {key}:")
+            lines += [f"    {_flow(name)}: {_flow(options)}" for name, options in value.items()]
+        else:
+            lines.append(f"  {key}: {_flow(value)}")
+    if section["split"] == {"segments": {}}:
+        lines.append("  # too few times for validation and test data: all is training data; add files")
+    return lines
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")

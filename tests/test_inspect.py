@@ -1,0 +1,195 @@
+"""What files hold as the program sees it, and a section that reads them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from weather_files import SHARED, times_from, weather, write_members
+from world_files import DIALECTS, canonical, world
+
+from data_prep.inspect import inspect_files
+from data_prep.pipeline import prepare
+from data_prep.store import open_store
+from emulator.cli import main
+from emulator.config import load_config
+
+ROOT = Path(__file__).parents[1]
+
+
+def pasted(text: str, folder: Path):
+    """The printed section, pasted into a config."""
+    section = text[text.index("\ndata:\n") :]
+    path = folder / "pasted.yaml"
+    path.write_text(f"name: pasted\ntrain: {{stages: [{{steps: 1}}]}}\n{section}\n")
+    return load_config(path).data
+
+
+@pytest.mark.parametrize("dialect", ["canonical", *DIALECTS])
+def test_the_section_of_every_dialect_loads_and_names_what_is_there(dialect, tmp_path):
+    path = (DIALECTS | {"canonical": canonical})[dialect](world(), tmp_path)
+    report = inspect_files([path])
+    assert report.refusal is None
+    assert [f for f in report.findings if f.severity == "error"] == []
+    data = pasted(report.text, tmp_path)
+    assert data.vertical == "pressure" and data.timestep_hours == 6
+    assert set(data.prognostic) == set(world().data_vars)
+    assert "40 from 2001-01-01T00:00 to 2001-01-10T18:00, every 6 h" in report.text
+    assert "12 x 8 global, latitude -70 to 70, longitude 0 to 330" in report.text
+
+
+def test_the_section_prepares(tmp_path):
+    path = canonical(world(times_from("2001-01-01", 400)), tmp_path)
+    data = pasted(inspect_files([path]).text, tmp_path)
+    store = open_store(prepare(data, tmp_path / "store.zarr", tmp_path))
+    assert [s.split for s in store.segments] == ["train", "validation", "test"]
+    assert store.times.size > 350
+
+
+def test_members_and_their_boundary_prepare(tmp_path):
+    write_members(tmp_path / "nature")
+    paths = sorted((tmp_path / "nature").glob("*.nc"))
+    report = inspect_files(paths)
+    data = pasted(report.text, tmp_path)
+    assert data.split.segments == {"validation": [1], "test": [2]}
+    assert data.forcing["soil_temperature"].known == "climatological"
+    assert data.forcing["sea_surface_temperature"].known == "persisted"
+    assert set(data.static) == {"geopotential_at_surface"} and data.diagnostic["total_precipitation_6hr"].minimum == 0
+    open_store(prepare(data, tmp_path / "store.zarr", tmp_path)).verify()
+
+
+def test_ranges_units_and_missing_values_are_told(tmp_path):
+    data = weather(times_from("2001-01-01", 12))
+    data["surface_pressure"] = (data["surface_pressure"] / 100).assign_attrs(units="hPa")
+    data["sea_surface_temperature"] = data["sea_surface_temperature"].where(data.latitude < 50)
+    data["soil_moisture"] = data["temperature"].rename(level="depth").assign_attrs(units="1").drop_vars("depth")
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    row = next(line for line in report.text.splitlines() if line.startswith("  surface_pressure"))
+    low, high = float(data["surface_pressure"].min()) * 100, float(data["surface_pressure"].max()) * 100
+    assert row.split() == [
+        "surface_pressure",
+        "surface_pressure",
+        "Pa",
+        "-",
+        f"{low:.5g}",
+        f"{high:.5g}",
+        "0.0%",
+        "time",
+    ]
+    row = next(line for line in report.text.splitlines() if line.startswith("  sea_surface_temperature"))
+    assert "25.0%" in row
+    assert "left out: soil_moisture (2 levels along depth, neither pressure nor sigma)" in report.text
+    section = yaml.safe_load(report.text[report.text.index("\ndata:\n") :])["data"]
+    assert section["nan"] == "fill_mean" and section["forcing"] == {"sea_surface_temperature": {"known": "persisted"}}
+
+
+def monthly(data: xr.Dataset) -> xr.Dataset:
+    return data.isel(time=slice(0, 6)).assign_coords(time=np.arange("2001-01", "2001-07", dtype="datetime64[M]"))
+
+
+def irregular(data: xr.Dataset) -> xr.Dataset:
+    return data.assign_coords(time=data.time + (data.time > data.time[5]) * np.timedelta64(1, "h"))
+
+
+def expver(data: xr.Dataset) -> xr.Dataset:
+    return xr.concat([data, data + 1], xr.IndexVariable("expver", [1, 5])).assign_attrs()
+
+
+REFUSED = {
+    "projected": (
+        lambda d: d.rename(latitude="y", longitude="x").assign_coords(
+            y=("y", np.arange(8.0), {"units": "km"}), x=("x", np.arange(12.0), {"units": "km"})
+        ),
+        ("projected", "interpolate"),
+    ),
+    "two-dimensional": (
+        lambda d: (
+            d.rename(latitude="j", longitude="i")
+            .drop_vars(["j", "i"])
+            .assign_coords(lat=(("j", "i"), np.zeros((8, 12))), lon=(("j", "i"), np.zeros((8, 12))))
+        ),
+        ("two-dimensional", "interpolate"),
+    ),
+    "months": (
+        lambda d: d.isel(time=slice(0, 12)).rename(time="month").assign_coords(month=range(1, 13)),
+        ("month", "no instants", "such as every six hours"),
+    ),
+    "ensemble": (lambda d: xr.concat([d, d], "number"), ("ensemble dimension number of 2", "choose one member")),
+    "monthly": (monthly, ("monthly values", "six-hourly")),
+    "irregular": (irregular, ("irregular time step: 7 h after 2001-01-02T06:00", "resample")),
+    "expver": (expver, ("conflicting values of expver 1 and 5 at 2001-01-01T00:00", "keep one expver")),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_inspect_and_prepare_refuse_alike(case, tmp_path, capsys):
+    change, words = REFUSED[case]
+    path = tmp_path / "file.nc"
+    change(world()).to_netcdf(path)
+    section = {
+        "inputs": [str(path)],
+        "vertical": "pressure",
+        "prognostic": {"temperature": {}},
+        "split": {"segments": {"train": [0]}},
+    }
+    config = tmp_path / "config.yaml"
+    raw = {"name": "x", "workdir": str(tmp_path / "run"), "data": section, "train": {"stages": [{"steps": 1}]}}
+    config.write_text(yaml.safe_dump(raw))
+    lines = []
+    for command in (["inspect", str(path)], ["prepare", str(config)]):
+        assert main(command) != 0
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        lines += errors
+    for line in lines:
+        assert "file.nc" in line
+        for word in words:
+            assert word in line
+
+
+def test_a_defect_gives_the_report_and_an_exit_code(tmp_path, capsys):
+    data = world()
+    data["temperature"][3] = 20.0
+    path = canonical(data, tmp_path)
+    assert main(["inspect", str(path)]) == 1
+    found = capsys.readouterr()
+    assert "\ndata:\n" in found.out and "unit slip: temperature@500 2001-01-01T18:00" in found.out
+    assert "error: " in found.err and "unit_slips" in found.err
+
+
+def test_the_script_is_the_same_command(tmp_path):
+    path = canonical(world(), tmp_path)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "inspect_data.py"), str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "quality: nothing found" in done.stdout
+
+
+REAL = (
+    "era5_cds_valid_time_2022.nc",
+    "era5_tl31_19590102T00.nc",
+    "ncep_r1_air_temperature_2013_2014.nc",
+    "ncep_r1_hgt1000_1960_int16.nc",
+)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files_are_read_and_their_section_loads(name, tmp_path):
+    if not (SHARED / name).is_file():
+        pytest.skip(f"../shared/data/{name} is not here")
+    report = inspect_files([SHARED / name])
+    assert report.refusal is None
+    assert all(f.severity == "warning" for f in report.findings)
+    assert pasted(report.text, tmp_path).inputs == [str(SHARED / name)]
+
+
+def test_monthly_means_without_times_are_refused(capsys):
+    if not (SHARED / "eraint_monthly_uvz.nc").is_file():
+        pytest.skip("../shared/data/eraint_monthly_uvz.nc is not here")
+    assert main(["inspect", str(SHARED / "eraint_monthly_uvz.nc")]) == 1
+    assert "months are no instants" in capsys.readouterr().err

@@ -1,0 +1,202 @@
+"""Every planted defect is found where it was planted; good records raise no alarm."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from weather_files import SHARED, times_from
+from world_files import GRID, canonical, world, world_config
+
+from data_prep import quality
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.inputs import open_canonical
+from data_prep.inspect import inspect_files
+from data_prep.pipeline import prepare
+from data_prep.slips import slip_of, standard_height
+from data_prep.store import Store, open_store
+
+N = 40
+AT = np.datetime64("2001-01-03T12:00", "ns")  # row 10
+END = np.datetime64("2001-01-04T06:00", "ns")  # row 13
+
+
+def planted(change) -> xr.Dataset:
+    data = world(times_from("2001-01-01", N))
+    change(data)
+    return data
+
+
+def flip(data: xr.Dataset) -> None:
+    data["temperature"][10:14] = data["temperature"][10:14].values[:, :, ::-1]
+
+
+def stick(data: xr.Dataset) -> None:
+    data["temperature"][10:14, 1] = data["temperature"][9, 1].values
+
+
+def celsius(data: xr.Dataset) -> None:
+    data["temperature"][10:14] = data["temperature"][10:14] - np.float32(273.15)
+
+
+def hectopascal(data: xr.Dataset) -> None:
+    data["mean_sea_level_pressure"][10:14] = data["mean_sea_level_pressure"][10:14] / 100
+
+
+def heights(data: xr.Dataset) -> None:
+    data["geopotential"][10:14] = data["geopotential"][10:14] / np.float32(9.80665)
+
+
+def sentinel(data: xr.Dataset) -> None:
+    data["temperature"][10:14, 0, 2, 3] = -9999.0
+
+
+def hole(data: xr.Dataset) -> None:
+    data["temperature"][10:14, 0, 2, 3] = np.nan
+
+
+DEFECTS = {
+    "flipped latitudes": (flip, "temperature", "north and south are exchanged", "temperature is turned north to south"),
+    "stuck": (stick, "temperature@850", "repeats the field before it", "temperature@850 .*repeats the field before it"),
+    "unit slip": (celsius, "temperature@500", "look like degrees Celsius", "look like degrees Celsius"),
+    "unit slip of pressure": (hectopascal, "mean_sea_level_pressure", "look like hPa", "look like hPa"),
+    "unit slip of heights": (
+        heights,
+        "geopotential@500",
+        "look like m:",
+        "far from|usual at 500 hPa is 54.*look like m:",
+    ),
+    "impossible": (sentinel, "temperature@500", "set _FillValue", "ranges from -9999 .*missing value"),
+    "missing": (hole, "temperature@500", "NaN or infinity in 1.0%", "has NaN or infinity in 1.0%"),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_planted_defect_is_found_by_variable_and_time_and_refused(defect, tmp_path):
+    change, channel, text, refusal = DEFECTS[defect]
+    path = canonical(planted(change), tmp_path)
+    report = inspect_files([path])
+    hits = [f for f in report.findings if f.kind == " ".join(defect.split()[:2]) and f.channel == channel]
+    assert [(f.severity, f.first, f.last, f.count) for f in hits] == [("error", AT, END, 4)]
+    assert text in hits[0].text
+    assert channel in report.text and "2001-01-03T12:00 to 2001-01-04T06:00 (4 times)" in report.text
+    assert report.refusal is not None and "\n" not in report.refusal
+    with pytest.raises(DataError, match=refusal) as error:
+        prepare(world_config([str(path)]), tmp_path / "store.zarr", tmp_path)
+    assert "2001-01-03T12:00" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_good_weather_raises_no_alarm(tmp_path):
+    report = inspect_files([canonical(world(), tmp_path)])
+    assert report.findings == () and report.refusal is None
+
+
+def stored(path: Path, **changes) -> Store:
+    return open_store(prepare(world_config([str(path)], **changes), path.parent / "store.zarr", path.parent))
+
+
+@pytest.mark.parametrize(
+    ("change", "repair", "tolerance"), [(flip, "flipped_latitudes", 0), (celsius, "unit_slips", 1e-4)]
+)
+def test_repairs_are_made_where_the_config_says_so(change, repair, tolerance, tmp_path):
+    (tmp_path / "good").mkdir()
+    good = stored(canonical(world(), tmp_path / "good")).read_state(0, N)
+    mended = stored(canonical(planted(change), tmp_path), repair=[repair]).read_state(0, N)
+    np.testing.assert_allclose(mended, good, rtol=0, atol=tolerance)
+
+
+def test_excluded_stretches_begin_a_new_segment(tmp_path):
+    path = canonical(planted(sentinel), tmp_path)
+    store = stored(path, exclude=[["2001-01-03T12", "2001-01-04T06:00"]])
+    assert [len(s) for s in store.segments] == [10, 26]
+    assert AT not in store.times and END not in store.times
+    with pytest.raises(DataError, match=r"data\.exclude leaves no time"):
+        open_canonical([path], world_config([str(path)], exclude=[["2001-01-01", "2001-12-31"]]))
+
+
+class TestDuplicates:
+    def test_are_findings_and_refused_and_dropped_where_equal(self, tmp_path):
+        data = world()
+        path = canonical(data.isel(time=[*range(20), 19, *range(20, N)]), tmp_path)
+        report = inspect_files([path])
+        assert [(f.kind, f.first) for f in report.findings if f.kind == "duplicate"] == [
+            ("duplicate", data["time"].values[19])
+        ]
+        assert report.refusal is not None and "occurs twice" in report.refusal
+        with pytest.raises(DataError, match="2001-01-05T18:00 occurs twice"):
+            stored(path)
+        store = stored(path, repair=["duplicates"])
+        np.testing.assert_array_equal(store.times, data["time"].values)
+        np.testing.assert_array_equal(store.dataset(range(N))["temperature"], data["temperature"])
+
+    def test_that_differ_are_refused_all_the_same(self, tmp_path):
+        data = world().isel(time=[*range(20), 19, *range(20, N)])
+        data["temperature"][20] += 1
+        with pytest.raises(DataError, match="temperature at 2001-01-05T18:00 differs from what"):
+            stored(canonical(data, tmp_path), repair=["duplicates"])
+
+
+def test_gaps_are_warnings(tmp_path):
+    path = canonical(world().isel(time=[*range(10), *range(14, N)]), tmp_path)
+    report = inspect_files([path])
+    assert [(f.severity, f.kind, f.first, f.last, f.count) for f in report.findings] == [("warning", "gap", AT, END, 4)]
+    assert report.refusal is None
+
+
+def test_levels_that_never_change_are_named_and_left_out_of_the_section(tmp_path):
+    def flatten(data):
+        data["specific_humidity"][:, 0] = 1e-6
+
+    report = inspect_files([canonical(planted(flatten), tmp_path)])
+    assert [(f.kind, f.channel) for f in report.findings] == [("constant", "specific_humidity")]
+    assert report.section["prognostic"]["specific_humidity"]["levels"] == [850.0]
+
+
+def test_orientation_is_that_of_most_times_and_starts_anew_after_a_gap():
+    changes = np.zeros(20, bool)
+    changes[[2, 12]] = True  # rows 0, 1 the one way, 2 to 11 the other, 12 to 19 the first again
+    none = np.empty(0, np.int64)
+    assert np.flatnonzero(quality.flipped_rows(changes, none)).tolist() == list(range(2, 12))
+    assert np.flatnonzero(quality.flipped_rows(changes, np.array([12]))).tolist() == [0, 1]
+
+
+def test_blocks_do_not_matter(monkeypatch):
+    data = planted(flip)["temperature"].transpose("time", "latitude", "longitude", "level").values
+    whole = quality.scan(lambda a, b: data[a:b], N, GRID, 2)
+    monkeypatch.setattr(quality, "_BLOCK_BYTES", 3 * data[0].nbytes)
+    pieces = quality.scan(lambda a, b: data[a:b], N, GRID, 2)
+    for name in ("low", "high", "missing", "stuck", "mirrored"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
+    assert np.flatnonzero(whole.mirrored).tolist() == [10, 14]
+
+
+def test_small_boxes_are_not_searched_for_mirror_images():
+    box = Grid.from_arrays(np.arange(40, 42, 0.25), np.arange(0, 2, 0.25))
+    slope = np.linspace(-1, 1, 8)[None, :, None, None] * np.ones((1, 8, 8, 1))
+    turned = np.concatenate([slope, -slope])
+    assert not quality.stuck_and_mirrored(turned, box)[1].any()
+    assert quality.stuck_and_mirrored(turned, GRID)[1].all()
+
+
+@pytest.mark.parametrize(
+    ("pressure", "height"), [(1013.25, 0.0), (850, 1457), (500, 5574), (226.32, 11000), (100, 16180)]
+)
+def test_standard_atmosphere(pressure, height):
+    """Heights of the ISO 2533 tables."""
+    assert standard_height(pressure) == pytest.approx(height, abs=2)
+
+
+def test_heights_are_known_at_any_level_that_is_high_enough():
+    assert slip_of("geopotential", "m2 s-2", 1000.0, -300.0, 300.0) is None
+    assert slip_of("geopotential", "m2 s-2", 500.0, 47000.0, 58000.0) is None
+    found = slip_of("geopotential", "m2 s-2", 10.0, 28000.0, 32000.0)
+    assert found is not None and found.units == "m"
+
+
+@pytest.mark.parametrize("name", ["ncep_r1_air_temperature_2013_2014.nc", "ncep_r1_hgt1000_1960_int16.nc"])
+def test_real_records_raise_no_alarm(name):
+    if not (SHARED / name).is_file():
+        pytest.skip(f"../shared/data/{name} is not here")
+    report = inspect_files([SHARED / name])
+    assert report.findings == () and report.refusal is None
