@@ -158,8 +158,9 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
     what = f"Its error in {variable_label(variable)} at {lead_text(_hours(scores)[at])} is"
     whose = forecaster_label(reference)
     if np.isfinite(gain):
-        ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
         way = "earlier" if gain >= 0 else "later"
+        interval = (lower, upper) if gain >= 0 else (-upper, -lower)
+        ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in interval]
         return f"{what} that of {whose} {abs(gain):.0f} hours {way} [{', '.join(ends)}]."
     if gain > 0 and np.isfinite(lower):
         return f"{what} below that of {whose} at the first lead: it is more than {lower:.0f} hours ahead."
