@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 2**26
 _THREADS = 2  # one computes while one reads or writes; more would each hold a block
-_KEPT_ENCODING = ("units", "calendar")  # of times; chunks, packing and compression are those of the old grid
 
 
 def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
@@ -37,7 +36,7 @@ def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
 
     Args:
       path: NetCDF, GRIB or Zarr.
-      out: The file to be, which appears when it is complete: Zarr where it ends with ``.zarr``, else NetCDF-4.
+      out: The file to be, which appears when it is complete: Zarr 2 where it ends with ``.zarr``, else NetCDF-4.
       config: Target, method and policies.
 
     Returns:
@@ -60,14 +59,15 @@ def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
 def _lazily_regridded(path: Path, data: xr.Dataset, config: RegridConfig) -> tuple[xr.Dataset, Regridder]:
     """The new contents as a graph that reads, regrids and forgets one block after another."""
     fields = list(numeric_fields(data))
-    if not fields:
-        raise DataError(f"{path}: holds no fields; it holds {', '.join(map(str, data.data_vars)) or 'no variables'}")
-    axes = find_axes(path, data[fields])
+    axes = find_axes(path, data[fields] if fields else data)
     dims = (axes.latitude, axes.longitude)
     latitude, longitude = latitude_order(path, data[dims[0]]), longitude_order(path, data[dims[1]])
     source, target = Grid.from_arrays(latitude.values, longitude.values), target_grid(config)
     regridder = regridder_for(source, target, config, str(path))
     fields = [n for n in fields if set(dims) <= set(data[n].dims) and not _belongs_to_cells(data[n])]
+    if not fields:
+        held = ", ".join(map(str, data.data_vars)) or "no variables"
+        raise DataError(f"{path}: holds no fields that can be regridded; it holds {held}")
     result = xr.Dataset(attrs=data.attrs)
     for name, variable in data.variables.items():
         if name in fields:
@@ -79,7 +79,8 @@ def _lazily_regridded(path: Path, data: xr.Dataset, config: RegridConfig) -> tup
     for dim, (_, values, attributes) in zip(dims, grid_coords(regridder.target).values(), strict=True):
         result = result.assign_coords({dim: (dim, values, attributes)})
     for variable in result.variables.values():
-        variable.encoding = {k: v for k, v in variable.encoding.items() if k in _KEPT_ENCODING}
+        # Chunks and packing are the old grid's; times counted from before 1582 mean different days in two calendars.
+        variable.encoding = {}
     way = f"{config.method} regridding from {regridder.source.describe()} to {regridder.target.describe()}"
     earlier = f"\n{data.attrs['history']}" if "history" in data.attrs else ""
     result.attrs["history"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} weather-emulator: {way}{earlier}"
@@ -145,7 +146,7 @@ def _write(result: xr.Dataset, path: Path, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with dask.config.set(scheduler="threads", num_workers=_THREADS):
             if out.suffix == ".zarr":
-                result.to_zarr(partial, mode="w", consolidated=False)
+                result.to_zarr(partial, mode="w", zarr_format=2, consolidated=True)  # which every reader knows
             else:
                 result.to_netcdf(partial, engine="netcdf4", format="NETCDF4")
         _remove(out)

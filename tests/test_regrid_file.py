@@ -1,13 +1,16 @@
 """Files and data sets on another grid: the command, and preparation with ``data.regrid``."""
 
+import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from world_files import DIALECTS, LEVELS, ON_LEVELS, QUANTA, world
 
 from data_prep.config import DataConfig, RegridConfig
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.grid_names import parse_grid_name
 from data_prep.opening import open_lazily
@@ -18,6 +21,7 @@ from data_prep.regridded import RegriddedSource, grid_of_file, regrid_sources
 from data_prep.sources import open_source
 from data_prep.store import open_store
 from emulator.cli import main
+from emulator.config import load_config
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 FINE = Grid.named(parse_grid_name("24x12"))
@@ -61,7 +65,7 @@ def write(data: xr.Dataset, path: Path, **options) -> Path:
 def test_the_command_regrids_every_field_and_keeps_the_rest(tmp_path, capsys):
     data = weather()
     data["time_bounds"] = (("time", "bounds"), np.stack([TIMES, TIMES], axis=1))
-    path = write(data, tmp_path / "in.nc", encoding={"time": {"units": "hours since 1900-01-01"}})
+    path = write(data, tmp_path / "in.nc")
     out = tmp_path / "new" / "out.nc"
     assert main(["regrid", str(path), str(out), "--grid", "12x7"]) == 0
     assert "12 x 7 global" in capsys.readouterr().out
@@ -74,7 +78,6 @@ def test_the_command_regrids_every_field_and_keeps_the_rest(tmp_path, capsys):
         assert Grid.from_arrays(result["latitude"], result["longitude"]) == COARSE
         assert result["latitude"].attrs["standard_name"] == "latitude"
         np.testing.assert_array_equal(result["time"], TIMES)
-        assert result["time"].encoding["units"] == "hours since 1900-01-01"
         assert result["level"].attrs == {"units": "hPa"}
         assert "time_bounds" in result
         assert result.attrs["title"] == "made up"
@@ -108,12 +111,44 @@ def test_files_as_they_are_in_the_world(tmp_path):
         assert "bounds" not in result["lat"].attrs
 
 
+NAMES = {name: (name,) for name in QUANTA}
+
+
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    source = open_source(path, NAMES, "pressure")
+    return {n: source.read(n, LEVELS if n in ON_LEVELS else (), 0, source.times.size) for n in source.fields}
+
+
+@pytest.fixture(scope="module")
+def on_coarse_grid(tmp_path_factory) -> dict[str, np.ndarray]:
+    folder = tmp_path_factory.mktemp("canonical")
+    regrid_file(DIALECTS["zarr3"](world(), folder), folder / "out.nc", RegridConfig(grid="8x5"))
+    return read_all(folder / "out.nc")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("dialect", "suffix"),
+    [(d, ".zarr" if d in ("arco", "cds_new", "cmip6_noleap", "jra55_ncl") else ".nc") for d in DIALECTS],
+)
+def test_every_dialect_is_regridded_in_its_own_words(dialect, suffix, on_coarse_grid, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = DIALECTS[dialect](world(), tmp_path)
+    regrid_file(path, tmp_path / f"out{suffix}", RegridConfig(grid="8x5"))
+    found = read_all(tmp_path / f"out{suffix}")
+    assert set(found) == set(QUANTA)
+    for name, values in on_coarse_grid.items():
+        # a mean is taken in the file's unit and precision, so single precision is as far as they agree
+        np.testing.assert_allclose(found[name], values, rtol=3e-7, atol=1e-6 * np.abs(values).max(), err_msg=name)
+
+
 def test_forecasts_and_zarr_keep_their_dimensions(tmp_path):
     data = weather().rename(time="init_time").expand_dims(lead_time=np.arange(1, 4) * np.timedelta64(6, "h"), axis=1)
     data["init_time"].attrs["standard_name"] = "forecast_reference_time"
     data.to_zarr(tmp_path / "in.zarr", zarr_format=2, consolidated=True)
     regrid_file(tmp_path / "in.zarr", tmp_path / "out.zarr", RegridConfig(grid="12x7", method="bilinear"))
-    with xr.open_zarr(tmp_path / "out.zarr", consolidated=False) as result:
+    with xr.open_zarr(tmp_path / "out.zarr") as result:
         assert result["temperature"].dims == ("init_time", "lead_time", "level", "latitude", "longitude")
         expected = by_hand(data, "temperature", method="bilinear")
         np.testing.assert_array_equal(result["temperature"], expected)
@@ -157,8 +192,9 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tmp_path):
     path = write(weather(), tmp_path / "in.nc")
     with pytest.raises(DataError, match="is the file to be read"):
         regrid_file(path, path, RegridConfig(grid="12x7"))
-    write(xr.Dataset({"a": ("x", [1.0, 2.0])}), tmp_path / "none.nc")
-    with pytest.raises(DataError, match=r"none.nc: holds no fields; it holds a"):
+    flags = weather()["surface_pressure"].astype(np.int32).assign_attrs(flag_values=[1, 2])
+    write(xr.Dataset({"flags": flags}), tmp_path / "none.nc")
+    with pytest.raises(DataError, match=r"none.nc: holds no fields that can be regridded; it holds flags"):
         regrid_file(tmp_path / "none.nc", tmp_path / "out.nc", RegridConfig(grid="12x7"))
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match="cannot be made of"):
@@ -202,6 +238,26 @@ def test_rows_are_read_in_bounded_pieces_whatever_the_stride(tmp_path, monkeypat
     monkeypatch.setattr("data_prep.regridded._READ_BYTES", 4 * 12 * 24 * 2)
     np.testing.assert_array_equal(on_target.read("temperature", (850.0,), 1, 9, 3), whole)
     assert on_target.read("temperature", (850.0,)).shape == (1, 7, 12, 1)
+    sent = pickle.loads(pickle.dumps(on_target))  # as workers get it
+    np.testing.assert_array_equal(sent.read("temperature", (850.0,), 1, 9, 3), whole)
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("{}", "data.regrid: give either grid or like"),
+        ("{grid: 64x32, like: a.nc}", "data.regrid: give either grid or like"),
+        ("{grid: 64x31}", "data.regrid: 64x31 has not the same spacing both ways"),
+        ("{grid: 1.5, method: cubic}", "data.regrid.method: input should be 'conservative' or 'bilinear'"),
+        ("{grid: 1.5, minimum_valid: 0}", "data.regrid.minimum_valid: input should be greater than 0"),
+    ],
+)
+def test_a_config_says_what_is_wrong_with_its_target(section, expected):
+    assert load_config("demo", ["data.regrid={grid: 5.625}"]).data.regrid == RegridConfig(grid=5.625)
+    with pytest.raises(ConfigError) as error:
+        load_config("demo", [f"data.regrid={section}"])
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -227,3 +283,6 @@ def test_real_files(name, variable, low, high, tmp_path):
             means.append(rows.astype(np.float64).weighted(weights).mean([latitude, longitude]).squeeze())
         np.testing.assert_allclose(means[1], means[0].transpose(*means[1].dims), rtol=1e-5)
         assert low < float(after.min()) < float(after.max()) < high
+    names = {variable: (variable,)}
+    before_times, times = (open_source(p, names, "pressure").times for p in (path, tmp_path / "out.nc"))
+    np.testing.assert_array_equal(times, before_times)
