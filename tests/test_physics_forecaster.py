@@ -101,6 +101,22 @@ def test_the_way_to_the_models_surface_and_back_is_within_a_tenth_of_an_hpa_ever
     assert abs(started - initial["surface_pressure"].values).max() > 1000.0  # it did move
 
 
+def test_of_the_truths_own_model_output_comes_the_very_way_that_the_truth_came():
+    """The archive holds T31 fields truncated to T21: a T31 model on the same surface must not be moved any further."""
+    run, fine = developed(), SpeedyModel(31)
+    spec = sigma_spec(run.model.sigma, "2m_temperature")
+    twin = PhysicsForecaster(31, spec, run.model.grid, STEP, fine.surface_geopotential_on(21), name="twin_t31")
+    state = transfer.regrid({name: run.fields[name][:, -1] for name in PROGNOSTIC}, 21, 31)
+    # something of the scales that T21 does not hold, as orography makes it
+    state["surface_pressure"] = state["surface_pressure"] * np.exp(-(fine.surface_geopotential - 1e3) / 8e4)
+    warmth = 280.0 + 0.01 * fine.surface_geopotential[None] / 9.81
+    seen = twin.truth_fields({**{n: np.asarray(f) for n, f in state.items()}, "2m_temperature": warmth})
+    archived = transfer.regrid(state, 31, 21)
+    for name, limit in (("surface_pressure", 2.0), ("temperature", 0.01), ("u_component_of_wind", 0.01)):
+        np.testing.assert_allclose(seen[name], archived[name], atol=limit)
+    np.testing.assert_array_equal(seen["2m_temperature"], transfer.area_mean(warmth, 31, 21))
+
+
 def test_forecasts_have_the_form_of_the_protocol(truth: tuple[xr.Dataset, np.ndarray]):
     initial, surface = truth
     spec = sigma_spec(developed().model.sigma, "2m_temperature", "total_precipitation_6hr")
