@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from scipy import sparse
@@ -67,7 +68,7 @@ class Regridder:
         *lead, rows, columns, channels = values.shape
         if (rows, columns) != self.source.shape:
             raise ValueError(f"fields of shape {values.shape} do not end in {self.source.shape} and channels")
-        blocks = values.reshape(-1, rows, columns, channels)
+        blocks = values.reshape(prod(lead), rows, columns, channels)
         out = np.empty((blocks.shape[0], *self.target.shape, channels), np.result_type(values.dtype, np.float32))
         step = max(1, _WORK_BYTES // (8 * rows * columns))
         for block, result in zip(blocks, out, strict=True):

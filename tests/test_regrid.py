@@ -318,6 +318,7 @@ def test_single_precision_is_summed_in_double(method):
     assert out.dtype == np.float32
     assert out.shape == (3, *target.shape, 5)
     np.testing.assert_array_equal(out, regridder(values.astype(np.float64)).astype(np.float32))
+    assert regridder(values[:0]).shape == (0, *target.shape, 5)
     np.testing.assert_array_equal(out[1, ..., 2], regridder(values[1, ..., [2]].transpose(1, 2, 0))[..., 0])
 
 
