@@ -137,18 +137,18 @@ class RawSegment:
         before = watch.sample if watch.index == start else None
         if before is None and start > 0:
             before = quality.thin(self._read(name, start - 1, start))
-        found = quality.summarise(values, before, self.grid)
+        stuck, mirrored = quality.compare(values, before, self.grid)
         watch.index, watch.sample = start + values.shape[0], quality.thin(values[-1:]).copy()
         levels = self.timelines[name].variable.levels
-        for row in np.flatnonzero(found.stuck.any(axis=1) | found.mirrored)[:1]:
+        for row in np.flatnonzero(stuck.any(axis=1) | mirrored)[:1]:
             where = f"{self.path_of(name, start + row)}: {name}"
             at = checks.text(self.times[start + row])
-            if found.mirrored[row]:
+            if mirrored[row]:
                 raise DataError(
                     f"{where} is turned north to south at {at} against the time before; 'emulator inspect' lists all "
                     "such times; mend them by data.repair: [flipped_latitudes]"
                 )
-            level = f"@{levels[int(found.stuck[row].argmax())]:g}" if levels else ""
+            level = f"@{levels[int(stuck[row].argmax())]:g}" if levels else ""
             raise DataError(
                 f"{where}{level} at {at} repeats the field before it bit by bit; 'emulator inspect' lists all such "
                 "times; leave them out by data.exclude"

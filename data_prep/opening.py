@@ -38,9 +38,10 @@ def open_lazily(path: Path) -> xr.Dataset:
             if kind == "Zarr":
                 return _valid_stretch(xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False))
             if kind == "GRIB":
+                warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray
                 return _open_grib(path)
             return xr.open_dataset(path, engine="netcdf4", chunks=None, decode_timedelta=False)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
         raise DataError(f"{path}: cannot be read as a {noun} ({' '.join(str(error).split())[:200]})") from None
 
@@ -74,7 +75,9 @@ def _open_grib(path: Path) -> xr.Dataset:
             elif level is not None and kind == "isobaricInhPa":
                 kept = kept.expand_dims({f"isobaricInhPa_{name}": [float(level)]})
                 kept[f"isobaricInhPa_{name}"].attrs = dict(level.attrs)
-            whole = whole.merge({f"{name}_{kind}" if name in whole else str(name): kept}, join="exact")
+            whole = whole.merge(
+                {f"{name}_{kind}" if name in whole else str(name): kept}, join="exact", compat="no_conflicts"
+            )
     return whole
 
 

@@ -153,6 +153,19 @@ def test_levels_that_never_change_are_named_and_left_out_of_the_section(tmp_path
     assert report.section["prognostic"]["specific_humidity"]["levels"] == [850.0]
 
 
+def test_fields_with_holes_and_without_any_value(tmp_path):
+    def empty(data):
+        data["temperature"][:] = np.nan
+        data["2m_temperature"][:, 2:4, 3:5] = np.nan
+        data["2m_temperature"][10:14] = data["2m_temperature"][10:14].values[:, ::-1]
+
+    report = inspect_files([canonical(planted(empty), tmp_path)])
+    found = {(f.kind, f.channel, f.count) for f in report.findings if f.severity == "error"}
+    assert found == {("flipped latitudes", "2m_temperature", 4)}
+    lost = [f for f in report.findings if f.kind == "missing" and f.channel == "temperature@500"]
+    assert [f.text for f in lost] == ["NaN in 100.0% of the points at most times"]
+
+
 def test_orientation_is_that_of_most_times_and_starts_anew_after_a_gap():
     changes = np.zeros(20, bool)
     changes[[2, 12]] = True  # rows 0, 1 the one way, 2 to 11 the other, 12 to 19 the first again

@@ -1,0 +1,103 @@
+"""GRIB through cfgrib reads like NetCDF; without the extra, one line says how to get it."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from weather_files import times_from
+from world_files import GRID, LEVELS, world
+
+from data_prep import opening
+from data_prep.errors import DataError
+from data_prep.inspect import inspect_files
+from data_prep.sources import open_source
+
+TIMES = times_from("2001-01-01", 4)
+
+
+def write(data: xr.Dataset, path) -> None:
+    """Pressure levels, a field at 2 m and one at the sea, in one file, by eccodes' own packing of 24 bits."""
+    eccodes = pytest.importorskip("eccodes")
+    fields = [("temperature", 130, "isobaricInhPa", level) for level in LEVELS]
+    fields += [("geopotential", 129, "isobaricInhPa", level) for level in LEVELS]
+    fields += [("2m_temperature", 167, "heightAboveGround", 2), ("mean_sea_level_pressure", 151, "meanSea", 0)]
+    with path.open("wb") as file:
+        for row, time in enumerate(data["time"].values):
+            for name, parameter, kind, level in fields:
+                message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
+                latitude, longitude = GRID.latitude, GRID.longitude
+                keys = {
+                    "Ni": len(longitude),
+                    "Nj": len(latitude),
+                    "latitudeOfFirstGridPointInDegrees": latitude[-1],
+                    "latitudeOfLastGridPointInDegrees": latitude[0],
+                    "longitudeOfFirstGridPointInDegrees": longitude[0],
+                    "longitudeOfLastGridPointInDegrees": longitude[-1],
+                    "iDirectionIncrementInDegrees": 30,
+                    "jDirectionIncrementInDegrees": 20,
+                    "dataDate": int(str(time)[:10].replace("-", "")),
+                    "dataTime": int(str(time)[11:13]) * 100,
+                    "paramId": parameter,
+                    "typeOfLevel": kind,
+                    "bitsPerValue": 24,
+                }
+                for key, value in keys.items():
+                    eccodes.codes_set(message, key, value)
+                if kind != "meanSea":
+                    eccodes.codes_set(message, "level", int(level))
+                field = data[name].isel(time=row)
+                field = field.sel(level=level) if "level" in field.dims else field
+                eccodes.codes_set_values(message, field.values[::-1].astype(np.float64).ravel())
+                eccodes.codes_write(message, file)
+                eccodes.codes_release(message)
+
+
+@pytest.fixture
+def grib(tmp_path):
+    pytest.importorskip("cfgrib", reason="needs the extra 'grib'", exc_type=ImportError)
+    path = tmp_path / "data.grib2"
+    write(world(TIMES), path)
+    return path
+
+
+def test_all_kinds_of_level_of_one_file_are_read(grib):
+    names = {n: (n,) for n in ("temperature", "geopotential", "2m_temperature", "mean_sea_level_pressure")}
+    source = open_source(grib, names, "pressure")
+    truth = world(TIMES)
+    assert source.grid == GRID
+    np.testing.assert_array_equal(source.times, TIMES)
+    assert set(source.fields) == set(names)
+    assert source.fields["temperature"].levels == LEVELS
+    found = source.read("temperature", LEVELS, 1, 3)
+    wanted = truth["temperature"][1:3].transpose("time", "latitude", "longitude", "level")
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+    pressure = source.read("mean_sea_level_pressure", (), 0, 4)[..., 0]
+    np.testing.assert_allclose(pressure, truth["mean_sea_level_pressure"], atol=0.05)
+
+
+def test_inspect_tells_what_a_grib_file_holds(grib):
+    report = inspect_files([grib])
+    assert report.refusal is None
+    assert set(report.section["prognostic"]) == {
+        "temperature",
+        "geopotential",
+        "2m_temperature",
+        "mean_sea_level_pressure",
+    }
+    assert f"{grib} (GRIB)" in report.text
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+    path = tmp_path / "data.grib"
+    path.write_bytes(b"GRIB....")
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"GRIB needs the extra 'grib': pip install 'weather-emulator\[grib\]'"):
+        open_source(path, {"temperature": ("t",)}, "pressure")
+
+
+def test_a_broken_grib_file_is_one_line(tmp_path):
+    pytest.importorskip("cfgrib", reason="needs the extra 'grib'", exc_type=ImportError)
+    path = tmp_path / "data.grib"
+    path.write_bytes(b"GRIB" + bytes(200))
+    with pytest.raises(DataError, match=r"data\.grib: .*") as error:
+        open_source(path, {"temperature": ("t",)}, "pressure")
+    assert "\n" not in str(error.value)
