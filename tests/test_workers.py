@@ -20,9 +20,11 @@ def test_processes_of_this_machine():
 
 
 def test_a_dask_cluster():
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        with open_executor(scheduler=cluster.scheduler_address) as executor:
-            found = {future.result() for future in [executor.submit(_pid_and, i) for i in range(20)]}
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        open_executor(scheduler=cluster.scheduler_address) as executor,
+    ):
+        found = {future.result() for future in [executor.submit(_pid_and, i) for i in range(20)]}
     assert len({pid for pid, _ in found}) == 2 and os.getpid() not in {pid for pid, _ in found}
     assert sorted(i for _, i in found) == list(range(20))
 
@@ -34,7 +36,7 @@ def _pid_and(i):
 def test_no_scheduler_there(monkeypatch):
     import emulator.workers as workers
 
-    with pytest.raises(DataError, match="--scheduler tcp://127.0.0.1:9: no dask scheduler answers"):
+    with pytest.raises(DataError, match=r"--scheduler tcp://127\.0\.0\.1:9: no dask scheduler answers"):
         monkeypatch.setattr(workers, "_SECONDS_TO_ANSWER", 1)
         with open_executor(scheduler="tcp://127.0.0.1:9"):
             pass
