@@ -16,6 +16,7 @@ from emulator.evaluation.maps import plot_maps
 from emulator.evaluation.plots import (
     activity_figure,
     cost_figure,
+    cost_front,
     gain_figure,
     long_run_figure,
     plot_scores,
@@ -113,6 +114,27 @@ def test_activity_and_cost_figures(world):
         unknown["forecaster"] != "physics_t21"
     )
     assert any("unknown" in t.get_text() for t in cost_figure(unknown).axes[0].texts)
+    seconds = [1.0, 0.1, 0.5, np.nan]
+    priced = scores.assign(seconds_per_simulated_day=("forecaster", seconds))
+    rmse = priced["rmse"].sel(variable=HEADLINE[0], region="all").isel(lead_time=-1).values
+    told = [t.get_text() for t in cost_figure(priced).axes[1].texts]
+    names = scores["forecaster"].values
+    assert told == [forecaster_label(names[i]) for i in cost_front(np.array(seconds), rmse)]
+
+
+def test_nobody_on_the_front_is_beaten_in_both_and_everybody_else_is():
+    rng = np.random.default_rng(0)
+    seconds, errors = rng.integers(1, 9, size=(2, 40)).astype(float)
+    seconds[3], errors[7] = np.nan, np.nan
+    front = cost_front(seconds, errors)
+    for i in range(40):
+        as_good = (seconds <= seconds[i]) & (errors <= errors[i])
+        beaten = (as_good & ((seconds < seconds[i]) | (errors < errors[i]))).any()
+        if i in (3, 7) or beaten:
+            assert i not in front
+        else:  # of equals one is enough
+            assert any(seconds[j] == seconds[i] and errors[j] == errors[i] for j in front)
+    assert cost_front(np.array([np.nan]), np.array([1.0])) == []
 
 
 def test_table_says_what_the_scores_say(world):

@@ -21,6 +21,7 @@ from emulator.evaluation.style import (
     Unit,
     default_lines,
     forecaster_label,
+    lead_text,
     line_styles,
     shown_unit,
     variable_label,
@@ -41,6 +42,7 @@ _RC: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType, which journals accept and editors can edit; matplotlib's own Type 3 they refuse
 }
 _FORMATS = ("png", "pdf")
+_FRONT_HOURS = 120  # where error is laid against cost
 _MOST_ANSWERS = 3  # crossovers told in a panel
 
 
@@ -225,12 +227,39 @@ def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names:
 
 
 def cost_figure(scores: xr.Dataset) -> Figure:
-    """Simulated days a second of every forecaster."""
+    """Simulated days a second of every forecaster, and error against cost with the front that nobody beats in both."""
+    figure = Figure(figsize=(11.5, max(3.4, 0.9 + 0.38 * scores.sizes["forecaster"])), dpi=_DPI, layout="constrained")
+    speed, skill = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    _draw_speed(speed, scores)
+    _draw_front(skill, scores)
+    hardware = sorted(set(scores["hardware"].values.tolist()))
+    world = world_sentence(scores)
+    title = "Cost of a forecast on " + "; ".join(hardware)
+    figure.suptitle(f"{title}\n{world}" if world else title, fontsize=10, x=0.01, ha="left")
+    return figure
+
+
+def cost_front(seconds: np.ndarray, errors: np.ndarray) -> list[int]:
+    """Who is on the front of error against cost: nobody is both faster and better, nor one and as good in the other.
+
+    Args:
+      seconds, errors: ``(forecaster,)``; who has one that is not known takes no part.
+
+    Returns:
+      Indices by growing cost, and with it falling error.
+    """
+    front: list[int] = []
+    for i in np.lexsort((errors, seconds)).tolist():
+        known = np.isfinite(seconds[i]) and np.isfinite(errors[i])
+        if known and (not front or errors[i] < errors[front[-1]]):
+            front.append(i)
+    return front
+
+
+def _draw_speed(axes: Axes, scores: xr.Dataset) -> None:
     names = scores["forecaster"].values.tolist()
     styles = line_styles(names)
     speed = scores["simulated_days_per_second"].values
-    figure = Figure(figsize=(6.5, 0.9 + 0.38 * len(names)), dpi=_DPI, layout="constrained")
-    axes = figure.subplots()
     known = np.isfinite(speed)
     colours = [styles[n][0] for n, k in zip(names, known, strict=True) if k]
     axes.scatter(speed[known], np.flatnonzero(known), c=colours, s=60, zorder=3)
@@ -238,13 +267,50 @@ def cost_figure(scores: xr.Dataset) -> Figure:
     axes.set_xscale("log")
     axes.set_ylim(len(names) - 0.5, -0.5)
     for i, value in enumerate(speed):
-        text = f"   {value:,.3g}" if value < 1000 else f"   {value:,.0f}"
-        axes.text(value if known[i] else axes.get_xlim()[0], i, text if known[i] else " unknown", va="center")
-    axes.margins(x=0.2)
+        if known[i]:
+            axes.text(value, i, f"   {value:,.3g}" if value < 1000 else f"   {value:,.0f}", va="center")
+        else:
+            axes.text(0.02, i, "unknown", va="center", transform=axes.get_yaxis_transform())
+    axes.margins(x=0.25)
     axes.set_xlabel("Simulated days a second")
-    hardware = sorted(set(scores["hardware"].values.tolist()))
-    axes.set_title("Cost of a forecast on " + "; ".join(hardware), loc="left", fontsize=9)
-    return figure
+
+
+def _draw_front(axes: Axes, scores: xr.Dataset) -> None:
+    """Error of the first headline variable at five days, or the last lead before, against seconds a simulated day."""
+    names, variable = scores["forecaster"].values.tolist(), headline_variables(scores)[0]
+    unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item()))
+    hours = _days(scores) * 24
+    lead = int(np.flatnonzero(hours <= max(_FRONT_HOURS, hours[0]))[-1])
+    seconds = scores["seconds_per_simulated_day"].values
+    errors = scores["rmse"].sel(variable=variable, region=WHOLE).isel(lead_time=lead).values * unit.factor
+    known = np.isfinite(seconds) & np.isfinite(errors)
+    colours = [c for (c, _), k in zip(line_styles(names).values(), known, strict=True) if k]
+    axes.scatter(seconds[known], errors[known], c=colours, s=60, zorder=3)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 1.2 * errors[known].max(initial=0.0) or 1.0)
+    axes.margins(x=0.25)
+    front = cost_front(seconds, errors)
+    if front:
+        (low, high), top = axes.get_xlim(), axes.get_ylim()[1]
+        corners = np.array([[seconds[i], errors[i]] for i in front])
+        xs = np.repeat(np.append(corners[:, 0], high), 2)[:-1]
+        axes.plot(xs, np.concatenate([[top], np.repeat(corners[:, 1], 2)]), color="#777777", lw=1, ls=(0, (4, 3)))
+        axes.set_xlim(low / (high / low) ** 0.2, high)
+        for i in front:
+            axes.annotate(
+                forecaster_label(names[i]),
+                (seconds[i], errors[i]),
+                xytext=(-6, -11),  # below and left of it runs no part of the front
+                ha="right",
+                textcoords="offset points",
+                fontsize=8,
+            )
+    axes.set_xlabel("Seconds a simulated day")
+    axes.set_title(
+        f"RMSE of {variable_label(variable)} at {lead_text(hours[lead])}" + (f" ({unit.label})" if unit.label else ""),
+        loc="left",
+        fontsize=9,
+    )
 
 
 def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[str], answered: Sequence[str]) -> None:
