@@ -2,7 +2,7 @@
 
 A folder in Zarr v3 with a manifest. A chunk holds one time, or as many small ones as make 256 KiB, so a random window
 reads little that it does not need; a field of more than 8 MiB is cut by latitude, so that its parts are decoded side by
-side. ``emulator benchmark load --layouts`` measures this against other layouts and compressors: blosc-lz4 with byte
+side. ``scripts/benchmark.py load --layouts`` measures this against other layouts and compressors: blosc-lz4 with byte
 shuffling reads random windows faster than bitshuffle, three times as fast as zstd, and is 7 % larger; shards of 32 such
 chunks are read at half the speed and written at half the speed, which fewer files do not pay for on a local disk. Each
 row carries its SHA-256, so ``Store.verify`` can name the time whose chunk is damaged.
@@ -182,11 +182,11 @@ class Store:
         names = [c.variable for c in self.spec.static_channels]
         return self.static[..., names.index(name)] if name in names else None
 
-    def verify(self, on_rows: Callable[[int, int], None] | None = None) -> None:
+    def verify(self, on_rows: Callable[[int], object] | None = None) -> None:
         """Reads every row and compares it with its hash, and all hashes with ``data_hash``.
 
         Args:
-          on_rows: Told how many rows are done, of how many, for progress.
+          on_rows: Told how many more rows have been read, for progress.
 
         Raises:
           DataError: names the time of the first damaged row.
@@ -202,7 +202,7 @@ class Store:
                 for row in range(start, stop):
                     self._verify_alone(row)
             if on_rows is not None:
-                on_rows(stop, self.times.size)
+                on_rows(stop - start)
         found = _data_hash(self)
         if found != self.data_hash:
             raise DataError(

@@ -54,12 +54,12 @@ def _simulate(config: ExperimentConfig, folder: Path, _: Executor | None) -> Non
     simulate(config.simulate, folder / "nature", config.seed)
 
 
-def _prepare(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
+def _prepare(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
     from data_prep.pipeline import prepare
     from emulator.progress import track_blocks
 
     with track_blocks("prepare") as on_block:
-        prepare(config.data, folder / "store.zarr", folder, on_block)
+        prepare(config.data, folder / "store.zarr", folder, on_block, workers)
 
 
 def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
