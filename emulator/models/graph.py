@@ -139,17 +139,28 @@ class MeshGraph:
 
 
 class Messages(nnx.Module):
-    """One round: receivers are changed by the mean of what their senders tell them. Begins as nothing."""
+    """One round: receivers are changed by the mean of what their senders tell them.
 
-    def __init__(self, width: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
-        self.dtype = dtype
+    The mean of many messages is small beside the receiver's own state, so both are normalised before they are mixed.
+    """
+
+    def __init__(self, width: int, *, zero: bool, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
+        """Makes the parameters.
+
+        Args:
+          width: Channels of senders, messages and receivers.
+          zero: Begin as nothing.
+          dtype: Compute precision.
+          rngs: Source of the initial parameters.
+        """
         self.sender_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
         self.receiver_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
         self.send = linear(width, width, bias=False, dtype=dtype, rngs=rngs)
         self.receive = linear(width, width, bias=False, dtype=dtype, rngs=rngs)
         self.edge = linear(_N_EDGE_FEATURES, width, dtype=dtype, rngs=rngs)
+        self.mean_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
         self.update = linear(2 * width, width, bias=False, dtype=dtype, rngs=rngs)
-        self.out = linear(width, width, zero=True, bias=False, dtype=dtype, rngs=rngs)
+        self.out = linear(width, width, zero=zero, bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
@@ -168,7 +179,7 @@ class Messages(nnx.Module):
             edges.n_receivers,
             indices_are_sorted=True,
         )
-        both = jnp.concatenate([before, mean.astype(self.dtype)], axis=-1)
+        both = jnp.concatenate([before, self.mean_norm(mean)], axis=-1)
         return receivers + self.out(nnx.silu(self.update(both)))
 
 
@@ -198,9 +209,10 @@ class GraphNetwork(nnx.Module):
         self.embed = linear(n_in, width, dtype=dtype, rngs=rngs)
         self.grid_place = linear(N_ZONAL, width, bias=False, dtype=dtype, rngs=rngs)
         self.mesh_place = linear(N_ZONAL, width, dtype=dtype, rngs=rngs)
-        self.encoder = Messages(width, dtype=dtype, rngs=rngs)
-        self.processor = nnx.List([Messages(width, dtype=dtype, rngs=rngs) for _ in range(config.depth)])
-        self.decoder = Messages(width, dtype=dtype, rngs=rngs)
+        # The way to the mesh and back is no branch beside another way: at zero, neither end would learn from the other.
+        self.encoder = Messages(width, zero=False, dtype=dtype, rngs=rngs)
+        self.processor = nnx.List([Messages(width, zero=True, dtype=dtype, rngs=rngs) for _ in range(config.depth)])
+        self.decoder = Messages(width, zero=False, dtype=dtype, rngs=rngs)
         self.head = Head(width, n_in, n_out, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon out"]:
