@@ -97,8 +97,13 @@ def inspect_files(paths: Sequence[Path]) -> Report:
     """
     files = [_look_at(path) for path in paths]
     section = _section(files)
-    findings = tuple(f for file in files for part in (file.findings, *(x.findings for x in file.fields)) for f in part)
-    return Report(_text(files, section), section, findings, _refusal(paths, files, section, findings))
+    findings = tuple(f for file in files for f in _findings(file))
+    return Report(_text(files, section), section, findings, _refusal(paths, files, section))
+
+
+def _findings(file: FileReport) -> list[Finding]:
+    """All of a file: of its time axis, then of its variables."""
+    return [*file.findings, *(f for report in file.fields for f in report.findings)]
 
 
 def _look_at(path: Path) -> FileReport:
@@ -177,27 +182,25 @@ def _time_findings(source: Source) -> list[Finding]:
     return out
 
 
-def _refusal(
-    paths: Sequence[Path], files: Sequence[FileReport], section: dict[str, Any], findings: Sequence[Finding]
-) -> str | None:
+def _refusal(paths: Sequence[Path], files: Sequence[FileReport], section: dict[str, Any]) -> str | None:
     """What preparation would say: first of the files together, then of their values."""
     if any(f.source.times.size > 1 for f in files):
         try:
             open_canonical(paths, DataConfig.model_validate({**section, "repair": ["duplicates"]}))
         except DataError as error:
             return str(error)
-    errors = [f for f in findings if f.severity == "error"]
+    errors = [(file.source.path, f) for file in files for f in _findings(file) if f.severity == "error"]
     if not errors:
         return None
-    first = errors[0]
+    path, first = errors[0]
     at = f" at {checks.text(first.first)}" if first.first is not None else ""
-    count = f"{len(errors)} defects" if len(errors) > 1 else "a defect"
+    count = f"the first of {len(errors)} defects" if len(errors) > 1 else "a defect"
     remedy = {
         "duplicate": "data.repair: [duplicates] keeps the first of equal ones",
         "flipped latitudes": "data.repair: [flipped_latitudes] turns them back",
         "unit slip": "set the units attribute right, or data.repair: [unit_slips] converts them",
     }.get(first.kind, "mend the files, or leave the times out by data.exclude")
-    return f"{count}, the first: {first.channel}{at}: {first.kind}, {first.text}; {remedy}"
+    return f"{path}: {count}: {first.channel}{at}: {first.kind}, {first.text}; {remedy}"
 
 
 def _section(files: Sequence[FileReport]) -> dict[str, Any]:
@@ -296,8 +299,7 @@ def _text(files: Sequence[FileReport], section: dict[str, Any]) -> str:
     lines: list[str] = []
     for file in files:
         lines += [*_file_lines(file), ""]
-    findings = [f for file in files for part in (file.findings, *(x.findings for x in file.fields)) for f in part]
-    lines += _finding_lines(findings)
+    lines += _finding_lines([f for file in files for f in _findings(file)])
     return "\n".join([*lines, "", *_section_lines(section)])
 
 
