@@ -134,16 +134,8 @@ class Bootstrap:
         return self.interval(resamples, formula(resamples.means(values.T)))
 
     def stretch(self, resamples: Resamples, rows: np.ndarray) -> Stretch:
-        """What the size of an interval is set by; of rows ``(cell, row)``."""
-        value, without_one, drawn = resamples.split(rows)
-        n = self.trajectory.size
-        with np.errstate(invalid="ignore"):  # a score may not exist, or be infinite
-            found = self.slow.standard_error((n - 1) * (value[:, None] - without_one))
-            low, high = self._quantiles(drawn)
-            length = 2 * found.error * stats.t.ppf((1 + self.confidence) / 2, found.dof)
-            constant = np.where(np.isinf(length), np.inf, 0.0)  # a score that does not vary is known exactly
-            factor = np.divide(length, high - low, out=constant, where=high > low)
-        return Stretch(factor, found.dof)
+        """What makes the interval of a score as long as Student's t has it; of rows ``(cell, row)``."""
+        return self._stretch(resamples, rows, *self._quantiles(resamples, rows))
 
     def interval(self, resamples: Resamples, rows: np.ndarray, stretch: Stretch | None = None) -> Estimate:
         """The interval of a score from its rows ``(cell, row)``.
@@ -153,21 +145,30 @@ class Bootstrap:
           rows: Of the score.
           stretch: Of these rows, or of others that vary alike; taken from the rows if not given.
         """
-        factor, dof = self.stretch(resamples, rows) if stretch is None else stretch
-        value, _, drawn = resamples.split(rows)
-        low, high = self._quantiles(drawn)
+        low, high = self._quantiles(resamples, rows)
+        factor, dof = self._stretch(resamples, rows, low, high) if stretch is None else stretch
+        value = rows[:, 0]
         with np.errstate(invalid="ignore"):  # infinity times zero: nothing to tell the spread from
             lower, upper = value + factor * (low - value), value + factor * (high - value)
         unknown = np.isinf(factor) & ~np.isnan(value)
         return Estimate(value, np.where(unknown, -np.inf, lower), np.where(unknown, np.inf, upper), dof)
 
-    def _quantiles(self, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Both quantiles of each row, linear between order statistics.
+    def _stretch(self, resamples: Resamples, rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> Stretch:
+        value, without_one, _ = resamples.split(rows)
+        with np.errstate(invalid="ignore"):  # a score may not exist, or be infinite
+            found = self.slow.standard_error((self.trajectory.size - 1) * (value[:, None] - without_one))
+            length = 2 * found.error * stats.t.ppf((1 + self.confidence) / 2, found.dof)
+            constant = np.where(np.isinf(length), np.inf, 0.0)  # a score that does not vary is known exactly
+            factor = np.divide(length, high - low, out=constant, where=high > low)
+        return Stretch(factor, found.dof)
+
+    def _quantiles(self, resamples: Resamples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both quantiles of the resamples, linear between order statistics.
 
         NumPy sorts with vector instructions and selects without: sorting all is five times as fast as ``np.quantile``.
         """
-        ordered = np.sort(drawn, axis=1)
-        last = drawn.shape[1] - 1
+        ordered = np.sort(resamples.split(rows)[2], axis=1)
+        last = ordered.shape[1] - 1
         position = (1 - self.confidence) / 2 * last
         i, weight = int(position), position - int(position)
         low = (1 - weight) * ordered[:, i] + weight * ordered[:, min(i + 1, last)]
