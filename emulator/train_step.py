@@ -119,7 +119,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, task: Task) -> tuple[TrainState, Norms]:
         if config.input_noise:
-            batch = _with_noise(
+            batch = with_noise(
                 batch, task.stepper, config.input_noise, jax.random.fold_in(jax.random.key(seed), state.step)
             )
         loss, gradient = on_every_device(loss_and_gradient, layout, state.params, batch, task)
@@ -157,7 +157,7 @@ def _by_parts(params: nnx.State, batch: Batch, task: Task, parts: int) -> tuple[
     return jax.tree.map(lambda x: x / parts, total)
 
 
-def _with_noise(batch: Batch, stepper: Stepper, size: float, key: Array) -> Batch:
+def with_noise(batch: Batch, stepper: Stepper, size: float, key: Array) -> Batch:
     """The batch with noise on the prognostic channels of its initial states, within their physical bounds.
 
     A network that is shown states a little off, as its own forecasts are, and the truth that follows, learns to come

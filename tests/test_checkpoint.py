@@ -1,7 +1,12 @@
 """The run folder is enough to forecast, and the forecaster does what its protocol says."""
 
+import contextlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +17,7 @@ from tiny_store import TIMESTEP, write_store
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import stack_channels
-from emulator.checkpoint import load_forecaster, named_leaves, replace_leaves
+from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, replace_leaves
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.rollout import rollout
 from emulator.train import train
@@ -137,3 +142,42 @@ def test_leaves_go_there_and_back_by_name():
     np.testing.assert_array_equal(back["a"][0], [1, 2, 3])
     with pytest.raises(DataError, match="array b is missing"):
         replace_leaves(tree, {"a/0": arrays["a/0"]}, source="test")
+
+
+_KILLED_WHILE_SAVING = """
+import os, signal, sys, threading, time
+from pathlib import Path
+import numpy as np
+from emulator.checkpoint import Checkpoints
+
+folder = Path(sys.argv[1])
+checkpoints = Checkpoints(folder)
+checkpoints.save(1, {"weights": np.full(4, 1.0, np.float32)})
+checkpoints._manager.wait_until_finished()
+
+def power_cut():
+    while not [p for p in (folder / "checkpoints").iterdir() if p.name.startswith("2.")]:
+        time.sleep(0.0005)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=power_cut, daemon=True).start()
+checkpoints.save(2, {"weights": np.random.default_rng(0).standard_normal(2**26).astype(np.float32)})
+time.sleep(60)
+"""
+
+
+def test_the_last_good_checkpoint_survives_a_kill_in_the_middle_of_a_save(tmp_path):
+    command = [sys.executable, "-c", _KILLED_WHILE_SAVING, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = {p.name for p in (tmp_path / "checkpoints").iterdir()}
+    assert "2" not in left
+    assert [name for name in left if name.startswith("2.")]  # killed in the middle, not before or after
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        restored = checkpoints.restore({"weights": np.zeros(4, np.float32)})
+        np.testing.assert_array_equal(restored["weights"], np.full(4, 1.0))
+        checkpoints.save(2, {"weights": np.full(4, 2.0, np.float32)})
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        restored = checkpoints.restore({"weights": np.zeros(4, np.float32)})
+        np.testing.assert_array_equal(restored["weights"], np.full(4, 2.0))
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"1", "2"}

@@ -42,3 +42,10 @@ def test_weights_go_by_variable_and_have_mean_one():
 def test_weight_of_an_unknown_variable_is_refused():
     with pytest.raises(ConfigError, match=r"variable_weights: temprature: no such .* temperature, specific_humidity"):
         channel_weights(SPEC, {"temprature": 2.0})
+
+
+def test_levels_weigh_by_pressure_and_leave_their_variable_its_weight():
+    weights = channel_weights(SPEC, {}, "pressure")  # temperature at 500 and 850 hPa, humidity at one, rain at none
+    np.testing.assert_allclose(weights, [500 / 675, 850 / 675, 1, 1], rtol=1e-6)
+    weights = channel_weights(SPEC, {"temperature": 3.0}, "pressure")
+    np.testing.assert_allclose(weights, np.array([3 * 500 / 675, 3 * 850 / 675, 1, 1]) / 2, rtol=1e-6)

@@ -23,6 +23,7 @@ from emulator.loader import Windows, load_batch
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import track
 from emulator.train import set_up, train
+from emulator.train_step import with_noise
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 CONFIG = TrainConfig(
@@ -262,6 +263,22 @@ def test_a_batch_in_parts_has_the_same_gradient(store):
         np.testing.assert_allclose(others[:3], norms[:3], rtol=1e-5)
         for a, b in zip(whole, leaves, strict=True):
             np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * float(np.abs(a).max()))
+
+
+def test_noise_moves_the_initial_state_by_so_many_deviations_of_a_change_within_bounds(store):
+    job = set_up(CONFIG, MODEL, open_store(store), 0)
+    batch = load_batch(job.store, np.arange(16), 1, job.layout)
+    stepper, n = job.task.stepper, job.task.stepper.n_prognostic
+    noisy = with_noise(batch, stepper, 0.5, jax.random.key(1))
+    moved = np.asarray(noisy.state - batch.state)
+    np.testing.assert_array_equal(moved[:, 1:], 0)  # what is to be learned stays as it is
+    np.testing.assert_array_equal(moved[:, 0, ..., n:], 0)
+    free = (moved[:, 0, ..., :n] / np.asarray(stepper.normalizer.output_std[:n]))[..., :2]  # humidity is bounded
+    np.testing.assert_allclose(free.std(axis=(0, 1, 2)), 0.5, rtol=0.05)
+    np.testing.assert_allclose(free.mean(axis=(0, 1, 2)), 0, atol=0.05)
+    assert float(noisy.state[..., 2].min()) == 0
+    again = with_noise(batch, stepper, 0.5, jax.random.key(1))
+    np.testing.assert_array_equal(noisy.state, again.state)
 
 
 def test_rollouts_of_random_length_use_all_lengths_and_depend_on_seed_and_step_alone(store):

@@ -1,0 +1,46 @@
+"""Early warnings name the lead and the variable, and keep quiet where all is well."""
+
+import numpy as np
+from tiny_store import SPEC, TIMESTEP
+
+from emulator.stability import GradientWatch, forecast_warning
+from emulator.validation import Skill
+
+
+def skill(activity, rmse=1.0):
+    activity = np.asarray(activity, float)
+    return Skill(1.0, np.broadcast_to(rmse, activity.shape), activity, TIMESTEP, SPEC)
+
+
+def test_a_faithful_and_a_smooth_forecast_are_fine():
+    assert forecast_warning(skill(np.ones((3, 4)))) is None
+    assert forecast_warning(skill(np.full((3, 4), 0.1))) is None
+
+
+def test_a_restless_channel_is_named_with_its_lead():
+    activity = np.ones((3, 4))
+    activity[1, 2], activity[2, 2] = 2.5, 40.0
+    assert forecast_warning(skill(activity)) == (
+        "forecasts are unstable from lead 12 h on: specific_humidity@850 changes 2.5 times as much in a step as the "
+        "truth, 40 times at 18 h"
+    )
+
+
+def test_what_is_not_finite_comes_first():
+    activity = np.full((3, 4), 5.0)
+    activity[2, 1] = np.inf
+    assert forecast_warning(skill(activity)) == "forecasts are not finite from lead 18 h on, first in temperature@850"
+
+
+def test_a_row_of_gradient_spikes_is_one_warning():
+    watch = GradientWatch()
+    assert not any(watch.warning(1.0 + 0.1 * (i % 3)) for i in range(30))
+    assert watch.warning(25.0) == "gradient norm 25, 23 times its median of late"
+    assert watch.warning(30.0) is None
+    assert watch.warning(1.0) is None
+    assert watch.warning(25.0) is not None
+
+
+def test_a_few_first_steps_are_no_measure():
+    watch = GradientWatch()
+    assert [watch.warning(norm) for norm in (0.01, 0.02, 50.0)] == [None, None, None]
