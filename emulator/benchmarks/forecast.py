@@ -1,0 +1,103 @@
+"""Forecasting: simulated days a second of a network, and of SPEEDY at its best number of members in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from importlib.util import find_spec
+
+import jax
+import numpy as np
+
+from data_prep.grid import Grid
+from emulator.benchmarks.synthetic import TIMESTEP, synthetic_spec, synthetic_store
+from emulator.benchmarks.table import Row, format_table
+from emulator.benchmarks.train import DEMO_NETWORK, parse_model
+from emulator.loader import read_batch
+from emulator.machine import best_seconds, describe, matrix_rate
+from emulator.models import forward_flops
+from emulator.rollout import rollout
+from emulator.stepper import make_stepper, network_channels
+
+_DAYS_PER_STEP = float(TIMESTEP / np.timedelta64(1, "D"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may be chosen."""
+    parser.add_argument("--model", default=DEMO_NETWORK, help="model section of a config, as YAML (the demo's network)")
+    parser.add_argument("--rows", type=int, default=32, help="rows of the Gaussian grid (32)")
+    parser.add_argument("--levels", type=int, default=8, help="levels of the four upper-air variables (8)")
+    parser.add_argument("--days", type=float, default=10.0, help="length of a forecast (10)")
+    parser.add_argument("--members", type=int, nargs="+", default=[1, 8], help="initial conditions at once (1 8)")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--physics", type=int, nargs="*", default=[31], help="truncations of SPEEDY (31)")
+    parser.add_argument("--physics-members", type=int, nargs="+", default=[1, 2], help="of each of them (1 2)")
+    parser.add_argument("--physics-days", type=int, default=1, help="days of a timed SPEEDY run (1)")
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """The table."""
+    network = {members: _network_days(arguments, members) for members in arguments.members}
+    flops, rate = _flops_per_day(arguments), matrix_rate(arguments.precision)
+    steps = round(arguments.days / _DAYS_PER_STEP)
+    rows = [
+        Row(
+            f"network, {members} at once, {steps} steps",
+            days,
+            "days/s",
+            rate / flops,
+            f"{arguments.precision} matrix products",
+        )
+        for members, days in network.items()
+    ]
+    rows.append(
+        Row("network, latency of the smallest batch", min(network) * arguments.days / network[min(network)], "s")
+    )
+    best = max(network.values())
+    for truncation in arguments.physics if find_spec("jcm") else []:
+        physics = {m: _physics_days(truncation, m, arguments.physics_days) for m in arguments.physics_members}
+        rows += [Row(f"SPEEDY T{truncation}, {members} members", days, "days/s") for members, days in physics.items()]
+        rows.append(
+            Row(f"network at its best over SPEEDY T{truncation} at its best", best / max(physics.values()), "times")
+        )
+    return format_table("Forecasting", describe(), rows)
+
+
+def _network_days(arguments: argparse.Namespace, members: int) -> float:
+    """Simulated days a second of so many forecasts together."""
+    steps = round(arguments.days / _DAYS_PER_STEP)
+    store = synthetic_store(arguments.rows, arguments.levels, n_times=max(members, 8) + 2)
+    stepper, params = make_stepper(
+        parse_model(arguments.model),
+        store.spec,
+        store.grid,
+        store.statistics,
+        store.static,
+        precision=arguments.precision,
+        seed=0,
+    )
+    first = read_batch(store, np.arange(members), 1)
+    state = jax.device_put(np.asarray(first.state[:, 0]))
+    forcing = jax.device_put(np.repeat(np.asarray(first.forcing), steps, axis=1))
+    # the last state alone: what is written to files is a matter of the disk
+    last = jax.jit(lambda params, state, forcing: rollout(stepper, params, state, forcing)[:, -1])
+    return members * arguments.days / best_seconds(lambda: last(params, state, forcing), seconds=2.0)
+
+
+def _flops_per_day(arguments: argparse.Namespace) -> float:
+    channels = network_channels(synthetic_spec(arguments.levels))
+    return forward_flops(parse_model(arguments.model), *channels, Grid.gaussian(arguments.rows)) / _DAYS_PER_STEP
+
+
+def _physics_days(truncation: int, members: int, days: int) -> float:
+    """Simulated days a second of so many SPEEDY runs together, with its output on the T21 grid every six hours."""
+    from emulator.physics.ensemble import Ensemble
+    from emulator.physics.speedy import SpeedyModel, replicate
+
+    model = SpeedyModel(truncation)
+    states = replicate(model.at_rest(np.datetime64("1901-01-01")), members)
+    ensemble = Ensemble(model, states, intervals=4 * days, interval_hours=6, output_truncation=21)
+    states, _ = ensemble.advance(states)
+    start = time.perf_counter()
+    ensemble.advance(states)
+    return members * days / (time.perf_counter() - start)

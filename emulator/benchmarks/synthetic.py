@@ -1,0 +1,85 @@
+"""A prepared store of any size for benchmarks, of noise: speed does not depend on the weather."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from data_prep.climatology import ClimatologyFit
+from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, coordinate_fields
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec, Variable
+from data_prep.statistics import Statistics
+from data_prep.store import Segment, Store, memory_store
+
+TIMESTEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
+
+
+def synthetic_spec(levels: int) -> StateSpec:
+    """Four variables on so many levels, two at the surface, sun, sea-surface temperature and orography."""
+    heights = tuple(1000.0 * (i + 1) / (levels + 1) for i in range(levels))
+    return StateSpec(
+        (
+            *(Variable(name, "prognostic", heights, unit) for name, unit in _UPPER_AIR.items()),
+            Variable("surface_pressure", "prognostic", (), "Pa"),
+            Variable("2m_temperature", "prognostic", (), "K"),
+            *COMPUTED_FORCINGS["toa_incident_solar_radiation"],
+            Variable("sea_surface_temperature", "forcing", (), "K", known="persisted"),
+            Variable("geopotential_at_surface", "static", (), "m2 s-2"),
+            *COORDINATE_VARIABLES,
+        ),
+        "pressure",
+    )
+
+
+_UPPER_AIR = {
+    "temperature": "K",
+    "u_component_of_wind": "m s-1",
+    "v_component_of_wind": "m s-1",
+    "specific_humidity": "kg kg-1",
+}
+
+
+def synthetic_store(rows: int, levels: int, n_times: int, seed: int = 0) -> Store:
+    """A store of normal noise with unit statistics, on a Gaussian grid of so many rows.
+
+    Args:
+      rows: Of the grid, which has twice as many columns.
+      levels: Of the upper-air variables.
+      n_times: Times of the training segment; the validation segment has as many.
+      seed: Of the noise.
+    """
+    grid, spec = Grid.gaussian(rows), synthetic_spec(levels)
+    rng = np.random.default_rng(seed)
+    n = len(spec.state_channels)
+    start = np.datetime64("2001-01-01", "ns")
+    times = start + np.arange(2 * n_times) * TIMESTEP
+    state = rng.standard_normal((times.size, *grid.shape, n), np.float32)
+    persisted = rng.standard_normal((times.size, *grid.shape, 1), np.float32)
+    static = np.concatenate([np.ones((*grid.shape, 1)), coordinate_fields(grid)], axis=-1).astype(np.float32)
+    counts = {
+        "": n,
+        "tendency_": n,
+        "forcing_": len(spec.forcing_channels),
+        "static_": len(spec.static_channels),
+    }
+    moments = {f"{kind}mean": np.zeros(count, np.float32) for kind, count in counts.items()}
+    moments |= {f"{kind}std": np.ones(count, np.float32) for kind, count in counts.items()}
+    fit = ClimatologyFit(times[:n_times], TIMESTEP, (*grid.shape, n))
+    fit.update(times[:n_times], state[:n_times])
+    segments = [
+        Segment("learn", 0, n_times, "train", times[0], times[n_times - 1]),
+        Segment("steer", n_times, 2 * n_times, "validation", times[n_times], times[-1]),
+    ]
+    return memory_store(
+        spec=spec,
+        grid=grid,
+        timestep=TIMESTEP,
+        statistics=Statistics.from_arrays(moments),
+        climatology=fit.finish(),
+        forcing_table=np.empty((366, *grid.shape, 0), np.float32),
+        static=static,
+        segments=segments,
+        times=times,
+        state=state,
+        persisted=persisted,
+    )

@@ -1,0 +1,95 @@
+"""Training: steps of a network on noise, against the device's own rate of matrix products."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import jax
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from data_prep.errors import ConfigError
+from emulator.benchmarks.synthetic import synthetic_store
+from emulator.benchmarks.table import Row, format_table
+from emulator.budget import Programs
+from emulator.config import MeshConfig, ModelConfig, RolloutStage, TrainConfig
+from emulator.devices import WHOLE
+from emulator.machine import copy_rate, describe, matrix_rate
+from emulator.models.layers import count_parameters
+from emulator.train import set_up
+
+DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1, 2], blocks: 2}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What may be chosen."""
+    parser.add_argument("--model", default=DEMO_NETWORK, help="model section of a config, as YAML (the demo's network)")
+    parser.add_argument("--rows", type=int, default=32, help="rows of the Gaussian grid (32)")
+    parser.add_argument("--levels", type=int, default=8, help="levels of the four upper-air variables (8)")
+    parser.add_argument("--batch", type=int, default=8, help="windows a step (8)")
+    parser.add_argument("--rollout", type=int, default=1, help="model steps of a window (1)")
+    parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch (1)")
+    parser.add_argument("--rematerialise", action="store_true", help="compute again instead of keeping")
+    parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--bands", type=int, default=1, help="devices that share latitudes (1)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure (5)")
+
+
+def parse_model(text: str) -> ModelConfig:
+    """A model section.
+
+    Raises:
+      ConfigError: it is none.
+    """
+    try:
+        return TypeAdapter(ModelConfig).validate_python(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise ConfigError(f"--model {text}: {' '.join(str(error).split())}") from None
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """The table."""
+    model = parse_model(arguments.model)
+    store = synthetic_store(arguments.rows, arguments.levels, n_times=arguments.batch + arguments.rollout + 8)
+    config = TrainConfig(
+        batch_size=arguments.batch,
+        stages=[RolloutStage(steps=1, rollout=arguments.rollout)],
+        accumulate=arguments.accumulate,
+        rematerialise=arguments.rematerialise,
+        optimiser=arguments.optimiser,
+        precision=arguments.precision,
+        mesh=MeshConfig(space=arguments.bands),
+        validation_steps=1,
+    )
+    job = set_up(config, model, store, 0)
+    state = job.layout.place(job.fresh, WHOLE)
+    programs = Programs(job.step, state, job.task, store, job.layout, config)
+    program = programs.of(arguments.batch, arguments.rollout)
+    batch = job.spans[0].batch(0, job.layout)
+    times: list[float] = []
+    while sum(times) < arguments.seconds or len(times) < 3:
+        start = time.perf_counter()
+        state, norms = program(state, batch, job.task)
+        jax.block_until_ready(norms)
+        times.append(time.perf_counter() - start)
+    best = min(times[1:])
+    rate = matrix_rate(arguments.precision)
+    operations = job.spans[0].operations * arguments.rollout
+    parameters = count_parameters(job.fresh.params)
+    what = f"{model.kind}, {parameters / 1e6:.3g} M parameters, {arguments.batch} windows of {arguments.rollout} steps"
+    traffic = 4.0 * parameters * _PARAMETER_PASSES / best
+    rows = [
+        Row(what, operations / best / 1e9, "GFLOP/s", rate / 1e9, f"{arguments.precision} matrix products"),
+        Row("weights and optimiser state", traffic / 1e9, "GB/s", copy_rate() / 1e9, "copy in memory"),
+        Row("step", best, "s"),
+        Row("windows", arguments.batch / best, "1/s"),
+        Row("memory", programs.memory(arguments.batch, arguments.rollout) / 2**20, "MiB"),
+    ]
+    return format_table("Training", describe(), rows)
+
+
+_PARAMETER_PASSES = 11
+"""Reads and writes of every weight that a step cannot do without: weights, average and both moments of Adam, each read
+and written, the gradient written and read, and the weights once more for the forward pass."""

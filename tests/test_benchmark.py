@@ -1,0 +1,78 @@
+"""The benchmarks of network and trainer run at their smallest and print one table that names machine, ceiling and ratio."""
+
+import argparse
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.errors import ConfigError
+from emulator.benchmarks.synthetic import synthetic_store
+from emulator.benchmarks.table import Row, format_table
+from emulator.machine import copy_rate, describe, matrix_rate
+
+ROOT = Path(__file__).parent.parent
+TINY = "{kind: unet, patch: 2, width: 8, multipliers: [1], blocks: 1}"
+SMALL = {
+    "train": ["--rows", "8", "--levels", "1", "--batch", "2", "--seconds", "0.1", "--model", TINY],
+    "forecast": ["--rows", "8", "--levels", "1", "--days", "1", "--members", "1", "2", "--model", TINY, "--physics"],
+}
+
+
+def run(name, words):
+    module = importlib.import_module(f"emulator.benchmarks.{name}")
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    return module.run(parser.parse_args(words))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_each_prints_one_table_with_machine_ceiling_and_ratio(name):
+    table = run(name, SMALL[name]).replace(",", "")
+    lines = table.splitlines()
+    assert lines[0].endswith(" on " + describe().replace(",", ""))
+    assert lines[2].split() == ["measured", "unit", "ceiling", "ratio"]
+    fields = [re.split(r"  +", line) for line in lines[3:]]
+    found = [(float(f[1]) / float(f[3]), float(f[4])) for f in fields if len(f) == 6]
+    assert found
+    for expected, ratio in found:
+        assert ratio == pytest.approx(expected, rel=0.01)
+        assert 0 < ratio < 100
+
+
+def test_a_ratio_is_what_was_measured_over_what_can_be_reached():
+    table = format_table("Title", "machine", [Row("a", 3.0, "GB/s", 12.0, "copy"), Row("b", 1234567.0, "1/s")])
+    assert table.splitlines() == [
+        "Title on machine",
+        "",
+        "    measured  unit  ceiling  ratio",
+        "a          3  GB/s       12   0.25  copy",
+        "b  1,234,567  1/s",
+    ]
+
+
+def test_rates_are_of_the_order_of_a_machine():
+    assert 1e8 < matrix_rate("float32") < 1e16
+    assert 1e7 < copy_rate(2**22) < 1e14
+
+
+def test_noise_has_the_shape_of_weather():
+    store = synthetic_store(rows=8, levels=2, n_times=6)
+    assert store.state.shape == (12, 8, 16, 4 * 2 + 2)
+    assert [s.split for s in store.segments] == ["train", "validation"]
+    assert np.std(store.state) == pytest.approx(1, rel=0.05)
+
+
+def test_a_model_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match=r"--model \{kind: cube\}: .*kind should be unet"):
+        run("train", ["--model", "{kind: cube}"])
+
+
+def test_the_script_lists_its_benchmarks():
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark.py"), "--help"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert all(name in out for name in SMALL)
