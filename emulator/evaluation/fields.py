@@ -18,7 +18,7 @@ from data_prep.errors import DataError
 from data_prep.spec import level_dim, unstack_channels
 from data_prep.store import Store
 from data_prep.variables import known
-from data_prep.vertical import derive
+from data_prep.vertical import WINDS, derive
 from emulator.evaluation.forecast_file import ForecastFile, describe_times
 from emulator.forecast_io import SURFACE
 
@@ -97,20 +97,23 @@ class Verification:
         expected = unstack_channels(
             store.climatology.at(times), store.spec, store.spec.state_channels, store.grid, {"time": times}
         )
-        return self._planes(store.dataset(rows)[names], "truth"), self._planes(expected, "climatology")
+        truth = self._planes(store.dataset(rows)[names], "truth", self.derived)
+        return truth, self._planes(expected, "climatology", self.derived)
 
     def forecast(self, file: ForecastFile, inits: slice) -> Planes:
         """A forecast's planes ``([realization,] init_time, lead_time, latitude, longitude)``."""
-        return self._planes(file.read(file.variables, inits), str(file.path))
+        fields = file.read(file.variables, inits)
+        lacks_winds = file.is_external and any(name not in fields for name in WINDS)
+        return self._planes(fields, str(file.path), () if lacks_winds else self.derived)
 
-    def _planes(self, dataset: xr.Dataset, source: str) -> Planes:
+    def _planes(self, dataset: xr.Dataset, source: str, derived: Sequence[str]) -> Planes:
         on_sigma = self.store.spec.vertical == "sigma"
         if on_sigma and SURFACE not in dataset and not _is_on_pressure(dataset):
             surface = self.store.surface_geopotential  # a file without one stands on the truth's surface
             if surface is None:
                 raise DataError(f"{source}: on sigma levels without {SURFACE}; name it under data.static")
             dataset = dataset.assign({SURFACE: (("latitude", "longitude"), surface)})
-        dataset = derive(dataset, self.pressure_levels if on_sigma else None, self.derived)
+        dataset = derive(dataset, self.pressure_levels if on_sigma else None, derived)
         planes: Planes = {}
         for name, field in dataset.data_vars.items():
             if name == SURFACE:

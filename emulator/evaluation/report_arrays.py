@@ -24,8 +24,9 @@ def packed(value: Any) -> Any:
 
 
 def floats(array: np.ndarray) -> dict[str, Any]:
-    """Single precision."""
-    return _encoded(array, "<f4", "f4")
+    """Single precision; what exceeds its range, as the far end of an interval may, is infinite."""
+    with np.errstate(over="ignore"):
+        return _encoded(array, "<f4", "f4")
 
 
 def halves(array: np.ndarray) -> dict[str, Any]:
