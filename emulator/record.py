@@ -8,13 +8,17 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emulator.train_step import Norms
 from emulator.validation import Skill
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -80,26 +84,31 @@ class Record:
     """``metrics.jsonl`` and TensorBoard events; entries beyond the step that a run goes on from are dropped."""
 
     def __init__(self, run_dir: Path, done: int) -> None:
-        """Opens both.
+        """Opens the first, and the second when there is something to write.
 
         Args:
           run_dir: The run folder.
           done: The step that training goes on from.
         """
-        from tensorboardX import SummaryWriter  # takes a second to import, which the first step need not wait for
-
         path = run_dir / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= done]
         temporary = path.with_suffix(".partial")
         temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=done + 1 if done else None)
+        self._run_dir, self._done = run_dir, done
+
+    @cached_property
+    def _board(self) -> SummaryWriter:
+        from tensorboardX import SummaryWriter  # slow to import, and the first step need not wait for it
+
+        return SummaryWriter(str(self._run_dir / "tensorboard"), purge_step=self._done + 1 if self._done else None)
 
     def close(self) -> None:
         """Closes both."""
         self._file.close()
-        self._board.close()
+        if "_board" in vars(self):
+            self._board.close()
 
     def step(self, step: int, norms: Norms, **values: float) -> None:
         """Writes one training step: its norms and what else is known by name."""

@@ -1,4 +1,4 @@
-"""The benchmarks of network and trainer run at their smallest and print one table that names machine, ceiling and ratio."""
+"""The benchmarks of network and trainer run at their smallest: one table that names machine, ceiling and ratio."""
 
 import argparse
 import importlib
@@ -19,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 TINY = "{kind: unet, patch: 2, width: 8, multipliers: [1], blocks: 1}"
 SMALL = {
     "train": ["--rows", "8", "--levels", "1", "--batch", "2", "--seconds", "0.1", "--model", TINY],
+    "evaluate": ["--inits", "3", "--leads", "4", "--workers"],
+    "load": ["--gigabytes", "0.01", "--batches", "1", "--batch", "2"],
+    "prepare": ["--gigabytes", "0.01", "--workers"],
     "forecast": ["--rows", "8", "--levels", "1", "--days", "1", "--members", "1", "2", "--model", TINY, "--physics"],
 }
 
