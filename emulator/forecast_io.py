@@ -11,7 +11,6 @@ without options.
 from __future__ import annotations
 
 import logging
-import platform
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ import xarray as xr
 from data_prep.errors import DataError
 from emulator import __version__
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
+from emulator.machine import describe
 from emulator.progress import track
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def write_forecasts(
       path: The file; it appears only when it is complete.
       batch: Initial times at once.
       surface_geopotential: m2 s-2, ``(latitude, longitude)``: rides along where the state is on sigma levels.
-      hardware: What it ran on; this machine's processor when left out.
+      hardware: What it ran on; this machine's accelerators or processor when left out.
       attributes: More global attributes (hashes of config and data).
 
     Returns:
@@ -111,7 +111,7 @@ def write_forecasts(
                 "simulated_days_per_second": cost.simulated_days_per_second,
                 "cost_excludes_compilation": str(cost.warm).lower(),
                 "forecasts_at_once": min(batch, initial.sizes["time"]),
-                "hardware": hardware or processor_name(),
+                "hardware": hardware or describe(),
                 **(attributes or {}),
             }
         )
@@ -270,16 +270,6 @@ def open_forecasts(path: Path) -> xr.Dataset:
     if dataset["lead_time"].dtype.kind != "m":
         raise DataError(f"{path}: lead_time must decode to a time span; give it units and the attribute dtype")
     return dataset
-
-
-def processor_name() -> str:
-    """The processor as the operating system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0]}, {len(models)} logical cores" if models else platform.processor() or platform.machine()
 
 
 def _places(found: np.ndarray, expected: np.ndarray, name: str, path: Path) -> np.ndarray | slice:

@@ -16,8 +16,6 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import xarray as xr
-from rich.console import Console
-from rich.table import Table
 
 from data_prep.climatology import ClimatologyFit
 from data_prep.forcing import ForcingBuilder
@@ -25,15 +23,14 @@ from data_prep.grid import Grid
 from data_prep.spec import StateSpec, Variable, unstack_channels
 from data_prep.statistics import Statistics
 from data_prep.store import Segment, Store, StoreWriter, open_store
+from emulator.benchmarks.table import Row, format_table
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import ForecastFile, open_all
 from emulator.evaluation.regions import default_regions
 from emulator.evaluation.scoring import Scoring, tallies
-from emulator.forecast_io import processor_name
+from emulator.machine import describe
 from emulator.progress import track
 from emulator.workers import use_one_thread
-
-HELP = "score a forecast file, against reading and subtracting it"
 
 _STEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
 _LEVELS = (50.0, 100.0, 200.0, 300.0, 500.0, 700.0, 850.0, 925.0)
@@ -47,11 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="numbers of worker processes")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Makes the files, measures, prints the table."""
+def run(arguments: argparse.Namespace) -> str:
+    """Makes the files and measures. Returns the table."""
     with tempfile.TemporaryDirectory() as name:
         files = _make_files(Path(name), arguments.inits, arguments.leads)
-        _print(arguments, files, *_measure(files, arguments.workers))
+        return _table(files, *_measure(files, arguments.workers))
 
 
 @dataclass(frozen=True)
@@ -153,21 +150,17 @@ def _peak_gib(who: int = resource.RUSAGE_SELF) -> float:
     return kib / 2**20
 
 
-def _print(arguments: argparse.Namespace, files: _Files, ceiling: _Run, found: dict[str, _Run]) -> None:
-    shape = files.shape
-    size = " x ".join(str(n) for n in (*shape[:3], *shape[:2:-1]))
-    table = Table(title=f"Scoring {size} (initial times, leads, channels, grid), {processor_name()}")
-    for column in ("", "seconds", "million values/s", "of the ceiling", "peak GiB of a process"):
-        table.add_column(column, justify="left" if not column else "right")
-    table.add_row("ceiling: read and subtract", *_cells(files, ceiling, ceiling))
-    for label, one in found.items():
-        table.add_row(label, *_cells(files, one, ceiling))
-    Console(width=120).print(table)
+def _table(files: _Files, ceiling: _Run, found: dict[str, _Run]) -> str:
+    n_init, n_lead, channels, rows, columns = files.shape
+    title = f"Scoring {n_init} initial times x {n_lead} leads x {channels} channels x {columns} x {rows}"
+    unit, against = "million values/s", "reading and subtracting the same files"
 
+    def rate(one: _Run) -> float:
+        return files.values / one.seconds / 1e6
 
-def _cells(files: _Files, one: _Run, ceiling: _Run) -> tuple[str, ...]:
-    rate = files.values / one.seconds / 1e6
-    return f"{one.seconds:.1f}", f"{rate:.1f}", f"{100 * ceiling.seconds / one.seconds:.0f} %", f"{one.memory_gib:.2f}"
+    speeds = [Row(label, rate(one), unit, rate(ceiling), against) for label, one in found.items()]
+    memory = [Row(f"most memory of a process: {label}", one.memory_gib, "GiB") for label, one in found.items()]
+    return format_table(title, describe(), [*speeds, *memory])
 
 
 def _make_files(folder: Path, n_init: int, n_lead: int) -> _Files:
