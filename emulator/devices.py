@@ -28,7 +28,8 @@ from jax.sharding import PartitionSpec as P
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
-from emulator.config import MeshConfig, ModelConfig, UNetConfig
+from emulator.config import MeshConfig, ModelConfig
+from emulator.models import latitude_factor
 from emulator.models.halo import LATITUDE_AXIS
 
 logger = logging.getLogger(__name__)
@@ -115,14 +116,14 @@ class Layout:
         """
         if self.bands == 1:
             return
-        if not isinstance(model, UNetConfig):
-            raise ConfigError(f"train.mesh.space: a {model.kind} needs all latitudes at once; set it to 1")
-        cell = model.patch * 2 ** (len(model.multipliers) - 1)
+        cell = latitude_factor(model)
+        if cell is None:
+            raise ConfigError(f"train.mesh.space: this {model.kind} needs all latitudes at once; set it to 1")
         rows = grid.shape[0]
         if rows % (cell * self.bands):
             raise ConfigError(
-                f"train.mesh.space: {rows} rows cannot be split into {self.bands} bands of whole cells of {cell} rows "
-                f"(patch * 2^(levels - 1)); choose a divisor of {rows // cell if rows % cell == 0 else 1}"
+                f"train.mesh.space: {rows} rows cannot be split into {self.bands} bands of whole cells of {cell} rows; "
+                f"choose a divisor of {rows // cell if rows % cell == 0 else 1}"
             )
 
     def place(self, tree: Tree, specs: Any) -> Tree:

@@ -109,7 +109,7 @@ ENTRY %main (x: f32[4]) -> f32[4] {
         ("parts", "8 windows in 4 parts cannot be shared evenly by 4 devices; choose a multiple of 16"),
         ("devices", "data 3 x space 3 does not fit 8 devices"),
         ("left_over", "data -1 x space 3 does not fit 8 devices"),
-        ("model", "a transformer needs all latitudes at once"),
+        ("model", "this transformer needs all latitudes at once"),
     ],
 )
 def test_what_devices_cannot_share_is_refused_in_one_line(meshes, what, expected):
