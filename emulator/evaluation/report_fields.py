@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from data_prep.store import Store
 from emulator.evaluation.fields import Planes, Verification, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
+from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
 from emulator.evaluation.table import candidate, headline_variables, opponents
@@ -161,9 +162,11 @@ class _SomeLeads(ForecastFile):
 
 
 def _shown(scores: xr.Dataset, held: tuple[str, ...]) -> tuple[str, ...]:
-    """Whom the curves show before all others, as many as fit on a page."""
+    """The candidate, its hardest opponent, then whom the curves show before all others, as many as fit on a page."""
     names = scores["forecaster"].values.tolist()
-    ranked = dict.fromkeys([candidate(scores), *default_lines(names, candidate(scores)), *names])
+    ranked = dict.fromkeys(
+        [candidate(scores), make_headline(scores).reference, *default_lines(names, candidate(scores)), *names]
+    )
     return tuple([n for n in ranked if n in held][:_MOST_FORECASTERS])
 
 
