@@ -63,6 +63,8 @@ KNOWN: dict[str, Facts] = {
         on_levels=True,
         spellings=("v", "va", "vwnd", "vgrd", "vgrdprs", "v-component_of_wind_isobaric", "northward_wind"),
     ),
+    "wind_speed": Facts("m s-1", "wind_speed", 0.0, 500.0, on_levels=True),
+    "vorticity": Facts("s-1", "atmosphere_relative_vorticity", -1e-2, 1e-2, on_levels=True),
     "specific_humidity": Facts(
         "kg kg-1",
         "specific_humidity",

@@ -42,7 +42,8 @@ def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Ex
         except ImportError:
             raise ConfigError("--scheduler: needs dask.distributed; pip install 'weather-emulator[cluster]'") from None
         try:
-            client = Client(scheduler, timeout=_SECONDS_TO_ANSWER)
+            # not the default client: xarray would take its locks from a cluster that may be gone
+            client = Client(scheduler, timeout=_SECONDS_TO_ANSWER, set_as_default=False)
         except (OSError, ValueError) as error:
             raise DataError(f"--scheduler {scheduler}: no dask scheduler answers there ({error})") from None
         with client:
