@@ -292,11 +292,11 @@ class EvaluateConfig(Section):
     lead_step_hours: Positive = Field(6, description="Interval between verified leads")
     init_every_hours: Positive = Field(24, description="Interval between initial times")
     max_inits: Positive | None = Field(None, description="At most so many initial times, spread evenly")
-    references: list[Literal["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"]] = (
-        Field(
-            ["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"],
-            description="Statistical references",
-        )
+    references: list[
+        Literal["persistence", "anomaly_persistence", "damped_anomaly_persistence", "linear_pcs", "climatology"]
+    ] = Field(
+        ["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"],
+        description="Statistical references; linear_pcs, a regression on principal components, is for small grids",
     )
     physics: list[PhysicsBaseline] = Field(
         [], description="Physics baselines; needs a nature-run or global sigma state"

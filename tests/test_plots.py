@@ -180,6 +180,7 @@ def test_a_dozen_forecasters_are_told_apart():
     ]
     assert forecaster_label("IFS_HRES") == "IFS HRES"
     assert forecaster_label("damped_anomaly_persistence") == "Damped anomaly persistence"
+    assert forecaster_label("linear_pcs") == "Linear regression on PCs"
 
 
 def test_pictures_of_many_forecasters_show_the_usual_ones(world):

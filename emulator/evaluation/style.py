@@ -18,8 +18,10 @@ _FIXED = {
     "persistence": (_GREY, _DOTTED),
     "anomaly_persistence": (_GREY, _DASHED),
     "damped_anomaly_persistence": (_GREY, _MIXED),
+    "linear_pcs": (_BLACK, _MIXED),
     "climatology": (_BLACK, _DASHED),
 }
+_WORDS = {"linear_pcs": "Linear regression on PCs"}
 _FAMILIES = {"physics": (_BLUE, _SKY, _PURPLE), "twin": (_GREEN,)}
 _FORMS = {
     "": ("", _SOLID),
@@ -97,7 +99,7 @@ def forecaster_label(name: str) -> str:
         form = found["form"] or ""
         words = _FORMS[form][0] if form in _FORMS else form.replace("_", " ")
         return " ".join(filter(None, (found["family"].capitalize(), (found["truncation"] or "").upper(), words)))
-    return name.replace("_", " ").capitalize() if name in _FIXED else name.replace("_", " ")
+    return _WORDS.get(name, name.replace("_", " ").capitalize()) if name in _FIXED else name.replace("_", " ")
 
 
 def default_lines(names: Sequence[str], candidate: str) -> list[str]:

@@ -120,15 +120,16 @@ class DampedAnomalyPersistence:
         """See ``Forecaster.forecast``; leads that were not fitted are a ``DataError``."""
         times = initial["time"].values
         leads = check_lead_times(lead_times, self.timestep)
+        anomaly = stack_channels(initial, self.spec.state_channels, source=self.name) - self.climatology.at(times)
+        yield from lead_blocks(lambda block: self.states(times, anomaly, block), times, leads, self.spec, self.grid)
+
+    def states(self, times: np.ndarray, anomaly: np.ndarray, leads: np.ndarray) -> np.ndarray:
+        """Forecasts from initial anomalies, ``(init_time, lead, latitude, longitude, state_channel)``.
+
+        Raises:
+          DataError: a lead was not fitted.
+        """
         if not np.isin(leads, self.lead_times).all():
             raise DataError(f"{self.name}: asked for leads beyond those its damping was fitted for")
-        anomaly = stack_channels(initial, self.spec.state_channels, source=self.name) - self.climatology.at(times)
-
-        def fields(block: np.ndarray) -> np.ndarray:
-            factor = self.damping[np.searchsorted(self.lead_times, block)]
-            return (
-                climatology_at_valid_time(self.climatology, times, block)
-                + factor[None, :, None, None, :] * anomaly[:, None]
-            )
-
-        yield from lead_blocks(fields, times, leads, self.spec, self.grid)
+        factor = self.damping[np.searchsorted(self.lead_times, leads)][None, :, None, None, :]
+        return climatology_at_valid_time(self.climatology, times, leads) + factor * anomaly[:, None]

@@ -7,6 +7,7 @@ import numpy as np
 from data_prep.store import Store
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.climatology import ClimatologyForecast
+from emulator.forecasters.linear_pcs import LinearPcs
 from emulator.forecasters.persistence import AnomalyPersistence, DampedAnomalyPersistence, Persistence
 
 
@@ -14,9 +15,9 @@ def make_reference(name: str, store: Store, lead_times: np.ndarray) -> Forecaste
     """Builds a reference from the store's training split alone.
 
     Args:
-      name: ``persistence``, ``anomaly_persistence``, ``damped_anomaly_persistence`` or ``climatology``.
-      store: Gives spec, grid, climatology and, for the damping, training data.
-      lead_times: Leads that will be asked for; the damping is fitted for them.
+      name: ``persistence``, ``anomaly_persistence``, ``damped_anomaly_persistence``, ``linear_pcs`` or ``climatology``.
+      store: Gives spec, grid, climatology and, for what is fitted, training data.
+      lead_times: Leads that will be asked for; damping and regressions are fitted for them.
 
     Raises:
       ValueError: there is no such reference (configs are validated before).
@@ -29,6 +30,8 @@ def make_reference(name: str, store: Store, lead_times: np.ndarray) -> Forecaste
             return AnomalyPersistence(*basis, store.climatology)
         case "damped_anomaly_persistence":
             return DampedAnomalyPersistence.fit(store, lead_times)
+        case "linear_pcs":
+            return LinearPcs.fit(store, lead_times)
         case "climatology":
             return ClimatologyForecast(*basis, store.climatology)
     raise ValueError(f"no statistical reference is called {name!r}")
