@@ -18,6 +18,7 @@ from data_prep import checks
 from data_prep.config import DataConfig
 from data_prep.forcing import ForcingBuilder, coordinate_fields
 from data_prep.inputs import Inputs, open_canonical
+from data_prep.locations import Location
 from data_prep.sources import clip_to_minimum
 from data_prep.spec import Variable
 from data_prep.splits import Piece, split_segments
@@ -36,7 +37,7 @@ class Recipe:
     """
 
     config: str
-    paths: tuple[Path, ...]
+    paths: tuple[Location, ...]
     identity: str
 
 

@@ -6,12 +6,10 @@ Files may hold all variables, or one each, or one stretch of time each; ``open_c
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -20,11 +18,12 @@ from data_prep.config import DataConfig, ForcingConfig, VariableConfig
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, DAYS_IN_TABLE
 from data_prep.grid import Grid
+from data_prep.locations import Location, stem
 from data_prep.regridded import regrid_sources
 from data_prep.slips import slip_of
 from data_prep.sources import Extent, Source, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
-from data_prep.variables import changes_every_step, is_accumulation, known
+from data_prep.variables import accumulation_hours, changes_every_step, is_accumulation, known
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +153,7 @@ class RawSegment:
                 "times; leave them out by data.exclude"
             )
 
-    def path_of(self, name: str, index: int) -> Path:
+    def path_of(self, name: str, index: int) -> Location:
         """The file that holds a variable at ``times[index]``."""
         timeline = self.timelines[name]
         return timeline.sources[int(timeline.source_of[self.first_row + index * self.stride])].path
@@ -199,7 +198,7 @@ class Inputs:
         return np.concatenate(parts, axis=-1) if parts else np.empty((DAYS_IN_TABLE, *self.grid.shape, 0), np.float32)
 
 
-def open_canonical(paths: Sequence[Path], config: DataConfig) -> Inputs:
+def open_canonical(paths: Sequence[Location], config: DataConfig) -> Inputs:
     """Opens the files of a data set lazily and joins them by variable and time.
 
     Raises:
@@ -390,7 +389,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     stride = int(timestep // interval)
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
-        _check_accumulation_name(name, timestep)
+        _check_accumulation(timelines[name], timestep, interval)
     breaks = np.flatnonzero(np.diff(times) != interval) + 1
     bounds = [0, *breaks.tolist(), times.size]
     out: list[RawSegment] = []
@@ -405,9 +404,9 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
                 "%s: the stretch at %s holds less than two steps and is left out", where, checks.text(times[first])
             )
             continue
-        stem = reference.sources[reference.source_of[first]].path.stem
-        count = sum(s.name == stem or s.name.startswith(f"{stem}.") for s in out)
-        out.append(RawSegment(f"{stem}.{count}" if count else stem, kept, first + begin, stride, timelines, grid))
+        name = stem(reference.sources[reference.source_of[first]].path)
+        count = sum(s.name == name or s.name.startswith(f"{name}.") for s in out)
+        out.append(RawSegment(f"{name}.{count}" if count else name, kept, first + begin, stride, timelines, grid))
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
     return tuple(out)
@@ -422,9 +421,17 @@ def _first_kept(times: np.ndarray, timestep: np.timedelta64, stride: int, *, nee
     return int(candidates[0]) if candidates.size else times.size
 
 
-def _check_accumulation_name(name: str, timestep: np.timedelta64) -> None:
-    match = re.fullmatch(r"total_precipitation_(\d+)hr", name)
-    if match and float(match[1]) != checks.hours(timestep):
+def _check_accumulation(timeline: Timeline, timestep: np.timedelta64, interval: np.timedelta64) -> None:
+    """A sum over the model step is made of sums over the files' interval; their names must not say otherwise."""
+    name = timeline.variable.name
+    for source in timeline.sources:
+        raw_name = source.fields[name].raw_name
+        if accumulation_hours(raw_name) not in (None, checks.hours(interval)):
+            raise DataError(
+                f"{source.path}: {raw_name} holds sums over another interval than that of its times, "
+                f"{checks.hours(interval):g} h; name one that does as source of data.diagnostic.{name}"
+            )
+    if accumulation_hours(name) not in (None, checks.hours(timestep)):
         raise DataError(
             f"data.diagnostic.{name}: precipitation is summed over the model step of {checks.hours(timestep):g} h; "
             f"name it total_precipitation_{checks.hours(timestep):g}hr and give its name in the files as source"

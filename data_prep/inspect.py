@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,13 @@ from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.forcing import DAYS_IN_TABLE
 from data_prep.inputs import open_canonical
+from data_prep.locations import Location
 from data_prep.opening import format_of, open_lazily
 from data_prep.quality import Finding
 from data_prep.recognise import canonical_name, level_coordinate, numeric_fields, vertical_kind
 from data_prep.sources import FoundField, Source, open_source
 from data_prep.spec import Vertical
-from data_prep.variables import is_accumulation, known
+from data_prep.variables import accumulation_hours, is_accumulation, known
 
 _MOST_FINDINGS = 30
 _MOST_VALUES_LISTED = 12
@@ -89,7 +89,7 @@ class Report:
     refusal: str | None
 
 
-def inspect_files(paths: Sequence[Path]) -> Report:
+def inspect_files(paths: Sequence[Location]) -> Report:
     """Looks at files together, as the inputs of one data set.
 
     Raises:
@@ -106,7 +106,7 @@ def _findings(file: FileReport) -> list[Finding]:
     return [*file.findings, *(f for report in file.fields for f in report.findings)]
 
 
-def _look_at(path: Path) -> FileReport:
+def _look_at(path: Location) -> FileReport:
     data = open_lazily(path)
     vertical: Vertical | None = None
     names: dict[str, tuple[str, ...]] = {}
@@ -130,13 +130,26 @@ def _look_at(path: Path) -> FileReport:
         listed = ", ".join(map(str, data.data_vars)) or "no variables"
         raise DataError(f"{path}: no fields over latitude and longitude; it holds {listed}")
     source = open_source(path, names, vertical, admit_duplicates=True)
-    breaks = np.empty(0, np.int64)
-    if source.times.size > 1:
-        once = np.unique(source.times)
-        interval = checks.interval_of(once, str(path)) if once.size > 1 else np.timedelta64(0, "ns")
-        breaks = np.flatnonzero(np.diff(source.times) > interval) + 1
-    fields = tuple(_look_at_field(source, found, vertical, breaks) for found in source.fields.values())
-    return FileReport(source, vertical, fields, tuple(skipped), tuple(_time_findings(source)))
+    once = np.unique(source.times)
+    interval = checks.interval_of(once, str(path)) if once.size > 1 else np.timedelta64(0, "ns")
+    breaks = np.flatnonzero(np.diff(source.times) > interval) + 1
+    fields = []
+    for found in source.fields.values():
+        if (reason := _of_no_use(found.raw_name, interval)) is not None:
+            skipped.append((found.raw_name, reason))
+        else:
+            fields.append(_look_at_field(source, found, vertical, breaks))
+    return FileReport(source, vertical, tuple(fields), tuple(skipped), tuple(_time_findings(source)))
+
+
+def _of_no_use(raw_name: str, interval: np.timedelta64) -> str | None:
+    """Why a section does without a variable that can be read; ``None`` where it does not."""
+    if raw_name.startswith("toa_incident_solar_radiation"):
+        return "the program computes the sun itself, for any time"
+    hours = accumulation_hours(raw_name)
+    if interval and hours is not None and hours != checks.hours(interval):
+        return f"its sums overlap: they run over {hours:g} h, the times are {checks.hours(interval):g} h apart"
+    return None
 
 
 def _look_at_field(source: Source, found: FoundField, vertical: Vertical | None, breaks: np.ndarray) -> FieldReport:
@@ -182,7 +195,7 @@ def _time_findings(source: Source) -> list[Finding]:
     return out
 
 
-def _refusal(paths: Sequence[Path], files: Sequence[FileReport], section: dict[str, Any]) -> str | None:
+def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: dict[str, Any]) -> str | None:
     """What preparation would say: first of the files together, then of their values."""
     if any(f.source.times.size > 1 for f in files):
         try:
@@ -242,7 +255,10 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
     if not roles[
         "prognostic"
     ]:  # a config needs one; the files of one time or of constants alone have none of their own
-        role = next(r for r in ("diagnostic", "forcing", "static") if roles[r])
+        others = [r for r in ("diagnostic", "forcing", "static") if roles[r]]
+        if not others:
+            raise DataError(f"{files[0].source.path}: nothing to learn from: no field varies, or all are computed")
+        role = others[0]
         name = next(iter(roles[role]))
         moved = roles[role].pop(name)
         roles["prognostic"][name] = {key: value for key, value in moved.items() if key in ("source", "minimum")}

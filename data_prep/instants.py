@@ -7,13 +7,12 @@ length and each year ends with a gap; the season is off by at most five days in 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cftime
 import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.locations import Location
 from data_prep.units import convertible
 
 # Seconds between times of common records: a time stored too coarsely belongs to the roundest of these that it can be.
@@ -22,7 +21,7 @@ _FIRST_YEAR, _LAST_YEAR = 1678, 2261  # what datetime64[ns] holds
 _BY_LABEL = ("noleap", "365_day", "standard", "gregorian", "proleptic_gregorian")
 
 
-def instants_of(path: Path, coordinate: xr.DataArray) -> np.ndarray:
+def instants_of(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     """Decoded values of a time coordinate.
 
     Args:
@@ -53,7 +52,7 @@ def instants_of(path: Path, coordinate: xr.DataArray) -> np.ndarray:
     return _rounded(times, _resolution_seconds(coordinate))
 
 
-def _from_cftime(path: Path, name: str, values: np.ndarray) -> np.ndarray:
+def _from_cftime(path: Location, name: str, values: np.ndarray) -> np.ndarray:
     calendar = getattr(values.flat[0], "calendar", "unknown")
     if calendar not in (*_BY_LABEL, "360_day"):
         raise DataError(
@@ -69,7 +68,7 @@ def _from_cftime(path: Path, name: str, values: np.ndarray) -> np.ndarray:
     return (np.array(days) + np.array(clock, "timedelta64[us]")).astype("datetime64[ns]")
 
 
-def _check_years(path: Path, name: str, years: np.ndarray) -> None:
+def _check_years(path: Location, name: str, years: np.ndarray) -> None:
     if years.min() < _FIRST_YEAR or years.max() > _LAST_YEAR:
         raise DataError(
             f"{path}: {name} runs from the year {years.min()} to {years.max()}, "

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.locations import Location, protocol_hint
 
 Format = Literal["NetCDF", "Zarr", "GRIB"]
 
 _GRIB_SUFFIXES = (".grib", ".grib1", ".grib2", ".grb", ".grb2", ".gb2")
 
 
-def open_lazily(path: Path) -> xr.Dataset:
-    """Opens a file with its times decoded and its packed integers unpacked, without reading a field.
+def open_lazily(path: Location) -> xr.Dataset:
+    """Opens a file or a URL with its times decoded and its packed integers unpacked, without reading a field.
 
     Raises:
-      DataError: there is no such file, it is empty or damaged, or it is GRIB and the extra is missing.
+      DataError: there is no such file, it is empty or damaged, or an extra is missing (``grib``, ``cloud``).
     """
+    if isinstance(path, str):
+        return _open_url(path)
     if not path.exists():
         raise DataError(f"{path}: no such file")
     if path.is_file() and path.stat().st_size == 0:
@@ -46,16 +48,31 @@ def open_lazily(path: Path) -> xr.Dataset:
         raise DataError(f"{path}: cannot be read as a {noun} ({' '.join(str(error).split())[:200]})") from None
 
 
-def format_of(path: Path) -> Format:
-    """What a path holds: a folder is Zarr, GRIB shows in its first bytes or its name, anything else is NetCDF."""
-    if path.is_dir():
+def format_of(path: Location) -> Format:
+    """What a path holds: folders and URLs are Zarr, GRIB shows in its first bytes or its name, the rest is NetCDF."""
+    if isinstance(path, str) or path.is_dir():
         return "Zarr"
     with path.open("rb") as file:
         magic = file.read(4)
     return "GRIB" if magic == b"GRIB" or path.suffix.lower() in _GRIB_SUFFIXES else "NetCDF"
 
 
-def _open_grib(path: Path) -> xr.Dataset:
+def _open_url(url: str) -> xr.Dataset:
+    """The Zarr store at a URL, by its consolidated metadata where it has them: listing a bucket takes minutes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*(calendar|cftime|consolidated).*")
+            return _valid_stretch(xr.open_zarr(url, chunks=None, decode_timedelta=False))
+    except ImportError as error:
+        raise DataError(f"{url}: {protocol_hint(error)}") from None
+    except Exception as error:  # noqa: BLE001 - every service has errors of its own
+        what = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"{url}: cannot be read as a Zarr store ({what}); is it one, and public, or are credentials set?"
+        ) from None
+
+
+def _open_grib(path: Location) -> xr.Dataset:
     """All messages of a GRIB file as one data set; cfgrib cuts it into one for each kind of level."""
     import cfgrib
 

@@ -29,6 +29,7 @@ from data_prep.climatology_fit import StoreFit
 from data_prep.config import DataConfig
 from data_prep.errors import DataError, UserError
 from data_prep.grid import Grid
+from data_prep.locations import Location, find, stamp
 from data_prep.spec import StateSpec
 from data_prep.statistics import Moments, Statistics, sum_moments
 from data_prep.store import StoreWriter, chunk_rows
@@ -68,7 +69,8 @@ def prepare(
       DataError: one line on what is wrong with the files.
       UserError: one line on what happened to a worker or to the disk; the same call goes on from there.
     """
-    paths = tuple(p.absolute() for p in find_inputs(config, workdir))
+    # workers may run in another folder
+    paths = tuple(p.absolute() if isinstance(p, Path) else p for p in find_inputs(config, workdir))
     recipe = Recipe(config.model_dump_json(), paths, _identity(config, paths))
     partial = out.absolute().with_name(f"{out.name}.partial")  # workers may run in another folder
     try:
@@ -132,17 +134,16 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
     )
 
 
-def find_inputs(config: DataConfig, workdir: Path) -> list[Path]:
-    """The files that ``data.inputs`` names, sorted within each glob, each once.
+def find_inputs(config: DataConfig, workdir: Path) -> list[Location]:
+    """The files and URLs that ``data.inputs`` names, sorted within each glob, each once.
 
     Raises:
-      DataError: a glob matches nothing.
+      DataError: a glob matches nothing, or a URL has an unknown protocol.
     """
-    found: dict[Path, None] = {}
+    found: dict[Location, None] = {}
     for pattern in config.inputs:
         text = pattern.replace("{workdir}", str(workdir))
-        anchor = Path(text).anchor
-        matches = sorted(Path(anchor).glob(text[len(anchor) :]))
+        matches = find(text)
         if not matches:
             raise DataError(f"data.inputs: {text} matches no file (from {Path.cwd()})")
         found |= dict.fromkeys(matches)
@@ -214,16 +215,10 @@ def _rows_per_block(spec: StateSpec, grid: Grid) -> int:
     return chunk * max(1, min(_BLOCK_BYTES // row_bytes, _MAX_BLOCK_ROWS) // chunk)
 
 
-def _identity(config: DataConfig, paths: tuple[Path, ...]) -> str:
-    """Hash of config and files (path, size, time of change): what a half-finished run must share."""
-    files = [[str(p), *_stamp(p)] for p in paths]
+def _identity(config: DataConfig, paths: tuple[Location, ...]) -> str:
+    """Hash of config and files (path and ``locations.stamp``): what a half-finished run must share."""
+    files = [[str(p), *stamp(p)] for p in paths]
     return hashlib.sha256(json.dumps([config.model_dump(mode="json"), files], sort_keys=True).encode()).hexdigest()
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and latest change of a file, or of all files of a folder (Zarr)."""
-    stats = [f.stat() for f in (path.rglob("*") if path.is_dir() else (path,))]
-    return sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
 
 
 def _resume(partial: Path, plan: str) -> dict[int, Written]:

@@ -6,12 +6,12 @@ Latitude ascends, longitude ascends from the first value in [0, 360), levels run
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.locations import Location
 
 _FLOAT32_DEG = 3e-5
 """What float32 loses of a longitude near 360, in degrees."""
@@ -34,14 +34,14 @@ class Order:
     repeated: int | None = None
 
 
-def latitude_order(path: Path, coordinate: xr.DataArray) -> Order:
+def latitude_order(path: Location, coordinate: xr.DataArray) -> Order:
     """Latitudes from south to north."""
     values = _degrees(path, coordinate)
     rows = np.arange(values.size) if values[0] <= values[-1] else np.arange(values.size)[::-1]
     return Order(rows, _exact_latitudes(values[rows], coordinate))
 
 
-def longitude_order(path: Path, coordinate: xr.DataArray) -> Order:
+def longitude_order(path: Location, coordinate: xr.DataArray) -> Order:
     """Longitudes eastward from the first one in [0, 360); a region across Greenwich runs past 360.
 
     The meridian that closes the circle (0 and 360, or -180 and 180) is left out.
@@ -61,7 +61,7 @@ def longitude_order(path: Path, coordinate: xr.DataArray) -> Order:
     return Order(rows, np.where(ascending < ascending[0], ascending + 360.0, ascending), repeated)
 
 
-def _degrees(path: Path, coordinate: xr.DataArray) -> np.ndarray:
+def _degrees(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     values = np.asarray(coordinate.values, dtype=np.float64)
     if not np.isfinite(values).all():
         raise DataError(f"{path}: {coordinate.name} holds NaN or infinity; mend the coordinate")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import cf_xarray  # noqa: F401  (registers the accessor ``Dataset.cf``)
@@ -18,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.locations import Location
 from data_prep.units import convertible
 from data_prep.variables import KNOWN, Facts, is_accumulation, known
 
@@ -63,7 +63,7 @@ class Axes:
     expver: str | None
 
 
-def find_axes(path: Path, data: xr.Dataset) -> Axes:
+def find_axes(path: Location, data: xr.Dataset) -> Axes:
     """Recognises the axes of some variables of a file.
 
     Args:
@@ -81,7 +81,7 @@ def find_axes(path: Path, data: xr.Dataset) -> Axes:
     return Axes(latitude, longitude, time, _instants(data, time), dayofyear, expver)
 
 
-def refuse_other_dimensions(path: Path, data: xr.Dataset, axes: Axes) -> None:
+def refuse_other_dimensions(path: Location, data: xr.Dataset, axes: Axes) -> None:
     """Refuses variables over anything but time, level, latitude and longitude.
 
     Raises:
@@ -176,7 +176,7 @@ def canonical_name(variable: xr.DataArray) -> str | None:
     return meant[0] if len(meant) == 1 else None
 
 
-def find_variables(path: Path, data: xr.Dataset, asked: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """Names in the file of the asked variables.
 
     Args:
@@ -246,7 +246,9 @@ def _height(variable: xr.DataArray) -> float | None:
     return None
 
 
-def _horizontal(path: Path, data: xr.Dataset, axis: Literal["latitude", "longitude"], names: re.Pattern[str]) -> str:
+def _horizontal(
+    path: Location, data: xr.Dataset, axis: Literal["latitude", "longitude"], names: re.Pattern[str]
+) -> str:
     """The dimension of latitude or longitude."""
     named = [str(n) for n in (*data.dims, *data.coords) if names.fullmatch(str(n))]
     attributed = _cf(data, "coordinates", axis)
@@ -292,7 +294,7 @@ def _is_projected(data: xr.Dataset, dim: str) -> bool:
     )
 
 
-def _time_dimension(path: Path, data: xr.Dataset) -> str | None:
+def _time_dimension(path: Location, data: xr.Dataset) -> str | None:
     """The dimension that instants run along: a named one, or that of a coordinate of instants (GRIB's ``step``)."""
     along = {
         str(v.dims[0]): str(c)

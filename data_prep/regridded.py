@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
 import numpy as np
 
 from data_prep.config import RegridConfig
 from data_prep.grid import Grid
 from data_prep.grid_names import parse_grid_name
+from data_prep.locations import Location, locate
 from data_prep.opening import open_lazily
 from data_prep.positions import latitude_order, longitude_order
 from data_prep.recognise import find_axes, numeric_fields
@@ -88,10 +88,10 @@ def target_grid(config: RegridConfig) -> Grid:
     """
     if config.grid is not None:
         return Grid.named(parse_grid_name(config.grid))
-    return grid_of_file(Path(str(config.like)))
+    return grid_of_file(locate(str(config.like)))
 
 
-def grid_of_file(path: Path) -> Grid:
+def grid_of_file(path: Location) -> Grid:
     """The grid of a file's fields, or of its coordinates where it holds no fields.
 
     Raises:

@@ -21,6 +21,7 @@ from data_prep import checks
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.instants import instants_of
+from data_prep.locations import Location, locate
 from data_prep.opening import open_lazily
 from data_prep.positions import Order, latitude_order, longitude_order
 from data_prep.recognise import (
@@ -79,7 +80,7 @@ class Source:
       contents: Names of all variables of the file, for messages.
     """
 
-    path: Path
+    path: Location
     grid: Grid
     times: np.ndarray
     fields: Mapping[str, FoundField]
@@ -196,7 +197,7 @@ def open_source(
     """Opens a file lazily and understands its coordinates.
 
     Args:
-      path: A NetCDF or GRIB file, or a Zarr folder.
+      path: A NetCDF or GRIB file, a Zarr folder, or the URL of a Zarr store.
       names: Canonical name to the names it may have in the file, for every variable of interest; those that the file
         lacks are left out. Where the canonical name itself is among them, any known spelling of it will do.
       vertical: The vertical coordinate that variables with levels must have.
@@ -205,7 +206,7 @@ def open_source(
     Raises:
       DataError: one line on what the file lacks or what is wrong with it.
     """
-    path = Path(path)
+    path = locate(path)
     everything = open_lazily(path)
     contents = tuple(str(v) for v in everything.data_vars)
     present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
@@ -256,7 +257,7 @@ def read_initial(
     Raises:
       DataError: one line on what is missing or wrong.
     """
-    path = Path(path)
+    path = locate(path)
     needed = (*spec.with_role("prognostic"), *(v for v in spec.with_role("forcing") if v.known == "persisted"))
     variables = (*needed, *spec.with_role("diagnostic"))
     source = open_source(path, {v.name: ((names or {}).get(v.name, v.name), v.name) for v in variables}, spec.vertical)
@@ -303,7 +304,7 @@ def _on_own_level_axis(part: xr.Dataset, whole: xr.Dataset) -> xr.Dataset:
     return part if not axes else part.rename(level=f"level_{len(axes) + 1}")
 
 
-def _row_of(path: Path, times: np.ndarray, time: np.datetime64 | str | None) -> int:
+def _row_of(path: Location, times: np.ndarray, time: np.datetime64 | str | None) -> int:
     if time is None:
         return times.size - 1
     try:
@@ -317,12 +318,12 @@ def _row_of(path: Path, times: np.ndarray, time: np.datetime64 | str | None) -> 
     return int(rows[0])
 
 
-def _require_values(path: Path, raw: xr.Dataset, name: str) -> None:
+def _require_values(path: Location, raw: xr.Dataset, name: str) -> None:
     if name not in raw.coords:
         raise DataError(f"{path}: the dimension {name} has no coordinate values")
 
 
-def _times(path: Path, raw: xr.Dataset, axes: Axes, *, admit_duplicates: bool) -> np.ndarray:
+def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: bool) -> np.ndarray:
     if axes.instants is None:
         if axes.time is not None:
             _require_values(path, raw, axes.time)
@@ -337,7 +338,7 @@ def _ascends(times: np.ndarray) -> bool:
 
 
 def _levels(
-    path: Path, coordinate: xr.DataArray, vertical: Vertical | None
+    path: Location, coordinate: xr.DataArray, vertical: Vertical | None
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Level values top first (hPa or sigma) and their rows; empty for a single level of another kind than asked."""
     kind, values = vertical_kind(coordinate)
@@ -358,7 +359,9 @@ def _levels(
     return tuple(float(np.round(v, 6)) for v in values[rows]), tuple(int(r) for r in rows)
 
 
-def _found_field(path: Path, variable: xr.DataArray, name: str, axes: Axes, vertical: Vertical | None) -> FoundField:
+def _found_field(
+    path: Location, variable: xr.DataArray, name: str, axes: Axes, vertical: Vertical | None
+) -> FoundField:
     extent: Extent = "constant"
     if axes.dayofyear in variable.dims:
         extent = "dayofyear"

@@ -5,6 +5,7 @@ A variable that is not listed may be used under any name; its unit is then what 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 GRAVITY = 9.80665
@@ -186,6 +187,12 @@ def known(name: str) -> Facts | None:
 def is_accumulation(name: str) -> bool:
     """Whether values belong to the interval that ends at the time stamp, and add up over longer intervals."""
     return name.startswith("total_precipitation")
+
+
+def accumulation_hours(name: str) -> float | None:
+    """Hours of the interval that the name of a sum states, 24 for ``total_precipitation_24hr``; ``None`` if none."""
+    match = re.fullmatch(r"total_precipitation_(\d+)hr", name)
+    return float(match[1]) if match else None
 
 
 def possible_range(name: str, units: str) -> tuple[float, float]:

@@ -113,7 +113,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
 
     command = arguments.command
     if command == "inspect":
-        _inspect([Path(file) for file in arguments.files])
+        _inspect(arguments.files)
         return
     if command == "forecast" and Path(arguments.run).is_dir():
         from emulator.forecast import forecast_file
@@ -185,10 +185,11 @@ def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) ->
     return not first
 
 
-def _inspect(paths: list[Path]) -> None:
+def _inspect(files: list[str]) -> None:
     from data_prep.inspect import inspect_files
+    from data_prep.locations import locate
 
-    report = inspect_files(paths)
+    report = inspect_files([locate(file) for file in files])
     print(report.text)  # noqa: T201 - the result the user came for
     if report.refusal is not None:
         raise DataError(report.refusal)

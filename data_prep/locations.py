@@ -1,0 +1,89 @@
+"""Where data lie: a path of this machine, or the URL of a Zarr store elsewhere, which is kept as it is written.
+
+A ``Path`` would make ``gs:/bucket`` of ``gs://bucket``, so a URL stays text. What it means is fsspec's to know: it
+finds the file system by the protocol (extra ``cloud`` for ``gs://`` and ``s3://``), follows chains (``simplecache::s3://``),
+and takes credentials and other options from its own configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import fsspec
+
+from data_prep.errors import DataError
+
+Location: TypeAlias = Path | str
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")  # two letters or more: C:\ is a path
+_ZARR_METADATA = (".zmetadata", "zarr.json", ".zgroup")
+_WILD = re.compile(r"[*?\[]")
+
+
+def locate(text: str | Path) -> Location:
+    """What a user wrote, as a URL or a path."""
+    return text if isinstance(text, str) and is_url(text) else Path(text)
+
+
+def is_url(location: Location) -> bool:
+    """Whether it is to be opened through fsspec."""
+    return isinstance(location, str) and _URL.match(location) is not None
+
+
+def find(pattern: str) -> list[Location]:
+    """All places that a path or URL with wild cards means, sorted; none where nothing matches.
+
+    Raises:
+      DataError: the protocol of a URL is not known, or the service cannot be reached.
+    """
+    if not is_url(pattern):
+        anchor = Path(pattern).anchor
+        return [*sorted(Path(anchor).glob(pattern[len(anchor) :]))]
+    if not _WILD.search(pattern):
+        return [pattern]  # whether there is such a store shows when it is opened
+    system, path = _filesystem(pattern)
+    try:
+        return [str(system.unstrip_protocol(found)) for found in sorted(system.glob(path))]
+    except OSError as error:
+        raise DataError(f"{pattern}: cannot be listed ({' '.join(str(error).split())[:200]})") from None
+
+
+def stem(location: Location) -> str:
+    """The last part of its name, without the ending."""
+    return Path(location).stem
+
+
+def stamp(location: Location) -> list[int | str]:
+    """What changes when the data do: size and time of change; of a URL the hash of its Zarr metadata.
+
+    Raises:
+      DataError: no Zarr store lies at the URL.
+    """
+    if isinstance(location, Path):
+        stats = [f.stat() for f in (location.rglob("*") if location.is_dir() else (location,))]
+        return [sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)]
+    system, path = _filesystem(location)
+    for name in _ZARR_METADATA:
+        try:
+            return [hashlib.sha256(system.cat_file(f"{path.rstrip('/')}/{name}")).hexdigest()]
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DataError(f"{location}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+    raise DataError(f"{location}: no Zarr store lies there; other formats are read from this machine's disks alone")
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    try:
+        return fsspec.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"{url}: {protocol_hint(error)}") from None
+
+
+def protocol_hint(error: Exception) -> str:
+    """Why a protocol cannot be used, and what to install."""
+    reason = " ".join(str(error).split())[:200]
+    return f"needs the extra 'cloud': pip install 'weather-emulator[cloud]' ({reason})"
