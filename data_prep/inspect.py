@@ -6,6 +6,7 @@ block at a time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,12 +82,14 @@ class Report:
       section: The ``data`` section of a config.
       findings: All that is wrong, in the order of the files.
       refusal: Why preparation would refuse the files, ``None`` where it would not.
+      files: Each of them.
     """
 
     text: str
     section: dict[str, Any]
     findings: tuple[Finding, ...]
     refusal: str | None
+    files: tuple[FileReport, ...]
 
 
 def inspect_files(paths: Sequence[Location]) -> Report:
@@ -98,7 +101,7 @@ def inspect_files(paths: Sequence[Location]) -> Report:
     files = [_look_at(path) for path in paths]
     section = _section(files)
     findings = tuple(f for file in files for f in _findings(file))
-    return Report(_text(files, section), section, findings, _refusal(paths, files, section))
+    return Report(_text(files, section), section, findings, _refusal(paths, files, section), tuple(files))
 
 
 def _findings(file: FileReport) -> list[Finding]:
@@ -290,9 +293,12 @@ def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> d
     if times.size < 8:
         return {"segments": {}}
     steps = np.diff(times)
-    lengths = np.diff([0, *(np.flatnonzero(steps > steps.min()) + 1), times.size])
+    breaks = np.flatnonzero(steps > steps.min())
+    lengths = np.diff([0, *(breaks + 1), times.size])
     if lengths.size >= 3 and lengths.min() > 0.5 * lengths.max():
-        return {"segments": {"validation": [int(lengths.size) - 2], "test": [int(lengths.size) - 1]}}
+        gap = math.floor(steps[breaks[-2:]].min() / np.timedelta64(1, "D") * 100) / 100
+        segments = {"validation": [int(lengths.size) - 2], "test": [int(lengths.size) - 1]}
+        return {"segments": segments, **({"gap_days": gap} if gap < _GAP_DAYS else {})}
     days = float((times[-1] - times[0]) / np.timedelta64(1, "D"))
     gap = min(_GAP_DAYS, round(days / 40, 2))
     first, second = (times[int(share * (times.size - 1))] for share in (_SHARES[0], sum(_SHARES)))

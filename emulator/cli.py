@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -47,6 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
             _add_forecast_argument(stage)
         if name in ("prepare", "evaluate"):
             _add_worker_arguments(stage)
+    text = "look at your files and write a complete experiment config for them and this machine"
+    init = commands.add_parser("init", help=text, description=text.capitalize() + ".")
+    init.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
+    init.add_argument("--out", default="my_config.yaml", help="the config to be (default my_config.yaml)")
+    init.add_argument(
+        "--minutes", type=_minutes, default=5.0, help="that training may take on this machine (default 5)"
+    )
     text = "say what files hold, what is wrong with them, and which data section of a config reads them"
     inspect = commands.add_parser("inspect", help=text, description=text.capitalize() + ".")
     inspect.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
@@ -112,6 +120,11 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     from emulator.workers import open_executor
 
     command = arguments.command
+    if command == "init":
+        from emulator.init import init
+
+        print(init([Path(f) for f in arguments.files], Path(arguments.out), arguments.minutes))  # noqa: T201
+        return
     if command == "inspect":
         _inspect(arguments.files)
         return
@@ -252,6 +265,16 @@ def _add_regrid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="refuse",
         help="what is done about a target that reaches beyond IN: refuse it (the default), or NaN there",
     )
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of minutes above 0")
+    return minutes
 
 
 def _grid_name(text: str) -> str:

@@ -20,6 +20,7 @@ from emulator.evaluation.plots import save
 from emulator.evaluation.style import Unit, forecaster_label, shown_unit, variable_label
 
 _DPI = 150
+_LEAD_HOURS = (24, 72, 120)
 
 
 def plot_maps(
@@ -29,7 +30,7 @@ def plot_maps(
     variable: str,
     out: Path,
     *,
-    lead_hours: Sequence[float] = (24, 72, 120),
+    lead_hours: Sequence[float] | None = None,
     init: int = 0,
 ) -> Path:
     """Draws truth, each forecast, and each forecast's difference from the truth, one column per lead.
@@ -40,7 +41,8 @@ def plot_maps(
       config: Pressure levels.
       variable: ``geopotential@500``.
       out: The PNG file; a PDF for papers is written beside it.
-      lead_hours: Leads to show, as far as they were forecast.
+      lead_hours: Leads to show, as far as they were forecast; when left out 24, 72 and 120 h, or the last one where
+        there is none of these.
       init: Which initial time of the files.
 
     Raises:
@@ -49,6 +51,8 @@ def plot_maps(
     files = open_all(forecast_paths, store)
     first = next(iter(files.values()))
     hours = first.lead_times / np.timedelta64(1, "h")
+    if lead_hours is None:
+        lead_hours = [h for h in _LEAD_HOURS if h in hours] or hours[-1:].tolist()
     columns = [int(i) for h in lead_hours for i in np.flatnonzero(hours == h)]
     if not columns:
         raise DataError(f"maps: none of the leads {', '.join(f'{h:g}' for h in lead_hours)} h was forecast")

@@ -19,7 +19,7 @@ from emulator.evaluation.style import (
 )
 
 LEAD_HOURS = (6, 24, 48, 72, 120, 168, 240)
-"""Leads of the table, as far as they were scored."""
+"""Leads of the table, as far as they were scored; where none of them was, others spread over all."""
 
 
 def headline_variables(scores: xr.Dataset) -> list[str]:
@@ -80,7 +80,7 @@ def format_table(scores: xr.Dataset, *, width: int = 160) -> str:
 
 def _error_table(scores: xr.Dataset) -> Table:
     hours = (scores["lead_time"].values / np.timedelta64(1, "h")).round(6).tolist()
-    leads = [h for h in LEAD_HOURS if h in hours]
+    leads = [h for h in LEAD_HOURS if h in hours] or hours[:: -(-len(hours) // len(LEAD_HOURS))]
     name, share = candidate(scores), f"{100 * scores.attrs['confidence']:g} %"
     table = Table(title="RMSE by lead time, and until when it is beaten")
     table.add_column("Variable")

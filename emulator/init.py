@@ -1,0 +1,454 @@
+"""A complete experiment config for some files: what ``emulator init FILES...`` writes.
+
+Nothing is guessed that can be looked up: variables, levels, grid and times are what ``inspect`` and preparation see,
+the network is tried on the grid, and the physics baseline is asked whether it can start from such fields.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import logging
+import math
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import yaml
+
+from data_prep.checks import text as time_text
+from data_prep.config import DataConfig
+from data_prep.errors import ConfigError, DataError
+from data_prep.inputs import Inputs, open_canonical
+from data_prep.inspect import FieldReport, Report, inspect_files
+from data_prep.opening import open_lazily
+from data_prep.splits import split_segments
+from data_prep.store import SPLITS, Split
+from emulator import __version__
+from emulator.config import parse_config
+from emulator.sizing import Machine, Plan, plan_training, this_machine
+
+_WEATHERBENCH_LEVELS = (50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
+_REPAIRS = {"duplicate": "duplicates", "flipped latitudes": "flipped_latitudes", "unit slip": "unit_slips"}
+_ROLES = {
+    "prognostic": "In and out of the network: what it steps forward.",
+    "diagnostic": "Out only: what a step makes, such as rain.",
+    "forcing": "In only, at valid time: kept from the initial time (persisted), or a yearly table (climatological).",
+    "static": "In only, constant.",
+}
+_HEADLINE = (
+    "geopotential@500",
+    "temperature@850",
+    "u_component_of_wind@850",
+    "v_component_of_wind@850",
+    "specific_humidity@700",
+    "mean_sea_level_pressure",
+    "2m_temperature",
+)
+_MOST_HEADLINES = 7
+_LEAD_HOURS = {True: 240, False: 120}  # global, regional: what enters through the sides soon decides
+_MOST_LEADS = 48
+_INITIAL_TIMES = 120  # that intervals can be told from, at a bearable cost
+_YEAR_COVERED = 0.8  # of the days of a year, for the calendar to be an input
+_UPPER_AIR = ("u_component_of_wind", "v_component_of_wind", "temperature", "specific_humidity")
+
+
+def init(paths: Sequence[Path], out: Path, minutes: float) -> str:
+    """Looks at files and writes a config that ``emulator run`` takes as it is.
+
+    Args:
+      paths: NetCDF, GRIB or Zarr; together one data set.
+      out: The config to be; its name is the experiment's.
+      minutes: That training should take on this machine.
+
+    Returns:
+      What was decided, a few lines.
+
+    Raises:
+      ConfigError: ``out`` is there already.
+      DataError: the files are refused by preparation, or hold too few times.
+    """
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; choose another name with --out, or delete it")
+    with _few_words():
+        report = inspect_files(paths)
+        data = _Data.of(paths, report)
+    machine = this_machine()
+    plan = plan_training(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes)
+    leads, physics = _Leads.of(data), _physics(data)
+    text = _text(out, report, data, plan, leads, physics, machine, minutes)
+    parse_config(yaml.safe_load(text), source=str(out))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(text, encoding="utf-8")
+    return _summary(out, report, data, plan, leads, physics, machine)
+
+
+@contextmanager
+def _few_words() -> Iterator[None]:
+    """Without a line for every gap: the files are looked at twice, and ``inspect`` lists them."""
+    log = logging.getLogger("data_prep.inputs")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The data section, and what preparation will make of it.
+
+    Attributes:
+      section: Of the config.
+      inputs: The files, joined.
+      lengths: Times of each stretch of a split.
+      training_times: All of them.
+    """
+
+    section: Mapping[str, Any]
+    inputs: Inputs
+    lengths: Mapping[Split, list[int]]
+    training_times: np.ndarray
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], report: Report) -> _Data:
+        """From what inspection found; opens the files as preparation does.
+
+        Raises:
+          DataError: they are refused, or hold too few times for three splits.
+        """
+        section = report.section | _repairs(report)
+        section |= {role: _chosen_levels(report, role, section[role]) for role in _ROLES if role in section}
+        n_times = np.unique(np.concatenate([f.source.times for f in report.files])).size
+        count = f"{n_times} time{'s' if n_times != 1 else ''}"
+        few = f"{_where(report)}: {count}, too few for training, validation and test data"
+        if section["split"] == {"segments": {}}:
+            raise DataError(f"{few}; add files")
+        inputs = open_canonical(paths, DataConfig.model_validate(section))
+        pieces = split_segments(inputs.segments, DataConfig.model_validate(section).split)
+        lengths = {split: [p.times.size for p in pieces if p.split == split] for split in SPLITS}
+        for split in SPLITS:
+            if max(lengths[split], default=0) < 2:
+                raise DataError(
+                    f"{few} at steps of {section['timestep_hours']:g} h ({split} would get none); add files"
+                )
+        training_times = np.concatenate([p.times for p in pieces if p.split == "train"])
+        section["computed"] = _computed(training_times, section["timestep_hours"], report)
+        section["inputs"] = _as_globs(paths)
+        return cls(section, inputs, lengths, training_times)
+
+
+@dataclass(frozen=True)
+class _Leads:
+    """Leads and initial times that fit the test data, in hours."""
+
+    longest: int
+    step: int
+    every: int
+
+    @classmethod
+    def of(cls, data: _Data) -> _Leads:
+        """At most half of the longest stretch of test data; initial times that pass through all hours of the day.
+
+        Raises:
+          DataError: the test data hold no forecast of whole hours.
+        """
+        timestep = float(data.section["timestep_hours"])
+        whole = next((k for k in range(1, 61) if (k * timestep).is_integer()), None)  # verified leads are whole hours
+        rows = data.lengths["test"]
+        if whole is None or max(rows) - 1 < whole:
+            raise DataError(f"{max(rows)} test times at steps of {timestep:g} h hold no lead of whole hours; add files")
+        unit = round(whole * timestep)
+        most = max(1, (max(rows) - 1) // whole // 2)
+        n = max(1, min(most, _LEAD_HOURS[data.inputs.grid.is_global] // unit))
+        step = next(m for m in range(1, n + 1) if n // m <= _MOST_LEADS and (m == 1 or 24 % (m * unit) == 0 or m == n))
+        starts = sum(max(0, r - n * whole) for r in rows) / whole
+        every = max(1, math.ceil(starts / _INITIAL_TIMES))
+        while unit < 24 and math.gcd(every * unit, 24) != math.gcd(unit, 24):
+            every += 1
+        return cls(n // step * step * unit, step * unit, every * unit)
+
+
+def _where(report: Report) -> str:
+    more = f" and {len(report.files) - 1} more" if len(report.files) > 1 else ""
+    return f"{report.files[0].source.path}{more}"
+
+
+def _repairs(report: Report) -> dict[str, Any]:
+    """Repairs where they are all that stands between the files and preparation.
+
+    Raises:
+      DataError: why preparation would refuse the files.
+    """
+    twice = {f.first for f in report.findings if f.kind == "duplicate"}
+    errors = {
+        f.kind
+        for f in report.findings
+        if f.severity == "error" and not (f.kind == "stuck" and f.count == 1 and f.first in twice)
+    }
+    if report.refusal is not None and not (errors and errors <= _REPAIRS.keys()):
+        raise DataError(report.refusal)
+    return {"repair": sorted(_REPAIRS[kind] for kind in errors)} if errors else {}
+
+
+def _chosen_levels(report: Report, role: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables with their levels spelled out: WeatherBench's thirteen where the files hold more."""
+    fields = {f.found.raw_name: f.found for file in report.files for f in file.fields}
+    out = {}
+    for name, options in variables.items():
+        levels = options.get("levels", fields[options.get("source", name)].levels)
+        if len(levels) > len(_WEATHERBENCH_LEVELS) and set(_WEATHERBENCH_LEVELS) <= set(levels):
+            levels = _WEATHERBENCH_LEVELS
+        on_pressure = report.section.get("vertical") == "pressure"
+        out[name] = options | ({"levels": [_plain(x) for x in levels]} if len(levels) and on_pressure else {})
+    return out
+
+
+def _plain(value: float) -> float:
+    """A whole number without its decimal point, as people write it."""
+    return int(value) if value.is_integer() else value
+
+
+def _computed(times: np.ndarray, timestep: float, report: Report) -> list[str]:
+    """What is known of any time and place and can be told apart in the training data."""
+    # SPEEDY's sun shines as a daily mean, so there is no time of day to learn.
+    simulated = any("SPEEDY" in str(open_lazily(f.source.path).attrs.get("source", "")) for f in report.files)
+    daily = timestep % 24 == 0
+    out = ["daily_mean_toa_incident_solar_radiation" if simulated or daily else "toa_incident_solar_radiation"]
+    if not (simulated or daily):
+        out.append("day_progress")
+    if _share_of_year(times) >= _YEAR_COVERED:
+        out.append("year_progress")
+    return [*out, "coordinates"]
+
+
+def _share_of_year(times: np.ndarray) -> float:
+    days = times.astype("datetime64[D]")
+    return np.unique((days - days.astype("datetime64[Y]")).astype(int)).size / 366
+
+
+def _as_globs(paths: Sequence[Path]) -> list[str]:
+    """The files as ``data.inputs`` names them: one pattern where it means just these."""
+    parents, suffixes = {p.parent for p in paths}, {p.suffix for p in paths}
+    if len(paths) > 3 and len(parents) == len(suffixes) == 1:
+        parent, suffix = parents.pop(), suffixes.pop()
+        if suffix and set(parent.glob(f"*{suffix}")) == set(paths):
+            return [str(Path(glob.escape(str(parent))) / f"*{suffix}")]
+    return [glob.escape(str(path)) for path in paths]
+
+
+_Physics: TypeAlias = tuple[list[dict[str, int]], str]
+"""Baselines, and why (not)."""
+
+
+def _physics(data: _Data) -> _Physics:
+    """SPEEDY baselines that can start from these fields, and in words why (not)."""
+    spec, grid = data.inputs.spec, data.inputs.grid
+    if not grid.is_global:
+        return [], "SPEEDY is a global model, the grid is regional"
+    lacking = [name for name in _UPPER_AIR if name not in data.section["prognostic"]]
+    if lacking:
+        return [], f"SPEEDY cannot start without {', '.join(lacking)}"
+    if importlib.util.find_spec("jcm") is None:
+        return [], "the extra 'physics' is not installed (pip install 'weather-emulator[physics]'), which runs SPEEDY"
+    from emulator.forecasters.physics import PhysicsForecaster
+
+    surface = data.inputs.constants.get("geopotential_at_surface")
+    standing_on = surface.read("geopotential_at_surface", ())[0, ..., 0] if surface else None
+    truncation = 21 if grid.shape[0] <= 48 else 31
+    try:
+        PhysicsForecaster(truncation, spec, grid, data.inputs.timestep, standing_on)
+    except DataError as error:
+        return [], str(error).removeprefix("physics: ").removeprefix(f"physics_t{truncation}: ")
+    return [
+        {"truncation": truncation}
+    ], "SPEEDY, started from the same fields; also debiased and damped by its own errors"
+
+
+# ---- the text
+
+
+def _text(
+    out: Path,
+    report: Report,
+    data: _Data,
+    plan: Plan,
+    leads: _Leads,
+    physics: _Physics,
+    machine: Machine,
+    minutes: float,
+) -> str:
+    times = np.unique(np.concatenate([f.source.times for f in report.files]))
+    return "\n".join(
+        [
+            f"# Written by 'emulator init' {__version__}; change what you like, then: emulator run {_quoted(out)}",
+            f"# {_where(report)}: {data.inputs.grid.describe()};",
+            f"# {times.size} times from {time_text(times[0])} to {time_text(times[-1])}.",
+            f"name: {_name_of(out)}  # results go to runs/{_name_of(out)}; 'workdir: FOLDER' puts them elsewhere",
+            "seed: 0",
+            "",
+            *_data_lines(report, data),
+            "",
+            *_model_lines(plan, machine),
+            "",
+            *_train_lines(data, plan, machine, minutes),
+            "",
+            *_evaluate_lines(data, leads, physics),
+            "",
+        ]
+    )
+
+
+def _data_lines(report: Report, data: _Data) -> list[str]:
+    section = data.section
+    fields: dict[str, list[FieldReport]] = {}
+    for field in (f for file in report.files for f in file.fields):
+        fields.setdefault(field.found.raw_name, []).append(field)
+    lines = ["data:", f"  inputs: {_flow(section['inputs'])}"]
+    if "vertical" in section:
+        lines.append(f"  vertical: {section['vertical']}")
+    lines.append(f"  timestep_hours: {section['timestep_hours']:g}  # of the model; a multiple of the files' interval")
+    for role, comment in _ROLES.items():
+        if role in section:
+            lines += [f"  # {comment}", f"  {role}:"]
+            for name, options in section[role].items():
+                found = fields[options.get("source", name)]
+                lines += [f"    {_flow(name)}: {_flow(options)}  # {_range(found)}"]
+    lines += [f"  # left out: {name} ({reason})" for file in report.files for name, reason in file.skipped]
+    most = max(len(f[0].found.levels) for f in fields.values())
+    if most > len(_WEATHERBENCH_LEVELS) and section.get("vertical") == "pressure":
+        lines.append(f"  # The files hold {most} levels; where these are 13, they are the ones of WeatherBench.")
+    if "nan" in section:
+        lines.append(f"  nan: {section['nan']}  # in forcing and static fields")
+    if "repair" in section:
+        lines.append(f"  repair: {_flow(section['repair'])}  # defects that 'emulator inspect' lists")
+    lines.append("  # Known at any time and place.")
+    if "year_progress" not in section["computed"]:
+        share = _share_of_year(data.training_times)
+        lines[-1] += f" Without year_progress: the training data know {share:.0%} of the days of a year."
+    lines.append(f"  computed: {_flow(section['computed'])}")
+    counts = ", ".join(f"{split} {sum(n)}" for split, n in data.lengths.items())
+    lines += [f"  # Times of each: {counts}.", "  split:"]
+    return [*lines, *(f"    {key}: {_flow(value)}" for key, value in section["split"].items())]
+
+
+def _range(reports: Sequence[FieldReport]) -> str:
+    """Unit and values of a variable in all files."""
+    low, high = min(r.low for r in reports), max(r.high for r in reports)
+    missing = max(r.missing for r in reports)
+    return f"{reports[0].found.to_si.units}, {low:.5g} to {high:.5g}" + (f", {missing:.1%} missing" if missing else "")
+
+
+def _model_lines(plan: Plan, machine: Machine) -> list[str]:
+    return [
+        f"# {plan.parameters / 1e6:.2g} million parameters, for {machine.description}.",
+        "# A U-Net takes any grid; docs/models.md has others.",
+        "model:",
+        *(f"  {key}: {_flow(value)}" for key, value in plan.model.model_dump().items()),
+    ]
+
+
+def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> list[str]:
+    steps = min(12, max(1, (max(data.lengths["validation"]) - 1) // 2))
+    interval = max(1, plan.steps // 4)
+    lines = [
+        f"# About {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes), by arithmetic;",
+        "# 'emulator train CONFIG --dry-run' measures it. More steps and a wider network learn more.",
+        "train:",
+        f"  batch_size: {plan.batch_size}",
+    ]
+    if plan.accumulate > 1:
+        lines.append(f"  accumulate: {plan.accumulate}  # the batch is worked off in parts that fit the memory")
+    if plan.rematerialise:
+        lines.append("  rematerialise: true  # less memory, a third more arithmetic")
+    lines += [
+        "  optimiser: muon",
+        f"  ema_decay: {0.99 if plan.steps < 3000 else 0.999}",
+        f"  precision: {machine.precision}",
+        "  stages:",
+    ]
+    for stage in plan.stages:
+        shown = {key: getattr(stage, key) for key in ("steps", "rollout", "learning_rate", "warmup")}
+        lines.append(f"    - {_flow(shown)}")
+    return [*lines, f"  validate_every: {interval}", f"  validation_steps: {steps}"]
+
+
+def _evaluate_lines(data: _Data, leads: _Leads, physics: _Physics) -> list[str]:
+    baselines, why = physics
+    lead_rows = round(leads.longest / float(data.section["timestep_hours"]))
+    lines = [
+        "evaluate:",
+        f"  lead_hours: {leads.longest}",
+        f"  lead_step_hours: {leads.step}",
+        f"  init_every_hours: {leads.every}",
+        "  references: [persistence, anomaly_persistence, damped_anomaly_persistence, climatology]",
+        f"  physics: {_flow(baselines)}  # {why}",
+    ]
+    if baselines and max(data.lengths["train"]) <= lead_rows:
+        lines.append("  correction_inits: 0  # no training stretch is as long as a forecast, to learn corrections from")
+    headline = _headline(data)
+    return [*lines, "  headline:  # of table and plots; all variables are scored", *(f"    - {v}" for v in headline)]
+
+
+def _headline(data: _Data) -> list[str]:
+    """The usual variables as far as they are verified, else the middle level of each."""
+    names = [c.name for c in data.inputs.spec.state_channels]
+    if data.inputs.spec.vertical == "sigma":  # verified on pressure levels, which can be derived of these
+        if set(_UPPER_AIR) <= set(data.section["prognostic"]) and "surface_pressure" in names:
+            return [v for v in _HEADLINE if v in names or v != "2m_temperature"]
+        return []
+    usual = [name for name in _HEADLINE if name in names]
+    by_variable: dict[str, list[str]] = {}
+    for name in names:
+        by_variable.setdefault(name.partition("@")[0], []).append(name)
+    others = [n[len(n) // 2] for v, n in by_variable.items() if v not in {u.partition("@")[0] for u in usual}]
+    return [*usual, *others][:_MOST_HEADLINES]
+
+
+def _summary(
+    out: Path, report: Report, data: _Data, plan: Plan, leads: _Leads, physics: _Physics, machine: Machine
+) -> str:
+    spec = data.inputs.spec
+    counts = ", ".join(f"{split} {sum(n)}" for split, n in data.lengths.items())
+    baselines, why = physics
+    lines = [
+        f"data     {len(spec.state_channels)} channels on {data.inputs.grid.describe()}; times: {counts}",
+        f"network  U-Net of width {plan.model.width}, {plan.parameters / 1e6:.2g} million parameters; "
+        f"{plan.steps} steps, about {_duration(plan.seconds)} on {machine.description}",
+        f"scores   leads to {leads.longest} h every {leads.step} h, initial times every {leads.every} h",
+        f"physics  {'yes' if baselines else 'no'}: {why}",
+    ]
+    errors = sum(f.severity == "error" for f in report.findings)
+    if report.findings:
+        lines.append(
+            f"quality  {errors} errors, {len(report.findings) - errors} warnings; 'emulator inspect' lists them"
+            + (f"; repaired by {', '.join(data.section['repair'])}" if "repair" in data.section else "")
+        )
+    return "\n".join([*lines, f"wrote    {out}; next: emulator run {_quoted(out)}"])
+
+
+def _name_of(out: Path) -> str:
+    """The file's name in letters that every output may carry."""
+    plain = unicodedata.normalize("NFKD", out.stem).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", plain).strip("_.") or "experiment"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML on one line, names in any script as they are."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")

@@ -1,0 +1,194 @@
+"""A network and a training that fit the machine, the data and some minutes: what ``emulator init`` proposes.
+
+By arithmetic, not by trial: the model's operations over a share of the measured rate of matrix products, and the
+tensors that a backward pass keeps. ``emulator train CONFIG --dry-run`` measures what is estimated here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from data_prep.errors import ConfigError, DataError
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec
+from emulator.config import RolloutStage, UNetConfig
+from emulator.machine import describe, device_memory, matrix_rate
+from emulator.models import build, forward_flops
+from emulator.models.layers import count_parameters
+from emulator.stepper import network_channels
+
+_WIDTHS = (384, 256, 192, 128, 96, 64, 48, 32, 24, 16)
+_WIDEST_FOR_FEW = 32
+_FEW_WINDOWS = 500
+_LEAST_STEPS = 600  # that a network should get: fewer of a wider one learn less
+_MOST_PASSES = 40  # through the training data
+_MOST_STEPS = 40_000
+_ROLLOUT = 4
+_ROLLOUT_SHARE = 0.25  # of the time
+_MEMORY_SHARE = 0.5
+_SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
+_STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What training runs on.
+
+    Attributes:
+      description: In words.
+      devices: How many share a batch.
+      on_cpu: Whether there is no accelerator.
+      rate: Operations a second of all devices in matrix products, in ``precision``.
+      memory: Bytes free on a device.
+    """
+
+    description: str
+    devices: int
+    on_cpu: bool
+    rate: float
+    memory: int
+
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]:
+        """What its networks compute in."""
+        return "float32" if self.on_cpu else "bfloat16"
+
+
+def this_machine() -> Machine:
+    """Measures this machine, which takes a second or two."""
+    on_cpu = jax.default_backend() == "cpu"
+    known = device_memory()
+    return Machine(
+        description=describe(),
+        devices=jax.device_count(),
+        on_cpu=on_cpu,
+        rate=matrix_rate("float32" if on_cpu else "bfloat16"),
+        memory=known[1] if known else 8 * 2**30,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network and its training.
+
+    Attributes:
+      model: The network.
+      parameters: How many it has.
+      batch_size: Windows of a step.
+      accumulate: Parts that a batch is worked off in.
+      rematerialise: Whether model steps are computed again in the backward pass.
+      stages: Of training.
+      seconds: That all steps take, estimated.
+    """
+
+    model: UNetConfig
+    parameters: int
+    batch_size: int
+    accumulate: int
+    rematerialise: bool
+    stages: tuple[RolloutStage, ...]
+    seconds: float
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+def plan_training(spec: StateSpec, grid: Grid, lengths: list[int], machine: Machine, minutes: float) -> Plan:
+    """The widest U-Net that gets steps enough in the time, and those steps.
+
+    Args:
+      spec: The state.
+      grid: Its grid.
+      lengths: Times of each stretch of training data.
+      machine: Where it is trained.
+      minutes: That training may take, compilation not counted.
+
+    Raises:
+      DataError: no stretch of training data holds a step.
+      ConfigError: no U-Net fits the grid.
+    """
+    windows = sum(max(0, n - 1) for n in lengths)
+    if windows < machine.devices:
+        raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
+    batch = min(16 if math.prod(grid.shape) <= 4096 or not machine.on_cpu else 8, windows)
+    batch = max(1, batch // machine.devices) * machine.devices
+    rollout = next(r for r in range(_ROLLOUT, 0, -1) if sum(max(0, n - r) for n in lengths) >= batch or r == 1)
+    seconds = 60.0 * minutes
+    most = min(_MOST_STEPS, max(1, _MOST_PASSES * windows // batch))
+    for width in _WIDTHS:
+        if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
+            continue
+        model = _fitting(width, spec, grid, machine)
+        a_step = _seconds_a_step(model, spec, grid, machine, batch)
+        first = min(most, int((1.0 - _ROLLOUT_SHARE) * seconds / a_step))
+        if first >= min(_LEAST_STEPS, most):
+            break
+    first = max(first, 1)
+    stages = [RolloutStage(steps=first, rollout=1, learning_rate=5e-3, warmup=max(1, min(100, first // 20)))]
+    spent = first * a_step
+    if rollout > 1:
+        # what the first stage leaves of the time, but no more than a quarter of what it takes
+        second = max(1, int(min(_ROLLOUT_SHARE * seconds, spent / 3) / (rollout * a_step)))
+        stages.append(RolloutStage(steps=second, rollout=rollout, learning_rate=5e-4, warmup=max(1, second // 10)))
+        spent += second * rollout * a_step
+    accumulate, rematerialise = _parts(model, spec, grid, machine, batch, rollout)
+    return Plan(model, _count(model, spec, grid), batch, accumulate, rematerialise, tuple(stages), spent)
+
+
+def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine) -> UNetConfig:
+    """A U-Net of this width that the grid takes: with the patch that suits its size if it can be."""
+    cells = math.prod(grid.shape)
+    wanted = 1 if cells <= 2000 else 2 if cells <= 150_000 else 4
+    refusal: ConfigError | None = None
+    for patch in (p for p in (4, 2, 1) if p <= wanted):
+        for multipliers in ([1, 2], [1]):
+            if len(multipliers) > 1 and min(grid.shape) < 8 * patch:
+                continue  # nothing left to see at the coarser level
+            model = UNetConfig(patch=patch, width=width, multipliers=multipliers, blocks=1 if machine.on_cpu else 2)
+            try:
+                forward_flops(model, *network_channels(spec), grid)
+            except ConfigError as error:
+                refusal = error
+            else:
+                return model
+    assert refusal is not None
+    raise refusal
+
+
+def _seconds_a_step(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, batch: int) -> float:
+    """Of an optimiser step over one model step, estimated."""
+    best, half = _SHARE_OF_RATE[machine.on_cpu]
+    share = best * model.width / (model.width + half)
+    operations = 3 * batch * forward_flops(model, *network_channels(spec), grid)
+    return _STEP_SECONDS[machine.on_cpu] + operations / (share * machine.rate)
+
+
+def _parts(
+    model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, batch: int, rollout: int
+) -> tuple[int, bool]:
+    """In how many parts a batch is worked off, and whether model steps are computed again, so that it fits."""
+    n_in, n_out = network_channels(spec)
+    cells, widths = math.prod(grid.shape), [model.width * m for m in model.multipliers]
+    latent = sum(w * cells / (model.patch**2 * 4**level) for level, w in enumerate(widths))
+    kept = 4.0 * (16 * model.blocks * 2 * latent + 4 * cells * (n_in + n_out))  # bytes of a sample and model step
+    room = _MEMORY_SHARE * machine.memory
+    share = batch // machine.devices
+    fitting = [(parts, False) for parts in range(1, share + 1) if share % parts == 0] + [(share, True)]
+    for parts, again in fitting:
+        if share / parts * kept * (1 if again else rollout) <= room:
+            return parts, again
+    return fitting[-1]
+
+
+def _count(model: UNetConfig, spec: StateSpec, grid: Grid) -> int:
+    n_in, n_out = network_channels(spec)
+    network: Any = nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), jnp.float32))
+    return count_parameters(nnx.state(network, nnx.Param))

@@ -1,0 +1,167 @@
+"""A config for any files, which every stage takes as it is."""
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from weather_files import SHARED, times_from
+from world_files import canonical, world
+
+from data_prep.grid import Grid
+from data_prep.pipeline import prepare
+from data_prep.spec import StateSpec, Variable
+from data_prep.store import open_store
+from emulator.cli import main
+from emulator.config import load_config
+from emulator.devices import Layout
+from emulator.initial_times import initial_indices
+from emulator.sizing import Machine, plan_training
+from emulator.train import plan
+from emulator.validation import Validation
+
+REGION = Grid.from_arrays(np.arange(40, 46), np.arange(5, 14))
+MACHINE = Machine("two cores", devices=1, on_cpu=True, rate=1e11, memory=8 * 2**30)
+
+
+def lines_of(error: str) -> list[str]:
+    return [line for line in error.splitlines() if line.startswith("error: ")]
+
+
+def made(tmp_path, *words: str) -> dict:
+    """The config that init writes, checked by the schema."""
+    out = tmp_path / "my_config.yaml"
+    assert main(["init", *words, "--out", str(out), "--minutes", "0.01"]) == 0
+    load_config(out)
+    return yaml.safe_load(out.read_text(encoding="utf-8"))
+
+
+def in_order(path, folder) -> None:
+    """Prepares what a config asks for, and sets up training, validation and comparison without compiling any."""
+    config = load_config(path)
+    store = open_store(prepare(config.data, folder / "store.zarr", folder))
+    assert initial_indices(store, config.evaluate).size >= 2
+    assert all(span.windows.starts.size > 0 for span in plan(config.train, config.model, store, 0))
+    assert Validation.of(store, config.train, Layout.of(config.train.mesh)).rows.size > 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "era5_cds_valid_time_2022.nc",
+        "ncep_r1_air_temperature_2013_2014.nc",
+        "ncep_r1_hgt1000_1960_int16.nc",
+    ],
+)
+def test_real_files_get_a_config_that_all_stages_take(name, tmp_path):
+    if not (SHARED / name).is_file():
+        pytest.skip(f"../shared/data/{name} is not here")
+    made(tmp_path, str(SHARED / name))
+    in_order(tmp_path / "my_config.yaml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("era5_tl31_19590102T00.nc", "1 time, too few for training"), ("eraint_monthly_uvz.nc", "months are no instants")],
+)
+def test_real_files_of_too_few_times_are_refused_in_one_line(name, reason, tmp_path, capsys):
+    if not (SHARED / name).is_file():
+        pytest.skip(f"../shared/data/{name} is not here")
+    assert main(["init", str(SHARED / name), "--out", str(tmp_path / "c.yaml")]) == 1
+    (line,) = lines_of(capsys.readouterr().err)
+    assert name in line and reason in line
+    assert not (tmp_path / "c.yaml").exists()
+
+
+def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = canonical(world(times_from("2001-01-01", 120), REGION)[["temperature", "mean_sea_level_pressure"]], tmp_path)
+    assert main(["init", path.name, "--minutes", "0.01"]) == 0
+    assert "next: emulator run my_config.yaml" in capsys.readouterr().out
+    assert main(["run", "my_config.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "RMSE by lead time" in out and "Damped anomaly persistence" in out
+    assert (tmp_path / "runs" / "my_config" / "report.html").is_file()
+
+
+def test_a_file_for_each_month_becomes_one_pattern(tmp_path):
+    folder = tmp_path / "a [folder]"
+    folder.mkdir()
+    data = world(times_from("2001-01-01", 160), REGION)
+    for month in range(4):
+        data.isel(time=slice(40 * month, 40 * month + 40)).to_netcdf(folder / f"{month}.nc")
+    section = made(tmp_path, *map(str, sorted(folder.glob("*.nc"))))["data"]
+    assert len(section["inputs"]) == 1 and section["inputs"][0].endswith("/*.nc")
+    in_order(tmp_path / "my_config.yaml", tmp_path)
+
+
+def test_levels_are_those_of_weatherbench_where_there_are_more(tmp_path):
+    levels = [50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 850, 925, 1000]
+    data = world(times_from("2001-01-01", 60), REGION)[["temperature"]].isel(level=[0] * len(levels))
+    data.assign_coords(level=("level", levels, {"units": "hPa"})).to_netcdf(tmp_path / "a.nc")
+    chosen = made(tmp_path, str(tmp_path / "a.nc"))["data"]["prognostic"]["temperature"]["levels"]
+    assert chosen == [x for x in levels if x not in (350, 450)]
+
+
+def test_repairable_defects_are_repaired_and_said(tmp_path, capsys):
+    data = world(times_from("2001-01-01", 120), REGION)
+    xr.concat([data, data.isel(time=[-1])], "time").to_netcdf(tmp_path / "a.nc")
+    assert made(tmp_path, str(tmp_path / "a.nc"))["data"]["repair"] == ["duplicates"]
+    assert "repaired by duplicates" in capsys.readouterr().out
+    in_order(tmp_path / "my_config.yaml", tmp_path)
+
+
+def test_a_config_is_never_overwritten(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text("mine")
+    path = canonical(world(), tmp_path)
+    assert main(["init", str(path), "--out", str(tmp_path / "c.yaml")]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "c.yaml").read_text() == "mine"
+
+
+def test_physics_is_left_out_for_a_reason(tmp_path):
+    path = canonical(world(times_from("2001-01-01", 60)), tmp_path)
+    made(tmp_path, str(path))
+    (line,) = [x for x in (tmp_path / "my_config.yaml").read_text().splitlines() if x.startswith("  physics:")]
+    assert line.startswith("  physics: []  # ")
+    assert "Gaussian grid" in line or "extra 'physics' is not installed" in line
+
+
+@pytest.mark.physics
+def test_physics_takes_part_where_it_can_start(tmp_path):
+    pytest.importorskip("jcm")
+    data = world(times_from("2001-01-01", 60), Grid.gaussian(32)).drop_vars("2m_temperature")
+    data.to_netcdf(tmp_path / "a.nc")
+    raw = made(tmp_path, str(tmp_path / "a.nc"))
+    assert raw["evaluate"]["physics"] == [{"truncation": 21}]
+    assert raw["data"]["prognostic"]["specific_humidity"]["minimum"] == 0
+
+
+def spec(channels: int = 4) -> StateSpec:
+    return StateSpec(tuple(Variable(f"v{i}", "prognostic") for i in range(channels)))
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (25, 53), (31, 60), (73, 144), (721, 1440)])
+def test_a_network_is_found_for_every_grid(shape):
+    rows, columns = shape
+    is_global = columns > 53
+    grid = Grid.from_arrays(
+        np.linspace(-90, 90, rows) if is_global else np.linspace(0, 20, rows),
+        np.arange(columns) * (360 / columns if is_global else 1.0),
+    )
+    found = plan_training(spec(), grid, [1000], MACHINE, 5)
+    assert found.steps >= 1 and found.batch_size % found.accumulate == 0
+
+
+def test_more_time_never_makes_a_smaller_network():
+    grid = Grid.gaussian(32)
+    plans = [plan_training(spec(40), grid, [4000], MACHINE, minutes) for minutes in (1, 5, 60, 600)]
+    widths = [p.model.width for p in plans]
+    assert widths == sorted(widths) and widths[-1] > widths[0]
+    assert all(p.seconds <= 60 * m * 1.01 or p.model.width == 16 for p, m in zip(plans, (1, 5, 60, 600), strict=True))
+
+
+def test_little_memory_is_lived_with():
+    grid = Grid.gaussian(64)
+    small = Machine("small", devices=1, on_cpu=False, rate=1e13, memory=2**28)
+    found = plan_training(spec(70), grid, [4000], small, 10)
+    assert found.accumulate > 1 or found.rematerialise
