@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 Extent = Literal["time", "dayofyear", "constant"]
 
 _HIGHEST_PRESSURE_HPA = 1100.0
+_DATASET = Path("data set")  # in messages, what came without a file
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class Source:
 
 
 def open_source(
-    path: str | Path,
+    path: str | Path | xr.Dataset,
     names: Mapping[str, Sequence[str]],
     vertical: Vertical | None,
     *,
@@ -197,7 +198,7 @@ def open_source(
     """Opens a file lazily and understands its coordinates.
 
     Args:
-      path: A NetCDF or GRIB file, a Zarr folder, or the URL of a Zarr store.
+      path: A NetCDF or GRIB file, a Zarr folder, the URL of a Zarr store, or what xarray made of one.
       names: Canonical name to the names it may have in the file, for every variable of interest; those that the file
         lacks are left out. Where the canonical name itself is among them, any known spelling of it will do.
       vertical: The vertical coordinate that variables with levels must have.
@@ -206,8 +207,9 @@ def open_source(
     Raises:
       DataError: one line on what the file lacks or what is wrong with it.
     """
-    path = locate(path)
-    everything = open_lazily(path)
+    file: Location = _DATASET if isinstance(path, xr.Dataset) else locate(path)
+    everything = path if isinstance(path, xr.Dataset) else open_lazily(file)
+    path = file
     contents = tuple(str(v) for v in everything.data_vars)
     present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
     if not present:
@@ -232,7 +234,7 @@ def open_source(
 
 
 def read_initial(
-    path: str | Path,
+    path: str | Path | xr.Dataset,
     spec: StateSpec,
     grid: Grid,
     time: np.datetime64 | str | None = None,
@@ -243,7 +245,7 @@ def read_initial(
     """Initial conditions for a forecast, from any file that holds the model's variables on its grid.
 
     Args:
-      path: A NetCDF file or a Zarr folder.
+      path: A NetCDF file, a Zarr folder, or what xarray made of one.
       spec: What the model needs: prognostic variables and persisted forcings; diagnostic ones are taken along where the
         file holds all their levels, for the references that need them.
       grid: The model's grid.
@@ -257,10 +259,10 @@ def read_initial(
     Raises:
       DataError: one line on what is missing or wrong.
     """
-    path = locate(path)
     needed = (*spec.with_role("prognostic"), *(v for v in spec.with_role("forcing") if v.known == "persisted"))
     variables = (*needed, *spec.with_role("diagnostic"))
     source = open_source(path, {v.name: ((names or {}).get(v.name, v.name), v.name) for v in variables}, spec.vertical)
+    path = source.path
     missing = [v.name for v in needed if v.name not in source.fields]
     if missing:
         raise DataError(f"{path}: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")

@@ -9,6 +9,7 @@ There is no epsilon: ``checks`` refuses a channel that does not vary, by name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -124,7 +125,7 @@ def state_moments(states: np.ndarray, latitude_weights: np.ndarray) -> tuple[Mom
 
 def _fields(values: np.ndarray) -> Iterator[np.ndarray]:
     """One field after the other in float64, so that what is computed of it stays in the cache."""
-    for field in values.reshape(-1, *values.shape[-3:]):
+    for field in values.reshape(math.prod(values.shape[:-3]), *values.shape[-3:]):  # there may be no channel at all
         yield field.astype(np.float64)
 
 

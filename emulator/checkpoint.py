@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
+from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
@@ -208,6 +209,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         )
         builder = ForcingBuilder.from_arrays(_below(arrays, "forcing/"), grid, spec, timestep)
         data_hash = description["data_hash"]
+        sources, fill_nan = _reading(description["experiment"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise DataError(f"{folder}: damaged run folder ({' '.join(str(error).split())}); train again") from None
     return NeuralForecaster(
@@ -219,7 +221,18 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         forcing_builder=builder,
         surface_geopotential=arrays.get("surface_geopotential"),
         data_hash=data_hash,
+        sources=sources,
+        fill_nan=fill_nan,
     )
+
+
+def _reading(experiment: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
+    """What the training files called the variables, and whether NaN in forcings was filled; not known of all runs."""
+    if "data" not in experiment:
+        return {}, False
+    data = DataConfig.model_validate(experiment["data"])
+    variables = data.prognostic | data.forcing | data.diagnostic
+    return {n: v.source for n, v in variables.items() if v.source is not None}, data.nan == "fill_mean"
 
 
 def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -123,7 +123,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     if command == "init":
         from emulator.init import init
 
-        print(init([Path(f) for f in arguments.files], Path(arguments.out), arguments.minutes))  # noqa: T201
+        print(init(arguments.files, Path(arguments.out), arguments.minutes))  # noqa: T201
         return
     if command == "inspect":
         _inspect(arguments.files)

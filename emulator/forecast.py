@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.sources import read_initial
-from emulator.checkpoint import load_forecaster, read_description
+from emulator.checkpoint import load_forecaster
 from emulator.forecast_io import write_forecasts
 
 logger = logging.getLogger(__name__)
@@ -30,21 +29,23 @@ def forecast_file(run: Path, source: Path, out: Path, *, days: float, time: str 
       DataError: one line that says what the file lacks.
     """
     forecaster = load_forecaster(run)
-    step = forecaster.timestep / np.timedelta64(1, "D")
-    steps = round(days / step)
-    if steps < 1 or abs(steps * step - days) > 1e-6:
-        raise DataError(f"--days {days:g}: expected a positive multiple of the model's time step of {step:g} days")
-    data = DataConfig.model_validate(read_description(run)["experiment"]["data"])
-    variables = data.prognostic | data.forcing
+    leads = lead_times(forecaster.timestep, days)
     initial = read_initial(
-        source,
-        forecaster.spec,
-        forecaster.grid,
-        time=time,
-        names={name: variable.source for name, variable in variables.items() if variable.source is not None},
-        fill_nan=data.nan == "fill_mean",
+        source, forecaster.spec, forecaster.grid, time, forecaster.sources, fill_nan=forecaster.fill_nan
     )
-    leads = np.arange(1, steps + 1) * forecaster.timestep
     write_forecasts(forecaster, initial, leads, out, surface_geopotential=forecaster.surface_geopotential)
     logger.info("wrote %s", out)
     return out
+
+
+def lead_times(timestep: np.timedelta64, days: float) -> np.ndarray:
+    """All leads of a forecast of so many days, ``timedelta64[ns]``.
+
+    Raises:
+      DataError: it is no positive multiple of the time step.
+    """
+    step = timestep / np.timedelta64(1, "D")
+    steps = round(days / step)
+    if steps < 1 or abs(steps * step - days) > 1e-6:
+        raise DataError(f"{days:g} days: expected a positive multiple of the model's time step of {step:g} days")
+    return np.arange(1, steps + 1) * timestep

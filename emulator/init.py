@@ -27,6 +27,7 @@ from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError
 from data_prep.inputs import Inputs, open_canonical
 from data_prep.inspect import FieldReport, Report, inspect_files
+from data_prep.locations import Location, is_url, locate
 from data_prep.opening import open_lazily
 from data_prep.splits import split_segments
 from data_prep.store import SPLITS, Split
@@ -55,15 +56,16 @@ _MOST_HEADLINES = 7
 _LEAD_HOURS = {True: 240, False: 120}  # global, regional: what enters through the sides soon decides
 _MOST_LEADS = 48
 _INITIAL_TIMES = 120  # that intervals can be told from, at a bearable cost
+_REGRESSION_VALUES = 20_000  # of a state
 _YEAR_COVERED = 0.8  # of the days of a year, for the calendar to be an input
 _UPPER_AIR = ("u_component_of_wind", "v_component_of_wind", "temperature", "specific_humidity")
 
 
-def init(paths: Sequence[Path], out: Path, minutes: float) -> str:
+def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     """Looks at files and writes a config that ``emulator run`` takes as it is.
 
     Args:
-      paths: NetCDF, GRIB or Zarr; together one data set.
+      places: NetCDF, GRIB or Zarr, or URLs of Zarr stores; together one data set.
       out: The config to be; its name is the experiment's.
       minutes: That training should take on this machine.
 
@@ -76,6 +78,7 @@ def init(paths: Sequence[Path], out: Path, minutes: float) -> str:
     """
     if out.exists():
         raise ConfigError(f"{out}: is there already; choose another name with --out, or delete it")
+    paths = [locate(place) for place in places]
     with _few_words():
         report = inspect_files(paths)
         data = _Data.of(paths, report)
@@ -118,7 +121,7 @@ class _Data:
     training_times: np.ndarray
 
     @classmethod
-    def of(cls, paths: Sequence[Path], report: Report) -> _Data:
+    def of(cls, paths: Sequence[Location], report: Report) -> _Data:
         """From what inspection found; opens the files as preparation does.
 
         Raises:
@@ -234,14 +237,15 @@ def _share_of_year(times: np.ndarray) -> float:
     return np.unique((days - days.astype("datetime64[Y]")).astype(int)).size / 366
 
 
-def _as_globs(paths: Sequence[Path]) -> list[str]:
+def _as_globs(paths: Sequence[Location]) -> list[str]:
     """The files as ``data.inputs`` names them: one pattern where it means just these."""
-    parents, suffixes = {p.parent for p in paths}, {p.suffix for p in paths}
-    if len(paths) > 3 and len(parents) == len(suffixes) == 1:
+    files = [path for path in paths if isinstance(path, Path)]
+    parents, suffixes = {p.parent for p in files}, {p.suffix for p in files}
+    if len(files) == len(paths) > 3 and len(parents) == len(suffixes) == 1:
         parent, suffix = parents.pop(), suffixes.pop()
-        if suffix and set(parent.glob(f"*{suffix}")) == set(paths):
+        if suffix and set(parent.glob(f"*{suffix}")) == set(files):
             return [str(Path(glob.escape(str(parent))) / f"*{suffix}")]
-    return [glob.escape(str(path)) for path in paths]
+    return [str(path) if is_url(path) else glob.escape(str(path)) for path in paths]
 
 
 _Physics: TypeAlias = tuple[list[dict[str, int]], str]
@@ -388,13 +392,20 @@ def _evaluate_lines(data: _Data, leads: _Leads, physics: _Physics) -> list[str]:
         f"  lead_hours: {leads.longest}",
         f"  lead_step_hours: {leads.step}",
         f"  init_every_hours: {leads.every}",
-        "  references: [persistence, anomaly_persistence, damped_anomaly_persistence, climatology]",
+        f"  references: {_flow(_references(data, lead_rows))}",
         f"  physics: {_flow(baselines)}  # {why}",
     ]
     if baselines and max(data.lengths["train"]) <= lead_rows:
         lines.append("  correction_inits: 0  # no training stretch is as long as a forecast, to learn corrections from")
     headline = _headline(data)
     return [*lines, "  headline:  # of table and plots; all variables are scored", *(f"    - {v}" for v in headline)]
+
+
+def _references(data: _Data, lead_rows: int) -> list[str]:
+    """All that the data can carry: the regression is for small states, and for training data that fill some seasons."""
+    small = math.prod(data.inputs.grid.shape) * len(data.inputs.spec.state_channels) <= _REGRESSION_VALUES
+    regression = ["linear_pcs"] if small and data.training_times.size >= 20 * lead_rows else []
+    return ["persistence", "anomaly_persistence", "damped_anomaly_persistence", *regression, "climatology"]
 
 
 def _headline(data: _Data) -> list[str]:

@@ -54,11 +54,14 @@ def plot_scores(scores: xr.Dataset, folder: Path) -> list[Path]:
       folder: Where the files go.
 
     Returns:
-      The files, each picture as PNG and PDF: ``skill``, ``activity``, ``cost``, and ``gain`` where the scores hold it.
+      The files, each picture as PNG and PDF: ``skill``, ``activity``, ``cost`` where a forecaster says its own, and
+      ``gain`` where the scores hold it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(_RC):
-        figures = {"skill": skill_figure(scores), "activity": activity_figure(scores), "cost": cost_figure(scores)}
+        figures = {"skill": skill_figure(scores), "activity": activity_figure(scores)}
+        if np.isfinite(scores["simulated_days_per_second"]).any():
+            figures["cost"] = cost_figure(scores)
         if "time_gain_hours" in scores:
             figures["gain"] = gain_figure(scores)
         return [path for name, figure in figures.items() for path in save(figure, folder / name)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import jax
@@ -35,6 +35,8 @@ class NeuralForecaster:
       forcing_builder: Forcings at valid time.
       surface_geopotential: What the truth stands on, m2 s-2 ``(lat, lon)``; ``None`` where the data did not say.
       data_hash: Of the store it was trained on.
+      sources: Names in its training files, by canonical name, where they differ: what a user's file may call them.
+      fill_nan: Whether NaN in forcings is filled, as training did.
     """
 
     spec: StateSpec
@@ -46,6 +48,8 @@ class NeuralForecaster:
     surface_geopotential: np.ndarray | None = field(repr=False)
     data_hash: str
     name: str = "network"
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    fill_nan: bool = False
 
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
         """See ``Forecaster.forecast``.

@@ -1,0 +1,224 @@
+"""The program from Python, as short as its commands; ``import emulator`` exports all of it.
+
+Files and data sets are read, forecast, scored and drawn by the functions that the commands use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from pydantic import ValidationError
+
+from data_prep.errors import ConfigError, DataError
+from data_prep.locations import locate
+from data_prep.opening import open_lazily
+from data_prep.sources import open_source, read_initial
+from data_prep.store import Segment, Store, memory_store
+from emulator.config import EvaluateConfig
+from emulator.evaluation.plots import plot_scores
+from emulator.evaluation.scores import evaluate
+from emulator.forecast import lead_times
+from emulator.forecast_io import CONVENTIONS, SURFACE, ForecastWriter
+from emulator.forecasters.base import Cost, Forecaster, forecast_batches
+from emulator.forecasters.neural import NeuralForecaster
+from emulator.forecasters.statistical import make_reference
+from emulator.machine import describe
+
+_BATCH = 8  # initial times at once
+
+
+def predict(forecaster: Forecaster, initial: xr.Dataset, *, days: float) -> xr.Dataset:
+    """Forecasts from every time of a data set.
+
+    Args:
+      forecaster: Such as ``load_forecaster`` gives.
+      initial: Initial fields as a file holds them: any order of axes, names and units that ``emulator inspect``
+        understands, on the forecaster's grid; may be lazy.
+      days: Length of the forecasts, a multiple of the time step.
+
+    Returns:
+      All forecasts in SI units, dims ``(init_time, lead_time[, level], latitude, longitude)``, in memory.
+
+    Raises:
+      DataError: one line on what ``initial`` lacks.
+    """
+    leads = lead_times(forecaster.timestep, days)
+    names: Mapping[str, str] = {}
+    fill_nan = False
+    if isinstance(forecaster, NeuralForecaster):
+        names, fill_nan = forecaster.sources, forecaster.fill_nan
+    fields = xr.concat(
+        [
+            read_initial(initial, forecaster.spec, forecaster.grid, time, names, fill_nan=fill_nan)
+            for time in _times_of(initial, forecaster, names)
+        ],
+        "time",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="exact",
+    )
+    return _run(forecaster, fields, leads)
+
+
+def score(
+    forecasts: Mapping[str, xr.Dataset | str | Path],
+    store: Store,
+    *,
+    truth: xr.Dataset | None = None,
+    references: Sequence[str] = ("persistence", "climatology"),
+    **options: Any,
+) -> xr.Dataset:
+    """Scores forecasts against the truth as ``emulator evaluate`` does.
+
+    Args:
+      forecasts: By name: what ``predict`` returns, a forecast file, or another centre's forecasts on the same grid
+        (docs/evaluation.md says which forms are understood). All must hold the same initial times and leads.
+      store: The truth, and the training climatology that anomalies are measured from.
+      truth: Verify against these fields instead of the store's own, such as an analysis of later times.
+      references: Statistical forecasts to score beside them, made from the same initial times.
+      options: Keys of the config's ``evaluate`` section, such as ``headline``, ``regions``, ``split`` or ``bootstrap``.
+
+    Returns:
+      Scores as in ``scores.nc`` (docs/architecture.md), in memory.
+
+    Raises:
+      DataError, ConfigError: one line on what does not fit together.
+    """
+    store = store if truth is None else _against(truth, store)
+    with TemporaryDirectory(prefix="emulator-") as name:
+        folder = Path(name)
+        paths = {n: _as_file(n, f, folder) for n, f in forecasts.items()}
+        external = {n: str(path) for n, path in paths.items() if not _is_own(path)}
+        config = _section(options | {"forecasts": external})
+        own = next((path for n, path in paths.items() if n not in external), None)
+        if references and own is not None:
+            with xr.open_dataset(own) as first:
+                init_times, leads = first["init_time"].values, first["lead_time"].values
+            rows = _rows(store, init_times)
+            for reference in references:
+                made = _run(make_reference(reference, store, leads), store.dataset(rows), leads)
+                paths[reference] = _as_file(reference, made, folder)
+        with evaluate(paths, store, config, folder / "scores.nc") as scores:
+            return scores.load()
+
+
+def plot(scores: xr.Dataset, folder: str | Path) -> list[Path]:
+    """Draws skill curves, activity, cost and gain of scores as PNG and PDF.
+
+    Returns:
+      The files.
+    """
+    return plot_scores(scores, Path(folder))
+
+
+def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.Dataset:
+    """All forecasts in memory, with the attributes that forecast files have."""
+    cost = Cost()
+    batches: dict[np.datetime64, list[xr.Dataset]] = {}
+    for block in forecast_batches(forecaster, initial, leads, batch=_BATCH, cost=cost):
+        batches.setdefault(block["init_time"].values[0], []).append(block)
+    parts = [xr.concat(blocks, "lead_time", data_vars="minimal") for blocks in batches.values()]
+    out = xr.concat(parts, "init_time", data_vars="minimal")
+    surface = getattr(forecaster, "surface_geopotential", None)
+    if surface is not None:
+        out[SURFACE] = (
+            ("latitude", "longitude"),
+            surface,
+            {"units": "m2 s-2", "standard_name": "surface_geopotential"},
+        )
+    return out.assign_attrs(
+        Conventions=CONVENTIONS,
+        title=f"{forecaster.name} forecasts",
+        forecaster=forecaster.name,
+        seconds_per_simulated_day=cost.seconds_per_simulated_day,
+        simulated_days_per_second=cost.simulated_days_per_second,
+        hardware=describe(),
+    )
+
+
+def _times_of(initial: xr.Dataset, forecaster: Forecaster, names: Mapping[str, str]) -> np.ndarray:
+    asked = {v.name: (names.get(v.name, v.name), v.name) for v in forecaster.spec.with_role("prognostic")}
+    times = open_source(initial, asked, forecaster.spec.vertical).times
+    if times.size == 0:
+        raise DataError("data set: no time coordinate; give the initial time as a coordinate named time")
+    return times
+
+
+def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path) -> Path:
+    """Where a forecast lies; data sets are written first."""
+    if not isinstance(forecast, xr.Dataset):
+        return Path(forecast)
+    path = folder / f"{name}.nc"
+    if not {"init_time", "lead_time"} <= set(forecast.dims):
+        forecast.to_netcdf(path)
+        return path
+    constants = {SURFACE: forecast[SURFACE]} if SURFACE in forecast else {}
+    with ForecastWriter(path, forecast["init_time"].values, forecast["lead_time"].values, constants) as writer:
+        writer.write(forecast.drop_vars(SURFACE, errors="ignore").load())
+        writer.set_attributes({str(key): value for key, value in forecast.attrs.items()})
+    return path
+
+
+def _is_own(path: Path) -> bool:
+    with open_lazily(locate(path)) as dataset:
+        return {"init_time", "lead_time", "latitude", "longitude"} <= set(dataset.dims)
+
+
+def _section(options: Mapping[str, Any]) -> EvaluateConfig:
+    try:
+        return EvaluateConfig.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"score: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _rows(store: Store, times: np.ndarray) -> np.ndarray:
+    """Rows of the store at these times.
+
+    Raises:
+      DataError: it does not hold one of them.
+    """
+    order = np.argsort(store.times)
+    rows = order[np.searchsorted(store.times, times, sorter=order).clip(max=order.size - 1)]
+    absent = times[store.times[rows] != times]
+    if absent.size:
+        raise DataError(f"score: the truth holds no {absent[0]!s:.16}, an initial time of the forecasts")
+    return rows
+
+
+def _against(truth: xr.Dataset, store: Store) -> Store:
+    """A store like this one with other fields, all of them test data; its climatology stays that of training."""
+    spec, state = store.spec, store.spec.with_role("prognostic", "diagnostic")
+    source = open_source(truth, {v.name: (v.name,) for v in state}, spec.vertical)
+    missing = [v.name for v in state if v.name not in source.fields]
+    if missing:
+        raise DataError(f"truth: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")
+    if not source.grid.matches(store.grid):
+        raise DataError(f"truth: its grid is {source.grid.describe()}, the store's {store.grid.describe()}")
+    n = source.times.size
+    values = np.concatenate([source.read(v.name, v.levels, 0, n) for v in state], axis=-1)
+    bounds = [0, *(np.flatnonzero(np.diff(source.times) != store.timestep) + 1).tolist(), n]
+    segments = [
+        Segment(f"truth_{i}", first, stop, "test", source.times[first], source.times[stop - 1])
+        for i, (first, stop) in enumerate(pairwise(bounds))
+    ]
+    return memory_store(
+        spec=spec,
+        grid=store.grid,
+        timestep=store.timestep,
+        statistics=store.statistics,
+        climatology=store.climatology,
+        forcing_table=store.forcing_builder.table,
+        static=store.static,
+        segments=segments,
+        times=source.times,
+        state=np.maximum(values, spec.state_minimum),
+        persisted=np.zeros((n, *store.grid.shape, store.persisted.shape[-1]), np.float32),
+    )

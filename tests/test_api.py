@@ -1,0 +1,138 @@
+"""The program from Python: the lines of the README, and what they refuse."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import evaluation_rows, make_store
+from tiny_store import TIMESTEP
+from weather_files import times_from
+from world_files import world
+
+import emulator
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.pipeline import prepare
+from emulator.config import DataConfig, EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.evaluation.scores import evaluate
+from emulator.forecast import forecast_file
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.statistical import make_reference
+from emulator.train import train
+
+REGION = Grid.from_arrays(np.arange(40, 46), np.arange(5, 14))
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A file as its user has it, north first and under names of its own, its store, and a network trained on it."""
+    folder = tmp_path_factory.mktemp("work")
+    data = world(times_from("2001-01-01", 120), REGION)[["temperature", "mean_sea_level_pressure"]]
+    data = data.isel(latitude=slice(None, None, -1)).rename(temperature="warmth", latitude="lat", longitude="lon")
+    data.to_netcdf(folder / "mine.nc")
+    section = {
+        "inputs": [str(folder / "mine.nc")],
+        "vertical": "pressure",
+        "prognostic": {"temperature": {"source": "warmth"}, "mean_sea_level_pressure": {}},
+        "computed": ["coordinates"],
+        "split": {
+            "train": ["2001-01-01", "2001-01-15"],
+            "validation": ["2001-01-17", "2001-01-21"],
+            "test": ["2001-01-23", "2001-01-31"],
+            "gap_days": 1,
+        },
+    }
+    prepare(DataConfig.model_validate(section), folder / "store.zarr", folder)
+    training = TrainConfig(batch_size=4, stages=[RolloutStage(steps=2)], validation_windows=2, validation_steps=2)
+    model = UNetConfig(patch=1, width=8, multipliers=[1], blocks=1)
+    train(training, model, folder / "store.zarr", folder / "run", 0, {"data": section})
+    return folder
+
+
+def test_from_files_to_a_plot_in_ten_lines(work, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = emulator.open_store(work / "store.zarr")
+    network = emulator.load_forecaster(work / "run")
+    initial = xr.open_dataset(work / "mine.nc").isel(time=slice(88, 112, 4))
+    forecast = emulator.predict(network, initial, days=2)
+    scores = emulator.score({"network": forecast}, store, headline=["temperature@850"])
+    files = emulator.plot(scores, "plots")
+    assert scores["rmse"].sel(variable="temperature@850", region="all").dims == ("forecaster", "lead_time")
+    assert scores["forecaster"].values.tolist() == ["network", "persistence", "climatology"]
+    assert np.isfinite(scores["rmse"]).all()
+    assert forecast["temperature"].dims == ("init_time", "lead_time", "level", "latitude", "longitude")
+    assert (tmp_path / "plots" / "skill.png") in [tmp_path / f for f in files]
+
+
+def test_a_forecast_is_that_of_the_command(work, tmp_path):
+    forecast_file(work / "run", work / "mine.nc", tmp_path / "f.nc", days=1, time="2001-01-25T06")
+    with xr.open_dataset(tmp_path / "f.nc") as file, xr.open_dataset(work / "mine.nc") as mine:
+        made = emulator.predict(
+            emulator.load_forecaster(work / "run"), mine.sel(time=["2001-01-25T06", "2001-01-26T00"]), days=1
+        )
+        xr.testing.assert_allclose(made.isel(init_time=[0]), file.load(), rtol=1e-5)
+
+
+def test_scores_are_those_of_the_command(tmp_path):
+    store = make_store(days=15)
+    rows, leads = evaluation_rows(store, 4), np.arange(1, 5) * TIMESTEP
+    made = {}
+    for name in ("persistence", "climatology"):
+        reference = make_reference(name, store, leads)
+        write_forecasts(reference, store.dataset(rows), leads, tmp_path / f"{name}.nc")
+        made[name] = emulator.predict(reference, store.dataset(rows), days=1)
+    config = EvaluateConfig(bootstrap=100)
+    wanted = evaluate({n: tmp_path / f"{n}.nc" for n in made}, store, config, tmp_path / "scores.nc")
+    found = emulator.score(made, store, references=[], bootstrap=100)
+    for name in ("rmse", "rmse_lower", "acc", "crossover_hours"):
+        xr.testing.assert_allclose(found[name], wanted[name])
+    # as files, and with the references made on the way
+    from_file = emulator.score({"mine": tmp_path / "persistence.nc"}, store, bootstrap=100)
+    np.testing.assert_allclose(
+        from_file["rmse"].sel(forecaster="mine"), wanted["rmse"].sel(forecaster="persistence"), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        from_file["rmse"].sel(forecaster="climatology"), wanted["rmse"].sel(forecaster="climatology"), rtol=1e-6
+    )
+
+
+def test_another_truth_takes_the_place_of_the_stores_own(work):
+    store = emulator.open_store(work / "store.zarr")
+    with xr.open_dataset(work / "mine.nc") as mine:
+        truth = mine.rename(warmth="temperature").isel(time=slice(80, 120)).load()
+        forecast = emulator.predict(emulator.load_forecaster(work / "run"), mine.isel(time=[90, 100]), days=1)
+    own = emulator.score({"network": forecast}, store, references=[], bootstrap=50)
+    same = emulator.score({"network": forecast}, store, truth=truth, references=[], bootstrap=50)
+    xr.testing.assert_allclose(own["rmse"], same["rmse"])
+    colder = truth.assign(temperature=truth["temperature"] - 100)
+    other = emulator.score({"network": forecast}, store, truth=colder, references=[], bootstrap=50)
+    assert float(other["bias"].sel(variable="temperature@850", region="all").mean()) == pytest.approx(100, abs=5)
+    with pytest.raises(DataError, match="truth: missing temperature"):
+        emulator.score({"network": forecast}, store, truth=truth.drop_vars("temperature"), references=[])
+
+
+def test_mistakes_are_one_line(work):
+    network = emulator.load_forecaster(work / "run")
+    with xr.open_dataset(work / "mine.nc") as mine:
+        with pytest.raises(DataError, match="missing mean_sea_level_pressure"):
+            emulator.predict(network, mine[["warmth"]].isel(time=[0]), days=1)
+        with pytest.raises(DataError, match=r"0\.3 days: expected a positive multiple"):
+            emulator.predict(network, mine.isel(time=[0]), days=0.3)
+        late = emulator.predict(network, mine.isel(time=[119]), days=1)
+    with pytest.raises(DataError, match=r"segment|truth"):
+        emulator.score({"network": late}, emulator.open_store(work / "store.zarr"))
+
+
+def test_importing_costs_nothing_and_the_names_are_there():
+    code = (
+        "import sys, emulator; before = {'jax', 'xarray', 'numpy', 'pydantic'} & set(sys.modules);"
+        "print(before, all(hasattr(emulator, name) for name in emulator.__all__))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.split() == ["set()", "True"]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = emulator.nothing
