@@ -16,7 +16,7 @@ from physics_fixtures import developed
 from data_prep.errors import ConfigError, DataError
 from data_prep.spec import grid_coords
 from emulator.config import SimulateConfig
-from emulator.physics import nature_run, transfer
+from emulator.physics import nature_run, speedy, transfer
 from emulator.physics.boundary import boundary_dataset
 from emulator.physics.nature_run import simulate
 
@@ -92,6 +92,8 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(nature: Path, tmp_path: Path,
         simulate(CONFIG, tmp_path, seed=3)
     assert not list(tmp_path.glob("*.nc"))
     monkeypatch.setattr(nature_run, "_save", save)
+    speedy._build.cache_clear()  # the process that goes on has built nothing yet
+    speedy._single_shapes.cache_clear()
     chunks: list[int] = []
     monkeypatch.setattr(
         nature_run, "_save_part", lambda p, c, f, write=nature_run._save_part: (chunks.append(c), write(p, c, f))
@@ -124,6 +126,13 @@ def test_an_unstable_member_is_named_with_its_date():
     with pytest.raises(DataError, match=r"member"):
         nature_run._check(fields, np.datetime64("1901-03-01", "h"), 6)
     nature_run._check(developed().fields, np.datetime64("1901-03-01", "h"), 6)
+
+
+def test_the_polar_night_is_no_instability():
+    """SPEEDY's top layer falls below 120 K over the Antarctic in June."""
+    fields = {name: field.copy() for name, field in developed().fields.items()}
+    fields["temperature"][0, 0, 0, 0, 0] = 110.0
+    nature_run._check(fields, np.datetime64("1901-06-01", "h"), 6)
 
 
 @pytest.mark.parametrize("change", [{"start": "yesterday"}, {"members": 128}, {"start": "1500-01-01"}])

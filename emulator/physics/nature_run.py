@@ -58,9 +58,10 @@ _END_OF_TIME = np.datetime64("2262-04-01", "h")  # of datetime64[ns]
 _CHUNK_STEPS = 16
 """Times in a chunk of a NetCDF file: some megabytes, and windows of a few steps are read without waste."""
 
-# What no member can reach and live: far outside the climate of SPEEDY, well before the numbers overflow.
+# What no member can reach and live: far outside the climate of SPEEDY, well before the numbers overflow. (SPEEDY's top
+# layer cools to below 120 K in the polar night.)
 _POSSIBLE = {
-    "temperature": (120.0, 380.0),
+    "temperature": (50.0, 400.0),
     "u_component_of_wind": (-250.0, 250.0),
     "v_component_of_wind": (-250.0, 250.0),
 }

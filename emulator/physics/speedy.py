@@ -388,6 +388,7 @@ def _member_axes(model: SpeedyModel, states: RunState) -> RunState:
 
 @lru_cache
 def _single_shapes(model: SpeedyModel) -> RunState:
+    _ = model.parts  # jcm's constructors need numbers; a process that goes on with a run comes here first
     return jax.eval_shape(lambda: model.at_rest(np.datetime64("1901-01-01")))
 
 
