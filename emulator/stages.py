@@ -178,12 +178,28 @@ def _run_stage(
         if not (folder / need).exists():
             raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
     logger.info("%s", title)
+    # of a stage that goes on where it was stopped, the seconds are those of the last part alone
+    resumed = {"resumed": True} if record and not record["finished"] and not redo else {}
     records.set(stage.name, {"fingerprint": mark, "finished": False})
     start = time.monotonic()
     stage.run(config, folder, workers)
     seconds = time.monotonic() - start
-    records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)})
+    records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)} | resumed)
     logger.info("%s: finished in %s", title, f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min")
+
+
+def stage_seconds(folder: Path, name: str) -> float:
+    """Wall time of a finished stage, compilation included.
+
+    Raises:
+      UserError: it is not finished, or was stopped on its way, so that nobody knows.
+    """
+    record = _Records(folder / "stages.json").get(name)
+    if not record or not record["finished"]:
+        raise UserError(f"{folder}: stage '{name}' is not finished")
+    if "resumed" in record:
+        raise UserError(f"{folder}: stage '{name}' was stopped on its way and has no clock; choose an empty workdir")
+    return float(record["seconds"])
 
 
 def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> None:

@@ -1,0 +1,109 @@
+"""Points of the scaling curves: what they are made of, how data are thinned, the slope, the picture."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tiny_store import write_store
+
+from data_prep.errors import ConfigError, DataError
+from data_prep.grid import Grid
+from emulator import scaling
+from emulator.config import parse_config, save_config
+from emulator.scaling import fit, main, plot, read_points, thinned, training_years
+
+EXPERIMENT = {
+    "name": "tiny",
+    "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
+    "model": {"kind": "unet", "width": 16, "multipliers": [1], "blocks": 1},
+    "train": {
+        "batch_size": 4,
+        "optimiser": "muon",
+        "ema_decay": 0.9,
+        "stages": [{"steps": 5, "rollout": 2, "learning_rate": 2e-2, "warmup": 1}],
+        "validation_windows": 4,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scaling")
+    write_store(folder / "store.zarr", Grid.gaussian(6), n_times=40)
+    save_config(parse_config({**EXPERIMENT, "workdir": str(folder)}), folder / "tiny.yaml")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def points(folder):
+    """A point of no worth, and one that learned."""
+    file = folder / "points.jsonl"
+    for steps in (1, 200):
+        arguments = ["--axis", "compute", "--steps", str(steps), "--points", str(file)]
+        assert main(["measure", str(folder / "tiny.yaml"), *arguments]) == 0
+    return read_points(file)
+
+
+def test_a_point_says_what_it_was_made_of(points):
+    short, long = points
+    assert (short.steps, long.steps, long.batch_size, long.axis) == (1, 200, 4, "compute")
+    assert long.operations == pytest.approx(200 * short.operations)
+    assert long.parameters == short.parameters > 100
+    assert long.years == pytest.approx(80 / 1461, abs=1e-3)
+    assert long.seconds > 0
+
+
+def test_more_steps_have_a_lower_error(points):
+    """Waves that travel steadily can be learned; what has seen one batch is about as good as persistence."""
+    short, long = points
+    assert long.score < 0.8 * short.score
+
+
+def test_thinned_data_are_spread_over_all_there_are(tmp_path):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(4), n_times=300)
+    half = thinned(store, training_years(store) / 2)
+    assert training_years(half) == pytest.approx(training_years(store) / 2)
+    starts = half.windows("train", 3)
+    assert np.isin(starts, store.windows("train", 3)).all()
+    days = (store.times[starts] - store.times[starts].min()) / np.timedelta64(1, "D")
+    assert days[days < 100].max() > 60  # blocks from the whole of the first segment
+    assert np.array_equal(half.windows("validation", 3), store.windows("validation", 3))
+    with pytest.raises(ConfigError, match="--years 9: expected more than 0, at most"):
+        thinned(store, 9.0)
+
+
+def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
+    monkeypatch.setattr(scaling, "_MOST_SECONDS", 1e-6)
+    file = folder / "none.jsonl"
+    code = main(["measure", str(folder / "tiny.yaml"), "--axis", "data", "--steps", "9", "--points", str(file)])
+    assert code == 2
+    assert "--steps 9: would take" in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_the_slope_is_found_with_an_interval_that_holds_it():
+    x = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    exact = fit(x, 3 * x**-0.2)
+    assert (exact.exponent, exact.factor) == pytest.approx((-0.2, 3.0))
+    assert exact.upper - exact.lower < 1e-6
+    noisy = fit(x, 3 * x**-0.2 * np.exp([0.02, -0.03, 0.01, 0.02, -0.02]))
+    assert noisy.lower < -0.2 < noisy.upper
+    assert fit([1.0, 2.0], [2.0, 1.0]).upper == np.inf
+    with pytest.raises(DataError, match="two different places"):
+        fit([1.0, 1.0], [2.0, 1.0])
+
+
+def test_the_interval_covers_the_slope_as_often_as_it_says():
+    rng, x = np.random.default_rng(0), np.geomspace(1, 100, 6)
+    found = [fit(x, x**-0.1 * np.exp(0.05 * rng.standard_normal(6))) for _ in range(400)]
+    assert 0.92 < np.mean([s.lower < -0.1 < s.upper for s in found]) < 0.98
+
+
+def test_the_picture_has_a_panel_an_axis_and_tells_the_slopes(points, folder, tmp_path, capsys):
+    told = plot(points, tmp_path / "scaling.png")
+    assert told.startswith("compute: exponent -") and "2 points" in told
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+    (tmp_path / "bad.jsonl").write_text(json.dumps({**dataclasses.asdict(points[0]), "colour": "red"}))
+    assert main(["plot", str(tmp_path / "p.png"), "--points", str(tmp_path / "bad.jsonl")]) == 1
+    assert "no file of scaling points" in capsys.readouterr().err

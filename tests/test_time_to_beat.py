@@ -1,0 +1,91 @@
+"""The clock from nothing to a network that beats physics: what is counted, what is refused, what is told."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from data_prep.errors import DataError, UserError
+from emulator import time_to_beat
+from emulator.config import parse_config
+from emulator.stages import stage_seconds
+from emulator.time_to_beat import Attempt, format_records, main, mean_ratios
+
+EXPERIMENT = {
+    "name": "tiny",
+    "simulate": {},
+    "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
+    "train": {"stages": [{"steps": 3}]},
+}
+
+
+def scores():
+    """The network has half the error of T21 in one headline variable and 1.5 times it in the other, at five days."""
+    rmse = {"network": (2.0, 6.0, 0.1), "physics_t21": (4.0, 4.0, 1.0), "physics_t21_damped": (2.0, 3.0, 1.0)}
+    late = np.array(list(rmse.values()))[:, :, None, None]
+    return xr.Dataset(
+        {"rmse": (("forecaster", "variable", "lead_time", "region"), np.concatenate([0.1 * late, late], axis=2))},
+        {
+            "forecaster": list(rmse),
+            "variable": ["geopotential@500", "temperature@850", "surface_pressure"],
+            "lead_time": np.array([24, 120], "timedelta64[h]").astype("timedelta64[ns]"),
+            "region": ["all"],
+        },
+        {"headline": "geopotential@500 temperature@850", "initial_times": 7},
+    )
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A folder as a run leaves it; nothing is run."""
+    record = {"fingerprint": "", "finished": True}
+    seconds = {"simulate": 60.0, "prepare": 30.0, "train": 90.0, "forecast": 1000.0}
+    (tmp_path / "stages.json").write_text(json.dumps({k: record | {"seconds": v} for k, v in seconds.items()}))
+    scores().to_netcdf(tmp_path / "scores.nc")
+    monkeypatch.setattr(time_to_beat, "run_stages", lambda config: config.path)
+    return tmp_path
+
+
+def test_the_verdict_is_the_mean_over_headline_variables():
+    ratios = mean_ratios(scores(), 120.0)
+    assert ratios == pytest.approx({"physics_t21": np.sqrt(0.5 * 1.5), "physics_t21_damped": np.sqrt(1.0 * 2.0)})
+    with pytest.raises(DataError, match="lead 240 h was not scored"):
+        mean_ratios(scores(), 240.0)
+    with pytest.raises(DataError, match="no physics baseline"):
+        mean_ratios(scores().sel(forecaster=["network"]), 120.0)
+
+
+def test_simulation_preparation_and_training_count(finished):
+    config = parse_config({**EXPERIMENT, "workdir": str(finished)})
+    made = time_to_beat.attempt(config, 120.0)
+    assert made.minutes == {"simulate": 1.0, "prepare": 0.5, "train": 1.5}
+    assert made.total == 3.0
+    assert made.initial_times == 7
+    without = parse_config({**EXPERIMENT, "simulate": None, "workdir": str(finished)})
+    assert "simulate" not in time_to_beat.attempt(without, 120.0).minutes
+
+
+def test_a_stage_that_was_stopped_has_no_clock(finished):
+    records = json.loads((finished / "stages.json").read_text())
+    records["train"]["resumed"] = True
+    (finished / "stages.json").write_text(json.dumps(records))
+    with pytest.raises(UserError, match="'train' was stopped on its way"):
+        stage_seconds(finished, "train")
+    with pytest.raises(UserError, match="'plot' is not finished"):
+        stage_seconds(finished, "plot")
+
+
+def test_attempts_collect_in_a_table_with_the_fastest_winner_first(finished, tmp_path, capsys):
+    config, records = tmp_path / "tiny.yaml", tmp_path / "records.jsonl"
+    config.write_text(json.dumps({**EXPERIMENT, "workdir": str(finished)}))
+    for _ in range(2):
+        assert main([str(config), "--records", str(records)]) == 0
+    assert len(records.read_text().splitlines()) == 2
+    assert "| tiny | 3.0 (1.0 + 0.5 + 1.5) | 5 d, 7 starts | 0.87 | 1.41 |" in capsys.readouterr().out
+
+    def row(name, minutes, ratio):
+        return Attempt(name, {"train": minutes}, {"physics_t21": ratio}, 120.0, 7, "two cores", "0", "2026-01-01")
+
+    table = format_records([row("slow", 9.0, 0.9), row("loser", 1.0, 1.1), row("fast", 2.0, 0.9)])
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["fast", "slow", "loser"]
