@@ -56,8 +56,8 @@ class SplitConfig(_Section):
         None, description="Whole segments (members) by number; what is not named is training data"
     )
     train: list[str] | None = Field(None, description="First and last day, inclusive, ISO 8601")
-    validation: list[str] | None = None
-    test: list[str] | None = None
+    validation: list[str] | None = Field(None, description="Likewise; steers training")
+    test: list[str] | None = Field(None, description="Likewise; seen by nothing but the final scores")
     gap_days: Annotated[float, Field(ge=0)] = Field(
         10.0, description="Least distance in days between stretches of different splits"
     )
@@ -144,7 +144,7 @@ class DataConfig(_Section):
     exclude: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
         [], description="Stretches of time to leave out: first and last, inclusive, ISO 8601"
     )
-    split: SplitConfig
+    split: SplitConfig = Field(description="What is for training, what steers it, what tests it")
 
     @model_validator(mode="after")
     def _stretches(self) -> Self:

@@ -66,7 +66,7 @@ class SimulateConfig(Section):
 class UNetConfig(Section):
     """A U-Net that knows the sphere."""
 
-    kind: Literal["unet"] = "unet"
+    kind: Literal["unet"] = Field("unet", description="Which network; a U-Net where it is left out")
     patch: Positive = Field(2, description="Grid cells per side of a latent cell at the finest level")
     width: Positive = Field(96, description="Channels at the finest level")
     multipliers: list[Positive] = Field(
@@ -78,7 +78,7 @@ class UNetConfig(Section):
 class TransformerConfig(Section):
     """A plain transformer on patches."""
 
-    kind: Literal["transformer"]
+    kind: Literal["transformer"] = Field(description="Which network")
     patch: Positive = Field(2, description="Grid cells per side of a patch")
     width: Positive = Field(512, description="Channels of a token; multiples of 128 suit matrix units")
     depth: Positive = Field(8, description="Blocks of attention and MLP")
@@ -105,7 +105,7 @@ class TransformerConfig(Section):
 class SpectralConfig(Section):
     """A neural operator in spherical harmonics; global grids only."""
 
-    kind: Literal["spectral"]
+    kind: Literal["spectral"] = Field(description="Which network")
     width: Positive = Field(256, description="Channels of a grid cell")
     depth: Positive = Field(6, description="Blocks of spectral filter and MLP")
     mlp_ratio: PositiveFloat = Field(
@@ -119,7 +119,7 @@ class SpectralConfig(Section):
 class GraphConfig(Section):
     """A message-passing network on an icosahedral mesh; global grids only."""
 
-    kind: Literal["graph"]
+    kind: Literal["graph"] = Field(description="Which network")
     refinement: Annotated[int, Field(ge=0, le=7)] = Field(
         3, description="Times the icosahedron is refined: 10 * 4^r + 2 nodes, spaced 63 / 2^r degrees"
     )
@@ -183,7 +183,7 @@ class TrainConfig(Section):
     optimiser: Literal["adamw", "muon"] = Field(
         "adamw", description="muon learns in fewer steps (learning rates around 5e-3), adamw costs less a step"
     )
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Decoupled decay of kernels")
     clip_norm: PositiveFloat = Field(1.0, description="Gradient clipping by global norm")
     ema_decay: Fraction = Field(
         0.999, description="Decay of the averaged weights that forecasts use; warmed up from zero"
@@ -240,8 +240,10 @@ class EnsembleOptions(Section):
 class PhysicsBaseline(EnsembleOptions):
     """A SPEEDY forecast at one truncation, from the same initial fields as the network."""
 
-    truncation: Literal[21, 31, 42, 63] = 21
-    time_step_minutes: Positive | None = None
+    truncation: Literal[21, 31, 42, 63] = Field(21, description="Spectral truncation of the model")
+    time_step_minutes: Positive | None = Field(
+        None, description="Model time step; by default 30 to T31, 20 at T42, 15 above"
+    )
     digital_filter_hours: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Digital-filter initialisation span; 0 is off"
     )
@@ -287,7 +289,7 @@ class LongRunConfig(Section):
 class EvaluateConfig(Section):
     """Which initial times, leads and forecasters are compared."""
 
-    split: Literal["validation", "test"] = "test"
+    split: Literal["validation", "test"] = Field("test", description="Which part of the data forecasts are verified on")
     lead_hours: Positive = Field(240, description="Longest lead time")
     lead_step_hours: Positive = Field(6, description="Interval between verified leads")
     init_every_hours: Positive = Field(24, description="Interval between initial times")
@@ -325,7 +327,7 @@ class EvaluateConfig(Section):
     )
     batch: Positive = Field(8, description="Forecasts run at once: initial times, or members of ensembles")
     bootstrap: Positive = Field(1000, description="Bootstrap resamples")
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Coverage that intervals aim at")
     long_run: LongRunConfig | None = Field(None, description="Leave out to do without")
 
     @model_validator(mode="after")
@@ -344,14 +346,18 @@ class ExperimentConfig(Section):
         description="Names the experiment in every output"
     )
     workdir: str = Field("", description="Folder of all results; runs/NAME when empty")
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0)] = Field(
+        0, description="Of all that is drawn: truth, weights, batches, perturbations"
+    )
     simulate: SimulateConfig | None = Field(
         None, description="Makes the truth; leave out where `data.inputs` are your files"
     )
-    data: DataConfig
-    model: ModelConfig = Field(default_factory=UNetConfig)
-    train: TrainConfig
-    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    data: DataConfig = Field(description="Which files and variables, and how they are split")
+    model: ModelConfig = Field(default_factory=UNetConfig, description="Which network; a section of one `kind`")
+    train: TrainConfig = Field(description="How the network learns")
+    evaluate: EvaluateConfig = Field(
+        default_factory=EvaluateConfig, description="Who forecasts from when, and what is scored"
+    )
 
     @model_validator(mode="after")
     def _twin_of_a_nature_run(self) -> Self:
