@@ -1,6 +1,7 @@
 # make demo   everything, from nothing to a table and plots, on two CPU cores
 # make test   the tests
-# Both make the environment first; neither needs anything but Python 3.11 or newer.
+# make docs   the documentation as a site, .site/index.html
+# Each makes the environment first; none needs anything but Python 3.11 or newer.
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -11,11 +12,11 @@ CONSTRAINTS ?= -c constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: help demo test check lint types install format clean update-constraints
+.PHONY: help demo docs test check lint types install format clean update-constraints
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -4
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one or call make PYTHON=/path/to/python3"; exit 1; }
@@ -32,6 +33,11 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2
 
+docs:
+	@$(MAKE) --no-print-directory install EXTRAS=$(EXTRAS),docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Documentation: .site/index.html"
+
 check: lint types
 
 lint: install
@@ -46,10 +52,10 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 update-constraints:
 	rm -rf .venv-fresh
-	$(MAKE) install VENV=.venv-fresh CONSTRAINTS=
+	$(MAKE) install VENV=.venv-fresh CONSTRAINTS= EXTRAS=$(EXTRAS),docs
 	@{ sed -n 1p constraints.txt; .venv-fresh/bin/pip freeze --exclude-editable | grep -v '@'; } > constraints.new
 	@mv constraints.new constraints.txt && rm -rf .venv-fresh

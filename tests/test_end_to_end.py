@@ -16,11 +16,9 @@ pytestmark = pytest.mark.physics
 CONFIG = Path(__file__).parent / "tiny.yaml"
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    work = tmp_path_factory.mktemp("tiny")
-    assert main(["run", str(CONFIG), "--set", f"workdir={work}"]) == 0
-    return work
+@pytest.fixture
+def folder(tiny_experiment):
+    return tiny_experiment
 
 
 @pytest.fixture
