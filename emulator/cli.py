@@ -39,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in _STAGES.items():
-        stage = commands.add_parser(name, help=text, description=text.capitalize() + ".")
+        stage = commands.add_parser(name, help=text, description=_sentence(text) + ".")
         _add_config_arguments(stage)
         if name == "train":
             text = "say what training will cost in memory, arithmetic and time; train nothing"
@@ -49,20 +49,20 @@ def build_parser() -> argparse.ArgumentParser:
         if name in ("prepare", "evaluate"):
             _add_worker_arguments(stage)
     text = "look at your files and write a complete experiment config for them and this machine"
-    init = commands.add_parser("init", help=text, description=text.capitalize() + ".")
+    init = commands.add_parser("init", help=text, description=_sentence(text) + ".")
     init.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
     init.add_argument("--out", default="my_config.yaml", help="the config to be (default my_config.yaml)")
     init.add_argument(
         "--minutes", type=_minutes, default=5.0, help="that training may take on this machine (default 5)"
     )
     text = "say what files hold, what is wrong with them, and which data section of a config reads them"
-    inspect = commands.add_parser("inspect", help=text, description=text.capitalize() + ".")
+    inspect = commands.add_parser("inspect", help=text, description=_sentence(text) + ".")
     inspect.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
     text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
     forecast = commands.add_parser(
         "forecast",
         help=text,
-        description=text.capitalize()
+        description=_sentence(text)
         + ". Two forms: 'forecast RUN INPUT.nc --days 10 --out forecast.nc' and 'forecast CONFIG'.",
     )
     forecast.add_argument("run", metavar="RUN|CONFIG", help="a run folder (workdir/run), or a config")
@@ -74,17 +74,17 @@ def build_parser() -> argparse.ArgumentParser:
     forecast.add_argument("--out", default="forecast.nc", help="output file (default forecast.nc)")
     _add_override_arguments(forecast)
     text = "plot skill against lead time and maps, of an experiment or of a scores file alone"
-    plot = commands.add_parser("plot", help=text, description=text.capitalize() + ".")
+    plot = commands.add_parser("plot", help=text, description=_sentence(text) + ".")
     plot.add_argument("config", metavar="CONFIG|SCORES", help="a config, or a scores.nc")
     plot.add_argument("--out", help="folder of the pictures when SCORES is given; beside it when left out")
     _add_override_arguments(plot)
     text = "write one self-contained HTML page of a scores file: scorecard, curves, maps, cost, provenance"
-    report = commands.add_parser("report", help=text, description=text.capitalize() + ".")
+    report = commands.add_parser("report", help=text, description=_sentence(text) + ".")
     report.add_argument("scores", metavar="SCORES", help="a scores.nc; maps come from the experiment it lies in")
     report.add_argument("--out", help="the HTML file; report.html beside SCORES when left out")
     _add_regrid(commands)
     text = "read a prepared store against its hashes; names the first time that is damaged"
-    verify = commands.add_parser("verify", help=text, description=f"{text.capitalize()}. Exit code 1 if one is.")
+    verify = commands.add_parser("verify", help=text, description=f"{_sentence(text)}. Exit code 1 if one is.")
     verify.add_argument("store", metavar="STORE", help="a store.zarr")
     return parser
 
@@ -234,7 +234,7 @@ def _regrid(arguments: argparse.Namespace) -> None:
 
 def _add_regrid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     text = "bring a file to another latitude-longitude or Gaussian grid"
-    regrid = commands.add_parser("regrid", help=text, description=f"B{text[1:]}.")
+    regrid = commands.add_parser("regrid", help=text, description=_sentence(text) + ".")
     regrid.add_argument("input", metavar="IN", help="NetCDF, GRIB or Zarr")
     regrid.add_argument("output", metavar="OUT", help="the file to be: Zarr where it ends with .zarr, else NetCDF")
     target = regrid.add_mutually_exclusive_group(required=True)
@@ -265,6 +265,10 @@ def _add_regrid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         default="refuse",
         help="what is done about a target that reaches beyond IN: refuse it (the default), or NaN there",
     )
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _minutes(text: str) -> float:
