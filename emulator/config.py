@@ -301,7 +301,7 @@ class EvaluateConfig(Section):
         description="Statistical references; linear_pcs, a regression on principal components, is for small grids",
     )
     physics: list[PhysicsBaseline] = Field(
-        [], description="Physics baselines; needs a nature-run or global sigma state"
+        [], description="SPEEDY from the same fields; these must be on one of its Gaussian grids"
     )
     correction_inits: Annotated[int, Field(ge=0)] = Field(
         32,

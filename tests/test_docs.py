@@ -168,8 +168,8 @@ def test_the_reference_of_the_config_lists_every_key():
             assert field["description"] in tables
     for heading in ("data.prognostic.NAME", "model (kind: graph)", "train.stages.N", "evaluate.long_run"):
         assert f"## `{heading}`" in tables
-    assert "| `confidence` | number > 0.5, < 1 | `0.95` |" in tables
-    assert "| `truncation` | `21`, `31`, `42`, `63`, `85` | `31` |" in tables
+    assert "| `confidence` | Coverage that intervals aim at | number > 0.5, < 1 | `0.95` |" in tables
+    assert "| `truncation` | Spectral truncation of the truth | `21`, `31`, `42`, `63`, `85` | `31` |" in tables
 
 
 def test_the_reference_of_the_commands_lists_every_command():

@@ -38,7 +38,7 @@ def _spelling(action: argparse.Action) -> str:
         return f"`{action.metavar or action.dest}`"
     value = action.metavar or (("|".join(map(str, action.choices))) if action.choices else action.dest.upper())
     words = action.option_strings[-1] if action.nargs == 0 else f"{action.option_strings[-1]} {value}"
-    return f"`{_escape(words)}`"
+    return f"`{words}`"  # within a code span a bar is no border of the table
 
 
 def _escape(text: str) -> str:

@@ -76,8 +76,8 @@ def _table(section: dict[str, Any], first: dict[str, str]) -> str:
         else:
             default = "required" if key in required else _default(field)
         about = " ".join([field.get("description", ""), _below(field, first)]).strip()
-        rows.append(f"| `{key}` | {_type(field)} | {default} | {about} |")
-    return "\n".join(["| key | type | default | what it does |", "| --- | --- | --- | --- |", *rows])
+        rows.append(f"| `{key}` | {about} | {_type(field)} | {default} |")
+    return "\n".join(["| key | what it does | type | default |", "| --- | --- | --- | --- |", *rows])
 
 
 def _below(field: dict[str, Any], first: dict[str, str]) -> str:
