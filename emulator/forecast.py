@@ -21,7 +21,7 @@ def forecast_file(run: Path, source: Path, out: Path, *, days: float, time: str 
     Args:
       run: Run folder of a training; needs no other file.
       source: NetCDF or Zarr with the initial fields.
-      out: Forecast file to write; appears when it is complete.
+      out: Forecast file to write, along its valid time; appears when it is complete.
       days: Length of the forecast; a multiple of the model's time step.
       time: Initial time, ISO 8601; the last time in the file when ``None``.
 
@@ -33,7 +33,8 @@ def forecast_file(run: Path, source: Path, out: Path, *, days: float, time: str 
     initial = read_initial(
         source, forecaster.spec, forecaster.grid, time, forecaster.sources, fill_nan=forecaster.fill_nan
     )
-    write_forecasts(forecaster, initial, leads, out, surface_geopotential=forecaster.surface_geopotential)
+    surface = forecaster.surface_geopotential
+    write_forecasts(forecaster, initial, leads, out, surface_geopotential=surface, along_valid_time=True)
     logger.info("wrote %s", out)
     return out
 

@@ -5,7 +5,8 @@ core), which a network on an accelerator outruns. ``nccopy -d1 -s`` compresses w
 
 A file holds one forecaster: dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``,
 float32, one variable per field, cost and provenance as global attributes. ``xarray.open_dataset`` reads it
-without options.
+without options. Tools that know one time axis and four dimensions (CDO, ncview, GrADS) cannot read such a file, so one
+forecast alone can be written along its valid time: dims ``(time[, level], latitude, longitude)``, the lead beside it.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ SURFACE = "geopotential_at_surface"
 _CHUNK_BYTES = 256 * 1024
 _HOUR_NS = 3600 * 10**9
 _TIME_ATTRS: dict[str, dict[str, str]] = {
+    "time": {"standard_name": "time", "long_name": "valid time", "calendar": "proleptic_gregorian"},
     "init_time": {
         "standard_name": "forecast_reference_time",
         "long_name": "initial time",
         "calendar": "proleptic_gregorian",
-        "axis": "T",
     },
     # xarray takes a number with the attribute ``dtype`` for a timedelta; units alone decode only in its older versions
     "lead_time": {
@@ -62,6 +63,7 @@ def write_forecasts(
     surface_geopotential: np.ndarray | None = None,
     hardware: str | None = None,
     attributes: Mapping[str, str | float] | None = None,
+    along_valid_time: bool = False,
 ) -> Cost:
     """Runs a forecaster over all initial times and writes its file.
 
@@ -74,6 +76,7 @@ def write_forecasts(
       surface_geopotential: m2 s-2, ``(latitude, longitude)``: rides along where the state is on sigma levels.
       hardware: What it ran on; this machine's accelerators or processor when left out.
       attributes: More global attributes (hashes of config and data).
+      along_valid_time: Write the only forecast along ``time``; see above.
 
     Returns:
       What the forecasts cost, compilation left out where possible.
@@ -94,7 +97,7 @@ def write_forecasts(
     total = initial.sizes["time"] * lead_times.size
     with (
         track(total, f"{forecaster.name} forecasts") as progress,
-        ForecastWriter(path, initial["time"].values, lead_times, constants) as writer,
+        ForecastWriter(path, initial["time"].values, lead_times, constants, along_valid_time) as writer,
     ):
         for block in blocks:
             writer.write(block)
@@ -130,6 +133,7 @@ class ForecastWriter:
         init_times: np.ndarray,
         lead_times: np.ndarray,
         constants: Mapping[str, xr.DataArray] | None = None,
+        along_valid_time: bool = False,
     ) -> None:
         """Prepares a file; the first block decides its variables.
 
@@ -138,7 +142,10 @@ class ForecastWriter:
           init_times: All initial times that will come, ``datetime64``, unique.
           lead_times: All leads that will come, ``timedelta64``.
           constants: Fields ``(latitude, longitude)`` written once.
+          along_valid_time: Write a single initial time along ``time``, its valid time.
         """
+        assert init_times.size == 1 or not along_valid_time
+        self._along_valid_time = along_valid_time
         self._path = path
         self._temporary = path.with_name(f".{path.name}.partial")
         self._init_times = init_times.astype("datetime64[ns]")
@@ -164,7 +171,7 @@ class ForecastWriter:
         if self._file is None:
             with _writing(self._path):
                 self._file = self._create(block)
-        expected = set(self._file.variables) - set(self._file.dimensions) - set(self._constants)
+        expected = set(self._file.variables) - set(self._file.dimensions) - set(_TIME_ATTRS) - set(self._constants)
         if set(map(str, block.data_vars)) != expected:
             raise DataError(
                 f"{self._path}: a block holds {', '.join(map(str, block.data_vars))}; "
@@ -180,7 +187,10 @@ class ForecastWriter:
                     "the forecast became unstable"
                 )
             with _writing(self._path):
-                self._file[str(name)][rows, columns] = values
+                if self._along_valid_time:
+                    self._file[str(name)][columns] = values[0]
+                else:
+                    self._file[str(name)][rows, columns] = values
         self._written[rows, columns] = True
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
@@ -220,15 +230,20 @@ class ForecastWriter:
         file = netCDF4.Dataset(self._temporary, "w", format="NETCDF4")
         self._file = file  # so that it is closed and removed if what follows fails
         axes = {"init_time": self._init_times, "lead_time": self._lead_times}
-        for dim in block.sizes:
-            file.createDimension(str(dim), axes.get(str(dim), block[dim]).size)
-        for dim, values in axes.items():
-            whole_hours = (values.astype(np.int64) % _HOUR_NS == 0).all()
-            since = " since 1970-01-01 00:00:00" if dim == "init_time" else ""
-            variable = file.createVariable(dim, "i8", (dim,))
-            variable.setncatts({**_TIME_ATTRS[dim], "units": ("hours" if whole_hours else "seconds") + since})
-            variable[:] = values.astype(np.int64) // (_HOUR_NS if whole_hours else 10**9)
-        for dim in set(map(str, block.sizes)) - set(axes):
+        others = [str(dim) for dim in block.sizes if dim not in axes]
+        lead = ["time"] if self._along_valid_time else list(axes)
+        for dim in others:
+            file.createDimension(dim, block[dim].size)
+        if self._along_valid_time:
+            file.createDimension("time", self._lead_times.size)
+            _write_time(file, "time", self._init_times + self._lead_times, ("time",), axis="T")
+            _write_time(file, "init_time", self._init_times[0], ())
+            _write_time(file, "lead_time", self._lead_times, ("time",))
+        else:
+            for dim, values in axes.items():
+                file.createDimension(dim, values.size)
+                _write_time(file, dim, values, (dim,), **({"axis": "T"} if dim == "init_time" else {}))
+        for dim in others:
             variable = file.createVariable(dim, block[dim].dtype, (dim,))
             variable.setncatts(block[dim].attrs)
             variable[:] = block[dim].values
@@ -239,16 +254,28 @@ class ForecastWriter:
             variable = file.createVariable(
                 str(name),
                 "f4",
-                tuple(map(str, field.dims)),
+                (*lead, *map(str, field.dims[2:])),
                 fill_value=False,
-                chunksizes=(1, leads, *field.shape[2:]),
+                chunksizes=(*(1, leads)[-len(lead) :], *field.shape[2:]),
             )
             variable.setncatts(field.attrs)
+            if self._along_valid_time:
+                variable.coordinates = "init_time lead_time"
         for name, field in self._constants.items():
             variable = file.createVariable(name, "f4", tuple(map(str, field.dims)), fill_value=False)
             variable.setncatts(field.attrs)
             variable[:] = field.values
         return file
+
+
+def _write_time(file: netCDF4.Dataset, name: str, values: np.ndarray, dims: tuple[str, ...], **attrs: str) -> None:
+    """A coordinate of instants or spans in whole hours, or seconds where it must be."""
+    numbers = np.asarray(values).astype(np.int64)
+    whole_hours = (numbers % _HOUR_NS == 0).all()
+    since = "" if name == "lead_time" else " since 1970-01-01 00:00:00"
+    variable = file.createVariable(name, "i8", dims)
+    variable.setncatts({**_TIME_ATTRS[name], **attrs, "units": ("hours" if whole_hours else "seconds") + since})
+    variable[:] = numbers // (_HOUR_NS if whole_hours else 10**9)
 
 
 def open_forecasts(path: Path) -> xr.Dataset:
