@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 _BLOCK_BYTES = 2**26
 _THREADS = 2  # one computes while one reads or writes; more would each hold a block
 
+_OF_OLD_VALUES = ("actual_range", "valid_range", "valid_min", "valid_max")  # and, if packed, in packed units
+
 
 def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
     """Writes a file's fields on another grid.
@@ -78,9 +80,14 @@ def _lazily_regridded(path: Path, data: xr.Dataset, config: RegridConfig) -> tup
             logger.warning("%s: %s is left out: it cannot be regridded", path, name)
     for dim, (_, values, attributes) in zip(dims, grid_coords(regridder.target).values(), strict=True):
         result = result.assign_coords({dim: (dim, values, attributes)})
-    for variable in result.variables.values():
+    for name, variable in result.variables.items():
         # Chunks and packing are the old grid's; times counted from before 1582 mean different days in two calendars.
-        variable.encoding = {}
+        variable.encoding = {"_FillValue": None} if name in result.coords else {}
+        for key in _OF_OLD_VALUES:
+            variable.attrs.pop(key, None)
+    if axes.time is not None and axes.time in result.coords:
+        attributes = result[axes.time].attrs
+        result[axes.time].attrs = {"standard_name": "time", "units_metadata": "leap_seconds: none", **attributes}
     way = f"{config.method} regridding from {regridder.source.describe()} to {regridder.target.describe()}"
     earlier = f"\n{data.attrs['history']}" if "history" in data.attrs else ""
     result.attrs["history"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} weather-emulator: {way}{earlier}"

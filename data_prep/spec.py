@@ -38,6 +38,23 @@ VERTICAL_ATTRS: dict[Vertical, dict[str, str]] = {
     },
 }
 
+CALENDAR_ATTRS = {"calendar": "proleptic_gregorian", "units_metadata": "leap_seconds: none"}
+"""What CF wants to know of numbers that count time."""
+
+PRESSURE_AT_TOP = "pressure_at_top"
+"""The scalar, zero, that the formula of sigma levels names."""
+
+
+def sigma_formula(axis: str) -> dict[str, str]:
+    """How pressure follows from sigma levels, as attributes of their axis in a file with surface pressure."""
+    terms = f"sigma: {axis} ps: surface_pressure ptop: {PRESSURE_AT_TOP}"
+    return {"computed_standard_name": "air_pressure", "formula_terms": terms}
+
+
+def unit_attrs(units: str) -> dict[str, str]:
+    """The unit of a field as CF wants it: of a temperature also that it is one and no difference of two."""
+    return {"units": units} | ({"units_metadata": "temperature: on_scale"} if units == "K" else {})
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -219,7 +236,7 @@ def unstack_channels(
     for name in dict.fromkeys(c.variable for c in channels):
         variable = spec[name]
         index = [i for i, c in enumerate(channels) if c.variable == name]
-        attrs = {"units": variable.units, "long_name": name.replace("_", " ")}
+        attrs = unit_attrs(variable.units) | {"long_name": name.replace("_", " ")}
         if variable.standard_name:
             attrs["standard_name"] = variable.standard_name
         if variable.levels:

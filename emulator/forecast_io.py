@@ -25,6 +25,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
 from emulator import __version__
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
 from emulator.machine import describe
@@ -38,12 +39,8 @@ SURFACE = "geopotential_at_surface"
 _CHUNK_BYTES = 256 * 1024
 _HOUR_NS = 3600 * 10**9
 _TIME_ATTRS: dict[str, dict[str, str]] = {
-    "time": {"standard_name": "time", "long_name": "valid time", "calendar": "proleptic_gregorian"},
-    "init_time": {
-        "standard_name": "forecast_reference_time",
-        "long_name": "initial time",
-        "calendar": "proleptic_gregorian",
-    },
+    "time": {"standard_name": "time", "long_name": "valid time", **CALENDAR_ATTRS},
+    "init_time": {"standard_name": "forecast_reference_time", "long_name": "initial time", **CALENDAR_ATTRS},
     # xarray takes a number with the attribute ``dtype`` for a timedelta; units alone decode only in its older versions
     "lead_time": {
         "standard_name": "forecast_period",
@@ -171,7 +168,9 @@ class ForecastWriter:
         if self._file is None:
             with _writing(self._path):
                 self._file = self._create(block)
-        expected = set(self._file.variables) - set(self._file.dimensions) - set(_TIME_ATTRS) - set(self._constants)
+        expected = (
+            set(self._file.variables) - set(self._file.dimensions) - {*_TIME_ATTRS, *self._constants, PRESSURE_AT_TOP}
+        )
         if set(map(str, block.data_vars)) != expected:
             raise DataError(
                 f"{self._path}: a block holds {', '.join(map(str, block.data_vars))}; "
@@ -239,6 +238,7 @@ class ForecastWriter:
             _write_time(file, "time", self._init_times + self._lead_times, ("time",), axis="T")
             _write_time(file, "init_time", self._init_times[0], ())
             _write_time(file, "lead_time", self._lead_times, ("time",))
+            file.coordinates = "init_time lead_time"  # of the file: named by every variable, CDO would warn of them
         else:
             for dim, values in axes.items():
                 file.createDimension(dim, values.size)
@@ -247,6 +247,9 @@ class ForecastWriter:
             variable = file.createVariable(dim, block[dim].dtype, (dim,))
             variable.setncatts(block[dim].attrs)
             variable[:] = block[dim].values
+            if block[dim].attrs == VERTICAL_ATTRS["sigma"] and "surface_pressure" in block:
+                variable.setncatts(sigma_formula(dim))
+                _write_top(file)
         for name, field in block.data_vars.items():
             field = field.transpose("init_time", "lead_time", ...)
             plane = int(np.prod(field.shape[2:]))
@@ -259,8 +262,6 @@ class ForecastWriter:
                 chunksizes=(*(1, leads)[-len(lead) :], *field.shape[2:]),
             )
             variable.setncatts(field.attrs)
-            if self._along_valid_time:
-                variable.coordinates = "init_time lead_time"
         for name, field in self._constants.items():
             variable = file.createVariable(name, "f4", tuple(map(str, field.dims)), fill_value=False)
             variable.setncatts(field.attrs)
@@ -276,6 +277,13 @@ def _write_time(file: netCDF4.Dataset, name: str, values: np.ndarray, dims: tupl
     variable = file.createVariable(name, "i8", dims)
     variable.setncatts({**_TIME_ATTRS[name], **attrs, "units": ("hours" if whole_hours else "seconds") + since})
     variable[:] = numbers // (_HOUR_NS if whole_hours else 10**9)
+
+
+def _write_top(file: netCDF4.Dataset) -> None:
+    if PRESSURE_AT_TOP not in file.variables:
+        top = file.createVariable(PRESSURE_AT_TOP, "f4", (), fill_value=False)
+        top.setncatts({"long_name": "pressure at the top of the model", "units": "Pa"})
+        top[...] = 0.0
 
 
 def open_forecasts(path: Path) -> xr.Dataset:

@@ -193,7 +193,7 @@ def _distributions(total: Distribution, scoring: Scoring) -> xr.Dataset:
             {"long_name": text.format("truth")},
         ),
     }
-    coords: dict[str, Any] = {"quantile": list(QUANTILES)}
+    coords: dict[str, Any] = {"quantile": ("quantile", list(QUANTILES), {"long_name": "probability", "units": "1"})}
     if total.forecast_power is not None and total.truth_power is not None:
         text = "area-mean power along the circles of latitude, {}; the highest wavenumber counts double"
         dims = ("variable", "lead_time", "wavenumber")
@@ -203,7 +203,8 @@ def _distributions(total: Distribution, scoring: Scoring) -> xr.Dataset:
             {"long_name": text.format("forecast")},
         )
         data["truth_power"] = (dims, total.truth_power / n_init, {"long_name": text.format("truth")})
-        coords["wavenumber"] = np.arange(1, total.truth_power.shape[-1] + 1)
+        numbers = np.arange(1, total.truth_power.shape[-1] + 1)
+        coords["wavenumber"] = ("wavenumber", numbers, {"long_name": "zonal wavenumber", "units": "1"})
     return xr.Dataset(data, coords)
 
 
@@ -245,7 +246,9 @@ _TIME_ENCODING: dict[str, dict[str, Any]] = {
 
 def _encoding(scores: xr.Dataset) -> dict[str, dict[str, Any]]:
     small = {"zlib": True, "complevel": 1, "shuffle": True}
-    return {str(name): small for name, variable in scores.data_vars.items() if variable.dtype.kind == "f"}
+    return {"quantile": {"_FillValue": None}} | {
+        str(name): small for name, variable in scores.data_vars.items() if variable.dtype.kind == "f"
+    }
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from jcm.model import RunState
 
 import emulator
 from data_prep.errors import ConfigError, DataError
-from data_prep.spec import VERTICAL_ATTRS, grid_coords
+from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, grid_coords, sigma_formula, unit_attrs
 from data_prep.variables import is_accumulation, known
 from emulator.config import SimulateConfig
 from emulator.physics import transfer
@@ -298,11 +298,11 @@ def _define(
     for name, size in sizes.items():
         file.createDimension(name, size)
     time_attrs = {"standard_name": "time", "long_name": "time", "axis": "T", "units": _TIME_UNITS}
-    sigma_attrs = VERTICAL_ATTRS["sigma"] | {"formula_terms": "sigma: level ps: surface_pressure ptop: pressure_at_top"}
+    sigma_attrs = VERTICAL_ATTRS["sigma"] | sigma_formula("level")
     coordinates = {
         "time": (
             (times.astype("datetime64[h]") - _EPOCH).astype(np.int64),
-            time_attrs | {"calendar": "proleptic_gregorian"},
+            time_attrs | CALENDAR_ATTRS,
         ),
         "level": (np.asarray(model.sigma), sigma_attrs),
         **{name: (values, attrs) for name, (_, values, attrs) in grid_coords(grid).items()},
@@ -311,7 +311,7 @@ def _define(
         variable = file.createVariable(name, values.dtype, (name,))
         variable.setncatts(attrs)
         variable[:] = values
-    top = file.createVariable("pressure_at_top", np.float32, ())
+    top = file.createVariable(PRESSURE_AT_TOP, np.float32, ())
     top.setncatts({"long_name": "pressure at the top of the model", "units": "Pa"})
     top[...] = 0.0
     for name, rank in ranks.items():
@@ -326,7 +326,7 @@ def _define(
         sampling = f"sum (interval: {config.output_hours} hours comment: ending at the time stamp)" if rain else "point"
         variable.setncatts(
             {
-                "units": facts.units,
+                **unit_attrs(facts.units),
                 "standard_name": facts.standard_name,
                 "long_name": name.replace("_", " "),
                 "cell_methods": f"time: {sampling}",

@@ -1,0 +1,108 @@
+"""What the program writes is CF as the checker of the field sees it, and opens in CDO."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import ON_SIGMA, evaluation_rows, lead_times, make_store
+from world_files import world
+
+from data_prep.config import RegridConfig
+from data_prep.grid import Grid
+from data_prep.regrid_file import regrid_file
+from data_prep.spec import unit_attrs
+from emulator.config import EvaluateConfig
+from emulator.evaluation.scores import evaluate
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.statistical import make_reference
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ioos_sos checker:DeprecationWarning")
+
+KNOWN = (
+    "should begin with a letter",  # ERA5's names of fields at a height begin with a digit, which CF advises against
+    "not in the recommended order",  # a forecast has two times, CF's order knows one
+)
+SKIPPED = ["check_coordinate_variables_strict_monotonicity"]  # subtracts names, which are coordinates too, and crashes
+
+
+def complaints(path) -> list[str]:
+    """What the IOOS compliance checker says against a file; its tables come with it, nothing is downloaded."""
+    checker = pytest.importorskip("compliance_checker.suite", reason="needs compliance-checker (extra 'dev')")
+    suite = checker.CheckSuite()
+    suite.load_all_available_checkers()
+    data = suite.load_dataset(str(path))
+    try:
+        groups, failures = suite.run_all(data, ["cf:1.11"], skip_checks=SKIPPED)["cf:1.11"]
+    finally:
+        data.close()
+    assert not failures
+    failed = [m for group in groups for m in _failed(group)]
+    return [m for m in failed if not any(text in m for text in KNOWN)]
+
+
+def _failed(result) -> list[str]:
+    """Messages of what did not get all its points; others only say what was looked at."""
+    if result.value[0] == result.value[1]:
+        return []
+    return [*(result.msgs or ()), *(m for child in result.children or () for m in _failed(child))]
+
+
+@pytest.fixture(scope="module", params=["pressure", "sigma"])
+def written(request, tmp_path_factory):
+    """Forecasts from many times, and from one along its valid time, with their scores."""
+    folder = tmp_path_factory.mktemp("cf")
+    store = make_store(days=12, **({"world": ON_SIGMA} if request.param == "sigma" else {}))
+    rows, leads = evaluation_rows(store, 2), lead_times(2)
+    paths = {}
+    for name in ("persistence", "climatology"):
+        paths[name] = folder / f"{name}.nc"
+        reference = make_reference(name, store, leads)
+        surface = store.surface_geopotential
+        write_forecasts(reference, store.dataset(rows), leads, paths[name], surface_geopotential=surface)
+    write_forecasts(
+        make_reference("persistence", store, leads),
+        store.dataset(rows[:1]),
+        leads,
+        folder / "one.nc",
+        surface_geopotential=store.surface_geopotential,
+        along_valid_time=True,
+    )
+    evaluate(paths, store, EvaluateConfig(bootstrap=50), folder / "scores.nc").close()
+    return folder
+
+
+@pytest.mark.parametrize("name", ["persistence.nc", "one.nc", "scores.nc"])
+def test_results_are_clean_under_the_cf_checker(written, name):
+    assert complaints(written / name) == []
+
+
+def test_regridded_files_are_clean_under_the_cf_checker(tmp_path):
+    data = world().assign_attrs(Conventions="CF-1.11", title="weather")
+    for name, field in data.data_vars.items():
+        field.attrs |= unit_attrs(field.attrs["units"]) | {"long_name": name}
+    data["level"].attrs |= {"standard_name": "air_pressure", "positive": "down"}
+    data["temperature"].attrs["actual_range"] = np.array([1.0, 2.0], np.float32)
+    data.to_netcdf(tmp_path / "a.nc")
+    regrid_file(tmp_path / "a.nc", tmp_path / "b.nc", RegridConfig(grid="8x4"))
+    assert complaints(tmp_path / "b.nc") == []
+
+
+def test_one_forecast_opens_in_cdo_without_complaint(written):
+    if shutil.which("cdo") is None:
+        pytest.skip("cdo is not installed")
+    done = subprocess.run(["cdo", "-s", "sinfo", str(written / "one.nc")], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    with xr.open_dataset(written / "one.nc") as data:
+        assert "8 steps" in done.stdout and data.sizes["time"] == 8
+        assert {"init_time", "lead_time"} <= set(data.coords)
+
+
+def test_nothing_that_moves_is_lost_along_the_valid_time(written):
+    with xr.open_dataset(written / "one.nc") as one, xr.open_dataset(written / "persistence.nc") as many:
+        for name in one.data_vars:
+            expected = many[name].isel(init_time=0) if "init_time" in many[name].dims else many[name]
+            np.testing.assert_array_equal(one[name], expected)
+    assert Grid.from_arrays(one["latitude"], one["longitude"]).is_global
