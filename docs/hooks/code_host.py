@@ -1,7 +1,8 @@
-"""Files above ``docs/`` that pages link to, in the site too.
+"""Pages are written as a code host shows them; this is what the site needs to show the same.
 
-A page says ``../configs/demo.yaml`` or ``../CHANGELOG.md``, which a code host resolves by itself. The site holds copies
-at its own top, so there the two dots go. A link to any other file above ``docs/`` fails the strict build.
+A page says ``../configs/demo.yaml`` or ``../CHANGELOG.md``. The site holds copies of those files at its own top, so there
+the two dots go. A link to any other file above ``docs/`` fails the strict build. In tables, code hosts want the bars
+within code escaped; here they are bars as they stand.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 _LINK = re.compile(r"\]\((?P<up>(?:\.\./)+)(?P<path>[^)#\s]+)")
 _LINK_DOWN = re.compile(r"\]\(docs/")
+_CODE_IN_A_TABLE = re.compile(r"(?m)^\|.*`.*\|$")
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -29,6 +31,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
     """Turns links out of ``docs/`` into links within the site, and links into it on pages that come from above."""
+    markdown = _CODE_IN_A_TABLE.sub(lambda row: re.sub(r"`[^`]*`", _bars, row[0]), markdown)
     depth = page.file.src_uri.count("/")
     if page.file.src_uri in PAGES.values():
         return _LINK_DOWN.sub("](", markdown)
@@ -41,3 +44,7 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
         return f"]({'../' * depth}{target}"
 
     return _LINK.sub(within, markdown)
+
+
+def _bars(code: re.Match[str]) -> str:
+    return code[0].replace("\\|", "|")
