@@ -1,8 +1,8 @@
 """Pages are written as a code host shows them; this is what the site needs to show the same.
 
-A page says ``../configs/demo.yaml`` or ``../CHANGELOG.md``. The site holds copies of those files at its own top, so there
-the two dots go. A link to any other file above ``docs/`` fails the strict build. In tables, code hosts want the bars
-within code escaped; here they are bars as they stand.
+A page says ``../configs/demo.yaml`` or ``../CHANGELOG.md``. The site holds copies of those files at its own top, so
+there the two dots go. A link to any other file above ``docs/`` fails the strict build. In tables, code hosts want the
+bars within code escaped; here they are bars as they stand.
 """
 
 from __future__ import annotations
