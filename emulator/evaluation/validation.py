@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from emulator.evaluation import pairs
 from emulator.evaluation.crossover import find_crossover
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.significance import Bootstrap, Estimate, discovered
@@ -105,7 +106,7 @@ def validate(trials: int, resamples: int, seed: int = 0) -> Validation:
 def rmse_difference(bootstrap: Bootstrap, a: np.ndarray, b: np.ndarray) -> Estimate:
     """RMSE of A minus that of B with its interval, from squared errors ``(cell, init_time)``."""
     resamples = bootstrap.resamples(np.concatenate([a, b]))
-    return bootstrap.interval(resamples, np.sqrt(resamples.means(a)) - np.sqrt(resamples.means(b)))
+    return pairs.rmse_difference(bootstrap, resamples, resamples.means(a), resamples.means(b))
 
 
 def _crossovers(pair: Pair, trials: int, resamples: int, rng: np.random.Generator) -> dict[str, float]:
