@@ -38,6 +38,7 @@ _COMMANDS = re.compile(
     r"^\s*(\$ |emulator |python3? |pip |make |git |srun |sbatch |export |import |from \S+ import )", re.M
 )
 _SHELL_ONLY = re.compile(r"[|;&<>$`]|^\s*(for|if|while|export|cd)\b", re.M)
+_COMMENT = re.compile(r"(^|\s)#.*")
 _MINIMAL: dict[str, Any] = {
     "name": "example",
     "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
@@ -171,7 +172,7 @@ class Runner:
 
     def _sh(self, block: Block, captured: io.StringIO) -> int:
         commands = _our_commands(block.text)
-        if _SHELL_ONLY.search(block.text) or len(commands) != len(_lines(block.text)):
+        if _SHELL_ONLY.search(_COMMENT.sub("", block.text)) or len(commands) != len(_lines(block.text)):
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", block.text],
                 cwd=self._folder,
