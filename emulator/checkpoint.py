@@ -1,7 +1,7 @@
 """The run folder: everything a forecast needs, and everything training needs to go on.
 
     run.json            what was trained: config, spec, grid, time step, data hash
-    arrays.npz          statistics, forcing tables, static fields
+    arrays.npz          statistics, forcing tables, static fields, the climatology where anomalies were learned
     weights.npz         averaged weights of the last checkpoint: what forecasts use
     checkpoints/STEP/   Orbax: weights, averaged weights, optimiser state and step, to go on training
     metrics.jsonl, tensorboard/
@@ -24,6 +24,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
+from data_prep.climatology import Climatology
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
@@ -32,6 +33,7 @@ from data_prep.spec import StateSpec
 from data_prep.statistics import Statistics
 from data_prep.store import Store
 from emulator import __version__
+from emulator.anomalies import without_bounds
 from emulator.config import ModelConfig
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.stepper import make_stepper
@@ -124,6 +126,7 @@ def write_description(
     seed: int,
     identity: str,
     experiment: Mapping[str, Any],
+    anomalies: bool = False,
 ) -> None:
     """Writes ``run.json`` and ``arrays.npz``.
 
@@ -135,9 +138,12 @@ def write_description(
       seed: Of the run.
       identity: Hash of all that decides the course of training; a run goes on only under the same.
       experiment: The resolved config, kept for the reader.
+      anomalies: Whether the store's states are departures from its climatology, which is then kept too.
     """
     arrays = {f"statistics/{k}": v for k, v in store.statistics.to_arrays().items()}
     arrays |= {f"forcing/{k}": v for k, v in store.forcing_builder.to_arrays().items()}
+    if anomalies:
+        arrays |= {f"climatology/{k}": np.asarray(v) for k, v in store.climatology.to_arrays().items()}
     arrays["static"] = store.static
     if store.surface_geopotential is not None:
         arrays["surface_geopotential"] = store.surface_geopotential
@@ -198,15 +204,17 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         spec, grid = StateSpec.from_dict(description["spec"]), Grid.from_dict(description["grid"])
         timestep = np.timedelta64(round(description["timestep_seconds"] * 1e9), "ns")
         model = TypeAdapter(ModelConfig).validate_python(description["model"])
+        climate = _below(arrays, "climatology/")
         stepper, params = make_stepper(
             model,
-            spec,
+            without_bounds(spec) if climate else spec,
             grid,
             Statistics.from_arrays(_below(arrays, "statistics/")),
             arrays["static"],
             precision=description["precision"],
             seed=0,
         )
+        climatology = Climatology.from_arrays(climate) if climate else None
         builder = ForcingBuilder.from_arrays(_below(arrays, "forcing/"), grid, spec, timestep)
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description["experiment"])
@@ -219,6 +227,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         stepper=stepper,
         params=replace_leaves(params, weights, source=str(folder / WEIGHTS)),
         forcing_builder=builder,
+        climatology=climatology,
         surface_geopotential=arrays.get("surface_geopotential"),
         data_hash=data_hash,
         sources=sources,

@@ -198,6 +198,10 @@ class TrainConfig(Section):
     level_weighting: Literal["equal", "pressure"] = Field(
         "equal", description="Loss weight of the levels of a variable: equal, or in proportion to pressure (or sigma)"
     )
+    anomalies: bool = Field(
+        False,
+        description="Learn departures from the training climatology, which forecasts add again; helps with little data",
+    )
     input_noise: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Noise on the initial state, in standard deviations of the change over a step"
     )

@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -31,6 +31,7 @@ from jax.experimental import multihost_utils
 
 from data_prep.errors import DataError
 from data_prep.store import Store, open_store
+from emulator.anomalies import anomalies_of
 from emulator.budget import Programs, check_memory, step_flops
 from emulator.checkpoint import DESCRIPTION, Checkpoints, read_description, write_description, write_weights
 from emulator.config import ModelConfig, TrainConfig
@@ -86,11 +87,13 @@ def train(
         not exist.
       KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
-    job = set_up(config, model_config, open_for_training(store_path), seed)
-    layout, store, total = job.layout, job.store, job.spans[-1].stop
+    store = open_for_training(store_path)
+    job = set_up(config, model_config, store, seed)
+    layout, total = job.layout, job.spans[-1].stop
     if layout.writes:
         run_dir.mkdir(parents=True, exist_ok=True)
-        _claim(run_dir, config, model_config, store, seed, experiment)
+        learned = replace(store, statistics=job.store.statistics)
+        _claim(run_dir, config, model_config, learned, seed, experiment)
 
     with failing_together(), closing(Checkpoints(run_dir)) as checkpoints:
         state = layout.place(layout.agree(checkpoints.restore(job.fresh) or job.fresh), WHOLE)
@@ -186,7 +189,7 @@ class Job:
     """All that training needs, before its first step.
 
     Attributes:
-      store: The data.
+      store: The data, as anomalies where the config says so.
       layout: The devices.
       task: On the devices.
       schedule: The learning rate.
@@ -213,6 +216,8 @@ class Job:
 
 def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> Job:
     """Everything before the first step, nothing compiled; ``train`` says what it raises."""
+    if config.anomalies:
+        store = anomalies_of(store)
     layout = Layout.of(config.mesh)
     layout.check_latitudes(model, store.grid)
     for size in {stage.batch_size or config.batch_size for stage in config.stages}:
@@ -280,7 +285,14 @@ def _claim(
             f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
         )
     write_description(
-        run_dir, store, model, precision=config.precision, seed=seed, identity=identity, experiment=experiment
+        run_dir,
+        store,
+        model,
+        precision=config.precision,
+        seed=seed,
+        identity=identity,
+        experiment=experiment,
+        anomalies=config.anomalies,
     )
 
 

@@ -32,6 +32,22 @@ def test_references_have_the_errors_that_others_measured(folder):
     assert float(rmse.sel(forecaster="climatology")) == pytest.approx(3.33, abs=0.4)
 
 
+def test_the_linear_regression_is_a_stronger_reference_than_persistence(folder):
+    rmse = xr.load_dataset(folder / "scores.nc")["rmse"].sel(region="all", variable="air_temperature_sigma995")
+    for hours in (6, 24, 72):
+        at = rmse.sel(lead_time=np.timedelta64(hours, "h"))
+        assert float(at.sel(forecaster="linear_pcs")) < float(at.sel(forecaster="damped_anomaly_persistence"))
+
+
+def test_a_network_that_has_hardly_begun_keeps_the_anomaly(folder):
+    """Four steps of training: it starts from the persistence of the anomaly, not of the field."""
+    rmse = xr.load_dataset(folder / "scores.nc")["rmse"].sel(region="all", variable="air_temperature_sigma995")
+    first = rmse.sel(lead_time=np.timedelta64(6, "h"))
+    kept, found = (float(first.sel(forecaster=name)) for name in ("anomaly_persistence", "network"))
+    assert found == pytest.approx(kept, rel=0.1)
+    assert kept < 0.8 * float(first.sel(forecaster="persistence"))
+
+
 def test_the_raw_file_is_an_initial_condition(folder, tmp_path):
     out = tmp_path / "forecast.nc"
     options = ["--days", "1", "--time", "2014-08-01T06", "--out", str(out)]

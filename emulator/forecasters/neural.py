@@ -10,12 +10,14 @@ import numpy as np
 import xarray as xr
 from flax import nnx
 
+from data_prep.climatology import Climatology
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
 from data_prep.store import persisted_channels
 from emulator.forecasters.base import check_lead_times
+from emulator.forecasters.lead_blocks import climatology_at_valid_time
 from emulator.rollout import rollout
 from emulator.stepper import Stepper
 
@@ -33,6 +35,7 @@ class NeuralForecaster:
       spec, grid, timestep: As in ``Forecaster``.
       stepper, params: The network and how it steps.
       forcing_builder: Forcings at valid time.
+      climatology: What the network's states are departures from; ``None`` where they are the fields themselves.
       surface_geopotential: What the truth stands on, m2 s-2 ``(lat, lon)``; ``None`` where the data did not say.
       data_hash: Of the store it was trained on.
       sources: Names in its training files, by canonical name, where they differ: what a user's file may call them.
@@ -45,6 +48,7 @@ class NeuralForecaster:
     stepper: Stepper = field(repr=False)
     params: nnx.State = field(repr=False)
     forcing_builder: ForcingBuilder = field(repr=False)
+    climatology: Climatology | None = field(repr=False)
     surface_geopotential: np.ndarray | None = field(repr=False)
     data_hash: str
     name: str = "network"
@@ -64,6 +68,8 @@ class NeuralForecaster:
         leads = check_lead_times(lead_times, self.timestep)
         times = initial["time"].values.astype("datetime64[ns]")
         state, persisted = self._initial_arrays(initial)
+        if self.climatology is not None:
+            state = state - self.climatology.at(times)
         wanted = leads // self.timestep
         last = int(wanted[-1])
         block = _even_block(last, state.nbytes)
@@ -73,6 +79,9 @@ class NeuralForecaster:
             state = states[:, -1]
             keep = np.isin(steps, wanted)
             fields = np.asarray(states)[:, steps <= last]
+            if self.climatology is not None:
+                climate = climatology_at_valid_time(self.climatology, times, steps[steps <= last] * self.timestep)
+                fields = np.maximum(fields + climate, self.spec.state_minimum)
             self._refuse_non_finite(fields, steps, times)
             if keep.any():
                 coords = {"init_time": times, "lead_time": steps[keep] * self.timestep}

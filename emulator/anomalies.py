@@ -1,0 +1,66 @@
+"""A store as a network sees it that learns departures from the training climatology.
+
+The course of the day and of the year is known beforehand; with little data a network spends most of its lessons on it.
+Taken off, what is left to learn is the weather alone, and a network that knows nothing yet forecasts the persistence of
+the anomaly. The forecaster takes the climatology off its initial fields and puts that of the valid time back on.
+
+Anomalies have no physical lower bound; the forecaster applies those of the fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from data_prep.arrays import ArrayLike
+from data_prep.climatology import Climatology
+from data_prep.spec import StateSpec
+from data_prep.statistics import Moments, state_moments, sum_moments
+from data_prep.store import Store
+
+_BLOCK_ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class AnomalyRows:
+    """Rows of a store's state less the climatology of their times, made when they are read, by slices."""
+
+    state: ArrayLike
+    times: np.ndarray
+    climatology: Climatology
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the state."""
+        return self.state.shape
+
+    def __getitem__(self, rows: slice) -> Any:
+        return np.asarray(self.state[rows]) - self.climatology.at(self.times[rows])
+
+
+def anomalies_of(store: Store) -> Store:
+    """The store with departures from its climatology as states, and their moments over the training split."""
+    rows = AnomalyRows(store.state, store.times, store.climatology)
+    weights, n_channels = store.grid.latitude_weights, len(store.spec.state_channels)
+    states, changes = [], []
+    for segment in (s for s in store.segments if s.split == "train"):
+        for first in range(segment.start, segment.stop, _BLOCK_ROWS):
+            block = rows[first : min(first + _BLOCK_ROWS + 1, segment.stop)]  # with the first row of the next
+            states.append(Moments.of(block[:_BLOCK_ROWS], weights))
+            changes.append(state_moments(block, weights)[1])
+    state, change = sum_moments(states, n_channels), sum_moments(changes, n_channels)
+    statistics = replace(
+        store.statistics,
+        mean=state.mean.astype(np.float32),
+        std=state.std.astype(np.float32),
+        tendency_mean=change.mean.astype(np.float32),
+        tendency_std=change.std.astype(np.float32),
+    )
+    return replace(store, spec=without_bounds(store.spec), statistics=statistics, state=rows)
+
+
+def without_bounds(spec: StateSpec) -> StateSpec:
+    """The same variables without their physical lower bounds."""
+    return replace(spec, variables=tuple(replace(v, minimum=None) for v in spec.variables))

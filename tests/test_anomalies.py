@@ -1,0 +1,85 @@
+"""A network that learns departures from climatology: what it sees, and that a forecast comes back to fields."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from tiny_store import TIMESTEP, write_store
+
+from data_prep.grid import Grid
+from data_prep.spec import stack_channels
+from data_prep.store import open_store
+from emulator.anomalies import anomalies_of
+from emulator.checkpoint import load_forecaster
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.forecasters.persistence import AnomalyPersistence
+from emulator.train import train
+
+CONFIG = TrainConfig(
+    anomalies=True,
+    batch_size=4,
+    stages=[RolloutStage(steps=3, learning_rate=1e-2)],
+    validation_windows=2,
+    validation_steps=2,
+)
+MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
+LEADS = np.arange(1, 7) * TIMESTEP
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    store = write_store(folder / "store.zarr", Grid.gaussian(8))
+    train(CONFIG, MODEL, folder / "store.zarr", folder / "run", 0, {"name": "test"})
+    return store, load_forecaster(folder / "run")
+
+
+def states_of(forecaster, initial):
+    forecast = xr.concat(forecaster.forecast(initial, LEADS), "lead_time")
+    return stack_channels(forecast, forecaster.spec.state_channels)
+
+
+def test_states_are_departures_and_statistics_theirs(trained):
+    store, _ = trained
+    anomaly = np.stack([store.read_state(a, a + 24) - store.climatology.at(store.times[a : a + 24]) for a in (0, 24)])
+    weights = store.grid.latitude_weights[:, None, None]
+    for opened in (store, open_store(store.path, in_memory=True)):
+        seen = anomalies_of(opened)
+        np.testing.assert_allclose(seen.read_state(24, 48), anomaly[1], atol=1e-6)
+        found, change = seen.statistics, np.diff(anomaly, axis=1)
+        mean = (weights * anomaly).mean((0, 1, 2, 3))
+        np.testing.assert_allclose(found.mean / found.std, mean / found.std, atol=1e-4)
+        for std, mean, values in (
+            (found.std, found.mean, anomaly),
+            (found.tendency_std, found.tendency_mean, change),
+        ):
+            np.testing.assert_allclose(std, np.sqrt((weights * (values - mean) ** 2).mean((0, 1, 2, 3))), rtol=1e-4)
+        np.testing.assert_array_equal(found.forcing_std, store.statistics.forcing_std)
+
+
+def test_a_network_that_says_nothing_keeps_the_anomaly(trained):
+    store, forecaster = trained
+    assert forecaster.spec == store.spec
+    silent = replace(forecaster, params=jax.tree.map(jnp.zeros_like, forecaster.params))
+    initial = store.dataset([3, 30])
+    kept = AnomalyPersistence(store.spec, store.grid, store.timestep, store.climatology)
+    n, unit = store.spec.n_prognostic, store.statistics.std
+    np.testing.assert_allclose(
+        states_of(silent, initial)[..., :n] / unit[:n], states_of(kept, initial)[..., :n] / unit[:n], atol=1e-3
+    )
+    climate = store.climatology.at(store.times[[3, 30]].repeat(LEADS.size) + np.tile(LEADS, 2))
+    rain = np.maximum(climate[..., n].reshape(2, LEADS.size, *store.grid.shape), 0)  # a diagnostic: its mean is left
+    np.testing.assert_allclose(states_of(silent, initial)[..., n], rain, atol=0.05 * unit[n])
+
+
+def test_it_learned_something_and_bounds_hold_for_fields(trained):
+    store, forecaster = trained
+    initial = store.dataset([3])
+    silent = replace(forecaster, params=jax.tree.map(jnp.zeros_like, forecaster.params))
+    states = states_of(forecaster, initial)
+    assert np.abs(states - states_of(silent, initial)).max() > 0.01
+    assert (states >= store.spec.state_minimum).all()
+    assert (states[..., store.spec.n_prognostic - 1] == 0).any()  # humidity would be below zero in places
