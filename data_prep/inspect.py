@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,15 @@ class Report:
     findings: tuple[Finding, ...]
     refusal: str | None
     files: tuple[FileReport, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines: what ``text`` says; times in ISO 8601, values in SI units."""
+        return {
+            "files": [_file_json(file) for file in self.files],
+            "findings": [_finding_json(finding) for finding in self.findings],
+            "refusal": self.refusal,
+            "data": self.section,
+        }
 
 
 def inspect_files(paths: Sequence[Location]) -> Report:
@@ -323,6 +332,40 @@ def _text(files: Sequence[FileReport], section: dict[str, Any]) -> str:
         lines += [*_file_lines(file), ""]
     lines += _finding_lines([f for file in files for f in _findings(file)])
     return "\n".join([*lines, "", *_section_lines(section)])
+
+
+def _file_json(file: FileReport) -> dict[str, Any]:
+    source = file.source
+    times = np.unique(source.times)
+    variables = [
+        {
+            "name": report.found.name,
+            "name_in_file": report.found.raw_name,
+            "units": report.found.to_si.units,
+            "levels": list(report.found.levels),
+            "lowest": report.low,
+            "highest": report.high,
+            "missing": report.missing,
+            "extent": report.found.extent,
+        }
+        for report in file.fields
+    ]
+    return {
+        "path": str(source.path),
+        "format": format_of(source.path),
+        "grid": {"global": source.grid.is_global, **source.grid.to_dict()},
+        "times": [checks.text(t) for t in times[[0, -1]]] if times.size else [],
+        "number_of_times": int(times.size),
+        "interval_hours": checks.hours(np.diff(times).min()) if times.size > 1 else None,
+        "vertical": file.vertical,
+        "variables": variables,
+        "left_out": dict(file.skipped),
+    }
+
+
+def _finding_json(finding: Finding) -> dict[str, Any]:
+    first, last = (None if t is None else checks.text(t) for t in (finding.first, finding.last))
+    return asdict(finding) | {"first": first, "last": last}
 
 
 def _file_lines(file: FileReport) -> list[str]:

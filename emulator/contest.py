@@ -122,6 +122,15 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     write_report(folder / "scores.nc", None)
 
 
+def summarise_scores(folder: Path) -> dict[str, Any]:
+    """The scores of an experiment in short, and where its results lie."""
+    from emulator.evaluation.summary import summarise
+
+    files = ("scores.nc", "table.txt", "report.html", "plots")
+    there = {name.partition(".")[0]: str(folder / name) for name in files if (folder / name).exists()}
+    return {"folder": str(folder), "files": there, **summarise(_open_scores(folder / "scores.nc"))}
+
+
 def plot_scores(path: Path, out: Path | None) -> None:
     """Skill curves of a scores file alone, into ``out`` or the folder of the file."""
     from emulator.evaluation.plots import plot_scores as draw_scores

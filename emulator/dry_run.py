@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -42,11 +43,79 @@ class StageCost:
     utilisation: float
 
 
-def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int) -> str:
-    """Compiles every stage, takes the time of a few steps of each, and writes nothing.
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a training costs.
 
-    Returns:
-      Parameters, memory, arithmetic and time, a few lines.
+    Attributes:
+      network: Its kind.
+      parameters: How many it has.
+      devices: What it runs on, in words.
+      sharing: Devices that share a batch, and those that share latitudes.
+      ceiling: Operations a second in matrix products, measured.
+      precision: Of these.
+      memory: Of the longest rollout and of a device, in words.
+      windows, rollout: Of the longest rollout.
+      stages: What each costs.
+      validations, validation_seconds: How many there are, and what one takes.
+    """
+
+    network: str
+    parameters: int
+    devices: str
+    sharing: tuple[int, int]
+    ceiling: float
+    precision: str
+    memory: str
+    windows: int
+    rollout: int
+    stages: tuple[StageCost, ...]
+    validations: int
+    validation_seconds: float
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def training_seconds(self) -> float:
+        """Of all steps, validation not counted."""
+        return sum(stage.steps * stage.seconds for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines: SI units."""
+        validating = self.validations * self.validation_seconds
+        return asdict(self) | {"steps": self.steps, "seconds": self.training_seconds + validating}
+
+    def text(self) -> str:
+        """For people, a few lines."""
+        lines = [
+            f"network      {self.network}, {self.parameters / 1e6:.3g} million parameters",
+            f"devices      {self.devices}; {self.sharing[0]} share a batch, {self.sharing[1]} share latitudes",
+            f"ceiling      {self.ceiling / 1e12:.3g} TFLOP/s in {self.precision} matrix products, measured",
+            f"memory       {self.memory}, for {self.windows} windows of {self.rollout} steps",
+            "",
+            f"{'stage':>5} {'steps':>7} {'rollout':>7} {'windows':>7} {'GFLOP/step':>10} {'memory':>10} {'s/step':>8}"
+            f" {'of ceiling':>10} {'time':>10}",
+        ]
+        for number, s in enumerate(self.stages, 1):
+            lines.append(
+                f"{number:>5} {s.steps:>7} {s.rollout:>7} {s.batch_size:>7} {s.operations / 1e9:>10.4g}"
+                f" {amount(s.memory):>10} {s.seconds:>8.3g} {s.utilisation:>10.1%} {_duration(s.steps * s.seconds):>10}"
+            )
+        training, validating = self.training_seconds, self.validations * self.validation_seconds
+        lines += [
+            "",
+            f"time         {_duration(training + validating)}: {self.steps} steps in {_duration(training)}, "
+            f"{self.validations} validations in {_duration(validating)}",
+            "nothing was trained and nothing written",
+        ]
+        return "\n".join(lines)
+
+
+def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int) -> TrainingCost:
+    """Compiles every stage, takes the time of a few steps of each, and writes nothing.
 
     Raises:
       DataError, ConfigError: as ``train`` would; a rollout that does not fit into memory among them.
@@ -61,31 +130,21 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
     for span in job.spans:
         state, cost = _measure(job, span, programs, state, config, rate)
         stages.append(cost)
-    validation = _seconds_of_validation(job, state)
     total = job.spans[-1].stop
-    validations = total // config.validate_every + bool(total % config.validate_every)
-    training = sum(stage.steps * stage.seconds for stage in stages)
-    lines = [
-        f"network      {model.kind}, {count_parameters(job.fresh.params) / 1e6:.3g} million parameters",
-        f"devices      {describe()}; {job.layout.data} share a batch, {job.layout.bands} share latitudes",
-        f"ceiling      {rate / 1e12:.3g} TFLOP/s in {config.precision} matrix products, measured",
-        f"memory       {memory}, for {longest.batch_size} windows of {longest.steps} steps",
-        "",
-        f"{'stage':>5} {'steps':>7} {'rollout':>7} {'windows':>7} {'GFLOP/step':>10} {'memory':>10} {'s/step':>8}"
-        f" {'of ceiling':>10} {'time':>10}",
-    ]
-    for number, s in enumerate(stages, 1):
-        lines.append(
-            f"{number:>5} {s.steps:>7} {s.rollout:>7} {s.batch_size:>7} {s.operations / 1e9:>10.4g}"
-            f" {amount(s.memory):>10} {s.seconds:>8.3g} {s.utilisation:>10.1%} {_duration(s.steps * s.seconds):>10}"
-        )
-    lines += [
-        "",
-        f"time         {_duration(training + validations * validation)}: {total} steps in {_duration(training)}, "
-        f"{validations} validations in {_duration(validations * validation)}",
-        "nothing was trained and nothing written",
-    ]
-    return "\n".join(lines)
+    return TrainingCost(
+        network=model.kind,
+        parameters=count_parameters(job.fresh.params),
+        devices=describe(),
+        sharing=(job.layout.data, job.layout.bands),
+        ceiling=rate,
+        precision=config.precision,
+        memory=memory,
+        windows=longest.batch_size,
+        rollout=longest.steps,
+        stages=tuple(stages),
+        validations=total // config.validate_every + bool(total % config.validate_every),
+        validation_seconds=_seconds_of_validation(job, state),
+    )
 
 
 def _measure(

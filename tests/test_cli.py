@@ -1,12 +1,21 @@
 """The command line: exit codes and one-line errors."""
 
+import io
+import json
+import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tiny_store import write_store
+from world_files import canonical, world
 
-from emulator.cli import build_parser, main
+import emulator
+from data_prep.grid import Grid
+from emulator.cli import _set_up_logging, build_parser, main
+from emulator.progress import track
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,3 +51,109 @@ def test_every_script_is_a_door(script):
     )
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+
+def test_help_comes_at_once():
+    """Time of the processor, not of the clock: other work on the machine must not fail this."""
+    code = (
+        "import sys, time; from emulator.cli import build_parser; build_parser().format_help();"
+        "print(time.process_time(), *({'jax', 'xarray', 'pydantic', 'numpy', 'rich', 'shtab'} & set(sys.modules)))"
+    )
+    seconds, *heavy = run(code).split()
+    assert heavy == []
+    assert float(seconds) < 0.5
+
+
+def test_the_module_is_the_command_and_exit_codes_are_documented(capsys):
+    done = subprocess.run([sys.executable, "-m", "emulator", "--version"], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout.strip()) == (0, emulator.__version__)
+    text = build_parser().format_help()
+    for code in ("0  ", "1  ", "2  ", "130"):
+        assert f"\n  {code}" in text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_is_a_script_that_the_shell_takes(shell, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(["--print-completion", shell])
+    assert stop.value.code == 0
+    script = capsys.readouterr().out
+    assert "--dry-run" in script and "inspect" in script and "_files" in script
+    if shutil.which(shell):
+        (tmp_path / "script").write_text(script)
+        assert subprocess.run([shell, "-n", str(tmp_path / "script")]).returncode == 0
+
+
+def test_inspect_and_verify_for_machines(tmp_path, capsys):
+    path = canonical(world(), tmp_path)
+    assert main(["inspect", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["refusal"] is None and found["files"][0]["number_of_times"] == 40
+    assert {v["name"] for v in found["files"][0]["variables"]} == set(world().data_vars)
+    assert set(found["data"]["prognostic"]) == set(world().data_vars)
+
+    data = world()
+    data["temperature"][3] = 20.0
+    assert main(["inspect", str(canonical(data, tmp_path / "..")), "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert "unit slip" in json.loads(out)["refusal"] and err.count("error: ") == 1
+
+    assert main(["inspect", str(tmp_path / "absent.nc"), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 1
+
+    write_store(tmp_path / "store.zarr", Grid.gaussian(4))
+    assert main(["verify", str(tmp_path / "store.zarr"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["intact"] is True
+    chunk = next(
+        p for p in sorted((tmp_path / "store.zarr" / "state").rglob("*")) if p.is_file() and p.name[0].isdigit()
+    )
+    chunk.write_bytes(b"damaged")
+    assert main(["verify", str(tmp_path / "store.zarr"), "--json"]) == 1
+    assert "store" in json.loads(capsys.readouterr().out)["error"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def own_logging():
+    kept = {name: list(logging.getLogger(name).handlers) for name in ("emulator", "data_prep")}
+    yield
+    for name, handlers in kept.items():
+        logging.getLogger(name).handlers = handlers
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_no_color_is_heeded_on_a_terminal(monkeypatch, own_logging, colours):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if not colours:
+        monkeypatch.setenv("NO_COLOR", "1")
+    _set_up_logging()
+    logging.getLogger("emulator.x").info("12 windows in /a/path")
+    with track(3, "work") as progress:
+        progress.advance()
+    text = terminal.getvalue()
+    assert "12 windows" in text.replace("\x1b[0m", "").replace("\x1b[1;36m", "")
+    assert ("\x1b[1;36m" in text or "\x1b[36m" in text or "\x1b[38;" in text) == colours
+
+
+def test_no_control_characters_where_there_is_no_terminal(monkeypatch, own_logging):
+    file = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", file)
+    monkeypatch.setattr("emulator.progress.LINE_INTERVAL", 0.0)
+    _set_up_logging()
+    with track(3, "work") as progress:
+        for _ in range(3):
+            progress.advance(loss=1.0)
+    text = file.getvalue()
+    assert "work: 3/3" in text
+    assert all(c.isprintable() or c == "\n" for c in text)

@@ -1,5 +1,8 @@
 """A config for any files, which every stage takes as it is."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -73,14 +76,32 @@ def test_real_files_of_too_few_times_are_refused_in_one_line(name, reason, tmp_p
 
 
 def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
+    """The whole way, in a folder and with files whose names have spaces and letters of several scripts."""
+    tmp_path = tmp_path / "Wetter für 数据 [1]"
+    tmp_path.mkdir()
     monkeypatch.chdir(tmp_path)
-    path = canonical(world(times_from("2001-01-01", 120), REGION)[["temperature", "mean_sea_level_pressure"]], tmp_path)
-    assert main(["init", path.name, "--minutes", "0.01"]) == 0
-    assert "next: emulator run my_config.yaml" in capsys.readouterr().out
-    assert main(["run", "my_config.yaml"]) == 0
-    out = capsys.readouterr().out
+    data = world(times_from("2001-01-01", 120), REGION)[["temperature", "mean_sea_level_pressure"]]
+    canonical(data, tmp_path).rename("Luft & Druck é.nc")
+    assert main(["init", "Luft & Druck é.nc", "--minutes", "0.01", "--out", "mein Wetter é.yaml"]) == 0
+    assert "next: emulator run 'mein Wetter é.yaml'" in capsys.readouterr().out
+    workdir = tmp_path / "Ergebnisse 1"
+    command = ["run", "mein Wetter é.yaml", "--set", f"workdir={workdir}"]
+    assert main(command) == 0
+    out, log = capsys.readouterr()
     assert "RMSE by lead time" in out and "Damped anomaly persistence" in out
-    assert (tmp_path / "runs" / "my_config" / "report.html").is_file()
+    assert all(c.isprintable() or c == "\n" for c in log)
+    assert main([*command, "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["forecaster"] == "network" and Path(results["files"]["report"]).is_file()
+    assert len(results["variables"]["temperature@850"]["rmse"]["network"]) == len(results["lead_hours"])
+    assert main(["verify", str(workdir / "store.zarr")]) == 0
+    assert main(["report", str(workdir / "scores.nc"), "--out", "Bericht ü.html"]) == 0
+    options = ["--days", "1", "--out", "Vorhersage ü.nc"]
+    assert main(["forecast", str(workdir / "run"), "Luft & Druck é.nc", *options]) == 0
+    capsys.readouterr()
+    assert main(["train", *command[1:], "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] > 0
+    assert Path("Bericht ü.html").is_file() and Path("Vorhersage ü.nc").is_file()
 
 
 def test_a_file_for_each_month_becomes_one_pattern(tmp_path):

@@ -1,0 +1,43 @@
+"""Scores in short for machines: error by lead and crossovers of the headline variables, cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from emulator.evaluation.regions import WHOLE
+from emulator.evaluation.table import candidate, headline_variables, read_crossover
+
+
+def summarise(scores: xr.Dataset) -> dict[str, Any]:
+    """What the table of an experiment says, in SI units and hours, as JSON takes it; NaN where there is nothing.
+
+    Args:
+      scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
+    """
+    names: list[str] = scores["forecaster"].values.tolist()
+    subject = candidate(scores)
+    rmse = scores["rmse"].sel(region=WHOLE)
+    return {
+        "truth": scores.attrs.get("truth"),
+        "initial_times": int(scores.attrs["initial_times"]),
+        "confidence": float(scores.attrs["confidence"]),
+        "lead_hours": (scores["lead_time"].values / np.timedelta64(1, "h")).tolist(),
+        "forecaster": subject,
+        "variables": {
+            variable: {
+                "units": str(scores["units"].sel(variable=variable).item()),
+                "rmse": {name: rmse.sel(variable=variable, forecaster=name).values.tolist() for name in names},
+                "beats_until": {name: _crossover(scores, subject, name, variable) for name in names if name != subject},
+            }
+            for variable in headline_variables(scores)
+        },
+        "simulated_days_per_second": dict(zip(names, scores["simulated_days_per_second"].values.tolist(), strict=True)),
+    }
+
+
+def _crossover(scores: xr.Dataset, subject: str, name: str, variable: str) -> dict[str, Any]:
+    found = read_crossover(scores, subject, name, variable)
+    return {"outcome": found.outcome, "hours": found.hours, "lower": found.lower, "upper": found.upper}

@@ -1,0 +1,235 @@
+"""The words of the ``emulator`` command: what can be asked for, and what help says of it. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from typing import Any, NoReturn
+
+from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
+from emulator import __version__
+
+EXIT_CODES = """exit codes:
+  0    done; of inspect and verify: nothing is wrong
+  1    files, data or the machine stand in the way: one line on standard error says what and what to do
+       (or a traceback, which is a defect of this program: please report it)
+  2    the command line or the config is wrong: one line says where
+  130  interrupted (Ctrl-C, SIGTERM); the same command goes on from there
+
+Results go to standard output, the log to standard error. --json makes the result one JSON document.
+NO_COLOR turns colours off; where standard error is no terminal there are none, and no progress bars."""
+
+_STAGES = {
+    "simulate": "make the truth: a nature run of the SPEEDY model (needs the extra 'physics')",
+    "prepare": "turn NetCDF or Zarr files into a prepared store",
+    "train": "train the network on the prepared store; resumes where it was stopped",
+    "evaluate": "score all forecasts against the truth: RMSE, ACC, bias, crossover lead time",
+    "run": "every stage that is not done yet, from nothing to table and plots",
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="emulator",
+        description="Train, run and judge a neural weather emulator.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    text = "write completion for a shell to standard output, to be put where the shell looks for it"
+    parser.add_argument("--print-completion", action=_PrintCompletion, choices=("bash", "zsh", "tcsh"), help=text)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in _STAGES.items():
+        stage = commands.add_parser(name, help=text, description=_sentence(text) + ".")
+        _add_config_arguments(stage)
+        if name == "train":
+            text = "say what training will cost in memory, arithmetic and time; train nothing"
+            stage.add_argument("--dry-run", action="store_true", help=text)
+            _add_json(stage, "the result of --dry-run")
+        if name == "evaluate":
+            _add_forecast_argument(stage)
+        if name in ("evaluate", "run"):
+            _add_json(stage, "the scores in short")
+        if name in ("prepare", "evaluate"):
+            _add_worker_arguments(stage)
+    text = "look at your files and write a complete experiment config for them and this machine"
+    init = commands.add_parser("init", help=text, description=_sentence(text) + ".")
+    init.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
+    init.add_argument("--out", default="my_config.yaml", help="the config to be (default my_config.yaml)")
+    init.add_argument(
+        "--minutes", type=_minutes, default=5.0, help="that training may take on this machine (default 5)"
+    )
+    text = "say what files hold, what is wrong with them, and which data section of a config reads them"
+    inspect = commands.add_parser("inspect", help=text, description=_sentence(text) + ".")
+    inspect.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
+    _add_json(inspect, "what was found")
+    text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
+    forecast = commands.add_parser(
+        "forecast",
+        help=text,
+        description=_sentence(text)
+        + ". Two forms: 'forecast RUN INPUT.nc --days 10 --out forecast.nc' and 'forecast CONFIG'.",
+    )
+    forecast.add_argument("run", metavar="RUN|CONFIG", help="a run folder (workdir/run), or a config")
+    forecast.add_argument(
+        "input", nargs="?", metavar="INPUT", help="NetCDF or Zarr with the model's variables on its grid"
+    )
+    forecast.add_argument("--days", type=float, default=10.0, help="length of the forecast (default 10)")
+    forecast.add_argument("--time", help="initial time in INPUT, ISO 8601; the last one when left out")
+    forecast.add_argument("--out", default="forecast.nc", help="output file (default forecast.nc)")
+    _add_override_arguments(forecast)
+    text = "plot skill against lead time and maps, of an experiment or of a scores file alone"
+    plot = commands.add_parser("plot", help=text, description=_sentence(text) + ".")
+    plot.add_argument("config", metavar="CONFIG|SCORES", help="a config, or a scores.nc")
+    plot.add_argument("--out", help="folder of the pictures when SCORES is given; beside it when left out")
+    _add_override_arguments(plot)
+    text = "write one self-contained HTML page of a scores file: scorecard, curves, maps, cost, provenance"
+    report = commands.add_parser("report", help=text, description=_sentence(text) + ".")
+    report.add_argument("scores", metavar="SCORES", help="a scores.nc; maps come from the experiment it lies in")
+    report.add_argument("--out", help="the HTML file; report.html beside SCORES when left out")
+    _add_regrid(commands)
+    text = "read a prepared store against its hashes; names the first time that is damaged"
+    verify = commands.add_parser("verify", help=text, description=f"{_sentence(text)}. Exit code 1 if one is.")
+    verify.add_argument("store", metavar="STORE", help="a store.zarr")
+    _add_json(verify, "what was read")
+    return parser
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints a completion script, in which arguments that are files complete to files."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *values: Any) -> NoReturn:
+        import shtab
+
+        for command in (a for a in parser._actions if isinstance(a, argparse._SubParsersAction)):
+            for action in (a for sub in command.choices.values() for a in sub._actions):
+                if str(action.metavar or action.dest).upper() in _FILES:
+                    action.complete = shtab.FILE  # shtab looks for it there
+        print(shtab.complete(parser, values[1]))  # noqa: T201 - the result the user came for
+        parser.exit()
+
+
+_FILES = {"FILE", "CONFIG", "RUN|CONFIG", "INPUT", "CONFIG|SCORES", "SCORES", "IN", "OUT", "STORE"}
+
+
+def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"write {what} as one JSON document, for machines")
+
+
+def _add_regrid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "bring a file to another latitude-longitude or Gaussian grid"
+    regrid = commands.add_parser("regrid", help=text, description=_sentence(text) + ".")
+    regrid.add_argument("input", metavar="IN", help="NetCDF, GRIB or Zarr")
+    regrid.add_argument("output", metavar="OUT", help="the file to be: Zarr where it ends with .zarr, else NetCDF")
+    target = regrid.add_mutually_exclusive_group(required=True)
+    target.add_argument("--grid", type=_grid_name, help=GRID_SYNTAX)
+    target.add_argument("--like", metavar="FILE", help="the grid of this file, which may be regional")
+    regrid.add_argument(
+        "--method",
+        choices=("conservative", "bilinear"),
+        default="conservative",
+        help="keep area means (the default), or interpolate, for finer grids",
+    )
+    regrid.add_argument(
+        "--nan",
+        choices=("propagate", "ignore"),
+        default="propagate",
+        help="NaN makes NaN of all that depends on it (the default), or is ignored where enough is valid",
+    )
+    regrid.add_argument(
+        "--minimum-valid",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="how much of a cell must be valid for '--nan ignore' (default 0.5)",
+    )
+    regrid.add_argument(
+        "--outside",
+        choices=("refuse", "nan"),
+        default="refuse",
+        help="what is done about a target that reaches beyond IN: refuse it (the default), or NaN there",
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of minutes above 0")
+    return minutes
+
+
+def _grid_name(text: str) -> str:
+    try:
+        parse_grid_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a share above 0, up to 1")
+    return share
+
+
+def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one (demo)")
+    _add_override_arguments(parser)
+
+
+def _add_forecast_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--forecast",
+        action="append",
+        default=[],
+        type=_name_and_file,
+        metavar="NAME=FILE",
+        help="score this forecast file of another model too (NetCDF or Zarr, e.g. as WeatherBench-2 or ECMWF store "
+        "them, on the truth's grid); may be repeated",
+    )
+
+
+def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="share the work among N processes")
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="share the work among the workers of this dask scheduler, e.g. tcp://host:8786, which see the same files",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 up")
+    return int(text)
+
+
+def _name_and_file(text: str) -> tuple[str, str]:
+    name, separator, file = text.partition("=")
+    if not separator or not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not file:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=FILE, the name in letters, digits, '_' and '-'")
+    return name, file
+
+
+def _add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="a.b=v",
+        help="override one config value; may be repeated",
+    )
+    parser.add_argument("--redo", action="store_true", help="discard an earlier result of this stage and make it again")
