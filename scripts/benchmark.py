@@ -9,7 +9,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from data_prep.errors import UserError
+from emulator.benchmarks.history import record, show
 
+HISTORY = Path(__file__).parent.parent / "benchmarks" / "history.jsonl"
 FOLDER = Path(__file__).parent.parent / "emulator" / "benchmarks"
 NAMES = [n for n in ("train", "forecast", "load", "prepare", "evaluate") if (FOLDER / f"{n}.py").exists()]
 
@@ -19,16 +21,26 @@ def main(argv: Sequence[str]) -> int:
     name = argv[0] if argv and argv[0] in NAMES else None
     module = importlib.import_module(f"emulator.benchmarks.{name}") if name else None
     parser = argparse.ArgumentParser(prog="benchmark.py", description=__doc__)
-    commands = parser.add_subparsers(dest="name", required=True, metavar="|".join(NAMES))
+    commands = parser.add_subparsers(dest="name", required=True, metavar="|".join([*NAMES, "history"]))
     for each in NAMES:
         command = commands.add_parser(each)
         if module is not None and each == name:
             command.description = str(module.__doc__)
             module.add_arguments(command)
+        text = "keep what was measured in benchmarks/history.jsonl, with a note on what else the machine did"
+        command.add_argument("--record", metavar="NOTE", help=text)
+    commands.add_parser("history", help="show what was recorded")
     arguments = parser.parse_args(argv)
+    if arguments.name == "history":
+        print(show(HISTORY))
+        return 0
     assert module is not None  # the parser has seen to it
     try:
-        print(module.run(arguments))
+        tables = module.run(arguments)
+        print("\n\n".join(map(str, tables)))
+        if arguments.record:
+            kept = [word for word in argv if word not in ("--record", arguments.record)]
+            record(HISTORY, tables, kept, arguments.record)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

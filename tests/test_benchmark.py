@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from data_prep.errors import ConfigError
+from emulator.benchmarks.history import record, show
 from emulator.benchmarks.synthetic import synthetic_store
-from emulator.benchmarks.table import Row, format_table
+from emulator.benchmarks.table import Row, Table
 from emulator.machine import copy_rate, describe, matrix_rate
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,8 @@ def run(name, words):
     module = importlib.import_module(f"emulator.benchmarks.{name}")
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
-    return module.run(parser.parse_args(words))
+    (table,) = module.run(parser.parse_args(words))
+    return str(table)
 
 
 class _HereAndNow(ThreadPoolExecutor):
@@ -56,9 +58,21 @@ def test_each_prints_one_table_with_machine_ceiling_and_ratio(name, monkeypatch)
         assert 0 < ratio < 100
 
 
+TABLE = Table("Title", "machine", [Row("a", 3.0, "GB/s", 12.0, "copy"), Row("b", 1234567.0, "1/s")])
+
+
+def test_what_is_recorded_is_shown(tmp_path):
+    path = tmp_path / "benchmarks" / "history.jsonl"
+    assert "no history" in show(path)
+    record(path, [TABLE], ["load", "--gigabytes", "1"], "alone")
+    record(path, [TABLE], ["load", "--gigabytes", "1"], "with others")
+    text = show(path)
+    assert text.count("Title on machine: load --gigabytes 1") == 1
+    assert text.count("a: 3 GB/s, 0.25 of copy") == 2 and "(with others)" in text
+
+
 def test_a_ratio_is_what_was_measured_over_what_can_be_reached():
-    table = format_table("Title", "machine", [Row("a", 3.0, "GB/s", 12.0, "copy"), Row("b", 1234567.0, "1/s")])
-    assert table.splitlines() == [
+    assert str(TABLE).splitlines() == [
         "Title on machine",
         "",
         "    measured  unit  ceiling  ratio",

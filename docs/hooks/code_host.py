@@ -14,7 +14,12 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+PAGES = {
+    "CHANGELOG.md": "changelog.md",
+    "CODE_OF_CONDUCT.md": "code_of_conduct.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
+}
 _LINK = re.compile(r"\]\((?P<up>(?:\.\./)+)(?P<path>[^)#\s]+)")
 _LINK_DOWN = re.compile(r"\]\(docs/")
 _CODE_IN_A_TABLE = re.compile(r"(?m)^\|.*`.*\|$")
@@ -34,6 +39,8 @@ def on_page_markdown(markdown: str, page: Any, files: Files, **_: Any) -> str:
     markdown = _CODE_IN_A_TABLE.sub(lambda row: re.sub(r"`[^`]*`", _bars, row[0]), markdown)
     depth = page.file.src_uri.count("/")
     if page.file.src_uri in PAGES.values():
+        for source, target in PAGES.items():
+            markdown = markdown.replace(f"]({source})", f"]({target})")
         return _LINK_DOWN.sub("](", markdown)
 
     def within(match: re.Match[str]) -> str:

@@ -23,7 +23,7 @@ from data_prep.grid import Grid
 from data_prep.spec import StateSpec, Variable, unstack_channels
 from data_prep.statistics import Statistics
 from data_prep.store import Segment, Store, StoreWriter, open_store
-from emulator.benchmarks.table import Row, format_table
+from emulator.benchmarks.table import Row, Table
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import ForecastFile, open_all
 from emulator.evaluation.regions import default_regions
@@ -44,11 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="numbers of worker processes")
 
 
-def run(arguments: argparse.Namespace) -> str:
+def run(arguments: argparse.Namespace) -> list[Table]:
     """Makes the files and measures. Returns the table."""
     with tempfile.TemporaryDirectory() as name:
         files = _make_files(Path(name), arguments.inits, arguments.leads)
-        return _table(files, *_measure(files, arguments.workers))
+        return [_table(files, *_measure(files, arguments.workers))]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _peak_gib(who: int = resource.RUSAGE_SELF) -> float:
     return kib / 2**20
 
 
-def _table(files: _Files, ceiling: _Run, found: dict[str, _Run]) -> str:
+def _table(files: _Files, ceiling: _Run, found: dict[str, _Run]) -> Table:
     n_init, n_lead, channels, rows, columns = files.shape
     title = f"Scoring {n_init} initial times x {n_lead} leads x {channels} channels x {columns} x {rows}"
     unit, against = "million values/s", "reading and subtracting the same files"
@@ -160,7 +160,7 @@ def _table(files: _Files, ceiling: _Run, found: dict[str, _Run]) -> str:
 
     speeds = [Row(label, rate(one), unit, rate(ceiling), against) for label, one in found.items()]
     memory = [Row(f"most memory of a process: {label}", one.memory_gib, "GiB") for label, one in found.items()]
-    return format_table(title, describe(), [*speeds, *memory])
+    return Table(title, describe(), [*speeds, *memory])
 
 
 def _make_files(folder: Path, n_init: int, n_lead: int) -> _Files:

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.grid import Grid
 from emulator.benchmarks.synthetic import TIMESTEP, synthetic_spec, synthetic_store
-from emulator.benchmarks.table import Row, format_table
+from emulator.benchmarks.table import Row, Table
 from emulator.benchmarks.train import DEMO_NETWORK, parse_model
 from emulator.loader import read_batch
 from emulator.machine import best_seconds, describe, matrix_rate
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--physics-days", type=int, default=1, help="days of a timed SPEEDY run (1)")
 
 
-def run(arguments: argparse.Namespace) -> str:
+def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
     network = {members: _network_days(arguments, members) for members in arguments.members}
     flops, rate = _flops_per_day(arguments), matrix_rate(arguments.precision)
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> str:
         rows.append(
             Row(f"network at its best over SPEEDY T{truncation} at its best", best / max(physics.values()), "times")
         )
-    return format_table("Forecasting", describe(), rows)
+    return [Table("Forecasting", describe(), rows)]
 
 
 def _network_days(arguments: argparse.Namespace, members: int) -> float:

@@ -18,7 +18,7 @@ from zarr.codecs import BloscCodec, ZstdCodec
 from data_prep.pipeline import prepare
 from data_prep.store import Store, open_store
 from emulator.benchmarks.netcdf_set import VARIABLES, NetcdfSet, write_netcdf_set
-from emulator.benchmarks.table import Row, format_table
+from emulator.benchmarks.table import Row, Table
 from emulator.loader import Windows, read_batch
 from emulator.machine import describe
 from emulator.progress import track_blocks
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", help="where the files go meanwhile; the system's temporary folder by default")
 
 
-def run(arguments: argparse.Namespace) -> str:
+def run(arguments: argparse.Namespace) -> list[Table]:
     """The table; with ``--layouts`` one of those below it."""
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         files = write_netcdf_set(Path(name), arguments.gigabytes)
@@ -46,10 +46,10 @@ def run(arguments: argparse.Namespace) -> str:
         tables = [_windows(arguments, files, store)]
         if arguments.layouts:
             tables.append(_layouts(arguments, store, Path(name) / "layout.zarr"))
-    return "\n\n".join(tables)
+    return tables
 
 
-def _windows(arguments: argparse.Namespace, files: NetcdfSet, store: Store) -> str:
+def _windows(arguments: argparse.Namespace, files: NetcdfSet, store: Store) -> Table:
     """Both ways take turns, so that what else the machine does slows both; the best round of each counts."""
     starts = store.windows("train", arguments.steps + 1)
     windows = Windows(store, starts, arguments.steps, arguments.batch, seed=(0,))
@@ -81,10 +81,10 @@ def _windows(arguments: argparse.Namespace, files: NetcdfSet, store: Store) -> s
         Row(f"xarray isel, {what}", count / plainly, "windows/s"),
         Row("loader, forcings included", count / loaded, "windows/s", count / plainly, "xarray isel"),
     ]
-    return format_table("Random training windows", describe(), rows)
+    return Table("Random training windows", describe(), rows)
 
 
-def _layouts(arguments: argparse.Namespace, store: Store, path: Path) -> str:
+def _layouts(arguments: argparse.Namespace, store: Store, path: Path) -> Table:
     """What a window costs, and what a row does on disk, by chunk, shard and compressor."""
     data = np.asarray(store.state[:_LAYOUT_ROWS])
     field, lz4 = data.shape[1:], BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
@@ -116,7 +116,7 @@ def _layouts(arguments: argparse.Namespace, store: Store, path: Path) -> str:
         rate = data.nbytes / written / 1e6
         what = f"{label}: size {size:.2f} in {len(files)} files, written at {rate:.0f} MB/s"
         found.append(Row(what, len(starts) / read, "windows/s"))
-    return format_table(f"Layouts of {len(data)} rows of {data[0].nbytes / 1024:.0f} KiB", describe(), found)
+    return Table(f"Layouts of {len(data)} rows of {data[0].nbytes / 1024:.0f} KiB", describe(), found)
 
 
 def _read_windows(array: zarr.Array, starts: list[int], length: int) -> None:

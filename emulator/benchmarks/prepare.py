@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec
 
 from data_prep.pipeline import prepare
 from emulator.benchmarks.netcdf_set import VARIABLES, NetcdfSet, write_netcdf_set
-from emulator.benchmarks.table import Row, format_table
+from emulator.benchmarks.table import Row, Table
 from emulator.machine import describe
 from emulator.progress import track
 from emulator.workers import use_one_thread
@@ -38,14 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", help="where the files go meanwhile; the system's temporary folder by default")
 
 
-def run(arguments: argparse.Namespace) -> str:
+def run(arguments: argparse.Namespace) -> list[Table]:
     """A table for each size."""
     tables = []
     for gigabytes in arguments.gigabytes:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
             files = write_netcdf_set(Path(name), gigabytes)
             tables.append(_table(files, _measure(files, Path(name), arguments.workers)))
-    return "\n\n".join(tables)
+    return tables
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _peak_gib(who: int = resource.RUSAGE_SELF) -> float:
     return kib / 2**20
 
 
-def _table(files: NetcdfSet, found: dict[str, _Run]) -> str:
+def _table(files: NetcdfSet, found: dict[str, _Run]) -> Table:
     fastest = min((label for label in found if label.startswith(_BARE)), key=lambda label: found[label].seconds)
     on_disk = sum(path.stat().st_size for path in files.paths) / 1e9
 
@@ -151,4 +151,4 @@ def _table(files: NetcdfSet, found: dict[str, _Run]) -> str:
     rows = [Row(label, rate(label), "MB/s", rate(fastest), fastest) for label in found]
     rows += [Row(f"{label}, peak memory of a process", one.memory_gib, "GiB") for label, one in found.items()]
     size = f"{files.nbytes / 1e9:.1f} GB ({files.n_times} times, {on_disk:.1f} GB packed and deflated)"
-    return format_table(f"Preparing {size}", describe(), rows)
+    return Table(f"Preparing {size}", describe(), rows)

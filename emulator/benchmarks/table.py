@@ -24,7 +24,25 @@ class Row:
     against: str = ""
 
 
-def format_table(title: str, machine: str, rows: Sequence[Row]) -> str:
+@dataclass(frozen=True)
+class Table:
+    """What a benchmark found.
+
+    Attributes:
+      title: What was measured.
+      machine: On what.
+      rows: The measurements.
+    """
+
+    title: str
+    machine: str
+    rows: Sequence[Row]
+
+    def __str__(self) -> str:
+        return _text(self.title, self.machine, self.rows)
+
+
+def _text(title: str, machine: str, rows: Sequence[Row]) -> str:
     """The table as text: title and machine above, one line a row."""
     cells = [("", "measured", "unit", "ceiling", "ratio", "")]
     for row in rows:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_prep.errors import ConfigError
 from emulator.benchmarks.synthetic import synthetic_store
-from emulator.benchmarks.table import Row, format_table
+from emulator.benchmarks.table import Row, Table
 from emulator.budget import Programs
 from emulator.config import MeshConfig, ModelConfig, RolloutStage, TrainConfig
 from emulator.devices import WHOLE
@@ -49,7 +49,7 @@ def parse_model(text: str) -> ModelConfig:
         raise ConfigError(f"--model {text}: {' '.join(str(error).split())}") from None
 
 
-def run(arguments: argparse.Namespace) -> str:
+def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
     model = parse_model(arguments.model)
     store = synthetic_store(arguments.rows, arguments.levels, n_times=arguments.batch + arguments.rollout + 8)
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> str:
         Row("windows", arguments.batch / best, "1/s"),
         Row("memory", programs.memory(arguments.batch, arguments.rollout) / 2**20, "MiB"),
     ]
-    return format_table("Training", describe(), rows)
+    return [Table("Training", describe(), rows)]
 
 
 _PARAMETER_PASSES = 11
