@@ -27,8 +27,9 @@ from typing import Any
 import yaml
 from markdown_it import MarkdownIt
 
-from emulator.cli import build_parser, main
+from emulator.cli import main
 from emulator.config import ExperimentConfig, parse_config, read_yaml
+from emulator.parser import build_parser
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = ("sh", "python", "yaml", "text")

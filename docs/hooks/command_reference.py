@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from emulator.cli import build_parser
+from emulator.parser import build_parser
 
 MARK = "<!-- the commands, written from the parser -->"
 
