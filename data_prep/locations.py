@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ Location: TypeAlias = Path | str
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")  # two letters or more: C:\ is a path
 _ZARR_METADATA = (".zmetadata", "zarr.json", ".zgroup")
+_SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", ".grib", ".grib2", ".grb", ".grb2", ".zarr")
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -49,6 +51,34 @@ def find(pattern: str) -> list[Location]:
         return [str(system.unstrip_protocol(found)) for found in sorted(system.glob(path))]
     except OSError as error:
         raise DataError(f"{pattern}: cannot be listed ({' '.join(str(error).split())[:200]})") from None
+
+
+def find_files(places: Iterable[str | Path]) -> list[Location]:
+    """What a user named on a command line: files, URLs, patterns that no shell has expanded, folders of files.
+
+    Raises:
+      DataError: a pattern or a folder holds no such file.
+    """
+    found: dict[Location, None] = {}
+    for place in places:
+        location = locate(place)
+        if isinstance(location, Path) and location.is_dir() and not _is_zarr(location):
+            inside = [p for p in sorted(location.iterdir()) if p.suffix.lower() in _SUFFIXES]
+            if not inside:
+                raise DataError(f"{location}: a folder without NetCDF, GRIB or Zarr in it ({', '.join(_SUFFIXES)})")
+            found |= dict.fromkeys(inside)
+        elif isinstance(location, Path) and not location.exists() and _WILD.search(str(location)):
+            matching = find(str(location))
+            if not matching:
+                raise DataError(f"{location}: matches no file (from {Path.cwd()})")
+            found |= dict.fromkeys(matching)
+        else:
+            found[location] = None
+    return list(found)
+
+
+def _is_zarr(folder: Path) -> bool:
+    return folder.suffix == ".zarr" or any((folder / name).exists() for name in _ZARR_METADATA)
 
 
 def stem(location: Location) -> str:

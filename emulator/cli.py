@@ -163,9 +163,9 @@ def _plain(value: Any) -> Any:
 
 def _inspect(places: Sequence[str], *, as_json: bool) -> None:
     from data_prep.inspect import inspect_files
-    from data_prep.locations import locate
+    from data_prep.locations import find_files
 
-    report = inspect_files([locate(place) for place in places])
+    report = inspect_files(find_files(places))
     if as_json:
         _print_json(report.to_json())
     else:

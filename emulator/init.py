@@ -27,7 +27,7 @@ from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError
 from data_prep.inputs import Inputs, open_canonical
 from data_prep.inspect import FieldReport, Report, inspect_files
-from data_prep.locations import Location, is_url, locate
+from data_prep.locations import Location, find_files, is_url
 from data_prep.opening import open_lazily
 from data_prep.splits import split_segments
 from data_prep.store import SPLITS, Split
@@ -57,7 +57,9 @@ _LEAD_HOURS = {True: 240, False: 120}  # global, regional: what enters through t
 _MOST_LEADS = 48
 _INITIAL_TIMES = 120  # that intervals can be told from, at a bearable cost
 _REGRESSION_VALUES = 20_000  # of a state
-_YEAR_COVERED = 0.8  # of the days of a year, for the calendar to be an input
+_YEAR_COVERED = 0.8  # of the days of a year, for a climatology to be learned against
+_CALENDAR_YEARS = 3.0  # of fewer, an input that tells dates apart would be learned by heart
+_LITTLE_DATA_YEARS = 10.0
 _UPPER_AIR = ("u_component_of_wind", "v_component_of_wind", "temperature", "specific_humidity")
 
 
@@ -65,7 +67,7 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     """Looks at files and writes a config that ``emulator run`` takes as it is.
 
     Args:
-      places: NetCDF, GRIB or Zarr, or URLs of Zarr stores; together one data set.
+      places: NetCDF, GRIB or Zarr, folders of these, or URLs of Zarr stores; together one data set.
       out: The config to be; its name is the experiment's.
       minutes: That training should take on this machine.
 
@@ -78,13 +80,14 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     """
     if out.exists():
         raise ConfigError(f"{out}: is there already; choose another name with --out, or delete it")
-    paths = [locate(place) for place in places]
+    paths = find_files(places)
     with _few_words():
         report = inspect_files(paths)
         data = _Data.of(paths, report)
     machine = this_machine()
-    plan = plan_training(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes)
     leads, physics = _Leads.of(data), _physics(data)
+    longest = round(leads.longest / float(data.section["timestep_hours"])) if _has_little(data) else None
+    plan = plan_training(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes, longest)
     text = _text(out, report, data, plan, leads, physics, machine, minutes)
     parse_config(yaml.safe_load(text), source=str(out))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -227,9 +230,19 @@ def _computed(times: np.ndarray, timestep: float, report: Report) -> list[str]:
     out = ["daily_mean_toa_incident_solar_radiation" if simulated or daily else "toa_incident_solar_radiation"]
     if not (simulated or daily):
         out.append("day_progress")
-    if _share_of_year(times) >= _YEAR_COVERED:
+    if _years(times, timestep) >= _CALENDAR_YEARS and _share_of_year(times) >= _YEAR_COVERED:
         out.append("year_progress")
     return [*out, "coordinates"]
+
+
+def _years(times: np.ndarray, timestep: float) -> float:
+    return times.size * timestep / (24 * 365.25)
+
+
+def _has_little(data: _Data) -> bool:
+    """Whether there are years enough for a climatology, but not for a network to learn it too."""
+    years = _years(data.training_times, float(data.section["timestep_hours"]))
+    return years < _LITTLE_DATA_YEARS and _share_of_year(data.training_times) >= _YEAR_COVERED
 
 
 def _share_of_year(times: np.ndarray) -> float:
@@ -335,8 +348,8 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
         lines.append(f"  repair: {_flow(section['repair'])}  # defects that 'emulator inspect' lists")
     lines.append("  # Known at any time and place.")
     if "year_progress" not in section["computed"]:
-        share = _share_of_year(data.training_times)
-        lines[-1] += f" Without year_progress: the training data know {share:.0%} of the days of a year."
+        years = _years(data.training_times, float(section["timestep_hours"]))
+        lines[-1] += f" Without year_progress: in {years:.2g} years of training data it would tell dates apart."
     lines.append(f"  computed: {_flow(section['computed'])}")
     counts = ", ".join(f"{split} {sum(n)}" for split, n in data.lengths.items())
     lines += [f"  # Times of each: {counts}.", "  split:"]
@@ -360,12 +373,14 @@ def _model_lines(plan: Plan, machine: Machine) -> list[str]:
 
 
 def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> list[str]:
-    steps = min(12, max(1, (max(data.lengths["validation"]) - 1) // 2))
+    longest = max(stage.rollout for stage in plan.stages)
+    steps = min(max(12, longest), max(1, (max(data.lengths["validation"]) - 1) // 2))
     interval = max(1, plan.steps // 4)
     lines = [
         f"# About {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes), by arithmetic;",
         "# 'emulator train CONFIG --dry-run' measures it. More steps and a wider network learn more.",
         "train:",
+        *(["  anomalies: true  # with little data the course of day and year need not be learned"] * _has_little(data)),
         f"  batch_size: {plan.batch_size}",
     ]
     if plan.accumulate > 1:
@@ -379,7 +394,8 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
         "  stages:",
     ]
     for stage in plan.stages:
-        shown = {key: getattr(stage, key) for key in ("steps", "rollout", "learning_rate", "warmup")}
+        keys = ("steps", "rollout", "learning_rate", "warmup", *(("batch_size",) if stage.batch_size else ()))
+        shown = {key: getattr(stage, key) for key in keys}
         lines.append(f"    - {_flow(shown)}")
     return [*lines, f"  validate_every: {interval}", f"  validation_steps: {steps}"]
 

@@ -20,6 +20,7 @@ EXIT_CODES = """exit codes:
 Results go to standard output, the log to standard error. --json makes the result one JSON document.
 NO_COLOR turns colours off; where standard error is no terminal there are none, and no progress bars."""
 
+_FILES_HELP = "NetCDF, GRIB or Zarr, or folders of them; several make one data set"
 _STAGES = {
     "simulate": "make the truth: a nature run of the SPEEDY model (needs the extra 'physics')",
     "prepare": "turn NetCDF or Zarr files into a prepared store",
@@ -56,14 +57,14 @@ def build_parser() -> argparse.ArgumentParser:
             _add_worker_arguments(stage)
     text = "look at your files and write a complete experiment config for them and this machine"
     init = commands.add_parser("init", help=text, description=_sentence(text) + ".")
-    init.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
+    init.add_argument("files", nargs="+", metavar="FILE", help=_FILES_HELP)
     init.add_argument("--out", default="my_config.yaml", help="the config to be (default my_config.yaml)")
     init.add_argument(
         "--minutes", type=_minutes, default=5.0, help="that training may take on this machine (default 5)"
     )
     text = "say what files hold, what is wrong with them, and which data section of a config reads them"
     inspect = commands.add_parser("inspect", help=text, description=_sentence(text) + ".")
-    inspect.add_argument("files", nargs="+", metavar="FILE", help="NetCDF, GRIB or Zarr; several make one data set")
+    inspect.add_argument("files", nargs="+", metavar="FILE", help=_FILES_HELP)
     _add_json(inspect, "what was found")
     text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
     forecast = commands.add_parser(

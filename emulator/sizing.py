@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,6 @@ _FEW_WINDOWS = 500
 _LEAST_STEPS = 600  # that a network should get: fewer of a wider one learn less
 _MOST_PASSES = 40  # through the training data
 _MOST_STEPS = 40_000
-_ROLLOUT = 4
-_ROLLOUT_SHARE = 0.25  # of the time
 _MEMORY_SHARE = 0.5
 _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
@@ -101,7 +99,9 @@ class Plan:
         return sum(stage.steps for stage in self.stages)
 
 
-def plan_training(spec: StateSpec, grid: Grid, lengths: list[int], machine: Machine, minutes: float) -> Plan:
+def plan_training(
+    spec: StateSpec, grid: Grid, lengths: list[int], machine: Machine, minutes: float, longest: int | None = None
+) -> Plan:
     """The widest U-Net that gets steps enough in the time, and those steps.
 
     Args:
@@ -110,6 +110,7 @@ def plan_training(spec: StateSpec, grid: Grid, lengths: list[int], machine: Mach
       lengths: Times of each stretch of training data.
       machine: Where it is trained.
       minutes: That training may take, compilation not counted.
+      longest: Of little data, the model steps of the longest forecast: rollouts go as far, which such data repay.
 
     Raises:
       DataError: no stretch of training data holds a step.
@@ -120,27 +121,48 @@ def plan_training(spec: StateSpec, grid: Grid, lengths: list[int], machine: Mach
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
     batch = min(16 if math.prod(grid.shape) <= 4096 or not machine.on_cpu else 8, windows)
     batch = max(1, batch // machine.devices) * machine.devices
-    rollout = next(r for r in range(_ROLLOUT, 0, -1) if sum(max(0, n - r) for n in lengths) >= batch or r == 1)
+    half = max(1, batch // 2 // machine.devices) * machine.devices
+    recipe = [_Part(1, 0.75, 5e-3, batch), _Part(4, 0.25, 5e-4, batch)]
+    if longest is not None:
+        recipe = [_Part(1, 0.2, 5e-3, batch), _Part(6, 0.3, 3e-3, half), _Part(min(20, longest), 0.5, 1e-3, half)]
+    recipe = [p for p in recipe if p.rollout == 1 or sum(max(0, n - p.rollout) for n in lengths) >= p.batch]
     seconds = 60.0 * minutes
     most = min(_MOST_STEPS, max(1, _MOST_PASSES * windows // batch))
+    least = min(_LEAST_STEPS if longest is None else _LEAST_STEPS // 3, most)
     for width in _WIDTHS:
         if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
             continue
         model = _fitting(width, spec, grid, machine)
-        a_step = _seconds_a_step(model, spec, grid, machine, batch)
-        first = min(most, int((1.0 - _ROLLOUT_SHARE) * seconds / a_step))
-        if first >= min(_LEAST_STEPS, most):
+        first = int(recipe[0].share * seconds / _seconds_a_step(model, spec, grid, machine, batch))
+        if first >= least:
             break
-    first = max(first, 1)
-    stages = [RolloutStage(steps=first, rollout=1, learning_rate=5e-3, warmup=max(1, min(100, first // 20)))]
-    spent = first * a_step
-    if rollout > 1:
-        # what the first stage leaves of the time, but no more than a quarter of what it takes
-        second = max(1, int(min(_ROLLOUT_SHARE * seconds, spent / 3) / (rollout * a_step)))
-        stages.append(RolloutStage(steps=second, rollout=rollout, learning_rate=5e-4, warmup=max(1, second // 10)))
-        spent += second * rollout * a_step
-    accumulate, rematerialise = _parts(model, spec, grid, machine, batch, rollout)
+    scale = min(1.0, most / max(first, 1))  # of the time that there is, what so many passes through the data take
+    stages, spent = [], 0.0
+    for part in recipe:
+        a_step = part.rollout * _seconds_a_step(model, spec, grid, machine, part.batch)
+        steps = max(1, int(scale * part.share * seconds / a_step))
+        spent += steps * a_step
+        stages.append(
+            RolloutStage(
+                steps=steps,
+                rollout=part.rollout,
+                learning_rate=part.learning_rate,
+                warmup=max(1, min(100, steps // 15)),
+                batch_size=part.batch if part.batch != batch else None,
+            )
+        )
+    smallest, rollout = min(p.batch for p in recipe), max(p.rollout for p in recipe)
+    accumulate, rematerialise = _parts(model, spec, grid, machine, smallest, rollout)
     return Plan(model, _count(model, spec, grid), batch, accumulate, rematerialise, tuple(stages), spent)
+
+
+class _Part(NamedTuple):
+    """A stage to be: model steps of a rollout, share of the time, peak learning rate, windows of a step."""
+
+    rollout: int
+    share: float
+    learning_rate: float
+    batch: int
 
 
 def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine) -> UNetConfig:

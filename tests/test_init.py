@@ -10,7 +10,9 @@ import yaml
 from weather_files import SHARED, times_from
 from world_files import canonical, world
 
+from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.locations import find_files
 from data_prep.pipeline import prepare
 from data_prep.spec import StateSpec, Variable
 from data_prep.store import open_store
@@ -58,7 +60,8 @@ def in_order(path, folder) -> None:
 def test_real_files_get_a_config_that_all_stages_take(name, tmp_path):
     if not (SHARED / name).is_file():
         pytest.skip(f"../shared/data/{name} is not here")
-    made(tmp_path, str(SHARED / name))
+    raw = made(tmp_path, str(SHARED / name))
+    assert raw["train"].get("anomalies", False) == ("air_temperature" in name)  # more than a year, less than ten
     in_order(tmp_path / "my_config.yaml", tmp_path)
 
 
@@ -110,8 +113,17 @@ def test_a_file_for_each_month_becomes_one_pattern(tmp_path):
     data = world(times_from("2001-01-01", 160), REGION)
     for month in range(4):
         data.isel(time=slice(40 * month, 40 * month + 40)).to_netcdf(folder / f"{month}.nc")
-    section = made(tmp_path, *map(str, sorted(folder.glob("*.nc"))))["data"]
+    section = made(tmp_path, str(folder))["data"]
     assert len(section["inputs"]) == 1 and section["inputs"][0].endswith("/*.nc")
+    assert find_files([folder]) == sorted(folder.glob("*.nc"))
+    (tmp_path / "plain").mkdir()
+    (folder / "0.nc").rename(tmp_path / "plain" / "0.nc")
+    assert find_files([f"{tmp_path}/plain/*.nc"]) == [tmp_path / "plain" / "0.nc"]  # quoted, so no shell expanded it
+    for empty, reason in ((tmp_path / "plain" / "no*.nc", "matches no file"), (tmp_path / "none", "a folder without")):
+        (tmp_path / "none").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match=reason):
+            find_files([empty])
+    (tmp_path / "plain" / "0.nc").rename(folder / "0.nc")
     in_order(tmp_path / "my_config.yaml", tmp_path)
 
 
@@ -179,6 +191,15 @@ def test_more_time_never_makes_a_smaller_network():
     widths = [p.model.width for p in plans]
     assert widths == sorted(widths) and widths[-1] > widths[0]
     assert all(p.seconds <= 60 * m * 1.01 or p.model.width == 16 for p, m in zip(plans, (1, 5, 60, 600), strict=True))
+
+
+def test_little_data_get_rollouts_as_long_as_the_forecasts():
+    grid = Grid.from_arrays(np.linspace(15, 75, 25), np.linspace(200, 330, 53))
+    found = plan_training(spec(1), grid, [2000], MACHINE, 5, longest=20)
+    assert [s.rollout for s in found.stages] == [1, 6, 20]
+    assert found.seconds == pytest.approx(300, rel=0.05)
+    short = plan_training(spec(1), grid, [8, 8], MACHINE, 5, longest=20)
+    assert all(s.rollout < 8 for s in short.stages)
 
 
 def test_little_memory_is_lived_with():
