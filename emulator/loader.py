@@ -1,31 +1,30 @@
 """Shuffled training windows from a store, in an order that is arithmetic: (seed, step) says which windows make a batch.
 
-There is no loader state to save. Epoch ``e`` is the permutation drawn from ``(seed, e)``; batches are cut from the
-endless row of epochs, so every window comes exactly once an epoch, and a run that goes on at step ``s`` sees what it
-would have seen. With several processes each reads the windows that its own devices need (``load_batch``).
+grain shuffles, reads ahead and keeps the order. Its shuffled, endlessly repeated windows can be asked for at any place,
+so a batch is a function of seed and step and there is no loader state to save: a run that goes on at step ``s`` asks
+for batch ``s``. Every window comes exactly once an epoch. With several processes each reads the windows that its own
+devices need, of the same batches (``load_batch``).
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Generic, NamedTuple, TypeVar
+from functools import cached_property
+from typing import NamedTuple
 
+import grain
 import numpy as np
 from jaxtyping import Array, Float
 
 from data_prep.store import Store
 from emulator.devices import Layout
 
-T = TypeVar("T")
-
 PREFETCHED = 2
-"""Batches that are kept ready."""
+"""Batches that are being read or kept ready, each by a worker of its own: a thread, since most of the work, reading and
+decompressing, is done without the interpreter's lock."""
 
-_LENGTH_STREAM = 1  # sets the draws of lengths apart from those of epochs
+_LENGTH_STREAM = 1  # sets the draws of lengths apart from the shuffling
 
 
 class Batch(NamedTuple):
@@ -61,13 +60,15 @@ class Windows:
     seed: tuple[int, ...]
     random_length: bool = False
 
+    @cached_property
+    def _shuffled(self) -> grain.MapDataset[np.ndarray]:
+        """First rows of the windows of every batch, epoch after epoch without end."""
+        seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
+        return grain.MapDataset.source(self.starts).seed(seed).shuffle().repeat().batch(self.batch_size)
+
     def rows(self, step: int) -> np.ndarray:
         """First rows of the windows in batch ``step``, ``(batch,)``."""
-        n = self.starts.size
-        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        epochs = positions // n
-        order = {int(e): _permutation(self.seed, int(e), n) for e in np.unique(epochs)}
-        return np.array([self.starts[order[int(p // n)][p % n]] for p in positions])
+        return self._shuffled[step]
 
     def length(self, step: int) -> int:
         """Model steps of batch ``step``.
@@ -87,10 +88,11 @@ class Windows:
         """Batch ``step`` on the devices."""
         return load_batch(self.store, self.rows(step), self.length(step), layout)
 
-
-@lru_cache(maxsize=4)
-def _permutation(seed: tuple[int, ...], epoch: int, n: int) -> np.ndarray:
-    return np.random.default_rng([*seed, epoch]).permutation(n)
+    def batches(self, steps: Iterable[int], layout: Layout) -> grain.DatasetIterator[Batch]:
+        """Those batches in order, read ahead; what a worker raises is raised here. To be closed."""
+        reading = grain.ReadOptions(num_threads=PREFETCHED, prefetch_buffer_size=PREFETCHED)
+        asked = grain.MapDataset.source(list(steps)).map(lambda step: self.batch(step, layout))
+        return iter(asked.to_iter_dataset(reading))
 
 
 def read_batch(store: Store, rows: np.ndarray, steps: int) -> Batch:
@@ -113,54 +115,3 @@ def load_batch(store: Store, rows: np.ndarray, steps: int, layout: Layout) -> Ba
     here = layout.windows_here(rows.size)
     part = read_batch(store, rows[here], steps)
     return Batch(*(layout.place_windows(here, np.asarray(array), rows.size) for array in part))
-
-
-class _Failure(Generic[T]):
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-def prefetch(make: Callable[[int], T], steps: Iterable[int], depth: int = PREFETCHED) -> Generator[T, None, None]:
-    """``make(step)`` for every step, made ahead in a thread.
-
-    Args:
-      make: Makes what a step needs, on the device; what it raises is raised here.
-      steps: In order.
-      depth: How many are kept ready.
-    """
-    ready: queue.Queue[T | _Failure[T]] = queue.Queue(depth)
-    closed = threading.Event()
-
-    def put(item: T | _Failure[T]) -> None:
-        while not closed.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for step in steps:
-                if closed.is_set():
-                    return
-                put(make(step))
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
-            put(_Failure(error))
-        else:
-            put(_Failure(StopIteration()))
-
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item = ready.get()
-            if not isinstance(item, _Failure):
-                yield item
-            elif isinstance(item.error, StopIteration):
-                return
-            else:
-                raise item.error
-    finally:
-        closed.set()
-        thread.join()

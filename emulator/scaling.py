@@ -19,9 +19,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -35,7 +35,6 @@ from emulator import __version__
 from emulator.budget import Programs, step_flops
 from emulator.config import ExperimentConfig, RolloutStage, load_config
 from emulator.devices import WHOLE
-from emulator.loader import prefetch
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.train import Job, open_for_training, set_up
@@ -175,8 +174,7 @@ def _learn(job: Job, programs: Programs) -> tuple[TrainState, float]:
     state = _start(job)
     program = programs.of(*span.shape(0))
     began, pace = time.perf_counter(), 0.0
-    batches = prefetch(partial(span.batch, layout=job.layout), range(span.start, span.stop))
-    try:
+    with closing(span.batches(range(span.start, span.stop), job.layout)) as batches:
         for step in range(span.start, span.stop):
             state, norms = program(state, next(batches), job.task)
             if step == _PACE_STEPS:
@@ -188,8 +186,6 @@ def _learn(job: Job, programs: Programs) -> tuple[TrainState, float]:
                         f"take at most {int(_MOST_SECONDS / pace)}"
                     )
         jax.block_until_ready(state)
-    finally:
-        batches.close()
     return state, time.perf_counter() - began
 
 

@@ -18,11 +18,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +36,7 @@ from emulator.budget import Programs, check_memory, step_flops
 from emulator.checkpoint import DESCRIPTION, Checkpoints, read_description, write_description, write_weights
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE, Layout, failing_together
-from emulator.loader import Batch, Windows, prefetch
+from emulator.loader import Batch, Windows
 from emulator.losses import channel_weights
 from emulator.machine import describe, matrix_rate
 from emulator.models.layers import count_parameters
@@ -126,7 +126,7 @@ def train(
             watch = Watch(config, job, record, progress, rate)
             for span in job.spans:
                 steps = range(max(span.start, done), span.stop)
-                with closing(prefetch(partial(span.batch, layout=layout), steps)) as batches:
+                with closing(span.batches(steps, layout)) as batches:
                     for step in steps:
                         with watch.clock.waiting():
                             batch = next(batches)
@@ -171,9 +171,9 @@ class StageSpan:
     windows: Windows
     operations: int
 
-    def batch(self, step: int, layout: Layout) -> Batch:
-        """The batch of a step of the whole training."""
-        return self.windows.batch(step - self.start, layout)
+    def batches(self, steps: range, layout: Layout) -> grain.DatasetIterator[Batch]:
+        """The batches of steps of the whole training, in order."""
+        return self.windows.batches((step - self.start for step in steps), layout)
 
     def shape(self, step: int) -> tuple[int, int]:
         """Windows and model steps of that batch."""

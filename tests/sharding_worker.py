@@ -56,7 +56,7 @@ def trained(store, data, space):
     program = Programs(job.step, state, job.task, store, job.layout, settings).of(8, 2)
     norms = []
     for step in range(STEPS):
-        state, found = program(state, job.spans[0].batch(step, job.layout), job.task)
+        state, found = program(state, job.spans[0].windows.batch(step, job.layout), job.task)
         norms.append([float(found.loss), float(found.gradient_norm), float(found.update_norm)])
     skill = job.validation.run(state.averaged, job.task)
     return {

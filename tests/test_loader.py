@@ -1,13 +1,21 @@
-"""Order and contents of batches, and the thread that makes them."""
+"""Order and contents of batches, and the workers that read them."""
 
 import threading
+import time
+from contextlib import closing
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from tiny_store import write_store
 
 from data_prep.grid import Grid
-from emulator.loader import Windows, prefetch, read_batch
+from emulator.config import MeshConfig
+from emulator.devices import Layout
+from emulator.loader import PREFETCHED, Windows, read_batch
+
+LAYOUT = Layout.of(MeshConfig())
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +68,75 @@ def test_times_are_those_of_the_rows(store):
     np.testing.assert_array_equal(windows.times(3), store.times[windows.rows(3)])
 
 
-def test_prefetch_keeps_order_and_ends():
-    assert [int(x) for x in prefetch(lambda i: np.int32(i * i), range(5))] == [0, 1, 4, 9, 16]
+def test_batches_come_in_order_and_end(store):
+    windows = make(store, batch_size=5)
+    steps = [3, 4, 5, 6]  # as a run that goes on at step 3 asks for them
+    with closing(windows.batches(steps, LAYOUT)) as batches:
+        found = list(batches)
+    assert len(found) == 4
+    for step, batch in zip(steps, found, strict=True):
+        for got, wanted in zip(batch, read_batch(store, windows.rows(step), 2), strict=True):
+            np.testing.assert_array_equal(got, wanted)
 
 
-def test_prefetch_raises_what_its_thread_raised_after_what_came_before():
-    def make_item(i):
-        if i == 2:
+def test_batches_are_read_side_by_side(store, monkeypatch):
+    met = threading.Barrier(PREFETCHED, timeout=20)  # no batch is ready before several are begun
+
+    def together(self, step, layout):
+        met.wait()
+        return step
+
+    monkeypatch.setattr(Windows, "batch", together)
+    with closing(make(store).batches(range(2 * PREFETCHED), LAYOUT)) as batches:
+        assert list(batches) == list(range(2 * PREFETCHED))
+
+
+def test_no_more_batches_are_read_than_are_to_be_kept_ready(store, monkeypatch):
+    begun = []
+    monkeypatch.setattr(Windows, "batch", lambda self, step, layout: begun.append(step) or step)
+    with closing(make(store).batches(range(100), LAYOUT)) as batches:
+        next(batches)
+        time.sleep(0.2)
+    assert sorted(begun) == list(range(1 + PREFETCHED))
+
+
+def test_what_a_worker_raises_is_raised_after_what_came_before(store, monkeypatch):
+    def failing(self, step, layout):
+        if step == 2:
             raise OSError("disk gone")
-        return np.int32(i)
+        return step
 
-    items = prefetch(make_item, range(5))
-    assert [int(next(items)), int(next(items))] == [0, 1]
-    with pytest.raises(OSError, match="disk gone"):
-        next(items)
+    monkeypatch.setattr(Windows, "batch", failing)
+    with closing(make(store).batches(range(5), LAYOUT)) as batches:
+        assert [next(batches), next(batches)] == [0, 1]
+        with pytest.raises(OSError, match="disk gone"):
+            next(batches)
 
 
-def test_prefetch_leaves_no_thread_when_closed_early():
-    items = prefetch(lambda i: np.int32(i), range(1000))
-    next(items)
-    items.close()
-    assert not [t for t in threading.enumerate() if t.name == "prefetch"]
+def test_no_worker_goes_on_once_closed(store):
+    batches = make(store).batches(range(1000), LAYOUT)
+    next(batches)
+    batches.close()
+    until = time.monotonic() + 20
+    while [t for t in threading.enumerate() if t.name.startswith("grain")] and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not [t for t in threading.enumerate() if t.name.startswith("grain")]
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_process_reads_its_own_windows_of_a_batch_alone(store, monkeypatch, process):
+    mesh = SimpleNamespace(shape={"data": 2}, devices=np.array([[SimpleNamespace(process_index=i)] for i in (0, 1)]))
+    windows, asked = make(store, batch_size=6), []
+    read = type(store).read_state
+
+    def note(self, start, stop):
+        asked.append(start)
+        return read(self, start, stop)
+
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    monkeypatch.setattr(type(store), "read_state", note)
+    monkeypatch.setattr(Layout, "place_windows", lambda self, here, part, n: part)
+    batch = windows.batch(4, Layout(mesh))
+    own = windows.rows(4)[3 * process : 3 * process + 3]
+    assert asked == own.tolist()
+    np.testing.assert_array_equal(batch.state, read_batch(store, own, 2).state)

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, store, job.layout, config)
     program = programs.of(arguments.batch, arguments.rollout)
-    batch = job.spans[0].batch(0, job.layout)
+    batch = job.spans[0].windows.batch(0, job.layout)
     times: list[float] = []
     while sum(times) < arguments.seconds or len(times) < 3:
         start = time.perf_counter()
