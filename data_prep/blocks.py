@@ -16,8 +16,10 @@ import numpy as np
 
 from data_prep import checks
 from data_prep.config import DataConfig
-from data_prep.forcing import ForcingBuilder, coordinate_fields
+from data_prep.driving import Driving, open_driving
+from data_prep.forcing import ForcingBuilder, channel_names, coordinate_fields
 from data_prep.inputs import Inputs, open_canonical
+from data_prep.lateral import Rim
 from data_prep.locations import Location
 from data_prep.sources import clip_to_minimum
 from data_prep.spec import Variable
@@ -33,11 +35,13 @@ class Recipe:
     Attributes:
       config: The config's ``data`` section as JSON.
       paths: The files, in order.
+      driving: Those of the driving data set, if there is one.
       identity: Hash of config and files (path, size, time of change).
     """
 
     config: str
     paths: tuple[Location, ...]
+    driving: tuple[Location, ...]
     identity: str
 
 
@@ -52,7 +56,8 @@ class Ingredients:
       segments: The same, as the store describes them.
       times: Of all rows, ``datetime64[ns]`` ``(time,)``.
       static: Static fields, checked, float32 ``(latitude, longitude, static)``.
-      builder: Forcings.
+      builder: Forcings; what stands beyond the rim for lateral ones is not known yet and zero.
+      driving: Lateral boundary values, if there are any.
     """
 
     config: DataConfig
@@ -62,6 +67,7 @@ class Ingredients:
     times: np.ndarray
     static: np.ndarray
     builder: ForcingBuilder
+    driving: Driving | None
 
     @property
     def training(self) -> tuple[tuple[int, int], ...]:
@@ -123,7 +129,11 @@ def open_recipe(recipe: Recipe) -> Ingredients:
         for p, stop in zip(pieces, stops, strict=True)
     )
     times = np.concatenate([p.times for p in pieces])
-    return Ingredients(config, inputs, pieces, segments, times, *_read_fixed(inputs, config))
+    driving = None
+    if config.lateral is not None:
+        driving = open_driving(recipe.driving, config, inputs.spec, inputs.grid)
+        driving.refuse_gaps(times)
+    return Ingredients(config, inputs, pieces, segments, times, *_read_fixed(inputs, config, driving), driving)
 
 
 def write_block(block: Block) -> Written:
@@ -166,7 +176,7 @@ def _moments(
     return states, changes, forcings
 
 
-def _read_fixed(inputs: Inputs, config: DataConfig) -> tuple[np.ndarray, ForcingBuilder]:
+def _read_fixed(inputs: Inputs, config: DataConfig, driving: Driving | None) -> tuple[np.ndarray, ForcingBuilder]:
     """Static fields and the forcing table, checked before anything is written."""
     spec, grid = inputs.spec, inputs.grid
     static, table = inputs.read_static(), inputs.read_table()
@@ -179,7 +189,10 @@ def _read_fixed(inputs: Inputs, config: DataConfig) -> tuple[np.ndarray, Forcing
             checks.check_values(values[..., [i]], [channel], spec, np.empty(0, "datetime64[ns]"), where)
     if "coordinates" in config.computed:
         static = np.concatenate([static, coordinate_fields(grid)], axis=-1)
-    return static, ForcingBuilder(grid, spec, inputs.timestep, table)
+    rim = None
+    if driving is not None:
+        rim = Rim(driving.mask, np.zeros(len(channel_names(spec, "lateral")), np.float32))
+    return static, ForcingBuilder(grid, spec, inputs.timestep, table, rim)
 
 
 def _spans(pieces: tuple[Piece, ...], start: int, stop: int) -> Iterator[tuple[Piece, tuple[int, int]]]:
@@ -193,7 +206,7 @@ def _spans(pieces: tuple[Piece, ...], start: int, stop: int) -> Iterator[tuple[P
 
 
 def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """State and persisted forcings of rows ``[start, stop)`` of a piece, clipped and checked."""
+    """State, and persisted and lateral forcings, of rows ``[start, stop)`` of a piece, clipped and checked."""
     inputs, fill = ingredients.inputs, ingredients.config.nan == "fill_mean"
     spec, shape = inputs.spec, (stop - start, *inputs.grid.shape)
 
@@ -214,4 +227,7 @@ def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) ->
         return out
 
     persisted = [v for v in spec.with_role("forcing") if v.known == "persisted"]
-    return read_all(spec.with_role("prognostic", "diagnostic"), fill=False), read_all(persisted, fill=fill)
+    given = read_all(persisted, fill=fill)
+    if ingredients.driving is not None:
+        given = np.concatenate([given, ingredients.driving.at(piece.times[start:stop])], axis=-1)
+    return read_all(spec.with_role("prognostic", "diagnostic"), fill=False), given

@@ -111,6 +111,15 @@ class RegridConfig(_Section):
         return self
 
 
+class LateralConfig(_Section):
+    """Boundary values of a regional grid, from a driving data set that covers it."""
+
+    inputs: list[str] = Field(
+        min_length=1, description="Files or globs as in data.inputs, on any grid that covers ours"
+    )
+    rim: Annotated[int, Field(gt=0)] = Field(2, description="Outer rows and columns in which its values are given")
+
+
 class DataConfig(_Section):
     """From files to a prepared store."""
 
@@ -122,6 +131,9 @@ class DataConfig(_Section):
     )
     vertical: Literal["pressure", "sigma"] | None = Field(
         None, description="Vertical coordinate of variables with levels"
+    )
+    lateral: LateralConfig | None = Field(
+        None, description="A driving data set whose values at valid time are forcings in the rim of a regional grid"
     )
     regrid: RegridConfig | None = Field(None, description="The grid to bring the files to; their own when left out")
     timestep_hours: Annotated[float, Field(gt=0)] = Field(

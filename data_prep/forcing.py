@@ -16,6 +16,7 @@ import numpy as np
 from data_prep.clock import day_of_year, days_since_j2000, seconds_of_day, year_fraction
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.lateral import Rim
 from data_prep.spec import StateSpec, Variable
 
 SOLAR_CONSTANT = 1361.0
@@ -70,12 +71,14 @@ class ForcingBuilder:
       spec: Which forcing channels, and how each is known.
       timestep: Model step; solar radiation is the mean over the step that ends at a time.
       table: Climatological channels by day of year in raw units, float32 ``(366, latitude, longitude, channel)``.
+      rim: Where lateral values are given; ``None`` where the spec has none.
     """
 
     grid: Grid
     spec: StateSpec
     timestep: np.timedelta64
     table: np.ndarray = field(repr=False)
+    rim: Rim | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         expected = (DAYS_IN_TABLE, *self.grid.shape, len(self.climatological_channels))
@@ -91,26 +94,33 @@ class ForcingBuilder:
         return channel_names(self.spec, "climatological")
 
     @cached_property
-    def persisted_channels(self) -> tuple[str, ...]:
-        """Names of the channels that ``at`` takes as ``persisted``, in order."""
-        return channel_names(self.spec, "persisted")
+    def given_channels(self) -> tuple[str, ...]:
+        """Names of the channels that ``at`` takes as ``given``, in order: persisted ones and lateral ones."""
+        return channel_names(self.spec, "persisted", "lateral")
 
-    def at(self, times: np.ndarray, persisted: np.ndarray | None = None) -> np.ndarray:
+    @cached_property
+    def is_lateral(self) -> np.ndarray:
+        """Which of the given channels are lateral, bool ``(given,)``."""
+        lateral = channel_names(self.spec, "lateral")
+        return np.array([name in lateral for name in self.given_channels], bool)
+
+    def at(self, times: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
         """Forcings at these times.
 
         Args:
           times: ``datetime64``, shape ``(time,)``; they need not be ordered.
-          persisted: Persisted channels at initial time in raw units, shape ``(latitude, longitude, persisted)``, or one
-            field a time, ``(time, latitude, longitude, persisted)``. May be left out where the spec has none.
+          given: Persisted channels at initial time and lateral channels at valid time in raw units, shape
+            ``(latitude, longitude, given)``, or one field a time, ``(time, latitude, longitude, given)``. May be left
+            out where the spec has none.
 
         Returns:
           Raw units, float32, shape ``(time, latitude, longitude, forcing)`` in the order of ``spec.forcing_channels``.
 
         Raises:
-          DataError: persisted fields are missing or have another shape.
+          DataError: given fields are missing or have another shape.
         """
         times = np.asarray(times, "datetime64[ns]")
-        kept = self._persisted(times.size, persisted)
+        given = self._given(times.size, given)
         out = np.empty((times.size, *self.grid.shape, len(self.spec.forcing_channels)), np.float32)
         days = day_of_year(times) - 1
         for i, channel in enumerate(self.spec.forcing_channels):
@@ -120,34 +130,40 @@ class ForcingBuilder:
             elif known == "climatological":
                 out[..., i] = self.table[days, ..., self.climatological_channels.index(channel.name)]
             else:
-                out[..., i] = kept[..., self.persisted_channels.index(channel.name)]
+                out[..., i] = given[..., self.given_channels.index(channel.name)]
         return out
 
-    def _persisted(self, n_times: int, persisted: np.ndarray | None) -> np.ndarray:
-        shape = (n_times, *self.grid.shape, len(self.persisted_channels))
-        if persisted is None:
-            if self.persisted_channels:
-                raise DataError(f"forcing: the initial fields of {', '.join(self.persisted_channels)} are needed")
+    def _given(self, n_times: int, given: np.ndarray | None) -> np.ndarray:
+        """One field a time; lateral channels are the state's mean beyond the rim."""
+        shape = (n_times, *self.grid.shape, len(self.given_channels))
+        if given is None:
+            if self.given_channels:
+                raise DataError(f"forcing: the fields of {', '.join(self.given_channels)} are needed")
             return np.empty(shape, np.float32)
-        if persisted.shape not in (shape, shape[1:]):
-            raise DataError(f"forcing: persisted fields have shape {persisted.shape}, expected {shape[1:]} or {shape}")
-        return np.broadcast_to(persisted, shape)
+        if given.shape not in (shape, shape[1:]):
+            raise DataError(f"forcing: given fields have shape {given.shape}, expected {shape[1:]} or {shape}")
+        if self.rim is not None:
+            given = given.copy()
+            given[..., self.is_lateral] = self.rim.fill(given[..., self.is_lateral])
+        return np.broadcast_to(given, shape)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The table; grid, spec and time step are kept by whoever keeps this."""
-        return {"table": self.table}
+        """Table and rim; grid, spec and time step are kept by whoever keeps this."""
+        rim = {} if self.rim is None else {"rim_mask": self.rim.mask, "rim_interior": self.rim.interior}
+        return {"table": self.table, **rim}
 
     @classmethod
     def from_arrays(
         cls, arrays: Mapping[str, np.ndarray], grid: Grid, spec: StateSpec, timestep: np.timedelta64
     ) -> ForcingBuilder:
         """Inverse of ``to_arrays``."""
-        return cls(grid, spec, timestep, np.asarray(arrays["table"], np.float32))
+        rim = Rim(arrays["rim_mask"], arrays["rim_interior"]) if "rim_mask" in arrays else None
+        return cls(grid, spec, timestep, np.asarray(arrays["table"], np.float32), rim)
 
 
-def channel_names(spec: StateSpec, known: str) -> tuple[str, ...]:
-    """Names of the forcing channels that are known in this way, in tensor order."""
-    return tuple(c.name for c in spec.forcing_channels if spec[c.variable].known == known)
+def channel_names(spec: StateSpec, *known: str) -> tuple[str, ...]:
+    """Names of the forcing channels that are known in one of these ways, in tensor order."""
+    return tuple(c.name for c in spec.forcing_channels if spec[c.variable].known in known)
 
 
 def coordinate_fields(grid: Grid) -> np.ndarray:

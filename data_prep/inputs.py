@@ -18,8 +18,10 @@ from data_prep.config import DataConfig, ForcingConfig, VariableConfig
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, DAYS_IN_TABLE
 from data_prep.grid import Grid
+from data_prep.lateral import lateral_variables
 from data_prep.locations import Location, stem
-from data_prep.regridded import regrid_sources
+from data_prep.regrid import make_regridder
+from data_prep.regridded import bring_to, regrid_sources
 from data_prep.slips import slip_of
 from data_prep.sources import Extent, Source, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
@@ -198,8 +200,13 @@ class Inputs:
         return np.concatenate(parts, axis=-1) if parts else np.empty((DAYS_IN_TABLE, *self.grid.shape, 0), np.float32)
 
 
-def open_canonical(paths: Sequence[Location], config: DataConfig) -> Inputs:
+def open_canonical(paths: Sequence[Location], config: DataConfig, onto: Grid | None = None) -> Inputs:
     """Opens the files of a data set lazily and joins them by variable and time.
+
+    Args:
+      paths: The files.
+      config: What is asked of them.
+      onto: A grid to bring them to bilinearly, whatever the config says.
 
     Raises:
       DataError: one line on what is missing, does not fit together, or cannot be read.
@@ -219,7 +226,9 @@ def open_canonical(paths: Sequence[Location], config: DataConfig) -> Inputs:
     names = {name: (variable.source or name,) for name, (_, variable) in asked.items()}
     twice = "duplicates" in config.repair
     sources = [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
-    if config.regrid is not None:
+    if onto is not None:
+        sources = bring_to(sources, onto, lambda grid, where: make_regridder(grid, onto, "bilinear", where=where))
+    elif config.regrid is not None:
         sources = regrid_sources(sources, config.regrid)
     for source in sources[1:]:
         if not source.grid.matches(sources[0].grid):
@@ -313,8 +322,10 @@ def _spec(described: Mapping[str, Variable], config: DataConfig) -> StateSpec:
     computed = [v for entry in config.computed for v in COMPUTED_FORCINGS.get(entry, ())]
     if "coordinates" in config.computed:
         computed += COORDINATE_VARIABLES
+    lateral = lateral_variables(v for v in described.values() if v.role == "prognostic") if config.lateral else ()
     return StateSpec(
-        (*described.values(), *computed), config.vertical if any(v.levels for v in described.values()) else None
+        (*described.values(), *lateral, *computed),
+        config.vertical if any(v.levels for v in described.values()) else None,
     )
 
 

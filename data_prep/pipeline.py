@@ -14,9 +14,10 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial as with_arguments
 from itertools import count
 from pathlib import Path
@@ -28,6 +29,7 @@ from data_prep.blocks import Block, Ingredients, Recipe, Written, edge_moments, 
 from data_prep.climatology_fit import StoreFit
 from data_prep.config import DataConfig
 from data_prep.errors import DataError, UserError
+from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.locations import Location, find, stamp
 from data_prep.spec import StateSpec
@@ -69,9 +71,9 @@ def prepare(
       DataError: one line on what is wrong with the files.
       UserError: one line on what happened to a worker or to the disk; the same call goes on from there.
     """
-    # workers may run in another folder
-    paths = tuple(p.absolute() if isinstance(p, Path) else p for p in find_inputs(config, workdir))
-    recipe = Recipe(config.model_dump_json(), paths, _identity(config, paths))
+    paths = find_inputs(config.inputs, workdir)
+    driving = find_inputs(config.lateral.inputs, workdir, "data.lateral.inputs") if config.lateral is not None else ()
+    recipe = Recipe(config.model_dump_json(), paths, driving, _identity(config, paths + driving))
     partial = out.absolute().with_name(f"{out.name}.partial")  # workers may run in another folder
     try:
         with _in_one_line(out):
@@ -129,25 +131,25 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
         static=ingredients.static,
         statistics=statistics,
         climatology=climatology,
-        forcing_builder=ingredients.builder,
+        forcing_builder=_with_mean(ingredients.builder, statistics),
         config_hash=recipe.identity,
     )
 
 
-def find_inputs(config: DataConfig, workdir: Path) -> list[Location]:
-    """The files and URLs that ``data.inputs`` names, sorted within each glob, each once.
+def find_inputs(patterns: Sequence[str], workdir: Path, key: str = "data.inputs") -> tuple[Location, ...]:
+    """The files and URLs that a key of the config names, sorted within each glob, each once, whatever folder one is in.
 
     Raises:
       DataError: a glob matches nothing, or a URL has an unknown protocol.
     """
     found: dict[Location, None] = {}
-    for pattern in config.inputs:
+    for pattern in patterns:
         text = pattern.replace("{workdir}", str(workdir))
         matches = find(text)
         if not matches:
-            raise DataError(f"data.inputs: {text} matches no file (from {Path.cwd()})")
+            raise DataError(f"{key}: {text} matches no file (from {Path.cwd()})")
         found |= dict.fromkeys(matches)
-    return list(found)
+    return tuple(p.absolute() if isinstance(p, Path) else p for p in found)
 
 
 @contextmanager
@@ -205,7 +207,20 @@ def _statistics(ingredients: Ingredients, blocks: list[Written], edges: Moments)
     # A change is measured against the size of the values: what is below their float32 resolution is rounding.
     checks.check_varies(state.mean, tendency.std, spec.state_channels, "one-step changes")
     arrays = [x.astype(np.float32) for m in (state, tendency, forcing, constant) for x in (m.mean, m.std)]
-    return Statistics(*arrays)
+    statistics = Statistics(*arrays)
+    lateral = [spec[c.variable].known == "lateral" for c in spec.forcing_channels]
+    if any(lateral):  # the same numbers mean the same as in the state
+        n = spec.n_prognostic
+        statistics.forcing_mean[lateral] = statistics.mean[:n]
+        statistics.forcing_std[lateral] = statistics.std[:n]
+    return statistics
+
+
+def _with_mean(builder: ForcingBuilder, statistics: Statistics) -> ForcingBuilder:
+    """Forcings that are the mean of the state beyond the rim."""
+    if builder.rim is None:
+        return builder
+    return replace(builder, rim=replace(builder.rim, interior=statistics.mean[: builder.spec.n_prognostic]))
 
 
 def _rows_per_block(spec: StateSpec, grid: Grid) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -50,6 +50,17 @@ def regrid_sources(sources: Sequence[Source], config: RegridConfig) -> list[Sour
         cannot be read.
     """
     target = target_grid(config)
+    return bring_to(sources, target, lambda source, where: regridder_for(source, target, config, where))
+
+
+def bring_to(sources: Sequence[Source], target: Grid, make: Callable[[Grid, str], Regridder]) -> list[Source]:
+    """The same files on one grid; those that are on it already are left as they are.
+
+    Args:
+      sources: The files.
+      target: The grid.
+      make: Makes the regridder from the grid of a file, whose name is for messages.
+    """
     regridders: dict[Grid, Regridder] = {}
     out: list[Source] = []
     for source in sources:
@@ -57,7 +68,7 @@ def regrid_sources(sources: Sequence[Source], config: RegridConfig) -> list[Sour
             out.append(source)
             continue
         if source.grid not in regridders:
-            regridders[source.grid] = regridder_for(source.grid, target, config, str(source.path))
+            regridders[source.grid] = make(source.grid, str(source.path))
         own = {f.name: getattr(source, f.name) for f in fields(Source)}
         out.append(RegriddedSource(**own | {"grid": target}, _regridder=regridders[source.grid]))
     return out

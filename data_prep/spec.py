@@ -19,7 +19,7 @@ from data_prep.grid import Grid
 
 Role = Literal["prognostic", "diagnostic", "forcing", "static"]
 Vertical = Literal["pressure", "sigma"]
-Known = Literal["computed", "climatological", "persisted"]
+Known = Literal["computed", "climatological", "persisted", "lateral"]
 
 VERTICAL_ATTRS: dict[Vertical, dict[str, str]] = {
     "pressure": {
@@ -69,7 +69,8 @@ class Variable:
       standard_name: CF standard name, empty where CF has none.
       minimum: Physical lower bound applied to truth, inputs and every forecaster alike (humidity, rain), or ``None``.
       known: For a forcing, how its value at valid time is known at initial time: ``computed`` from time and place,
-        ``climatological`` (a table by day of year), or ``persisted`` from the initial time.
+        ``climatological`` (a table by day of year), ``persisted`` from the initial time, or ``lateral``: as a driving
+        data set says, in the rim of a regional grid.
     """
 
     name: str

@@ -11,7 +11,7 @@ row carries its SHA-256, so ``Store.verify`` can name the time whose chunk is da
         manifest.json               format version, spec, grid, time step, segments, hashes
         time                        int64 nanoseconds since 1970 (time,)
         state                       float32 (time, lat, lon, state channel)
-        persisted                   float32 (time, lat, lon, persisted forcing channel)
+        persisted                   float32 (time, lat, lon, persisted and lateral forcing channel)
         digest                      uint8 (time, 32), SHA-256 of the row of state and persisted
         static                      float32 (lat, lon, static channel)
         statistics/ climatology/ forcing/     arrays of ``Statistics``, ``Climatology`` and ``ForcingBuilder``
@@ -87,7 +87,7 @@ class Store:
       timestep: Interval between rows of a segment, ``timedelta64[ns]``.
       statistics: Moments of the training split.
       climatology: Training climate, ``.at(times)``.
-      forcing_builder: Forcings, ``.at(times, persisted)``.
+      forcing_builder: Forcings, ``.at(times, given)``.
       static: Static channels in raw units, float32 ``(latitude, longitude, static)``.
       segments: In the order of the time axis.
       times: ``datetime64[ns]`` ``(time,)``; ascending within a segment, unique overall.
@@ -124,9 +124,23 @@ class Store:
         return np.asarray(self.state[start:stop])
 
     def read_persisted(self, start: int, stop: int) -> np.ndarray:
-        """Persisted forcings of rows ``[start, stop)`` of one segment, ``(time, latitude, longitude, persisted)``."""
+        """Persisted and lateral forcings of rows ``[start, stop)`` of one segment, ``(time, lat, lon, given)``."""
         self.segment_of(start, stop)
         return np.asarray(self.persisted[start:stop])
+
+    def lateral_at(self, times: np.ndarray) -> np.ndarray:
+        """Lateral forcings at these times, in any order: float32 ``(time, latitude, longitude, lateral)``.
+
+        Raises:
+          DataError: the store lacks a time.
+        """
+        order = np.argsort(self.times)
+        places = np.searchsorted(self.times, times, sorter=order).clip(max=self.times.size - 1)
+        rows = order[places]
+        missing = times[self.times[rows] != times]
+        if missing.size:
+            raise DataError(f"{self._name}: no lateral boundary values at {missing[0]!s:.16} ({missing.size} times)")
+        return np.stack([self.persisted[int(row)] for row in rows])[..., self.forcing_builder.is_lateral]
 
     def segment_of(self, start: int, stop: int) -> Segment:
         """The segment that holds rows ``[start, stop)``.
@@ -164,8 +178,9 @@ class Store:
         out = unstack_channels(state, self.spec, self.spec.state_channels, self.grid, {"time": time_coord})
         channels = persisted_channels(self.spec)
         if channels:
-            kept = np.stack([self.persisted[int(i)] for i in rows]) if rows.size else np.empty((*shape, len(channels)))
-            out = out.merge(unstack_channels(kept, self.spec, channels, self.grid, {"time": time_coord}))
+            own = ~self.forcing_builder.is_lateral
+            kept = np.stack([self.persisted[int(i)] for i in rows]) if rows.size else np.empty((*shape, own.size))
+            out = out.merge(unstack_channels(kept[..., own], self.spec, channels, self.grid, {"time": time_coord}))
         return out
 
     @property
@@ -232,9 +247,13 @@ class Store:
 
 
 def persisted_channels(spec: StateSpec) -> tuple[Channel, ...]:
-    """The forcing channels that are kept from initial time: the last axis of ``Store.persisted``."""
-    names = channel_names(spec, "persisted")
-    return tuple(c for c in spec.forcing_channels if c.name in names)
+    """The forcing channels that are kept from initial time."""
+    return tuple(c for c in spec.forcing_channels if c.name in channel_names(spec, "persisted"))
+
+
+def given_channels(spec: StateSpec) -> tuple[Channel, ...]:
+    """Those, and the lateral ones: the last axis of ``Store.persisted``."""
+    return tuple(c for c in spec.forcing_channels if c.name in channel_names(spec, "persisted", "lateral"))
 
 
 def chunk_rows(spec: StateSpec, grid: Grid) -> int:
@@ -312,7 +331,7 @@ class StoreWriter:
         """Makes an empty store for these times; replaces what is there."""
         group = zarr.open_group(path, mode="w")
         n = times.size
-        for name, channels in (("state", spec.state_channels), ("persisted", persisted_channels(spec))):
+        for name, channels in (("state", spec.state_channels), ("persisted", given_channels(spec))):
             shape = (n, *grid.shape, len(channels))
             chunks = (min(n, chunk_rows(spec, grid)), chunk_latitudes(spec, grid), grid.shape[1], max(shape[3], 1))
             group.create_array(name, shape=shape, chunks=chunks, dtype="float32", compressors=_COMPRESSOR)
@@ -468,7 +487,7 @@ def _read(group: zarr.Group, manifest: Mapping[str, Any], *, in_memory: bool) ->
     state, persisted = _array(group, "state"), _array(group, "persisted")
     for name, array, channels in (
         ("state", state, spec.state_channels),
-        ("persisted", persisted, persisted_channels(spec)),
+        ("persisted", persisted, given_channels(spec)),
     ):
         expected = (times.size, *grid.shape, len(channels))
         if array.shape != expected:

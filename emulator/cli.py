@@ -75,6 +75,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
             Path(arguments.out),
             days=arguments.days,
             time=arguments.time,
+            lateral=arguments.lateral or (),
         )
         return
     if command == "plot" and arguments.config.endswith(".nc"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -34,11 +35,10 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     Raises:
       ConfigError: an external forecast has the name of one of them.
     """
-    from emulator.checkpoint import load_forecaster
     from emulator.forecasters.statistical import make_reference
 
     evaluate = config.evaluate
-    makers: dict[str, Maker] = {NETWORK: lambda: load_forecaster(folder / "run")}
+    makers: dict[str, Maker] = {NETWORK: partial(_network, folder, store)}
     for baseline in evaluate.physics:
         makers |= _with_ensemble(physics_name(baseline), partial(_physics, store, baseline), baseline, config, store)
     for baseline in evaluate.physics if evaluate.correction_inits else ():
@@ -81,6 +81,20 @@ def truth_is_nature_run(config: ExperimentConfig) -> bool:
 def truth_of(config: ExperimentConfig) -> str:
     """What the truth is, in words: ``nature run SPEEDY T31`` or ``analysis``."""
     return "analysis" if config.simulate is None else f"nature run SPEEDY T{config.simulate.truncation}"
+
+
+def lateral_boundary_of(store: Store) -> str | None:
+    """Where the network's lateral boundary values are from, in words; ``None`` where it has none."""
+    if not store.forcing_builder.is_lateral.any():
+        return None
+    return "the driving data set at valid time"
+
+
+def _network(folder: Path, store: Store) -> Forecaster:
+    from emulator.checkpoint import load_forecaster
+
+    forecaster = load_forecaster(folder / "run")
+    return replace(forecaster, lateral=store.lateral_at) if store.forcing_builder.is_lateral.any() else forecaster
 
 
 def _with_ensemble(

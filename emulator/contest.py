@@ -14,7 +14,14 @@ import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.store import Store, open_store
-from emulator.competitors import NETWORK, competitors, physics_name, predictability_limit, truth_of
+from emulator.competitors import (
+    NETWORK,
+    competitors,
+    lateral_boundary_of,
+    physics_name,
+    predictability_limit,
+    truth_of,
+)
 from emulator.config import ExperimentConfig
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
@@ -57,7 +64,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
             path,
             batch=_initial_times_at_once(forecaster, config.evaluate.batch),
             surface_geopotential=store.surface_geopotential,
-            attributes={"data_hash": store.data_hash, **_more_attributes(forecaster)},
+            attributes={"data_hash": store.data_hash, **_more_attributes(forecaster, store)},
         )
 
 
@@ -65,8 +72,11 @@ def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
     return max(1, runs // forecaster.members) if isinstance(forecaster, EnsembleForecaster) else runs
 
 
-def _more_attributes(forecaster: Forecaster) -> dict[str, Any]:
-    return forecaster.attributes() if isinstance(forecaster, CorrectedForecaster) else {}
+def _more_attributes(forecaster: Forecaster, store: Store) -> dict[str, Any]:
+    if isinstance(forecaster, CorrectedForecaster):
+        return forecaster.attributes()
+    lateral = lateral_boundary_of(store) if forecaster.name == NETWORK else None
+    return {"lateral_boundary": lateral} if lateral else {}
 
 
 def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
@@ -75,13 +85,15 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
     from emulator.evaluation.table import format_table
 
     store = open_store(folder / "store.zarr")
-    limit = predictability_limit(config)
+    limit, lateral = predictability_limit(config), lateral_boundary_of(store)
     scores = evaluate(
         forecast_paths(config, folder, store),
         store,
         config.evaluate,
         folder / "scores.nc",
-        attributes={"truth": truth_of(config)} | ({"predictability_limit": limit} if limit else {}),
+        attributes={"truth": truth_of(config)}
+        | ({"predictability_limit": limit} if limit else {})
+        | ({"lateral_boundary": lateral} if lateral else {}),
         executor=workers,
     )
     (folder / "table.txt").write_text(format_table(scores), encoding="utf-8")
@@ -90,7 +102,6 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
 
 def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> None:
     """The long run of the network, where the config asks for one: measured as it goes, into ``long_run.nc``."""
-    from emulator.checkpoint import load_forecaster
     from emulator.evaluation.free_run import long_run_leads, long_run_rows, measure_long_run
 
     out, run = folder / "long_run.nc", config.evaluate.long_run
@@ -98,7 +109,8 @@ def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> No
     if run is None:
         return
     rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
-    blocks = load_forecaster(folder / "run").forecast(store.dataset(rows), leads)
+    network = competitors(config, folder, store)[NETWORK]()
+    blocks = network.forecast(store.dataset(rows), leads)
     measure_long_run(blocks, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK)
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from data_prep.config import DataConfig
+from data_prep.driving import open_driving
 from data_prep.errors import DataError
+from data_prep.pipeline import find_inputs
 from data_prep.sources import read_initial
-from emulator.checkpoint import load_forecaster
+from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
 
 logger = logging.getLogger(__name__)
 
 
-def forecast_file(run: Path, source: Path, out: Path, *, days: float, time: str | None = None) -> Path:
+def forecast_file(
+    run: Path, source: Path, out: Path, *, days: float, time: str | None = None, lateral: Sequence[str] = ()
+) -> Path:
     """Forecasts with a trained network from any file that holds the model's variables on its grid.
 
     Args:
@@ -24,6 +31,7 @@ def forecast_file(run: Path, source: Path, out: Path, *, days: float, time: str 
       out: Forecast file to write, along its valid time; appears when it is complete.
       days: Length of the forecast; a multiple of the model's time step.
       time: Initial time, ISO 8601; the last time in the file when ``None``.
+      lateral: Files of the driving data set, for a network that was trained with lateral boundary values.
 
     Raises:
       DataError: one line that says what the file lacks.
@@ -33,8 +41,27 @@ def forecast_file(run: Path, source: Path, out: Path, *, days: float, time: str 
     initial = read_initial(
         source, forecaster.spec, forecaster.grid, time, forecaster.sources, fill_nan=forecaster.fill_nan
     )
+    attributes = {}
+    if lateral:
+        data = DataConfig.model_validate(read_description(run)["experiment"]["data"])
+        if data.lateral is None:
+            raise DataError(
+                f"--lateral: the network in {run} was trained without lateral boundary values; leave it out"
+            )
+        paths = find_inputs(lateral, Path(), "--lateral")
+        driving = open_driving(paths, data, forecaster.spec, forecaster.grid)
+        forecaster = replace(forecaster, lateral=driving.at)
+        attributes["lateral_boundary"] = ", ".join(map(str, paths))
     surface = forecaster.surface_geopotential
-    write_forecasts(forecaster, initial, leads, out, surface_geopotential=surface, along_valid_time=True)
+    write_forecasts(
+        forecaster,
+        initial,
+        leads,
+        out,
+        surface_geopotential=surface,
+        attributes=attributes,
+        along_valid_time=True,
+    )
     logger.info("wrote %s", out)
     return out
 

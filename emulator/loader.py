@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     Attributes:
       state: Physical units; the first time is the initial one.
       forcing: Physical units, at the valid time of every step: one time fewer than ``state``. Persisted forcings keep
-        their value of the initial time, as in a forecast.
+        their value of the initial time, as in a forecast; lateral ones are those of the valid time.
     """
 
     state: Float[Array | np.ndarray, "batch time lat lon state"]
@@ -104,10 +104,17 @@ def read_batch(store: Store, rows: np.ndarray, steps: int) -> Batch:
       steps: Model steps of each window.
     """
     state = np.stack([store.read_state(row, row + steps + 1) for row in rows.tolist()])
-    persisted = np.concatenate([store.read_persisted(row, row + 1) for row in rows.tolist()])
+    given = np.concatenate([_given(store, row, steps) for row in rows.tolist()])
     valid = store.times[rows[:, None] + np.arange(1, steps + 1)]
-    forcing = store.forcing_builder.at(valid.ravel(), np.repeat(persisted, steps, axis=0))
+    forcing = store.forcing_builder.at(valid.ravel(), given)
     return Batch(state, forcing.reshape(rows.size, steps, *forcing.shape[1:]))
+
+
+def _given(store: Store, row: int, steps: int) -> np.ndarray:
+    """Persisted forcings at initial time and lateral ones at valid time, ``(steps, lat, lon, given)``."""
+    initial = np.repeat(store.read_persisted(row, row + 1), steps, axis=0)
+    lateral = store.forcing_builder.is_lateral
+    return np.where(lateral, store.read_persisted(row + 1, row + steps + 1), initial) if lateral.any() else initial
 
 
 def load_batch(store: Store, rows: np.ndarray, steps: int, layout: Layout) -> Batch:

@@ -79,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     forecast.add_argument("--days", type=float, default=10.0, help="length of the forecast (default 10)")
     forecast.add_argument("--time", help="initial time in INPUT, ISO 8601; the last one when left out")
+    forecast.add_argument(
+        "--lateral",
+        nargs="+",
+        metavar="FILE",
+        help="lateral boundary values at valid times, where the network needs them",
+    )
     forecast.add_argument("--out", default="forecast.nc", help="output file (default forecast.nc)")
     _add_override_arguments(forecast)
     text = "plot skill against lead time and maps, of an experiment or of a scores file alone"

@@ -100,9 +100,9 @@ def test_tables_are_read_by_day_of_year_and_persisted_fields_are_kept():
 
 def test_missing_persisted_fields_are_named():
     grid = Grid.gaussian(2)
-    with pytest.raises(DataError, match="initial fields of sst"):
+    with pytest.raises(DataError, match="the fields of sst"):
         builder(grid).at(at("2001-01-01"))
-    with pytest.raises(DataError, match="persisted fields have shape"):
+    with pytest.raises(DataError, match="given fields have shape"):
         builder(grid).at(at("2001-01-01"), np.zeros((4, 2, 1), np.float32))
 
 

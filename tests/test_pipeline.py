@@ -324,7 +324,7 @@ class TestRefusals:
 
     def test_of_a_glob_without_a_match(self, tmp_path):
         with pytest.raises(DataError, match=r"data.inputs: .*/nature/\*.nc matches no file"):
-            find_inputs(config(["{workdir}/nature/*.nc"]), tmp_path)
+            find_inputs(["{workdir}/nature/*.nc"], tmp_path)
 
 
 def test_nan_in_forcings_is_filled_where_the_config_says_so(tmp_path):

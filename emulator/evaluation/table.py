@@ -45,14 +45,21 @@ def opponents(scores: xr.Dataset) -> list[str]:
 
 
 def world_sentence(scores: xr.Dataset) -> str:
-    """Where all of it holds, by what the truth is; empty where the scores do not say."""
+    """Where all of it holds, by what the truth and the boundary are; empty where the scores do not say."""
+    lateral = ""
+    if boundary := scores.attrs.get("lateral_boundary"):
+        lateral = (
+            f" The network was given {boundary} in the rim of its region: unless that was a forecast made at initial "
+            "time, this compares no forecasts."
+        )
     truth = str(scores.attrs.get("truth", ""))
     if truth.startswith("nature run") or any(n.startswith("twin") for n in scores["forecaster"].values.tolist()):
         return (
             "This holds in the SPEEDY world: the truth is a simulation by that model (a nature run), "
-            "not the observed atmosphere."
+            f"not the observed atmosphere.{lateral}"
         )
-    return "The truth is an analysis of the observed atmosphere, not a simulation." if truth == "analysis" else ""
+    world = "The truth is an analysis of the observed atmosphere, not a simulation." if truth == "analysis" else ""
+    return f"{world}{lateral}".strip()
 
 
 def read_crossover(scores: xr.Dataset, forecaster: str, reference: str, variable: str) -> Crossover:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import jax
@@ -40,6 +40,8 @@ class NeuralForecaster:
       data_hash: Of the store it was trained on.
       sources: Names in its training files, by canonical name, where they differ: what a user's file may call them.
       fill_nan: Whether NaN in forcings is filled, as training did.
+      lateral: Lateral boundary values by valid time, ``(time,)`` to ``(time, lat, lon, lateral)``, for a network that
+        was trained with them.
     """
 
     spec: StateSpec
@@ -54,6 +56,7 @@ class NeuralForecaster:
     name: str = "network"
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     fill_nan: bool = False
+    lateral: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
 
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
         """See ``Forecaster.forecast``.
@@ -75,7 +78,9 @@ class NeuralForecaster:
         block = _even_block(last, state.nbytes)
         for first in range(1, last + 1, block):
             steps = np.arange(first, first + block)
-            states = _roll(self.stepper, self.params, state, self._forcings(times, steps, persisted))
+            # what drives the steps beyond the last lead, which are dropped, need not be known
+            forcing = self._forcings(times, np.minimum(steps, last), persisted)
+            states = _roll(self.stepper, self.params, state, forcing)
             state = states[:, -1]
             keep = np.isin(steps, wanted)
             fields = np.asarray(states)[:, steps <= last]
@@ -117,7 +122,15 @@ class NeuralForecaster:
 
     def _forcings(self, times: np.ndarray, steps: np.ndarray, persisted: np.ndarray) -> np.ndarray:
         valid = times[:, None] + steps[None, :] * self.timestep
-        flat = self.forcing_builder.at(valid.ravel(), np.repeat(persisted, steps.size, axis=0))
+        given = np.repeat(persisted, steps.size, axis=0)
+        if self.forcing_builder.is_lateral.any():
+            if self.lateral is None:
+                raise DataError(
+                    f"{self.name}: was trained with lateral boundary values, so a forecast needs those of its valid "
+                    "times: emulator forecast RUN INPUT.nc --lateral FILE..."
+                )
+            given = np.concatenate([given, self.lateral(valid.ravel())], axis=-1)
+        flat = self.forcing_builder.at(valid.ravel(), given)
         return flat.reshape(*valid.shape, *flat.shape[1:])
 
     def _refuse_non_finite(self, fields: np.ndarray, steps: np.ndarray, times: np.ndarray) -> None:

@@ -1,0 +1,213 @@
+"""Lateral boundary values: where, when and how a driving data set reaches a regional network."""
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+from weather_files import times_from
+
+from data_prep.config import DataConfig
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.lateral import rim_mask
+from data_prep.pipeline import prepare
+from data_prep.regrid import make_regridder
+from data_prep.store import open_store
+from emulator.cli import main
+from emulator.loader import read_batch
+
+REGION = Grid.from_arrays(np.arange(20.0, 61.0, 5.0), np.arange(200.0, 261.0, 5.0))
+WORLD = Grid.gaussian(16)
+TIMES = times_from("2001-01-01", 40)
+RIM = rim_mask(REGION, 2)
+SPLIT = {"train": ["2001-01-01", "2001-01-05"], "validation": ["2001-01-06", "2001-01-07"],
+         "test": ["2001-01-08", "2001-01-10"], "gap_days": 0.0}  # fmt: skip
+
+
+def waves(grid, times):
+    """Temperature and pressure that travel, the same function of place and time on every grid."""
+    lat, lon = np.radians(grid.latitude)[:, None], np.radians(grid.longitude)[None, :]
+    t = ((times - TIMES[0]) / np.timedelta64(6, "h"))[:, None, None]
+    data = {
+        "temperature": (260 + 10 * np.cos(lat) * np.sin(3 * lon - 0.3 * t), "K"),
+        "surface_pressure": (1e5 + 800 * np.cos(lat) * np.sin(2 * lon - 0.4 * t), "Pa"),
+        "sea_surface_temperature": (285 + np.cos(lat) * np.sin(lon + 0.1 * t), "K"),
+    }
+    return xr.Dataset(
+        {k: (("time", "latitude", "longitude"), v.astype("f4"), {"units": u}) for k, (v, u) in data.items()},
+        {"time": times, "latitude": np.asarray(grid.latitude), "longitude": np.asarray(grid.longitude)},
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    waves(REGION, TIMES).to_netcdf(folder / "region.nc")
+    waves(WORLD, TIMES).drop_vars("sea_surface_temperature").to_netcdf(folder / "driving.nc")
+    return folder
+
+
+def section(files, region="region.nc", driving="driving.nc", **changes):
+    raw = {
+        "inputs": [str(files / region)],
+        "prognostic": {"temperature": {}, "surface_pressure": {}},
+        "forcing": {"sea_surface_temperature": {"known": "persisted"}},
+        "lateral": {"inputs": [str(files / driving)], "rim": 2},
+        "split": SPLIT,
+    }
+    return {**raw, **changes}
+
+
+@pytest.fixture(scope="module")
+def store(files, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    return open_store(prepare(DataConfig.model_validate(section(files)), folder / "store.zarr", folder))
+
+
+@pytest.fixture(scope="module")
+def driving():
+    """What the driving data set says on the regional grid, ``(time, lat, lon, 2)``."""
+    data = waves(WORLD, TIMES)
+    values = np.stack([data["temperature"], data["surface_pressure"]], axis=-1)
+    return make_regridder(WORLD, REGION, "bilinear")(values)
+
+
+def test_the_rim_is_the_outer_rows_and_columns():
+    assert RIM.sum() == 9 * 13 - 5 * 9
+    assert not RIM[2:-2, 2:-2].any()
+    channel = Grid.from_arrays(np.arange(30.0, 61.0, 10.0), np.arange(0.0, 360.0, 30.0))
+    np.testing.assert_array_equal(
+        rim_mask(channel, 1), np.array([True, False, False, True])[:, None] * np.ones(12, bool)
+    )
+
+
+def test_a_global_grid_and_a_rim_without_interior_are_refused(files, tmp_path):
+    waves(WORLD, TIMES).to_netcdf(tmp_path / "world.nc")
+    config = section(files, lateral={"inputs": [str(files / "driving.nc")]}, inputs=[str(tmp_path / "world.nc")])
+    with pytest.raises(DataError, match="a global grid has no sides"):
+        prepare(DataConfig.model_validate(config), tmp_path / "store.zarr", tmp_path)
+    with pytest.raises(DataError, match=r"data.lateral.rim: 5 leaves no interior"):
+        rim_mask(REGION, 5)
+
+
+def test_the_store_holds_driving_values_in_the_rim_and_the_state_as_it_was(files, store, driving, tmp_path):
+    found = store.lateral_at(TIMES)
+    np.testing.assert_allclose(found[:, RIM], driving[:, RIM], rtol=1e-6)
+    assert not found[:, ~RIM].any()
+    plain = section(files)
+    del plain["lateral"]
+    without = open_store(prepare(DataConfig.model_validate(plain), tmp_path / "store.zarr", tmp_path))
+    np.testing.assert_array_equal(store.read_state(0, 20), without.read_state(0, 20))
+    np.testing.assert_array_equal(store.statistics.mean, without.statistics.mean)
+    store.verify()
+
+
+def test_normalised_they_are_as_the_state_in_the_rim_and_zero_beyond(store, driving):
+    names = [c.name for c in store.spec.forcing_channels]
+    lateral = [names.index(f"lateral_{name}") for name in ("temperature", "surface_pressure")]
+    statistics = store.statistics
+    np.testing.assert_array_equal(statistics.forcing_mean[lateral], statistics.mean)
+    np.testing.assert_array_equal(statistics.forcing_std[lateral], statistics.std)
+    forcing = store.forcing_builder.at(TIMES[3:5], store.read_persisted(3, 5))[..., lateral]
+    normal = (forcing - statistics.mean) / statistics.std
+    assert not normal[:, ~RIM].any()
+    np.testing.assert_allclose(normal[:, RIM], ((driving[3:5] - statistics.mean) / statistics.std)[:, RIM], atol=1e-4)
+
+
+def test_a_batch_has_lateral_values_of_valid_time_and_persisted_ones_of_initial_time(store, driving):
+    rows = np.array([2, 7])
+    batch = read_batch(store, rows, 3)
+    names = [c.name for c in store.spec.forcing_channels]
+    for i, row in enumerate(rows):
+        got = batch.forcing[i, ..., names.index("lateral_temperature")]
+        np.testing.assert_allclose(got[:, RIM], driving[row + 1 : row + 4, ..., 0][:, RIM], rtol=1e-6)
+        kept = batch.forcing[i, ..., names.index("sea_surface_temperature")]
+        np.testing.assert_array_equal(kept, np.repeat(store.read_persisted(row, row + 1)[..., 0], 3, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.isel(time=[*range(9), *range(12, 40)]), r"no temperature at 2001-01-03T06:00 \(3 of 40"),
+        (lambda d: d.isel(time=slice(0, 30)), r"no temperature at 2001-01-08T12:00 \(10 of 40"),
+        (lambda d: d.sel(longitude=slice(0, 240)), r"driving.nc"),
+        (lambda d: d.drop_vars("surface_pressure"), r"missing surface_pressure"),
+        (lambda d: d.where(d.longitude != 213.75), r"driving.nc \(data.lateral\): temperature has NaN"),
+    ],
+)
+def test_a_driving_data_set_that_lacks_something_is_refused_by_name(files, tmp_path, change, said):
+    change(xr.load_dataset(files / "driving.nc")).to_netcdf(tmp_path / "driving.nc")
+    config = section(files, lateral={"inputs": [str(tmp_path / "driving.nc")], "rim": 2})
+    with pytest.raises(DataError, match=said) as error:
+        prepare(DataConfig.model_validate(config), tmp_path / "store.zarr", tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def folder(files, tmp_path_factory):
+    """A network trained for a few steps, its forecasts and scores."""
+    work = tmp_path_factory.mktemp("run")
+    experiment = {
+        "name": "region",
+        "workdir": str(work),
+        "data": section(files),
+        "model": {"kind": "unet", "patch": 1, "width": 4, "multipliers": [1], "blocks": 1},
+        "train": {"batch_size": 4, "stages": [{"steps": 4, "warmup": 1, "learning_rate": 1e-2}],
+                  "validation_windows": 4, "validation_steps": 2},
+        "evaluate": {"lead_hours": 24, "init_every_hours": 24, "bootstrap": 100, "references": ["persistence"]},
+    }  # fmt: skip
+    (work / "region.yaml").write_text(yaml.safe_dump(experiment))
+    for stage in ("prepare", "train", "forecast", "evaluate"):
+        assert main([stage, str(work / "region.yaml")]) == 0, stage
+    return work
+
+
+def test_files_and_scores_say_where_the_boundary_is_from(folder):
+    network, persistence = (xr.load_dataset(folder / "forecasts" / f"{n}.nc") for n in ("network", "persistence"))
+    assert network.attrs["lateral_boundary"] == "the driving data set at valid time"
+    assert "lateral_boundary" not in persistence.attrs
+    assert xr.load_dataset(folder / "scores.nc").attrs["lateral_boundary"] == "the driving data set at valid time"
+    assert "this compares no forecasts" in " ".join((folder / "table.txt").read_text().split())
+
+
+class TestForecastOfAFile:
+    def forecast(self, folder, files, out, *more):
+        time = str(xr.open_dataset(folder / "forecasts" / "network.nc")["init_time"].values[0])[:16]
+        command = ["forecast", str(folder / "run"), str(files / "region.nc"), "--days", "1", "--time", time]
+        return main([*command, "--out", str(out), *more])
+
+    def test_equals_the_experiments(self, folder, files, tmp_path):
+        assert self.forecast(folder, files, tmp_path / "a.nc", "--lateral", str(files / "driving.nc")) == 0
+        alone = xr.load_dataset(tmp_path / "a.nc")
+        together = xr.load_dataset(folder / "forecasts" / "network.nc").isel(init_time=[0])
+        np.testing.assert_allclose(alone["temperature"], together["temperature"][0], atol=1e-3)
+        assert alone.attrs["lateral_boundary"].endswith("driving.nc")
+
+    def test_follows_the_driving_data_at_valid_time_and_not_before(self, folder, files, tmp_path):
+        data = xr.load_dataset(files / "driving.nc")
+        start = xr.open_dataset(folder / "forecasts" / "network.nc")["init_time"].values[0]
+        changed = data.assign(temperature=data["temperature"] + 5 * (data["time"] == start + np.timedelta64(12, "h")))
+        changed["temperature"].attrs = data["temperature"].attrs
+        changed.astype("f4").to_netcdf(tmp_path / "driving.nc")
+        for name, where in (("a", files), ("b", tmp_path)):
+            assert self.forecast(folder, files, tmp_path / f"{name}.nc", "--lateral", str(where / "driving.nc")) == 0
+        a, b = (xr.load_dataset(tmp_path / f"{name}.nc")["temperature"].values for name in "ab")
+        np.testing.assert_array_equal(a[0], b[0])
+        assert (a[1] != b[1]).any()
+
+    def test_needs_no_driving_data_beyond_its_last_lead(self, folder, files, tmp_path):
+        """Nine steps are made in blocks of five."""
+        data = xr.load_dataset(files / "driving.nc")
+        data.sel(time=slice("2001-01-08", "2001-01-10T06")).to_netcdf(tmp_path / "short.nc")
+        more = ("--days", "2.25", "--lateral", str(tmp_path / "short.nc"))
+        assert self.forecast(folder, files, tmp_path / "a.nc", *more) == 0
+
+    def test_is_refused_without_the_driving_data(self, folder, files, tmp_path, capsys):
+        assert self.forecast(folder, files, tmp_path / "a.nc") == 1
+        assert "needs those of its valid times" in capsys.readouterr().err
+
+    def test_is_refused_beyond_the_driving_data(self, folder, files, tmp_path, capsys):
+        xr.load_dataset(files / "driving.nc").isel(time=slice(0, 20)).to_netcdf(tmp_path / "short.nc")
+        assert self.forecast(folder, files, tmp_path / "a.nc", "--lateral", str(tmp_path / "short.nc")) == 1
+        said = capsys.readouterr().err
+        assert "at 2001-01-08T06:00 (4 of 4 times are missing" in said
