@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
@@ -53,8 +54,7 @@ def track(total: int, description: str, done: int = 0, *, shown: bool = True) ->
             TimeLeftColumn(),
             TextColumn("{task.fields[info]}"),
         )
-        # rich's own console, so that log lines printed through the same stream land above the bar
-        with Progress(*columns, console=Console(stderr=True), redirect_stderr=True) as bar:
+        with Progress(*columns, console=_console(), redirect_stderr=True) as bar:
             yield _Bar(bar, bar.add_task(description, total=total, completed=done, info=""))
     else:
         lines = _Lines(total, description, done)
@@ -74,6 +74,12 @@ def track_blocks(description: str) -> Iterator[Callable[[int, int], None]]:
             tracker[0].advance()
 
         yield on_block
+
+
+def _console() -> Console:
+    """The one that log lines are printed through, so that they land above the bar."""
+    handlers = logging.getLogger("emulator").handlers
+    return next((h.console for h in handlers if isinstance(h, RichHandler)), None) or Console(stderr=True)
 
 
 class _Silence:
