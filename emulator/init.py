@@ -225,7 +225,7 @@ def _plain(value: float) -> float:
 def _computed(times: np.ndarray, timestep: float, report: Report) -> list[str]:
     """What is known of any time and place and can be told apart in the training data."""
     # SPEEDY's sun shines as a daily mean, so there is no time of day to learn.
-    simulated = any("SPEEDY" in str(open_lazily(f.source.path).attrs.get("source", "")) for f in report.files)
+    simulated = any(_is_of_speedy(f.source.path) for f in report.files)
     daily = timestep % 24 == 0
     out = ["daily_mean_toa_incident_solar_radiation" if simulated or daily else "toa_incident_solar_radiation"]
     if not (simulated or daily):
@@ -233,6 +233,11 @@ def _computed(times: np.ndarray, timestep: float, report: Report) -> list[str]:
     if _years(times, timestep) >= _CALENDAR_YEARS and _share_of_year(times) >= _YEAR_COVERED:
         out.append("year_progress")
     return [*out, "coordinates"]
+
+
+def _is_of_speedy(path: Location) -> bool:
+    with open_lazily(path) as data:
+        return "SPEEDY" in str(data.attrs.get("source", ""))
 
 
 def _years(times: np.ndarray, timestep: float) -> float:
@@ -284,9 +289,8 @@ def _physics(data: _Data) -> _Physics:
         PhysicsForecaster(truncation, spec, grid, data.inputs.timestep, standing_on)
     except DataError as error:
         return [], str(error).removeprefix("physics: ").removeprefix(f"physics_t{truncation}: ")
-    return [
-        {"truncation": truncation}
-    ], "SPEEDY, started from the same fields; also debiased and damped by its own errors"
+    why = "SPEEDY, started from the same fields; also debiased and damped by its own errors"
+    return [{"truncation": truncation}], why
 
 
 # ---- the text
