@@ -29,6 +29,8 @@ install: $(STAMP)
 
 demo: install
 	$(BIN)/emulator run demo
+	@echo; echo "What an evening of two busy cores buys: the network that ships, forecasting from its sample"
+	$(BIN)/emulator check-pretrained
 
 test: install
 	$(BIN)/python -m pytest -n 2

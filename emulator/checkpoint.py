@@ -36,6 +36,7 @@ from emulator import __version__
 from emulator.anomalies import without_bounds
 from emulator.config import ModelConfig
 from emulator.forecasters.neural import NeuralForecaster
+from emulator.packing import unpack_table
 from emulator.stepper import make_stepper
 
 FORMAT_VERSION = 1
@@ -215,7 +216,9 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
             seed=0,
         )
         climatology = Climatology.from_arrays(climate) if climate else None
-        builder = ForcingBuilder.from_arrays(_below(arrays, "forcing/"), grid, spec, timestep)
+        packed = _below(arrays, "forcing/packed/")  # in a folder that ships
+        forcing = {"table": unpack_table(packed)} if packed else _below(arrays, "forcing/")
+        builder = ForcingBuilder.from_arrays(forcing, grid, spec, timestep)
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description["experiment"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:

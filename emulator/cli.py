@@ -95,6 +95,9 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     if command == "verify":
         _verify(Path(arguments.store), as_json=arguments.json)
         return
+    if command == "check-pretrained":
+        _check_pretrained(arguments.folder)
+        return
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast" and arguments.input is not None:
         raise ConfigError(f"forecast: {target} is no run folder; INPUT goes with a run folder such as runs/demo/run")
@@ -192,6 +195,15 @@ def _verify(path: Path, *, as_json: bool) -> None:
         "so do statistics, climatology, forcing tables, static fields and times "
         f"(data hash {store.data_hash[:12]})"
     )
+
+
+def _check_pretrained(folder: str | None) -> None:
+    from emulator.pretrained import DEFAULT, FOLDER, check
+
+    result = check(Path(folder) if folder else FOLDER / DEFAULT)
+    print(result.text)  # noqa: T201 - the result the user came for
+    if not result.agrees:
+        raise DataError("check-pretrained: the errors are not those of the card; is the folder as it was shipped?")
 
 
 def _regrid(arguments: argparse.Namespace) -> None:

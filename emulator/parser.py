@@ -101,6 +101,9 @@ def build_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help=text, description=f"{_sentence(text)}. Exit code 1 if one is.")
     verify.add_argument("store", metavar="STORE", help="a store.zarr")
     _add_json(verify, "what was read")
+    text = "forecast with the network that ships and lay its errors beside those of its card"
+    shipped = commands.add_parser("check-pretrained", help=text, description=f"{_sentence(text)}. Exit code 1 if not.")
+    shipped.add_argument("folder", nargs="?", metavar="FOLDER", help="of the network; the packaged one when left out")
     return parser
 
 

@@ -1,0 +1,244 @@
+"""The network that ships with the package: its files, and the proof that it does what its card says.
+
+    networks/NAME/
+        README.md                  the model card
+        run.json, arrays.npz, weights.npz     a run folder: `emulator forecast` takes it like any other
+        initial.nc                 initial fields of some test times, packed to 16 bits
+        truth.nc                   headline variables at some leads after them
+        card.json                  everybody's errors from those times, and from all times of the test
+
+``ship`` makes such a folder of a finished experiment; ``check`` forecasts from the sample and lays what it finds beside
+the card. Weights are kept as float16 and the forcing table packed, and the card's numbers were made with these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import DataError, UserError
+from data_prep.store import Store, open_store
+from data_prep.variables import known
+from data_prep.vertical import derive
+from emulator.checkpoint import ARRAYS, DESCRIPTION, WEIGHTS, load_forecaster, read_description
+from emulator.evaluation.regions import WHOLE
+from emulator.evaluation.style import forecaster_label, shown_unit, variable_label
+from emulator.evaluation.table import candidate, headline_variables
+from emulator.packing import pack_table
+
+FOLDER = Path(__file__).parent / "networks"
+DEFAULT = "speedy_t31"
+
+_INITIAL, _TRUTH, _CARD = "initial.nc", "truth.nc", "card.json"
+_DAYS = (1, 3, 5, 10)
+_TOLERANCE = 0.01  # of another processor's rounding, grown for ten days
+_SURFACE = "geopotential_at_surface"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A forecast from the sample beside the card.
+
+    Attributes:
+      text: A table to print.
+      agrees: Whether every error is the card's, within one part in a hundred.
+    """
+
+    text: str
+    agrees: bool
+
+
+def check(folder: Path) -> Check:
+    """Forecasts from the sample and compares the errors with the card's.
+
+    Args:
+      folder: Of the shipped network.
+
+    Raises:
+      DataError: it is not there, or is damaged.
+    """
+    if not (folder / _CARD).is_file():
+        raise DataError(f"{folder}: no shipped network ({_CARD} is missing)")
+    card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+    found = sample_errors(folder)
+    expected = np.array([card["sample"]["errors"]["network"][name] for name in found])
+    worst = float(np.max(np.abs(np.array(list(found.values())) / expected - 1)))
+    agrees = worst <= _TOLERANCE
+    verdict = (
+        f"Every error is that of the card, within {100 * _TOLERANCE:g} %."
+        if agrees
+        else f"NOT the card's numbers: one is off by {100 * worst:.1f} %."
+    )
+    return Check(f"{_table(card, found)}\n\n{verdict}\n", agrees)
+
+
+def sample_errors(folder: Path) -> dict[str, list[float]]:
+    """RMSE of the network over the sample, by headline variable, at the leads of its truth; SI units."""
+    forecaster = load_forecaster(folder)
+    truth = xr.load_dataset(folder / _TRUTH)
+    initial = xr.load_dataset(folder / _INITIAL)
+    leads = truth["lead_time"].values
+    # as far as the last lead in one go, and of that the leads that there is truth for
+    forecast = xr.concat(forecaster.forecast(initial, leads), dim="lead_time")
+    forecast[_SURFACE] = (("latitude", "longitude"), forecaster.surface_geopotential)
+    planes = _planes(forecast, list(map(str, truth.data_vars)))
+    weights = xr.DataArray(forecaster.grid.latitude_weights, dims="latitude")
+    errors = {}
+    for name, plane in planes.items():
+        squares = weights * (plane - truth[name]) ** 2
+        mean = squares.mean(["init_time", "latitude", "longitude"])
+        errors[name] = (mean**0.5).values.astype(float).tolist()
+    return errors
+
+
+def ship(experiment: Path, out: Path, samples: int) -> None:
+    """Makes the folder of a network out of a finished experiment; the card's text is left to its author.
+
+    Args:
+      experiment: Folder of the experiment, evaluated.
+      out: The folder to be.
+      samples: Initial times of the sample, spread evenly over those of the test.
+
+    Raises:
+      DataError: the experiment is not finished.
+    """
+    if not (experiment / "scores.nc").is_file():
+        raise DataError(f"{experiment}: not evaluated (scores.nc is missing)")
+    out.mkdir(parents=True, exist_ok=True)
+    _ship_run(experiment / "run", out)
+    store = open_store(experiment / "store.zarr")
+    with xr.open_dataset(experiment / "scores.nc") as scores:
+        inits = scores["init_time"].values
+        chosen = inits[np.linspace(0, inits.size - 1, samples).round().astype(np.int64)]
+        names = headline_variables(scores)
+        leads = np.array(_DAYS, "timedelta64[D]").astype("timedelta64[ns]")
+        rows = np.array([int(np.flatnonzero(store.times == t)[0]) for t in chosen])
+        prognostic = [v.name for v in store.spec.with_role("prognostic")]
+        _write_packed(store.dataset(rows)[prognostic], out / _INITIAL)
+        _write_packed(_truth(store, rows, chosen, leads, names), out / _TRUTH)
+        card = {
+            "data_hash": store.data_hash,
+            "truth": scores.attrs["truth"],
+            "days": list(_DAYS),
+            "sample": {
+                "initial_times": [f"{t!s:.16}" for t in chosen],
+                "errors": _errors(scores, chosen, leads, names),
+            },
+            "test": {"initial_times": int(inits.size), "errors": _errors(scores, inits, leads, names)},
+        }
+    card["sample"]["errors"][candidate(scores)] = sample_errors(out)  # with the weights as they ship
+    (out / _CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+
+
+def _ship_run(run: Path, out: Path) -> None:
+    description = read_description(run)
+    description["experiment"]["workdir"] = ""
+    (out / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
+    with np.load(run / WEIGHTS, allow_pickle=False) as weights:
+        np.savez_compressed(out / WEIGHTS, **{name: weights[name].astype(np.float16) for name in weights.files})
+    with np.load(run / ARRAYS, allow_pickle=False) as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != "forcing/table"}
+        kept |= {f"forcing/packed/{name}": part for name, part in pack_table(arrays["forcing/table"]).items()}
+        np.savez_compressed(out / ARRAYS, **kept)
+
+
+def _truth(store: Store, rows: np.ndarray, times: np.ndarray, leads: np.ndarray, names: Sequence[str]) -> xr.Dataset:
+    """Headline variables at some leads, dims ``(lead_time, init_time, latitude, longitude)``."""
+    parts = []
+    for lead in leads:
+        fields = store.dataset(rows + int(lead / store.timestep)).drop_vars("time").rename(time="init_time")
+        fields = fields.assign_coords(init_time=times)
+        fields[_SURFACE] = (("latitude", "longitude"), store.surface_geopotential)
+        parts.append(xr.Dataset(_planes(fields, names)).expand_dims(lead_time=[lead]))
+    return xr.concat(parts, dim="lead_time")
+
+
+def _planes(dataset: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
+    """Headline variables of fields on sigma levels, by names such as ``geopotential@500``."""
+    levels = sorted({float(level) for _, _, level in (n.partition("@") for n in names) if level})
+    derived = derive(dataset, levels)
+    planes = {}
+    for name in names:
+        variable, _, level = name.partition("@")
+        field = derived[variable]
+        planes[name] = field.sel(level=float(level), drop=True) if level else field
+    return planes
+
+
+def _write_packed(dataset: xr.Dataset, path: Path) -> None:
+    """NetCDF with 16 bits a number; humidity, which spans decades, keeps four digits instead."""
+    encoding: dict[str, dict[str, Any]] = {}
+    for name, field in dataset.data_vars.items():
+        small: dict[str, Any] = {"zlib": True, "complevel": 9, "shuffle": True}
+        if name == "specific_humidity":
+            bits = {"significant_digits": 12, "quantize_mode": "BitRound"}  # binary digits, in this mode
+            encoding[str(name)] = small | bits | {"dtype": "float32"}
+            continue
+        low, high = float(field.min()), float(field.max())
+        scale = {"scale_factor": (high - low) / (2**16 - 4), "add_offset": (low + high) / 2}
+        encoding[str(name)] = small | scale | {"dtype": "int16", "_FillValue": np.int16(-(2**15))}
+    dataset.to_netcdf(path, encoding=encoding)
+
+
+def _errors(
+    scores: xr.Dataset, times: np.ndarray, leads: np.ndarray, names: Sequence[str]
+) -> dict[str, dict[str, list[float]]]:
+    """RMSE by forecaster and variable at some leads from some initial times, SI units."""
+    means = scores["squared_error"].sel(region=WHOLE, init_time=times, lead_time=leads).mean("init_time") ** 0.5
+    return {
+        str(f): {n: means.sel(forecaster=f, variable=n).values.astype(float).tolist() for n in names}
+        for f in scores["forecaster"].values
+    }
+
+
+def _table(card: dict[str, Any], found: dict[str, list[float]]) -> str:
+    """Errors by variable and day: found, the card's, and everybody else's."""
+    errors = card["sample"]["errors"]
+    others = [n for n in errors if n != "network" and not n.endswith("persistence")]
+    days = " / ".join(f"{d}" for d in card["days"])
+    head = ["", "network, here", "network, card", *map(forecaster_label, others)]
+    rows = [head]
+    for name, here in found.items():
+        unit = shown_unit(name, _si(name))
+        row = [f"{variable_label(name)}, {unit.label}" if unit.label else variable_label(name)]
+        row += [_slashed(values, unit.factor) for values in (here, errors["network"][name])]
+        rows.append(row + [_slashed(errors[n][name], unit.factor) for n in others])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    title = (
+        f"RMSE at day {days} from {len(card['sample']['initial_times'])} initial times of a held-out year; "
+        f"the truth is a {card['truth']}."
+    )
+    return "\n".join([title, "", *lines])
+
+
+def _slashed(values: Sequence[float], factor: float) -> str:
+    return " / ".join(f"{factor * v:.3g}" for v in values)
+
+
+def _si(name: str) -> str:
+    facts = known(name.partition("@")[0])
+    return facts.units if facts else "1"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Makes a folder that ships, from the command line."""
+    parser = argparse.ArgumentParser(prog="ship_network", description="Make the folder of a network that ships.")
+    parser.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="folder of an evaluated experiment")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to be; its README.md is left alone")
+    parser.add_argument("--samples", type=int, default=12, help="initial times of the sample (12)")
+    arguments = parser.parse_args(argv)
+    try:
+        ship(arguments.experiment, arguments.out, arguments.samples)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
+        return error.exit_code
+    return 0
