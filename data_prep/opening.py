@@ -6,6 +6,7 @@ import warnings
 from importlib.util import find_spec
 from typing import Literal
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -13,6 +14,9 @@ from data_prep.errors import DataError
 from data_prep.locations import Location, protocol_hint
 
 Format = Literal["NetCDF", "Zarr", "GRIB"]
+
+_CHUNK_CACHE_BYTES = 2**24
+"""Of each variable of each open NetCDF file; the library's own 64 MiB are gigabytes where a data set has many files."""
 
 _GRIB_SUFFIXES = (".grib", ".grib1", ".grib2", ".grb", ".grb2", ".gb2")
 
@@ -42,6 +46,7 @@ def open_lazily(path: Location) -> xr.Dataset:
             if kind == "GRIB":
                 warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray
                 return _open_grib(path)
+            netCDF4.set_chunk_cache(_CHUNK_CACHE_BYTES)
             return xr.open_dataset(path, engine="netcdf4", chunks=None, decode_timedelta=False)
     except (ImportError, OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]

@@ -1,5 +1,6 @@
 """Any CF-like file gives the same canonical fields, or one clear line that says why not."""
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -201,6 +202,18 @@ def test_what_cannot_be_used_is_refused_in_one_line(case, tmp_path):
         open_source(path, NAMES, "pressure").read("temperature", LEVELS)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+def test_open_files_cache_little(tmp_path):
+    """Memory must not grow with the number of files: the library would keep 64 MiB for each of their variables."""
+    before = netCDF4.get_chunk_cache()
+    netCDF4.set_chunk_cache(2**26)
+    try:
+        weather(TIMES).to_netcdf(tmp_path / "file.nc")
+        open_source(tmp_path / "file.nc", NAMES, "pressure")
+        assert netCDF4.get_chunk_cache()[0] <= 2**24
+    finally:
+        netCDF4.set_chunk_cache(*before)
 
 
 def test_a_truncated_file_is_refused(tmp_path):
