@@ -32,6 +32,10 @@ _MOST_VALUES_LISTED = 12
 _GAP_DAYS = 10.0
 _USUAL_STEP_HOURS = 6.0
 _SHARES = (0.7, 0.15)  # of the record, for training and validation
+# A climatology reaches a month beyond the season of its training data: of a record that is shorter than a year or so,
+# less is held out, so that there is something to measure anomalies from.
+_SEASON_REACH_DAYS = 29.0
+_YEAR_KNOWN_DAYS = 306.0  # of a year: the rest is within reach from both sides
 
 
 @dataclass(frozen=True)
@@ -311,7 +315,11 @@ def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> d
     days = float((times[-1] - times[0]) / np.timedelta64(1, "D"))
     gap = min(_GAP_DAYS, round(days / 40, 2))
     first, second = (times[int(share * (times.size - 1))] for share in (_SHARES[0], sum(_SHARES)))
-    margin = np.timedelta64(int((gap + timestep / 24) * 86400), "s")
+    held_out = max(_SEASON_REACH_DAYS, days - _YEAR_KNOWN_DAYS)
+    if (times[-1] - first) / np.timedelta64(1, "D") > held_out:
+        gap = min(gap, round(held_out / 10, 2))
+        first, second = (_next(times, times[-1] - _days(share * held_out)) for share in (1.0, 0.6))
+    margin = _days(gap + timestep / 24)
     ends = {
         "train": (times[0], first),
         "validation": (_next(times, first + margin), second),
@@ -320,6 +328,10 @@ def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> d
     if any(a >= b for a, b in ends.values()):
         return {"segments": {}}
     return {**{name: [checks.text(t) for t in pair] for name, pair in ends.items()}, "gap_days": gap}
+
+
+def _days(number: float) -> np.timedelta64:
+    return np.timedelta64(int(number * 86400), "s")
 
 
 def _next(times: np.ndarray, moment: np.datetime64) -> np.datetime64:

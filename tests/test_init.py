@@ -127,6 +127,17 @@ def test_a_file_for_each_month_becomes_one_pattern(tmp_path):
     in_order(tmp_path / "my_config.yaml", tmp_path)
 
 
+@pytest.mark.parametrize("days", [60, 240, 400])
+def test_short_records_are_split_so_that_anomalies_can_be_measured(days, tmp_path):
+    data = world(times_from("2001-01-01", days, np.timedelta64(24, "h").astype("timedelta64[ns]")), REGION)
+    data[["mean_sea_level_pressure"]].to_netcdf(tmp_path / "a.nc")
+    made(tmp_path, str(tmp_path / "a.nc"))
+    in_order(tmp_path / "my_config.yaml", tmp_path)
+    store = open_store(tmp_path / "store.zarr")
+    assert np.isfinite(store.climatology.at(store.times)).all()  # of what lies in another season there is none
+    assert sum(s.stop - s.start for s in store.segments if s.split == "train") > 0.45 * days
+
+
 def test_levels_are_those_of_weatherbench_where_there_are_more(tmp_path):
     levels = [50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 600, 700, 850, 925, 1000]
     data = world(times_from("2001-01-01", 60), REGION)[["temperature"]].isel(level=[0] * len(levels))
