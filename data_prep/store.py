@@ -151,7 +151,10 @@ class Store:
         for segment in self.segments:
             if segment.start <= start < stop <= segment.stop:
                 return segment
-        raise DataError(f"store: rows {start} to {stop} do not lie within one segment")
+        first = f" (from {self.times[start]!s:.16})" if 0 <= start < self.times.size else ""
+        held = ", ".join(f"{s.split} {s.first_time!s:.16} to {s.last_time!s:.16}" for s in self.segments[:4])
+        more = ", ..." if len(self.segments) > 4 else ""
+        raise DataError(f"store: rows {start} to {stop}{first} do not lie within one segment; there are {held}{more}")
 
     def windows(self, split: Split, length: int, stride: int = 1) -> np.ndarray:
         """Starts of all windows of ``length`` rows inside one segment of the split, int64, ascending.
