@@ -307,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("--points", type=Path, default=POINTS, help=f"the file of points ({POINTS})")
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("jax").setLevel(logging.WARNING)
     try:
         if arguments.command == "plot":
             print(plot(read_points(arguments.points), arguments.out))  # noqa: T201 - the result the user came for
