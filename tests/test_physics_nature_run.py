@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +176,10 @@ def test_boundary_fields_are_coarsened_by_area_mean():
     ]
     np.testing.assert_allclose(*means, rtol=1e-5)
     np.testing.assert_allclose(boundary["geopotential_at_surface"], model.surface_geopotential_on(21))
+
+
+def test_a_new_process_knows_the_structure_of_a_state_that_another_left():
+    """After a kill nothing has built the model yet; that its structure is asked for inside a trace must not matter."""
+    code = "from emulator.physics.speedy import SpeedyModel, run_state_structure as s; print(s(SpeedyModel(21, 5)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "RunState" in done.stdout, done.stderr

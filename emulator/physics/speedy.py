@@ -115,8 +115,12 @@ class SpeedyModel:
 
     @property
     def parts(self) -> Parts:
-        """The jcm objects behind this model, built once per process."""
-        return _build(self.truncation, self.layers, self.step_minutes)
+        """The jcm objects behind this model, built once per process: of numbers, even where a trace asks first.
+
+        A run that goes on after a kill does so: it learns the structure of its state from ``eval_shape``.
+        """
+        with jax.ensure_compile_time_eval():
+            return _build(self.truncation, self.layers, self.step_minutes)
 
     def at_rest(self, start: np.datetime64) -> RunState:
         """Run state of an isothermal atmosphere at rest, one member, at a date."""
