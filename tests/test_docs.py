@@ -24,7 +24,7 @@ def blocks(path: Path) -> list[Block]:
     return blocks_of(path.read_text(encoding="utf-8"), name(path))
 
 
-PAGES = {name(path): path for path in pages() if path.name != "README.md"}  # its blocks are no fences yet
+PAGES = {name(path): path for path in pages()}
 WITH_BLOCKS = [page for page, path in PAGES.items() if any(b.mark != "not run" for b in blocks(path))]
 
 
