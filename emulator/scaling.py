@@ -265,6 +265,7 @@ def plot(points: Sequence[Point], path: Path) -> str:
       The slopes, a line an axis.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     lines = []
@@ -272,6 +273,9 @@ def plot(points: Sequence[Point], path: Path) -> str:
         mine = [p for p in points if p.axis == axis]
         x, y = [of(p) for p in mine], [p.score for p in mine]
         axes.set(xscale="log", xlabel=label)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(True, which="major", alpha=0.3)
         if not mine:
             axes.set_title("not measured")
@@ -306,8 +310,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (one, drawn):
         command.add_argument("--points", type=Path, default=POINTS, help=f"the file of points ({POINTS})")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("jax").setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for package in ("emulator", "data_prep"):  # libraries have much to say
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         if arguments.command == "plot":
             print(plot(read_points(arguments.points), arguments.out))  # noqa: T201 - the result the user came for

@@ -141,9 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=120.0, help="lead at which physics is to be beaten (120)")
     parser.add_argument("--records", type=Path, default=RECORDS, help=f"the table, a line a run ({RECORDS})")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    for library in ("absl", "jax"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for package in ("emulator", "data_prep"):  # libraries have much to say
+        logging.getLogger(package).setLevel(logging.INFO)
     try:
         made = attempt(load_config(arguments.config, arguments.set), arguments.hours)
         with arguments.records.open("a", encoding="utf-8") as file:
