@@ -12,7 +12,7 @@ CONSTRAINTS ?= -c constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: help demo docs test check lint types install format clean update-constraints
+.PHONY: help demo docs test test-lowest check lint types install format clean update-constraints
 .DEFAULT_GOAL := help
 
 help:
@@ -34,6 +34,13 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n 2
+
+# The core's tests with the lowest versions that pyproject.toml allows
+test-lowest:
+	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]'
+	.venv-lowest/bin/python -m pytest
 
 docs:
 	@$(MAKE) --no-print-directory install EXTRAS=$(EXTRAS),docs

@@ -9,7 +9,6 @@ store is the same to the last bit.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -28,6 +27,7 @@ from data_prep import checks
 from data_prep.blocks import Block, Ingredients, Recipe, Written, edge_moments, open_recipe, write_block
 from data_prep.climatology_fit import StoreFit
 from data_prep.config import DataConfig
+from data_prep.disk import disk_in_one_line, put_in_place, write_text
 from data_prep.errors import DataError, UserError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 _BLOCK_BYTES = 32 * 2**20
 _MAX_BLOCK_ROWS = 64
 _EDGES = 64
-_LOG_VERSION = 2
+_LOG_VERSION = 3
 
 Hook = Callable[[int, int], None]
 """Called with (tasks done, tasks in all) after each block that is written, and each part of what is fitted."""
@@ -76,15 +76,16 @@ def prepare(
     recipe = Recipe(config.model_dump_json(), paths, driving, _identity(config, paths + driving))
     partial = out.absolute().with_name(f"{out.name}.partial")  # workers may run in another folder
     try:
-        with _in_one_line(out):
+        with disk_in_one_line(out), _in_one_line(out):
             _prepare(recipe, partial, on_block, executor)
     except DataError:
         shutil.rmtree(partial, ignore_errors=True)  # the files must be mended first, so there is nothing to take up
         raise
     finally:
         open_recipe.cache_clear()
-    _replace(partial / "store", out)
-    shutil.rmtree(partial)
+    with disk_in_one_line(out):
+        put_in_place(partial / "store", out)
+        shutil.rmtree(partial)
     return out
 
 
@@ -102,7 +103,7 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
     if not done:
         shutil.rmtree(partial, ignore_errors=True)
         StoreWriter.create(store, spec, grid, times)
-        (partial / "plan.txt").write_text(plan, encoding="utf-8")
+        write_text(partial / "plan.txt", plan)
     writer = StoreWriter(store)
     fit = StoreFit(store, partial / "fit", ingredients.training, ingredients.builder.timestep)
     starts = range(0, times.size, rows)
@@ -154,13 +155,9 @@ def find_inputs(patterns: Sequence[str], workdir: Path, key: str = "data.inputs"
 
 @contextmanager
 def _in_one_line(out: Path) -> Iterator[None]:
-    """Says in one line what befell the machine, not the data."""
+    """Says in one line that a worker is gone."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(f"{out}: the disk is full; make room and run the same command again, it goes on") from None
     except Exception as error:
         if not lost_worker(error):
             raise
@@ -206,8 +203,9 @@ def _statistics(ingredients: Ingredients, blocks: list[Written], edges: Moments)
         checks.check_varies(found.mean, found.std, channels, what)
     # A change is measured against the size of the values: what is below their float32 resolution is rounding.
     checks.check_varies(state.mean, tendency.std, spec.state_channels, "one-step changes")
-    arrays = [x.astype(np.float32) for m in (state, tendency, forcing, constant) for x in (m.mean, m.std)]
-    statistics = Statistics(*arrays)
+    arrays = [x for m in (state, tendency, forcing, constant) for x in (m.mean, m.std)]
+    ranges = [x for m in (state, forcing) for x in (m.lowest, m.highest)]
+    statistics = Statistics(*(x.astype(np.float32) for x in (*arrays, *ranges)))
     lateral = [spec[c.variable].known == "lateral" for c in spec.forcing_channels]
     if any(lateral):  # the same numbers mean the same as in the state
         n = spec.n_prognostic
@@ -251,13 +249,3 @@ def _resume(partial: Path, plan: str) -> dict[int, Written]:
     if done:
         logger.info("resuming: %d blocks are there already", len(done))
     return done
-
-
-def _replace(new: Path, out: Path) -> None:
-    """Puts the finished store in place by renames; an older one is deleted only once it has made way."""
-    old = out.with_name(f"{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.replace(old)
-    new.replace(out)
-    shutil.rmtree(old, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.config import RegridConfig
+from data_prep.disk import replacing, trouble
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.opening import open_lazily
@@ -148,27 +148,17 @@ def blocks_of(field: xr.DataArray, dims: tuple[str, str]) -> Mapping[str, int]:
 
 
 def _write(result: xr.Dataset, path: Path, out: Path) -> None:
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with dask.config.set(scheduler="threads", num_workers=_THREADS):
-            if out.suffix == ".zarr":
-                result.to_zarr(partial, mode="w", zarr_format=2, consolidated=True)  # which every reader knows
-            else:
-                result.to_netcdf(partial, engine="netcdf4", format="NETCDF4")
-        _remove(out)
-        partial.replace(out)
-    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
-        raise DataError(
-            f"{out}: cannot be made of {path} ({' '.join(str(error).split())[:200]}); "
-            "the file may be damaged, or the disk full"
-        ) from None
-    finally:
-        _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    elif path.exists():
-        path.unlink()
+    with replacing(out) as partial:
+        try:
+            with dask.config.set(scheduler="threads", num_workers=_THREADS):
+                if out.suffix == ".zarr":
+                    result.to_zarr(partial, mode="w", zarr_format=2, consolidated=True)  # which every reader knows
+                else:
+                    result.to_netcdf(partial, engine="netcdf4", format="NETCDF4")
+        except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
+            if trouble(error):
+                raise
+            raise DataError(
+                f"{out}: cannot be made of {path} ({' '.join(str(error).split())[:200]}); "
+                "the file may be damaged, or the disk full"
+            ) from None

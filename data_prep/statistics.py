@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import reduce
 from itertools import pairwise
 from typing import Any, Self
@@ -28,6 +28,9 @@ class Statistics:
       tendency_mean, tendency_std: Of the change over one model step, shape ``(state,)``; changes never cross a segment.
       forcing_mean, forcing_std: Of forcing channels at training times, shape ``(forcing,)``.
       static_mean, static_std: Of static channels over the grid, shape ``(static,)``.
+      lowest, highest: Of state channels at training times, shape ``(state,)``; ``None`` in what was prepared before
+        they were kept.
+      forcing_lowest, forcing_highest: Of forcing channels, likewise.
     """
 
     mean: np.ndarray
@@ -38,35 +41,44 @@ class Statistics:
     forcing_std: np.ndarray
     static_mean: np.ndarray
     static_std: np.ndarray
+    lowest: np.ndarray | None = None
+    highest: np.ndarray | None = None
+    forcing_lowest: np.ndarray | None = None
+    forcing_highest: np.ndarray | None = None
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name; ``from_arrays`` is the inverse."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
         """Inverse of ``to_arrays``."""
-        return cls(**{f.name: np.asarray(arrays[f.name], np.float32) for f in fields(cls)})
+        names = [f.name for f in fields(cls) if f.default is MISSING or f.name in arrays]
+        return cls(**{name: np.asarray(arrays[name], np.float32) for name in names})
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Weighted count, mean and sum of squared departures of each channel, float64.
+    """Weighted count, mean, sum of squared departures and range of each channel, float64.
 
     Attributes:
       weight: Sum of the area weights seen, scalar.
       mean: Weighted mean, shape ``(channel,)``.
       squares: Weighted sum of squared departures from the mean, shape ``(channel,)``.
+      lowest, highest: Least and most value, shape ``(channel,)``.
     """
 
     weight: float
     mean: np.ndarray
     squares: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
 
     @classmethod
     def empty(cls, n_channels: int) -> Self:
         """Moments of nothing: the neutral element of ``combine``."""
-        return cls(0.0, np.zeros(n_channels), np.zeros(n_channels))
+        zeros = np.zeros(n_channels)
+        return cls(0.0, zeros, zeros, np.full(n_channels, np.inf), np.full(n_channels, -np.inf))
 
     @classmethod
     def of(cls, values: np.ndarray, latitude_weights: np.ndarray) -> Moments:
@@ -89,6 +101,8 @@ class Moments:
             weight,
             self.mean + delta * share,
             self.squares + other.squares + delta**2 * (self.weight * share),
+            np.minimum(self.lowest, other.lowest),
+            np.maximum(self.highest, other.highest),
         )
 
     @property
@@ -98,13 +112,13 @@ class Moments:
 
     def to_json(self) -> list[Any]:
         """Plain numbers that give back every bit; ``from_json`` is the inverse."""
-        return [self.weight, self.mean.tolist(), self.squares.tolist()]
+        return [self.weight, *(x.tolist() for x in (self.mean, self.squares, self.lowest, self.highest))]
 
     @classmethod
     def from_json(cls, data: Sequence[Any]) -> Self:
         """Inverse of ``to_json``."""
-        weight, mean, squares = data
-        return cls(float(weight), np.array(mean, np.float64), np.array(squares, np.float64))
+        weight, *arrays = data
+        return cls(float(weight), *(np.array(x, np.float64) for x in arrays))
 
 
 def sum_moments(parts: Iterable[Moments], n_channels: int) -> Moments:
@@ -139,4 +153,4 @@ def _of_field(field: np.ndarray, latitude_weights: np.ndarray) -> Moments:
     mean = (by_latitude * np.einsum("yxc->yc", field)).sum(axis=0) / weight
     departure = field - mean
     squares = (by_latitude * np.einsum("yxc,yxc->yc", departure, departure)).sum(axis=0)
-    return Moments(weight, mean, squares)
+    return Moments(weight, mean, squares, field.min(axis=(0, 1)), field.max(axis=(0, 1)))

@@ -5,7 +5,7 @@ reads little that it does not need; a field of more than 8 MiB is cut by latitud
 side. ``scripts/benchmark.py load --layouts`` measures this against other layouts and compressors: blosc-lz4 with byte
 shuffling reads random windows faster than bitshuffle, three times as fast as zstd, and is 7 % larger; shards of 32 such
 chunks are read at half the speed and written at half the speed, which fewer files do not pay for on a local disk. Each
-row carries its SHA-256, so ``Store.verify`` can name the time whose chunk is damaged.
+row carries its SHA-256, which is compared when a process reads the row for the first time: nobody trains on damage.
 
     store.zarr/
         manifest.json               format version, spec, grid, time step, segments, hashes
@@ -31,11 +31,11 @@ from typing import Any, Literal, Self
 import numpy as np
 import xarray as xr
 import zarr
-import zarr.errors
 from zarr.codecs import BloscCodec
 
 from data_prep.arrays import ArrayLike
 from data_prep.climatology import Climatology
+from data_prep.disk import write_text
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder, channel_names
 from data_prep.grid import Grid
@@ -93,7 +93,8 @@ class Store:
       times: ``datetime64[ns]`` ``(time,)``; ascending within a segment, unique overall.
       data_hash: SHA-256 of all contents, hexadecimal.
       state, persisted: The arrays behind ``read_state`` and ``read_persisted``.
-      digests: SHA-256 of each row, uint8 ``(time, 32)``.
+      digests: SHA-256 of each row, uint8 ``(time, 32)``; empty where rows are made of those of another store, which
+        compares them.
       path: The folder it was opened from; ``None`` for one in memory.
     """
 
@@ -111,22 +112,43 @@ class Store:
     persisted: ArrayLike = field(repr=False)
     digests: np.ndarray = field(repr=False)
     path: Path | None = None
+    _sound: np.ndarray = field(init=False, repr=False)  # the rows that this process has compared with their hash
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_sound", np.full(self.times.size, self.digests.size == 0))
 
     def __reduce__(self) -> Any:
         """Workers are sent the path and open the store themselves; one that lives in memory is sent whole."""
         if self.path is not None:
             return _reopen, (self.path, self.data_hash)
-        return Store, tuple(getattr(self, f.name) for f in fields(self))
+        return Store, tuple(getattr(self, f.name) for f in fields(self) if f.init)
 
     def read_state(self, start: int, stop: int) -> np.ndarray:
-        """States of rows ``[start, stop)`` of one segment: raw, float32 ``(time, latitude, longitude, state)``."""
-        self.segment_of(start, stop)
-        return np.asarray(self.state[start:stop])
+        """States of rows ``[start, stop)`` of one segment: raw, float32 ``(time, latitude, longitude, state)``.
+
+        Raises:
+          DataError: a row is damaged; its time is named. So for all that reads rows.
+        """
+        return self._read_rows(start, stop)[0]
 
     def read_persisted(self, start: int, stop: int) -> np.ndarray:
         """Persisted and lateral forcings of rows ``[start, stop)`` of one segment, ``(time, lat, lon, given)``."""
+        return self._read_rows(start, stop, state=False)[1]
+
+    def _read_rows(self, start: int, stop: int, *, state: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """State and persisted forcings; the state is left out where it is not asked for and the rows are known."""
         self.segment_of(start, stop)
-        return np.asarray(self.persisted[start:stop])
+        known = bool(self._sound[start:stop].all())
+        try:
+            states = np.asarray(self.state[start:stop]) if state or not known else np.empty(0, np.float32)
+            persisted = np.asarray(self.persisted[start:stop])
+        except (OSError, RuntimeError, ValueError):  # a chunk that cannot be decoded: which row's?
+            for row in range(start, stop):
+                self._verify_alone(row)
+            raise
+        if not known:
+            self._compare(start, states, persisted)
+        return states, persisted
 
     def lateral_at(self, times: np.ndarray) -> np.ndarray:
         """Lateral forcings at these times, in any order: float32 ``(time, latitude, longitude, lateral)``.
@@ -140,7 +162,8 @@ class Store:
         missing = times[self.times[rows] != times]
         if missing.size:
             raise DataError(f"{self._name}: no lateral boundary values at {missing[0]!s:.16} ({missing.size} times)")
-        return np.stack([self.persisted[int(row)] for row in rows])[..., self.forcing_builder.is_lateral]
+        given = np.concatenate([self.read_persisted(row, row + 1) for row in rows.tolist()])
+        return given[..., self.forcing_builder.is_lateral]
 
     def segment_of(self, start: int, stop: int) -> Segment:
         """The segment that holds rows ``[start, stop)``.
@@ -176,13 +199,14 @@ class Store:
         """State and persisted forcings at these rows, canonical: dims ``(time, [level,] latitude, longitude)``."""
         rows = np.asarray(indices, np.int64)
         shape = (0, *self.grid.shape)
-        state = np.stack([self.state[int(i)] for i in rows]) if rows.size else np.empty((*shape, self.state.shape[-1]))
+        parts = [self._read_rows(i, i + 1) for i in rows.tolist()]
+        state = np.concatenate([p[0] for p in parts]) if parts else np.empty((*shape, self.state.shape[-1]))
         time_coord = ("time", self.times[rows], {"standard_name": "time", "long_name": "time", "axis": "T"})
         out = unstack_channels(state, self.spec, self.spec.state_channels, self.grid, {"time": time_coord})
         channels = persisted_channels(self.spec)
         if channels:
             own = ~self.forcing_builder.is_lateral
-            kept = np.stack([self.persisted[int(i)] for i in rows]) if rows.size else np.empty((*shape, own.size))
+            kept = np.concatenate([p[1] for p in parts]) if parts else np.empty((*shape, own.size))
             out = out.merge(unstack_channels(kept[..., own], self.spec, channels, self.grid, {"time": time_coord}))
         return out
 
@@ -221,6 +245,14 @@ class Store:
                     self._verify_alone(row)
             if on_rows is not None:
                 on_rows(stop - start)
+        self.verify_fixed()
+
+    def verify_fixed(self) -> None:
+        """Compares everything but the rows with ``data_hash``; the hashes of the rows are part of it.
+
+        Raises:
+          DataError: it is another.
+        """
         found = _data_hash(self)
         if found != self.data_hash:
             raise DataError(
@@ -230,10 +262,14 @@ class Store:
 
     def _verify(self, start: int, stop: int) -> None:
         rows = slice(start, stop)
-        parts = zip(self.state[rows], self.persisted[rows], self.digests[rows], strict=True)
-        for row, (state, persisted, digest) in enumerate(parts, start):
-            if row_digest(state, persisted) != digest.tobytes():
+        self._compare(start, np.asarray(self.state[rows]), np.asarray(self.persisted[rows]))
+
+    def _compare(self, start: int, states: np.ndarray, persisted: np.ndarray) -> None:
+        """Compares rows with their hashes and remembers those that match."""
+        for row, (state, kept) in enumerate(zip(states, persisted, strict=True), start):
+            if row_digest(state, kept) != self.digests[row].tobytes():
                 raise DataError(f"{self._name}: the row of {self.times[row]} is damaged; prepare the store again")
+            self._sound[row] = True
 
     def _verify_alone(self, row: int) -> None:
         try:
@@ -416,9 +452,7 @@ class StoreWriter:
             "data_hash": "",
         }
         manifest["data_hash"] = _data_hash(_read(self._group, manifest, in_memory=False))
-        temporary = self.path / f"{MANIFEST}.tmp"
-        temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        temporary.replace(self.path / MANIFEST)
+        write_text(self.path / MANIFEST, json.dumps(manifest, indent=1))
 
     def array(self, name: str) -> zarr.Array:
         """One of the arrays, ``state`` or ``climatology/table``."""
@@ -456,7 +490,9 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 
 
 def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
-    """Opens a prepared store.
+    """Opens a prepared store, and compares all but its rows with their hash; rows are compared as they are read.
+
+    A climatology too large for memory is left on disk and then not looked at; ``verify`` does.
 
     Args:
       path: Its folder.
@@ -467,11 +503,16 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
     """
     manifest = read_manifest(path)
     try:
-        return replace(_read(zarr.open_group(path, mode="r"), manifest, in_memory=in_memory), path=Path(path))
+        store = replace(_read(zarr.open_group(path, mode="r"), manifest, in_memory=in_memory), path=Path(path))
     except KeyError as error:
         raise DataError(f"{path}: the store lacks {error}; prepare it again") from None
-    except (TypeError, ValueError, OSError, RuntimeError, zarr.errors.BaseZarrError) as error:
-        raise DataError(f"{path}: the store is damaged ({' '.join(str(error).split())}); prepare it again") from None
+    except (AttributeError, TypeError, ValueError, OSError, RuntimeError, MemoryError) as error:
+        raise DataError(
+            f"{path}: the store is damaged ({' '.join(str(error).split())[:300]}); prepare it again"
+        ) from None
+    if isinstance(store.climatology.table, np.ndarray):
+        store.verify_fixed()
+    return store
 
 
 @lru_cache(maxsize=1)

@@ -26,6 +26,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from data_prep.disk import write_text
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.store import Store, open_store
 from emulator.config import ExperimentConfig, ModelConfig, RolloutStage, TrainConfig, load_config, read_yaml
@@ -133,9 +134,7 @@ def _recipe(entrant: Entrant, minutes: float, store_path: Path, home: Path) -> T
             raise DataError(f"{file}: made for other minutes or another recipe; remove {home} to train it anew")
         return TrainConfig.model_validate(kept["recipe"])
     recipe = stretch(entrant.experiment.train, _pace(entrant, store_path, home / "pace"), 60 * minutes)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps({"asked": asked, "recipe": recipe.model_dump(mode="json")}), encoding="utf-8")
-    partial.replace(file)
+    write_text(file, json.dumps({"asked": asked, "recipe": recipe.model_dump(mode="json")}))
     return recipe
 
 
@@ -244,6 +243,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
         return error.exit_code
-    (workdir / "comparison" / "table.md").write_text(text, encoding="utf-8")
+    write_text(workdir / "comparison" / "table.md", text)
     print(text)  # noqa: T201 - the result the user came for
     return 0

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.arrays import ArrayLike
-from data_prep.climatology import Climatology
 from data_prep.spec import StateSpec
 from data_prep.statistics import Moments, state_moments, sum_moments
 from data_prep.store import Store
@@ -25,24 +23,22 @@ _BLOCK_ROWS = 64
 
 @dataclass(frozen=True, eq=False)
 class AnomalyRows:
-    """Rows of a store's state less the climatology of their times, made when they are read, by slices."""
+    """Rows of a store's state less the climatology of their times, made when they are read, by slices of a segment."""
 
-    state: ArrayLike
-    times: np.ndarray
-    climatology: Climatology
+    store: Store
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the state."""
-        return self.state.shape
+        return self.store.state.shape
 
     def __getitem__(self, rows: slice) -> Any:
-        return np.asarray(self.state[rows]) - self.climatology.at(self.times[rows])
+        return self.store.read_state(rows.start, rows.stop) - self.store.climatology.at(self.store.times[rows])
 
 
 def anomalies_of(store: Store) -> Store:
     """The store with departures from its climatology as states, and their moments over the training split."""
-    rows = AnomalyRows(store.state, store.times, store.climatology)
+    rows = AnomalyRows(store)
     weights, n_channels = store.grid.latitude_weights, len(store.spec.state_channels)
     states, changes = [], []
     for segment in (s for s in store.segments if s.split == "train"):
@@ -58,7 +54,8 @@ def anomalies_of(store: Store) -> Store:
         tendency_mean=change.mean.astype(np.float32),
         tendency_std=change.std.astype(np.float32),
     )
-    return replace(store, spec=without_bounds(store.spec), statistics=statistics, state=rows)
+    none = np.empty((0, 32), np.uint8)  # the rows of the store itself are compared with their hashes
+    return replace(store, spec=without_bounds(store.spec), statistics=statistics, state=rows, digests=none)
 
 
 def without_bounds(spec: StateSpec) -> StateSpec:

@@ -12,9 +12,10 @@ arrays: nothing is unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,9 +27,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_prep.climatology import Climatology
 from data_prep.config import DataConfig
+from data_prep.disk import trouble, write_text
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
+from data_prep.npz import read_arrays, write_arrays
 from data_prep.spec import StateSpec
 from data_prep.statistics import Statistics
 from data_prep.store import Store
@@ -65,7 +68,8 @@ class Checkpoints:
             )
             folder = (run_dir / "checkpoints").resolve()
             folder.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(folder, options=options)
+            with _readable(folder, "delete the damaged one of its folders, and training goes on from the other"):
+                self._manager = ocp.CheckpointManager(folder, options=options)
 
     def save(self, step: int, state: Any) -> None:
         """Saves a pytree of arrays under a step; does nothing if it is there.
@@ -73,19 +77,32 @@ class Checkpoints:
         The arrays are copied first: training gives their buffers away with its next step.
         """
         if self._manager is not None and step not in self._manager.all_steps():
-            self._manager.save(step, args=ocp.args.StandardSave(named_leaves(state)))
+            leaves = named_leaves(state)
+            facts = {"format_version": FORMAT_VERSION, "sha256": _digest_of_leaves(leaves)}
+            self._manager.save(step, args=ocp.args.StandardSave(leaves), custom_metadata=facts)
 
     def restore(self, template: Tree) -> Tree | None:
         """The newest state, in the structure of ``template``; ``None`` when nothing was saved.
 
         Raises:
-          DataError: it does not fit the template.
+          DataError: it does not fit the template, is damaged or of another format version.
         """
         step = self._manager.latest_step() if self._manager is not None else None
         if self._manager is None or step is None:
             return None
-        saved = self._manager.restore(step, args=ocp.args.StandardRestore(named_leaves(template)))
-        return replace_leaves(template, saved, source=str(self._manager.directory / str(step)))
+        folder = self._manager.directory / str(step)
+        remedy = f"delete {folder}, and training goes on from the checkpoint before it"
+        with _readable(folder, remedy):
+            facts = self._manager.metadata(step).custom_metadata or {}
+            saved = self._manager.restore(step, args=ocp.args.StandardRestore(named_leaves(template)))
+            leaves = {name: np.asarray(array) for name, array in saved.items()}
+        if facts.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise DataError(
+                f"{folder}: format version {facts['format_version']}, this program reads {FORMAT_VERSION}; {remedy}"
+            )
+        if facts.get("sha256") not in (None, _digest_of_leaves(leaves)):  # checkpoints of 0.1 before it have none
+            raise DataError(f"{folder}: damaged, its arrays do not match their hash; {remedy}")
+        return replace_leaves(template, leaves, source=str(folder))
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -94,10 +111,31 @@ class Checkpoints:
             self._manager.close()
 
 
+@contextmanager
+def _readable(folder: Any, remedy: str) -> Iterator[None]:
+    """Turns whatever Orbax, TensorStore and JSON say of damaged bytes into one line."""
+    try:
+        yield
+    except Exception as error:
+        if trouble(error):
+            raise
+        raise DataError(f"{folder}: cannot be read ({' '.join(str(error).split())[:200]}); {remedy}") from None
+
+
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:
     """Copies of all arrays of a pytree by their path, e.g. ``encoder/0/1/first/kernel``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.array(leaf) for path, leaf in leaves}
+
+
+def _digest_of_leaves(leaves: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of names, shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(leaves):
+        array = np.ascontiguousarray(leaves[name])
+        digest.update(f"{name} {array.dtype.name} {np.shape(leaves[name])}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def replace_leaves(tree: Tree, arrays: Mapping[str, Any], *, source: str) -> Tree:
@@ -148,7 +186,7 @@ def write_description(
     arrays["static"] = store.static
     if store.surface_geopotential is not None:
         arrays["surface_geopotential"] = store.surface_geopotential
-    _write_arrays(run_dir / ARRAYS, arrays)
+    write_arrays(run_dir / ARRAYS, arrays)
     description = {
         "format_version": FORMAT_VERSION,
         "emulator_version": __version__,
@@ -162,14 +200,12 @@ def write_description(
         "grid": store.grid.to_dict(),
         "experiment": dict(experiment),
     }
-    temporary = run_dir / f".{DESCRIPTION}.partial"
-    temporary.write_text(json.dumps(description, indent=1), encoding="utf-8")
-    temporary.replace(run_dir / DESCRIPTION)
+    write_text(run_dir / DESCRIPTION, json.dumps(description | {"sha256": _digest_of(description)}, indent=1))
 
 
 def write_weights(run_dir: Path, params: nnx.State) -> None:
     """Writes ``weights.npz``: the weights that forecasts use."""
-    _write_arrays(run_dir / WEIGHTS, named_leaves(params))
+    write_arrays(run_dir / WEIGHTS, named_leaves(params))
 
 
 def read_description(run_dir: Path) -> dict[str, Any]:
@@ -188,7 +224,14 @@ def read_description(run_dir: Path) -> dict[str, Any]:
         raise DataError(f"{file}: damaged ({error}); train again") from None
     if version != FORMAT_VERSION:
         raise DataError(f"{file}: format version {version}, this program reads {FORMAT_VERSION}; train again")
+    written = description.pop("sha256", None)  # runs of 0.1 before it was added have none
+    if written is not None and written != _digest_of(description):
+        raise DataError(f"{file}: damaged, its contents do not match its hash; train again")
     return description
+
+
+def _digest_of(description: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
@@ -199,18 +242,19 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     """
     folder = Path(run_dir)
     description = read_description(folder)
-    arrays = _read_arrays(folder / ARRAYS, "train again")
-    weights = _read_arrays(folder / WEIGHTS, "training has not reached its first checkpoint, or the file is damaged")
+    arrays = read_arrays(folder / ARRAYS, "train again")
+    weights = read_arrays(folder / WEIGHTS, "training has not reached its first checkpoint, or the file is damaged")
     try:
         spec, grid = StateSpec.from_dict(description["spec"]), Grid.from_dict(description["grid"])
         timestep = np.timedelta64(round(description["timestep_seconds"] * 1e9), "ns")
         model = TypeAdapter(ModelConfig).validate_python(description["model"])
         climate = _below(arrays, "climatology/")
+        statistics = Statistics.from_arrays(_below(arrays, "statistics/"))
         stepper, params = make_stepper(
             model,
             without_bounds(spec) if climate else spec,
             grid,
-            Statistics.from_arrays(_below(arrays, "statistics/")),
+            statistics,
             arrays["static"],
             precision=description["precision"],
             seed=0,
@@ -235,6 +279,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         data_hash=data_hash,
         sources=sources,
         fill_nan=fill_nan,
+        trained_on=_trained_on(spec, statistics),
     )
 
 
@@ -247,20 +292,18 @@ def _reading(experiment: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
     return {n: v.source for n, v in variables.items() if v.source is not None}, data.nan == "fill_mean"
 
 
+def _trained_on(spec: StateSpec, statistics: Statistics) -> dict[str, tuple[float, float]]:
+    """Ranges of training values by channel; empty where the store did not keep them."""
+    out: dict[str, tuple[float, float]] = {}
+    for channels, lowest, highest in (
+        (spec.state_channels[: spec.n_prognostic], statistics.lowest, statistics.highest),
+        (spec.forcing_channels, statistics.forcing_lowest, statistics.forcing_highest),
+    ):
+        if lowest is not None and highest is not None:
+            ends = zip(lowest.tolist(), highest.tolist(), strict=True)
+            out |= {c.name: end for c, end in zip(channels, ends, strict=False)}
+    return out
+
+
 def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    with temporary.open("wb") as file:  # given a name, NumPy would add a suffix of its own
-        np.savez(file, allow_pickle=False, **arrays)
-    temporary.replace(path)
-
-
-def _read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}); {remedy}") from None

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from data_prep.config import DataConfig
+from data_prep.disk import write_text
 from data_prep.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -432,8 +433,7 @@ def parse_config(raw: dict[str, Any], source: str = "config") -> ExperimentConfi
 
 def save_config(config: ExperimentConfig, path: Path) -> None:
     """Writes the resolved config, every default spelled out, beside a result."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def shipped_configs() -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import xarray as xr
 
+from data_prep.disk import write_text
 from data_prep.errors import DataError
 from data_prep.store import Store, open_store
 from emulator.competitors import (
@@ -23,10 +24,12 @@ from emulator.competitors import (
     truth_of,
 )
 from emulator.config import ExperimentConfig
+from emulator.evaluation.scores import FORMAT_VERSION as SCORES_VERSION
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.forecasters.neural import NeuralForecaster
 from emulator.initial_times import initial_indices, lead_times
 
 logger = logging.getLogger(__name__)
@@ -57,14 +60,15 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
             logger.info("forecast: %s is there", path.name)
             continue
         forecaster = make()
+        initial = store.dataset(indices)
         write_forecasts(
             forecaster,
-            store.dataset(indices),
+            initial,
             leads,
             path,
             batch=_initial_times_at_once(forecaster, config.evaluate.batch),
             surface_geopotential=store.surface_geopotential,
-            attributes={"data_hash": store.data_hash, **_more_attributes(forecaster, store)},
+            attributes={"data_hash": store.data_hash, **_more_attributes(forecaster, store, initial)},
         )
 
 
@@ -72,11 +76,12 @@ def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
     return max(1, runs // forecaster.members) if isinstance(forecaster, EnsembleForecaster) else runs
 
 
-def _more_attributes(forecaster: Forecaster, store: Store) -> dict[str, Any]:
+def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) -> dict[str, Any]:
     if isinstance(forecaster, CorrectedForecaster):
         return forecaster.attributes()
     lateral = lateral_boundary_of(store) if forecaster.name == NETWORK else None
-    return {"lateral_boundary": lateral} if lateral else {}
+    known = forecaster.attributes(initial) if isinstance(forecaster, NeuralForecaster) else {}
+    return known | ({"lateral_boundary": lateral} if lateral else {})
 
 
 def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
@@ -96,7 +101,7 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
         | ({"lateral_boundary": lateral} if lateral else {}),
         executor=workers,
     )
-    (folder / "table.txt").write_text(format_table(scores), encoding="utf-8")
+    write_text(folder / "table.txt", format_table(scores))
     _leave_to_itself(config, folder, store)
 
 
@@ -176,8 +181,11 @@ def _open_scores(path: Path) -> xr.Dataset:
     try:
         scores = xr.open_dataset(path)
         scores = scores.assign(scores.drop_dims("init_time", errors="ignore").load().data_vars)
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: not a readable scores file ({' '.join(str(error).split())})") from None
     if "rmse" not in scores:
         raise DataError(f"{path}: no scores file, it holds {', '.join(map(str, scores.data_vars))}")
+    version = scores.attrs.get("format_version", 1)
+    if version != SCORES_VERSION:
+        raise DataError(f"{path}: format version {version}, this program reads {SCORES_VERSION}; evaluate again")
     return scores

@@ -35,13 +35,16 @@ def forecast_file(
 
     Raises:
       DataError: one line that says what the file lacks.
+      ForecastStoppedError: the forecast left physical bounds; see ``write_forecasts``.
     """
     forecaster = load_forecaster(run)
     leads = lead_times(forecaster.timestep, days)
     initial = read_initial(
         source, forecaster.spec, forecaster.grid, time, forecaster.sources, fill_nan=forecaster.fill_nan
     )
-    attributes = {}
+    attributes = forecaster.attributes(initial)
+    if attributes["outside_training_range"] not in ("none", "not known"):
+        logger.warning("the initial fields are outside of what the network has seen: %s", *attributes.values())
     if lateral:
         data = DataConfig.model_validate(read_description(run)["experiment"]["data"])
         if data.lateral is None:

@@ -1,7 +1,8 @@
 """Forecast files: CF NetCDF, written as the forecaster goes, complete or not there at all.
 
-Fields are not compressed: zlib would shrink them by a quarter to two fifths and write eighteen times slower (20 MB/s a
-core), which a network on an accelerator outruns. ``nccopy -d1 -s`` compresses what is to be kept.
+Every chunk carries a checksum, which HDF5 compares when it reads. Fields are not compressed: zlib would shrink them by
+a quarter to two fifths and write eighteen times slower (20 MB/s a core), which a network on an accelerator outruns.
+``nccopy -d1 -s`` compresses what is to be kept.
 
 A file holds one forecaster: dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``,
 float32, one variable per field, cost and provenance as global attributes. ``xarray.open_dataset`` reads it
@@ -14,8 +15,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,12 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from data_prep.disk import put_in_place, remove, writing
 from data_prep.errors import DataError
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
+from data_prep.variables import possible_range
 from emulator import __version__
+from emulator.bounds import ForecastStoppedError, first_departure
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
 from emulator.machine import describe
 from emulator.progress import track
@@ -79,7 +82,10 @@ def write_forecasts(
       What the forecasts cost, compilation left out where possible.
 
     Raises:
-      DataError: the initial fields do not fit the forecaster, or the file cannot be written.
+      DataError: the initial fields do not fit the forecaster.
+      DiskError: the file cannot be written.
+      ForecastStoppedError: a forecast left physical bounds. What came before lies in ``NAME_stopped.nc``, NaN from
+        there on, with the attribute ``stopped``; ``path`` is left alone.
     """
     cost = Cost()
     blocks = forecast_batches(forecaster, initial, lead_times, batch=batch, cost=cost)
@@ -92,13 +98,18 @@ def write_forecasts(
         )
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     total = initial.sizes["time"] * lead_times.size
+    stopped: ForecastStoppedError | None = None
     with (
         track(total, f"{forecaster.name} forecasts") as progress,
         ForecastWriter(path, initial["time"].values, lead_times, constants, along_valid_time) as writer,
     ):
-        for block in blocks:
-            writer.write(block)
-            progress.advance(block.sizes["init_time"] * block.sizes["lead_time"])
+        try:
+            for block in blocks:
+                writer.write(block)
+                progress.advance(block.sizes["init_time"] * block.sizes["lead_time"])
+        except ForecastStoppedError as error:
+            stopped = error
+            kept = writer.stop(str(error))
         writer.set_attributes(
             {
                 "Conventions": CONVENTIONS,
@@ -115,6 +126,8 @@ def write_forecasts(
                 **(attributes or {}),
             }
         )
+    if stopped is not None:
+        raise ForecastStoppedError(f"{stopped}" + (f"; what came before is in {kept}" if kept else ""))
     return cost
 
 
@@ -151,6 +164,7 @@ class ForecastWriter:
         self._file: netCDF4.Dataset | None = None
         self._written = np.zeros((init_times.size, lead_times.size), dtype=bool)
         self._attributes: dict[str, Any] = {}
+        self._stopped = False
 
     def __enter__(self) -> ForecastWriter:
         return self
@@ -159,38 +173,64 @@ class ForecastWriter:
         """Puts a block where its ``init_time`` and ``lead_time`` belong.
 
         Raises:
-          DataError: it holds times that were not announced, other variables than the first block, or NaN.
+          DataError: it holds times that were not announced, or other variables than the first block.
+          ForecastStoppedError: it holds what is not possible (``bounds``); the leads before are written.
         """
         rows = _places(block["init_time"].values.astype("datetime64[ns]"), self._init_times, "init_time", self._path)
         columns = _places(
             block["lead_time"].values.astype("timedelta64[ns]"), self._lead_times, "lead_time", self._path
         )
         if self._file is None:
-            with _writing(self._path):
+            with writing(self._path):
                 self._file = self._create(block)
-        expected = (
-            set(self._file.variables) - set(self._file.dimensions) - {*_TIME_ATTRS, *self._constants, PRESSURE_AT_TOP}
-        )
+        expected = self._fields(self._file)
         if set(map(str, block.data_vars)) != expected:
             raise DataError(
                 f"{self._path}: a block holds {', '.join(map(str, block.data_vars))}; "
                 f"the first held {', '.join(sorted(expected))}"
             )
-        for name, field in block.data_vars.items():
-            values = field.transpose("init_time", "lead_time", ...).values
-            if np.isnan(values).any():
-                bad = np.argwhere(np.isnan(values))[0]
-                hours = block["lead_time"].values[bad[1]] / np.timedelta64(1, "h")
-                raise DataError(
-                    f"{self._path}: {name} is NaN at {hours:g} h from {block['init_time'].values[bad[0]]}; "
-                    "the forecast became unstable"
-                )
-            with _writing(self._path):
-                if self._along_valid_time:
-                    self._file[str(name)][columns] = values[0]
-                else:
-                    self._file[str(name)][rows, columns] = values
-        self._written[rows, columns] = True
+        stop = _departure(block)
+        if stop is not None:
+            block, columns = (
+                block.isel(lead_time=slice(0, stop[0])),
+                np.arange(self._lead_times.size)[columns][: stop[0]],
+            )
+        if block.sizes["lead_time"]:
+            with writing(self._path):
+                for name, field in block.data_vars.items():
+                    values = field.transpose("init_time", "lead_time", ...).values
+                    if self._along_valid_time:
+                        self._file[str(name)][columns] = values[0]
+                    else:
+                        self._file[str(name)][rows, columns] = values
+            self._written[rows, columns] = True
+        if stop is not None:
+            raise ForecastStoppedError(f"{self._path}: {stop[1]}; the forecaster is unstable")
+
+    def _fields(self, file: netCDF4.Dataset) -> set[str]:
+        """Names of what is forecast."""
+        return set(file.variables) - set(file.dimensions) - {*_TIME_ATTRS, *self._constants, PRESSURE_AT_TOP}
+
+    def stop(self, why: str) -> Path | None:
+        """Ends a forecast that cannot go on: what is written is kept under another name, the rest is NaN.
+
+        Args:
+          why: For the attribute ``stopped``.
+
+        Returns:
+          The file that will be there; ``None`` where nothing was written.
+        """
+        self._stopped = True
+        if not self._written.any() or self._file is None:
+            return None
+        with writing(self._path):
+            for row, column in np.argwhere(~self._written).tolist():
+                for name in self._fields(self._file):
+                    self._file[name][(column,) if self._along_valid_time else (row, column)] = np.nan
+        self._written[:] = True
+        self._attributes["stopped"] = why
+        self._path = self._path.with_name(f"{self._path.stem}_stopped{self._path.suffix}")
+        return self._path
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
         """Global attributes, written at the end (the cost is known only then)."""
@@ -204,16 +244,18 @@ class ForecastWriter:
             self._discard()
 
     def _finish(self) -> None:
+        if self._stopped and self._file is None:
+            return
         if not self._written.all() or self._file is None:
             raise DataError(
                 f"{self._path}: the forecaster left out {int((~self._written).sum())} of {self._written.size} "
                 "(initial time, lead) pairs"
             )
-        with _writing(self._path):
+        with writing(self._path):
             self._file.setncatts(self._attributes)
             file, self._file = self._file, None
             file.close()
-            self._temporary.replace(self._path)
+            put_in_place(self._temporary, self._path)
 
     def _discard(self) -> None:
         if self._file is not None:
@@ -226,6 +268,7 @@ class ForecastWriter:
 
     def _create(self, block: xr.Dataset) -> netCDF4.Dataset:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        remove(self._temporary)  # it may be a link that leads elsewhere
         file = netCDF4.Dataset(self._temporary, "w", format="NETCDF4")
         self._file = file  # so that it is closed and removed if what follows fails
         axes = {"init_time": self._init_times, "lead_time": self._lead_times}
@@ -244,9 +287,10 @@ class ForecastWriter:
                 file.createDimension(dim, values.size)
                 _write_time(file, dim, values, (dim,), **({"axis": "T"} if dim == "init_time" else {}))
         for dim in others:
-            variable = file.createVariable(dim, block[dim].dtype, (dim,))
+            values = block[dim].values
+            variable = file.createVariable(dim, values.dtype, (dim,), fletcher32=True, chunksizes=values.shape)
             variable.setncatts(block[dim].attrs)
-            variable[:] = block[dim].values
+            variable[:] = values
             if block[dim].attrs == VERTICAL_ATTRS["sigma"] and "surface_pressure" in block:
                 variable.setncatts(sigma_formula(dim))
                 _write_top(file)
@@ -259,11 +303,13 @@ class ForecastWriter:
                 "f4",
                 (*lead, *map(str, field.dims[2:])),
                 fill_value=False,
+                fletcher32=True,
                 chunksizes=(*(1, leads)[-len(lead) :], *field.shape[2:]),
             )
             variable.setncatts(field.attrs)
         for name, field in self._constants.items():
-            variable = file.createVariable(name, "f4", tuple(map(str, field.dims)), fill_value=False)
+            dims = tuple(map(str, field.dims))
+            variable = file.createVariable(name, "f4", dims, fill_value=False, fletcher32=True, chunksizes=field.shape)
             variable.setncatts(field.attrs)
             variable[:] = field.values
         return file
@@ -274,7 +320,7 @@ def _write_time(file: netCDF4.Dataset, name: str, values: np.ndarray, dims: tupl
     numbers = np.asarray(values).astype(np.int64)
     whole_hours = (numbers % _HOUR_NS == 0).all()
     since = "" if name == "lead_time" else " since 1970-01-01 00:00:00"
-    variable = file.createVariable(name, "i8", dims)
+    variable = file.createVariable(name, "i8", dims, fletcher32=bool(dims), chunksizes=numbers.shape or None)
     variable.setncatts({**_TIME_ATTRS[name], **attrs, "units": ("hours" if whole_hours else "seconds") + since})
     variable[:] = numbers // (_HOUR_NS if whole_hours else 10**9)
 
@@ -287,14 +333,14 @@ def _write_top(file: netCDF4.Dataset) -> None:
 
 
 def open_forecasts(path: Path) -> xr.Dataset:
-    """Opens a forecast file lazily and checks its form.
+    """Opens a forecast file lazily and checks its form; who reads its fields does so inside ``disk.reading``.
 
     Raises:
       DataError: it cannot be read, or lacks a dimension that forecast files have.
     """
     try:
         dataset = xr.open_dataset(path, engine="netcdf4")
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: not a readable NetCDF file ({' '.join(str(error).split())})") from None
     missing = {"init_time", "lead_time", "latitude", "longitude"} - set(map(str, dataset.dims))
     if missing:
@@ -316,12 +362,13 @@ def _places(found: np.ndarray, expected: np.ndarray, name: str, path: Path) -> n
     return slice(int(at[0]), int(at[-1]) + 1) if (np.diff(at) == 1).all() else at
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turns what a full disk or a missing permission raises into one line."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
-        raise DataError(
-            f"{path}: cannot be written ({' '.join(str(error).split())}); check free space and permissions"
-        ) from None
+def _departure(block: xr.Dataset) -> tuple[int, str] | None:
+    """The first lead of a block at which a field is not possible, and what happened there."""
+    found = []
+    for name, field in block.data_vars.items():
+        values = field.transpose("init_time", "lead_time", ...).values
+        values = values.reshape(*values.shape[:2], -1, 1, 1)
+        bounds = [possible_range(str(name), field.attrs.get("units", ""))]
+        times, leads = block["init_time"].values, block["lead_time"].values
+        found.append(first_departure(values, [str(name)], bounds, times, leads))
+    return min((f for f in found if f is not None), key=lambda f: f[0], default=None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_prep.disk import write_text
 from emulator.train_step import Norms
 from emulator.validation import Skill
 
@@ -92,9 +93,7 @@ class Record:
         """
         path = run_dir / "metrics.jsonl"
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= done]
-        temporary = path.with_suffix(".partial")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
         self._run_dir, self._done = run_dir, done
 

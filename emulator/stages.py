@@ -11,17 +11,20 @@ import fcntl
 import hashlib
 import json
 import logging
-import shutil
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import reduce
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
+from data_prep.disk import disk_in_one_line, remove, write_text
 from data_prep.errors import UserError
 from emulator.config import ExperimentConfig, save_config
 
@@ -146,8 +149,7 @@ def run_stages(
       UserError: an earlier result is missing or belongs to another config, or another run holds the folder.
     """
     folder = config.path
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with disk_in_one_line(folder), _locked(folder):
         save_config(config, folder / "config.yaml")
         stages = applicable_stages(config)
         unknown = set(names or ()) - {s.name for s in stages}
@@ -170,7 +172,7 @@ def _run_stage(
         for later in stages[stages.index(stage) :]:  # what was made from the discarded result goes with it
             records.remove(later.name)
             for output in later.outputs:
-                _discard(folder / output)
+                remove(folder / output)
     elif _done_before(folder, stage, mark, record):
         logger.info("%s: done before, skipped", title)
         return
@@ -254,26 +256,22 @@ class _Records:
         self._save({k: v for k, v in self._load().items() if k != name})
 
     def _save(self, records: dict[str, dict[str, Any]]) -> None:
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(records, indent=2), encoding="utf-8")
-        temporary.replace(self._path)
-
-
-def _discard(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+        write_text(self._path, json.dumps(records, indent=2))
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One run at a time in a folder. The lock dies with its process, so it cannot go stale."""
-    with (folder / ".lock").open("w") as file:
+    """One run at a time in a folder. The lock dies with its process, so it cannot go stale; the file says whose."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"{folder}: another run is working in this folder; wait for it or choose another workdir"
+                f"{folder}: another run is working in this folder ({file.readline(200).strip() or 'unknown'}); "
+                "wait for it or choose another workdir"
             ) from None
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
+        file.truncate()
+        file.flush()
         yield

@@ -130,6 +130,10 @@ def test_damaged_folders_are_refused_in_one_line(trained, tmp_path):
     description = json.loads((folder / "run.json").read_text())
     description["model"]["width"] = 16
     (folder / "run.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match=r"run.json: damaged, its contents do not match its hash"):
+        load_forecaster(folder)
+    del description["sha256"]  # as runs before it had none
+    (folder / "run.json").write_text(json.dumps(description))
     with pytest.raises(DataError, match=r"weights.npz: array .* has shape .*, expected"):
         load_forecaster(folder)
 

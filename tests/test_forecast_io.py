@@ -15,6 +15,7 @@ from synthetic import Noisy, evaluation_rows, lead_times, make_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from emulator.bounds import ForecastStoppedError
 from emulator.forecast_io import ForecastWriter, open_forecasts, write_forecasts
 from emulator.forecasters.persistence import Persistence
 
@@ -94,7 +95,7 @@ def test_interrupted_or_incomplete_leaves_nothing(store, tmp_path):
     with pytest.raises(DataError, match="not asked for"), ForecastWriter(path, store.times[rows[:3]], leads) as writer:
         writer.write(block)
     with (
-        pytest.raises(DataError, match=r"NaN at 12 h.*unstable"),
+        pytest.raises(ForecastStoppedError, match=r"not finite any more at lead 12 h in temperature.*unstable"),
         ForecastWriter(path, store.times[rows], leads) as writer,
     ):
         writer.write(block.where(block["lead_time"] != leads[1]))
@@ -145,7 +146,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         import resource, signal, sys
         from pathlib import Path
         import numpy as np
-        from data_prep.errors import DataError
+        from data_prep.disk import DiskError
         from data_prep.grid import Grid
         from emulator.forecast_io import write_forecasts
         from synthetic import Noisy, lead_times, make_store
@@ -154,7 +155,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
             write_forecasts(Noisy(store, "noisy", 1, 1), store.dataset(range(8)), lead_times(2), Path(sys.argv[1]))
-        except DataError as error:
+        except DiskError as error:
             print(error)
     """
     here = Path(__file__).parent

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_prep.disk import reading
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import Variable, level_dim
@@ -58,7 +59,7 @@ class ForecastFile:
         Raises:
           DataError: it is no forecast file, or is on another grid or other levels than the truth.
         """
-        with open_forecasts(path) as dataset:
+        with reading(path), open_forecasts(path) as dataset:
             _check_grid(path, dataset, store)
             return cls(
                 path,
@@ -71,7 +72,7 @@ class ForecastFile:
 
     def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
         """These variables from these initial times, loaded."""
-        with open_forecasts(self.path) as dataset:
+        with reading(self.path), open_forecasts(self.path) as dataset:
             return dataset[list(names)].isel(init_time=inits).load()
 
 

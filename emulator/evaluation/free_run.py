@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.clock import day_of_year, seconds_of_day
+from data_prep.disk import replacing
 from data_prep.errors import ConfigError, DataError
 from data_prep.spec import level_dim
 from data_prep.store import Store
@@ -176,7 +177,8 @@ def measure_long_run(
       in the truth's range; ``days_finite`` by ``init_time``; the last two infinite where that is so to the end.
 
     Raises:
-      DataError: the blocks lack a variable, or the file cannot be written.
+      DataError: the blocks lack a variable.
+      DiskError: the file cannot be written.
     """
     first = next(blocks)
     variables = list(config.headline) or list(_planes(first.isel(lead_time=[0]), store, config))
@@ -361,16 +363,12 @@ def _window(days: np.ndarray) -> np.ndarray:
 
 
 def _write(measured: xr.Dataset, out: Path) -> None:
-    temporary = out.with_name(f".{out.name}.partial")
     encoding: dict[str, dict[str, Any]] = {
         "lead_time": {"units": "seconds", "dtype": "int64"},
         "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
     }
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+    for name, variable in measured.variables.items():  # a checksum in every chunk, which HDF5 compares when it reads
+        if variable.ndim and variable.dtype.kind in "fiu":
+            encoding.setdefault(str(name), {})["fletcher32"] = True
+    with replacing(out) as temporary:
         measured.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
-        temporary.replace(out)
-    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
-        raise DataError(f"{out}: cannot be written ({' '.join(str(error).split())}); check free space") from None
-    finally:
-        temporary.unlink(missing_ok=True)

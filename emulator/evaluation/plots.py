@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from data_prep.disk import replacing
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import (
@@ -412,8 +413,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     out = []
     for kind in _FORMATS:
         path = stem.with_name(f"{stem.name}.{kind}")
-        temporary = path.with_name(f".{path.name}")
-        with mpl.rc_context(_RC):
+        with replacing(path) as temporary, mpl.rc_context(_RC):
             figure.savefig(temporary, format=kind)
-        out.append(temporary.replace(path))
+        out.append(path)
     return out

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_prep.disk import write_text
 from data_prep.errors import DataError
 from emulator import __version__
 from emulator.evaluation.headline import make_headline
@@ -86,20 +87,14 @@ def write_report(
       The file.
 
     Raises:
-      DataError: the scores hold fewer than two forecasters, or the file cannot be written.
+      DataError: the scores hold fewer than two forecasters.
+      DiskError: the file cannot be written.
     """
     if scores.sizes["forecaster"] < 2:
         raise DataError("report: the scores hold one forecaster only; a comparison needs two")
     page = _page(scores, fields, free_run, provenance or Provenance(), without_fields)
-    temporary = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(page, encoding="utf-8")
-        return temporary.replace(out)
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror}); check free space and permissions") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(out, page)
+    return out
 
 
 def _page(

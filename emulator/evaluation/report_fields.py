@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from data_prep.disk import reading
 from data_prep.store import Store
 from emulator.evaluation.fields import Planes, Verification, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
@@ -157,7 +158,7 @@ class _SomeLeads(ForecastFile):
         )
 
     def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
-        with open_forecasts(self.path) as dataset:
+        with reading(self.path), open_forecasts(self.path) as dataset:
             return dataset[list(names)].isel(init_time=inits, lead_time=self.columns).load()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import xarray as xr
 import yaml
 
+from data_prep.disk import reading
 from data_prep.errors import UserError
 from data_prep.store import open_store
 from emulator.evaluation.report import Provenance
@@ -80,7 +81,7 @@ def _commands(folder: Path, names: list[str]) -> dict[str, str]:
     for name in names:
         path = folder / "forecasts" / f"{name}.nc"
         if path.exists():
-            with open_forecasts(path) as file:
+            with reading(path), open_forecasts(path) as file:
                 time, _, command = str(file.attrs.get("history", "")).partition(" ")
             wrote.setdefault(command or "unknown", []).append(f"{forecaster_label(name)} ({time or 'time unknown'})")
     title = "Forecasts" if len(wrote) == 1 else "Forecasts ({})"

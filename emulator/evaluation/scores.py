@@ -7,9 +7,9 @@ number of initial times.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from data_prep.disk import replacing
 from data_prep.errors import DataError
 from data_prep.store import Store
 from emulator import __version__
@@ -32,6 +33,8 @@ from emulator.evaluation.statistics import LONG_NAMES
 from emulator.progress import track
 
 logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
 
 _CELLS = ("variable", "lead_time", "init_time", "region")
 _CHUNK_INITS = 32
@@ -64,6 +67,7 @@ def evaluate(
       The scores file, opened lazily; see ``docs/architecture.md``.
 
     Raises:
+      DiskError: the scores cannot be written.
       DataError: files differ in their initial times, leads or grid, hold NaN, lack a headline variable, or an
         initial time does not belong to the split.
     """
@@ -88,20 +92,14 @@ def evaluate(
     scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions)
     facts = _attributes(store, config, verification, seed) | dict(attributes or {})
 
-    temporary = out.with_name(f".{out.name}.partial")
-    try:
-        with _writing(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            _coordinates(scoring, facts).to_netcdf(temporary, engine="netcdf4", encoding=_TIME_ENCODING)
-        distributions = _write_statistics(temporary, out, scoring, executor)
+    with replacing(out) as temporary:
+        coordinates = _coordinates(scoring, facts)
+        coordinates.to_netcdf(temporary, engine="netcdf4", encoding=_encoding(coordinates))
+        distributions = _write_statistics(temporary, scoring, executor)
         with xr.open_dataset(temporary) as statistics:
             compared = compare(statistics, config, seed).drop_vars(list(statistics.data_vars)).load()
         scores = _with_cost(compared.merge(distributions), files)
-        with _writing(out):
-            scores.to_netcdf(temporary, mode="a", engine="netcdf4", encoding=_encoding(scores))
-            temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+        scores.to_netcdf(temporary, mode="a", engine="netcdf4", encoding=_encoding(scores))
     return xr.open_dataset(out)
 
 
@@ -142,32 +140,33 @@ def _coordinates(scoring: Scoring, attributes: Mapping[str, Any]) -> xr.Dataset:
     )
 
 
-def _write_statistics(path: Path, out: Path, scoring: Scoring, executor: Executor | None) -> xr.Dataset:
+def _write_statistics(path: Path, scoring: Scoring, executor: Executor | None) -> xr.Dataset:
     """Writes the additive statistics of each initial time, and returns what is summed over all of them."""
     shape = (len(scoring.files), len(scoring.variables), scoring.verification.lead_times.size)
     n_init, n_region = scoring.verification.init_times.size, len(scoring.regions)
     total = None
-    with _writing(out):
-        file = netCDF4.Dataset(path, "a")
-    try:
+    with closing(netCDF4.Dataset(path, "a")) as file:
         for name in (*scoring.forecast_statistics, *scoring.truth_statistics):
             dims = (*(("forecaster",) if name in scoring.forecast_statistics else ()), *_CELLS)
             chunks = (*(1 for _ in dims[:-3]), shape[2], min(n_init, _CHUNK_INITS), n_region)
-            with _writing(out):
-                variable = file.createVariable(
-                    name, "f8", dims, zlib=True, complevel=1, shuffle=True, chunksizes=chunks, fill_value=np.nan
-                )
-                variable.long_name = LONG_NAMES[name]
+            variable = file.createVariable(
+                name,
+                "f8",
+                dims,
+                zlib=True,
+                complevel=1,
+                shuffle=True,
+                fletcher32=True,
+                chunksizes=chunks,
+                fill_value=np.nan,
+            )
+            variable.long_name = LONG_NAMES[name]
         with track(n_init, "initial times scored") as progress:
             for tally in tallies(scoring, executor):
-                with _writing(out):
-                    for name, value in tally.statistics.items():
-                        file[name][..., tally.inits, :] = value
+                for name, value in tally.statistics.items():
+                    file[name][..., tally.inits, :] = value
                 total = tally.distribution if total is None else total + tally.distribution
                 progress.advance(tally.inits.stop - tally.inits.start)
-    finally:
-        with _writing(out):
-            file.close()
     assert total is not None
     return _distributions(total, scoring)
 
@@ -223,6 +222,7 @@ def _with_cost(scores: xr.Dataset, files: Mapping[str, ForecastFile]) -> xr.Data
 def _attributes(store: Store, config: EvaluateConfig, verification: Verification, seed: int) -> dict[str, Any]:
     return {
         "Conventions": "CF-1.11",
+        "format_version": FORMAT_VERSION,
         "title": "Scores of weather forecasts",
         "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} scored",
         "emulator_version": __version__,
@@ -245,16 +245,9 @@ _TIME_ENCODING: dict[str, dict[str, Any]] = {
 
 
 def _encoding(scores: xr.Dataset) -> dict[str, dict[str, Any]]:
-    small = {"zlib": True, "complevel": 1, "shuffle": True}
-    return {"quantile": {"_FillValue": None}} | {
-        str(name): small for name, variable in scores.data_vars.items() if variable.dtype.kind == "f"
-    }
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    """Turns what a full disk or a missing permission raises into one line."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
-        raise DataError(f"{out}: cannot be written ({' '.join(str(error).split())}); check free space") from None
+    """Small, and with a checksum in every chunk, which HDF5 compares when it reads."""
+    small = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
+    fields = {str(n): small for n, v in scores.variables.items() if v.ndim and v.dtype.kind in "fiu"}
+    times = {n: small | _TIME_ENCODING[n] for n in _TIME_ENCODING if n in scores.variables}
+    quantile = {"quantile": small | {"_FillValue": None}} if "quantile" in scores.variables else {}
+    return fields | times | quantile

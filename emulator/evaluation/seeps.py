@@ -54,7 +54,7 @@ class RainClimate:
         rows = np.concatenate([np.arange(s.start, s.stop) for s in store.segments if s.split == "train"])
         rows = rows[np.unique(np.linspace(0, rows.size - 1, min(rows.size, _MOST_ROWS)).round().astype(np.int64))]
         channel = [c.variable for c in store.spec.state_channels].index(variable)
-        return cls.of(np.stack([store.state[int(row)][..., channel] for row in rows]))
+        return cls.of(np.stack([store.read_state(row, row + 1)[0, ..., channel] for row in rows.tolist()]))
 
     @property
     def scored(self) -> np.ndarray:

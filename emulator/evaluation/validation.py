@@ -15,6 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from data_prep.disk import replacing
 from emulator.evaluation import pairs
 from emulator.evaluation.crossover import find_crossover
 from emulator.evaluation.geer import geer_p
@@ -251,9 +252,8 @@ def publish(found: Validation, page: Path, picture: Path) -> None:
         (page, lambda out: out.write_text(new, encoding="utf-8")),
         (picture, lambda out: figure(found).savefig(out, format="png", dpi=130)),
     ):
-        temporary = path.with_name(f".{path.name}.partial")
-        write(temporary)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            write(temporary)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.climatology import Climatology
+from data_prep.disk import reading
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, stack_channels
@@ -57,7 +58,7 @@ class CorrectedForecaster:
         times = initial["time"].values.astype("datetime64[ns]")
         leads = check_lead_times(lead_times, self.timestep)
         starts, repeats = np.unique(times, return_inverse=True)
-        with open_forecasts(self.raw) as file:
+        with reading(self.raw), open_forecasts(self.raw) as file:
             rows = _rows(self.raw, file["init_time"].values.astype("datetime64[ns]"), starts, "initial time")
             columns = _rows(self.raw, file["lead_time"].values.astype("timedelta64[ns]"), leads, "lead")
 
@@ -75,7 +76,7 @@ class CorrectedForecaster:
 
     def attributes(self) -> dict[str, object]:
         """Attributes of a file of these forecasts: the raw model's cost, and what was done to it."""
-        with open_forecasts(self.raw) as file:
+        with reading(self.raw), open_forecasts(self.raw) as file:
             cost = {key: file.attrs[key] for key in _COST if key in file.attrs}
         done = "mean error removed" + (", anomaly damped towards climatology" if self.damped else "")
         return cost | {

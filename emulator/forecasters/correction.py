@@ -30,6 +30,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.disk import reading
 from data_prep.errors import DataError
 from data_prep.spec import stack_channels
 from data_prep.store import Store
@@ -118,7 +119,7 @@ def fit_correction(path: Path, store: Store) -> Correction:
       DataError: the file does not fit the store.
     """
     weights = store.grid.latitude_weights / store.grid.latitude_weights.sum()
-    with open_forecasts(path) as file:
+    with reading(path), open_forecasts(path) as file:
         times = file["init_time"].values.astype("datetime64[ns]")
         leads = file["lead_time"].values.astype("timedelta64[ns]")
         rows = np.flatnonzero(np.isin(store.times, times))

@@ -16,6 +16,7 @@ from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
 from data_prep.store import persisted_channels
+from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
 from emulator.rollout import rollout
@@ -42,6 +43,8 @@ class NeuralForecaster:
       fill_nan: Whether NaN in forcings is filled, as training did.
       lateral: Lateral boundary values by valid time, ``(time,)`` to ``(time, lat, lon, lateral)``, for a network that
         was trained with them.
+      trained_on: Least and most value of the prognostic channels and of the persisted forcings in the training data, by
+        the channel's name; empty for networks of before these were kept.
     """
 
     spec: StateSpec
@@ -53,6 +56,7 @@ class NeuralForecaster:
     climatology: Climatology | None = field(repr=False)
     surface_geopotential: np.ndarray | None = field(repr=False)
     data_hash: str
+    trained_on: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
     name: str = "network"
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     fill_nan: bool = False
@@ -65,8 +69,9 @@ class NeuralForecaster:
         that the rollout compiles once; steps beyond the last lead, fewer than a block, are made and dropped.
 
         Raises:
-          DataError: the initial fields do not fit the network's variables or grid or hold NaN, or the forecast
-            stops being finite; lead and variable are named.
+          DataError: the initial fields do not fit the network's variables or grid or hold NaN.
+          ForecastStoppedError: the forecast left physical bounds or is not finite any more; lead and variable are
+            named, and the leads before have been yielded.
         """
         leads = check_lead_times(lead_times, self.timestep)
         times = initial["time"].values.astype("datetime64[ns]")
@@ -82,16 +87,44 @@ class NeuralForecaster:
             forcing = self._forcings(times, np.minimum(steps, last), persisted)
             states = _roll(self.stepper, self.params, state, forcing)
             state = states[:, -1]
-            keep = np.isin(steps, wanted)
             fields = np.asarray(states)[:, steps <= last]
             if self.climatology is not None:
                 climate = climatology_at_valid_time(self.climatology, times, steps[steps <= last] * self.timestep)
                 fields = np.maximum(fields + climate, self.spec.state_minimum)
-            self._refuse_non_finite(fields, steps, times)
+            stop = first_departure(fields, *self._bounds, times, steps * self.timestep)
+            if stop is not None:
+                fields, steps = fields[:, : stop[0]], steps[: stop[0]]
+            keep = np.isin(steps, wanted)
             if keep.any():
                 coords = {"init_time": times, "lead_time": steps[keep] * self.timestep}
                 chosen = fields[:, keep[: fields.shape[1]]]
                 yield unstack_channels(chosen, self.spec, self.spec.state_channels, self.grid, coords)
+            if stop is not None:
+                raise ForecastStoppedError(f"{self.name}: {stop[1]}; train longer or over longer rollouts")
+
+    def attributes(self, initial: xr.Dataset) -> dict[str, str]:
+        """What is to be known of forecasts from these fields: where they lie outside of what the network has seen.
+
+        Args:
+          initial: As ``forecast`` takes them.
+        """
+        found = []
+        state, persisted = self._initial_arrays(initial)
+        for channels, values in (
+            (self.spec.state_channels[: self.spec.n_prognostic], state),
+            (persisted_channels(self.spec), persisted),
+        ):
+            for i, channel in enumerate(channels):
+                least, most = self.trained_on.get(channel.name, (-np.inf, np.inf))
+                low, high = float(values[..., i].min()), float(values[..., i].max())
+                if low < least or high > most:
+                    found.append(f"{channel.name} {low:.6g} to {high:.6g}, trained on {least:.6g} to {most:.6g}")
+        return {"outside_training_range": "; ".join(found) or ("none" if self.trained_on else "not known")}
+
+    @property
+    def _bounds(self) -> tuple[list[str], list[tuple[float, float]]]:
+        channels = self.spec.state_channels
+        return [c.name for c in channels], bounds_of(channels, self.spec)
 
     def _initial_arrays(self, initial: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
         """State with empty diagnostic channels ``(init, lat, lon, state)``, and persisted forcings."""
@@ -132,16 +165,6 @@ class NeuralForecaster:
             given = np.concatenate([given, self.lateral(valid.ravel())], axis=-1)
         flat = self.forcing_builder.at(valid.ravel(), given)
         return flat.reshape(*valid.shape, *flat.shape[1:])
-
-    def _refuse_non_finite(self, fields: np.ndarray, steps: np.ndarray, times: np.ndarray) -> None:
-        bad = ~np.isfinite(fields).all(axis=(2, 3))
-        if bad.any():
-            i, step, c = min(map(tuple, np.argwhere(bad)), key=lambda index: index[1])
-            hours = steps[step] * self.timestep / np.timedelta64(1, "h")
-            raise DataError(
-                f"{self.name}: the forecast from {times[i]!s:.16} is not finite any more at lead {hours:g} h in "
-                f"{self.spec.state_channels[c].name}; train longer or over longer rollouts"
-            )
 
 
 def _even_block(steps: int, state_bytes: int) -> int:

@@ -74,6 +74,7 @@ class RandomFields:
                     "come from different trajectories or years; give the training split more of them, or set members 1"
                 )
             second = int(rng.choice(others))
-            a, b = (self.store.state[int(self.training_rows[i])][..., : len(self.channels)] for i in (first, second))
+            rows = self.training_rows[[first, second]].tolist()
+            a, b = (self.store.read_state(row, row + 1)[0, ..., : len(self.channels)] for row in rows)
             out.append(np.float32(self.amplitude / np.sqrt(2.0)) * (a - b))
         return np.stack(out)

@@ -26,6 +26,7 @@ from data_prep.vertical import (
     surface_pressure_from_geopotential,
     virtual_temperature,
 )
+from emulator.bounds import ForecastStoppedError
 from emulator.forecasters.base import check_lead_times
 from emulator.physics import transfer
 from emulator.physics.ensemble import Ensemble, batch_width
@@ -273,7 +274,7 @@ class PhysicsForecaster:
     def _check(self, fields: Arrays, times: np.ndarray) -> None:
         finite = np.isfinite(fields["temperature"]).all(axis=(1, 2, 3, 4))
         if not finite.all():
-            raise DataError(
+            raise ForecastStoppedError(
                 f"{self.name}: the forecast from {times[~finite][0]} became unstable; "
                 "set a shorter time_step_minutes for this baseline"
             )

@@ -14,7 +14,6 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +27,9 @@ import numpy as np
 from jcm.model import RunState
 
 import emulator
+from data_prep.disk import replacing, write_text
 from data_prep.errors import ConfigError, DataError
+from data_prep.npz import read_arrays, write_arrays
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, grid_coords, sigma_formula, unit_attrs
 from data_prep.variables import is_accumulation, known
 from emulator.config import SimulateConfig
@@ -49,6 +50,9 @@ logger = logging.getLogger(__name__)
 
 RELABEL_DAYS = 1461
 """Members share a clock; member m is relabelled by 4 m years, which keep the calendar and make times unique."""
+
+FORMAT_VERSION = 1
+RECORD = "simulate.json"
 
 _PARTS = "parts"
 _STATE = "state.npz"
@@ -90,6 +94,9 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
     """
     start = _start_of(config)
     parts = out_dir / _PARTS
+    if _is_finished(out_dir, config, seed):  # a kill came while the parts were being removed
+        shutil.rmtree(parts, ignore_errors=True)
+        return out_dir
     parts.mkdir(parents=True, exist_ok=True)
     plan = _Plan.of(config)
     model = SpeedyModel(config.truncation, config.layers, config.time_step_minutes)
@@ -127,8 +134,10 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
     _write_members(config, out_dir, model, start)
     boundary = boundary_dataset(model, config.output_truncation)
     boundary.attrs = {"title": "Boundary fields of a SPEEDY nature run", **_attributes(config)}
-    _replace_file(out_dir / "boundary.nc", boundary.to_netcdf)
+    with replacing(out_dir / "boundary.nc") as temporary:
+        boundary.to_netcdf(temporary, engine="netcdf4")
     record = {
+        "format_version": FORMAT_VERSION,
         "config": config.model_dump(mode="json"),
         "seed": seed,
         "versions": {name: version(name) for name in ("jax", "jcm", "dinosaur")} | {"emulator": emulator.__version__},
@@ -140,9 +149,7 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
             "compile_seconds": run.compile_seconds,
         },
     }
-    _replace_file(
-        out_dir / "simulate.json", lambda path: path.write_text(json.dumps(record, indent=2), encoding="utf-8")
-    )
+    write_text(out_dir / RECORD, json.dumps(record, indent=2))
     shutil.rmtree(parts)
     return out_dir
 
@@ -209,8 +216,29 @@ def _check(fields: dict[str, np.ndarray], chunk_start: np.datetime64, interval_h
             )
 
 
+def _is_finished(out_dir: Path, config: SimulateConfig, seed: int) -> bool:
+    """Whether the folder holds this very run, whole: its record is written last.
+
+    Raises:
+      DataError: the record is damaged, or of another format version.
+    """
+    path = out_dir / RECORD
+    if not path.exists():
+        return False
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version, found = record.get("format_version", 1), [record["config"], record["seed"]]
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise DataError(f"{path}: damaged; delete {out_dir} to simulate again") from None
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; delete {out_dir} to simulate again"
+        )
+    return found == [config.model_dump(mode="json"), seed]
+
+
 def _fingerprint(config: SimulateConfig, seed: int) -> str:
-    return json.dumps([config.model_dump(mode="json"), seed], sort_keys=True)
+    return json.dumps([FORMAT_VERSION, config.model_dump(mode="json"), seed], sort_keys=True)
 
 
 def _save(parts: Path, run: _Run, config: SimulateConfig, seed: int) -> None:
@@ -220,44 +248,34 @@ def _save(parts: Path, run: _Run, config: SimulateConfig, seed: int) -> None:
         "done": np.asarray(run.done),
         "cost": np.asarray([run.seconds, run.days, run.compile_seconds]),
     }
-    _save_arrays(parts / _STATE, facts | leaves)
+    write_arrays(parts / _STATE, facts | leaves)
 
 
 def _load(parts: Path, model: SpeedyModel, config: SimulateConfig, seed: int) -> _Run | None:
     path = parts / _STATE
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as saved:
+    saved = read_arrays(path, f"delete {parts} to start over")
+    try:
         if str(saved["fingerprint"]) != _fingerprint(config, seed):
-            raise DataError(f"{path}: belongs to a run with another config or seed; delete {parts} to start over")
-        leaves = [jnp.asarray(saved[name]) for name in sorted(saved.files) if name.startswith("leaf_")]
+            raise DataError(
+                f"{path}: belongs to a run with another config, seed or format; delete {parts} to start over"
+            )
+        leaves = [jnp.asarray(saved[name]) for name in sorted(saved) if name.startswith("leaf_")]
         seconds, days, compile_seconds = saved["cost"].tolist()
         done = int(saved["done"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({error}); delete {parts} to start over") from None
     logger.info("simulate: going on behind chunk %d", done)
     return _Run(done, jax.tree.unflatten(run_state_structure(model), leaves), seconds, days, compile_seconds)
 
 
 def _save_part(parts: Path, chunk: int, fields: dict[str, np.ndarray]) -> None:
-    _save_arrays(_part(parts, chunk), fields)
+    write_arrays(_part(parts, chunk), fields)
 
 
 def _part(parts: Path, chunk: int) -> Path:
     return parts / f"chunk_{chunk:06d}.npz"
-
-
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-
-    _replace_file(path, write)
-
-
-def _replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes a file under a temporary name beside it and puts it in place at once."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    temporary.replace(path)
 
 
 def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, start: np.datetime64) -> None:
@@ -266,26 +284,21 @@ def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, st
     first = start + np.timedelta64(config.develop_days + config.spinup_days, "D")
     hours = np.arange(0, config.days * 24 + 1, config.output_hours)
     finals = [out_dir / f"member_{m:03d}.nc" for m in range(config.members)]
-    temporaries = [path.with_name(path.name + ".tmp") for path in finals]
     with ExitStack() as stack:
+        temporaries = [stack.enter_context(replacing(path)) for path in finals]
         files = [stack.enter_context(netCDF4.Dataset(path, "w")) for path in temporaries]
         record = 0
         for chunk in range(plan.discarded, plan.chunks + 1):
-            with np.load(_part(out_dir / _PARTS, chunk), allow_pickle=False) as fields:
-                if record == 0:
-                    for member, file in enumerate(files):
-                        shift = np.timedelta64(RELABEL_DAYS * member, "D")
-                        _define(
-                            file, config, model, {n: fields[n].ndim - 2 for n in fields.files}, first + shift + hours
-                        )
-                        file.setncattr("member", np.int32(member))
-                for name in fields.files:
-                    values = fields[name]
-                    for member, file in enumerate(files):
-                        file[name][record : record + values.shape[1]] = values[member]
-                record += values.shape[1]
-    for temporary, final in zip(temporaries, finals, strict=True):
-        temporary.replace(final)
+            fields = read_arrays(_part(out_dir / _PARTS, chunk), f"delete {out_dir / _PARTS} to start over")
+            if record == 0:
+                for member, file in enumerate(files):
+                    shift = np.timedelta64(RELABEL_DAYS * member, "D")
+                    _define(file, config, model, {n: f.ndim - 2 for n, f in fields.items()}, first + shift + hours)
+                    file.setncattr("member", np.int32(member))
+            for name, values in fields.items():
+                for member, file in enumerate(files):
+                    file[name][record : record + values.shape[1]] = values[member]
+            record += values.shape[1]
 
 
 def _define(
@@ -308,7 +321,7 @@ def _define(
         **{name: (values, attrs) for name, (_, values, attrs) in grid_coords(grid).items()},
     }
     for name, (values, attrs) in coordinates.items():
-        variable = file.createVariable(name, values.dtype, (name,))
+        variable = file.createVariable(name, values.dtype, (name,), fletcher32=True, chunksizes=values.shape)
         variable.setncatts(attrs)
         variable[:] = values
     top = file.createVariable(PRESSURE_AT_TOP, np.float32, ())
@@ -318,7 +331,15 @@ def _define(
         dims = ("time", "level", "latitude", "longitude") if rank == 3 else ("time", "latitude", "longitude")
         chunks = (min(_CHUNK_STEPS, times.size), *(sizes[d] for d in dims[1:]))
         variable = file.createVariable(
-            name, np.float32, dims, compression="zlib", complevel=1, shuffle=True, chunksizes=chunks, fill_value=False
+            name,
+            np.float32,
+            dims,
+            compression="zlib",
+            complevel=1,
+            shuffle=True,
+            fletcher32=True,  # HDF5 compares it when it reads
+            chunksizes=chunks,
+            fill_value=False,
         )
         facts = known(name)
         assert facts is not None

@@ -1,0 +1,156 @@
+"""Files that are whole or not there, and a disk's troubles told in one line.
+
+Whoever writes a result writes it through ``replacing``: under a temporary name beside it, never through a link that
+somebody planted there, and put in place by a rename, so a kill or a full disk leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from data_prep.errors import DataError, UserError
+
+_TROUBLES = {
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "the disk quota is used up; make room",
+    errno.EROFS: "the file system is read-only; choose another folder, or have it mounted for writing",
+    errno.EACCES: "permission denied; choose another folder, or have the permission given",
+    errno.EPERM: "not permitted; choose another folder, or have the permission given",
+    errno.EIO: "the disk failed (input/output error); check the disk",
+    errno.ELOOP: "a symbolic link stands where a file is to be written; remove it",
+    errno.EFBIG: "the file is larger than it may be; raise the limit (ulimit -f)",
+    errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
+}
+
+
+class DiskError(UserError):
+    """The disk refused; what was written before is whole, and the same call goes on from there."""
+
+
+def trouble(error: BaseException) -> str | None:
+    """What the disk did and what to do, or ``None`` where it is not to blame.
+
+    The error itself, or one that it was raised from, is an ``OSError`` of that kind, or quotes one: TensorStore and
+    HDF5 report the system's words inside their own errors.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _TROUBLES:
+            return _TROUBLES[cause.errno]
+        for number, text in _TROUBLES.items():
+            if os.strerror(number) in str(cause):
+                return text
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+@contextmanager
+def disk_in_one_line(what: Path | str) -> Iterator[None]:
+    """Turns what a disk does to the work inside into one line.
+
+    Args:
+      what: The file or folder that is worked on, for the message.
+
+    Raises:
+      DiskError: in place of the error.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = trouble(error)
+        if said is None:
+            raise
+        raise DiskError(f"{_place(error) or what}: {said}, then run the same command again, it goes on") from None
+
+
+def _place(error: Exception) -> str | None:
+    """The file that the error names, where what is wrong is wrong with that file and not with the whole disk."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP):
+        return error.filename if isinstance(error.filename, str) else None
+    return None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write under, file or folder; it takes the place of ``path`` when the block ends well.
+
+    Args:
+      path: What is to be written; its folder is made if need be.
+
+    Raises:
+      DiskError: it cannot be written; what was there before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove(temporary)
+        try:
+            yield temporary
+            put_in_place(temporary, path)
+        finally:
+            with suppress(OSError):
+                remove(temporary)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns whatever keeps a file from being written into one line.
+
+    Raises:
+      DiskError: in place of the error.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
+        if isinstance(error, RuntimeError) and not str(error).startswith("NetCDF"):
+            raise
+        said = trouble(error) or f"{' '.join(str(error).split())}; check free space and permissions"
+        raise DiskError(f"{path}: cannot be written: {said}, then run the same command again") from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what HDF5 says of damaged bytes, its checksums among them, into one line.
+
+    Raises:
+      DataError: in place of the error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("NetCDF"):
+            raise
+        raise DataError(f"{path}: cannot be read ({error}); the file is damaged: make it again") from None
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Renames a finished file or folder; an older folder is deleted only once it has made way."""
+    if path.is_symlink() or not path.is_dir():
+        new.replace(path)
+        return
+    old = path.with_name(f"{path.name}.old")
+    remove(old)
+    path.replace(old)
+    new.replace(path)
+    remove(old)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a folder with all that it holds, or a link (never what it points to); nothing if not there."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path)

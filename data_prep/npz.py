@@ -1,0 +1,47 @@
+"""Arrays by name in one file: NumPy's ``.npz`` with nothing pickled.
+
+Every array carries the CRC-32 of its bytes, which is compared when it is read.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.disk import replacing
+from data_prep.errors import DataError
+
+_MOST_COMPRESSED = 100  # what fields and weights never come near, and a decompression bomb exceeds
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a file, whole or not at all."""
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+    ):  # given a name, NumPy would add a suffix of its own
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
+    """All arrays of a file.
+
+    Args:
+      path: What ``write_arrays`` wrote.
+      remedy: What to do if it is damaged, for the message.
+
+    Raises:
+      DataError: it is missing, damaged, or no file of this kind.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(member.file_size for member in archive.infolist())
+            if claimed > _MOST_COMPRESSED * path.stat().st_size:
+                raise ValueError(f"it claims to hold {claimed} bytes, more than {_MOST_COMPRESSED} times its size")
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); {remedy}") from None

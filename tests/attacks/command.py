@@ -1,0 +1,43 @@
+"""The command line of ``scripts/attack.py``."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from attacks import faults
+
+
+def main() -> int:
+    """Runs one attack. Returns 0 where the program withstood it."""
+    parser = argparse.ArgumentParser(description="Attack the program and say what it withstood (docs/reliability.md).")
+    parser.add_argument("--folder", type=Path, help="where to work; a temporary folder when left out")
+    attacks = parser.add_subparsers(dest="attack", required=True)
+    kills = attacks.add_parser("kills", help="SIGKILL at many moments of every stage")
+    kills.add_argument("--moments", type=int, default=240)
+    kills.add_argument("--seed", type=int, default=0)
+    kills.add_argument("--stages", nargs="+", default=None)
+    haul = attacks.add_parser("haul", help="forecasts in a loop and training with checkpoints, for an hour")
+    haul.add_argument("--minutes", type=float, default=60.0)
+    haul.add_argument("--part", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = (arguments.folder or Path(temporary)).resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        if arguments.attack == "kills":
+            faults.preload(root)
+            from attacks.kills import attack
+            from attacks.toy import STAGES
+
+            return 0 if attack(root, arguments.moments, arguments.seed, tuple(arguments.stages or STAGES)) else 1
+        if arguments.attack == "haul":
+            from attacks import haul as attacked
+
+            if arguments.part is not None:
+                {attacked.FORECASTS: attacked.forecast_forever, attacked.TRAINING: attacked.train_for_long}[
+                    arguments.part
+                ](root)
+                return 0
+            return 0 if attacked.attack(root, arguments.minutes) else 1
+    return 0
