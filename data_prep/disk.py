@@ -22,6 +22,8 @@ _TROUBLES = {
     errno.EACCES: "permission denied; choose another folder, or have the permission given",
     errno.EPERM: "not permitted; choose another folder, or have the permission given",
     errno.EIO: "the disk failed (input/output error); check the disk",
+    errno.EEXIST: "a file lies where a folder is needed; choose another place",
+    errno.ENOTDIR: "a file lies where a folder is needed; choose another place",
     errno.ELOOP: "a symbolic link stands where a file is to be written; remove it",
     errno.EFBIG: "the file is larger than it may be; raise the limit (ulimit -f)",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",

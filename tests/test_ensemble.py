@@ -1,10 +1,8 @@
 """Ensembles from random-field perturbations: symmetric pairs, of the right size and season, in bounded batches."""
 
-import dataclasses
-
 import numpy as np
 import pytest
-from synthetic import ON_SIGMA, lead_times, make_store
+from synthetic import ON_SIGMA, lead_times, make_store, with_state
 
 from data_prep.clock import seconds_of_day
 from data_prep.errors import DataError
@@ -76,7 +74,7 @@ def test_differences_are_between_the_same_season_and_hour_of_different_trajector
     row = np.arange(store.times.size, dtype=np.float64)
     spelled = np.zeros((row.size, *GRID.shape, 9))
     spelled[..., 0], spelled[..., 1] = row[:, None, None], row[:, None, None] ** 2
-    marked = dataclasses.replace(store, state=spelled)
+    marked = with_state(store, spelled)
     time = store.times[500]
     for drawn in RandomFields(marked, np.sqrt(2.0), 3).draw(time, 20):
         difference, of_squares = drawn[0, 0, 0], drawn[0, 0, 1]

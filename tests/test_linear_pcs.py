@@ -1,10 +1,8 @@
 """Linear regression on principal components: finds a linear law, finds none where none is, sees training only."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from synthetic import STEP, anomalies, evaluation_rows, lead_times, make_store
+from synthetic import STEP, anomalies, evaluation_rows, lead_times, make_store, with_state
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -20,7 +18,7 @@ def world(law):
     """A store whose anomalies obey ``law(t, store)``; everything else is the made-up atmosphere's."""
     store = make_store(GRID, days=30)
     climate = store.climatology.at(store.times)
-    return replace(store, state=(climate + law(np.arange(store.times.size), store)).astype(np.float32))
+    return with_state(store, (climate + law(np.arange(store.times.size), store)).astype(np.float32))
 
 
 def travelling(t, store):
@@ -122,7 +120,7 @@ def test_only_the_training_split_is_read(waves):
         if s.split != "train":
             spoiled[s.start : s.stop] = 1e6
     leads = lead_times(2)
-    a, b = LinearPcs.fit(waves, leads), LinearPcs.fit(replace(waves, state=spoiled), leads)
+    a, b = LinearPcs.fit(waves, leads), LinearPcs.fit(with_state(waves, spoiled), leads)
     np.testing.assert_array_equal(a.operators, b.operators)
 
 

@@ -115,7 +115,7 @@ def test_parts_of_another_run_are_not_continued(tmp_path: Path, monkeypatch: pyt
     short = CONFIG.model_copy(update={"days": 1})
     with pytest.raises(KeyboardInterrupt):
         simulate(short, tmp_path, seed=3)
-    with pytest.raises(DataError, match="another config or seed"):
+    with pytest.raises(DataError, match="another config, seed or format"):
         simulate(short, tmp_path, seed=4)
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 from world_files import DIALECTS, LEVELS, ON_LEVELS, QUANTA, world
 
 from data_prep.config import DataConfig, RegridConfig
+from data_prep.disk import DiskError
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.grid_names import parse_grid_name
@@ -197,7 +198,7 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match=r"none.nc: holds no fields that can be regridded; it holds flags"):
         regrid_file(tmp_path / "none.nc", tmp_path / "out.nc", RegridConfig(grid="12x7"))
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match="cannot be made of"):
+    with pytest.raises(DiskError, match="a file lies where a folder is needed"):
         regrid_file(path, tmp_path / "file" / "out.nc", RegridConfig(grid="12x7"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "in.nc", "none.nc"]
 
