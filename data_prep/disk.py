@@ -6,12 +6,14 @@ somebody planted there, and put in place by a rename, so a kill or a full disk l
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from data_prep.errors import DataError, UserError
 
@@ -130,6 +132,42 @@ def reading(path: Path) -> Iterator[None]:
         if not str(error).startswith("NetCDF"):
             raise
         raise DataError(f"{path}: cannot be read ({error}); the file is damaged: make it again") from None
+
+
+class NetCDFFile(Protocol):
+    """What is needed here of a ``netCDF4.Dataset``."""
+
+    def sync(self) -> object:
+        """Writes what has not been written."""
+
+    def close(self) -> object:
+        """Does so, and closes."""
+
+
+def close_once(file: NetCDFFile) -> None:
+    """Closes a ``netCDF4.Dataset``; one that cannot be written to its end is neither closed nor ever forgotten.
+
+    HDF5 crashes the process when a full disk fails a ``close``, or when netCDF4 closes such a file again as it is
+    forgotten; a ``sync`` that fails is an error like any other.
+
+    Raises:
+      OSError, RuntimeError: it could not be written to its end.
+    """
+    try:
+        file.sync()
+        file.close()
+    except BaseException:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(file))
+        raise
+
+
+@contextmanager
+def closing_once(file: NetCDFFile) -> Iterator[None]:
+    """``close_once`` at the end of a block."""
+    try:
+        yield
+    finally:
+        close_once(file)
 
 
 def put_in_place(new: Path, path: Path) -> None:

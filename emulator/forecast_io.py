@@ -24,7 +24,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.disk import put_in_place, remove, writing
+from data_prep.disk import close_once, put_in_place, remove, writing
 from data_prep.errors import DataError
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
 from data_prep.variables import possible_range
@@ -254,14 +254,14 @@ class ForecastWriter:
         with writing(self._path):
             self._file.setncatts(self._attributes)
             file, self._file = self._file, None
-            file.close()
+            close_once(file)
             put_in_place(self._temporary, self._path)
 
     def _discard(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
             try:
-                file.close()
+                close_once(file)
             except (OSError, RuntimeError) as error:  # a full disk fails a second time here; the first error is raised
                 logger.debug("closing %s: %s", self._temporary, error)
         self._temporary.unlink(missing_ok=True)

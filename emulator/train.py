@@ -32,6 +32,7 @@ from jax.experimental import multihost_utils
 from data_prep.errors import DataError
 from data_prep.store import Store, open_store
 from emulator.anomalies import anomalies_of
+from emulator.background import told_once
 from emulator.budget import Programs, check_memory, step_flops
 from emulator.checkpoint import DESCRIPTION, Checkpoints, read_description, write_description, write_weights
 from emulator.config import ModelConfig, TrainConfig
@@ -95,7 +96,7 @@ def train(
         learned = replace(store, statistics=job.store.statistics)
         _claim(run_dir, config, model_config, learned, seed, experiment)
 
-    with failing_together(), closing(Checkpoints(run_dir)) as checkpoints:
+    with failing_together(), told_once(), closing(Checkpoints(run_dir)) as checkpoints:
         state = layout.place(layout.agree(checkpoints.restore(job.fresh) or job.fresh), WHOLE)
         done = int(state.step)
         programs = Programs(job.step, state, job.task, store, layout, config)

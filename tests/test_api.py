@@ -1,5 +1,6 @@
 """The program from Python: the lines of the README, and what they refuse."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ from world_files import world
 import emulator
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.npz import read_arrays, write_arrays
 from data_prep.pipeline import prepare
+from emulator.cli import main
 from emulator.config import DataConfig, EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.evaluation.scores import evaluate
 from emulator.forecast import forecast_file
@@ -143,3 +146,45 @@ def test_importing_costs_nothing_and_the_names_are_there():
     assert out.stdout.split() == ["set()", "True"]
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = emulator.nothing
+
+
+def command_forecast(run: Path, source: Path, out: Path, capsys) -> tuple[int, list[str]]:
+    """Two days from a time of the training. Returns the exit code and the lines of error."""
+    code = main(["forecast", str(run), str(source), "--out", str(out), "--days", "2", "--time", "2001-01-10T06"])
+    return code, [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+
+
+def test_a_forecast_that_leaves_physical_bounds_is_stopped_and_kept_up_to_there(work, tmp_path, capsys):
+    """A network that warms 500 hPa by 40 K in every step of six hours, and the limit is 400 K."""
+    run, out = tmp_path / "run", tmp_path / "f.nc"
+    shutil.copytree(work / "run", run)
+    weights = read_arrays(run / "weights.npz", "")
+    weights["head/bias/value"] = np.array([60, 0, 0], np.float32)  # in standard deviations of the tendency
+    write_arrays(run / "weights.npz", weights)
+    code, errors = command_forecast(run, work / "mine.nc", out, capsys)
+    assert code == 1 and len(errors) == 1
+    where = "the forecast from 2001-01-10T06:00 left physical bounds at lead 18 h: temperature@500 ranges from"
+    assert where in errors[0] and "possible are 100 to 400" in errors[0]
+    assert f"what came before is in {tmp_path / 'f_stopped.nc'}" in errors[0]
+    assert sorted(p.name for p in tmp_path.glob("*.nc")) == ["f_stopped.nc"]
+    with xr.open_dataset(tmp_path / "f_stopped.nc") as kept:
+        assert where in kept.attrs["stopped"]
+        hours = kept["lead_time"].values / np.timedelta64(1, "h")
+        for name in ("temperature", "mean_sea_level_pressure"):
+            there = np.isfinite(kept[name]).all([d for d in kept[name].dims if d != "time"])
+            np.testing.assert_array_equal(there, hours < 18)
+            assert not np.isfinite(kept[name][hours >= 18]).any()
+        assert kept["temperature"].max() <= 400
+
+
+def test_a_forecast_from_fields_that_training_never_saw_says_so(work, tmp_path, capsys):
+    with xr.open_dataset(work / "mine.nc") as mine:
+        mine.assign(warmth=mine["warmth"] + 40).to_netcdf(tmp_path / "warm.nc")
+    said = []
+    for source in (work / "mine.nc", tmp_path / "warm.nc"):
+        assert command_forecast(work / "run", source, tmp_path / "f.nc", capsys) == (0, [])
+        with xr.open_dataset(tmp_path / "f.nc") as made:
+            said.append(made.attrs["outside_training_range"])
+    assert said[0] == "none"
+    assert [part.split()[0] for part in said[1].split("; ")] == ["temperature@500", "temperature@850"]
+    assert "trained on" in said[1]

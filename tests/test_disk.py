@@ -1,11 +1,22 @@
 """Results are whole or not there, nothing is written through a link, and a disk's troubles are one line."""
 
 import errno
+import gc
 import os
 
 import pytest
 
-from data_prep.disk import DiskError, disk_in_one_line, put_in_place, reading, remove, replacing, trouble, write_text
+from data_prep.disk import (
+    DiskError,
+    closing_once,
+    disk_in_one_line,
+    put_in_place,
+    reading,
+    remove,
+    replacing,
+    trouble,
+    write_text,
+)
 from data_prep.errors import DataError
 
 
@@ -70,3 +81,23 @@ def test_damage_that_hdf5_finds_is_named(tmp_path):
     line = r"f.nc: cannot be read \(NetCDF: HDF error\); the file is damaged"
     with pytest.raises(DataError, match=line), reading(tmp_path / "f.nc"):
         raise RuntimeError("NetCDF: HDF error")
+
+
+def test_a_file_that_cannot_be_flushed_is_neither_closed_nor_forgotten():
+    """HDF5 would crash; ``test_attacks.py`` does it with a real one."""
+    said = []
+
+    class Full:
+        def sync(self):
+            raise RuntimeError("NetCDF: HDF error")
+
+        def close(self):
+            said.append("closed")
+
+        def __del__(self):
+            said.append("forgotten")
+
+    with pytest.raises(RuntimeError, match="HDF error"), closing_once(Full()):
+        pass
+    gc.collect()
+    assert said == []

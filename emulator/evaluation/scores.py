@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.disk import replacing
+from data_prep.disk import closing_once, replacing
 from data_prep.errors import DataError
 from data_prep.store import Store
 from emulator import __version__
@@ -145,7 +144,8 @@ def _write_statistics(path: Path, scoring: Scoring, executor: Executor | None) -
     shape = (len(scoring.files), len(scoring.variables), scoring.verification.lead_times.size)
     n_init, n_region = scoring.verification.init_times.size, len(scoring.regions)
     total = None
-    with closing(netCDF4.Dataset(path, "a")) as file:
+    file = netCDF4.Dataset(path, "a")
+    with closing_once(file):
         for name in (*scoring.forecast_statistics, *scoring.truth_statistics):
             dims = (*(("forecaster",) if name in scoring.forecast_statistics else ()), *_CELLS)
             chunks = (*(1 for _ in dims[:-3]), shape[2], min(n_init, _CHUNK_INITS), n_region)

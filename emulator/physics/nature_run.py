@@ -27,7 +27,7 @@ import numpy as np
 from jcm.model import RunState
 
 import emulator
-from data_prep.disk import replacing, write_text
+from data_prep.disk import closing_once, replacing, write_text
 from data_prep.errors import ConfigError, DataError
 from data_prep.npz import read_arrays, write_arrays
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, grid_coords, sigma_formula, unit_attrs
@@ -286,7 +286,9 @@ def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, st
     finals = [out_dir / f"member_{m:03d}.nc" for m in range(config.members)]
     with ExitStack() as stack:
         temporaries = [stack.enter_context(replacing(path)) for path in finals]
-        files = [stack.enter_context(netCDF4.Dataset(path, "w")) for path in temporaries]
+        files = [netCDF4.Dataset(path, "w") for path in temporaries]
+        for file in files:
+            stack.enter_context(closing_once(file))
         record = 0
         for chunk in range(plan.discarded, plan.chunks + 1):
             fields = read_arrays(_part(out_dir / _PARTS, chunk), f"delete {out_dir / _PARTS} to start over")

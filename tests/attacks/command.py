@@ -16,8 +16,11 @@ def main() -> int:
     attacks = parser.add_subparsers(dest="attack", required=True)
     kills = attacks.add_parser("kills", help="SIGKILL at many moments of every stage")
     kills.add_argument("--moments", type=int, default=240)
-    kills.add_argument("--seed", type=int, default=0)
-    kills.add_argument("--stages", nargs="+", default=None)
+    disk = attacks.add_parser("disk", help="a disk that is full or fails, at every kind of write")
+    for attack in (kills, disk):
+        attack.add_argument("--seed", type=int, default=0)
+        attack.add_argument("--stages", nargs="+", default=None)
+        attack.add_argument("--minutes", type=float, default=float("inf"), help="begin no further moment after these")
     haul = attacks.add_parser("haul", help="forecasts in a loop and training with checkpoints, for an hour")
     haul.add_argument("--minutes", type=float, default=60.0)
     haul.add_argument("--part", help=argparse.SUPPRESS)
@@ -27,10 +30,17 @@ def main() -> int:
         root.mkdir(parents=True, exist_ok=True)
         if arguments.attack == "kills":
             faults.preload(root)
-            from attacks.kills import attack
-            from attacks.toy import STAGES
+            from attacks import kills as attacked
+            from attacks import toy
 
-            return 0 if attack(root, arguments.moments, arguments.seed, tuple(arguments.stages or STAGES)) else 1
+            stages = tuple(arguments.stages or toy.STAGES)
+            return 0 if attacked.attack(root, arguments.moments, arguments.seed, arguments.minutes, stages) else 1
+        if arguments.attack == "disk":
+            faults.preload(root)
+            from attacks import disk as attacked
+
+            stages = tuple(arguments.stages or attacked.STAGES)
+            return 0 if attacked.attack(root, arguments.seed, arguments.minutes, stages) else 1
         if arguments.attack == "haul":
             from attacks import haul as attacked
 

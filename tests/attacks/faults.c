@@ -27,7 +27,7 @@ static int mode;
 static atomic_long events;
 static int trace = -1;
 
-/* Where to write a line for every event, its operation and its path; -1 for nowhere. */
+/* Where to write a line for every event, its operation and its path, and one more for one that fails; -1 for nowhere. */
 void faults_trace(int descriptor) { trace = descriptor; }
 
 /* Watches a folder (absolute, no link in it) from now on; an empty one ends it. Event numbers begin at 1. */
@@ -75,6 +75,7 @@ static int reached(const char *operation, int space, int *failure) {
   if (trace >= 0) dprintf(trace, "%s %s\n", operation, last);
   long now = atomic_fetch_add(&events, 1) + 1;
   *failure = (mode > 0 && space && now >= chosen) ? mode : 0;
+  if (*failure && trace >= 0) dprintf(trace, "refused %s\n", last);
   return mode == KILL && now == chosen;
 }
 

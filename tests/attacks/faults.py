@@ -51,12 +51,14 @@ class End:
 
     Attributes:
       code: Its exit code; negative for a signal, as in ``subprocess``.
-      events: Changes of files below the watched folder, as ``operation path``; of children that were let live.
+      events: Changes of files below the watched folder, as ``operation path``; of children that were not killed at one.
+      refused: How many of them failed because they were to fail.
       log: What it said on standard error.
     """
 
     code: int
     events: tuple[str, ...]
+    refused: int
     log: str
 
 
@@ -102,8 +104,9 @@ def run_child(
             os.waitpid(child, 0)
             raise TimeoutError(f"no end within {limit:g} s; {log}")
         time.sleep(0.002)
-    events = tuple(trace.read_text(errors="replace").splitlines()) if mode == COUNT and trace.exists() else ()
-    return End(os.waitstatus_to_exitcode(status), events, log.read_text(errors="replace"))
+    lines = trace.read_text(errors="replace").splitlines() if trace.exists() else []
+    events = tuple(line for line in lines if not line.startswith("refused "))
+    return End(os.waitstatus_to_exitcode(status), events, len(lines) - len(events), log.read_text(errors="replace"))
 
 
 def _live(work: Callable[[], int], folder: Path, log: Path, trace: Path, event: int, mode: int) -> NoReturn:
@@ -114,7 +117,7 @@ def _live(work: Callable[[], int], folder: Path, log: Path, trace: Path, event: 
         os.dup2(out, 2)
         library = ctypes.CDLL(os.environ[LIBRARY])
         library.faults_arm.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
-        if mode == COUNT:
+        if mode != KILL:
             library.faults_trace(os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         library.faults_arm(str(folder.resolve()).encode(), event, mode)
         code = work()
@@ -123,4 +126,4 @@ def _live(work: Callable[[], int], folder: Path, log: Path, trace: Path, event: 
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        ctypes.CDLL(None).exit(code)  # as a process ends: HDF5 closes what is open

@@ -31,11 +31,11 @@ def overrides(workdir: Path) -> list[str]:
     return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
 
 
-def run_stage(stage: str, workdir: Path) -> int:
+def run_stage(stage: str, workdir: Path, config: Path = CONFIG) -> int:
     """Runs a stage as the command line does. Returns the exit code."""
     from emulator.cli import main
 
-    return main([stage, str(CONFIG), *overrides(workdir)])
+    return main([stage, str(config), *overrides(workdir)])
 
 
 def import_everything() -> None:
