@@ -164,14 +164,19 @@ class Climatology:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """Inverse of ``to_arrays``; the table is kept as it is."""
+        """Inverse of ``to_arrays``; the table is kept as it is.
+
+        Raises:
+          ValueError: the table's shape, which a file may declare as it likes, is not that of its kind and hours.
+        """
         middle, half_width = (float(x) for x in arrays["season"])
-        return cls(
-            get_args(Kind)[int(np.asarray(arrays["kind"]))],
-            np.asarray(arrays["hours"], np.float64),
-            Season(middle, half_width),
-            arrays["table"],
-        )
+        kind: Kind = get_args(Kind)[int(np.asarray(arrays["kind"]))]
+        hours, table = np.asarray(arrays["hours"], np.float64), arrays["table"]
+        by_day = kind == "day_of_year_hour"
+        leading = (CALENDAR_DAYS, hours.size) if by_day else (basis_size(kind, hours.size),)
+        if table.shape[:-3] != leading:
+            raise ValueError(f"the climatology's table has shape {table.shape}, expected {leading} and fields")
+        return cls(kind, hours, Season(middle, half_width), table)
 
 
 class ClimatologyFit:

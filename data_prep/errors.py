@@ -6,11 +6,22 @@ line; the command line prints that line and exits. Anything else is a defect of 
 
 from __future__ import annotations
 
+_LONGEST = 2000
+
 
 class UserError(Exception):
-    """Something the user can mend. The message is one line that says what was found and what to do."""
+    """Something the user can mend. The message is one line that says what was found and what to do.
+
+    It may quote what a hostile file holds, so line breaks, control characters (which a terminal would obey) and lone
+    surrogates (which cannot be printed) become blanks, and what is very long is cut.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """The line."""
+        line = "".join(c if c.isprintable() else " " for c in super().__str__()).strip()
+        return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
 
 
 class ConfigError(UserError):

@@ -42,6 +42,9 @@ def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
             if claimed > _MOST_COMPRESSED * path.stat().st_size:
                 raise ValueError(f"it claims to hold {claimed} bytes, more than {_MOST_COMPRESSED} times its size")
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+        if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{strange[0]} is no array")  # NumPy hands out bytes that it does not know as they are
+        return arrays
     except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); {remedy}") from None

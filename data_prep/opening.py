@@ -42,13 +42,16 @@ def open_lazily(path: Location) -> xr.Dataset:
             warnings.simplefilter("ignore", xr.SerializationWarning)
             warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*(calendar|cftime|consolidated).*")
             if kind == "Zarr":
-                return _valid_stretch(xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False))
+                data = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
+                if strange := [name for name in (*data.dims, *data.variables) if not isinstance(name, str)]:
+                    raise ValueError(f"the name {strange[0]!r} of a dimension is no text")
+                return _valid_stretch(data)
             if kind == "GRIB":
                 warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray
                 return _open_grib(path)
             netCDF4.set_chunk_cache(_CHUNK_CACHE_BYTES)
             return xr.open_dataset(path, engine="netcdf4", chunks=None, decode_timedelta=False)
-    except (ImportError, OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+    except Exception as error:  # noqa: BLE001 - what libraries make of damaged or hostile metadata is anything
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
         raise DataError(f"{path}: cannot be read as a {noun} ({' '.join(str(error).split())[:200]})") from None
 

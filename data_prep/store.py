@@ -36,9 +36,10 @@ from zarr.codecs import BloscCodec
 from data_prep.arrays import ArrayLike
 from data_prep.climatology import Climatology
 from data_prep.disk import write_text
-from data_prep.errors import DataError
+from data_prep.errors import DataError, UserError
 from data_prep.forcing import ForcingBuilder, channel_names
 from data_prep.grid import Grid
+from data_prep.json_file import read_object
 from data_prep.spec import Channel, StateSpec, unstack_channels
 from data_prep.statistics import Statistics
 
@@ -475,11 +476,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     file = Path(path) / MANIFEST
     if not file.is_file():
         raise DataError(f"{path}: no prepared store there ({MANIFEST} is missing); run the prepare stage")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: damaged, not valid JSON ({error}); prepare the store again") from None
-    if not isinstance(manifest, dict) or "format_version" not in manifest:
+    manifest = read_object(file, "prepare the store again")
+    if "format_version" not in manifest:
         raise DataError(f"{file}: damaged, format_version is missing; prepare the store again")
     if manifest["format_version"] != FORMAT_VERSION:
         raise DataError(
@@ -506,7 +504,9 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
         store = replace(_read(zarr.open_group(path, mode="r"), manifest, in_memory=in_memory), path=Path(path))
     except KeyError as error:
         raise DataError(f"{path}: the store lacks {error}; prepare it again") from None
-    except (AttributeError, TypeError, ValueError, OSError, RuntimeError, MemoryError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what hostile metadata end in is anything
         raise DataError(
             f"{path}: the store is damaged ({' '.join(str(error).split())[:300]}); prepare it again"
         ) from None
@@ -536,12 +536,15 @@ def _read(group: zarr.Group, manifest: Mapping[str, Any], *, in_memory: bool) ->
         expected = (times.size, *grid.shape, len(channels))
         if array.shape != expected:
             raise ValueError(f"{name} has shape {array.shape}, the manifest says {expected}")
+    climatology = Climatology.from_arrays(_arrays(group, "climatology", _TABLE_IN_MEMORY_BYTES))
+    if climatology.table.shape[-3:] != state.shape[1:]:
+        raise ValueError(f"the climatology's fields have shape {climatology.table.shape[-3:]}, not {state.shape[1:]}")
     return Store(
         spec=spec,
         grid=grid,
         timestep=timestep,
         statistics=Statistics.from_arrays(_arrays(group, "statistics")),
-        climatology=Climatology.from_arrays(_arrays(group, "climatology", _TABLE_IN_MEMORY_BYTES)),
+        climatology=climatology,
         forcing_builder=ForcingBuilder.from_arrays(_arrays(group, "forcing"), grid, spec, timestep),
         static=np.asarray(_array(group, "static")[:]),
         segments=tuple(_segment_from_dict(s, times) for s in manifest["segments"]),

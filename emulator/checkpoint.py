@@ -31,6 +31,7 @@ from data_prep.disk import trouble, write_text
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
+from data_prep.json_file import read_object
 from data_prep.npz import read_arrays, write_arrays
 from data_prep.spec import StateSpec
 from data_prep.statistics import Statistics
@@ -217,11 +218,8 @@ def read_description(run_dir: Path) -> dict[str, Any]:
     file = run_dir / DESCRIPTION
     if not file.is_file():
         raise DataError(f"{run_dir}: no run folder ({DESCRIPTION} is missing); run the train stage")
-    try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-        version = description["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file}: damaged ({error}); train again") from None
+    description = read_object(file, "train again")
+    version = description.get("format_version", "missing")
     if version != FORMAT_VERSION:
         raise DataError(f"{file}: format version {version}, this program reads {FORMAT_VERSION}; train again")
     written = description.pop("sha256", None)  # runs of 0.1 before it was added have none

@@ -168,8 +168,11 @@ def _plain(value: Any) -> Any:
 def _inspect(places: Sequence[str], *, as_json: bool) -> None:
     from data_prep.inspect import inspect_files
     from data_prep.locations import find_files
+    from data_prep.probe import probe
 
-    report = inspect_files(find_files(places))
+    files = find_files(places)
+    probe(files)
+    report = inspect_files(files)
     if as_json:
         _print_json(report.to_json())
     else:
@@ -233,6 +236,7 @@ def _set_up_logging() -> None:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # where Zarr leaves tracebacks of errors that it raises too
     for name in ("emulator", "data_prep"):
         log = logging.getLogger(name)
         log.handlers = [handler]

@@ -347,7 +347,7 @@ class EvaluateConfig(Section):
 class ExperimentConfig(Section):
     """One experiment, one file, one folder."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")] = Field(
         description="Names the experiment in every output"
     )
     workdir: str = Field("", description="Folder of all results; runs/NAME when empty")
@@ -376,8 +376,38 @@ class ExperimentConfig(Section):
         return Path(self.workdir or f"runs/{self.name}")
 
 
+_LARGEST_BYTES = 2**20
+_MOST_NODES = 100_000  # what a file stands for when its aliases are written out
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as people write it: ``1e-3`` is a number, and a date stays the string that the schema asks for."""
+    """YAML 1.1 as people write it: ``1e-3`` is a number, and a date stays the string that the schema asks for.
+
+    Aliases may not stand for more than they are worth: a few lines of them can mean more values than memory holds.
+    """
+
+    def compose_document(self) -> yaml.Node | None:
+        """The nodes of the file, once it is known how many they are."""
+        node = super().compose_document()
+        if node is not None:
+            _count(node, {})
+        return node
+
+
+def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
+    """How many nodes one stands for."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = None
+        children = [each for pair in node.value for each in (pair if isinstance(pair, tuple) else (pair,))]
+        counted[id(node)] = 1 + sum(_count(child, counted) for child in children)
+    total = counted[id(node)]
+    if total is None:
+        raise yaml.YAMLError(f"an alias within what it stands for, {str(node.start_mark).strip()}")
+    if total > _MOST_NODES:
+        raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES} values, {str(node.start_mark).strip()}")
+    return total
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -413,14 +443,29 @@ def read_yaml(file: Path) -> dict[str, Any]:
       ConfigError: there is no such file, or it holds something else.
     """
     try:
-        raw = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        if file.stat().st_size > _LARGEST_BYTES:
+            raise ConfigError(f"{file}: larger than {_LARGEST_BYTES} bytes, which no config is; is it the right file?")
+        raw = _parse(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: expected keys and values, found {type(raw).__name__}")
     return raw
+
+
+def _parse(text: str) -> Any:
+    """What YAML stands for.
+
+    Raises:
+      yaml.YAMLError: it is not valid.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
+        # of PyYAML, for tags that do not fit their values (!!int x), for a nest too deep
+        raise yaml.YAMLError(f"{type(error).__name__}: {error}") from None
 
 
 def parse_config(raw: dict[str, Any], source: str = "config") -> ExperimentConfig:
@@ -460,7 +505,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected key=value, e.g. --set train.batch_size=8")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = _parse(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
     parts = key.split(".")

@@ -13,6 +13,7 @@ from data_prep.config import DataConfig
 from data_prep.driving import open_driving
 from data_prep.errors import DataError
 from data_prep.pipeline import find_inputs
+from data_prep.probe import probe
 from data_prep.sources import read_initial
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
@@ -39,6 +40,7 @@ def forecast_file(
     """
     forecaster = load_forecaster(run)
     leads = lead_times(forecaster.timestep, days)
+    probe([source])
     initial = read_initial(
         source, forecaster.spec, forecaster.grid, time, forecaster.sources, fill_nan=forecaster.fill_nan
     )

@@ -26,6 +26,7 @@ from typing import Any
 
 from data_prep.disk import disk_in_one_line, remove, write_text
 from data_prep.errors import UserError
+from data_prep.json_file import read_object
 from emulator.config import ExperimentConfig, save_config
 
 logger = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def stage_seconds(folder: Path, name: str) -> float:
       UserError: it is not finished, or was stopped on its way, so that nobody knows.
     """
     record = _Records(folder / "stages.json").get(name)
-    if not record or not record["finished"]:
+    if not record or not record["finished"] or "seconds" not in record:
         raise UserError(f"{folder}: stage '{name}' is not finished")
     if "resumed" in record:
         raise UserError(f"{folder}: stage '{name}' was stopped on its way and has no clock; choose an empty workdir")
@@ -239,12 +240,14 @@ class _Records:
         self._path = path
 
     def _load(self) -> dict[str, dict[str, Any]]:
-        try:
-            return json.loads(self._path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not self._path.exists():
             return {}
-        except json.JSONDecodeError:
-            raise UserError(f"{self._path}: damaged; delete it to let every stage check its results again") from None
+        remedy = "delete it to let every stage check its results again"
+        found = read_object(self._path, remedy)
+        for name, record in found.items():
+            if not _is_record(record):
+                raise UserError(f"{self._path}: damaged, the record of {name} is not as it was written; {remedy}")
+        return found
 
     def get(self, name: str) -> dict[str, Any] | None:
         return self._load().get(name)
@@ -257,6 +260,15 @@ class _Records:
 
     def _save(self, records: dict[str, dict[str, Any]]) -> None:
         write_text(self._path, json.dumps(records, indent=2))
+
+
+def _is_record(record: Any) -> bool:
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("fingerprint"), str)
+        and isinstance(record.get("finished"), bool)
+        and isinstance(record.get("seconds", 0.0), int | float)
+    )
 
 
 @contextmanager

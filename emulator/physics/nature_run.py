@@ -29,6 +29,7 @@ from jcm.model import RunState
 import emulator
 from data_prep.disk import closing_once, replacing, write_text
 from data_prep.errors import ConfigError, DataError
+from data_prep.json_file import read_object
 from data_prep.npz import read_arrays, write_arrays
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, grid_coords, sigma_formula, unit_attrs
 from data_prep.variables import is_accumulation, known
@@ -225,11 +226,10 @@ def _is_finished(out_dir: Path, config: SimulateConfig, seed: int) -> bool:
     path = out_dir / RECORD
     if not path.exists():
         return False
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        version, found = record.get("format_version", 1), [record["config"], record["seed"]]
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise DataError(f"{path}: damaged; delete {out_dir} to simulate again") from None
+    record = read_object(path, f"delete {out_dir} to simulate again")
+    if not {"config", "seed"} <= set(record):
+        raise DataError(f"{path}: damaged, config or seed is missing; delete {out_dir} to simulate again")
+    version, found = record.get("format_version", 1), [record["config"], record["seed"]]
     if version != FORMAT_VERSION:
         raise DataError(
             f"{path}: format version {version}, this program reads {FORMAT_VERSION}; delete {out_dir} to simulate again"

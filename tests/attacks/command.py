@@ -24,6 +24,9 @@ def main() -> int:
     haul = attacks.add_parser("haul", help="forecasts in a loop and training with checkpoints, for an hour")
     haul.add_argument("--minutes", type=float, default=60.0)
     haul.add_argument("--part", help=argparse.SUPPRESS)
+    mutations = attacks.add_parser("mutations", help="mutated configs, manifests, metadata and NetCDF files")
+    mutations.add_argument("--count", type=int, default=10_000)
+    mutations.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = (arguments.folder or Path(temporary)).resolve()
@@ -41,6 +44,10 @@ def main() -> int:
 
             stages = tuple(arguments.stages or attacked.STAGES)
             return 0 if attacked.attack(root, arguments.seed, arguments.minutes, stages) else 1
+        if arguments.attack == "mutations":
+            from attacks import mutations as mutated
+
+            return 0 if mutated.attack(root, arguments.count, arguments.seed) else 1
         if arguments.attack == "haul":
             from attacks import haul as attacked
 

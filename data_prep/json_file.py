@@ -1,0 +1,28 @@
+"""JSON objects from files that may be damaged or hostile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import DataError
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """The object that a file holds.
+
+    Args:
+      path: The file.
+      remedy: What to do if it is damaged, for the message.
+
+    Raises:
+      DataError: it cannot be read, or holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # a nest too deep, a number too long
+        raise DataError(f"{path}: damaged, not valid JSON ({error}); {remedy}") from None
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: damaged, expected an object, found {type(found).__name__}; {remedy}")
+    return found

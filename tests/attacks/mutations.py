@@ -1,0 +1,455 @@
+"""Mutated configs, manifests and metadata: each is read, or refused in one line, soon and in little memory.
+
+They are read in this process, under a timer and a limit of its memory; what Python opens for writing meanwhile is
+caught by an audit hook.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attacks.flips import cut, flip
+from data_prep.errors import UserError
+
+SECONDS, MEMORY_BYTES = 10.0, 2 * 2**30
+LOADED, REFUSED = "loaded", "refused"
+Mutation = Callable[[bytes, random.Random], bytes]
+
+_HOSTILE: tuple[Any, ...] = (
+    *(None, True, False, -1, 0, 0.5, 2**31, 2**63, -(2**63) - 1, 10**400, 1e308, -1e308, 5e-324),
+    *(float("nan"), float("inf"), "", " ", "\0", "a\nb", "\x1b[2J\x07", "\ud800", "é" * 50, "a" * 100_000),
+    *("..", "../../escaped", "/escaped", "~", "{workdir}/../escaped", "$(touch escaped)", "file:///etc/passwd"),
+    *("1e999", "0x1f", "9999-99-99", "nan", "float32", "object", "|O", "<m8[s]", "|V100000000000", "U1000000000"),
+    *([], {}, [[]], [None], [0] * 1000, {"": None}, {"a": {"b": {}}}, {"__class__": "os.system"}),
+)
+_RAW = (
+    b"[" * 20_000,
+    b'{"a":' * 20_000,
+    b"9" * 5000,
+    b"1e99999",
+    b"-",
+    b"\0",
+    b"\xff\xfe",
+    b"\xf0\x9f\x8c\x8d",
+    b"\xed\xa0\x80",
+    b'"\\ud800"',
+    b"{}" * 100,
+    b"\r\n\t",
+)
+
+
+def _bomb(first: str, more: str) -> str:
+    """Eleven lines whose aliases stand for nine to the eleventh values."""
+    return "\n".join([first, *(more.format(i=i, nine=", ".join([f"*x{i - 1}"] * 9)) for i in range(1, 12))])
+
+
+_BOMB = _bomb("x0: &x0 [z]", "x{i}: &x{i} [{nine}]")
+_MERGES = _bomb("x0: &x0 {k: 1}", "x{i}: &x{i} {{<<: [{nine}]}}")
+_TAGS = """\
+!!python/object/apply:os.system ['touch escaped']
+!!python/object/new:subprocess.Popen [[touch, escaped]]
+!!python/name:os.system
+!!python/module:os
+!!python/tuple [1]
+!unknown x
+!!binary x
+!!int x
+!!float x
+!!bool x
+!!timestamp x
+!!null x
+!!omap x
+!!set [a]
+!!pairs [1]
+!!map x
+&a [*a]
+&a {b: *a}
+*nowhere
+{? [1]: 2}
+{? {a: b}: 2}
+{1: 2}
+{null: 1}
+<<: 3
+<<: [1]
+0b2
+1:99:99
+0o9
+1_000
+=
+%YAML 9.9
+a: b: c
+\t- x"""
+_YAML = tuple(
+    text.encode()
+    for text in (
+        *_TAGS.splitlines(),
+        *("---\na: 1", "|\n x", ">-\n\n", "- " * 2000, "? " * 2000),
+        *(f"\n{bomb}\n{use}\n" for bomb in (_BOMB, _MERGES) for use in ("", "name: *x11", "data: *x11")),
+    )
+)
+
+
+class HangError(BaseException):
+    """It took too long; not to be caught by what is under attack."""
+
+
+@dataclass
+class Found:
+    """What came of a kind of input.
+
+    Attributes:
+      outcomes: How often each.
+      wrong: What must not be, with the bytes that did it.
+      slowest: Seconds.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    wrong: list[tuple[str, bytes]] = field(default_factory=list)
+    slowest: float = 0.0
+
+    def add(self, outcome: str, content: bytes, seconds: float) -> None:
+        """Counts one."""
+        kind = outcome if outcome in (LOADED, REFUSED) else "WRONG"
+        self.outcomes[kind] += 1
+        self.slowest = max(self.slowest, seconds)
+        if kind == "WRONG":
+            self.wrong.append((outcome, content))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Files of a kind and who reads them.
+
+    Attributes:
+      name: For the table.
+      files: One of them is changed at a time, in place.
+      read: Reads all that the program would.
+      mutations: How they are changed.
+      share: Of all inputs.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    read: Callable[[Path], object]
+    mutations: tuple[Mutation, ...]
+    share: float
+
+
+def splice(content: bytes, rng: random.Random) -> bytes:
+    """Some bytes are elsewhere, twice, or gone."""
+    a, b, c = sorted(rng.randrange(len(content) + 1) for _ in range(3))
+    return rng.choice(
+        (content[:a] + content[b:], content[:b] + content[a:], content[:a] + content[b:c] + content[a:b] + content[c:])
+    )
+
+
+def raw(content: bytes, rng: random.Random) -> bytes:
+    """Bytes that a parser may choke on, somewhere."""
+    at = rng.randrange(len(content) + 1)
+    return content[:at] + rng.choice(_RAW) + content[at:]
+
+
+def yaml_value(content: bytes, rng: random.Random) -> bytes:
+    """A line's value is one that only YAML knows, or such lines are added."""
+    lines = content.split(b"\n")
+    at, text = rng.randrange(len(lines)), rng.choice(_YAML)
+    key, colon, _ = lines[at].partition(b":")
+    lines[at] = key + colon + b" " + text if colon else lines[at] + b"\n" + text
+    return b"\n".join(lines)
+
+
+def yaml_tree(content: bytes, rng: random.Random) -> bytes:
+    """A value or a key of a YAML file is another."""
+    import yaml
+
+    return _dumped(_changed(yaml.safe_load(content), rng))
+
+
+def json_tree(content: bytes, rng: random.Random) -> bytes:
+    """A value or a key of a JSON file is another."""
+    return _dumped(_changed(json.loads(content), rng))
+
+
+def unhashed(content: bytes, rng: random.Random) -> bytes:
+    """As ``json_tree``, and the hash of the contents is left out, as in files of 0.1 before it was added."""
+    tree = _changed(json.loads(content), rng)
+    if isinstance(tree, dict):
+        tree.pop("sha256", None)
+    return _dumped(tree)
+
+
+def _dumped(tree: Any) -> bytes:
+    return json.dumps(tree, default=str).encode("utf-8", "surrogatepass")
+
+
+def _changed(tree: Any, rng: random.Random) -> Any:
+    """The tree with a node replaced, moved, renamed, wrapped or removed."""
+    places = list(_places(tree))
+    if not places:
+        return rng.choice(_HOSTILE)
+    holder, key = rng.choice(places)
+    what = rng.randrange(8)
+    if what < 4:
+        holder[key] = rng.choice(_HOSTILE)
+    elif what == 4:
+        other, its = rng.choice(places)
+        holder[key] = json.loads(json.dumps(other[its], default=str))
+    elif what == 5:
+        holder[key] = _deep(
+            holder[key], rng.choice((1, 20, 300)), rng
+        )  # json.dumps has limits too; ``raw`` goes deeper
+    elif isinstance(holder, dict) and what == 6:
+        name = rng.choice([*(v for v in _HOSTILE if isinstance(v, str)), str(key) + "x"])
+        holder[name] = holder.pop(key)
+    else:
+        del holder[key]
+    return tree
+
+
+def _deep(value: Any, depth: int, rng: random.Random) -> Any:
+    key = rng.choice((None, "a"))
+    for _ in range(depth):
+        value = [value] if key is None else {key: value}
+    return value
+
+
+def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
+    keys: Sequence[Any] = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
+    for key in keys:
+        yield tree, key
+        yield from _places(tree[key])
+
+
+_TEXT: tuple[Mutation, ...] = (flip, cut, splice, raw)
+YAML_MUTATIONS = (*_TEXT, yaml_value, yaml_value, yaml_tree, yaml_tree)
+JSON_MUTATIONS = (*_TEXT, json_tree, json_tree, json_tree, json_tree)
+HASHED_MUTATIONS = (*JSON_MUTATIONS, unhashed, unhashed, unhashed, unhashed)
+
+
+_STARTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class", "socket.connect")
+
+
+class _Writes:
+    """What is written or started while it is watched: an audit hook cannot be taken away again."""
+
+    def __init__(self) -> None:
+        self.allowed: Path | None = None
+        self.seen: list[str] = []
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.allowed is None:
+            return
+        if event == "open":
+            path, mode, flags = arguments
+            writes = any(c in str(mode or "") for c in "wax+") or (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if not writes or isinstance(path, int):
+                return
+        elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"):
+            path = arguments[0]
+        elif event in (
+            "os.system",
+            "subprocess.Popen",
+            "os.exec",
+            "os.posix_spawn",
+            "pickle.find_class",
+            "socket.connect",
+        ):
+            self.seen.append(f"{event} {arguments!r:.100}")
+            return
+        else:
+            return
+        place = Path(os.path.realpath(os.fsdecode(path)))
+        if not place.is_relative_to(self.allowed) and place != Path(os.devnull):
+            self.seen.append(f"{event} {place}")
+
+
+_writes: _Writes | None = None
+
+
+@contextmanager
+def _limits(allowed: Path) -> Iterator[list[str]]:
+    """Bounds time and memory of what is done inside, and lists what it writes outside of a folder."""
+    global _writes
+    _writes = _writes or _Writes()
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+
+    def late(*_: object) -> None:
+        raise HangError
+
+    handler = signal.signal(signal.SIGALRM, late)
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES, before[1]))
+    _writes.allowed, _writes.seen = allowed.resolve(), []
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        yield _writes.seen
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _writes.allowed = None
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def outcome(read: Callable[[], object], allowed: Path) -> str:
+    """What comes of reading something hostile.
+
+    Returns:
+      ``loaded``, ``refused`` (in one line), or what went wrong.
+    """
+    found = LOADED
+    with _limits(allowed) as written:
+        try:
+            read()
+        except UserError as error:
+            line = str(error)
+            found = REFUSED if line and line.isprintable() and len(line) < 5000 else f"NOT A LINE: {line!r:.300}"
+        except HangError:
+            found = f"HANGS for more than {SECONDS:g} s"
+        except MemoryError:
+            found = f"MEMORY over {MEMORY_BYTES} bytes"
+        except Exception as error:  # noqa: BLE001 - the point of the attack
+            found = f"TRACEBACK {_where(error)} {type(error).__name__}: {error!s:.200}"
+    return f"WRITES {written[0]}" if written else found
+
+
+def _where(error: BaseException) -> str:
+    """The last place in our own code that it passed."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if any(f"/{package}/" in file for package in ("emulator", "data_prep")) and "site-packages" not in file:
+            place = f"{Path(file).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def attack_target(target: Target, count: int, rng: random.Random) -> Found:
+    """Changes files of a target one after the other and reads them; leaves them whole."""
+    found = Found()
+    for number in range(count):
+        path = target.files[number % len(target.files)]
+        whole = path.read_bytes()
+        content = whole
+        while content == whole:
+            content = rng.choice(target.mutations)(whole, rng)
+        path.write_bytes(content)
+        began = time.monotonic()
+        try:
+            found.add(outcome(lambda path=path: target.read(path), path.parent), content, time.monotonic() - began)
+        finally:
+            path.write_bytes(whole)
+    return found
+
+
+def attack(root: Path, count: int, seed: int) -> bool:
+    """All kinds by their shares, and one NetCDF file for every nineteen of them; prints a table.
+
+    What must not be is kept in ``root/wrong``. Returns whether there is none.
+    """
+    from attacks.netcdf_mutations import attack_netcdf
+
+    rng, found = random.Random(seed), {}
+    n_netcdf = count // 20
+    # before the network below wakes threads up: a fork of a process with threads may hang
+    found["NetCDF files"] = attack_netcdf(root / "netcdf", n_netcdf, rng)
+    targets = make_targets(root / "small")
+    for target in targets:
+        found[target.name] = attack_target(target, round((count - n_netcdf) * target.share), rng)
+    (root / "wrong").mkdir(exist_ok=True)
+    for name, of in found.items():
+        counts = ", ".join(f"{number} {what}" for what, number in sorted(of.outcomes.items()))
+        print(f"{name}: {of.outcomes.total()} inputs, {counts}; the slowest took {of.slowest:.1f} s")
+        for number, (what, content) in enumerate(of.wrong):
+            kept = root / "wrong" / f"{name.replace(' ', '_')}_{number}"
+            kept.write_bytes(content)
+            print(f"  {kept}: {what}")
+    return not any(of.wrong for of in found.values())
+
+
+def make_targets(root: Path) -> list[Target]:
+    """Small real files of every kind that is read as text, and their readers."""
+    from tiny_store import write_store
+    from world_files import world
+
+    from data_prep.grid import Grid
+    from data_prep.inspect import inspect_files
+    from data_prep.store import open_store
+    from emulator.checkpoint import load_forecaster, write_description, write_weights
+    from emulator.config import SimulateConfig, UNetConfig, load_config
+    from emulator.physics.nature_run import RECORD, _is_finished
+    from emulator.stages import stage_seconds
+    from emulator.stepper import make_stepper
+
+    repository = Path(__file__).parents[2]
+    configs = root / "configs"
+    configs.mkdir(parents=True)
+    for file in (*(repository / "configs").glob("*.yaml"), repository / "tests" / "tiny.yaml"):
+        shutil.copy(file, configs)
+
+    store = write_store(root / "store.zarr", Grid.gaussian(8), n_times=8)
+
+    def read_store(_: Path) -> None:
+        opened = open_store(root / "store.zarr")
+        opened.read_state(0, 2)
+        opened.verify()
+
+    model = UNetConfig(width=8, multipliers=[1], blocks=1)
+    facts = {"data": {"inputs": ["none"], "prognostic": {"temperature": {}}, "split": {"segments": {"train": [0]}}}}
+    run = root / "run"
+    write_description(run, store, model, precision="float32", seed=0, identity="i", experiment=facts)
+    described = (store.spec, store.grid, store.statistics, store.static)
+    _, params = make_stepper(model, *described, precision="float32", seed=0)
+    write_weights(run, params)
+
+    finished = {"fingerprint": "f", "finished": True, "seconds": 1.5}
+    stages = {"prepare": finished, "train": {"fingerprint": "g", "finished": False}}
+    (root / "stages.json").write_text(json.dumps(stages))
+    simulate = SimulateConfig()
+    nature = root / "nature"
+    nature.mkdir()
+    (nature / RECORD).write_text(
+        json.dumps({"format_version": 1, "config": simulate.model_dump(mode="json"), "seed": 0})
+    )
+
+    zarrs = []
+    for version in (2, 3):
+        world().isel(time=slice(0, 8)).to_zarr(root / f"input{version}.zarr", zarr_format=version, consolidated=False)
+        names = (".zgroup", ".zattrs", ".zarray") if version == 2 else ("zarr.json",)
+        zarrs += [p for p in sorted((root / f"input{version}.zarr").rglob("*")) if p.name in names]
+
+    def zarr_of(path: Path) -> Path:
+        return next(p for p in path.parents if p.suffix == ".zarr")
+
+    return [
+        Target("config", tuple(sorted(configs.iterdir())), lambda p: load_config(p), YAML_MUTATIONS, 0.45),
+        Target("manifest.json of a store", (root / "store.zarr" / "manifest.json",), read_store, JSON_MUTATIONS, 0.15),
+        Target(
+            "zarr.json of a store",
+            tuple(sorted((root / "store.zarr").rglob("zarr.json"))),
+            read_store,
+            JSON_MUTATIONS,
+            0.12,
+        ),
+        Target("run.json", (run / "run.json",), lambda p: load_forecaster(p.parent), HASHED_MUTATIONS, 0.015),
+        Target(
+            "stages.json", (root / "stages.json",), lambda p: stage_seconds(p.parent, "prepare"), JSON_MUTATIONS, 0.04
+        ),
+        Target(
+            "simulate.json", (nature / RECORD,), lambda p: _is_finished(p.parent, simulate, 0), JSON_MUTATIONS, 0.04
+        ),
+        Target("metadata of Zarr inputs", tuple(zarrs), lambda p: inspect_files([zarr_of(p)]), JSON_MUTATIONS, 0.185),
+    ]
