@@ -45,6 +45,8 @@ def open_lazily(path: Location) -> xr.Dataset:
                 data = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
                 if strange := [name for name in (*data.dims, *data.variables) if not isinstance(name, str)]:
                     raise ValueError(f"the name {strange[0]!r} of a dimension is no text")
+                if twice := [name for name, v in data.variables.items() if len(set(v.dims)) < len(v.dims)]:
+                    raise ValueError(f"{twice[0]} has a dimension twice")
                 return _valid_stretch(data)
             if kind == "GRIB":
                 warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray

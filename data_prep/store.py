@@ -579,6 +579,8 @@ def _segment_to_dict(segment: Segment) -> dict[str, Any]:
 def _segment_from_dict(data: Mapping[str, Any], times: np.ndarray) -> Segment:
     times_of = {key: np.datetime64(data[key], "ns") for key in ("first_time", "last_time")}
     segment = Segment(**{**data, **times_of})
+    if not (type(segment.start) is type(segment.stop) is int):
+        raise ValueError(f"segment {segment.name} does not begin and end at whole numbers")
     if not 0 <= segment.start < segment.stop <= times.size or times[segment.start] != segment.first_time:
         raise ValueError(f"segment {segment.name} does not fit the time axis")
     return segment

@@ -7,6 +7,7 @@ kilograms of water per square metre become metres of water.
 from __future__ import annotations
 
 import re
+import tokenize
 from dataclasses import dataclass
 from functools import cache
 
@@ -27,7 +28,9 @@ _NO_UNIT_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    RecursionError,
     SyntaxError,
+    tokenize.TokenError,
     TypeError,
     ValueError,
 )
