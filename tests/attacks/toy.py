@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,9 @@ def import_everything() -> None:
     import emulator.contest
     import emulator.evaluation.scores
     import emulator.evaluation.table
-    import emulator.physics.nature_run
+
+    if find_spec("jcm"):
+        import emulator.physics.nature_run
     import emulator.train  # noqa: F401
 
 
