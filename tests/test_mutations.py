@@ -33,7 +33,7 @@ def test_small_files_are_read_or_refused_in_a_line(targets):
 
 
 def test_what_must_not_be_is_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr(mutations, "SECONDS", 0.2)
+    monkeypatch.setattr(mutations, "SECONDS", 2.0)
 
     def raises(error: Exception) -> None:
         raise error

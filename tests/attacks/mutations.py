@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -389,8 +390,7 @@ def make_targets(root: Path) -> list[Target]:
     from data_prep.inspect import inspect_files
     from data_prep.store import open_store
     from emulator.checkpoint import load_forecaster, write_description, write_weights
-    from emulator.config import SimulateConfig, UNetConfig, load_config
-    from emulator.physics.nature_run import RECORD, _is_finished
+    from emulator.config import UNetConfig, load_config
     from emulator.stages import stage_seconds
     from emulator.stepper import make_stepper
 
@@ -418,13 +418,6 @@ def make_targets(root: Path) -> list[Target]:
     finished = {"fingerprint": "f", "finished": True, "seconds": 1.5}
     stages = {"prepare": finished, "train": {"fingerprint": "g", "finished": False}}
     (root / "stages.json").write_text(json.dumps(stages))
-    simulate = SimulateConfig()
-    nature = root / "nature"
-    nature.mkdir()
-    (nature / RECORD).write_text(
-        json.dumps({"format_version": 1, "config": simulate.model_dump(mode="json"), "seed": 0})
-    )
-
     zarrs = []
     for version in (2, 3):
         world().isel(time=slice(0, 8)).to_zarr(root / f"input{version}.zarr", zarr_format=version, consolidated=False)
@@ -448,8 +441,20 @@ def make_targets(root: Path) -> list[Target]:
         Target(
             "stages.json", (root / "stages.json",), lambda p: stage_seconds(p.parent, "prepare"), JSON_MUTATIONS, 0.04
         ),
-        Target(
-            "simulate.json", (nature / RECORD,), lambda p: _is_finished(p.parent, simulate, 0), JSON_MUTATIONS, 0.04
-        ),
         Target("metadata of Zarr inputs", tuple(zarrs), lambda p: inspect_files([zarr_of(p)]), JSON_MUTATIONS, 0.185),
+        *([_nature_run(root / "nature")] if find_spec("jcm") else []),
     ]
+
+
+def _nature_run(folder: Path) -> Target:
+    """The record of a nature run, which needs the extra ``physics`` to be read."""
+    from emulator.config import SimulateConfig
+    from emulator.physics.nature_run import RECORD, _is_finished
+
+    simulate = SimulateConfig()
+    folder.mkdir()
+    record = {"format_version": 1, "config": simulate.model_dump(mode="json"), "seed": 0}
+    (folder / RECORD).write_text(json.dumps(record))
+    return Target(
+        "simulate.json", (folder / RECORD,), lambda p: _is_finished(p.parent, simulate, 0), JSON_MUTATIONS, 0.04
+    )
