@@ -64,7 +64,17 @@ class SimulateConfig(Section):
         return self
 
 
-class UNetConfig(Section):
+class NetworkConfig(Section):
+    """What every network can have."""
+
+    output_truncation: dict[str, Positive] = Field(
+        {},
+        description="Triangular truncation of what the network gives, by variable, where the data have no finer scale: "
+        "so none can grow; global grids only (a spectral model's winds reach one degree or two beyond its truncation)",
+    )
+
+
+class UNetConfig(NetworkConfig):
     """A U-Net that knows the sphere."""
 
     kind: Literal["unet"] = Field("unet", description="Which network; a U-Net where it is left out")
@@ -76,7 +86,7 @@ class UNetConfig(Section):
     blocks: Positive = Field(2, description="Residual blocks per level and direction")
 
 
-class TransformerConfig(Section):
+class TransformerConfig(NetworkConfig):
     """A plain transformer on patches."""
 
     kind: Literal["transformer"] = Field(description="Which network")
@@ -103,7 +113,7 @@ class TransformerConfig(Section):
         return self
 
 
-class SpectralConfig(Section):
+class SpectralConfig(NetworkConfig):
     """A neural operator in spherical harmonics; global grids only."""
 
     kind: Literal["spectral"] = Field(description="Which network")
@@ -117,7 +127,7 @@ class SpectralConfig(Section):
     )
 
 
-class GraphConfig(Section):
+class GraphConfig(NetworkConfig):
     """A message-passing network on an icosahedral mesh; global grids only."""
 
     kind: Literal["graph"] = Field(description="Which network")

@@ -77,6 +77,8 @@ def latitude_factor(config: ModelConfig) -> int | None:
     Returns:
       ``None`` where the model needs all latitudes at once and cannot be split so.
     """
+    if config.output_truncation:
+        return None
     match config:
         case UNetConfig():
             return config.patch * 2 ** (len(config.multipliers) - 1)

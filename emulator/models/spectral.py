@@ -18,7 +18,6 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import SpectralConfig
 from emulator.models.layers import (
@@ -30,7 +29,7 @@ from emulator.models.layers import (
     refuse_regional,
     zonal_features,
 )
-from emulator.models.spherical_harmonics import SphericalHarmonics
+from emulator.models.spherical_harmonics import SphericalHarmonics, check_truncation, highest_truncation
 
 
 def _truncation(config: SpectralConfig, grid: Grid) -> int:
@@ -40,13 +39,9 @@ def _truncation(config: SpectralConfig, grid: Grid) -> int:
       ConfigError: the grid is regional or does not resolve the truncation.
     """
     refuse_regional(grid, config.kind)
-    rows, columns = grid.shape
-    most = min(rows - 2, (columns - 1) // 2)
     if config.truncation is None:
-        return min((2 * rows - 1) // 3, most)
-    if config.truncation > most:
-        raise ConfigError(f"model.truncation: {config.truncation}, but {grid.describe()} resolves {most} at most")
-    return config.truncation
+        return min((2 * grid.shape[0] - 1) // 3, highest_truncation(grid))
+    return check_truncation(config.truncation, grid, "model.truncation")
 
 
 class SpectralFilter(nnx.Module):

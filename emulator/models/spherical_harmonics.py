@@ -17,6 +17,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 
 
@@ -43,6 +44,24 @@ def legendre_functions(truncation: int, sin_latitude: np.ndarray) -> np.ndarray:
             b = np.sqrt(((degree - 1) ** 2 - m**2) / (4 * (degree - 1) ** 2 - 1))
             p[m, degree] = a * (x * p[m, degree - 1] - b * p[m, degree - 2])  # b is 0 in the first step
     return p
+
+
+def highest_truncation(grid: Grid) -> int:
+    """The highest triangular truncation whose coefficients a global grid tells apart."""
+    rows, columns = grid.shape
+    return min(rows - 2, (columns - 1) // 2)
+
+
+def check_truncation(truncation: int, grid: Grid, key: str) -> int:
+    """The truncation itself, where a global grid resolves it.
+
+    Raises:
+      ConfigError: it does not; the config's ``key`` is named, and what it can be at most.
+    """
+    most = highest_truncation(grid)
+    if truncation > most:
+        raise ConfigError(f"{key}: {truncation}, but {grid.describe()} resolves {most} at most")
+    return truncation
 
 
 @dataclass(frozen=True, eq=False)
