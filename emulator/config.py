@@ -72,6 +72,9 @@ class NetworkConfig(Section):
         description="Triangular truncation of what the network gives, by variable, where the data have no finer scale: "
         "so none can grow; global grids only (a spectral model's winds reach one degree or two beyond its truncation)",
     )
+    conserve: list[str] = Field(
+        [], description="Variables whose global mean no step changes, such as surface_pressure; global grids only"
+    )
 
 
 class UNetConfig(NetworkConfig):

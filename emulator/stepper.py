@@ -24,8 +24,8 @@ from data_prep.grid import Grid
 from data_prep.spec import Channel, StateSpec
 from data_prep.statistics import Statistics
 from emulator.config import ModelConfig
+from emulator.constraints import Constraints
 from emulator.models import build
-from emulator.truncation import Truncation
 
 State = Float[Array, "batch lat lon state"]
 Forcing = Float[Array, "batch lat lon forcing"]
@@ -122,14 +122,14 @@ class Stepper:
       static: Normalised static fields, ``(lat, lon, static)``.
       network: Structure of the network; its parameters come with every call.
       n_prognostic: How many leading state channels are prognostic.
-      truncation: Of the network's answer, where there is one.
+      constraints: What its answer is held to.
     """
 
     normalizer: Normalizer
     static: Float[Array, "lat lon static"]
     network: nnx.GraphDef[nnx.Module] = field(metadata={"static": True})
     n_prognostic: int = field(metadata={"static": True})
-    truncation: Truncation | None = field(default=None, metadata={"static": True})
+    constraints: Constraints = field(metadata={"static": True})
 
     def output(self, params: nnx.State, state: State, forcing: Forcing) -> State:
         """The network's answer in its own units (see the module)."""
@@ -138,7 +138,7 @@ class Stepper:
         static = jnp.broadcast_to(self.static, (*state.shape[:-1], self.static.shape[-1]))
         forced = (forcing - scale.forcing_mean) / scale.forcing_std
         answer = nnx.merge(self.network, params)(jnp.concatenate([prognostic, forced, static], axis=-1))
-        return answer if self.truncation is None else self.truncation(answer)
+        return self.constraints(answer)
 
     def advance(self, params: nnx.State, state: State, forcing: Forcing) -> State:
         """The state one step later.
@@ -184,7 +184,7 @@ def make_stepper(
       seed: Of the initial parameters.
 
     Raises:
-      ConfigError: the network or the truncation of its output does not fit the grid or the state.
+      ConfigError: the network or a constraint on its answer does not fit the grid or the state.
       DataError: a channel cannot be normalised.
     """
     _refuse_bad_scale(statistics.static_std, spec.static_channels, "standard deviation")
@@ -195,6 +195,6 @@ def make_stepper(
     network, _ = nnx.split(nnx.eval_shape(initial))
     params = jax.jit(lambda: nnx.split(initial())[1])()  # one program, which the next start finds compiled
     normal = (static - statistics.static_mean) / statistics.static_std
-    truncation = Truncation.of(model.output_truncation, spec, grid)
+    constraints = Constraints.of(model, spec, grid)
     normalizer = Normalizer.of(statistics, spec)
-    return Stepper(normalizer, jnp.asarray(normal, jnp.float32), network, spec.n_prognostic, truncation), params
+    return Stepper(normalizer, jnp.asarray(normal, jnp.float32), network, spec.n_prognostic, constraints), params

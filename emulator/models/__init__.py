@@ -77,7 +77,7 @@ def latitude_factor(config: ModelConfig) -> int | None:
     Returns:
       ``None`` where the model needs all latitudes at once and cannot be split so.
     """
-    if config.output_truncation:
+    if config.output_truncation or config.conserve:
         return None
     match config:
         case UNetConfig():
