@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+
+if TYPE_CHECKING:
+    import xarray as xr  # slow to import, and training does without it
 
 Role = Literal["prognostic", "diagnostic", "forcing", "static"]
 Vertical = Literal["pressure", "sigma"]
@@ -231,6 +233,8 @@ def unstack_channels(
       Data set with dims ``(*coords[, level], latitude, longitude)``; variables on another set of levels than the first
       get an axis of their own, ``level_2``.
     """
+    import xarray as xr
+
     lead = tuple(coords)
     axes: dict[tuple[float, ...], str] = {}
     data: dict[str, Any] = {}

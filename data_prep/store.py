@@ -26,10 +26,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
@@ -42,6 +41,9 @@ from data_prep.grid import Grid
 from data_prep.json_file import read_object
 from data_prep.spec import Channel, StateSpec, unstack_channels
 from data_prep.statistics import Statistics
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"

@@ -192,8 +192,7 @@ def make_stepper(
     def initial() -> nnx.Module:
         return build(model, *network_channels(spec), grid, nnx.Rngs(seed), jnp.dtype(precision))
 
-    network, _ = nnx.split(nnx.eval_shape(initial))
-    params = jax.jit(lambda: nnx.split(initial())[1])()  # one program, which the next start finds compiled
+    network, params = jax.jit(lambda: nnx.split(initial()))()  # one program, which the next start finds compiled
     normal = (static - statistics.static_mean) / statistics.static_std
     constraints = Constraints.of(model, spec, grid)
     normalizer = Normalizer.of(statistics, spec)

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,6 +33,7 @@ from jax.experimental import multihost_utils
 from data_prep.errors import DataError
 from data_prep.store import Store, open_store
 from emulator.anomalies import anomalies_of
+from emulator.arriving import Arriving
 from emulator.background import told_once
 from emulator.budget import Programs, check_memory, step_flops
 from emulator.checkpoint import DESCRIPTION, Checkpoints, read_description, write_description, write_weights
@@ -100,18 +102,12 @@ def train(
         state = layout.place(layout.agree(checkpoints.restore(job.fresh) or job.fresh), WHOLE)
         done = int(state.step)
         programs = Programs(job.step, state, job.task, store, layout, config)
-        size, length = job.longest.windows.batch_size, job.longest.windows.steps
-        memory = check_memory(programs.memory(size, length), length, size, config)
-        rate = matrix_rate(config.precision) * jax.process_count()
         logger.info(
-            "train: %.2f million parameters, %d windows, %d steps%s; the longest rollout needs %s; %s, %.3g TFLOP/s",
+            "train: %.2f million parameters, %d windows, %d steps%s",
             count_parameters(state.params) / 1e6,
             job.spans[0].windows.starts.size,
             total,
             f", going on from step {done}" if done else "",
-            memory,
-            describe(),
-            rate / 1e12,
         )
 
         def save(state: TrainState) -> None:
@@ -124,7 +120,7 @@ def train(
             _stop_requests() as stop_wanted,
             track(total, "train", done, shown=layout.writes) as progress,
         ):
-            watch = Watch(config, job, record, progress, rate)
+            watch = Watch(config, job, record, progress)
             for span in job.spans:
                 steps = range(max(span.start, done), span.stop)
                 with closing(span.batches(steps, layout)) as batches:
@@ -134,14 +130,17 @@ def train(
                         with watch.clock.paused():
                             program = programs.of(*span.shape(step))  # compiled when a shape is new
                         state, norms = program(state, batch, job.task)
-                        now, stop = step + 1, stop_wanted(step)
+                        now, stop, first = step + 1, stop_wanted(step), step == done
                         validate = now % config.validate_every == 0 or now == total
                         keep = now % config.checkpoint_every == 0 or now == total or stop
                         try:
-                            watch.add(step, norms, span, catch_up=validate or keep)
+                            watch.add(step, norms, span, catch_up=validate or keep or first)
                         except TooManySkippedError:
                             save(state)
                             raise
+                        if first:  # what can wait comes behind it: whoever waits sees a first loss sooner
+                            logger.info("train: first step done, loss %.4g", float(norms.loss))
+                            _look_ahead(job, programs, config, watch)
                         with watch.clock.paused():
                             if validate:
                                 watch.validated(now, job.validation.run(state.averaged, job.task))
@@ -259,11 +258,25 @@ def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tu
     return tuple(spans)
 
 
+def _look_ahead(job: Job, programs: Programs, config: TrainConfig, watch: Watch) -> None:
+    """Says what the longest rollout will need, and what the devices can do.
+
+    Raises:
+      ConfigError: it does not fit into memory, which would else be met hours later.
+    """
+    size, length = job.longest.windows.batch_size, job.longest.windows.steps
+    with watch.clock.paused():
+        memory = check_memory(programs.memory(size, length), length, size, config)
+    logger.info("train: the longest rollout needs %s; %s, %.3g TFLOP/s", memory, describe(), watch.rate / 1e12)
+
+
 def open_for_training(path: Path) -> Store:
-    """The store, in memory if it is small."""
+    """The store; a small one is being read into memory."""
     store = open_store(path)
     n_bytes = 4 * sum(int(np.prod(a.shape)) for a in (store.state, store.persisted))
-    return open_store(path, in_memory=True) if n_bytes <= IN_MEMORY_BYTES else store
+    if n_bytes > IN_MEMORY_BYTES:
+        return store
+    return replace(store, state=Arriving(store.state), persisted=Arriving(store.persisted))
 
 
 def _claim(
@@ -307,7 +320,7 @@ class TooManySkippedError(DataError):
 class Watch:
     """Reads what steps return, a little late, and says, writes and counts what is to be known of it."""
 
-    def __init__(self, config: TrainConfig, job: Job, record: Record | None, progress: Tracker, rate: float) -> None:
+    def __init__(self, config: TrainConfig, job: Job, record: Record | None, progress: Tracker) -> None:
         """Begins to watch.
 
         Args:
@@ -315,12 +328,17 @@ class Watch:
           job: What is trained.
           record: Where to write; ``None`` in a process that writes nothing.
           progress: Where to count.
-          rate: Operations a second that the devices could do.
         """
         self.clock = Clock()
-        self._config, self._job, self._record, self._progress, self._rate = config, job, record, progress, rate
+        self._config, self._job, self._record, self._progress = config, job, record, progress
         self._behind: deque[tuple[int, Norms, StageSpan]] = deque()
         self._gradients = GradientWatch()
+
+    @cached_property
+    def rate(self) -> float:
+        """Operations a second that all devices could do; first asked for while they have nothing else to do."""
+        with self.clock.paused():
+            return matrix_rate(self._config.precision) * jax.process_count()
 
     def add(self, step: int, norms: Norms, span: StageSpan, *, catch_up: bool) -> None:
         """Takes the norms of a step that the device may still be working on, and looks at those of earlier ones.
@@ -357,7 +375,7 @@ class Watch:
                 seconds_per_step=pace.seconds_per_step,
                 samples_per_second=pace.samples_per_second,
                 data_wait_share=pace.data_wait_share,
-                flops_utilisation=pace.operations_per_second / self._rate,
+                flops_utilisation=pace.operations_per_second / self.rate,
             )
 
     def _skipped(self, now: int, loss: float, norm: float, in_a_row: int, times: list[str]) -> None:

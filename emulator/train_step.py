@@ -46,7 +46,9 @@ class TrainState(NamedTuple):
     @classmethod
     def fresh(cls, params: nnx.State, optimiser: optax.GradientTransformation) -> TrainState:
         """The state before the first step."""
-        return cls(jnp.int32(0), jnp.int32(0), params, jax.tree.map(jnp.copy, params), optimiser.init(params))
+        # one program, which the next start finds compiled
+        averaged, moments = jax.jit(lambda p: (jax.tree.map(jnp.copy, p), optimiser.init(p)))(params)
+        return cls(jnp.int32(0), jnp.int32(0), params, averaged, moments)
 
 
 class Norms(NamedTuple):

@@ -13,7 +13,7 @@ from emulator.benchmarks.history import record, show
 
 HISTORY = Path(__file__).parent.parent / "benchmarks" / "history.jsonl"
 FOLDER = Path(__file__).parent.parent / "emulator" / "benchmarks"
-NAMES = [n for n in ("train", "forecast", "load", "prepare", "evaluate") if (FOLDER / f"{n}.py").exists()]
+NAMES = [n for n in ("train", "start", "forecast", "load", "prepare", "evaluate") if (FOLDER / f"{n}.py").exists()]
 
 
 def main(argv: Sequence[str]) -> int:

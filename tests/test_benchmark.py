@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 TINY = "{kind: unet, patch: 2, width: 8, multipliers: [1], blocks: 1}"
 SMALL = {
     "train": ["--rows", "8", "--levels", "1", "--batch", "2", "--seconds", "0.1", "--model", TINY],
+    "start": ["--starts", "2", "--config", str(ROOT / "tests" / "tiny.yaml")],
     "evaluate": ["--inits", "3", "--leads", "4", "--workers", "1"],
     "load": ["--gigabytes", "0.01", "--batches", "1", "--batch", "2"],
     "prepare": ["--gigabytes", "0.01", "--workers"],

@@ -9,14 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Forecaster(Protocol):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from data_prep.climatology import Climatology
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, unstack_channels
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _BLOCK_BYTES = 64 * 2**20
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-import xarray as xr
 from flax import nnx
 
 from data_prep.climatology import Climatology
@@ -21,6 +21,9 @@ from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
 from emulator.rollout import rollout
 from emulator.stepper import Stepper
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8

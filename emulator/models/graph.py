@@ -21,7 +21,6 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-from scipy.spatial import cKDTree
 
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
@@ -116,6 +115,8 @@ class MeshGraph:
           ConfigError: the grid is regional, or the mesh so fine that some of its nodes are near no cell.
         """
         refuse_regional(grid, "graph")
+        from scipy.spatial import cKDTree  # slow to import, and other networks do without it
+
         mesh = Icosphere.of(refinement)
         lat, lon = (a.ravel() for a in np.meshgrid(*map(np.radians, (grid.latitude, grid.longitude)), indexing="ij"))
         cells = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import ConvexHull
 
 _TURN_RAD = 1.0
 
@@ -49,6 +48,8 @@ def _icosahedron() -> tuple[np.ndarray, np.ndarray]:
     Turned about the poles by an angle that no grid has: a point of a symmetric grid would else lie exactly between two
     vertices, and which of them is nearer would be a matter of rounding.
     """
+    from scipy.spatial import ConvexHull  # slow to import, and other networks do without it
+
     golden = (1 + np.sqrt(5)) / 2
     corners = np.array([(0, a, b * golden) for a in (-1, 1) for b in (-1, 1)])
     vertices = np.concatenate([np.roll(corners, i, axis=1) for i in range(3)]) / np.hypot(1, golden)
