@@ -209,6 +209,17 @@ def write_weights(run_dir: Path, params: nnx.State) -> None:
     write_arrays(run_dir / WEIGHTS, named_leaves(params))
 
 
+def read_weights(run_dir: Path, template: nnx.State) -> nnx.State:
+    """The weights that a run folder forecasts with, in the structure of ``template``.
+
+    Raises:
+      DataError: there are none, they are damaged, or of another network.
+    """
+    file = run_dir / WEIGHTS
+    arrays = read_arrays(file, "training has not reached its first checkpoint, or the file is damaged")
+    return replace_leaves(template, arrays, source=str(file))
+
+
 def read_description(run_dir: Path) -> dict[str, Any]:
     """``run.json``.
 
@@ -241,7 +252,6 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     folder = Path(run_dir)
     description = read_description(folder)
     arrays = read_arrays(folder / ARRAYS, "train again")
-    weights = read_arrays(folder / WEIGHTS, "training has not reached its first checkpoint, or the file is damaged")
     try:
         spec, grid = StateSpec.from_dict(description["spec"]), Grid.from_dict(description["grid"])
         timestep = np.timedelta64(round(description["timestep_seconds"] * 1e9), "ns")
@@ -270,7 +280,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         grid=grid,
         timestep=timestep,
         stepper=stepper,
-        params=replace_leaves(params, weights, source=str(folder / WEIGHTS)),
+        params=read_weights(folder, params),
         forcing_builder=builder,
         climatology=climatology,
         surface_geopotential=arrays.get("surface_geopotential"),

@@ -189,6 +189,11 @@ class MeshConfig(Section):
 class TrainConfig(Section):
     """Training: next-step prediction, then rollouts."""
 
+    start_from: str | None = Field(
+        None,
+        description="Run folder whose weights training begins with: fine-tuning, or pretraining on other data. Network "
+        "and number of channels must be the same; channels go by their order",
+    )
     batch_size: Positive = Field(16, description="Windows per optimiser step")
     accumulate: Positive = Field(
         1, description="Parts that a batch is worked off in: memory of one part, the same gradient"

@@ -36,7 +36,14 @@ from emulator.anomalies import anomalies_of
 from emulator.arriving import Arriving
 from emulator.background import told_once
 from emulator.budget import Programs, check_memory, step_flops
-from emulator.checkpoint import DESCRIPTION, Checkpoints, read_description, write_description, write_weights
+from emulator.checkpoint import (
+    DESCRIPTION,
+    Checkpoints,
+    read_description,
+    read_weights,
+    write_description,
+    write_weights,
+)
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE, Layout, failing_together
 from emulator.loader import Batch, Windows
@@ -225,6 +232,8 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
     stepper, params = make_stepper(
         model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
     )
+    if config.start_from is not None:
+        params = read_weights(Path(config.start_from), params)
     weights = channel_weights(store.spec, config.variable_weights, config.level_weighting)
     latitude_weights = jnp.asarray(store.grid.latitude_weights, jnp.float32)
     task = Task(stepper, latitude_weights, jnp.asarray(weights), config.rematerialise)

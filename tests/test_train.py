@@ -70,6 +70,24 @@ def finished(store, tmp_path_factory):
     return run(store, tmp_path_factory.mktemp("r") / "run")
 
 
+def test_a_network_that_learned_before_goes_on_from_there(store, finished, tmp_path):
+    start = {"start_from": str(finished)}
+    config = CONFIG.model_copy(update=start | {"stages": [RolloutStage(steps=1, learning_rate=1e-12, warmup=0)]})
+    weights = [np.load(folder / "weights.npz") for folder in (finished, run(store, tmp_path / "next", config))]
+    for name in weights[0].files:
+        np.testing.assert_allclose(weights[1][name], weights[0][name], atol=1e-6)
+    assert max(np.abs(weights[0][name]).max() for name in weights[0].files if "head" in name) > 1e-4
+
+
+def test_another_network_to_start_from_is_refused_by_name(store, finished, tmp_path):
+    config = CONFIG.model_copy(update={"start_from": str(finished)})
+    other = MODEL.model_copy(update={"width": 16})
+    with pytest.raises(DataError, match=r"weights.npz: array .* has shape .*, expected"):
+        train(config, other, store, tmp_path / "run", 0, {"name": "test"})
+    with pytest.raises(DataError, match="has not reached its first checkpoint"):
+        run(store, tmp_path / "run", CONFIG.model_copy(update={"start_from": str(tmp_path)}))
+
+
 def last_checkpoint(run_dir):
     import orbax.checkpoint as ocp
 
