@@ -115,8 +115,16 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
         if isinstance(error, RuntimeError) and not str(error).startswith("NetCDF"):
             raise
-        said = trouble(error) or f"{' '.join(str(error).split())}; check free space and permissions"
+        said = None if _only_claims_permission(error) else trouble(error)
+        said = said or f"{' '.join(str(error).split())}; check free space and permissions"
         raise DiskError(f"{path}: cannot be written: {said}, then run the same command again") from None
+
+
+def _only_claims_permission(error: Exception) -> bool:
+    """Whether a file is said to lack permission in a folder that may be written: netCDF says so of a full disk too."""
+    if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
+        return False
+    return os.access(Path(error.filename).parent, os.W_OK | os.X_OK)
 
 
 @contextmanager
@@ -140,25 +148,39 @@ class NetCDFFile(Protocol):
     def sync(self) -> object:
         """Writes what has not been written."""
 
+    def filepath(self) -> str:
+        """Where it lies."""
+
     def close(self) -> object:
-        """Does so, and closes."""
+        """Writes what has not been written, and closes."""
 
 
 def close_once(file: NetCDFFile) -> None:
     """Closes a ``netCDF4.Dataset``; one that cannot be written to its end is neither closed nor ever forgotten.
 
-    HDF5 crashes the process when a full disk fails a ``close``, or when netCDF4 closes such a file again as it is
-    forgotten; a ``sync`` that fails is an error like any other.
+    netCDF crashes the process when a full disk fails a ``close``, or when netCDF4 closes such a file again as it is
+    forgotten; a ``sync`` that fails is an error like any other, and so is the disk's own that follows it. What a close
+    writes after both is one mark in the file's first bytes.
 
     Raises:
       OSError, RuntimeError: it could not be written to its end.
     """
     try:
         file.sync()
+        _to_disk(file.filepath())
         file.close()
     except BaseException:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(file))
         raise
+
+
+def _to_disk(path: str) -> None:
+    """Waits until the disk has a file; some, and most networks', say only now that they have no room."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from data_prep.config import RegridConfig
 from data_prep.disk import replacing, trouble
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.netcdf_file import write_netcdf
 from data_prep.opening import open_lazily
 from data_prep.positions import Order, latitude_order, longitude_order
 from data_prep.recognise import find_axes, numeric_fields
@@ -154,7 +155,7 @@ def _write(result: xr.Dataset, path: Path, out: Path) -> None:
                 if out.suffix == ".zarr":
                     result.to_zarr(partial, mode="w", zarr_format=2, consolidated=True)  # which every reader knows
                 else:
-                    result.to_netcdf(partial, engine="netcdf4", format="NETCDF4")
+                    write_netcdf(result, partial)
         except (OSError, RuntimeError) as error:  # netCDF4 raises RuntimeError for failures inside HDF5
             if trouble(error):
                 raise

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.locations import locate
+from data_prep.netcdf_file import write_netcdf
 from data_prep.opening import open_lazily
 from data_prep.sources import open_source, read_initial
 from data_prep.store import Segment, Store, memory_store
@@ -157,7 +158,7 @@ def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path) -> Path
         return Path(forecast)
     path = folder / f"{name}.nc"
     if not {"init_time", "lead_time"} <= set(forecast.dims):
-        forecast.to_netcdf(path)
+        write_netcdf(forecast, path)
         return path
     constants = {SURFACE: forecast[SURFACE]} if SURFACE in forecast else {}
     with ForecastWriter(path, forecast["init_time"].values, forecast["lead_time"].values, constants) as writer:

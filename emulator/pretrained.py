@@ -25,6 +25,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError, UserError
+from data_prep.netcdf_file import write_netcdf
 from data_prep.store import Store, open_store
 from data_prep.variables import known
 from data_prep.vertical import derive
@@ -185,7 +186,7 @@ def _write_packed(dataset: xr.Dataset, path: Path) -> None:
         low, high = float(field.min()), float(field.max())
         scale = {"scale_factor": (high - low) / (2**16 - 4), "add_offset": (low + high) / 2}
         encoding[str(name)] = small | scale | {"dtype": "int16", "_FillValue": np.int16(-(2**15))}
-    dataset.to_netcdf(path, encoding=encoding)
+    write_netcdf(dataset, path, encoding=encoding)
 
 
 def _errors(

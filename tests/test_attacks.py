@@ -1,5 +1,6 @@
 """Kills, full and failing disks and read-only folders: the short versions of the attacks in ``docs/reliability.md``."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,16 +14,30 @@ HERE = Path(__file__).parent
 
 def python(*arguments: object, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     command = [*before, sys.executable, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=HERE.parent, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=600, cwd=HERE.parent, check=False
+    )
 
 
-@pytest.mark.skipif(compiler() is None, reason="no C compiler, which makes the library that lets writes fail")
-@pytest.mark.skipif(sys.platform != "linux", reason="writes are made to fail through LD_PRELOAD")
+needs_faults = pytest.mark.skipif(
+    compiler() is None or sys.platform != "linux",
+    reason="writes are made to fail by a library that a C compiler makes and LD_PRELOAD loads",
+)
+
+
+@needs_faults
 def test_kills_and_failing_disks_are_withstood(tmp_path):
     """Three stages, each killed once, with the disk full once and with the disk failing once."""
     done = python(HERE / "attack_worker.py", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "9 of 9" in done.stdout and "BROKEN" not in done.stdout
+
+
+@needs_faults
+def test_a_netcdf_file_is_written_to_its_end_or_refused_in_a_line(tmp_path):
+    done = python("-m", "attacks.netcdf_disk", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture

@@ -41,6 +41,11 @@ def test_data_prep_knows_nothing_of_the_emulator():
         assert not bad, f"{path.relative_to(ROOT)} imports {bad}"
 
 
+def test_netcdf_is_written_through_one_door():
+    for path in files("data_prep") + files("emulator"):
+        assert "to_netcdf(" not in path.read_text(encoding="utf-8"), f"{path}: use data_prep/netcdf_file.py"
+
+
 def test_evaluation_scores_files_whoever_made_them():
     forbidden = [
         f"emulator.{m}"

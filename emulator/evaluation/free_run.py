@@ -23,6 +23,7 @@ import xarray as xr
 from data_prep.clock import day_of_year, seconds_of_day
 from data_prep.disk import replacing
 from data_prep.errors import ConfigError, DataError
+from data_prep.netcdf_file import write_netcdf
 from data_prep.spec import level_dim
 from data_prep.store import Store
 from data_prep.vertical import derive
@@ -371,4 +372,4 @@ def _write(measured: xr.Dataset, out: Path) -> None:
         if variable.ndim and variable.dtype.kind in "fiu":
             encoding.setdefault(str(name), {})["fletcher32"] = True
     with replacing(out) as temporary:
-        measured.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        write_netcdf(measured, temporary, encoding=encoding)

@@ -19,6 +19,7 @@ import xarray as xr
 
 from data_prep.disk import closing_once, replacing
 from data_prep.errors import DataError
+from data_prep.netcdf_file import write_netcdf
 from data_prep.store import Store
 from emulator import __version__
 from emulator.config import EvaluateConfig
@@ -93,12 +94,12 @@ def evaluate(
 
     with replacing(out) as temporary:
         coordinates = _coordinates(scoring, facts)
-        coordinates.to_netcdf(temporary, engine="netcdf4", encoding=_encoding(coordinates))
+        write_netcdf(coordinates, temporary, encoding=_encoding(coordinates))
         distributions = _write_statistics(temporary, scoring, executor)
         with xr.open_dataset(temporary) as statistics:
             compared = compare(statistics, config, seed).drop_vars(list(statistics.data_vars)).load()
         scores = _with_cost(compared.merge(distributions), files)
-        scores.to_netcdf(temporary, mode="a", engine="netcdf4", encoding=_encoding(scores))
+        write_netcdf(scores, temporary, mode="a", encoding=_encoding(scores))
     return xr.open_dataset(out)
 
 

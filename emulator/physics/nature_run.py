@@ -30,6 +30,7 @@ import emulator
 from data_prep.disk import closing_once, replacing, write_text
 from data_prep.errors import ConfigError, DataError
 from data_prep.json_file import read_object
+from data_prep.netcdf_file import write_netcdf
 from data_prep.npz import read_arrays, write_arrays
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, grid_coords, sigma_formula, unit_attrs
 from data_prep.variables import is_accumulation, known
@@ -136,7 +137,7 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
     boundary = boundary_dataset(model, config.output_truncation)
     boundary.attrs = {"title": "Boundary fields of a SPEEDY nature run", **_attributes(config)}
     with replacing(out_dir / "boundary.nc") as temporary:
-        boundary.to_netcdf(temporary, engine="netcdf4")
+        write_netcdf(boundary, temporary)
     record = {
         "format_version": FORMAT_VERSION,
         "config": config.model_dump(mode="json"),

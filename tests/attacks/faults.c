@@ -70,11 +70,21 @@ static int watched_descriptor(int descriptor) {
   return inside(path);
 }
 
-/* Counts an event; whether it is the one to die at. `space` says whether the event needs room on the disk. */
-static int reached(const char *operation, int space, int *failure) {
+/* What an event asks of the disk: a full one renames, and writes once more over what it holds already. */
+enum need { RENAMES, OVERWRITES, GROWS };
+
+static enum need need_of(int descriptor, off_t at, size_t n) {
+  struct stat status;
+  if (fstat(descriptor, &status)) return GROWS;
+  off_t end = at + (off_t)n;
+  return end <= status.st_size && end <= 512 * (off_t)status.st_blocks ? OVERWRITES : GROWS;
+}
+
+/* Counts an event; whether it is the one to die at. */
+static int reached(const char *operation, enum need need, int *failure) {
   if (trace >= 0) dprintf(trace, "%s %s\n", operation, last);
   long now = atomic_fetch_add(&events, 1) + 1;
-  *failure = (mode > 0 && space && now >= chosen) ? mode : 0;
+  *failure = (mode > 0 && need >= (mode == ENOSPC ? GROWS : OVERWRITES) && now >= chosen) ? mode : 0;
   if (*failure && trace >= 0) dprintf(trace, "refused %s\n", last);
   return mode == KILL && now == chosen;
 }
@@ -86,10 +96,10 @@ static void die(void) {
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-#define GUARD(operation, watched, space, failed)  \
+#define GUARD(operation, watched, need, failed)  \
   if (watched) {                       \
     int failure;                       \
-    if (reached(operation, space, &failure)) die(); \
+    if (reached(operation, need, &failure)) die(); \
     if (failure) {                     \
       errno = failure;                 \
       return failed;                   \
@@ -104,7 +114,7 @@ static void die(void) {
     va_start(more, flags);                                                \
     mode_t permissions = va_arg(more, mode_t);                            \
     va_end(more);                                                         \
-    GUARD("create", WRITES(flags) && watched_path(AT_FDCWD, path), 1, -1)           \
+    GUARD("create", WRITES(flags) && watched_path(AT_FDCWD, path), GROWS, -1)           \
     return REAL(name)(path, flags, permissions);                          \
   }
 #define OPENAT(name)                                                      \
@@ -113,7 +123,7 @@ static void die(void) {
     va_start(more, flags);                                                \
     mode_t permissions = va_arg(more, mode_t);                            \
     va_end(more);                                                         \
-    GUARD("create", WRITES(flags) && watched_path(directory, path), 1, -1)          \
+    GUARD("create", WRITES(flags) && watched_path(directory, path), GROWS, -1)          \
     return REAL(name)(directory, path, flags, permissions);               \
   }
 OPEN(open)
@@ -124,7 +134,7 @@ OPENAT(openat64)
 ssize_t write(int descriptor, const void *bytes, size_t n) {
   if (watched_descriptor(descriptor)) {
     int failure;
-    if (reached("write", 1, &failure)) {
+    if (reached("write", need_of(descriptor, lseek(descriptor, 0, SEEK_CUR), n), &failure)) {
       REAL(write)(descriptor, bytes, n / 2);
       die();
     }
@@ -137,7 +147,7 @@ ssize_t write(int descriptor, const void *bytes, size_t n) {
   ssize_t name(int descriptor, const void *bytes, size_t n, offset_type at) {   \
     if (watched_descriptor(descriptor)) {                                       \
       int failure;                                                              \
-      if (reached("write", 1, &failure)) {                                               \
+      if (reached("write", need_of(descriptor, at, n), &failure)) {             \
         REAL(name)(descriptor, bytes, n / 2, at);                               \
         die();                                                                  \
       }                                                                         \
@@ -149,39 +159,39 @@ PWRITE(pwrite, off_t)
 PWRITE(pwrite64, off64_t)
 
 ssize_t writev(int descriptor, const struct iovec *parts, int n) {
-  GUARD("write", watched_descriptor(descriptor), 1, -1)
+  GUARD("write", watched_descriptor(descriptor), GROWS, -1)
   return REAL(writev)(descriptor, parts, n);
 }
 
 int ftruncate(int descriptor, off_t size) {
-  GUARD("truncate", watched_descriptor(descriptor), 1, -1)
+  GUARD("truncate", watched_descriptor(descriptor), GROWS, -1)
   return REAL(ftruncate)(descriptor, size);
 }
 int ftruncate64(int descriptor, off64_t size) {
-  GUARD("truncate", watched_descriptor(descriptor), 1, -1)
+  GUARD("truncate", watched_descriptor(descriptor), GROWS, -1)
   return REAL(ftruncate64)(descriptor, size);
 }
 int mkdir(const char *path, mode_t permissions) {
-  GUARD("mkdir", watched_path(AT_FDCWD, path), 1, -1)
+  GUARD("mkdir", watched_path(AT_FDCWD, path), GROWS, -1)
   return REAL(mkdir)(path, permissions);
 }
 int rename(const char *from, const char *to) {
-  GUARD("rename", watched_path(AT_FDCWD, to), 0, -1)
+  GUARD("rename", watched_path(AT_FDCWD, to), RENAMES, -1)
   return REAL(rename)(from, to);
 }
 int renameat(int from_directory, const char *from, int to_directory, const char *to) {
-  GUARD("rename", watched_path(to_directory, to), 0, -1)
+  GUARD("rename", watched_path(to_directory, to), RENAMES, -1)
   return REAL(renameat)(from_directory, from, to_directory, to);
 }
 int unlink(const char *path) {
-  GUARD("unlink", watched_path(AT_FDCWD, path), 0, -1)
+  GUARD("unlink", watched_path(AT_FDCWD, path), RENAMES, -1)
   return REAL(unlink)(path);
 }
 int unlinkat(int directory, const char *path, int flags) {
-  GUARD("unlink", watched_path(directory, path), 0, -1)
+  GUARD("unlink", watched_path(directory, path), RENAMES, -1)
   return REAL(unlinkat)(directory, path, flags);
 }
 int rmdir(const char *path) {
-  GUARD("unlink", watched_path(AT_FDCWD, path), 0, -1)
+  GUARD("unlink", watched_path(AT_FDCWD, path), RENAMES, -1)
   return REAL(rmdir)(path);
 }
