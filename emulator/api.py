@@ -6,6 +6,7 @@ Files and data sets are read, forecast, scored and drawn by the functions that t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,11 +17,11 @@ import xarray as xr
 from pydantic import ValidationError
 
 from data_prep.errors import ConfigError, DataError
-from data_prep.locations import locate
+from data_prep.locations import Location, locate
 from data_prep.netcdf_file import write_netcdf
 from data_prep.opening import open_lazily
 from data_prep.sources import open_source, read_initial
-from data_prep.store import Segment, Store, memory_store
+from data_prep.store import Segment, Store, given_channels, memory_store
 from emulator.config import EvaluateConfig
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.scores import evaluate
@@ -34,7 +35,7 @@ from emulator.machine import describe
 _BATCH = 8  # initial times at once
 
 
-def predict(forecaster: Forecaster, initial: xr.Dataset, *, days: float) -> xr.Dataset:
+def predict(forecaster: Forecaster, initial: xr.Dataset, *, days: float, lateral: Store | None = None) -> xr.Dataset:
     """Forecasts from every time of a data set.
 
     Args:
@@ -42,13 +43,17 @@ def predict(forecaster: Forecaster, initial: xr.Dataset, *, days: float) -> xr.D
       initial: Initial fields as a file holds them: any order of axes, names and units that ``emulator inspect``
         understands, on the forecaster's grid; may be lazy.
       days: Length of the forecasts, a multiple of the time step.
+      lateral: Holds the lateral boundary values of the valid times, for a network that was trained with some: the store
+        that it was trained on, or one prepared by the same config from files of other times.
 
     Returns:
       All forecasts in SI units, dims ``(init_time, lead_time[, level], latitude, longitude)``, in memory.
 
     Raises:
-      DataError: one line on what ``initial`` lacks.
+      DataError: one line on what ``initial`` or ``lateral`` lacks.
     """
+    if lateral is not None:
+        forecaster = _driven(forecaster, lateral)
     leads = lead_times(forecaster.timestep, days)
     names: Mapping[str, str] = {}
     fill_nan = False
@@ -119,6 +124,28 @@ def plot(scores: xr.Dataset, folder: str | Path) -> list[Path]:
     return plot_scores(scores, Path(folder))
 
 
+def _driven(forecaster: Forecaster, store: Store) -> Forecaster:
+    """The network, which takes lateral boundary values from a store.
+
+    Raises:
+      DataError: it takes none, or the store's are not those that it takes.
+    """
+    if not isinstance(forecaster, NeuralForecaster) or not (ours := _lateral_channels(forecaster)):
+        raise DataError(f"lateral: {forecaster.name} takes no lateral boundary values; leave it out")
+    theirs = _lateral_channels(store)
+    if ours != theirs or not forecaster.grid.matches(store.grid):
+        raise DataError(
+            f"lateral: the store holds {', '.join(theirs) or 'no lateral boundary values'} on {store.grid.describe()}; "
+            f"{forecaster.name} takes {', '.join(ours)} on {forecaster.grid.describe()}"
+        )
+    return replace(forecaster, lateral=store.lateral_at)
+
+
+def _lateral_channels(owner: NeuralForecaster | Store) -> list[str]:
+    given = zip(given_channels(owner.spec), owner.forcing_builder.is_lateral, strict=True)
+    return [channel.name for channel, is_lateral in given if is_lateral]
+
+
 def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.Dataset:
     """All forecasts in memory, with the attributes that forecast files have."""
     cost = Cost()
@@ -152,10 +179,10 @@ def _times_of(initial: xr.Dataset, forecaster: Forecaster, names: Mapping[str, s
     return times
 
 
-def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path) -> Path:
+def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path) -> Location:
     """Where a forecast lies; data sets are written first."""
     if not isinstance(forecast, xr.Dataset):
-        return Path(forecast)
+        return locate(forecast)
     path = folder / f"{name}.nc"
     if not {"init_time", "lead_time"} <= set(forecast.dims):
         write_netcdf(forecast, path)
@@ -167,8 +194,8 @@ def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path) -> Path
     return path
 
 
-def _is_own(path: Path) -> bool:
-    with open_lazily(locate(path)) as dataset:
+def _is_own(path: Location) -> bool:
+    with open_lazily(path) as dataset:
         return {"init_time", "lead_time", "latitude", "longitude"} <= set(dataset.dims)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from data_prep.errors import ConfigError
+from data_prep.errors import ConfigError, DataError
+from data_prep.opening import open_lazily
+from data_prep.pipeline import find_inputs
 from data_prep.store import Store
 from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
 from emulator.forecast_io import write_forecasts
@@ -73,14 +76,24 @@ def predictability_limit(config: ExperimentConfig) -> str | None:
     return twin_name(config) + ("_ensemble" if config.evaluate.twin.members > 1 else "")
 
 
-def truth_is_nature_run(config: ExperimentConfig) -> bool:
-    """Whether the experiment made its own truth, so that results hold in the model's world."""
-    return config.simulate is not None
-
-
 def truth_of(config: ExperimentConfig) -> str:
-    """What the truth is, in words: ``nature run SPEEDY T31`` or ``analysis``."""
-    return "analysis" if config.simulate is None else f"nature run SPEEDY T{config.simulate.truncation}"
+    """What the truth is, in words: ``nature run SPEEDY T31``, ``simulation by MODEL, historical`` or ``analysis``.
+
+    Files that another experiment made are told by their attributes; what is not there any more is ``not known``.
+    """
+    if config.simulate is not None:
+        return f"nature run SPEEDY T{config.simulate.truncation}"
+    try:
+        for pattern in config.data.inputs:
+            with open_lazily(find_inputs([pattern], config.path)[0]) as first:
+                attributes = first.attrs
+            if match := re.match(r"SPEEDY T\d+", str(attributes.get("source", ""))):
+                return f"nature run {match[0]}"
+            if experiment := attributes.get("experiment_id"):  # as CMIP requires
+                return f"simulation by {attributes.get('source_id', 'an unknown model')}, {experiment}"
+    except DataError:
+        return "not known"
+    return "analysis"
 
 
 def lateral_boundary_of(store: Store) -> str | None:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from data_prep.disk import write_text
 from data_prep.errors import DataError
+from data_prep.locations import Location, locate
 from data_prep.store import Store, open_store
 from emulator.competitors import (
     NETWORK,
@@ -35,10 +36,12 @@ from emulator.initial_times import initial_indices, lead_times
 logger = logging.getLogger(__name__)
 
 
-def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Path]:
+def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Location]:
     """The file of every forecaster in the order of tables, external ones last, whether it exists or not."""
-    own = {name: folder / "forecasts" / f"{name}.nc" for name in competitors(config, folder, store)}
-    return own | {name: Path(path) for name, path in config.evaluate.forecasts.items()}
+    own: dict[str, Location] = {
+        name: folder / "forecasts" / f"{name}.nc" for name in competitors(config, folder, store)
+    }
+    return own | {name: locate(path) for name, path in config.evaluate.forecasts.items()}
 
 
 def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
@@ -50,7 +53,8 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     store = open_store(folder / "store.zarr")
     indices = initial_indices(store, config.evaluate)
     leads = lead_times(config.evaluate)
-    absent = [f"{name}: {path}" for name, path in config.evaluate.forecasts.items() if not Path(path).exists()]
+    external = {name: locate(path) for name, path in config.evaluate.forecasts.items()}
+    absent = [f"{name}: {path}" for name, path in external.items() if isinstance(path, Path) and not path.exists()]
     if absent:
         raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)

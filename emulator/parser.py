@@ -207,8 +207,8 @@ def _add_forecast_argument(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_name_and_file,
         metavar="NAME=FILE",
-        help="score this forecast file of another model too (NetCDF or Zarr, e.g. as WeatherBench-2 or ECMWF store "
-        "them, on the truth's grid); may be repeated",
+        help="score this forecast file of another model too (NetCDF, GRIB or Zarr, also at a URL, e.g. as "
+        "WeatherBench-2 or ECMWF store them, on the truth's grid); may be repeated",
     )
 
 

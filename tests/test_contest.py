@@ -163,9 +163,23 @@ def test_limit_and_truth_follow_from_the_config(tmp_path):
     for members, name in limits.items():
         assert competitors.predictability_limit(config_of(tmp_path, twin={"members": members})) == name
     assert competitors.predictability_limit(config_of(tmp_path, twin=None)) is None
-    analysis = parse_config({**raw_config(tmp_path, twin=None), "simulate": None})
-    assert competitors.truth_of(analysis) == "analysis" and not competitors.truth_is_nature_run(analysis)
-    assert competitors.truth_is_nature_run(config_of(tmp_path))
+    assert competitors.truth_of(config_of(tmp_path)) == "nature run SPEEDY T42"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "truth"),
+    [
+        ({}, "analysis"),
+        ({"source": "SPEEDY T31 with 8 sigma layers through jcm 1, truncated to T21"}, "nature run SPEEDY T31"),
+        ({"source_id": "MPI-ESM1-2-LR", "experiment_id": "historical"}, "simulation by MPI-ESM1-2-LR, historical"),
+        (None, "not known"),
+    ],
+)
+def test_a_truth_from_files_is_what_they_say_it_is(tmp_path, monkeypatch, attributes, truth):
+    monkeypatch.chdir(tmp_path)
+    if attributes is not None:
+        xr.Dataset(attrs=attributes).to_netcdf("a.nc")
+    assert competitors.truth_of(parse_config({**raw_config(tmp_path, twin=None), "simulate": None})) == truth
 
 
 @pytest.mark.parametrize(

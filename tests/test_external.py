@@ -1,6 +1,7 @@
 """Forecast files of other programs: the same fields in any layout give the same scores; what does not fit is said."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from data_prep.variables import GRAVITY
 from data_prep.vertical import derive
 from emulator.cli import build_parser
 from emulator.config import EvaluateConfig, load_config
+from emulator.contest import forecast_paths
 from emulator.evaluation.external import open_external
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import open_all
@@ -151,6 +153,20 @@ def test_ecmwf_layout_with_heights_in_geopotential_metres(folder, store, tmp_pat
         np.testing.assert_array_equal(ours[name], theirs[name])
     np.testing.assert_allclose(ours["geopotential"], theirs["geopotential"], rtol=2e-7)
     assert not files["ifs"].is_ensemble
+
+
+def test_a_store_at_a_url_is_scored_as_the_same_store_on_disk(folder, store, tmp_path):
+    url = "memory://bucket/other.zarr"
+    data = xr.load_dataset(folder / "whole.nc").rename(init_time="time", lead_time="prediction_timedelta")
+    scores = []
+    for place in (tmp_path / "other.zarr", url):
+        data.to_zarr(str(place))
+        config = load_config(Path(__file__).parent / "tiny.yaml", [f"evaluate.forecasts.other={place}"])
+        given = forecast_paths(config, tmp_path, store)["other"]
+        paths = {"own": folder / "own.nc", "other": given}
+        scores.append(evaluate(paths, store, CONFIG, tmp_path / f"{len(scores)}.nc").load())
+    assert given == url
+    xr.testing.assert_equal(scores[0]["rmse"], scores[1]["rmse"])
 
 
 def test_one_initial_time_as_a_scalar(folder, store, tmp_path):

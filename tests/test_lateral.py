@@ -6,6 +6,7 @@ import xarray as xr
 import yaml
 from weather_files import times_from
 
+import emulator
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -14,6 +15,7 @@ from data_prep.pipeline import prepare
 from data_prep.regrid import make_regridder
 from data_prep.store import open_store
 from emulator.cli import main
+from emulator.forecasters.statistical import make_reference
 from emulator.loader import read_batch
 
 REGION = Grid.from_arrays(np.arange(20.0, 61.0, 5.0), np.arange(200.0, 261.0, 5.0))
@@ -211,3 +213,28 @@ class TestForecastOfAFile:
         assert self.forecast(folder, files, tmp_path / "a.nc", "--lateral", str(tmp_path / "short.nc")) == 1
         said = capsys.readouterr().err
         assert "at 2001-01-08T06:00 (4 of 4 times are missing" in said
+
+
+class TestFromPython:
+    def test_a_store_gives_the_lateral_values_of_the_valid_times(self, folder, files):
+        together = xr.load_dataset(folder / "forecasts" / "network.nc").isel(init_time=[0])
+        with xr.open_dataset(files / "region.nc") as region:
+            initial = region.sel(time=together["init_time"].values)
+            network, store = emulator.load_forecaster(folder / "run"), open_store(folder / "store.zarr")
+            alone = emulator.predict(network, initial, days=1, lateral=store)
+            np.testing.assert_allclose(alone["temperature"], together["temperature"], atol=1e-3)
+            with pytest.raises(DataError, match="needs those of its valid times"):
+                emulator.predict(network, initial, days=1)
+
+    def test_what_does_not_belong_together_is_refused(self, folder, files, store, tmp_path):
+        plain = section(files)
+        del plain["lateral"]
+        without = open_store(prepare(DataConfig.model_validate(plain), tmp_path / "store.zarr", tmp_path))
+        network, initial = emulator.load_forecaster(folder / "run"), xr.open_dataset(files / "region.nc")
+        with pytest.raises(
+            DataError, match=r"the store holds no lateral boundary values on .*; network takes lateral_"
+        ):
+            emulator.predict(network, initial, days=1, lateral=without)
+        persistence = make_reference("persistence", store, np.array([np.timedelta64(6, "h")]))
+        with pytest.raises(DataError, match="persistence takes no lateral boundary values"):
+            emulator.predict(persistence, initial, days=1, lateral=store)

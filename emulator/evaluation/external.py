@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ import xarray as xr
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.instants import instants_of
+from data_prep.locations import Location
 from data_prep.opening import open_lazily
 from data_prep.positions import latitude_order, longitude_order
 from data_prep.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
@@ -96,7 +96,7 @@ class ExternalForecasts:
       rows, columns: Its latitudes and longitudes in canonical order.
     """
 
-    path: Path
+    path: Location
     grid: Grid
     init_times: np.ndarray
     lead_times: np.ndarray
@@ -171,11 +171,11 @@ class ExternalForecasts:
         return dims, values.astype(np.float32, copy=False)
 
 
-def open_external(path: Path, store: Store, pressure_levels: Sequence[float] = ()) -> ExternalForecasts:
+def open_external(path: Location, store: Store, pressure_levels: Sequence[float] = ()) -> ExternalForecasts:
     """Opens a file lazily and understands its layout.
 
     Args:
-      path: NetCDF, GRIB or Zarr.
+      path: NetCDF, GRIB or Zarr, or the URL of a Zarr store.
       store: The truth: its grid must be the file's.
       pressure_levels: hPa; the levels that are verified where the truth is on sigma levels and the file on pressure
         levels. All that the file has when left out.
@@ -238,7 +238,7 @@ def _wanted(store: Store) -> tuple[str, ...]:
 
 
 def _field(
-    path: Path,
+    path: Location,
     variable: xr.DataArray,
     name: str,
     store: Store,
@@ -276,7 +276,7 @@ def _field(
     return field, "pressure" if kind == "pressure" else "sigma"
 
 
-def _level_rows(path: Path, raw_name: str, have: np.ndarray, wanted: Sequence[float]) -> tuple[int, ...]:
+def _level_rows(path: Location, raw_name: str, have: np.ndarray, wanted: Sequence[float]) -> tuple[int, ...]:
     rows = [np.flatnonzero(np.isclose(have, level, rtol=1e-4, atol=0)) for level in wanted]
     missing = [f"{level:g}" for level, hit in zip(wanted, rows, strict=True) if hit.size != 1]
     if missing:
@@ -292,7 +292,7 @@ def _find(raw: xr.Dataset, wanted: _Wanted) -> str | None:
     return next(named, None)
 
 
-def _coordinate(path: Path, raw: xr.Dataset, wanted: _Wanted) -> xr.DataArray:
+def _coordinate(path: Location, raw: xr.Dataset, wanted: _Wanted) -> xr.DataArray:
     found = _find(raw, wanted)
     what = wanted.standard_name.replace("_", " ")
     if found is None:
@@ -303,7 +303,7 @@ def _coordinate(path: Path, raw: xr.Dataset, wanted: _Wanted) -> xr.DataArray:
     return raw[found]
 
 
-def _spans(path: Path, coordinate: xr.DataArray) -> np.ndarray:
+def _spans(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     """Leads as ``timedelta64[ns]``, from time spans, numbers with a unit, or bare hours or nanoseconds."""
     values = np.atleast_1d(coordinate.values)
     if values.dtype.kind == "m":
@@ -319,7 +319,7 @@ def _spans(path: Path, coordinate: xr.DataArray) -> np.ndarray:
     return np.rint(values * (seconds.factor * 1e9)).astype(np.int64).astype("timedelta64[ns]")
 
 
-def _unique(path: Path, values: np.ndarray, name: str) -> np.ndarray:
+def _unique(path: Location, values: np.ndarray, name: str) -> np.ndarray:
     if np.unique(values).size != values.size:
         raise DataError(f"{path}: values of {name} occur twice; keep one of them")
     return values

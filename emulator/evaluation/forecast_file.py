@@ -17,6 +17,7 @@ import xarray as xr
 from data_prep.disk import reading
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.locations import Location
 from data_prep.spec import Variable, level_dim
 from data_prep.store import Store
 from emulator.evaluation.external import ExternalForecasts, open_external
@@ -40,7 +41,7 @@ class ForecastFile:
       attributes: Its global attributes.
     """
 
-    path: Path
+    path: Location
     init_times: np.ndarray
     lead_times: np.ndarray
     variables: tuple[str, ...]
@@ -72,7 +73,8 @@ class ForecastFile:
 
     def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
         """These variables from these initial times, loaded."""
-        with reading(self.path), open_forecasts(self.path) as dataset:
+        path = Path(self.path)
+        with reading(path), open_forecasts(path) as dataset:
             return dataset[list(names)].isel(init_time=inits).load()
 
 
@@ -113,7 +115,7 @@ class ExternalFile(ForecastFile):
 
 
 def open_all(
-    paths: Mapping[str, Path], store: Store, external: Collection[str] = (), pressure_levels: Sequence[float] = ()
+    paths: Mapping[str, Location], store: Store, external: Collection[str] = (), pressure_levels: Sequence[float] = ()
 ) -> dict[str, ForecastFile]:
     """Opens forecast files that are to be compared.
 
@@ -127,7 +129,7 @@ def open_all(
       DataError: a file does not fit the truth (see ``ForecastFile.open`` and ``open_external``), or has other initial
         times or leads than the first one (an external one: lacks some of them): never an intersection.
     """
-    own = {name: ForecastFile.open(path, store) for name, path in paths.items() if name not in external}
+    own = {name: ForecastFile.open(Path(path), store) for name, path in paths.items() if name not in external}
     others = {name: open_external(paths[name], store, pressure_levels) for name in paths if name in external}
     all_files: list[ForecastFile | ExternalForecasts] = [*own.values(), *others.values()]
     first = all_files[0]
@@ -137,14 +139,14 @@ def open_all(
             if not np.array_equal(ours, theirs):
                 raise DataError(
                     f"{file.path}: its {axis.replace('_', ' ')} ({describe_times(ours)}) differ from those of "
-                    f"{first.path.name} ({describe_times(theirs)}); all forecasters must share all of them: "
+                    f"{Path(first.path).name} ({describe_times(theirs)}); all forecasters must share all of them: "
                     "make the forecasts again"
                 )
     chosen = {name: ExternalFile.choose(source, first.init_times, first.lead_times) for name, source in others.items()}
     return {name: (own | chosen)[name] for name in paths}
 
 
-def _positions(path: Path, have: np.ndarray, wanted: np.ndarray, what: str) -> np.ndarray:
+def _positions(path: Location, have: np.ndarray, wanted: np.ndarray, what: str) -> np.ndarray:
     order = np.argsort(have)
     at = order[np.searchsorted(have, wanted, sorter=order).clip(max=have.size - 1)]
     missing = wanted[have[at] != wanted]

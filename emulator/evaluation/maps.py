@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.locations import Location
 from data_prep.store import Store
 from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
@@ -24,7 +25,7 @@ _LEAD_HOURS = (24, 72, 120)
 
 
 def plot_maps(
-    forecast_paths: Mapping[str, Path],
+    forecast_paths: Mapping[str, Location],
     store: Store,
     config: EvaluateConfig,
     variable: str,

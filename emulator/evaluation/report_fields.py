@@ -158,7 +158,8 @@ class _SomeLeads(ForecastFile):
         )
 
     def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
-        with reading(self.path), open_forecasts(self.path) as dataset:
+        path = Path(self.path)
+        with reading(path), open_forecasts(path) as dataset:
             return dataset[list(names)].isel(init_time=inits, lead_time=self.columns).load()
 
 

@@ -19,6 +19,7 @@ import xarray as xr
 
 from data_prep.disk import closing_once, replacing
 from data_prep.errors import DataError
+from data_prep.locations import Location
 from data_prep.netcdf_file import write_netcdf
 from data_prep.store import Store
 from emulator import __version__
@@ -41,7 +42,7 @@ _CHUNK_INITS = 32
 
 
 def evaluate(
-    forecast_paths: Mapping[str, Path],
+    forecast_paths: Mapping[str, Location],
     store: Store,
     config: EvaluateConfig,
     out: Path,
@@ -113,7 +114,7 @@ def _scored_variables(
     for name, file in files.items():
         missing = [v for v in variables if v not in held[name]]
         if missing:
-            logger.warning("%s lacks %s: not scored there", file.path.name, ", ".join(missing))
+            logger.warning("%s lacks %s: not scored there", Path(file.path).name, ", ".join(missing))
     must = [planes for name, planes in held.items() if not files[name].is_external]
     lacking = [v for v in config.headline if v not in variables or any(v not in planes for planes in must)]
     if lacking or not variables:

@@ -59,6 +59,8 @@ def world_sentence(scores: xr.Dataset) -> str:
             f"not the observed atmosphere.{lateral}"
         )
     world = "The truth is an analysis of the observed atmosphere, not a simulation." if truth == "analysis" else ""
+    if truth.startswith("simulation"):
+        world = f"The truth is a {truth}: this holds in that model's world, not in the observed atmosphere."
     return f"{world}{lateral}".strip()
 
 
