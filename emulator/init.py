@@ -381,7 +381,7 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
     steps = min(max(12, longest), max(1, (max(data.lengths["validation"]) - 1) // 2))
     interval = max(1, plan.steps // 4)
     lines = [
-        f"# About {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes), by arithmetic;",
+        f"# {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes): {_certainty(machine)};",
         "# 'emulator train CONFIG --dry-run' measures it. More steps and a wider network learn more.",
         "train:",
         *(["  anomalies: true  # with little data the course of day and year need not be learned"] * _has_little(data)),
@@ -452,7 +452,7 @@ def _summary(
     lines = [
         f"data     {len(spec.state_channels)} channels on {data.inputs.grid.describe()}; times: {counts}",
         f"network  U-Net of width {plan.model.width}, {plan.parameters / 1e6:.2g} million parameters; "
-        f"{plan.steps} steps, about {_duration(plan.seconds)} on {machine.description}",
+        f"{plan.steps} steps, {_duration(plan.seconds)} on {machine.description} ({_certainty(machine)})",
         f"scores   leads to {leads.longest} h every {leads.step} h, initial times every {leads.every} h",
         f"physics  {'yes' if baselines else 'no'}: {why}",
     ]
@@ -463,6 +463,11 @@ def _summary(
             + (f"; repaired by {', '.join(data.section['repair'])}" if "repair" in data.section else "")
         )
     return "\n".join([*lines, f"wrote    {out}; next: emulator run {_quoted(out)}"])
+
+
+def _certainty(machine: Machine) -> str:
+    """What the time of training is worth."""
+    return "estimated by arithmetic" if machine.on_cpu else "estimated, and never compared with an accelerator"
 
 
 def _name_of(out: Path) -> str:

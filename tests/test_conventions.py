@@ -1,11 +1,14 @@
 """What the program writes is CF as the checker of the field sees it, and opens in CDO."""
 
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from cf_checker import complaints
 from synthetic import ON_SIGMA, evaluation_rows, lead_times, make_store
 from world_files import world
 
@@ -19,34 +22,6 @@ from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ioos_sos checker:DeprecationWarning")
-
-KNOWN = (
-    "should begin with a letter",  # ERA5's names of fields at a height begin with a digit, which CF advises against
-    "not in the recommended order",  # a forecast has two times, CF's order knows one
-)
-SKIPPED = ["check_coordinate_variables_strict_monotonicity"]  # subtracts names, which are coordinates too, and crashes
-
-
-def complaints(path) -> list[str]:
-    """What the IOOS compliance checker says against a file; its tables come with it, nothing is downloaded."""
-    checker = pytest.importorskip("compliance_checker.suite", reason="needs compliance-checker (extra 'dev')")
-    suite = checker.CheckSuite()
-    suite.load_all_available_checkers()
-    data = suite.load_dataset(str(path))
-    try:
-        groups, failures = suite.run_all(data, ["cf:1.11"], skip_checks=SKIPPED)["cf:1.11"]
-    finally:
-        data.close()
-    assert not failures
-    failed = [m for group in groups for m in _failed(group)]
-    return [m for m in failed if not any(text in m for text in KNOWN)]
-
-
-def _failed(result) -> list[str]:
-    """Messages of what did not get all its points; others only say what was looked at."""
-    if result.value[0] == result.value[1]:
-        return []
-    return [*(result.msgs or ()), *(m for child in result.children or () for m in _failed(child))]
 
 
 @pytest.fixture(scope="module", params=["pressure", "sigma"])
@@ -98,6 +73,20 @@ def test_one_forecast_opens_in_cdo_without_complaint(written):
     with xr.open_dataset(written / "one.nc") as data:
         assert "8 steps" in done.stdout and data.sizes["time"] == 8
         assert {"init_time", "lead_time"} <= set(data.coords)
+
+
+def test_a_forecast_of_an_experiment_opens_in_cdo_by_the_lines_of_the_documentation(written, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/demo/forecasts").mkdir(parents=True)
+    shutil.copy(written / "persistence.nc", "runs/demo/forecasts/network.nc")
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {})
+    with xr.open_dataset("one.nc") as found, xr.open_dataset(written / "one.nc") as expected:
+        np.testing.assert_array_equal(found["time"], expected["time"])
+        np.testing.assert_array_equal(found["temperature"], expected["temperature"])
+    if shutil.which("cdo") is not None:
+        done = subprocess.run(["cdo", "-s", "sinfo", "one.nc"], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, "") and "8 steps" in done.stdout
 
 
 def test_nothing_that_moves_is_lost_along_the_valid_time(written):

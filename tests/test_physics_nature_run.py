@@ -13,6 +13,7 @@ import xarray as xr
 
 pytest.importorskip("jcm")
 
+from cf_checker import complaints
 from physics_fixtures import developed
 
 from data_prep.errors import ConfigError, DataError
@@ -63,6 +64,12 @@ def test_files_are_plain_cf_netcdf(nature: Path):
         coords = grid_coords(transfer.gaussian_grid(21))
         np.testing.assert_array_equal(member["latitude"], coords["latitude"][1])
         assert np.isfinite(member["temperature"]).all()
+
+
+@pytest.mark.filterwarnings("ignore:The ioos_sos checker:DeprecationWarning")
+@pytest.mark.parametrize("name", ["boundary.nc", "member_001.nc"])
+def test_files_are_clean_under_the_cf_checker(nature: Path, name: str):
+    assert complaints(nature / name) == []
 
 
 def test_members_share_nothing_but_the_climate(nature: Path):

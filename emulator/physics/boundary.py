@@ -15,7 +15,7 @@ from jax_datetime import Datetime
 from jcm.date import DateData
 from jcm.forcing import ForcingData
 
-from data_prep.spec import grid_coords
+from data_prep.spec import grid_coords, unit_attrs
 from data_prep.variables import known
 from emulator.physics import transfer
 from emulator.physics.speedy import SpeedyModel, model_time
@@ -87,9 +87,12 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
     )
     for name in data:
         facts = known(name)
-        attrs = {"units": facts.units if facts else "1", "long_name": _LONG_NAMES.get(name, name.replace("_", " "))}
+        attrs = unit_attrs(facts.units if facts else "1") | {"long_name": _LONG_NAMES.get(name, name.replace("_", " "))}
         if facts and facts.standard_name and name != "albedo":
             attrs["standard_name"] = facts.standard_name
         dataset[name].attrs = attrs
     dataset["land_sea_mask"].attrs["standard_name"] = "land_area_fraction"
-    return dataset.drop_encoding()
+    dataset = dataset.drop_encoding()
+    for variable in dataset.variables.values():
+        variable.encoding["_FillValue"] = None  # nothing is missing, and CF allows none in coordinates
+    return dataset
