@@ -177,7 +177,8 @@ def _run_stage(
     elif _done_before(folder, stage, mark, record):
         logger.info("%s: done before, skipped", title)
         return
-    for need in stage.needs:
+    of_nature = stage.name == "prepare" and any(i.startswith("{workdir}/nature/") for i in config.data.inputs)
+    for need in (*stage.needs, *("nature",) * of_nature):
         if not (folder / need).exists():
             raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
     logger.info("%s", title)

@@ -83,6 +83,15 @@ def test_a_stage_without_what_it_needs_says_so(tmp_path, calls):
         stages.run_stages(config(tmp_path), ["simulate"])
 
 
+def test_a_nature_run_that_is_not_there_is_asked_for(tmp_path, calls):
+    data = {**RAW["data"], "inputs": ["{workdir}/nature/*.nc"]}
+    with pytest.raises(UserError, match=r"^prepare: .*nature is missing; run the stages before it, or 'emulator run'"):
+        stages.run_stages(config(tmp_path, data=data, simulate={}), ["prepare"])
+    assert calls == []
+    stages.run_stages(config(tmp_path, data=data, simulate={}), ["simulate", "prepare"])
+    assert calls == ["simulate", "prepare"]
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path, calls):
     (tmp_path / "work").mkdir()
     with (
