@@ -16,7 +16,6 @@ from typing import Protocol
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +32,19 @@ class Tracker(Protocol):
 
 
 @contextmanager
-def track(total: int, description: str, done: int = 0, *, shown: bool = True) -> Iterator[Tracker]:
+def track(
+    total: int, description: str, done: int = 0, *, work: Callable[[int], float] = float, shown: bool = True
+) -> Iterator[Tracker]:
     """Shows progress while the block runs.
 
     Args:
       total: How many there are.
       description: What is counted, a word or two.
       done: How many an earlier, interrupted run has done already; they do not count for the time left.
+      work: How much work so many are, in any unit, where one is not as much as another: for the time left.
       shown: Whether to show anything: of several processes one speaks.
     """
+    pace = _Pace(total, done, work)
     if not shown:
         yield _Silence()
     elif sys.stderr.isatty():
@@ -50,14 +53,13 @@ def track(total: int, description: str, done: int = 0, *, shown: bool = True) ->
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeLeftColumn(),
+            TextColumn("{task.fields[left]}"),
             TextColumn("{task.fields[info]}"),
         )
         with Progress(*columns, console=_console(), redirect_stderr=True) as bar:
-            yield _Bar(bar, bar.add_task(description, total=total, completed=done, info=""))
+            yield _Bar(bar, bar.add_task(description, total=total, completed=done, left="", info=""), pace)
     else:
-        lines = _Lines(total, description, done)
+        lines = _Lines(description, pace)
         yield lines
         lines.finish()
 
@@ -87,39 +89,59 @@ class _Silence:
         pass
 
 
+class _Pace:
+    """Counts, and knows from what was done how long the rest will take."""
+
+    def __init__(self, total: int, done: int, work: Callable[[int], float]) -> None:
+        self.total, self.done = total, done
+        self.start = time.monotonic()
+        self._first, self._work = done, work
+
+    @property
+    def moved(self) -> bool:
+        return self.done > self._first
+
+    def left(self, now: float) -> str:
+        """Nothing before something is done."""
+        if not self.moved:
+            return ""
+        here = self._work(self.done)
+        seconds = (now - self.start) / (here - self._work(self._first)) * (self._work(self.total) - here)
+        return f"{_duration(seconds)} left"
+
+
 class _Bar:
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, bar: Progress, task: TaskID, pace: _Pace) -> None:
+        self._bar, self._task, self._pace = bar, task, pace
 
     def advance(self, n: int = 1, **info: object) -> None:
-        self._bar.advance(self._task, n)
+        self._pace.done += n
+        self._bar.update(self._task, advance=n, left=self._pace.left(time.monotonic()))
         if info:
             self._bar.update(self._task, info=_format(info))
 
 
 class _Lines:
-    def __init__(self, total: int, description: str, done: int) -> None:
-        self._total, self._description = total, description
-        self._first = self._done = done
-        self._start = self._last = time.monotonic()
+    def __init__(self, description: str, pace: _Pace) -> None:
+        self._description, self._pace = description, pace
+        self._last = pace.start
         self._info: dict[str, object] = {}
 
     def advance(self, n: int = 1, **info: object) -> None:
-        self._done += n
+        self._pace.done += n
         self._info |= info
         now = time.monotonic()
-        if now - self._last >= LINE_INTERVAL and self._done < self._total:
+        if now - self._last >= LINE_INTERVAL and self._pace.done < self._pace.total:
             self._last = now
-            left = (now - self._start) / max(self._done - self._first, 1) * (self._total - self._done)
-            self._log(f"{_duration(left)} left")
+            self._log(self._pace.left(now))
 
     def finish(self) -> None:
-        if self._done > self._first:
-            self._log(f"took {_duration(time.monotonic() - self._start)}")
+        if self._pace.moved:
+            self._log(f"took {_duration(time.monotonic() - self._pace.start)}")
 
     def _log(self, when: str) -> None:
         info = f", {_format(self._info)}" if self._info else ""
-        logger.info("%s: %d/%d, %s%s", self._description, self._done, self._total, when, info)
+        logger.info("%s: %d/%d, %s%s", self._description, self._pace.done, self._pace.total, when, info)
 
 
 def _format(info: dict[str, object]) -> str:

@@ -15,10 +15,10 @@ import logging
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -125,7 +125,7 @@ def train(
         with (
             closing(Record(run_dir, done)) if layout.writes else nullcontext() as record,
             _stop_requests() as stop_wanted,
-            track(total, "train", done, shown=layout.writes) as progress,
+            track(total, "train", done, work=partial(work, job.spans), shown=layout.writes) as progress,
         ):
             watch = Watch(config, job, record, progress)
             for span in job.spans:
@@ -265,6 +265,12 @@ def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tu
         windows = Windows(store, starts, stage.rollout, size, (seed, number), stage.random_length)
         spans.append(StageSpan(start, start + stage.steps, windows, step_flops(model, store, size, 1)))
     return tuple(spans)
+
+
+def work(spans: Sequence[StageSpan], steps: int) -> float:
+    """What so many optimiser steps from the beginning cost: windows times model steps."""
+    per_step = [w.batch_size * ((1 + w.steps) / 2 if w.random_length else w.steps) for w in (s.windows for s in spans)]
+    return sum(each * max(min(steps, s.stop) - s.start, 0) for each, s in zip(per_step, spans, strict=True))
 
 
 def _look_ahead(job: Job, programs: Programs, config: TrainConfig, watch: Watch) -> None:

@@ -22,7 +22,7 @@ from emulator.devices import WHOLE, Layout
 from emulator.loader import Windows, load_batch
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import track
-from emulator.train import set_up, train
+from emulator.train import set_up, train, work
 from emulator.train_step import with_noise
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -332,6 +332,27 @@ def test_weights_decay_but_norms_and_biases_do_not():
     updates, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.1)
     np.testing.assert_array_equal(updates["scale"], 0)
+
+
+def test_time_left_knows_that_long_rollouts_take_longer(caplog, monkeypatch):
+    clock = iter([0.0, 20.0, 40.0, 60.0, 80.0])
+    monkeypatch.setattr("emulator.progress.time.monotonic", lambda: next(clock))
+    costs = [0.0, 1.0, 2.0, 12.0, 22.0]
+    with caplog.at_level(logging.INFO, "emulator.progress"), track(4, "train", work=lambda n: costs[n]) as progress:
+        for _ in range(3):
+            progress.advance()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:3] == [
+        "train: 1/4, 7 min 00 s left",  # 20 s for one of 22
+        "train: 2/4, 6 min 40 s left",
+        "train: 3/4, 50 s left",
+    ]
+
+
+def test_what_steps_cost_is_windows_times_model_steps(store):
+    stages = [RolloutStage(steps=5), RolloutStage(steps=4, rollout=3, batch_size=2, random_length=True)]
+    spans = set_up(CONFIG.model_copy(update={"stages": stages}), MODEL, open_store(store), 0).spans
+    assert [work(spans, n) for n in (0, 2, 5, 6, 9)] == [0, 8, 20, 24, 36]
 
 
 def test_progress_writes_plain_lines_where_there_is_no_terminal(caplog, monkeypatch):
