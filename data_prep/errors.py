@@ -6,6 +6,8 @@ line; the command line prints that line and exits. Anything else is a defect of 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 _LONGEST = 2000
 
 
@@ -22,6 +24,14 @@ class UserError(Exception):
         """The line."""
         line = "".join(c if c.isprintable() else " " for c in super().__str__()).strip()
         return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
+def how_to_install(extra: str) -> str:
+    """The command that adds an optional dependency, as this copy of the program was installed."""
+    from_checkout = (Path(__file__).parents[1] / "pyproject.toml").is_file()
+    return (
+        f"pip install -e '.[{extra}]' in the checkout" if from_checkout else f"pip install 'weather-emulator[{extra}]'"
+    )
 
 
 class ConfigError(UserError):

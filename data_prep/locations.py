@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import fsspec
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, how_to_install
 
 Location: TypeAlias = Path | str
 
@@ -116,4 +116,4 @@ def _filesystem(url: str) -> tuple[Any, str]:
 def protocol_hint(error: Exception) -> str:
     """Why a protocol cannot be used, and what to install."""
     reason = " ".join(str(error).split())[:200]
-    return f"needs the extra 'cloud': pip install 'weather-emulator[cloud]' ({reason})"
+    return f"needs the extra 'cloud': {how_to_install('cloud')} ({reason})"

@@ -10,7 +10,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, how_to_install
 from data_prep.locations import Location, protocol_hint
 
 Format = Literal["NetCDF", "Zarr", "GRIB"]
@@ -35,7 +35,7 @@ def open_lazily(path: Location) -> xr.Dataset:
         raise DataError(f"{path}: the file is empty")
     kind = format_of(path)
     if kind == "GRIB" and find_spec("cfgrib") is None:
-        raise DataError(f"{path}: GRIB needs the extra 'grib': pip install 'weather-emulator[grib]', or make it NetCDF")
+        raise DataError(f"{path}: GRIB needs the extra 'grib': {how_to_install('grib')}, or make it NetCDF")
     try:
         with warnings.catch_warnings():
             # Old files earn remarks on their encoding; whatever matters of it is checked after decoding.

@@ -24,7 +24,7 @@ import yaml
 
 from data_prep.checks import text as time_text
 from data_prep.config import DataConfig
-from data_prep.errors import ConfigError, DataError
+from data_prep.errors import ConfigError, DataError, how_to_install
 from data_prep.inputs import Inputs, open_canonical
 from data_prep.inspect import FieldReport, Report, inspect_files
 from data_prep.locations import Location, find_files, is_url
@@ -279,7 +279,7 @@ def _physics(data: _Data) -> _Physics:
     if lacking:
         return [], f"SPEEDY cannot start without {', '.join(lacking)}"
     if importlib.util.find_spec("jcm") is None:
-        return [], "the extra 'physics' is not installed (pip install 'weather-emulator[physics]'), which runs SPEEDY"
+        return [], f"the extra 'physics' is not installed ({how_to_install('physics')}), which runs SPEEDY"
     from emulator.forecasters.physics import PhysicsForecaster
 
     surface = data.inputs.constants.get("geopotential_at_surface")

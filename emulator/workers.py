@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 
-from data_prep.errors import ConfigError, DataError
+from data_prep.errors import ConfigError, DataError, how_to_install
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Ex
         try:
             from distributed import Client
         except ImportError:
-            raise ConfigError("--scheduler: needs dask.distributed; pip install 'weather-emulator[cluster]'") from None
+            raise ConfigError(f"--scheduler: needs dask.distributed; {how_to_install('cluster')}") from None
         try:
             # not the default client: xarray would take its locks from a cluster that may be gone
             client = Client(scheduler, timeout=_SECONDS_TO_ANSWER, set_as_default=False)

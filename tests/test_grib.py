@@ -6,7 +6,7 @@ import xarray as xr
 from weather_files import times_from
 from world_files import GRID, LEVELS, world
 
-from data_prep import opening
+from data_prep import errors, opening
 from data_prep.errors import DataError
 from data_prep.inspect import inspect_files
 from data_prep.sources import open_source
@@ -90,8 +90,13 @@ def test_without_the_extra_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     path = tmp_path / "data.grib"
     path.write_bytes(b"GRIB....")
     monkeypatch.setattr(opening, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"GRIB needs the extra 'grib': pip install 'weather-emulator\[grib\]'"):
+    with pytest.raises(DataError, match=r"GRIB needs the extra 'grib': pip install -e '.\[grib\]' in the checkout"):
         open_source(path, {"temperature": ("t",)}, "pressure")
+
+
+def test_outside_of_a_checkout_the_command_names_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(errors, "__file__", str(tmp_path / "data_prep" / "errors.py"))
+    assert errors.how_to_install("grib") == "pip install 'weather-emulator[grib]'"
 
 
 def test_a_broken_grib_file_is_one_line(tmp_path):

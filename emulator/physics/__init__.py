@@ -5,7 +5,7 @@ Everything that touches ``jcm`` lives in this package, and nothing of the core i
 
 from importlib.util import find_spec
 
-from data_prep.errors import ConfigError
+from data_prep.errors import ConfigError, how_to_install
 
 if find_spec("jcm") is None:
-    raise ConfigError("the physics model needs jcm; install the extra: pip install 'weather-emulator[physics]'")
+    raise ConfigError(f"the physics model needs jcm, the extra 'physics': {how_to_install('physics')}")
