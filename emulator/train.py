@@ -134,10 +134,13 @@ def train(
                     for step in steps:
                         with watch.clock.waiting():
                             batch = next(batches)
+                        first, shape = step == done, span.shape(step)
                         with watch.clock.paused():
-                            program = programs.of(*span.shape(step))  # compiled when a shape is new
+                            program = programs.of(*shape)  # compiled when a shape is new
+                            if first:
+                                _check_memory(programs, shape, config)
                         state, norms = program(state, batch, job.task)
-                        now, stop, first = step + 1, stop_wanted(step), step == done
+                        now, stop = step + 1, stop_wanted(step)
                         validate = now % config.validate_every == 0 or now == total
                         keep = now % config.checkpoint_every == 0 or now == total or stop
                         try:
@@ -279,10 +282,15 @@ def _look_ahead(job: Job, programs: Programs, config: TrainConfig, watch: Watch)
     Raises:
       ConfigError: it does not fit into memory, which would else be met hours later.
     """
-    size, length = job.longest.windows.batch_size, job.longest.windows.steps
+    longest = job.longest.windows
     with watch.clock.paused():
-        memory = check_memory(programs.memory(size, length), length, size, config)
+        memory = _check_memory(programs, (longest.batch_size, longest.steps), config)
     logger.info("train: the longest rollout needs %s; %s, %.3g TFLOP/s", memory, describe(), watch.rate / 1e12)
+
+
+def _check_memory(programs: Programs, shape: tuple[int, int], config: TrainConfig) -> str:
+    size, length = shape
+    return check_memory(programs.memory(size, length), length, size, config)
 
 
 def open_for_training(path: Path) -> Store:

@@ -13,7 +13,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from tiny_store import write_store
 
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.store import open_store
 from emulator.checkpoint import Checkpoints
@@ -184,6 +184,26 @@ def test_metrics_say_what_happened(finished):
     assert set(validations[0]["rmse"]) == {"temperature@850", "specific_humidity@850", "total_precipitation_6hr"}
     assert 0.1 < validations[0]["rmse"]["temperature@850"][0] < 20  # kelvin
     assert list((finished / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(("refused", "steps_before"), [(1, 0), (3, 1)])
+def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
+    store, tmp_path, monkeypatch, refused, steps_before
+):
+    """That of the first program before it runs, that of the longest rollout long before its stage."""
+
+    def check(needed, rollout, batch_size, config):
+        assert needed > 0
+        if rollout == refused:
+            raise ConfigError("too much")
+        return "enough"
+
+    monkeypatch.setattr("emulator.train.check_memory", check)
+    stages = [RolloutStage(steps=5, warmup=2), RolloutStage(steps=3, rollout=3, batch_size=2)]
+    with pytest.raises(ConfigError, match="too much"):
+        run(store, tmp_path / "run", CONFIG.model_copy(update={"stages": stages}))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, steps_before + 1))
 
 
 def test_finished_run_is_left_alone(store, finished):
