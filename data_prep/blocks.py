@@ -91,7 +91,7 @@ class Written:
 
     Attributes:
       start: Its first row.
-      digests: SHA-256 of each row, 32 bytes each.
+      digests: ``row_digest`` of each row.
       state, tendency, forcing: Moments of its training rows; changes between blocks are ``edge_moments``.
     """
 
@@ -152,8 +152,8 @@ def write_block(block: Block) -> Written:
 
 def edge_moments(store: Path, rows: Sequence[int], latitude_weights: np.ndarray) -> Moments:
     """Moments of the changes that lead to these rows of a store, which begin blocks inside a segment."""
-    state = StoreWriter(store).array("state")
-    pairs = (np.asarray(state[row - 1 : row + 1]) for row in rows)
+    state = StoreWriter(store).state
+    pairs = (state[row - 1 : row + 1] for row in rows)
     return sum_moments((state_moments(pair, latitude_weights)[1] for pair in pairs), state.shape[-1])
 
 

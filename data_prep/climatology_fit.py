@@ -148,7 +148,7 @@ class StoreFit:
     @cached_property
     def field_shape(self) -> tuple[int, int, int]:
         """``(latitude, longitude, state)``."""
-        _, latitude, longitude, state = self._writer.array("state").shape
+        _, latitude, longitude, state = self._writer.state.shape
         return latitude, longitude, state
 
     @cached_property
@@ -223,14 +223,13 @@ class StoreFit:
 
     def read(self, rows: np.ndarray, latitudes: slice) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """States of these training rows in unbroken pieces: the positions in ``rows``, and the states."""
-        state = self._writer.array("state")
+        state = self._writer.state
         most = max(1, _READ_BYTES // (4 * self._latitude_size * (latitudes.stop - latitudes.start)))
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         for run in np.split(np.arange(rows.size), breaks):
             for start in range(0, run.size, most):
                 piece = run[start : start + most]
-                first, last = int(rows[piece[0]]), int(rows[piece[-1]])
-                yield piece, np.asarray(state[first : last + 1, latitudes])
+                yield piece, state.read(rows[piece], latitudes)
 
 
 @dataclass(frozen=True)

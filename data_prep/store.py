@@ -12,7 +12,7 @@ row carries its SHA-256, which is compared when a process reads the row for the 
         time                        int64 nanoseconds since 1970 (time,)
         state                       float32 (time, lat, lon, state channel)
         persisted                   float32 (time, lat, lon, persisted and lateral forcing channel)
-        digest                      uint8 (time, 32), SHA-256 of the row of state and persisted
+        digest                      uint8 (time, 40), of each row: SHA-256 of state and persisted, CRC32C of either
         static                      float32 (lat, lon, static channel)
         statistics/ climatology/ forcing/     arrays of ``Statistics``, ``Climatology`` and ``ForcingBuilder``
 """
@@ -23,11 +23,12 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import google_crc32c
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
@@ -39,13 +40,14 @@ from data_prep.errors import DataError, UserError
 from data_prep.forcing import ForcingBuilder, channel_names
 from data_prep.grid import Grid
 from data_prep.json_file import read_object
+from data_prep.rows import StoredRows, take
 from data_prep.spec import Channel, StateSpec, unstack_channels
 from data_prep.statistics import Statistics
 
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 Split = Literal["train", "validation", "test"]
@@ -54,6 +56,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 _CHUNK_BYTES = 2**18
 _LARGEST_CHUNK_BYTES = 2**23
 _VERIFY_BYTES = 2**25
+_SHA_BYTES, _CRC_BYTES = 32, 4
 _TABLE_IN_MEMORY_BYTES = 2**29  # a larger climatology stays on disk, and its rows are read as they are asked for
 _COMPRESSOR = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
 
@@ -96,8 +99,8 @@ class Store:
       times: ``datetime64[ns]`` ``(time,)``; ascending within a segment, unique overall.
       data_hash: SHA-256 of all contents, hexadecimal.
       state, persisted: The arrays behind ``read_state`` and ``read_persisted``.
-      digests: SHA-256 of each row, uint8 ``(time, 32)``; empty where rows are made of those of another store, which
-        compares them.
+      digests: ``row_digest`` of each row, uint8 ``(time, 40)``; empty where rows are made of those of another store,
+        which compares them.
       path: The folder it was opened from; ``None`` for one in memory.
     """
 
@@ -115,10 +118,6 @@ class Store:
     persisted: ArrayLike = field(repr=False)
     digests: np.ndarray = field(repr=False)
     path: Path | None = None
-    _sound: np.ndarray = field(init=False, repr=False)  # the rows that this process has compared with their hash
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_sound", np.full(self.times.size, self.digests.size == 0))
 
     def __reduce__(self) -> Any:
         """Workers are sent the path and open the store themselves; one that lives in memory is sent whole."""
@@ -132,26 +131,47 @@ class Store:
         Raises:
           DataError: a row is damaged; its time is named. So for all that reads rows.
         """
-        return self._read_rows(start, stop)[0]
+        self.segment_of(start, stop)
+        return self.take_states(np.arange(start, stop))
 
     def read_persisted(self, start: int, stop: int) -> np.ndarray:
         """Persisted and lateral forcings of rows ``[start, stop)`` of one segment, ``(time, lat, lon, given)``."""
-        return self._read_rows(start, stop, state=False)[1]
-
-    def _read_rows(self, start: int, stop: int, *, state: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """State and persisted forcings; the state is left out where it is not asked for and the rows are known."""
         self.segment_of(start, stop)
-        known = bool(self._sound[start:stop].all())
+        return self.take_persisted(np.arange(start, stop))
+
+    def take_states(self, rows: np.ndarray) -> np.ndarray:
+        """States of any rows in one read, ``(*rows.shape, latitude, longitude, state)``; each is checked."""
+        return self._take(self.state, rows, _STATE_CHECKSUM)
+
+    def take_persisted(self, rows: np.ndarray) -> np.ndarray:
+        """Persisted and lateral forcings of any rows, likewise."""
+        return self._take(self.persisted, rows, _PERSISTED_CHECKSUM)
+
+    def _take(self, array: ArrayLike, rows: np.ndarray, checksum: slice) -> np.ndarray:
         try:
-            states = np.asarray(self.state[start:stop]) if state or not known else np.empty(0, np.float32)
-            persisted = np.asarray(self.persisted[start:stop])
+            values = take(array, rows)
         except (OSError, RuntimeError, ValueError):  # a chunk that cannot be decoded: which row's?
-            for row in range(start, stop):
-                self._verify_alone(row)
+            for row in rows.ravel().tolist():
+                self._read_alone(array, row)
             raise
-        if not known:
-            self._compare(start, states, persisted)
-        return states, persisted
+        if self.digests.size:
+            fields = values.reshape(rows.size, *array.shape[1:])
+            for row, field_ in zip(rows.ravel().tolist(), fields, strict=True):
+                if _checksum(field_) != self.digests[row, checksum].tobytes():
+                    raise self._damaged(row)
+        return values
+
+    def _read_alone(self, array: ArrayLike, row: int) -> None:
+        try:
+            take(array, np.array([row]))
+        except (OSError, RuntimeError, ValueError) as error:
+            what = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"{self._name}: the row of {self.times[row]} cannot be read ({what}); prepare the store again"
+            ) from None
+
+    def _damaged(self, row: int) -> DataError:
+        return DataError(f"{self._name}: the row of {self.times[row]} is damaged; prepare the store again")
 
     def lateral_at(self, times: np.ndarray) -> np.ndarray:
         """Lateral forcings at these times, in any order: float32 ``(time, latitude, longitude, lateral)``.
@@ -165,8 +185,7 @@ class Store:
         missing = times[self.times[rows] != times]
         if missing.size:
             raise DataError(f"{self._name}: no lateral boundary values at {missing[0]!s:.16} ({missing.size} times)")
-        given = np.concatenate([self.read_persisted(row, row + 1) for row in rows.tolist()])
-        return given[..., self.forcing_builder.is_lateral]
+        return self.take_persisted(rows)[..., self.forcing_builder.is_lateral]
 
     def segment_of(self, start: int, stop: int) -> Segment:
         """The segment that holds rows ``[start, stop)``.
@@ -201,16 +220,13 @@ class Store:
     def dataset(self, indices: Sequence[int] | np.ndarray) -> xr.Dataset:
         """State and persisted forcings at these rows, canonical: dims ``(time, [level,] latitude, longitude)``."""
         rows = np.asarray(indices, np.int64)
-        shape = (0, *self.grid.shape)
-        parts = [self._read_rows(i, i + 1) for i in rows.tolist()]
-        state = np.concatenate([p[0] for p in parts]) if parts else np.empty((*shape, self.state.shape[-1]))
+        state = self.take_states(rows)
         time_coord = ("time", self.times[rows], {"standard_name": "time", "long_name": "time", "axis": "T"})
         out = unstack_channels(state, self.spec, self.spec.state_channels, self.grid, {"time": time_coord})
         channels = persisted_channels(self.spec)
         if channels:
-            own = ~self.forcing_builder.is_lateral
-            kept = np.concatenate([p[1] for p in parts]) if parts else np.empty((*shape, own.size))
-            out = out.merge(unstack_channels(kept[..., own], self.spec, channels, self.grid, {"time": time_coord}))
+            kept = self.take_persisted(rows)[..., ~self.forcing_builder.is_lateral]
+            out = out.merge(unstack_channels(kept, self.spec, channels, self.grid, {"time": time_coord}))
         return out
 
     @property
@@ -236,18 +252,15 @@ class Store:
         Raises:
           DataError: names the time of the first damaged row.
         """
-        rows = max(1, _VERIFY_BYTES // _row_bytes(self.spec, self.grid))
-        for start in range(0, self.times.size, rows):
-            stop = min(start + rows, self.times.size)
-            try:
-                self._verify(start, stop)
-            except DataError:
-                raise
-            except (OSError, RuntimeError, ValueError):  # a chunk that cannot be decoded: which row's?
-                for row in range(start, stop):
-                    self._verify_alone(row)
+        at_once = max(1, _VERIFY_BYTES // _row_bytes(self.spec, self.grid))
+        for start in range(0, self.times.size, at_once):
+            rows = np.arange(start, min(start + at_once, self.times.size))
+            parts = zip(rows.tolist(), self.take_states(rows), self.take_persisted(rows), strict=True)
+            for row, state, persisted in parts:
+                if row_digest(state, persisted) != self.digests[row].tobytes():
+                    raise self._damaged(row)
             if on_rows is not None:
-                on_rows(stop - start)
+                on_rows(rows.size)
         self.verify_fixed()
 
     def verify_fixed(self) -> None:
@@ -262,26 +275,6 @@ class Store:
                 f"{self._name}: statistics, climatology, forcing tables, static fields or the time axis are damaged: "
                 f"contents hash to {found[:12]}, the manifest says {self.data_hash[:12]}; prepare the store again"
             )
-
-    def _verify(self, start: int, stop: int) -> None:
-        rows = slice(start, stop)
-        self._compare(start, np.asarray(self.state[rows]), np.asarray(self.persisted[rows]))
-
-    def _compare(self, start: int, states: np.ndarray, persisted: np.ndarray) -> None:
-        """Compares rows with their hashes and remembers those that match."""
-        for row, (state, kept) in enumerate(zip(states, persisted, strict=True), start):
-            if row_digest(state, kept) != self.digests[row].tobytes():
-                raise DataError(f"{self._name}: the row of {self.times[row]} is damaged; prepare the store again")
-            self._sound[row] = True
-
-    def _verify_alone(self, row: int) -> None:
-        try:
-            self._verify(row, row + 1)
-        except (OSError, RuntimeError, ValueError) as error:
-            what = " ".join(str(error).split())[:200]
-            raise DataError(
-                f"{self._name}: the row of {self.times[row]} cannot be read ({what}); prepare the store again"
-            ) from None
 
     @property
     def _name(self) -> str:
@@ -314,10 +307,23 @@ def _row_bytes(spec: StateSpec, grid: Grid) -> int:
 
 
 def row_digest(state: np.ndarray, persisted: np.ndarray) -> bytes:
-    """SHA-256 of one row."""
-    digest = hashlib.sha256(np.ascontiguousarray(state, np.float32).tobytes())
-    digest.update(np.ascontiguousarray(persisted, np.float32).tobytes())
-    return digest.digest()
+    """SHA-256 of one row, by which stores are told apart, and CRC32C of its state and of what is persisted.
+
+    A checksum is taken in a twentieth of the time of a hash, so it is compared whenever a row is read.
+    """
+    both = [np.ascontiguousarray(x, np.float32).ravel() for x in (state, persisted)]
+    digest = hashlib.sha256(both[0].data)
+    digest.update(both[1].data)
+    return digest.digest() + b"".join(map(_checksum, both))
+
+
+_STATE_CHECKSUM = slice(_SHA_BYTES, _SHA_BYTES + _CRC_BYTES)
+_PERSISTED_CHECKSUM = slice(_SHA_BYTES + _CRC_BYTES, _SHA_BYTES + 2 * _CRC_BYTES)
+_DIGEST_BYTES = _PERSISTED_CHECKSUM.stop
+
+
+def _checksum(row: np.ndarray) -> bytes:
+    return int(google_crc32c.value(row)).to_bytes(_CRC_BYTES, "little")
 
 
 def memory_store(
@@ -335,6 +341,7 @@ def memory_store(
     persisted: np.ndarray,
 ) -> Store:
     """A store whose arrays live in memory; equal to what ``StoreWriter`` and ``open_store`` make of the same arrays."""
+    state, persisted = (np.asarray(x, np.float32) for x in (state, persisted))
     digests = [row_digest(s, p) for s, p in zip(state, persisted, strict=True)]
     return _hashed(
         Store(
@@ -350,7 +357,7 @@ def memory_store(
             data_hash="",
             state=state,
             persisted=persisted,
-            digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
+            digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST_BYTES),
         )
     )
 
@@ -368,6 +375,15 @@ class StoreWriter:
         self.path = path
         self._group = zarr.open_group(path, mode="r+")
 
+    @cached_property
+    def state(self) -> StoredRows:
+        """States, to be read and written."""
+        return StoredRows.open(self.path / "state", write=True)
+
+    @cached_property
+    def _persisted(self) -> StoredRows:
+        return StoredRows.open(self.path / "persisted", write=True)
+
     @classmethod
     def create(cls, path: Path, spec: StateSpec, grid: Grid, times: np.ndarray) -> Self:
         """Makes an empty store for these times; replaces what is there."""
@@ -377,7 +393,7 @@ class StoreWriter:
             shape = (n, *grid.shape, len(channels))
             chunks = (min(n, chunk_rows(spec, grid)), chunk_latitudes(spec, grid), grid.shape[1], max(shape[3], 1))
             group.create_array(name, shape=shape, chunks=chunks, dtype="float32", compressors=_COMPRESSOR)
-        group.create_array("digest", shape=(n, 32), chunks=(min(n, 1024), 32), dtype="uint8")
+        group.create_array("digest", shape=(n, _DIGEST_BYTES), chunks=(min(n, 1024), _DIGEST_BYTES), dtype="uint8")
         group.create_array("time", data=times.astype("datetime64[ns]").astype(np.int64))
         return cls(path)
 
@@ -386,20 +402,18 @@ class StoreWriter:
         self.write_digests(start, self.write_rows(start, state, persisted))
 
     def write_rows(self, start: int, state: np.ndarray, persisted: np.ndarray) -> bytes:
-        """Writes rows without their digests, which it returns, 32 bytes a row.
+        """Writes rows without their digests, which it returns one after the other.
 
         Workers may write different blocks at once, since no two of them touch one chunk of rows; the digests of many
         blocks share a chunk, so one process writes them.
         """
-        stop = start + state.shape[0]
-        self.array("state")[start:stop] = state
-        if persisted.shape[-1]:
-            self.array("persisted")[start:stop] = persisted
+        self.state.write(start, state)
+        self._persisted.write(start, persisted)
         return b"".join(row_digest(s, p) for s, p in zip(state, persisted, strict=True))
 
     def write_digests(self, start: int, digests: bytes) -> None:
         """Writes what ``write_rows`` returned for the rows from ``start`` on."""
-        values = np.frombuffer(digests, np.uint8).reshape(-1, 32)
+        values = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST_BYTES)
         self.array("digest")[start : start + len(values)] = values
 
     def create_table(self, shape: tuple[int, ...], chunks: tuple[int, ...]) -> zarr.Array:
@@ -408,10 +422,6 @@ class StoreWriter:
         return group.create_array(
             "table", shape=shape, chunks=chunks, dtype="float32", compressors=_COMPRESSOR, overwrite=True
         )
-
-    def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows ``[start, stop)`` of state and persisted, as written."""
-        return np.asarray(self.array("state")[start:stop]), np.asarray(self.array("persisted")[start:stop])
 
     def finish(
         self,
@@ -454,7 +464,7 @@ class StoreWriter:
             "segments": [_segment_to_dict(s) for s in segments],
             "data_hash": "",
         }
-        manifest["data_hash"] = _data_hash(_read(self._group, manifest, in_memory=False))
+        manifest["data_hash"] = _data_hash(_read(self.path, self._group, manifest))
         write_text(self.path / MANIFEST, json.dumps(manifest, indent=1))
 
     def array(self, name: str) -> zarr.Array:
@@ -503,7 +513,8 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
     """
     manifest = read_manifest(path)
     try:
-        store = replace(_read(zarr.open_group(path, mode="r"), manifest, in_memory=in_memory), path=Path(path))
+        store = _read(Path(path), zarr.open_group(path, mode="r"), manifest)
+        store = replace(store, path=Path(path))
     except KeyError as error:
         raise DataError(f"{path}: the store lacks {error}; prepare it again") from None
     except UserError:
@@ -514,6 +525,9 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
         ) from None
     if isinstance(store.climatology.table, np.ndarray):
         store.verify_fixed()
+    if in_memory:
+        rows = np.arange(store.times.size)
+        store = replace(store, state=store.take_states(rows), persisted=store.take_persisted(rows))
     return store
 
 
@@ -525,22 +539,24 @@ def _reopen(path: Path, data_hash: str) -> Store:
     return store
 
 
-def _read(group: zarr.Group, manifest: Mapping[str, Any], *, in_memory: bool) -> Store:
+def _read(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> Store:
     spec = StateSpec.from_dict(manifest["spec"])
     grid = Grid.from_dict(manifest["grid"])
     timestep = np.timedelta64(round(manifest["timestep_seconds"] * 1e9), "ns")
     times = np.asarray(_array(group, "time")[:]).astype("datetime64[ns]")
-    state, persisted = _array(group, "state"), _array(group, "persisted")
-    for name, array, channels in (
-        ("state", state, spec.state_channels),
-        ("persisted", persisted, given_channels(spec)),
-    ):
+    rows: dict[str, ArrayLike] = {}
+    for name, channels in (("state", spec.state_channels), ("persisted", given_channels(spec))):
         expected = (times.size, *grid.shape, len(channels))
-        if array.shape != expected:
-            raise ValueError(f"{name} has shape {array.shape}, the manifest says {expected}")
+        if _array(group, name).shape != expected:
+            raise ValueError(f"{name} has shape {_array(group, name).shape}, the manifest says {expected}")
+        rows[name] = StoredRows.open(path / name)
+    digests = np.asarray(_array(group, "digest")[:])
+    if digests.shape != (times.size, _DIGEST_BYTES):
+        raise ValueError(f"digest has shape {digests.shape}, not {(times.size, _DIGEST_BYTES)}")
     climatology = Climatology.from_arrays(_arrays(group, "climatology", _TABLE_IN_MEMORY_BYTES))
-    if climatology.table.shape[-3:] != state.shape[1:]:
-        raise ValueError(f"the climatology's fields have shape {climatology.table.shape[-3:]}, not {state.shape[1:]}")
+    fields_shape = rows["state"].shape[1:]
+    if climatology.table.shape[-3:] != fields_shape:
+        raise ValueError(f"the climatology's fields have shape {climatology.table.shape[-3:]}, not {fields_shape}")
     return Store(
         spec=spec,
         grid=grid,
@@ -552,9 +568,8 @@ def _read(group: zarr.Group, manifest: Mapping[str, Any], *, in_memory: bool) ->
         segments=tuple(_segment_from_dict(s, times) for s in manifest["segments"]),
         times=times,
         data_hash=manifest["data_hash"],
-        state=np.asarray(state[:]) if in_memory else state,
-        persisted=np.asarray(persisted[:]) if in_memory else persisted,
-        digests=np.asarray(_array(group, "digest")[:]),
+        digests=digests,
+        **rows,
     )
 
 

@@ -23,7 +23,7 @@ _BLOCK_ROWS = 64
 
 @dataclass(frozen=True, eq=False)
 class AnomalyRows:
-    """Rows of a store's state less the climatology of their times, made when they are read, by slices of a segment."""
+    """Rows of a store's state less the climatology of their times, made when they are read."""
 
     store: Store
 
@@ -32,8 +32,11 @@ class AnomalyRows:
         """Of the state."""
         return self.store.state.shape
 
-    def __getitem__(self, rows: slice) -> Any:
-        return self.store.read_state(rows.start, rows.stop) - self.store.climatology.at(self.store.times[rows])
+    def __getitem__(self, key: Any) -> np.ndarray:
+        rows = key if isinstance(key, np.ndarray) else np.asarray(np.arange(self.shape[0])[key])
+        states = self.store.take_states(rows)
+        states -= self.store.climatology.at(self.store.times[rows].ravel()).reshape(states.shape)
+        return states
 
 
 def anomalies_of(store: Store) -> Store:
@@ -54,7 +57,7 @@ def anomalies_of(store: Store) -> Store:
         tendency_mean=change.mean.astype(np.float32),
         tendency_std=change.std.astype(np.float32),
     )
-    none = np.empty((0, 32), np.uint8)  # the rows of the store itself are compared with their hashes
+    none = np.empty((0, 0), np.uint8)  # the rows of the store itself are compared with their hashes
     return replace(store, spec=without_bounds(store.spec), statistics=statistics, state=rows, digests=none)
 
 

@@ -103,18 +103,19 @@ def read_batch(store: Store, rows: np.ndarray, steps: int) -> Batch:
       rows: First rows, ``(batch,)``; each window must lie within one segment.
       steps: Model steps of each window.
     """
-    state = np.stack([store.read_state(row, row + steps + 1) for row in rows.tolist()])
-    given = np.concatenate([_given(store, row, steps) for row in rows.tolist()])
-    valid = store.times[rows[:, None] + np.arange(1, steps + 1)]
-    forcing = store.forcing_builder.at(valid.ravel(), given)
-    return Batch(state, forcing.reshape(rows.size, steps, *forcing.shape[1:]))
+    for row in rows.tolist():
+        store.segment_of(row, row + steps + 1)
+    state = store.take_states(rows[:, None] + np.arange(steps + 1))
+    valid = rows[:, None] + np.arange(1, steps + 1)
+    forcing = store.forcing_builder.at(store.times[valid.ravel()], _given(store, rows, valid))
+    return Batch(state, forcing.reshape(*valid.shape, *forcing.shape[1:]))
 
 
-def _given(store: Store, row: int, steps: int) -> np.ndarray:
-    """Persisted forcings at initial time and lateral ones at valid time, ``(steps, lat, lon, given)``."""
-    initial = np.repeat(store.read_persisted(row, row + 1), steps, axis=0)
+def _given(store: Store, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Persisted forcings at initial time and lateral ones at valid time, ``(window * step, lat, lon, given)``."""
+    initial = np.repeat(store.take_persisted(rows), valid.shape[1], axis=0)
     lateral = store.forcing_builder.is_lateral
-    return np.where(lateral, store.read_persisted(row + 1, row + steps + 1), initial) if lateral.any() else initial
+    return np.where(lateral, store.take_persisted(valid.ravel()), initial) if lateral.any() else initial
 
 
 def load_batch(store: Store, rows: np.ndarray, steps: int, layout: Layout) -> Batch:

@@ -11,6 +11,7 @@ import pytest
 from tiny_store import write_store
 
 from data_prep.grid import Grid
+from data_prep.store import open_store
 from emulator.config import MeshConfig
 from emulator.devices import Layout
 from emulator.loader import PREFETCHED, Windows, read_batch
@@ -127,16 +128,27 @@ def test_no_worker_goes_on_once_closed(store):
 def test_a_process_reads_its_own_windows_of_a_batch_alone(store, monkeypatch, process):
     mesh = SimpleNamespace(shape={"data": 2}, devices=np.array([[SimpleNamespace(process_index=i)] for i in (0, 1)]))
     windows, asked = make(store, batch_size=6), []
-    read = type(store).read_state
+    take = type(store).take_states
 
-    def note(self, start, stop):
-        asked.append(start)
-        return read(self, start, stop)
+    def note(self, rows):
+        asked.extend(rows[:, 0].tolist())
+        return take(self, rows)
 
     monkeypatch.setattr(jax, "process_index", lambda: process)
-    monkeypatch.setattr(type(store), "read_state", note)
+    monkeypatch.setattr(type(store), "take_states", note)
     monkeypatch.setattr(Layout, "place_windows", lambda self, here, part, n: part)
     batch = windows.batch(4, Layout(mesh))
     own = windows.rows(4)[3 * process : 3 * process + 3]
     assert asked == own.tolist()
     np.testing.assert_array_equal(batch.state, read_batch(store, own, 2).state)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_a_device_takes_over_what_was_read(store, in_memory):
+    if next(iter(jax.devices())).platform != "cpu":
+        pytest.skip("only a CPU shares the host's memory")
+    store = open_store(store.path, in_memory=in_memory)
+    rows = np.array([3, 25, 4])
+    state = store.take_states(rows[:, None] + np.arange(3))
+    placed = LAYOUT.place_windows(np.arange(3), state, 3)
+    assert placed.addressable_shards[0].data.unsafe_buffer_pointer() == state.ctypes.data

@@ -1,19 +1,23 @@
 """The prepared store: reads, windows, hashes, and refusal of what is damaged."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from weather_files import GRID, HOURS_6, LEVELS, times_from
 
+import data_prep.store as store_module
 from data_prep.climatology import ClimatologyFit
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
+from data_prep.rows import StoredRows
 from data_prep.spec import StateSpec, Variable
 from data_prep.statistics import Moments, Statistics, state_moments
 from data_prep.store import MANIFEST, Segment, Store, StoreWriter, chunk_rows, memory_store, open_store
+from emulator.loader import read_batch
 
 SPEC = StateSpec(
     (
@@ -158,7 +162,7 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("change", "what"),
         [
-            (lambda m: {**m, "format_version": 99}, "format version 99, this program reads 1"),
+            (lambda m: {**m, "format_version": 99}, "format version 99, this program reads 2"),
             (lambda m: {k: v for k, v in m.items() if k != "format_version"}, "format_version is missing"),
             (lambda m: {k: v for k, v in m.items() if k != "segments"}, "lacks 'segments'"),
             (lambda m: {**m, "segments": [{**m["segments"][0], "stop": 99}]}, "does not fit the time axis"),
@@ -192,3 +196,67 @@ class TestDamage:
         StoreWriter(path).array("static")[0, 0, 0] = 1e3
         with pytest.raises(DataError, match="contents hash to"):
             open_store(path).verify()
+
+
+class TestDamagedRows:
+    """Whatever a disk does to a row, who reads it is told its time and is given nothing."""
+
+    ROW = 8
+
+    @pytest.fixture
+    def path(self, made, tmp_path, monkeypatch):
+        monkeypatch.setattr(store_module, "_CHUNK_BYTES", 1)  # a row a chunk
+        return write(tmp_path / "store.zarr", made)
+
+    def harm(self, path: Path, array: str, how: str) -> None:
+        chunk, other = (path / array / "c" / str(row) / "0" / "0" / "0" for row in (self.ROW, self.ROW + 1))
+        raw = bytearray(chunk.read_bytes())
+        if how == "lost":
+            chunk.unlink()
+        elif how == "another row":
+            shutil.copy(other, chunk)
+        elif how == "cut":
+            chunk.write_bytes(raw[: len(raw) // 2])
+        else:
+            raw[{"bit of the data": -5, "bit in the middle": len(raw) // 2, "bit of the head": 5}[how]] ^= 0x10
+            chunk.write_bytes(raw)
+
+    @pytest.mark.parametrize("array", ["state", "persisted"])
+    @pytest.mark.parametrize(
+        "how", ["bit of the data", "bit in the middle", "bit of the head", "cut", "lost", "another row"]
+    )
+    def test_is_named_by_all_that_read_it_and_others_are_read(self, path, made, array, how):
+        self.harm(path, array, how)
+        named = f"row of {made['times'][self.ROW]}"
+        store = open_store(path)
+        read = store.read_state if array == "state" else store.read_persisted
+        for _ in range(2):  # not only the first time
+            with pytest.raises(DataError, match=named) as error:
+                read(7, 10)
+            assert "\n" not in str(error.value)
+        np.testing.assert_array_equal(read(9, 12), made[array][9:12])
+        with pytest.raises(DataError, match=named):
+            store.dataset([2, self.ROW])
+        with pytest.raises(DataError, match=named):
+            store.verify()
+        with pytest.raises(DataError, match=named):
+            read_batch(store, np.array([9, 8]), 2)
+        with pytest.raises(DataError, match=named):
+            open_store(path, in_memory=True)
+
+    def test_a_field_of_zeros_is_kept_and_no_missing_chunk(self, made, tmp_path):
+        of = {**made, "state": np.zeros_like(made["state"])}
+        store = open_store(write(tmp_path / "zeros.zarr", of))
+        np.testing.assert_array_equal(store.read_state(0, 7), of["state"][:7])
+        assert list((tmp_path / "zeros.zarr" / "state" / "c").iterdir())
+        store.verify()
+
+
+def test_rows_on_disk_are_indexed_like_an_array_and_aligned(made, tmp_path):
+    rows = StoredRows.open(write(tmp_path / "store.zarr", made) / "state")
+    assert rows.shape == made["state"].shape
+    for key in (3, -1, slice(2, 5), slice(15, 99), slice(None, None, 5), [4, 4, 1], np.array([[1, 2], [9, 0]])):
+        np.testing.assert_array_equal(rows[key], made["state"][key])
+        assert rows[key].ctypes.data % 64 == 0
+    np.testing.assert_array_equal(rows.read(np.array([7, 2]), slice(1, 3)), made["state"][[7, 2], 1:3])
+    assert rows[4:4].shape == (0, *made["state"].shape[1:])
