@@ -145,7 +145,7 @@ def write_block(block: Block) -> Written:
     ingredients = open_recipe(block.recipe)
     spans = _spans(ingredients.pieces, block.start, block.stop)
     parts = [_read_span(ingredients, piece, *span) for piece, span in spans]
-    state, persisted = (np.concatenate(values) for values in zip(*parts, strict=True))
+    state, persisted = parts[0] if len(parts) == 1 else (np.concatenate(values) for values in zip(*parts, strict=True))
     digests = StoreWriter(block.store).write_rows(block.start, state, persisted)
     return Written(block.start, digests, *_moments(ingredients, block, state, persisted))
 
@@ -221,10 +221,11 @@ def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) ->
 
     def read_all(variables: Sequence[Variable], *, fill: bool) -> np.ndarray:
         sizes = [max(1, len(v.levels)) for v in variables]
-        out = np.empty((*shape, sum(sizes)), np.float32)
+        planes = np.empty((shape[0], sum(sizes), *shape[1:]), np.float32)  # as most files have them
+        fields = np.moveaxis(planes, 1, -1)
         for variable, size, stop in zip(variables, sizes, np.cumsum(sizes).tolist(), strict=True):
-            read(variable, out[..., stop - size : stop], fill=fill)
-        return out
+            read(variable, fields[..., stop - size : stop], fill=fill)
+        return np.ascontiguousarray(fields)
 
     persisted = [v for v in spec.with_role("forcing") if v.known == "persisted"]
     given = read_all(persisted, fill=fill)

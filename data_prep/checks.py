@@ -95,7 +95,11 @@ def check_values(
         units = spec[channel.variable].units
         lowest, highest = possible_range(channel.variable, units)
         pressure = channel.level if spec.vertical == "pressure" else None
-        for row, (least, most) in enumerate(zip(low[:, i].tolist(), high[:, i].tolist(), strict=True)):
+        impossible = (low[:, i] < lowest) | (high[:, i] > highest)
+        # Within what is possible, heights alone may look like another unit.
+        suspect = np.arange(low.shape[0]) if channel.variable == "geopotential" else np.flatnonzero(impossible)
+        for row in suspect.tolist():
+            least, most = float(low[row, i]), float(high[row, i])
             slip = slip_of(channel.variable, units, pressure, least, most)
             if lowest <= least and most <= highest and slip is None:
                 continue
@@ -131,6 +135,7 @@ def fill_with_mean(values: np.ndarray) -> np.ndarray:
     missing = np.isnan(values)
     if not missing.any():
         return values
+    values, missing = np.ascontiguousarray(values), np.ascontiguousarray(missing)
     count = (~missing).sum(axis=(1, 2), keepdims=True)
     total = np.where(missing, 0.0, values.astype(np.float64)).sum(axis=(1, 2), keepdims=True)
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)

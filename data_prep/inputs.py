@@ -52,6 +52,7 @@ class Timeline:
     flipped: np.ndarray
     slips: bool
     on_pressure: bool
+    _open: set[int] = field(default_factory=set, repr=False)  # the files that the last read was of
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
         """Rows ``start, start + step, ...`` below ``stop``: SI, float32 ``(row, latitude, longitude, level)``."""
@@ -59,26 +60,36 @@ class Timeline:
         strides = np.diff(self.row_of[rows])
         changes = np.flatnonzero((np.diff(self.source_of[rows]) != 0) | (strides != step)) + 1
         parts = []
-        for run in np.split(rows, changes):
+        runs = np.split(rows, changes)
+        self._leave_all_but({int(self.source_of[run[0]]) for run in runs})
+        for run in runs:
             source = self.sources[int(self.source_of[run[0]])]
             first, last = int(self.row_of[run[0]]), int(self.row_of[run[-1]])
             parts.append(source.read(self.variable.name, self.variable.levels, first, last + 1, step))
-        values = np.concatenate(parts)
+        values = parts[0] if len(parts) == 1 else np.concatenate(parts)
         turned = self.flipped[rows]
         if turned.any():
+            values = values.copy()
             values[turned] = values[turned, ::-1]
         return self._without_slips(values) if self.slips else values
 
+    def _leave_all_but(self, wanted: set[int]) -> None:
+        """Releases the files that reading has moved on from, so that memory does not grow with their number."""
+        for number in self._open - wanted:
+            self.sources[number].release()
+        self._open.clear()
+        self._open.update(wanted)
+
     def _without_slips(self, values: np.ndarray) -> np.ndarray:
         """Fields in an evidently other unit, brought to SI."""
-        low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+        low, high, out = values.min(axis=(1, 2)), values.max(axis=(1, 2)), values.copy()
         for row, i in np.ndindex(*low.shape):
             level = self.variable.levels[i] if self.variable.levels and self.on_pressure else None
             found = slip_of(self.variable.name, self.variable.units, level, float(low[row, i]), float(high[row, i]))
             if found is not None:
                 converted = values[row, ..., i].astype(np.float64) * found.factor + found.offset
-                values[row, ..., i] = converted.astype(np.float32)
-        return values
+                out[row, ..., i] = converted.astype(np.float32)
+        return out
 
 
 @dataclass
@@ -128,7 +139,8 @@ class RawSegment:
         first, last = (self.first_row + i * self.stride for i in (start, stop - 1))
         timeline = self.timelines[name]
         if is_accumulation(name) and self.stride > 1:
-            raw = timeline.read(first - self.stride + 1, last + 1)
+            # in canonical order, so that the last bit of the sum does not depend on that of the file
+            raw = np.ascontiguousarray(timeline.read(first - self.stride + 1, last + 1))
             return np.sum(raw.reshape(stop - start, self.stride, *raw.shape[1:]), axis=1)
         return timeline.read(first, last + 1, self.stride)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Literal
 
@@ -27,8 +28,13 @@ def open_lazily(path: Location) -> xr.Dataset:
     Raises:
       DataError: there is no such file, it is empty or damaged, or an extra is missing (``grib``, ``cloud``).
     """
+    return open_to_release(path)[0]
+
+
+def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
+    """Likewise, with a function that closes the file until it is read again: an open one keeps decoded chunks."""
     if isinstance(path, str):
-        return _open_url(path)
+        return _open_url(path), _nothing
     if not path.exists():
         raise DataError(f"{path}: no such file")
     if path.is_file() and path.stat().st_size == 0:
@@ -47,15 +53,20 @@ def open_lazily(path: Location) -> xr.Dataset:
                     raise ValueError(f"the name {strange[0]!r} of a dimension is no text")
                 if twice := [name for name, v in data.variables.items() if len(set(v.dims)) < len(v.dims)]:
                     raise ValueError(f"{twice[0]} has a dimension twice")
-                return _valid_stretch(data)
+                return _valid_stretch(data), _nothing
             if kind == "GRIB":
                 warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray
-                return _open_grib(path)
+                return _open_grib(path), _nothing
             netCDF4.set_chunk_cache(_CHUNK_CACHE_BYTES)
-            return xr.open_dataset(path, engine="netcdf4", chunks=None, decode_timedelta=False)
+            file = xr.backends.NetCDF4DataStore.open(path)
+            return xr.open_dataset(file, chunks=None, decode_timedelta=False), file.close
     except Exception as error:  # noqa: BLE001 - what libraries make of damaged or hostile metadata is anything
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
         raise DataError(f"{path}: cannot be read as a {noun} ({' '.join(str(error).split())[:200]})") from None
+
+
+def _nothing() -> None:
+    """Keeps no file open between reads."""
 
 
 def format_of(path: Location) -> Format:

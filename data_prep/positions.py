@@ -34,6 +34,16 @@ class Order:
     repeated: int | None = None
 
 
+def pick(values: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
+    """These positions along an axis of an array; a view where they are evenly spaced, as most axes are or reversed."""
+    steps = np.diff(rows)
+    if rows.size == 0 or (steps != steps[:1]).any() or (steps == 0).any():
+        return np.take(values, rows, axis=axis)
+    first, step = int(rows[0]), int(steps[0]) if steps.size else 1
+    stop = first + step * rows.size
+    return values[(slice(None),) * axis + (slice(first, stop if stop >= 0 else None, step),)]
+
+
 def latitude_order(path: Location, coordinate: xr.DataArray) -> Order:
     """Latitudes from south to north."""
     values = _degrees(path, coordinate)

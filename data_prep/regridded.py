@@ -31,15 +31,12 @@ class RegriddedSource(Source):
         """Reads one variable like ``Source.read``, some rows of the file's own grid at a time."""
         rows, columns = self._regridder.source.shape
         at_once = step * max(1, _READ_BYTES // (4 * rows * columns * max(1, len(levels))))
-        bounds = range(start, max(stop, start + 1), at_once)
-        return np.concatenate(
-            [
-                self._regridder(
-                    super(RegriddedSource, self).read(name, levels, first, min(first + at_once, stop), step)
-                )
-                for first in bounds
-            ]
-        )
+        parts = []
+        for first in range(start, max(stop, start + 1), at_once):
+            values = super().read(name, levels, first, min(first + at_once, stop), step)
+            # in canonical order, so that the last bit of a product does not depend on that of the file
+            parts.append(self._regridder(np.ascontiguousarray(values)))
+        return np.concatenate(parts)
 
 
 def regrid_sources(sources: Sequence[Source], config: RegridConfig) -> list[Source]:

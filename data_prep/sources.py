@@ -8,7 +8,7 @@ units, latitude and longitude ascending, levels top first.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,8 +22,8 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.instants import instants_of
 from data_prep.locations import Location, locate
-from data_prep.opening import open_lazily
-from data_prep.positions import Order, latitude_order, longitude_order
+from data_prep.opening import open_to_release
+from data_prep.positions import Order, latitude_order, longitude_order, pick
 from data_prep.recognise import (
     Axes,
     find_axes,
@@ -90,6 +90,11 @@ class Source:
     _axes: Axes = field(repr=False)
     _latitude: Order = field(repr=False)
     _longitude: Order = field(repr=False)
+    _release: Callable[[], None] = field(repr=False)
+
+    def release(self) -> None:
+        """Gives back what the library keeps of an open file, its decoded chunks; reading opens it again."""
+        self._release()
 
     def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
         """Reads one variable.
@@ -100,7 +105,8 @@ class Source:
           start, stop, step: Rows of the time (or ``dayofyear``) axis; a constant field has one.
 
         Returns:
-          SI, float32, shape ``(row, latitude, longitude, level)``; a surface field has one level.
+          SI, float32, shape ``(row, latitude, longitude, level)``; a surface field has one level. What was read lies in
+          memory in the order of the file, and may be what a data set in memory holds: copy it before changing it.
 
         Raises:
           DataError: a level is missing, the file cannot be read, or it holds two values for one place.
@@ -128,7 +134,7 @@ class Source:
         values = block.transpose(*(d for d in axes if d in block.dims)).values
         if row_axis not in block.dims:
             values = values[None]
-        values = values[..., rows] if found.level_axis is not None else values[..., None]
+        values = pick(values, np.array(rows), 3) if found.level_axis is not None else values[..., None]
         values = self._orient(values, found.raw_name)
         if found.to_si != Conversion(found.to_si.units):
             # In double precision, so that the same values in another unit come out the same.
@@ -144,7 +150,7 @@ class Source:
                     f"{self.path}: {raw_name} differs between its first and its last meridian, which are the same "
                     "place; drop the last one"
                 )
-        return values[:, self._latitude.rows[:, None], self._longitude.rows]
+        return pick(pick(values, self._latitude.rows, 1), self._longitude.rows, 2)
 
     def _join_expver(self, block: xr.DataArray) -> xr.DataArray:
         """Final (1) and preliminary (5) ERA5 as one: each time is given by one of them, and missing in the other."""
@@ -208,7 +214,7 @@ def open_source(
       DataError: one line on what the file lacks or what is wrong with it.
     """
     file: Location = _DATASET if isinstance(path, xr.Dataset) else locate(path)
-    everything = path if isinstance(path, xr.Dataset) else open_lazily(file)
+    everything, release = (path, _nothing) if isinstance(path, xr.Dataset) else open_to_release(file)
     path = file
     contents = tuple(str(v) for v in everything.data_vars)
     present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
@@ -230,7 +236,11 @@ def open_source(
     own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
     own |= {f.level_axis for f in found.values()}
     squeezed = raw.squeeze([d for d in raw.dims if d not in own and raw.sizes[d] == 1], drop=True)
-    return Source(path, grid, times, found, contents, squeezed, axes, latitude, longitude)
+    return Source(path, grid, times, found, contents, squeezed, axes, latitude, longitude, release)
+
+
+def _nothing() -> None:
+    """What a data set in memory has to give back."""
 
 
 def read_initial(

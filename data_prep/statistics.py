@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import reduce
-from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -88,7 +87,8 @@ class Moments:
           values: Shape ``(..., latitude, longitude, channel)``, at least three dimensions.
           latitude_weights: Area weights with mean 1, shape ``(latitude,)``.
         """
-        return sum_moments((_of_field(field, latitude_weights) for field in _fields(values)), values.shape[-1])
+        found = sum_moments((_of_field(field, latitude_weights) for field in _fields(values)), values.shape[-1])
+        return _with_range(found, values)
 
     def combine(self, other: Moments) -> Moments:
         """Moments of both samples together; associative and commutative up to rounding."""
@@ -132,9 +132,18 @@ def state_moments(states: np.ndarray, latitude_weights: np.ndarray) -> tuple[Mom
     Args:
       states: Rows of one segment, ``(time, latitude, longitude, state)``.
       latitude_weights: Area weights with mean 1, ``(latitude,)``.
+
+    Returns:
+      Of states; of changes, whose range is not taken.
     """
-    changes = (_of_field(after - before, latitude_weights) for before, after in pairwise(_fields(states)))
-    return Moments.of(states, latitude_weights), sum_moments(changes, states.shape[-1])
+    state = change = Moments.empty(states.shape[-1])
+    before = None
+    for field in _fields(states):
+        state = state.combine(_of_field(field, latitude_weights))
+        if before is not None:
+            change = change.combine(_of_field(np.subtract(field, before, out=before), latitude_weights))
+        before = field
+    return _with_range(state, states), change
 
 
 def _fields(values: np.ndarray) -> Iterator[np.ndarray]:
@@ -144,7 +153,7 @@ def _fields(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _of_field(field: np.ndarray, latitude_weights: np.ndarray) -> Moments:
-    """Moments of a float64 field ``(latitude, longitude, channel)``.
+    """Moments of a float64 field ``(latitude, longitude, channel)``, without its range.
 
     Sums by NumPy's own loops, not by BLAS, whose last bits depend on its number of threads: a store must not.
     """
@@ -153,4 +162,10 @@ def _of_field(field: np.ndarray, latitude_weights: np.ndarray) -> Moments:
     mean = (by_latitude * np.einsum("yxc->yc", field)).sum(axis=0) / weight
     departure = field - mean
     squares = (by_latitude * np.einsum("yxc,yxc->yc", departure, departure)).sum(axis=0)
-    return Moments(weight, mean, squares, field.min(axis=(0, 1)), field.max(axis=(0, 1)))
+    return replace(Moments.empty(field.shape[-1]), weight=weight, mean=mean, squares=squares)
+
+
+def _with_range(moments: Moments, values: np.ndarray) -> Moments:
+    axes = tuple(range(values.ndim - 1))
+    lowest, highest = values.min(axis=axes, initial=np.inf), values.max(axis=axes, initial=-np.inf)
+    return replace(moments, lowest=lowest.astype(np.float64), highest=highest.astype(np.float64))

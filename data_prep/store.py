@@ -392,7 +392,14 @@ class StoreWriter:
         for name, channels in (("state", spec.state_channels), ("persisted", given_channels(spec))):
             shape = (n, *grid.shape, len(channels))
             chunks = (min(n, chunk_rows(spec, grid)), chunk_latitudes(spec, grid), grid.shape[1], max(shape[3], 1))
-            group.create_array(name, shape=shape, chunks=chunks, dtype="float32", compressors=_COMPRESSOR)
+            group.create_array(
+                name,
+                shape=shape,
+                chunks=chunks,
+                dtype="float32",
+                compressors=_COMPRESSOR,
+                chunk_key_encoding={"name": "default", "separator": "."},  # else four folders for each chunk
+            )
         group.create_array("digest", shape=(n, _DIGEST_BYTES), chunks=(min(n, 1024), _DIGEST_BYTES), dtype="uint8")
         group.create_array("time", data=times.astype("datetime64[ns]").astype(np.int64))
         return cls(path)
@@ -569,7 +576,8 @@ def _read(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> Store:
         times=times,
         data_hash=manifest["data_hash"],
         digests=digests,
-        **rows,
+        state=rows["state"],
+        persisted=rows["persisted"],
     )
 
 

@@ -223,7 +223,7 @@ class TestVerify:
     @pytest.mark.parametrize("how", ["flipped byte", "lost chunk", "cut chunk"])
     def test_damage_is_named_by_its_time(self, whole, tmp_path, capsys, how):
         out = Path(shutil.copytree(whole.path, tmp_path / "store.zarr"))
-        chunk = out / "state" / "c" / "21" / "0" / "0" / "0"
+        chunk = out / "state" / "c.21.0.0.0"
         raw = bytearray(chunk.read_bytes())
         raw[len(raw) // 2] ^= 0xFF
         if how == "lost chunk":

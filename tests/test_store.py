@@ -209,7 +209,7 @@ class TestDamagedRows:
         return write(tmp_path / "store.zarr", made)
 
     def harm(self, path: Path, array: str, how: str) -> None:
-        chunk, other = (path / array / "c" / str(row) / "0" / "0" / "0" for row in (self.ROW, self.ROW + 1))
+        chunk, other = (path / array / f"c.{row}.0.0.0" for row in (self.ROW, self.ROW + 1))
         raw = bytearray(chunk.read_bytes())
         if how == "lost":
             chunk.unlink()
@@ -248,7 +248,7 @@ class TestDamagedRows:
         of = {**made, "state": np.zeros_like(made["state"])}
         store = open_store(write(tmp_path / "zeros.zarr", of))
         np.testing.assert_array_equal(store.read_state(0, 7), of["state"][:7])
-        assert list((tmp_path / "zeros.zarr" / "state" / "c").iterdir())
+        assert list((tmp_path / "zeros.zarr" / "state").glob("c.*"))
         store.verify()
 
 
