@@ -23,7 +23,7 @@ SMALL = {
     "train": ["--rows", "8", "--levels", "1", "--batch", "2", "--seconds", "0.1", "--model", TINY],
     "start": ["--starts", "2", "--config", str(ROOT / "tests" / "tiny.yaml")],
     "evaluate": ["--inits", "3", "--leads", "4", "--workers", "1"],
-    "load": ["--gigabytes", "0.01", "--batches", "1", "--batch", "2"],
+    "load": ["--gigabytes", "0.01", "--batches", "1", "--batch", "2", "--seconds", "0.5"],
     "prepare": ["--gigabytes", "0.01", "--workers"],
     "forecast": ["--rows", "8", "--levels", "1", "--days", "1", "--members", "1", "2", "--model", TINY, "--physics"],
 }

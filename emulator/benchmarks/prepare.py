@@ -82,7 +82,7 @@ def _prepare(files: NetcdfSet, out: Path, workers: int) -> _Run:
         start = time.perf_counter()
         prepare(files.config, out, out.parent, executor=pool)
         seconds = time.perf_counter() - start
-    return _Run(seconds, max(_peak_gib(), _peak_gib(resource.RUSAGE_CHILDREN)))
+        return _Run(seconds, max(_peak_gib(), *pool.map(_warm, range(workers))))
 
 
 def _bare(files: NetcdfSet, out: Path, workers: int) -> _Run:
@@ -100,7 +100,7 @@ def _bare(files: NetcdfSet, out: Path, workers: int) -> _Run:
         start = time.perf_counter()
         list(pool.map(_copy, *zip(*jobs, strict=True)))
         seconds = time.perf_counter() - start
-    return _Run(seconds, max(_peak_gib(), _peak_gib(resource.RUSAGE_CHILDREN)))
+        return _Run(seconds, max(_peak_gib(), *pool.map(_warm, range(workers))))
 
 
 def _create_bare(files: NetcdfSet, out: Path) -> None:
@@ -130,15 +130,20 @@ def _n_times(path: Path) -> int:
         return len(file.dimensions["time"])
 
 
-def _warm(_: int) -> None:
+def _warm(_: int) -> float:
+    """Imports what a worker needs, and says how much memory it has held; so slow that every worker does it once."""
     import data_prep.pipeline  # noqa: F401 - importing is the point
 
     time.sleep(1)
+    return _peak_gib()
 
 
-def _peak_gib(who: int = resource.RUSAGE_SELF) -> float:
-    kib = resource.getrusage(who).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return kib / 2**20
+def _peak_gib() -> float:
+    """The most memory that this process held, GiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # ru_maxrss of a child begins with what its parent held
+        return int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def _table(files: NetcdfSet, found: dict[str, _Run]) -> Table:
