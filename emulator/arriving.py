@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.arrays import ArrayLike
+from data_prep.rows import take
 
 
 class Arriving:
@@ -27,4 +28,5 @@ class Arriving:
 
     def __getitem__(self, key: Any) -> Any:
         # what could not be read whole is read in parts, which shows where it is damaged
-        return (self._source if self._values.exception() else self._values.result())[key]
+        array = self._source if self._values.exception() else self._values.result()
+        return take(array, key) if isinstance(key, np.ndarray) else array[key]
