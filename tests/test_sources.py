@@ -1,13 +1,18 @@
 """Any CF-like file gives the same canonical fields, or one clear line that says why not."""
 
+from pathlib import Path
+
 import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from weather_files import GRID, LEVELS, SHARED, times_from, weather
+from weather_files import GRID, LEVELS, SHARED, boundary, config, times_from, weather
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.inputs import open_canonical
+from data_prep.pipeline import find_inputs
+from data_prep.positions import pick
 from data_prep.sources import open_source, read_initial
 from data_prep.spec import StateSpec, Variable
 from data_prep.units import conversion
@@ -214,6 +219,45 @@ def test_open_files_cache_little(tmp_path):
         assert netCDF4.get_chunk_cache()[0] <= 2**24
     finally:
         netCDF4.set_chunk_cache(*before)
+
+
+def open_files(folder: Path) -> set[str]:
+    """Names of the files below a folder that this process holds open."""
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return {link.name for link in links if link.parent == folder}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
+def test_files_that_reading_has_moved_on_from_are_closed_and_can_be_read_again(tmp_path):
+    data = weather(times_from("2001-01-01", 24))
+    for i in range(6):
+        data.isel(time=slice(4 * i, 4 * i + 4)).to_netcdf(tmp_path / f"{i}.nc")
+    boundary().to_netcdf(tmp_path / "boundary.nc")
+    section = config([f"{tmp_path}/*.nc"], split={"segments": {"train": [0]}})
+    inputs = open_canonical(find_inputs(section.inputs, tmp_path), section)
+    timelines = inputs.segments[0].timelines
+    for source in {id(s): s for timeline in timelines.values() for s in timeline.sources}.values():
+        source.release()  # opened to see what they hold
+    assert not open_files(tmp_path) - {"boundary.nc"}
+    for start in range(0, 24, 6):  # no multiple of a file
+        for name, timeline in timelines.items():
+            expected = data[name].isel(time=slice(start, start + 6)).values
+            expected = np.moveaxis(expected, 1, -1) if expected.ndim == 4 else expected[..., None]
+            np.testing.assert_array_equal(timeline.read(start, start + 6), expected)
+        touched = {f"{i}.nc" for i in range(start // 4, (start + 5) // 4 + 1)}
+        assert open_files(tmp_path) - {"boundary.nc"} == touched
+    timeline = timelines["surface_pressure"]
+    np.testing.assert_array_equal(timeline.read(0, 2)[..., 0], data["surface_pressure"][:2])
+
+
+@pytest.mark.parametrize("rows", [[0, 1, 2], [2, 1, 0], [4, 2, 0], [3], [1, 0, 2], [0, 0, 0], [2, 3, 1, 0], []])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_picking_is_taking(rows, axis):
+    values, rows = np.arange(30.0).reshape(5, 6), np.array(rows, int)
+    found = pick(values, rows, axis)
+    np.testing.assert_array_equal(found, np.take(values, rows, axis=axis))
+    even = rows.size > 0 and len(set(np.diff(rows).tolist())) <= 1 and 0 not in np.diff(rows)
+    assert np.shares_memory(found, values) == even
 
 
 def test_a_truncated_file_is_refused(tmp_path):
