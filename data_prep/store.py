@@ -619,7 +619,8 @@ def _data_hash(store: Store) -> str:
     segments = [_segment_to_dict(s) for s in store.segments]
     header = [store.spec.to_dict(), store.grid.to_dict(), int(store.timestep.astype(np.int64)), segments]
     digest.update(json.dumps(header, sort_keys=True).encode())
-    arrays: dict[str, Any] = {"time": store.times.astype(np.int64), "static": store.static, "digest": store.digests}
+    hashes = store.digests[:, :_SHA_BYTES]
+    arrays: dict[str, Any] = {"time": store.times.astype(np.int64), "static": store.static, "digest": hashes}
     for part in (store.statistics, store.climatology, store.forcing_builder):
         arrays |= {f"{type(part).__name__}/{key}": value for key, value in part.to_arrays().items()}
     for name in sorted(arrays):
