@@ -38,7 +38,7 @@ class Facts:
     slow: bool = False
 
 
-_TEMPERATURE = (100.0, 400.0)
+_TEMPERATURE = (50.0, 400.0)  # in its polar night SPEEDY's top layer cools to 108 K, and a forecast may overshoot
 _FRACTION = (-0.01, 1.01)
 _WIND = (-300.0, 300.0)
 

@@ -164,7 +164,7 @@ def test_a_forecast_that_leaves_physical_bounds_is_stopped_and_kept_up_to_there(
     code, errors = command_forecast(run, work / "mine.nc", out, capsys)
     assert code == 1 and len(errors) == 1
     where = "the forecast from 2001-01-10T06:00 left physical bounds at lead 18 h: temperature@500 ranges from"
-    assert where in errors[0] and "possible are 100 to 400" in errors[0]
+    assert where in errors[0] and "possible are 50 to 400" in errors[0]
     assert f"what came before is in {tmp_path / 'f_stopped.nc'}" in errors[0]
     assert sorted(p.name for p in tmp_path.glob("*.nc")) == ["f_stopped.nc"]
     with xr.open_dataset(tmp_path / "f_stopped.nc") as kept:

@@ -45,7 +45,7 @@ def test_what_is_not_finite_is_named_with_its_first_time(value):
 @pytest.mark.parametrize(
     ("channel", "value", "what"),
     [
-        (0, 99.0, r"temperature@500 ranges from 99 to 270 K at 2001-01-01T06:00, possible are 100 to 400"),
+        (0, 49.0, r"temperature@500 ranges from 49 to 270 K at 2001-01-01T06:00, possible are 50 to 400"),
         (1, 401.0, r"temperature@850 ranges from 270 to 401 K"),
         (2, 0.2, r"specific_humidity ranges from 0.001 to 0.2 kg kg-1.*look like g kg-1"),
         (2, -0.02, r"specific_humidity ranges from -0.02"),

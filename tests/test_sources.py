@@ -343,7 +343,7 @@ class TestInitialConditions:
             (lambda d: d.isel(time=[]), "time axis is empty"),
             (
                 lambda d: d.assign(temperature=(d.temperature - 273.15).assign_attrs(units="K")),
-                "possible are 100 to 400; these look like degrees Celsius",
+                "possible are 50 to 400; these look like degrees Celsius",
             ),
             (
                 lambda d: d.assign(surface_pressure=(d.surface_pressure / 100).assign_attrs(units="Pa")),
