@@ -360,7 +360,9 @@ def _mark_crossover(
         if not np.isfinite(found.upper):
             axes.plot([end], [foot[0]], marker=">", ms=5, color=colour, transform=foot[1], clip_on=False)
     text = f"vs {forecaster_label(reference)}: {found.describe()}"
-    axes.text(0.99, foot[0], text, transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=colour)
+    is_late = found.outcome == "crossover" and found.hours / 24 > days[-1] / 2  # its interval is where the words were
+    x, side = (0.01, "left") if is_late else (0.99, "right")
+    axes.text(x, foot[0], text, transform=axes.transAxes, ha=side, va="center", fontsize=7.5, color=colour)
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:
