@@ -56,5 +56,5 @@ def test_it_forecasts_like_any_run_folder(tmp_path):
 def test_nothing_that_ships_is_large_or_names_a_machine():
     files = sorted(SHIPPED.iterdir())
     assert {f.name for f in files} >= {"README.md", "run.json", "weights.npz", "arrays.npz", "initial.nc", "truth.nc"}
-    assert all(f.stat().st_size < 2 * 2**20 for f in files)
+    assert sum(f.stat().st_size for f in files) < 10e6  # it is in every clone and every wheel
     assert json.loads((SHIPPED / "run.json").read_text())["experiment"]["workdir"] == ""
