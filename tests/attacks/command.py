@@ -41,8 +41,9 @@ def main() -> int:
         if arguments.attack == "disk":
             faults.preload(root)
             from attacks import disk as attacked
+            from attacks import toy
 
-            stages = tuple(arguments.stages or attacked.STAGES)
+            stages = tuple(arguments.stages or toy.STAGES)
             return 0 if attacked.attack(root, arguments.seed, arguments.minutes, stages) else 1
         if arguments.attack == "mutations":
             from attacks import mutations as mutated

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
+from attacks import toy
 from attacks.experiment import BrokenError, Experiment, Moment, campaign
+from attacks.small import experiments
 
-STAGES = ("prepare", "train", "forecast", "evaluate")
 NEED_ROOM = ("create", "write", "truncate")
 """Operations that a full disk refuses; it renames and removes."""
 
@@ -38,10 +39,10 @@ def moments(experiment: Experiment, stage: str, rng: random.Random) -> Iterator[
             yield Moment(stage, rng.choice(events), mode=next(how))
 
 
-def attack(root: Path, seed: int, minutes: float, stages: Sequence[str] = STAGES) -> bool:
+def attack(root: Path, seed: int, minutes: float, stages: Sequence[str] = toy.STAGES) -> bool:
     """The whole attack. Returns whether all was withstood."""
     rng = random.Random(seed)
-    experiment = Experiment(root)
-    chosen = [moment for stage in stages for moment in moments(experiment, stage, rng)]
+    attacked = experiments(root, stages)
+    chosen = [moment for stage in stages for moment in moments(attacked[stage], stage, rng)]
     rng.shuffle(chosen)  # so that an attack that is cut short has been at every stage
-    return campaign(experiment, chosen, withstand, minutes)
+    return campaign(attacked, chosen, withstand, minutes)

@@ -1,4 +1,4 @@
-"""The toy experiment under attack: run once undisturbed, then a stage at a time with a fault in the middle of it.
+"""An experiment under attack: run once undisturbed, then a stage at a time with a fault in the middle of it.
 
 Whatever the fault, nothing half-written may lie under a final name, and the stage that is run again must end, to the
 last bit, as if nothing had happened.
@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Moment:
 
 
 class Experiment:
-    """The toy experiment, run once undisturbed; the state of its folder before each stage is kept."""
+    """An experiment, run once undisturbed; the state of its folder before each stage is kept."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Experiment:
         self.events: dict[str, tuple[str, ...]] = {}
         self.seconds: dict[str, float] = {}
         self.expected: dict[str, dict[str, str]] = {}
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(root / "xla")  # of our own, and it keeps every program
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(root / "xla"))  # JAX reads it once, as it is imported
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         toy.import_everything()
         shutil.rmtree(self.workdir, ignore_errors=True)
@@ -168,7 +168,7 @@ class Experiment:
 
 
 def campaign(
-    experiment: Experiment,
+    experiments: Mapping[str, Experiment],
     moments: Sequence[Moment],
     withstand: Callable[[Experiment, Moment], bool],
     minutes: float = float("inf"),
@@ -176,7 +176,7 @@ def campaign(
     """Goes through moments, with a line for what breaks and at the end a table on standard output.
 
     Args:
-      experiment: What is attacked.
+      experiments: What is attacked, by stage.
       moments: In the order in which they are taken.
       withstand: Attacks at one moment, returns whether the fault came before the stage was done, raises
         ``BrokenError`` where the program did not withstand it.
@@ -193,7 +193,7 @@ def campaign(
             break
         done[moment.stage] += 1
         try:
-            in_time[moment.stage] += withstand(experiment, moment)
+            in_time[moment.stage] += withstand(experiments[moment.stage], moment)
         except (BrokenError, TimeoutError) as error:
             broken[moment.stage] += 1
             print(f"BROKEN {error}", flush=True)
@@ -202,6 +202,7 @@ def campaign(
     print(f"{'stage':10}", *(f"{name:>8}" for name in names))
     for stage in planned:
         counts = [n[stage] for n in (planned, done, in_time, broken)]
-        figures = (len(experiment.events[stage]), len(experiment.kinds(stage)), *counts)
-        print(f"{stage:10} {experiment.seconds[stage]:8.1f}", *(f"{n:8}" for n in figures), flush=True)
+        attacked = experiments[stage]
+        figures = (len(attacked.events[stage]), len(attacked.kinds(stage)), *counts)
+        print(f"{stage:10} {attacked.seconds[stage]:8.1f}", *(f"{n:8}" for n in figures), flush=True)
     return done.total() > 0 and broken.total() == 0

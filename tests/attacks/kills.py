@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attacks import toy
 from attacks.experiment import BrokenError, Experiment, Moment, campaign
+from attacks.small import experiments
 
 WEIGHTS = {"simulate": 0.06, "prepare": 0.27, "train": 0.24, "forecast": 0.22, "evaluate": 0.21}
 """Share of the kills that a stage gets; the simulation compiles for long."""
@@ -38,7 +39,7 @@ def moments(experiment: Experiment, stage: str, count: int, rng: random.Random) 
 def attack(root: Path, count: int, seed: int, minutes: float, stages: Sequence[str] = toy.STAGES) -> bool:
     """The whole attack. Returns whether all was withstood."""
     rng = random.Random(seed)
-    experiment = Experiment(root)
-    chosen = [m for s in stages for m in moments(experiment, s, max(2, round(WEIGHTS[s] * count)), rng)]
+    attacked = experiments(root, stages)
+    chosen = [m for s in stages for m in moments(attacked[s], s, max(2, round(WEIGHTS[s] * count)), rng)]
     rng.shuffle(chosen)  # so that an attack that is cut short has been at every stage
-    return campaign(experiment, chosen, withstand, minutes)
+    return campaign(attacked, chosen, withstand, minutes)
