@@ -10,8 +10,6 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-import xarray as xr
-
 from data_prep.disk import write_text
 from data_prep.errors import DataError
 from data_prep.locations import Location, locate
@@ -25,7 +23,7 @@ from emulator.competitors import (
     truth_of,
 )
 from emulator.config import ExperimentConfig
-from emulator.evaluation.scores import FORMAT_VERSION as SCORES_VERSION
+from emulator.evaluation.scores_file import open_scores
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
@@ -132,7 +130,7 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.table import headline_variables
 
     store = open_store(folder / "store.zarr")
-    scores = _open_scores(folder / "scores.nc")
+    scores = open_scores(folder / "scores.nc")
     draw_scores(scores, folder / "plots")
     if (run := find_free_run(scores, folder)) is not None:
         plot_long_run(run, folder / "plots")
@@ -149,14 +147,14 @@ def summarise_scores(folder: Path) -> dict[str, Any]:
 
     files = ("scores.nc", "table.txt", "report.html", "plots")
     there = {name.partition(".")[0]: str(folder / name) for name in files if (folder / name).exists()}
-    return {"folder": str(folder), "files": there, **summarise(_open_scores(folder / "scores.nc"))}
+    return {"folder": str(folder), "files": there, **summarise(open_scores(folder / "scores.nc"))}
 
 
 def plot_scores(path: Path, out: Path | None) -> None:
     """Skill curves of a scores file alone, into ``out`` or the folder of the file."""
     from emulator.evaluation.plots import plot_scores as draw_scores
 
-    draw_scores(_open_scores(path), out or path.parent)
+    draw_scores(open_scores(path), out or path.parent)
 
 
 def write_report(path: Path, out: Path | None) -> Path:
@@ -168,7 +166,7 @@ def write_report(path: Path, out: Path | None) -> Path:
     from emulator.evaluation.report import write_report as write
     from emulator.evaluation.report_sources import find_fields, find_free_run, find_provenance
 
-    scores = _open_scores(path)
+    scores = open_scores(path)
     fields, why_not = find_fields(scores, path.parent)
     return write(
         scores,
@@ -178,18 +176,3 @@ def write_report(path: Path, out: Path | None) -> Path:
         provenance=find_provenance(scores, path.parent),
         without_fields=why_not,
     )
-
-
-def _open_scores(path: Path) -> xr.Dataset:
-    """The scores, loaded; the statistics of every initial time, of which there may be gigabytes, stay in the file."""
-    try:
-        scores = xr.open_dataset(path)
-        scores = scores.assign(scores.drop_dims("init_time", errors="ignore").load().data_vars)
-    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: not a readable scores file ({' '.join(str(error).split())})") from None
-    if "rmse" not in scores:
-        raise DataError(f"{path}: no scores file, it holds {', '.join(map(str, scores.data_vars))}")
-    version = scores.attrs.get("format_version", 1)
-    if version != SCORES_VERSION:
-        raise DataError(f"{path}: format version {version}, this program reads {SCORES_VERSION}; evaluate again")
-    return scores

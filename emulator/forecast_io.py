@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 CONVENTIONS = "CF-1.11"
 SURFACE = "geopotential_at_surface"
 
+_AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
+
 _CHUNK_BYTES = 256 * 1024
 _HOUR_NS = 3600 * 10**9
 _TIME_ATTRS: dict[str, dict[str, str]] = {
@@ -350,7 +352,25 @@ def open_forecasts(path: Path) -> xr.Dataset:
         )
     if dataset["lead_time"].dtype.kind != "m":
         raise DataError(f"{path}: lead_time must decode to a time span; give it units and the attribute dtype")
+    if (wrong := _wrong_form(dataset)) is not None:
+        raise DataError(f"{path}: no sound forecast file: {wrong}; make it again")
     return dataset
+
+
+def _wrong_form(dataset: xr.Dataset) -> str | None:
+    """The first axis or field that is not as ``ForecastWriter`` writes it."""
+    for name in set(_AXES) & set(dataset.dims):
+        axis = dataset[name]
+        kinds = {"init_time": "M", "lead_time": "m"}.get(name, "fiu")
+        if axis.dims != (name,) or axis.size == 0 or axis.dtype.kind not in kinds or bool(axis.isnull().any()):
+            return f"its axis {name} is empty, or holds what is no {'time' if kinds in 'Mm' else 'number'}"
+    for name, field in dataset.data_vars.items():
+        dims, plane = set(field.dims), {"latitude", "longitude"}
+        more = {d for d in dims - set(_AXES) if not str(d).startswith("level")}  # there may be several sets of levels
+        whole = dims == plane if name == SURFACE else not more and dims >= plane | {"init_time", "lead_time"}
+        if dims & plane and (field.dtype.kind not in "fiu" or not whole):
+            return f"{name} is of the type {field.dtype} and has the dimensions {', '.join(map(str, field.dims))}"
+    return None
 
 
 def _places(found: np.ndarray, expected: np.ndarray, name: str, path: Path) -> np.ndarray | slice:

@@ -17,6 +17,7 @@ import yaml
 from tiny_store import write_store
 from world_files import world
 
+from data_prep import probe as probe_module
 from data_prep.disk import DiskError, write_text
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.grid import Grid
@@ -247,10 +248,15 @@ def test_what_crashes_or_stops_the_netcdf_library_is_one_line(tmp_path, monkeypa
     path = tmp_path / "a.nc"
     world().isel(time=slice(0, 2)).to_netcdf(path)
     probe([path, path])
-    program = "import os, sys, time; sys.stdin.read(); os.write(1, b'.'); {}"
-    for end, said in (("os.abort()", "crashes on it .SIGABRT"), ("time.sleep(60)", "takes more than 0.5 s")):
-        monkeypatch.setattr("data_prep.probe._SECONDS", 5.0 if "abort" in end else 0.5)
-        monkeypatch.setattr("data_prep.probe._PROGRAM", program.format(end))
+    program = probe_module._PROGRAM
+    monkeypatch.setattr("data_prep.probe._SECONDS", 1.0)
+    for end, said in (
+        ("os.abort()", "crashes on it .SIGABRT"),
+        ("sum(range(10**12))", "takes a processor more than 1 s"),
+        ("import time; time.sleep(100)", "takes more than 3 s"),
+    ):
+        monkeypatch.setattr("data_prep.probe._PATIENCE", 3.0 if "sleep" in end else 60.0)
+        monkeypatch.setattr("data_prep.probe._PROGRAM", program.replace("netCDF4.Dataset(path).close()", end))
         with pytest.raises(DataError, match=rf"a\.nc: .*{said}"):
             probe([path, path])
 

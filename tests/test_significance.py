@@ -58,6 +58,11 @@ def test_p_values_agree_with_intervals_and_have_their_tails():
     assert sure.p(0.95).tolist() == [0.0, 1.0]
 
 
+def test_an_interval_without_its_estimate_shows_nothing():
+    estimate = Estimate(np.array([1.0, -1.0]), np.array([1.5, -2.0]), np.array([2.0, -1.5]))
+    assert (estimate.p(0.95) == 1).all()
+
+
 def test_discoveries():
     value = np.array([-5.0, -2.1, -2.0, 0.1, np.nan, 0.0])
     found = discoveries(Estimate(value, value - 2, value + 2), 0.95)

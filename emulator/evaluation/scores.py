@@ -215,10 +215,18 @@ def _with_cost(scores: xr.Dataset, files: Mapping[str, ForecastFile]) -> xr.Data
         ("seconds_per_simulated_day", "wall seconds for a simulated day of one forecast"),
         ("simulated_days_per_second", "simulated days for a wall second"),
     ):
-        values = [float(f.attributes.get(key, np.nan)) for f in files.values()]
+        values = [_number(f, key) for f in files.values()]
         scores[key] = ("forecaster", values, {"long_name": text})
     hardware = [str(f.attributes.get("hardware", "unknown")) for f in files.values()]
-    return scores.assign_coords(hardware=("forecaster", hardware))
+    printable = ["".join(c if c.isprintable() else " " for c in text) for text in hardware]
+    return scores.assign_coords(hardware=("forecaster", printable))
+
+
+def _number(file: ForecastFile, key: str) -> float:
+    value = file.attributes.get(key, np.nan)
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DataError(f"{file.path}: its attribute {key} is no number; remove it, or make the file again")
+    return float(value)
 
 
 def _attributes(store: Store, config: EvaluateConfig, verification: Verification, seed: int) -> dict[str, Any]:

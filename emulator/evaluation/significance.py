@@ -50,7 +50,8 @@ class Estimate:
         """Two-sided p-values of the number being zero.
 
         The end of the interval that lies towards zero tells the scale, Student's t the tails: p is below
-        1 - confidence exactly where the interval excludes zero.
+        1 - confidence exactly where the interval excludes zero. Of few resamples an interval may leave out its own
+        estimate; that shows nothing, so p is 1.
 
         Args:
           confidence: Of the interval.
@@ -59,7 +60,7 @@ class Estimate:
         reach = np.where(value < 0, self.upper - value, value - self.lower)
         with np.errstate(divide="ignore", invalid="ignore"):
             t = stats.t.ppf((1 + confidence) / 2, self.dof) * np.abs(value) / reach
-        p = 2 * stats.t.sf(np.where(value == 0, 0.0, t), self.dof)
+        p = 2 * stats.t.sf(np.where(value == 0, 0.0, np.maximum(t, 0.0)), self.dof)
         return np.where(np.isnan(value), np.nan, p)
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,25 @@ def attack(root: Path, minutes: float, interval: float = 30.0) -> bool:
     for name in (FORECASTS, TRAINING):
         log = (root / f"{name}.log").open("w")
         processes[name] = subprocess.Popen([*command, name], stdout=log, stderr=log)
+    try:
+        rows = _watch(root, processes, minutes, interval)
+    finally:
+        for process in processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in processes.values():
+            process.wait(timeout=600)
+    if rows is None:
+        return False
+    steps = (root / "long_run" / "metrics.jsonl").read_text().splitlines()[-1]
+    print(f"{(root / f'{FORECASTS}.count').read_text()} forecasts of 10 days; training, last line: {steps[:60]} ...")
+    withstood = [verdict(name, rows[name]) for name in processes]
+    return all(withstood) and processes[TRAINING].returncode == 0
+
+
+def _watch(
+    root: Path, processes: Mapping[str, subprocess.Popen[bytes]], minutes: float, interval: float
+) -> dict[str, list[tuple[float, float, int, int]]] | None:
+    """What they used, until the time is up; nothing where one of them ended by itself."""
     rows: dict[str, list[tuple[float, float, int, int]]] = {name: [] for name in processes}
     began = time.monotonic()
     with (root / "haul.csv").open("w", newline="") as file:
@@ -113,16 +132,9 @@ def attack(root: Path, minutes: float, interval: float = 30.0) -> bool:
             for name, process in processes.items():
                 if process.poll() is not None:
                     print(f"{name} ended by itself with {process.returncode}; see {root / name}.log")
-                    return False
+                    return None
                 rows[name].append((passed / 60, *usage(process.pid)))
                 table.writerow([name, *rows[name][-1]])
             file.flush()
             time.sleep(interval)
-    processes[TRAINING].send_signal(signal.SIGTERM)
-    processes[FORECASTS].kill()
-    for process in processes.values():
-        process.wait(timeout=300)
-    steps = (root / "long_run" / "metrics.jsonl").read_text().splitlines()[-1]
-    print(f"{(root / f'{FORECASTS}.count').read_text()} forecasts of 10 days; training, last line: {steps[:60]} ...")
-    withstood = [verdict(name, rows[name]) for name in processes]
-    return all(withstood) and processes[TRAINING].returncode == 0
+    return rows

@@ -26,6 +26,7 @@ from attacks.flips import cut, flip
 from data_prep.errors import UserError
 
 SECONDS, MEMORY_BYTES = 10.0, 2 * 2**30
+PATIENCE = 12  # so many times the seconds of processor time may pass on a busy machine
 LOADED, REFUSED = "loaded", "refused"
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -261,14 +262,7 @@ class _Writes:
                 return
         elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"):
             path = arguments[0]
-        elif event in (
-            "os.system",
-            "subprocess.Popen",
-            "os.exec",
-            "os.posix_spawn",
-            "pickle.find_class",
-            "socket.connect",
-        ):
+        elif event in _STARTS:
             self.seen.append(f"{event} {arguments!r:.100}")
             return
         else:
@@ -283,7 +277,7 @@ _writes: _Writes | None = None
 
 @contextmanager
 def _limits(allowed: Path) -> Iterator[list[str]]:
-    """Bounds time and memory of what is done inside, and lists what it writes outside of a folder."""
+    """Bounds processor time and memory of what is done inside, and lists what it writes outside of a folder."""
     global _writes
     _writes = _writes or _Writes()
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -292,17 +286,21 @@ def _limits(allowed: Path) -> Iterator[list[str]]:
     def late(*_: object) -> None:
         raise HangError
 
-    handler = signal.signal(signal.SIGALRM, late)
+    clocks = ((signal.SIGPROF, signal.ITIMER_PROF, SECONDS), (signal.SIGALRM, signal.ITIMER_REAL, PATIENCE * SECONDS))
+    handlers = {number: signal.signal(number, late) for number, _, _ in clocks}
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES, before[1]))
     _writes.allowed, _writes.seen = allowed.resolve(), []
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    for _, clock, seconds in clocks:
+        signal.setitimer(clock, seconds)
     try:
         yield _writes.seen
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        for _, clock, _ in clocks:
+            signal.setitimer(clock, 0)
         _writes.allowed = None
         resource.setrlimit(resource.RLIMIT_AS, before)
-        signal.signal(signal.SIGALRM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def outcome(read: Callable[[], object], allowed: Path) -> str:
@@ -348,9 +346,9 @@ def attack_target(target: Target, count: int, rng: random.Random) -> Found:
         while content == whole:
             content = rng.choice(target.mutations)(whole, rng)
         path.write_bytes(content)
-        began = time.monotonic()
+        began = time.process_time()
         try:
-            found.add(outcome(lambda path=path: target.read(path), path.parent), content, time.monotonic() - began)
+            found.add(outcome(lambda path=path: target.read(path), path.parent), content, time.process_time() - began)
         finally:
             path.write_bytes(whole)
     return found
@@ -373,7 +371,7 @@ def attack(root: Path, count: int, seed: int) -> bool:
     (root / "wrong").mkdir(exist_ok=True)
     for name, of in found.items():
         counts = ", ".join(f"{number} {what}" for what, number in sorted(of.outcomes.items()))
-        print(f"{name}: {of.outcomes.total()} inputs, {counts}; the slowest took {of.slowest:.1f} s")
+        print(f"{name}: {of.outcomes.total()} inputs, {counts}; the slowest took {of.slowest:.1f} s of a processor")
         for number, (what, content) in enumerate(of.wrong):
             kept = root / "wrong" / f"{name.replace(' ', '_')}_{number}"
             kept.write_bytes(content)
@@ -428,7 +426,7 @@ def make_targets(root: Path) -> list[Target]:
         return next(p for p in path.parents if p.suffix == ".zarr")
 
     return [
-        Target("config", tuple(sorted(configs.iterdir())), lambda p: load_config(p), YAML_MUTATIONS, 0.45),
+        Target("config", tuple(sorted(configs.iterdir())), lambda p: load_config(p), YAML_MUTATIONS, 0.42),
         Target("manifest.json of a store", (root / "store.zarr" / "manifest.json",), read_store, JSON_MUTATIONS, 0.15),
         Target(
             "zarr.json of a store",
@@ -441,8 +439,41 @@ def make_targets(root: Path) -> list[Target]:
         Target(
             "stages.json", (root / "stages.json",), lambda p: stage_seconds(p.parent, "prepare"), JSON_MUTATIONS, 0.04
         ),
-        Target("metadata of Zarr inputs", tuple(zarrs), lambda p: inspect_files([zarr_of(p)]), JSON_MUTATIONS, 0.185),
+        Target("metadata of Zarr inputs", tuple(zarrs), lambda p: inspect_files([zarr_of(p)]), JSON_MUTATIONS, 0.155),
+        *_results(root / "results"),
         *([_nature_run(root / "nature")] if find_spec("jcm") else []),
+    ]
+
+
+def _results(folder: Path) -> list[Target]:
+    """Scores as reports, tables, plots and summaries read them, and forecasts as the verification does."""
+    from small_experiment import make_experiment
+
+    import emulator.evaluation.plots  # noqa: F401 - matplotlib makes a folder in the user's home once
+    from attacks.metadata import netcdf_tree
+    from data_prep.grid import Grid
+    from emulator.contest import summarise_scores, write_report
+    from emulator.evaluation.scores import evaluate
+
+    made = make_experiment(folder, Grid.gaussian(8), ("geopotential@500", "2m_temperature"), {"data_hash": "h"})
+    alone = folder / "alone" / "scores.nc"  # far from its forecasts, which reports would draw for long
+    alone.parent.mkdir()
+    shutil.copy(folder / "scores.nc", alone)
+    given = folder / "given.nc"
+    shutil.copy(made.paths["network"], given)
+    few = made.config.model_copy(update={"bootstrap": 2})
+
+    def read_scores(path: Path) -> None:
+        summarise_scores(path.parent)
+        write_report(path, path.with_name("report.html"))
+
+    def read_forecast(path: Path) -> None:
+        paths = {"climatology": made.paths["climatology"], "given": path}
+        evaluate(paths, made.store, few, path.with_name("new.nc")).close()
+
+    return [
+        Target("metadata of scores", (alone,), read_scores, (netcdf_tree,), 0.03),
+        Target("metadata of forecasts", (given,), read_forecast, (netcdf_tree,), 0.03),
     ]
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from attacks.flips import cut, flip
-from attacks.mutations import LOADED, MEMORY_BYTES, REFUSED, SECONDS, Found, splice
+from attacks.mutations import LOADED, MEMORY_BYTES, PATIENCE, REFUSED, SECONDS, Found, splice
 
 _HEADER_BYTES = 4096
 
@@ -65,7 +65,7 @@ def make_files(folder: Path) -> list[Path]:
 
 
 def inspect_in_child(path: Path) -> tuple[str, float]:
-    """What ``emulator inspect`` makes of a file, and in how many seconds.
+    """What ``emulator inspect`` makes of a file, and in how many seconds of processor time.
 
     A fork of this process, which has imported all there is to import, is limited in memory and killed when it is late.
     """
@@ -78,12 +78,14 @@ def inspect_in_child(path: Path) -> tuple[str, float]:
         done, status, usage = os.wait4(child, os.WNOHANG)
         if done:
             break
-        if time.monotonic() - began > SECONDS:
+        if time.monotonic() - began > PATIENCE * SECONDS:
             os.kill(child, signal.SIGKILL)
             os.wait4(child, 0)
-            return f"HANGS for more than {SECONDS:g} s", time.monotonic() - began
+            return f"HANGS for more than {PATIENCE * SECONDS:g} s", SECONDS
         time.sleep(0.002)
-    seconds, code = time.monotonic() - began, os.waitstatus_to_exitcode(status)
+    seconds, code = usage.ru_utime + usage.ru_stime, os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGXCPU:
+        return f"HANGS for more than {SECONDS:g} s", seconds
     if code < 0:
         return f"CRASH by {signal.Signals(-code).name}", seconds
     if usage.ru_maxrss * 1024 > MEMORY_BYTES:
@@ -110,6 +112,7 @@ def _inspect_and_leave(path: Path, log: Path) -> None:
         os.dup2(output, 2)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(SECONDS), int(SECONDS) + 1))
         code = main(["inspect", str(path)])
     except BaseException:  # noqa: BLE001 - the point of the attack
         traceback.print_exc()
