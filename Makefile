@@ -9,20 +9,27 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 EXTRAS ?= physics,dev
 CONSTRAINTS ?= -c constraints.txt
+# HASHES=constraints-hashed.txt: with all extras, and nothing whose hash that file does not hold
+HASHES ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: help demo docs test test-lowest check lint types install format clean update-constraints
+.PHONY: help demo docs test test-lowest check lint types install format clean update-constraints audit sbom
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^# //p' Makefile | head -4
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt constraints-hashed.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one or call make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Installing into $(VENV) (one to three minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[$(EXTRAS)]'
+	@if [ -n "$(HASHES)" ]; then \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(HASHES) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[$(EXTRAS)]'; \
+	fi
 	@touch $@
 
 install: $(STAMP)
@@ -67,4 +74,23 @@ update-constraints:
 	rm -rf .venv-fresh
 	$(MAKE) install VENV=.venv-fresh CONSTRAINTS= EXTRAS=$(EXTRAS),docs
 	@{ sed -n 1p constraints.txt; .venv-fresh/bin/pip freeze --exclude-editable | grep -v '@'; } > constraints.new
-	@mv constraints.new constraints.txt && rm -rf .venv-fresh
+	@mv constraints.new constraints.txt
+	@.venv-fresh/bin/pip install --quiet --disable-pip-version-check uv
+	@{ echo '# constraints.txt with hashes, and what builds the package (make update-constraints). Used by CI.'; \
+	  printf 'hatchling\neditables\n' | .venv-fresh/bin/uv pip compile --quiet --universal --python-version 3.11.5 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --constraint constraints.txt \
+	  $(foreach extra,physics dev docs,--extra $(extra)) pyproject.toml -; } > constraints.new
+	@mv constraints.new constraints-hashed.txt && rm -rf .venv-fresh
+
+# Known vulnerabilities of what is pinned; asks a service on the network
+audit:
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
+	  .venv-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'; }
+	.venv-audit/bin/pip-audit --requirement constraints-hashed.txt --require-hashes --disable-pip --progress-spinner off
+
+# What the environment holds, with versions and licences, as CycloneDX
+sbom: install
+	@test -x .venv-sbom/bin/cyclonedx-py || { $(PYTHON) -m venv .venv-sbom && \
+	  .venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7'; }
+	.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-file sbom.cdx.json $(BIN)/python

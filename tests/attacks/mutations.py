@@ -361,22 +361,25 @@ def attack(root: Path, count: int, seed: int) -> bool:
     """
     from attacks.netcdf_mutations import attack_netcdf
 
-    rng, found = random.Random(seed), {}
-    n_netcdf = count // 20
+    rng, n_netcdf = random.Random(seed), count // 20
     # before the network below wakes threads up: a fork of a process with threads may hang
-    found["NetCDF files"] = attack_netcdf(root / "netcdf", n_netcdf, rng)
-    targets = make_targets(root / "small")
-    for target in targets:
-        found[target.name] = attack_target(target, round((count - n_netcdf) * target.share), rng)
-    (root / "wrong").mkdir(exist_ok=True)
-    for name, of in found.items():
-        counts = ", ".join(f"{number} {what}" for what, number in sorted(of.outcomes.items()))
-        print(f"{name}: {of.outcomes.total()} inputs, {counts}; the slowest took {of.slowest:.1f} s of a processor")
-        for number, (what, content) in enumerate(of.wrong):
-            kept = root / "wrong" / f"{name.replace(' ', '_')}_{number}"
-            kept.write_bytes(content)
-            print(f"  {kept}: {what}")
-    return not any(of.wrong for of in found.values())
+    is_sound = _report(root, "NetCDF files", attack_netcdf(root / "netcdf", n_netcdf, rng))
+    for target in make_targets(root / "small"):
+        found = attack_target(target, round((count - n_netcdf) * target.share), rng)
+        is_sound = _report(root, target.name, found) and is_sound
+    return is_sound
+
+
+def _report(root: Path, name: str, found: Found) -> bool:
+    counts = ", ".join(f"{number} {what}" for what, number in sorted(found.outcomes.items()))
+    print(f"{name}: {found.outcomes.total()} inputs, {counts}; the slowest took {found.slowest:.1f} s of a processor")
+    for number, (what, content) in enumerate(found.wrong):
+        kept = root / "wrong" / f"{name.replace(' ', '_')}_{number}"
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_bytes(content)
+        print(f"  {kept}: {what}")
+    sys.stdout.flush()
+    return not found.wrong
 
 
 def make_targets(root: Path) -> list[Target]:

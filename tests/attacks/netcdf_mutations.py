@@ -45,8 +45,6 @@ MUTATIONS = (flip, flips, cut, header, header, words, splice)
 
 def make_files(folder: Path) -> list[Path]:
     """Small files of every format that NetCDF has; one of old HDF5, without checksums in its own tables, too."""
-    from importlib.util import find_spec
-
     from world_files import world
 
     folder.mkdir(parents=True)
@@ -58,10 +56,8 @@ def make_files(folder: Path) -> list[Path]:
     packed = {name: {"zlib": True, "shuffle": True, "fletcher32": True} for name in data.data_vars}
     data.to_netcdf(folder / "compressed.nc", engine="netcdf4", encoding=packed)
     out.append(folder / "compressed.nc")
-    if find_spec("h5netcdf") is not None:
-        data.to_netcdf(folder / "old_hdf5.nc", engine="h5netcdf")
-        out.append(folder / "old_hdf5.nc")
-    return out
+    data.to_netcdf(folder / "old_hdf5.nc", engine="h5netcdf")
+    return [*out, folder / "old_hdf5.nc"]
 
 
 def inspect_in_child(path: Path) -> tuple[str, float]:
