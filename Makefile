@@ -25,8 +25,8 @@ $(STAMP): pyproject.toml constraints.txt constraints-hashed.txt
 	@echo "Installing into $(VENV) (one to three minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@if [ -n "$(HASHES)" ]; then \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(HASHES) && \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(HASHES) && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && $(BIN)/python -m pip check; \
 	else \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) -e '.[$(EXTRAS)]'; \
 	fi
@@ -82,11 +82,11 @@ update-constraints:
 	  $(foreach extra,physics dev docs,--extra $(extra)) pyproject.toml -; } > constraints.new
 	@mv constraints.new constraints-hashed.txt && rm -rf .venv-fresh
 
-# Known vulnerabilities of what is pinned; asks a service on the network
+# Known vulnerabilities of what is pinned; asks a service on the network, and fails where that does not answer
 audit:
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
 	  .venv-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'; }
-	.venv-audit/bin/pip-audit --requirement constraints-hashed.txt --require-hashes --disable-pip --progress-spinner off
+	.venv-audit/bin/pip-audit --requirement constraints-hashed.txt --require-hashes --disable-pip --strict --progress-spinner off
 
 # What the environment holds, with versions and licences, as CycloneDX
 sbom: install
