@@ -1,4 +1,4 @@
-"""What jax, flax or xarray deprecate is an error in tests, whether they blame our call or themselves (pyproject.toml)."""
+"""What jax, flax or xarray deprecate is an error in tests, whether they blame our call or themselves."""
 
 import warnings
 

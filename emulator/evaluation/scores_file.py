@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.probe import probe
 from emulator.evaluation.metrics import METRICS
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.scores import FORMAT_VERSION
@@ -54,18 +56,21 @@ def open_scores(path: Path) -> xr.Dataset:
     Raises:
       DataError: it cannot be read, is of another version, or is not what ``evaluate`` writes.
     """
-    try:
-        scores = xr.open_dataset(path)
-        scores = scores.assign(scores.drop_dims("init_time", errors="ignore").load().data_vars)
-    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-        raise DataError(f"{path}: not a readable scores file ({' '.join(str(error).split())})") from None
-    if "rmse" not in scores:
-        raise DataError(f"{path}: no scores file, it holds {', '.join(map(str, scores.data_vars))}")
-    version = scores.attrs.get("format_version", 1)
-    if not np.array_equal(version, FORMAT_VERSION):
-        raise DataError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; evaluate again")
-    if (wrong := _what_is_wrong(scores)) is not None:
-        raise DataError(f"{path}: no sound scores file: {wrong}; evaluate again")
+    probe([path])
+    with ExitStack() as opened:  # which closes the file unless all is well
+        try:
+            lazy = opened.enter_context(xr.open_dataset(path))
+            scores = lazy.assign(lazy.drop_dims("init_time", errors="ignore").load().data_vars)
+        except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
+            raise DataError(f"{path}: not a readable scores file ({' '.join(str(error).split())})") from None
+        if "rmse" not in scores:
+            raise DataError(f"{path}: no scores file, it holds {', '.join(map(str, scores.data_vars))}")
+        version = scores.attrs.get("format_version", 1)
+        if not np.array_equal(version, FORMAT_VERSION):
+            raise DataError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; evaluate again")
+        if (wrong := _what_is_wrong(scores)) is not None:
+            raise DataError(f"{path}: no sound scores file: {wrong}; evaluate again")
+        scores.set_close(opened.pop_all().close)
     return scores
 
 

@@ -27,6 +27,9 @@ def main() -> int:
     mutations = attacks.add_parser("mutations", help="mutated configs, manifests, metadata and NetCDF files")
     mutations.add_argument("--count", type=int, default=10_000)
     mutations.add_argument("--seed", type=int, default=0)
+    damage = attacks.add_parser("damage", help="bits flipped and ends cut off in scores and forecasts")
+    damage.add_argument("--count", type=int, default=400)
+    damage.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = (arguments.folder or Path(temporary)).resolve()
@@ -49,6 +52,10 @@ def main() -> int:
             from attacks import mutations as mutated
 
             return 0 if mutated.attack(root, arguments.count, arguments.seed) else 1
+        if arguments.attack == "damage":
+            from attacks import damage as attacked
+
+            return 0 if attacked.attack(root, arguments.count, arguments.seed) else 1
         if arguments.attack == "haul":
             from attacks import haul as attacked
 

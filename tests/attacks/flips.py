@@ -67,15 +67,16 @@ def damage_files(
     chosen = [*files, *rng.choices(files, weights=sizes, k=max(0, count - len(files)))]
     out: dict[str, Counter[str]] = {}
     for number, path in enumerate(chosen):
-        content, times = path.read_bytes(), path.stat()
+        content = path.read_bytes()
         damage: Damage = cut if number % 4 == 3 else flip
         if content:
+            path.unlink()  # HDF5 knows files by their inode, and may still have the whole one in mind
             path.write_bytes(damage(content, rng))
             try:
                 out.setdefault(path.name, Counter())[outcome(read, expected, named)] += 1
             finally:
+                path.unlink()
                 path.write_bytes(content)
-                _ = times
     return out
 
 
