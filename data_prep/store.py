@@ -576,7 +576,7 @@ def _read(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> Store:
         static=np.asarray(_array(group, "static")[:]),
         segments=tuple(_segment_from_dict(s, times) for s in manifest["segments"]),
         times=times,
-        data_hash=manifest["data_hash"],
+        data_hash=str(manifest["data_hash"]),
         digests=digests,
         state=rows["state"],
         persisted=rows["persisted"],

@@ -10,6 +10,8 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from data_prep.disk import write_text
 from data_prep.errors import DataError
 from data_prep.locations import Location, locate

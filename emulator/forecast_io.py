@@ -359,11 +359,11 @@ def open_forecasts(path: Path) -> xr.Dataset:
 
 def _wrong_form(dataset: xr.Dataset) -> str | None:
     """The first axis or field that is not as ``ForecastWriter`` writes it."""
-    for name in set(_AXES) & set(dataset.dims):
-        axis = dataset[name]
-        kinds = {"init_time": "M", "lead_time": "m"}.get(name, "fiu")
-        if axis.dims != (name,) or axis.size == 0 or axis.dtype.kind not in kinds or bool(axis.isnull().any()):
-            return f"its axis {name} is empty, or holds what is no {'time' if kinds in 'Mm' else 'number'}"
+    for dim in set(_AXES) & set(dataset.dims):
+        axis = dataset[dim]
+        kinds = {"init_time": "M", "lead_time": "m"}.get(str(dim), "fiu")
+        if axis.dims != (dim,) or axis.size == 0 or axis.dtype.kind not in kinds or bool(axis.isnull().any()):
+            return f"its axis {dim} is empty, or holds what is no {'time' if kinds in 'Mm' else 'number'}"
     for name, field in dataset.data_vars.items():
         dims, plane = set(field.dims), {"latitude", "longitude"}
         more = {d for d in dims - set(_AXES) if not str(d).startswith("level")}  # there may be several sets of levels
