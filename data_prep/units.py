@@ -83,6 +83,7 @@ def conversion(name: str, units: str | None, where: str) -> Conversion:
     return Conversion("1" if spelling.lower() in _NO_UNIT else spelling)
 
 
+_LONGEST = 200
 _MEND_UNIT = "; set its units attribute to what the values are in"
 
 
@@ -121,6 +122,8 @@ def _between(spelling: str, target: str, *, same_dimension: bool = False) -> Con
 
 
 def _parse(spelling: str) -> pint.Quantity | None:
+    if len(spelling) > _LONGEST:  # pint would think about it for longer than anybody waits
+        return None
     text = _WORDS.get(spelling, "1" if spelling.lower() in _NO_UNIT else spelling)
     for attempt in dict.fromkeys((text, text.lower())):
         try:

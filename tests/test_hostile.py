@@ -25,6 +25,7 @@ from data_prep.inspect import inspect_files
 from data_prep.npz import read_arrays, write_arrays
 from data_prep.probe import probe
 from data_prep.store import open_store
+from data_prep.units import convertible
 from emulator.cli import main
 from emulator.config import load_config
 from emulator.forecast_io import open_forecasts
@@ -269,3 +270,7 @@ def test_a_module_beside_the_data_is_not_imported_by_the_probe(tmp_path):
     done = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "victim").exists()
+
+
+def test_a_unit_without_end_is_none():
+    assert convertible("a" * 100_000, "K") is None and convertible("degC", "K") is not None

@@ -47,6 +47,7 @@ _NEEDED = (
 _TOGETHER = (("forecast_power", "truth_power", "wavenumber"), ("forecast_quantile", "truth_quantile", "quantile"))
 _NAMES = ("forecaster", "reference", "variable", "region")
 _TEXTS = (*_NAMES, "hardware", "units", "crossover_outcome")
+_COUNTS = ("initial_times", "trajectories", "bootstrap")
 _SHOWN = ("truth", "lateral_boundary", "predictability_limit", "climatology", "split", "data_hash", "headline")
 
 
@@ -105,8 +106,8 @@ def _wrong_axis(scores: xr.Dataset) -> str | None:
             index = scores.indexes.get(name)
             if index is None or index.size == 0 or index.hasnans or not _ascends(index):
                 return f"{name} is no axis that ascends"
-    if not set(scores["reference"].values) <= set(scores["forecaster"].values):
-        return "a reference is no forecaster"
+    if set(scores["reference"].values) != set(scores["forecaster"].values):
+        return "its references are not its forecasters"
     return None if WHOLE in scores["region"].values else f"the region {WHOLE} is missing"
 
 
@@ -120,12 +121,12 @@ def _wrong_attribute(scores: xr.Dataset) -> str | None:
         value = attributes.get(name, "")
         if not isinstance(value, str) or not value.isprintable():
             return f"its attribute {name} is no text that can be printed"
-    for name, low, high in (("initial_times", 1, 2**53), ("confidence", 0, 1)):
+    for name, low, high in (*((name, 1, 2**53) for name in _COUNTS), ("confidence", 0, 1)):
         value = attributes.get(name)
         if not isinstance(value, (int, float, np.integer, np.floating)) or not low <= value <= high:
             return f"its attribute {name} is {value}"
-    if "data_hash" not in attributes:
-        return "it lacks the attribute data_hash"
+    if missing := sorted({"climatology", "data_hash", "split"} - attributes.keys()):
+        return f"it lacks the attributes {', '.join(missing)}"
     if unknown := sorted(set(headline_variables(scores)) - set(scores["variable"].values.tolist())):
         return f"its headline names {', '.join(unknown)}, which it lacks"
     limit = attributes.get("predictability_limit")
