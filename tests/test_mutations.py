@@ -41,7 +41,7 @@ def test_what_must_not_be_is_seen(tmp_path, monkeypatch):
     assert outcome(lambda: raises(ValueError("x")), tmp_path).startswith("TRACEBACK")
     assert outcome(lambda: raises(UserError("")), tmp_path).startswith("NOT A LINE")
     assert outcome(lambda: time.sleep(30), tmp_path).startswith("HANGS")
-    assert outcome(lambda: sum(range(10**12)), tmp_path).startswith("HANGS")
+    assert outcome(lambda: sum(1 for _ in range(10**12)), tmp_path).startswith("HANGS")
     assert outcome(lambda: bytearray(3 * 2**30), tmp_path).startswith("MEMORY")
     assert outcome(lambda: (tmp_path / "x").write_text("x"), tmp_path) == LOADED
     assert outcome(lambda: (tmp_path.parent / "escaped").write_text("x"), tmp_path).startswith("WRITES open")
