@@ -109,7 +109,7 @@ def test_inspect_and_verify_for_machines(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "store.zarr"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["intact"] is True
     chunk = next(
-        p for p in sorted((tmp_path / "store.zarr" / "state").rglob("*")) if p.is_file() and p.name[0].isdigit()
+        p for p in sorted((tmp_path / "store.zarr" / "state").rglob("*")) if p.is_file() and p.name.startswith("c.")
     )
     chunk.write_bytes(b"damaged")
     assert main(["verify", str(tmp_path / "store.zarr"), "--json"]) == 1

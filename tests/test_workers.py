@@ -46,5 +46,5 @@ def test_no_scheduler_there(monkeypatch):
 
 def test_distributed_is_an_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
-    with pytest.raises(ConfigError, match=r"weather-emulator\[cluster\]"), open_executor(scheduler="tcp://x:1"):
+    with pytest.raises(ConfigError, match=r"pip install .*\[cluster\]"), open_executor(scheduler="tcp://x:1"):
         pass
