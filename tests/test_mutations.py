@@ -27,7 +27,8 @@ def test_small_files_are_read_or_refused_in_a_line(targets):
     for target in targets:
         for file in target.files:
             assert outcome(lambda t=target, f=file: t.read(f), file.parent) == LOADED, file
-        found = attack_target(target, COUNT if target.share < 0.4 and "metadata" not in target.name else 10 * COUNT, rng)
+        often = target.share >= 0.4 or "metadata" in target.name
+        found = attack_target(target, 10 * COUNT if often else COUNT, rng)
         assert found.wrong == [], target.name
         assert found.outcomes[REFUSED] > 0, target.name
 
