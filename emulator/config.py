@@ -205,7 +205,7 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Decoupled decay of kernels")
     clip_norm: PositiveFloat = Field(1.0, description="Gradient clipping by global norm")
     ema_decay: Fraction = Field(
-        0.999, description="Decay of the averaged weights that forecasts use; warmed up from zero"
+        0.999, description="Decay of the averaged weights that forecasts use; warmed up from zero in every stage"
     )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Compute precision; parameters stay float32"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
@@ -127,8 +128,7 @@ def make_train_step(
         loss, gradient = on_every_device(loss_and_gradient, layout, state.params, batch, task)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
-        # warmed up, or the random start would stay in the average for the first thousand steps
-        decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        decay = averaging_decay(config, state.step)
         averaged = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.averaged, params)
         gradient_norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
@@ -142,6 +142,18 @@ def make_train_step(
         return after, Norms(loss, gradient_norm, update_norm, parameter_norm, finite, after.skipped)
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=layout.sharding(WHOLE))
+
+
+def averaging_decay(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, ""]:
+    """What the averaged weights keep of themselves in a step: ``(1 + s) / (10 + s)``, at most ``ema_decay``.
+
+    ``s`` counts from the beginning of the stage. So neither the random start nor an earlier stage, which asked for
+    something else, stays in the average for the thousand steps that a decay of 0.999 remembers.
+    """
+    ends = np.cumsum([stage.steps for stage in config.stages])
+    starts = jnp.asarray([0, *ends[:-1]])
+    since = step - starts[jnp.searchsorted(starts, step, side="right") - 1]
+    return jnp.minimum(config.ema_decay, (1.0 + since) / (10.0 + since))
 
 
 def _by_parts(params: nnx.State, batch: Batch, task: Task, parts: int) -> tuple[Float[Array, ""], nnx.State]:

@@ -23,7 +23,7 @@ from emulator.loader import Windows, load_batch
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import track
 from emulator.train import set_up, train, work
-from emulator.train_step import with_noise
+from emulator.train_step import averaging_decay, with_noise
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 CONFIG = TrainConfig(
@@ -281,6 +281,14 @@ def test_average_of_weights_is_warmed_up(tmp_path):
             expected[k] = decay * expected[k] + (1 - decay) * np.asarray(p)
     for k, a in enumerate(jax.tree.leaves(state.averaged)):
         np.testing.assert_allclose(a, expected[k], rtol=1e-5, atol=1e-7)
+
+
+def test_every_stage_averages_anew():
+    stages = [RolloutStage(steps=40), RolloutStage(steps=2000)]
+    config = CONFIG.model_copy(update={"ema_decay": 0.99, "stages": stages})
+    steps = (0, 8, 39, 40, 41, 2039)
+    decays = [float(averaging_decay(config, jnp.int32(s))) for s in steps]
+    np.testing.assert_allclose(decays, [1 / 10, 9 / 18, 40 / 49, 1 / 10, 2 / 11, 0.99], rtol=1e-6)
 
 
 def gradient_step(path, batch_rows, **changes):
