@@ -31,7 +31,7 @@ class StoredRows:
 
         spec = {
             "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": f"{path}/"},
+            "kvstore": {"driver": "file", "path": f"{path.resolve()}/"},  # it takes no ".."
             "fill_missing_data_reads": False,
             "store_data_equal_to_fill_value": True,
             "context": {"file_io_sync": False},

@@ -252,6 +252,13 @@ class TestDamagedRows:
         store.verify()
 
 
+def test_a_store_may_be_reached_by_a_way_up_and_a_strange_name(made, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    store = open_store(write(Path("../näch ste%20 'x'/store.zarr"), made))
+    np.testing.assert_array_equal(store.read_state(0, 7), made["state"][:7])
+
+
 def test_rows_on_disk_are_indexed_like_an_array_and_aligned(made, tmp_path):
     rows = StoredRows.open(write(tmp_path / "store.zarr", made) / "state")
     assert rows.shape == made["state"].shape
