@@ -6,6 +6,7 @@ line; the command line prints that line and exits. Anything else is a defect of 
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 _LONGEST = 2000
@@ -32,6 +33,12 @@ def how_to_install(extra: str) -> str:
     return (
         f"pip install -e '.[{extra}]' in the checkout" if from_checkout else f"pip install 'weather-emulator[{extra}]'"
     )
+
+
+def how_to_run(stage: str, folder: Path, *, before: str = "", options: str = "") -> str:
+    """A colon and the command of a stage, where ``folder`` is that of an experiment; else nothing."""
+    config = folder / "config.yaml"
+    return f": {before}emulator {stage} {shlex.quote(str(config))}{options}" if config.is_file() else ""
 
 
 class ConfigError(UserError):

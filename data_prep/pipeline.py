@@ -34,7 +34,7 @@ from data_prep.grid import Grid
 from data_prep.locations import Location, find, stamp
 from data_prep.spec import StateSpec
 from data_prep.statistics import Moments, Statistics, sum_moments
-from data_prep.store import StoreWriter, chunk_rows
+from data_prep.store import FORMAT_VERSION, StoreWriter, chunk_rows
 from data_prep.tasks import in_order, lost_worker
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
     logger.info("%s on a grid of %s", size, grid.describe())
 
     rows = _rows_per_block(spec, grid)
-    plan = f"{recipe.identity} in blocks of {rows}, version {_LOG_VERSION}"
+    plan = f"{recipe.identity} in blocks of {rows}, version {_LOG_VERSION}, format {FORMAT_VERSION}"
     done = _resume(partial, plan)
     store = partial / "store"
     if not done:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, lru_cache
@@ -38,7 +39,7 @@ from zarr.codecs import BloscCodec
 from data_prep.arrays import ArrayLike
 from data_prep.climatology import Climatology
 from data_prep.disk import write_text
-from data_prep.errors import DataError, UserError
+from data_prep.errors import DataError, UserError, how_to_run
 from data_prep.forcing import ForcingBuilder, channel_names
 from data_prep.grid import Grid
 from data_prep.json_file import read_object
@@ -169,11 +170,11 @@ class Store:
         except (OSError, RuntimeError, ValueError) as error:
             what = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{self._name}: the row of {self.times[row]} cannot be read ({what}); prepare the store again"
+                f"{self._name}: the row of {self.times[row]} cannot be read ({what}); {how_to_prepare(self.path)}"
             ) from None
 
     def _damaged(self, row: int) -> DataError:
-        return DataError(f"{self._name}: the row of {self.times[row]} is damaged; prepare the store again")
+        return DataError(f"{self._name}: the row of {self.times[row]} is damaged; {how_to_prepare(self.path)}")
 
     def lateral_at(self, times: np.ndarray) -> np.ndarray:
         """Lateral forcings at these times, in any order: float32 ``(time, latitude, longitude, lateral)``.
@@ -275,7 +276,7 @@ class Store:
         if found != self.data_hash:
             raise DataError(
                 f"{self._name}: statistics, climatology, forcing tables, static fields or the time axis are damaged: "
-                f"contents hash to {found[:12]}, the manifest says {self.data_hash[:12]}; prepare the store again"
+                f"contents hash to {found[:12]}, the manifest says {self.data_hash[:12]}; {how_to_prepare(self.path)}"
             )
 
     @property
@@ -497,15 +498,34 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     file = Path(path) / MANIFEST
     if not file.is_file():
         raise DataError(f"{path}: no prepared store there ({MANIFEST} is missing); run the prepare stage")
-    manifest = read_object(file, "prepare the store again")
+    manifest = read_object(file, how_to_prepare(path))
     if "format_version" not in manifest:
-        raise DataError(f"{file}: damaged, format_version is missing; prepare the store again")
+        raise DataError(f"{file}: damaged, format_version is missing; {how_to_prepare(path)}")
     if manifest["format_version"] != FORMAT_VERSION:
         raise DataError(
             f"{file}: format version {manifest['format_version']}, this program reads {FORMAT_VERSION}; "
-            "prepare the store again"
+            f"{how_to_prepare(path)}"
         )
     return manifest
+
+
+def older_version(path: str | Path) -> int | None:
+    """The format version of a store that an older program wrote; ``None`` for any other."""
+    try:
+        version = read_object(Path(path) / MANIFEST, "").get("format_version")
+    except DataError:
+        return None
+    return version if isinstance(version, int) and version < FORMAT_VERSION else None
+
+
+def how_to_prepare(path: str | Path | None) -> str:
+    """What to do about a store that cannot be read."""
+    again = "prepare the store again"
+    if path is None:
+        return again
+    # an older store is replaced by itself, any other is taken for finished until it is gone
+    away = "" if older_version(path) is not None else f"rm -r {shlex.quote(str(path))} && "
+    return again + how_to_run("prepare", Path(path).parent, before=away)
 
 
 def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
@@ -525,12 +545,12 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
         store = _read(Path(path), zarr.open_group(path, mode="r"), manifest)
         store = replace(store, path=Path(path))
     except KeyError as error:
-        raise DataError(f"{path}: the store lacks {error}; prepare it again") from None
+        raise DataError(f"{path}: the store lacks {error}; {how_to_prepare(path)}") from None
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - what hostile metadata end in is anything
         raise DataError(
-            f"{path}: the store is damaged ({' '.join(str(error).split())[:300]}); prepare it again"
+            f"{path}: the store is damaged ({' '.join(str(error).split())[:300]}); {how_to_prepare(path)}"
         ) from None
     if isinstance(store.climatology.table, np.ndarray):
         store.verify_fixed()

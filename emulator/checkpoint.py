@@ -28,7 +28,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_prep.climatology import Climatology
 from data_prep.config import DataConfig
 from data_prep.disk import trouble, write_text
-from data_prep.errors import DataError
+from data_prep.errors import DataError, how_to_run
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.json_file import read_object
@@ -229,14 +229,19 @@ def read_description(run_dir: Path) -> dict[str, Any]:
     file = run_dir / DESCRIPTION
     if not file.is_file():
         raise DataError(f"{run_dir}: no run folder ({DESCRIPTION} is missing); run the train stage")
-    description = read_object(file, "train again")
+    again = _how_to_train(run_dir)
+    description = read_object(file, again)
     version = description.get("format_version", "missing")
     if version != FORMAT_VERSION:
-        raise DataError(f"{file}: format version {version}, this program reads {FORMAT_VERSION}; train again")
+        raise DataError(f"{file}: format version {version}, this program reads {FORMAT_VERSION}; {again}")
     written = description.pop("sha256", None)  # runs of 0.1 before it was added have none
     if written is not None and written != _digest_of(description):
-        raise DataError(f"{file}: damaged, its contents do not match its hash; train again")
+        raise DataError(f"{file}: damaged, its contents do not match its hash; {again}")
     return description
+
+
+def _how_to_train(run_dir: Path) -> str:
+    return "train again" + how_to_run("train", run_dir.parent, options=" --redo")
 
 
 def _digest_of(description: Mapping[str, Any]) -> str:
@@ -251,7 +256,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     """
     folder = Path(run_dir)
     description = read_description(folder)
-    arrays = read_arrays(folder / ARRAYS, "train again")
+    arrays = read_arrays(folder / ARRAYS, _how_to_train(folder))
     try:
         spec, grid = StateSpec.from_dict(description["spec"]), Grid.from_dict(description["grid"])
         timestep = np.timedelta64(round(description["timestep_seconds"] * 1e9), "ns")
@@ -274,7 +279,8 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description["experiment"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:
-        raise DataError(f"{folder}: damaged run folder ({' '.join(str(error).split())}); train again") from None
+        what = " ".join(str(error).split())
+        raise DataError(f"{folder}: damaged run folder ({what}); {_how_to_train(folder)}") from None
     return NeuralForecaster(
         spec=spec,
         grid=grid,

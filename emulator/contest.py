@@ -44,6 +44,28 @@ def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict
     return own | {name: locate(path) for name, path in config.evaluate.forecasts.items()}
 
 
+def check_comparison(config: ExperimentConfig, folder: Path) -> None:
+    """Finds, before hours of training, what the comparison would refuse.
+
+    Raises:
+      DataError, ConfigError: no test data are as long as a forecast, a headline variable is misspelt, the mask or an
+        external forecast file is not there.
+    """
+    from emulator.evaluation.scores import check_config
+
+    store = open_store(folder / "store.zarr")
+    init_times = store.times[initial_indices(store, config.evaluate)]
+    check_config(store, config.evaluate, init_times, lead_times(config.evaluate))
+    _check_external(config)
+
+
+def _check_external(config: ExperimentConfig) -> None:
+    external = {name: locate(path) for name, path in config.evaluate.forecasts.items()}
+    absent = [f"{name}: {path}" for name, path in external.items() if isinstance(path, Path) and not path.exists()]
+    if absent:
+        raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
+
+
 def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill.
 
@@ -53,10 +75,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     store = open_store(folder / "store.zarr")
     indices = initial_indices(store, config.evaluate)
     leads = lead_times(config.evaluate)
-    external = {name: locate(path) for name, path in config.evaluate.forecasts.items()}
-    absent = [f"{name}: {path}" for name, path in external.items() if isinstance(path, Path) and not path.exists()]
-    if absent:
-        raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
+    _check_external(config)
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
     for name, make in competitors(config, folder, store).items():
         path = folder / "forecasts" / f"{name}.nc"

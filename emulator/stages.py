@@ -42,6 +42,9 @@ class Stage:
       run: Does the work, on the workers if it can share it; must resume or start over by itself after a kill.
       depends: Config keys (dotted) that the result depends on, beside those of the stages before it.
       needs: Outputs of earlier stages without which it cannot start.
+      outdated: Why a finished result is made again all the same, or ``None``. Only for what costs little and can be
+        made from what is at hand; the old result stays until the new one is whole.
+      look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Stage:
     run: Callable[[ExperimentConfig, Path, Executor | None], None]
     depends: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    outdated: Callable[[Path], str | None] = lambda _: None
+    look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
 
 
 def _simulate(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
@@ -64,6 +69,43 @@ def _prepare(config: ExperimentConfig, folder: Path, workers: Executor | None) -
 
     with track_blocks("prepare") as on_block:
         prepare(config.data, folder / "store.zarr", folder, on_block, workers)
+    if (folder / "run" / "run.json").exists():
+        _compare_data(folder)
+
+
+def _compare_data(folder: Path) -> None:
+    """Says so where a network that was kept has learned from other data than the new store holds."""
+    from data_prep.store import read_manifest
+    from emulator.checkpoint import read_description
+
+    try:
+        same = read_description(folder / "run")["data_hash"] == read_manifest(folder / "store.zarr")["data_hash"]
+    except UserError as error:  # whoever needs the run will be told
+        logger.warning("prepare: %s", error)
+        return
+    if same:
+        logger.info("prepare: the data are those that %s was trained on", folder / "run")
+    else:
+        logger.warning(
+            "prepare: %s was trained on other data (other input files, or other libraries), and is kept; "
+            "'emulator train %s --redo' trains on these",
+            folder / "run",
+            folder / "config.yaml",
+        )
+
+
+def _older_store(folder: Path) -> str | None:
+    from data_prep.store import FORMAT_VERSION, older_version
+
+    if (version := older_version(folder / "store.zarr")) is None:
+        return None
+    return f"store.zarr has format version {version}, this program reads {FORMAT_VERSION}; made again"
+
+
+def _check_comparison(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.contest import check_comparison
+
+    check_comparison(config, folder)
 
 
 def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
@@ -106,8 +148,8 @@ _FORECAST_KEYS = (
 
 STAGES = (
     Stage("simulate", ("nature",), _simulate, ("seed", "simulate")),
-    Stage("prepare", ("store.zarr",), _prepare, ("data",)),
-    Stage("train", ("run",), _train, ("model", "train"), ("store.zarr",)),
+    Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store),
+    Stage("train", ("run",), _train, ("model", "train"), ("store.zarr",), look_ahead=_check_comparison),
     Stage("forecast", ("forecasts",), _forecast, _FORECAST_KEYS, ("store.zarr", "run")),
     Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, ("evaluate",), ("store.zarr", "forecasts")),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
@@ -158,12 +200,19 @@ def run_stages(
             raise UserError(f"{config.name} has no stage {', '.join(sorted(unknown))}: its config has no such section")
         for i, stage in enumerate(stages):
             if names is None or stage.name in names:
-                _run_stage(config, folder, stage, f"[{i + 1}/{len(stages)}] {stage.name}", redo, workers)
+                title = f"[{i + 1}/{len(stages)}] {stage.name}"
+                _run_stage(config, folder, stage, title, redo, workers, all_follow=names is None)
     return folder
 
 
 def _run_stage(
-    config: ExperimentConfig, folder: Path, stage: Stage, title: str, redo: bool, workers: Executor | None
+    config: ExperimentConfig,
+    folder: Path,
+    stage: Stage,
+    title: str,
+    redo: bool,
+    workers: Executor | None,
+    all_follow: bool,
 ) -> None:
     records = _Records(folder / "stages.json")
     mark = fingerprint(config, stage)
@@ -175,13 +224,17 @@ def _run_stage(
             for output in later.outputs:
                 remove(folder / output)
     elif _done_before(folder, stage, mark, record):
-        logger.info("%s: done before, skipped", title)
-        return
+        if (why := stage.outdated(folder)) is None:
+            logger.info("%s: done before, skipped", title)
+            return
+        logger.info("%s: %s", title, why)
     of_nature = stage.name == "prepare" and any(i.startswith("{workdir}/nature/") for i in config.data.inputs)
     for need in (*stage.needs, *("nature",) * of_nature):
         if not (folder / need).exists():
             raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
     logger.info("%s", title)
+    if all_follow:
+        stage.look_ahead(config, folder)
     # of a stage that goes on where it was stopped, the seconds are those of the last part alone
     resumed = {"resumed": True} if record and not record["finished"] and not redo else {}
     records.set(stage.name, {"fingerprint": mark, "finished": False})

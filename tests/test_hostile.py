@@ -194,7 +194,7 @@ def test_sizes_that_a_store_declares_are_not_believed(array, store, tmp_path):
     metadata = json.loads(file.read_text())
     metadata["shape"] = [10**12, *metadata["shape"][1:]]
     file.write_text(json.dumps(metadata))
-    with pytest.raises(DataError, match=r"store\.zarr: .*prepare it again"):
+    with pytest.raises(DataError, match=r"store\.zarr: .*prepare the store again"):
         open_store(place)
 
 

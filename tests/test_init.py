@@ -89,6 +89,12 @@ def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
     assert "next: emulator run 'mein Wetter é.yaml'" in capsys.readouterr().out
     workdir = tmp_path / "Ergebnisse 1"
     command = ["run", "mein Wetter é.yaml", "--set", f"workdir={workdir}"]
+    for slip, said in (
+        ("evaluate.headline=[temprature@850]", "temprature@850 is not verified; did you mean temperature@850?"),
+        ("evaluate.lead_hours=960", "no test segment holds a forecast of 960 h"),
+    ):
+        assert main([*command, "--set", slip]) == 1
+        assert said in capsys.readouterr().err and not (workdir / "run").exists()  # before training, not behind it
     assert main(command) == 0
     out, log = capsys.readouterr()
     assert "RMSE by lead time" in out and "Damped anomaly persistence" in out

@@ -150,6 +150,16 @@ class TestResuming:
         store.verify()
         assert len(store.spec.state_channels) == 3
 
+    def test_what_a_program_of_another_format_began_starts_afresh(self, members, whole, tmp_path, monkeypatch):
+        out = tmp_path / "store.zarr"
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(pipeline, "FORMAT_VERSION", 1)
+            prepare(config(members[1]), out, tmp_path, self.stop)
+        said = []
+        monkeypatch.setattr(pipeline.logger, "info", lambda text, *_: said.append(text))
+        assert open_store(prepare(config(members[1]), out, tmp_path)).data_hash == whole.data_hash
+        assert said and not any("resuming" in text for text in said)
+
     def test_an_old_store_stays_until_the_new_one_is_whole(self, members, whole, tmp_path):
         out = prepare(config(members[1]), tmp_path / "store.zarr", tmp_path)
         with pytest.raises(Killed):

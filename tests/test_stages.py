@@ -27,7 +27,7 @@ def calls(monkeypatch):
             for output in stage.outputs:
                 (folder / output).write_text(stage.name)
 
-        return dataclasses.replace(stage, run=run)
+        return dataclasses.replace(stage, run=run, look_ahead=lambda *_: None)
 
     monkeypatch.setattr(stages, "STAGES", tuple(fake(s) for s in stages.STAGES))
     return made
@@ -74,6 +74,20 @@ def test_a_changed_config_is_refused_until_redo(tmp_path, calls):
     assert not (tmp_path / "work/scores.nc").exists()  # made from the discarded weights
     stages.run_stages(changed)
     assert calls == ["train", "forecast", "evaluate", "plot"]
+
+
+def test_what_comes_last_is_looked_at_before_training(tmp_path, calls, monkeypatch):
+    def refuse(config, folder):
+        raise UserError("evaluate.headline: nothing of that name")
+
+    whole = stages.STAGES
+    looking = tuple(dataclasses.replace(s, look_ahead=refuse) if s.name == "train" else s for s in whole)
+    monkeypatch.setattr(stages, "STAGES", looking)
+    with pytest.raises(UserError, match="nothing of that name"):
+        stages.run_stages(config(tmp_path))
+    assert calls == ["prepare"]
+    stages.run_stages(config(tmp_path), ["train"])  # alone it asks for no comparison
+    assert calls == ["prepare", "train"]
 
 
 def test_a_stage_without_what_it_needs_says_so(tmp_path, calls):

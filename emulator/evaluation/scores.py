@@ -6,6 +6,7 @@ number of initial times.
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -76,14 +77,7 @@ def evaluate(
         raise DataError("evaluate: no forecast files; run the forecast stage")
     files = open_all(forecast_paths, store, config.forecasts, config.pressure_levels)
     first = next(iter(files.values()))
-    verification = Verification(
-        store,
-        first.init_times,
-        first.lead_times,
-        tuple(config.pressure_levels),
-        tuple(config.derived),
-        read_mask(Path(config.mask), store.grid) if config.mask else None,
-    )
+    verification = _verification(store, config, first.init_times, first.lead_times)
     foreign = {s for s in verification.splits if s != config.split}
     if foreign:
         raise DataError(
@@ -102,6 +96,26 @@ def evaluate(
         scores = _with_cost(compared.merge(distributions), files)
         write_netcdf(scores, temporary, mode="a", encoding=_encoding(scores))
     return xr.open_dataset(out)
+
+
+def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, lead_times: np.ndarray) -> None:
+    """Finds, before there are forecasts, what ``evaluate`` would refuse of its config.
+
+    Raises:
+      DataError: the truth holds no such headline variable, or the mask is none for its grid.
+    """
+    verification = _verification(store, config, init_times, lead_times)
+    truth, _ = verification.observations(verification.rows[:1, 0])
+    for name in (v for v in config.headline if v not in truth):
+        near = difflib.get_close_matches(name, truth, n=1, cutoff=0.0)
+        raise DataError(
+            f"evaluate.headline: {name} is not verified; did you mean {near[0]}? There are {', '.join(truth)}"
+        )
+
+
+def _verification(store: Store, config: EvaluateConfig, init_times: np.ndarray, lead_times: np.ndarray) -> Verification:
+    mask = read_mask(Path(config.mask), store.grid) if config.mask else None
+    return Verification(store, init_times, lead_times, tuple(config.pressure_levels), tuple(config.derived), mask)
 
 
 def _scored_variables(

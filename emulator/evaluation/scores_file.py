@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, how_to_run
 from data_prep.probe import probe
 from emulator.evaluation.metrics import METRICS
 from emulator.evaluation.regions import WHOLE
@@ -66,11 +66,12 @@ def open_scores(path: Path) -> xr.Dataset:
             raise DataError(f"{path}: not a readable scores file ({' '.join(str(error).split())})") from None
         if "rmse" not in scores:
             raise DataError(f"{path}: no scores file, it holds {', '.join(map(str, scores.data_vars))}")
+        again = "evaluate again" + how_to_run("evaluate", Path(path).parent, options=" --redo")
         version = scores.attrs.get("format_version", 1)
         if not np.array_equal(version, FORMAT_VERSION):
-            raise DataError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; evaluate again")
+            raise DataError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; {again}")
         if (wrong := _what_is_wrong(scores)) is not None:
-            raise DataError(f"{path}: no sound scores file: {wrong}; evaluate again")
+            raise DataError(f"{path}: no sound scores file: {wrong}; {again}")
         scores.set_close(opened.pop_all().close)
     return scores
 
