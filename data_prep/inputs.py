@@ -5,6 +5,7 @@ Files may hold all variables, or one each, or one stretch of time each; ``open_c
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from data_prep.regridded import bring_to, regrid_sources
 from data_prep.slips import slip_of
 from data_prep.sources import Extent, Source, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
-from data_prep.variables import accumulation_hours, changes_every_step, is_accumulation, known
+from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, is_accumulation, known
 
 logger = logging.getLogger(__name__)
 
@@ -277,7 +278,9 @@ def _holders(sources: Sequence[Source], name: str, role: Role, variable: Variabl
         raw_name = variable.source or name
         where = str(sources[0].path) if len(sources) == 1 else f"{sources[0].path} and {len(sources) - 1} more"
         listed = ", ".join(dict.fromkeys(v for s in sources for v in s.contents))
-        raise DataError(f"{where}: missing {raw_name} ({role} {name}); the files hold {listed}")
+        near = [] if known(name) else difflib.get_close_matches(name, KNOWN, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise DataError(f"{where}: missing {raw_name} ({role} {name}); the files hold {listed}{hint}")
     extents: tuple[Extent, ...] = ("time",)
     if role == "static":
         extents = ("constant", "time")

@@ -33,7 +33,7 @@ from data_prep.splits import split_segments
 from data_prep.store import SPLITS, Split
 from emulator import __version__
 from emulator.config import parse_config
-from emulator.sizing import Machine, Plan, plan_training, this_machine
+from emulator.sizing import MOST_PASSES, OPTIMISER, Machine, Plan, plan_by_trial, this_machine
 
 _WEATHERBENCH_LEVELS = (50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
 _REPAIRS = {"duplicate": "duplicates", "flipped latitudes": "flipped_latitudes", "unit slip": "unit_slips"}
@@ -87,7 +87,7 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     machine = this_machine()
     leads, physics = _Leads.of(data), _physics(data)
     longest = round(leads.longest / float(data.section["timestep_hours"])) if _has_little(data) else None
-    plan = plan_training(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes, longest)
+    plan = plan_by_trial(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes, longest)
     text = _text(out, report, data, plan, leads, physics, machine, minutes)
     parse_config(yaml.safe_load(text), source=str(out))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -353,7 +353,8 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
     lines.append("  # Known at any time and place.")
     if "year_progress" not in section["computed"]:
         years = _years(data.training_times, float(section["timestep_hours"]))
-        lines[-1] += f" Without year_progress: in {years:.2g} years of training data it would tell dates apart."
+        length = f"{years:.2g} years" if years >= 1 else f"{max(1, round(365.25 * years))} days"
+        lines[-1] += f" Without year_progress: in {length} of training data it would tell dates apart."
     lines.append(f"  computed: {_flow(section['computed'])}")
     counts = ", ".join(f"{split} {sum(n)}" for split, n in data.lengths.items())
     lines += [f"  # Times of each: {counts}.", "  split:"]
@@ -372,7 +373,8 @@ def _model_lines(plan: Plan, machine: Machine) -> list[str]:
         f"# {plan.parameters / 1e6:.2g} million parameters, for {machine.description}.",
         "# A U-Net takes any grid; docs/models.md has others.",
         "model:",
-        *(f"  {key}: {_flow(value)}" for key, value in plan.model.model_dump().items()),
+        f"  kind: {plan.model.kind}",
+        *(f"  {key}: {_flow(getattr(plan.model, key))}" for key in ("patch", "width", "multipliers", "blocks")),
     ]
 
 
@@ -380,9 +382,12 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
     longest = max(stage.rollout for stage in plan.stages)
     steps = min(max(12, longest), max(1, (max(data.lengths["validation"]) - 1) // 2))
     interval = max(1, plan.steps // 4)
+    spare = plan.seconds < 0.9 * 60 * minutes
     lines = [
-        f"# {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes): {_certainty(machine)};",
-        "# 'emulator train CONFIG --dry-run' measures it. More steps and a wider network learn more.",
+        f"# {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes): {_certainty(plan)}.",
+        f"# More would not help: these are {MOST_PASSES} passes through the data, which are few."
+        if spare
+        else "# More steps and a wider network learn more: init --minutes. Compiling and validation come on top.",
         "train:",
         *(["  anomalies: true  # with little data the course of day and year need not be learned"] * _has_little(data)),
         f"  batch_size: {plan.batch_size}",
@@ -392,7 +397,7 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
     if plan.rematerialise:
         lines.append("  rematerialise: true  # less memory, a third more arithmetic")
     lines += [
-        "  optimiser: muon",
+        f"  optimiser: {OPTIMISER}",
         f"  ema_decay: {0.99 if plan.steps < 3000 else 0.999}",
         f"  precision: {machine.precision}",
         "  stages:",
@@ -452,7 +457,7 @@ def _summary(
     lines = [
         f"data     {len(spec.state_channels)} channels on {data.inputs.grid.describe()}; times: {counts}",
         f"network  U-Net of width {plan.model.width}, {plan.parameters / 1e6:.2g} million parameters; "
-        f"{plan.steps} steps, {_duration(plan.seconds)} on {machine.description} ({_certainty(machine)})",
+        f"{plan.steps} steps, {_duration(plan.seconds)} on {machine.description} ({_certainty(plan)})",
         f"scores   leads to {leads.longest} h every {leads.step} h, initial times every {leads.every} h",
         f"physics  {'yes' if baselines else 'no'}: {why}",
     ]
@@ -465,9 +470,9 @@ def _summary(
     return "\n".join([*lines, f"wrote    {out}; next: emulator run {_quoted(out)}"])
 
 
-def _certainty(machine: Machine) -> str:
+def _certainty(plan: Plan) -> str:
     """What the time of training is worth."""
-    return "estimated by arithmetic" if machine.on_cpu else "estimated, and never compared with an accelerator"
+    return "a step was timed" if plan.measured else "by arithmetic: the network is too large to be tried"
 
 
 def _name_of(out: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
 from emulator import __version__
@@ -42,19 +42,24 @@ def build_parser() -> argparse.ArgumentParser:
     text = "write completion for a shell to standard output, to be put where the shell looks for it"
     parser.add_argument("--print-completion", action=_PrintCompletion, choices=("bash", "zsh", "tcsh"), help=text)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in _STAGES.items():
-        stage = commands.add_parser(name, help=text, description=_sentence(text) + ".")
-        _add_config_arguments(stage)
-        if name == "train":
-            text = "say what training will cost in memory, arithmetic and time; train nothing"
-            stage.add_argument("--dry-run", action="store_true", help=text)
-            _add_json(stage, "the result of --dry-run")
-        if name == "evaluate":
-            _add_forecast_argument(stage)
-        if name in ("evaluate", "run"):
-            _add_json(stage, "the scores in short")
-        if name in ("prepare", "evaluate"):
-            _add_worker_arguments(stage)
+    _add_init(commands)
+    _add_inspect(commands)
+    for name in ("run", "simulate", "prepare", "train"):
+        _add_stage(commands, name)
+    _add_forecast(commands)
+    _add_stage(commands, "evaluate")
+    _add_plot(commands)
+    _add_report(commands)
+    _add_regrid(commands)
+    _add_verify(commands)
+    _add_check_pretrained(commands)
+    return parser
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add_init(commands: _Commands) -> None:
     text = "look at your files and write a complete experiment config for them and this machine"
     init = commands.add_parser("init", help=text, description=_sentence(text) + ".")
     init.add_argument("files", nargs="+", metavar="FILE", help=_FILES_HELP)
@@ -62,10 +67,32 @@ def build_parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--minutes", type=_minutes, default=5.0, help="that training may take on this machine (default 5)"
     )
+
+
+def _add_inspect(commands: _Commands) -> None:
     text = "say what files hold, what is wrong with them, and which data section of a config reads them"
     inspect = commands.add_parser("inspect", help=text, description=_sentence(text) + ".")
     inspect.add_argument("files", nargs="+", metavar="FILE", help=_FILES_HELP)
     _add_json(inspect, "what was found")
+
+
+def _add_stage(commands: _Commands, name: str) -> None:
+    text = _STAGES[name]
+    stage = commands.add_parser(name, help=text, description=_sentence(text) + ".")
+    _add_config_arguments(stage)
+    if name == "train":
+        text = "say what training will cost in memory, arithmetic and time; train nothing"
+        stage.add_argument("--dry-run", action="store_true", help=text)
+        _add_json(stage, "the result of --dry-run")
+    if name == "evaluate":
+        _add_forecast_argument(stage)
+    if name in ("evaluate", "run"):
+        _add_json(stage, "the scores in short")
+    if name in ("prepare", "evaluate"):
+        _add_worker_arguments(stage)
+
+
+def _add_forecast(commands: _Commands) -> None:
     text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
     forecast = commands.add_parser(
         "forecast",
@@ -87,24 +114,34 @@ def build_parser() -> argparse.ArgumentParser:
     )
     forecast.add_argument("--out", default="forecast.nc", help="output file (default forecast.nc)")
     _add_override_arguments(forecast)
+
+
+def _add_plot(commands: _Commands) -> None:
     text = "plot skill against lead time and maps, of an experiment or of a scores file alone"
     plot = commands.add_parser("plot", help=text, description=_sentence(text) + ".")
     plot.add_argument("config", metavar="CONFIG|SCORES", help="a config, or a scores.nc")
     plot.add_argument("--out", help="folder of the pictures when SCORES is given; beside it when left out")
     _add_override_arguments(plot)
+
+
+def _add_report(commands: _Commands) -> None:
     text = "write one self-contained HTML page of a scores file: scorecard, curves, maps, cost, provenance"
     report = commands.add_parser("report", help=text, description=_sentence(text) + ".")
     report.add_argument("scores", metavar="SCORES", help="a scores.nc; maps come from the experiment it lies in")
     report.add_argument("--out", help="the HTML file; report.html beside SCORES when left out")
-    _add_regrid(commands)
+
+
+def _add_verify(commands: _Commands) -> None:
     text = "read a prepared store against its hashes; names the first time that is damaged"
     verify = commands.add_parser("verify", help=text, description=f"{_sentence(text)}. Exit code 1 if one is.")
     verify.add_argument("store", metavar="STORE", help="a store.zarr")
     _add_json(verify, "what was read")
+
+
+def _add_check_pretrained(commands: _Commands) -> None:
     text = "forecast with the network that ships and lay its errors beside those of its card"
     shipped = commands.add_parser("check-pretrained", help=text, description=f"{_sentence(text)}. Exit code 1 if not.")
     shipped.add_argument("folder", nargs="?", metavar="FOLDER", help="of the network; the packaged one when left out")
-    return parser
 
 
 class _PrintCompletion(argparse.Action):
@@ -128,7 +165,7 @@ def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--json", action="store_true", help=f"write {what} as one JSON document, for machines")
 
 
-def _add_regrid(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_regrid(commands: _Commands) -> None:
     text = "bring a file to another latitude-longitude or Gaussian grid"
     regrid = commands.add_parser("regrid", help=text, description=_sentence(text) + ".")
     regrid.add_argument("input", metavar="IN", help="NetCDF, GRIB or Zarr")

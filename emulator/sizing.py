@@ -1,14 +1,16 @@
 """A network and a training that fit the machine, the data and some minutes: what ``emulator init`` proposes.
 
-By arithmetic, not by trial: the model's operations over a share of the measured rate of matrix products, and the
-tensors that a backward pass keeps. ``emulator train CONFIG --dry-run`` measures what is estimated here.
+A width is chosen by arithmetic, the model's operations over a share of the measured rate of matrix products; then a few
+steps of that network are timed on made-up fields, and the width is chosen again. Memory is by arithmetic alone: the
+tensors that a backward pass keeps.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,21 +19,28 @@ from flax import nnx
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec
-from emulator.config import RolloutStage, UNetConfig
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.machine import describe, device_memory, matrix_rate
 from emulator.models import build, forward_flops
 from emulator.models.layers import count_parameters
+from emulator.step_trial import measured_seconds
 from emulator.stepper import network_channels
+
+OPTIMISER: Literal["muon"] = "muon"
+MOST_PASSES = 40  # through the training data
 
 _WIDTHS = (384, 256, 192, 128, 96, 64, 48, 32, 24, 16)
 _WIDEST_FOR_FEW = 32
 _FEW_WINDOWS = 500
 _LEAST_STEPS = 600  # that a network should get: fewer of a wider one learn less
-_MOST_PASSES = 40  # through the training data
 _MOST_STEPS = 40_000
 _MEMORY_SHARE = 0.5
 _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
+_LONGEST_TRIAL = 30.0  # seconds by arithmetic of a step that is tried all the same
+
+StepSeconds: TypeAlias = Callable[[UNetConfig, int, int], float]
+"""How long an optimiser step takes over so many model steps of so many windows."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ class Plan:
       accumulate: Parts that a batch is worked off in.
       rematerialise: Whether model steps are computed again in the backward pass.
       stages: Of training.
-      seconds: That all steps take, estimated.
+      seconds: That all steps take.
+      measured: Whether that follows from steps that were timed, or from arithmetic.
     """
 
     model: UNetConfig
@@ -92,6 +102,7 @@ class Plan:
     rematerialise: bool
     stages: tuple[RolloutStage, ...]
     seconds: float
+    measured: bool = False
 
     @property
     def steps(self) -> int:
@@ -99,8 +110,46 @@ class Plan:
         return sum(stage.steps for stage in self.stages)
 
 
-def plan_training(
+def plan_by_trial(
     spec: StateSpec, grid: Grid, lengths: list[int], machine: Machine, minutes: float, longest: int | None = None
+) -> Plan:
+    """As ``plan_training``, with steps that were timed on this very machine, which takes some seconds a width.
+
+    Networks too large to be tried are planned by arithmetic.
+    """
+    slowness: dict[int, float] = {}  # measured over estimated, by width
+
+    def step_seconds(model: UNetConfig, rollout: int, batch: int) -> float:
+        near = min(slowness, key=lambda width: abs(math.log(width / model.width)), default=None)
+        by_arithmetic = rollout * _seconds_a_step(model, spec, grid, machine, batch)
+        return by_arithmetic * (1.0 if near is None else slowness[near])
+
+    while True:
+        plan = plan_training(spec, grid, lengths, machine, minutes, longest, step_seconds)
+        if plan.model.width in slowness:
+            return replace(plan, measured=True)
+        by_arithmetic = _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size)
+        if by_arithmetic > _LONGEST_TRIAL:
+            return plan
+        config = TrainConfig(
+            batch_size=plan.batch_size,
+            accumulate=plan.accumulate,
+            rematerialise=plan.rematerialise,
+            precision=machine.precision,
+            optimiser=OPTIMISER,
+            stages=[RolloutStage(steps=1)],
+        )
+        slowness[plan.model.width] = measured_seconds(plan.model, spec, grid, config) / by_arithmetic
+
+
+def plan_training(
+    spec: StateSpec,
+    grid: Grid,
+    lengths: list[int],
+    machine: Machine,
+    minutes: float,
+    longest: int | None = None,
+    step_seconds: StepSeconds | None = None,
 ) -> Plan:
     """The widest U-Net that gets steps enough in the time, and those steps.
 
@@ -111,11 +160,17 @@ def plan_training(
       machine: Where it is trained.
       minutes: That training may take, compilation not counted.
       longest: Of little data, the model steps of the longest forecast: rollouts go as far, which such data repay.
+      step_seconds: What a step costs; by arithmetic when left out.
 
     Raises:
       DataError: no stretch of training data holds a step.
       ConfigError: no U-Net fits the grid.
     """
+
+    def by_arithmetic(model: UNetConfig, rollout: int, batch: int) -> float:
+        return rollout * _seconds_a_step(model, spec, grid, machine, batch)
+
+    step_seconds = step_seconds or by_arithmetic
     windows = sum(max(0, n - 1) for n in lengths)
     if windows < machine.devices:
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
@@ -127,19 +182,19 @@ def plan_training(
         recipe = [_Part(1, 0.2, 5e-3, batch), _Part(6, 0.3, 3e-3, half), _Part(min(20, longest), 0.5, 1e-3, half)]
     recipe = [p for p in recipe if p.rollout == 1 or sum(max(0, n - p.rollout) for n in lengths) >= p.batch]
     seconds = 60.0 * minutes
-    most = min(_MOST_STEPS, max(1, _MOST_PASSES * windows // batch))
+    most = min(_MOST_STEPS, max(1, MOST_PASSES * windows // batch))
     least = min(_LEAST_STEPS if longest is None else _LEAST_STEPS // 3, most)
     for width in _WIDTHS:
         if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
             continue
         model = _fitting(width, spec, grid, machine)
-        first = int(recipe[0].share * seconds / _seconds_a_step(model, spec, grid, machine, batch))
+        first = int(recipe[0].share * seconds / step_seconds(model, 1, batch))
         if first >= least:
             break
     scale = min(1.0, most / max(first, 1))  # of the time that there is, what so many passes through the data take
     stages, spent = [], 0.0
     for part in recipe:
-        a_step = part.rollout * _seconds_a_step(model, spec, grid, machine, part.batch)
+        a_step = step_seconds(model, part.rollout, part.batch)
         steps = max(1, int(scale * part.share * seconds / a_step))
         spent += steps * a_step
         stages.append(

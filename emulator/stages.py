@@ -236,7 +236,8 @@ def _run_stage(
     if all_follow:
         stage.look_ahead(config, folder)
     # of a stage that goes on where it was stopped, the seconds are those of the last part alone
-    resumed = {"resumed": True} if record and not record["finished"] and not redo else {}
+    resumes = record and not record["finished"] and record["fingerprint"] == mark and not redo
+    resumed = {"resumed": True} if resumes else {}
     records.set(stage.name, {"fingerprint": mark, "finished": False})
     start = time.monotonic()
     stage.run(config, folder, workers)
@@ -279,12 +280,13 @@ def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> 
 
 
 def _done_before(folder: Path, stage: Stage, mark: str, record: dict[str, Any] | None) -> bool:
-    if record and record["fingerprint"] != mark:
+    there = [(folder / o).exists() for o in stage.outputs]
+    if record and record["fingerprint"] != mark and (record["finished"] or any(there)):
         raise UserError(
             f"{folder}: the result of '{stage.name}' was made with another config; "
             "add --redo to discard it, or choose another workdir"
         )
-    return bool(record and record["finished"] and all((folder / o).exists() for o in stage.outputs))
+    return bool(record and record["finished"] and all(there))
 
 
 class _Records:

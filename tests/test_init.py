@@ -16,11 +16,13 @@ from data_prep.locations import find_files
 from data_prep.pipeline import prepare
 from data_prep.spec import StateSpec, Variable
 from data_prep.store import open_store
+from emulator import sizing
 from emulator.cli import main
-from emulator.config import load_config
+from emulator.config import RolloutStage, TrainConfig, UNetConfig, load_config
 from emulator.devices import Layout
 from emulator.initial_times import initial_indices
-from emulator.sizing import Machine, plan_training
+from emulator.sizing import Machine, plan_by_trial, plan_training
+from emulator.step_trial import measured_seconds
 from emulator.train import plan
 from emulator.validation import Validation
 
@@ -208,6 +210,49 @@ def test_more_time_never_makes_a_smaller_network():
     widths = [p.model.width for p in plans]
     assert widths == sorted(widths) and widths[-1] > widths[0]
     assert all(p.seconds <= 60 * m * 1.01 or p.model.width == 16 for p, m in zip(plans, (1, 5, 60, 600), strict=True))
+
+
+def test_the_time_of_training_follows_from_steps_that_were_timed(monkeypatch):
+    """On a machine on which wide networks are ten times slower than arithmetic says, and narrow ones twice."""
+    grid, state = Grid.gaussian(32), spec(40)
+    by_arithmetic = plan_training(state, grid, [4000], MACHINE, 60)
+    tried = []
+
+    def slow(model, spec, grid, config):
+        tried.append(model.width)
+        slower = 10 if model.width >= by_arithmetic.model.width else 2
+        return slower * sizing._seconds_a_step(model, spec, grid, MACHINE, config.batch_size)
+
+    monkeypatch.setattr(sizing, "measured_seconds", slow)
+    found = plan_by_trial(state, grid, [4000], MACHINE, 60)
+    assert found.measured and not by_arithmetic.measured
+    assert tried[0] == by_arithmetic.model.width > found.model.width and len(tried) == len(set(tried))
+    needed = [s.steps * s.rollout * slow(found.model, state, grid, config_of(s, found)) for s in found.stages]
+    assert sum(needed) == pytest.approx(3600, rel=0.01)
+
+
+def config_of(stage, found) -> TrainConfig:
+    return TrainConfig(batch_size=stage.batch_size or found.batch_size, stages=[stage])
+
+
+def test_a_network_too_large_to_be_tried_is_planned_by_arithmetic(monkeypatch):
+    monkeypatch.setattr(sizing, "measured_seconds", lambda *_: pytest.fail("this would take minutes"))
+    slow = Machine("an old one", devices=1, on_cpu=True, rate=1e8, memory=8 * 2**30)
+    assert not plan_by_trial(spec(40), Grid.gaussian(64), [4000], slow, 60).measured
+
+
+def test_the_step_that_is_timed_is_that_of_training():
+    state = StateSpec(
+        (
+            Variable("a", "prognostic"),
+            Variable("rain", "diagnostic", minimum=0.0),
+            Variable("day_progress", "forcing", known="computed"),
+            Variable("mask", "static"),
+        )
+    )
+    model = UNetConfig(patch=1, width=16, multipliers=[1], blocks=1)
+    config = TrainConfig(batch_size=4, accumulate=2, optimiser="muon", stages=[RolloutStage(steps=1)])
+    assert 0 < measured_seconds(model, state, REGION, config) < 60
 
 
 def test_little_data_get_rollouts_as_long_as_the_forecasts():

@@ -317,6 +317,7 @@ class TestRefusals:
             ({"static": {"temperature": {}}}, "named both as prognostic and as static"),
             ({"forcing": {"soil_temperature": {"known": "persisted"}}}, "known: climatological"),
             ({"forcing": {"sea_surface_temperature": {"known": "climatological"}}}, "dayofyear of 366"),
+            ({"prognostic": {"temprature": {}}}, r"missing temprature .*; did you mean temperature\?"),
             ({"vertical": None}, "data.vertical is not set"),
             ({"vertical": "sigma"}, "levels of kind pressure .*data.vertical is sigma"),
         ],

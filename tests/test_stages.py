@@ -76,6 +76,21 @@ def test_a_changed_config_is_refused_until_redo(tmp_path, calls):
     assert calls == ["train", "forecast", "evaluate", "plot"]
 
 
+def test_a_config_that_failed_before_anything_was_made_may_be_mended(tmp_path, calls, monkeypatch):
+    def fail(config, folder, workers):
+        raise UserError("missing temprature")
+
+    whole = stages.STAGES
+    failing = tuple(dataclasses.replace(s, run=fail) if s.name == "prepare" else s for s in whole)
+    monkeypatch.setattr(stages, "STAGES", failing)
+    with pytest.raises(UserError, match="temprature"):
+        stages.run_stages(config(tmp_path, data={**RAW["data"], "prognostic": {"temprature": {}}}))
+    monkeypatch.setattr(stages, "STAGES", whole)
+    folder = stages.run_stages(config(tmp_path))
+    assert calls == ALL
+    assert stages.stage_seconds(folder, "prepare") >= 0  # its clock began with the mended config
+
+
 def test_what_comes_last_is_looked_at_before_training(tmp_path, calls, monkeypatch):
     def refuse(config, folder):
         raise UserError("evaluate.headline: nothing of that name")

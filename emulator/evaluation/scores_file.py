@@ -57,6 +57,8 @@ def open_scores(path: Path) -> xr.Dataset:
     Raises:
       DataError: it cannot be read, is of another version, or is not what ``evaluate`` writes.
     """
+    if not path.exists():
+        raise DataError(f"{path}: no such file; 'emulator run CONFIG' ends with one")
     probe([path])
     with ExitStack() as opened:  # which closes the file unless all is well
         try:

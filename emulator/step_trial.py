@@ -1,0 +1,55 @@
+"""How long an optimiser step takes on this machine: the step that training compiles, timed on made-up fields."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec
+from data_prep.statistics import Statistics
+from emulator.config import ModelConfig, TrainConfig
+from emulator.devices import WHOLE, Layout
+from emulator.loader import Batch
+from emulator.optimiser import learning_rate_schedule, make_optimiser
+from emulator.stepper import make_stepper
+from emulator.train_step import Task, TrainState, make_train_step
+
+_LEAST, _SECONDS = 3, 1.0  # steps, and how long they are repeated
+
+
+def measured_seconds(model: ModelConfig, spec: StateSpec, grid: Grid, config: TrainConfig) -> float:
+    """Median wall time of a step of the config's first stage. Needs no store; compiles, which takes some seconds."""
+    layout = Layout.of(config.mesh)
+    n_state, n_forcing, n_static = map(len, (spec.state_channels, spec.forcing_channels, spec.static_channels))
+    moments = [make(n, np.float32) for n in (n_state, n_state, n_forcing, n_static) for make in (np.zeros, np.ones)]
+    static = np.zeros((*grid.shape, n_static), np.float32)
+    stepper, params = make_stepper(model, spec, grid, Statistics(*moments), static, precision=config.precision, seed=0)
+    latitude_weights = jnp.asarray(grid.latitude_weights, jnp.float32)
+    task = Task(stepper, latitude_weights, jnp.ones(n_state), config.rematerialise)
+    optimiser = make_optimiser(config, learning_rate_schedule(config.stages))
+    step = make_train_step(config, optimiser, layout, seed=0)
+    state = layout.place(TrainState.fresh(params, optimiser), WHOLE)
+    task = layout.place(task, task.specs())
+    batch = _made_up(config, (*grid.shape, n_state), (*grid.shape, n_forcing), layout)
+    times: list[float] = []
+    while len(times) < 2 + _LEAST or sum(times[2:]) < _SECONDS:
+        start = time.perf_counter()
+        state, norms = step(state, batch, task)
+        jax.block_until_ready(norms)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[2:]))  # the first one compiles, the second finds caches cold
+
+
+def _made_up(config: TrainConfig, state: tuple[int, ...], forcing: tuple[int, ...], layout: Layout) -> Batch:
+    stage = config.stages[0]
+    n = stage.batch_size or config.batch_size
+    draw = np.random.default_rng(0).standard_normal
+    parts = [
+        draw((times, *shape), np.float32) for times, shape in ((stage.rollout + 1, state), (stage.rollout, forcing))
+    ]
+    here = layout.windows_here(n)
+    return Batch(*(layout.place_windows(here, np.broadcast_to(p, (here.size, *p.shape)), n) for p in parts))
