@@ -122,6 +122,30 @@ def test_activity_and_cost_figures(world):
     assert told == [forecaster_label(names[i]) for i in cost_front(np.array(seconds), rmse)]
 
 
+@pytest.mark.parametrize("seconds", [[1.0, 0.1, 0.11, 0.01], [1e-3, 1.1e-3, 1e-4, 1.2e-3]])
+def test_names_in_the_picture_of_costs_cover_nothing(world, seconds):
+    scores = world.scores.assign(seconds_per_simulated_day=("forecaster", seconds))
+    rank = xr.DataArray(-np.log(seconds), dims="forecaster", coords={"forecaster": scores["forecaster"]})
+    close = scores.assign(rmse=xr.zeros_like(scores["rmse"]) + 3 + 0.01 * rank)  # the slower, the better, by little
+    figure = cost_figure(close)
+    figure.draw_without_rendering()
+    panel = figure.axes[1]
+    boxes = [t.get_window_extent() for t in panel.texts]
+    assert len(boxes) > 2
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    inside = panel.get_window_extent()
+    assert all(b.x0 >= inside.x0 and b.y0 >= inside.y0 for b in boxes)
+
+
+def test_a_narrow_picture_keeps_its_title_inside(world):
+    without = world.scores.drop_vars(["gap_closed", "gap_closed_lower", "gap_closed_upper"])
+    figure = gain_figure(without.assign(time_gain_hours=np.nan * without["time_gain_hours"]))
+    figure.draw_without_rendering()
+    assert figure.get_suptitle().count("\n") >= 1
+    assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
+    assert [t.get_text() for t in figure.axes[0].texts] == ["beyond the leads that were scored"]  # no empty panel
+
+
 def test_nobody_on_the_front_is_beaten_in_both_and_everybody_else_is():
     rng = np.random.default_rng(0)
     seconds, errors = rng.integers(1, 9, size=(2, 40)).astype(float)
@@ -144,7 +168,7 @@ def test_table_says_what_the_scores_say(world):
     day = scores["rmse"].sel(
         forecaster="network", variable="geopotential@500", region="all", lead_time=np.timedelta64(24, "h")
     )
-    assert f"{float(day):.3g}" in text
+    assert f"{float(day):#.3g}".rstrip(".") in text
     assert read_crossover(scores, "network", "physics_t21", "geopotential@500").describe() in text
     assert "beyond the last lead" in text
     assert "6 h" in text and "1 d" in text and "3 d" in text and "5 d" not in text
@@ -162,6 +186,18 @@ MANY = [
     "IFS_HRES",
     "graphcast",
 ]
+
+
+def test_without_physics_the_hardest_references_have_a_line():
+    simple = [
+        "network",
+        "persistence",
+        "anomaly_persistence",
+        "damped_anomaly_persistence",
+        "linear_pcs",
+        "climatology",
+    ]
+    assert default_lines(simple, "network") == [n for n in simple if n != "anomaly_persistence"]
 
 
 def test_a_dozen_forecasters_are_told_apart():

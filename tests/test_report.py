@@ -363,6 +363,7 @@ def test_a_win_is_claimed_only_against_the_hardest_physics(experiment, outcomes,
         ((-3, -9, 2), "Its error in Z500 at 4 days is that of Physics T21 3 hours later [-2, 9]."),
         ((np.inf, 80, np.inf), "below that of Physics T21 at the first lead: it is more than 80 hours ahead."),
         ((-np.inf, -np.inf, -7), "above that of Physics T21 at the last lead: it is more than 7 hours behind."),
+        ((-np.inf, -np.inf, 0.0), "above that of Physics T21 at the last lead."),
     ],
 )
 def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):

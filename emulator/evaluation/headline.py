@@ -163,9 +163,11 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
         ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in interval]
         return f"{what} that of {whose} {abs(gain):.0f} hours {way} [{', '.join(ends)}]."
     if gain > 0 and np.isfinite(lower):
-        return f"{what} below that of {whose} at the first lead: it is more than {lower:.0f} hours ahead."
+        least = f": it is more than {lower:.0f} hours ahead" if lower >= 1 else ""
+        return f"{what} below that of {whose} at the first lead{least}."
     if gain < 0 and np.isfinite(upper):
-        return f"{what} above that of {whose} at the last lead: it is more than {-upper:.0f} hours behind."
+        least = f": it is more than {-upper:.0f} hours behind" if upper <= -1 else ""
+        return f"{what} above that of {whose} at the last lead{least}."
     return ""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -86,7 +87,7 @@ def _figure(
     degrees_wide = grid.longitude_bounds[-1] - grid.longitude_bounds[0]
     aspect = float((grid.latitude_bounds[-1] - grid.latitude_bounds[0]) / degrees_wide)
     figure = Figure(
-        figsize=(1.0 + 3.4 * len(hours), 0.6 + rows * (3.2 * aspect + 0.22)), dpi=_DPI, layout="constrained"
+        figsize=(1.4 + 3.4 * len(hours), 0.6 + rows * (3.2 * aspect + 0.22)), dpi=_DPI, layout="constrained"
     )
     panels = figure.subplots(rows, len(hours), squeeze=False, sharex=True, sharey=True)
     everything = np.concatenate([truth, *forecasts.values()])
@@ -106,9 +107,10 @@ def _figure(
     for row, (name, field) in zip(panels[len(fields) :], errors.items(), strict=True):
         for axes, plane in zip(row, field, strict=True):
             mesh = _draw(axes, grid, plane, coast, "RdBu_r", -reach, reach)
-            rmse = np.sqrt((weights * plane**2).sum())
+            rmse = float(np.sqrt((weights * plane**2).sum()))
+            text = f"RMSE {rmse:.3g}" if rmse < 1000 else f"RMSE {rmse:.0f}"
             axes.text(
-                0.99, 0.03, f"RMSE {rmse:.3g}", transform=axes.transAxes, ha="right", fontsize=7,
+                0.99, 0.03, text, transform=axes.transAxes, ha="right", fontsize=7,
                 bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.5},
             )  # fmt: skip
         row[0].set_ylabel(f"{forecaster_label(name)}\nminus truth")
@@ -126,10 +128,21 @@ def _draw(
     )
     if coast is not None:
         axes.contour(grid.longitude, grid.latitude, coast, levels=[0.5], colors="black", linewidths=0.5)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    for axis, text in ((axes.xaxis, _longitude), (axes.yaxis, _latitude)):
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 1.5, 3, 4.5, 6, 9, 10]))
+        axis.set_major_formatter(FuncFormatter(text))
+    axes.tick_params(labelsize=7, length=2)
     axes.set_aspect("equal")
     return mesh
+
+
+def _longitude(degrees: float, _: int) -> str:
+    east = (degrees + 180) % 360 - 180
+    return f"{abs(east):g}°{'' if east in (0, -180) else 'E' if east > 0 else 'W'}"
+
+
+def _latitude(degrees: float, _: int) -> str:
+    return f"{abs(degrees):g}°{'N' if degrees > 0 else 'S' if degrees < 0 else ''}"
 
 
 def _land(store: Store) -> np.ndarray | None:

@@ -5,6 +5,8 @@ Each is written as PNG to look at and as PDF for papers, whose text is text in f
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ _RC: dict[Any, Any] = {
 }
 _FORMATS = ("png", "pdf")
 _FRONT_HOURS = 120  # where error is laid against cost
+_HOURS_BELOW_DAYS = 3  # shorter forecasts have an axis in hours
 _MOST_ANSWERS = 3  # crossovers told in a panel
 
 
@@ -91,14 +94,12 @@ def skill_figure(scores: xr.Dataset) -> Figure:
     for axes, variable in zip(panels, variables, strict=True):
         _draw_rmse(axes, scores, variable, names, answered)
     share = f"{100 * scores.attrs['confidence']:g} %"
-    _finish(
-        figure,
-        scores,
-        names,
-        f"Error against lead time ({scores.attrs['initial_times']} initial times, {share} intervals)\n"
-        f"Diamonds: until when {forecaster_label(candidate(scores))} beats "
-        f"{' and '.join(forecaster_label(r) for r in answered)}",
-    )
+    title = f"Error against lead time ({scores.attrs['initial_times']} initial times, {share} intervals)"
+    name = candidate(scores)
+    if any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables):
+        whom = " and ".join(forecaster_label(r) for r in answered)
+        title += f"\nDiamonds: until when {forecaster_label(name)} beats {whom}"
+    _finish(figure, scores, names, title)
     return figure
 
 
@@ -193,27 +194,37 @@ def _grid(scores: xr.Dataset, kinds: Sequence[tuple[str, str, float | None]], ti
     variables, names = headline_variables(scores), _shown(scores)
     figure = Figure(figsize=(_PANEL[0] * len(kinds), 1.2 + 2.4 * len(variables)), dpi=_DPI, layout="constrained")
     grid = figure.subplots(len(variables), len(kinds), squeeze=False, sharex=True)
+    drawn: set[str] = set()
     for row, variable in zip(grid, variables, strict=True):
         for axes, (kind, words, level) in zip(row, kinds, strict=True):
-            _draw_score(axes, scores, variable, kind, names)
+            here = _draw_score(axes, scores, variable, kind, names)
+            drawn |= here
+            if not here:
+                axes.text(0.5, 0.5, "beyond the leads that were scored", ha="center", transform=axes.transAxes)
+                axes.set_yticks([])
             if level is not None:
                 axes.axhline(level, color="#aaaaaa", lw=0.8, zorder=0)
             unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item())).label
             unit = f" ({unit})" if kind == "rmse" and unit else ""
             axes.set_title(f"{variable_label(variable)}: {words}{unit}", loc="left", fontsize=9)
-            _day_axis(axes, _days(scores))
+            _lead_axis(axes, _days(scores))
     for axes in grid[-1]:
-        axes.set_xlabel("Lead time (days)")
-    _finish(figure, scores, names, title)
+        axes.set_xlabel(_lead_axis_label(_days(scores)))
+    _finish(figure, scores, [n for n in names if n in drawn], title)
     return figure
 
 
-def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names: Sequence[str]) -> None:
-    """One score of some forecasters; of a gain those of the candidate over the others, with intervals."""
+def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names: Sequence[str]) -> set[str]:
+    """One score of some forecasters; of a gain those of the candidate over the others, with intervals.
+
+    Returns:
+      Who has a line there.
+    """
     here, days = scores.sel(variable=variable, region=WHOLE), _days(scores)
     factor = shown_unit(variable, str(here["units"].item())).factor if kind == "rmse" else 1.0
     styles = line_styles(scores["forecaster"].values.tolist())
     gain, highest = kind == "time_gain_hours", 0.0
+    drawn: set[str] = set()
     for name in names:
         colour, dash = styles[name]
         one = here.sel(forecaster=candidate(scores), reference=name) if gain else here.sel(forecaster=name)
@@ -223,11 +234,14 @@ def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names:
             known = np.isfinite(lower) & np.isfinite(upper)
             axes.fill_between(days, lower, upper, where=known, color=colour, alpha=0.14, lw=0)
         axes.plot(days, values, color=colour, linestyle=dash, lw=1.6)
+        if np.isfinite(values).sum() > 1:  # of a single lead there is no line to see
+            drawn.add(name)
         highest = max(highest, float(np.nanmax(values, initial=0.0)))
     if kind == "gap_closed":
         axes.set_ylim(-0.5, 1.1)  # somebody is always far behind
     elif not gain:
         axes.set_ylim(min(0.0, axes.get_ylim()[0]) if kind == "acc" else 0.0, None if highest else 1.0)
+    return drawn
 
 
 def cost_figure(scores: xr.Dataset) -> Figure:
@@ -299,22 +313,28 @@ def _draw_front(axes: Axes, scores: xr.Dataset) -> None:
         corners = np.array([[seconds[i], errors[i]] for i in front])
         xs = np.repeat(np.append(corners[:, 0], high), 2)[:-1]
         axes.plot(xs, np.concatenate([[top], np.repeat(corners[:, 1], 2)]), color="#777777", lw=1, ls=(0, (4, 3)))
-        axes.set_xlim(low / (high / low) ** 0.2, high)
-        for i in front:
-            axes.annotate(
-                forecaster_label(names[i]),
-                (seconds[i], errors[i]),
-                xytext=(-6, -11),  # below and left of it runs no part of the front
-                ha="right",
-                textcoords="offset points",
-                fontsize=8,
-            )
+        room = min(0.5, 0.05 + 0.017 * len(forecaster_label(names[front[0]])))  # of the axis, for the leftmost name
+        axes.set_xlim(low / (high / low) ** (room / (1 - room)), high)
+        _name_points(axes, [(forecaster_label(names[i]), seconds[i], errors[i]) for i in front])
     axes.set_xlabel("Seconds a simulated day")
     axes.set_title(
         f"RMSE of {variable_label(variable)} at {lead_text(hours[lead])}" + (f" ({unit.label})" if unit.label else ""),
         loc="left",
         fontsize=9,
     )
+
+
+def _name_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Names of the front below and left of its points, where no part of it runs, and below the name before."""
+    height, fall = axes.get_figure(root=True).get_figheight() * 0.6 * 72, axes.get_ylim()[1]
+    lowest = math.inf
+    for text, x, y in points:
+        at = y / fall * height
+        at = min(at - 11 if at > 15 else at + 5, lowest - 10)
+        axes.annotate(
+            text, (x, y), xytext=(-6, at - y / fall * height), ha="right", textcoords="offset points", fontsize=8
+        )
+        lowest = at
 
 
 def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[str], answered: Sequence[str]) -> None:
@@ -334,8 +354,8 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
     top = 1.1 * float(here["rmse"].sel(forecaster=list(names)).max()) * unit.factor
     axes.set_ylim(-(0.04 + 0.075 * len(answered)) * top, top)
     axes.set_yticks([t for t in axes.get_yticks() if 0 <= t <= top])
-    _day_axis(axes, days)
-    axes.set_xlabel("Lead time (days)")
+    _lead_axis(axes, days)
+    axes.set_xlabel(_lead_axis_label(days))
     axes.set_ylabel(f"RMSE ({unit.label})" if unit.label else "RMSE")
     axes.set_title(variable_label(variable), loc="left", fontweight="bold")
     for i, reference in enumerate(answered):
@@ -393,17 +413,28 @@ def _finish(figure: Figure, scores: xr.Dataset, names: Sequence[str], title: str
         for n, (c, d) in styles.items()
         if n in names
     ]
-    width = 0.45 + 0.075 * max(len(h.get_label()) for h in handles)  # of an entry, inches
-    columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    if handles:
+        width = 0.45 + 0.075 * max(len(h.get_label()) for h in handles)  # of an entry, inches
+        columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     world = world_sentence(scores)
-    figure.suptitle(f"{title}\n{world}" if world else title, fontsize=10, x=0.01, ha="left")
+    width = int(figure.get_figwidth() / 0.075)  # letters
+    lines = [part for line in (*title.split("\n"), world) for part in textwrap.wrap(line, width)]
+    figure.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left")
 
 
-def _day_axis(axes: Axes, days: np.ndarray) -> None:
+def _lead_axis(axes: Axes, days: np.ndarray) -> None:
     axes.set_xlim(0, days[-1])
-    if days[-1] <= 15:
+    if days[-1] < _HOURS_BELOW_DAYS:
+        step = next((s for s in (1, 3, 6) if 24 * days[-1] <= 8 * s), 12)
+        hours = np.arange(0, 24 * days[-1] + 0.01, step)
+        axes.set_xticks(hours / 24, [f"{h:g}" for h in hours])
+    elif days[-1] <= 15:
         axes.set_xticks(np.arange(0, days[-1] + 0.01, 1 if days[-1] <= 10 else 2))
+
+
+def _lead_axis_label(days: np.ndarray) -> str:
+    return f"Lead time ({'hours' if days[-1] < _HOURS_BELOW_DAYS else 'days'})"
 
 
 def _days(scores: xr.Dataset) -> np.ndarray:

@@ -102,9 +102,12 @@ class _View:
 
     @cached_property
     def rivals(self) -> list[int]:
-        """Which of the files are the candidate's and its opponents': their errors set the scale of colours."""
-        names = list(self.files)
-        return [names.index(n) for n in (candidate(self.scores), *opponents(self.scores)) if n in names]
+        """Which of the files are the candidate's and its opponents': their errors set the scale of colours.
+
+        Not climatology's: they are as large as the weather's departures, beside which others' would be pale.
+        """
+        names = [n for n in (candidate(self.scores), *opponents(self.scores)) if n in self.files]
+        return [list(self.files).index(n) for n in names if n != "climatology" or len(names) == 1]
 
     def verification(self, leads: np.ndarray) -> Verification:
         """Truth and forecasts as comparable fields at these leads."""

@@ -106,11 +106,13 @@ def default_lines(names: Sequence[str], candidate: str) -> list[str]:
     """Whom a picture of many forecasters shows unless asked otherwise, in the order of ``names``.
 
     The candidate, each physics model as it is and damped, the best twin (the ensemble mean where there is one),
-    climatology, persistence, and everybody else's models.
+    climatology, persistence, and everybody else's models; without physics the hardest of the simple references too.
     """
     twins = [n for n in names if n.startswith("twin")]
     best_twin = ([n for n in twins if physics_form(n) == "ensemble"] or twins)[:1]
-    left_out = {"anomaly_persistence", "damped_anomaly_persistence"}
+    left_out = {"anomaly_persistence"}
+    if any(map(is_physics, names)):
+        left_out.add("damped_anomaly_persistence")
     left_out |= {n for n in names if is_physics(n) and physics_form(n) not in ("", "damped")}
     left_out |= {n for n in twins if n not in best_twin}
     return [n for n in names if n == candidate or n not in left_out]

@@ -131,10 +131,11 @@ def _basis(scores: xr.Dataset) -> str:
     """Which world the numbers are of, and what they rest on."""
     a, world = scores.attrs, world_sentence(scores)
     return (f"{world}\n" if world else "") + (
-        f"{a['initial_times']} initial times in {a['trajectories']} {a['split']} trajectories; anomalies from the "
+        f"{a['initial_times']} initial times in {a['trajectories']} {a['split']} "
+        f"{'trajectory' if a['trajectories'] == 1 else 'trajectories'}; anomalies from the "
         f"climatology '{a['climatology']}' of the training split; {a['bootstrap']} block-bootstrap resamples."
     )
 
 
 def _number(value: float) -> str:
-    return "-" if not np.isfinite(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return "-" if not np.isfinite(value) else f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"

@@ -110,7 +110,7 @@ function setUpScorecard() {
     const cells = comparison(state.forecaster, state.reference, variable, state.region);
     if (!cells) return readout.replaceChildren();
     const { ratio, lower, upper, significant, geer } = cells[lead];
-    const verdict = { true: "significant", false: "not significant" }[significant];
+    const verdict = { true: "significant", false: "among so many cells not significant" }[significant];
     const second = Number.isFinite(geer) ? `p ${geer < 0.001 ? "< 0.001" : `= ${number(geer)}`} by an inflated t-test` : null;
     const value = (f) => withUnit(number(scoreRow("rmse", f, variable, state.region)[lead]), v.unit);
     const [a, b] = [state.forecaster, state.reference];
