@@ -326,15 +326,15 @@ def _draw_front(axes: Axes, scores: xr.Dataset) -> None:
 
 def _name_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
     """Names of the front below and left of its points, where no part of it runs, and below the name before."""
-    height, fall = axes.get_figure(root=True).get_figheight() * 0.6 * 72, axes.get_ylim()[1]
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    scale = 0.6 * 72 * figure.get_figheight() / axes.get_ylim()[1]  # typographic points of a unit of error
     lowest = math.inf
     for text, x, y in points:
-        at = y / fall * height
-        at = min(at - 11 if at > 15 else at + 5, lowest - 10)
-        axes.annotate(
-            text, (x, y), xytext=(-6, at - y / fall * height), ha="right", textcoords="offset points", fontsize=8
-        )
-        lowest = at
+        at = scale * y
+        lowest = min(at - 11 if at > 15 else at + 5, lowest - 10)
+        offset = (-6, lowest - at)
+        axes.annotate(text, (x, y), xytext=offset, ha="right", textcoords="offset points", fontsize=8)
 
 
 def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[str], answered: Sequence[str]) -> None:
