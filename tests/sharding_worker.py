@@ -1,12 +1,14 @@
 """Trains on meshes of eight virtual devices, for tests: ``sharding_worker.py STORE`` prints what came of it as JSON."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 
 from data_prep.errors import ConfigError
 from data_prep.store import open_store
@@ -61,11 +63,17 @@ def trained(store, data, space):
     skill = job.validation.run(state.averaged, job.task)
     return {
         "norms": norms,
-        "params": [np.asarray(p).ravel().tolist() for p in jax.tree.leaves(state.params)],
+        "terms": settings.batch_size * 2 * math.prod(store.grid.shape) * len(store.spec.state_channels),
+        "params": _lists(state.params),
+        "gradients": _lists(optax.tree.get(state.optimiser, "mu")),  # their running mean
         "rmse": skill.rmse.tolist(),
         "activity": skill.activity.tolist(),
         "collectives": collectives(program.as_text()),
     }
+
+
+def _lists(tree):
+    return [np.asarray(leaf).ravel().tolist() for leaf in jax.tree.leaves(tree)]
 
 
 def refusal(store, model, data, space, **changes):
