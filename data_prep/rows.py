@@ -45,7 +45,7 @@ class StoredRows:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         """``read`` of rows by number or slice too."""
-        return self.read(key if isinstance(key, np.ndarray) else np.asarray(np.arange(self.shape[0])[key]))
+        return self.read(np.asarray(np.arange(self.shape[0])[key]))
 
     def read(self, rows: np.ndarray, latitudes: slice = slice(None)) -> np.ndarray:
         """Rows by an integer array of any shape, ``(*rows.shape, latitude, ...)``.
@@ -55,9 +55,8 @@ class StoredRows:
         """
         import tensorstore
 
-        asked = self._array[:, latitudes.start : latitudes.stop]
-        asked = asked.translate_to[(0,) * asked.ndim][rows]
-        out = aligned_empty(tuple(asked.shape), self._array.dtype.numpy_dtype)
+        asked = self._array[rows, latitudes]
+        out = _aligned_empty(tuple(asked.shape), self._array.dtype.numpy_dtype)
         if out.size:
             tensorstore.array(out).write(asked).result()
         return out
@@ -72,11 +71,11 @@ def take(array: ArrayLike, rows: np.ndarray) -> np.ndarray:
     """Rows of an array wherever it lies, ``(*rows.shape, *array.shape[1:])``; they must exist."""
     if not isinstance(array, np.ndarray):
         return np.asarray(array[rows])
-    out = aligned_empty((*rows.shape, *array.shape[1:]), array.dtype)
+    out = _aligned_empty((*rows.shape, *array.shape[1:]), array.dtype)
     return np.take(array, rows, axis=0, out=out, mode="clip")  # the other modes copy twice
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+def _aligned_empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
     """An array of arbitrary values that a device on the host can take over without copying it."""
     n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.empty(n_bytes + _ALIGNMENT, np.uint8)
