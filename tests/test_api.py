@@ -10,12 +10,10 @@ import pytest
 import xarray as xr
 from synthetic import evaluation_rows, make_store
 from tiny_store import TIMESTEP
-from weather_files import times_from
-from world_files import world
+from world_files import region, region_section
 
 import emulator
 from data_prep.errors import DataError
-from data_prep.grid import Grid
 from data_prep.npz import read_arrays, write_arrays
 from data_prep.pipeline import prepare
 from emulator.cli import main
@@ -26,7 +24,6 @@ from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
 from emulator.train import train
 
-REGION = Grid.from_arrays(np.arange(40, 46), np.arange(5, 14))
 ROOT = Path(__file__).parents[1]
 
 
@@ -34,21 +31,10 @@ ROOT = Path(__file__).parents[1]
 def work(tmp_path_factory):
     """A file as its user has it, north first and under names of its own, its store, and a network trained on it."""
     folder = tmp_path_factory.mktemp("work")
-    data = world(times_from("2001-01-01", 120), REGION)[["temperature", "mean_sea_level_pressure"]]
-    data = data.isel(latitude=slice(None, None, -1)).rename(temperature="warmth", latitude="lat", longitude="lon")
+    north_first = region().isel(latitude=slice(None, None, -1))
+    data = north_first.rename(temperature="warmth", latitude="lat", longitude="lon")
     data.to_netcdf(folder / "mine.nc")
-    section = {
-        "inputs": [str(folder / "mine.nc")],
-        "vertical": "pressure",
-        "prognostic": {"temperature": {"source": "warmth"}, "mean_sea_level_pressure": {}},
-        "computed": ["coordinates"],
-        "split": {
-            "train": ["2001-01-01", "2001-01-15"],
-            "validation": ["2001-01-17", "2001-01-21"],
-            "test": ["2001-01-23", "2001-01-31"],
-            "gap_days": 1,
-        },
-    }
+    section = region_section([str(folder / "mine.nc")], temperature="warmth")
     prepare(DataConfig.model_validate(section), folder / "store.zarr", folder)
     training = TrainConfig(batch_size=4, stages=[RolloutStage(steps=2)], validation_windows=2, validation_steps=2)
     model = UNetConfig(patch=1, width=8, multipliers=[1], blocks=1)

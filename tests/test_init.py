@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 import yaml
 from weather_files import SHARED, times_from
-from world_files import canonical, world
+from world_files import REGION, canonical, region, world
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -26,7 +26,6 @@ from emulator.step_trial import measured_seconds
 from emulator.train import plan
 from emulator.validation import Validation
 
-REGION = Grid.from_arrays(np.arange(40, 46), np.arange(5, 14))
 MACHINE = Machine("two cores", devices=1, on_cpu=True, rate=1e11, memory=8 * 2**30)
 
 
@@ -85,7 +84,7 @@ def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
     tmp_path = tmp_path / "Wetter für 数据 [1]"
     tmp_path.mkdir()
     monkeypatch.chdir(tmp_path)
-    data = world(times_from("2001-01-01", 120), REGION)[["temperature", "mean_sea_level_pressure"]]
+    data = region()
     canonical(data, tmp_path).rename("Luft & Druck é.nc")
     assert main(["init", "Luft & Druck é.nc", "--minutes", "0.01", "--out", "mein Wetter é.yaml"]) == 0
     assert "next: emulator run 'mein Wetter é.yaml'" in capsys.readouterr().out

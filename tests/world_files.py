@@ -88,6 +88,30 @@ def world_config(inputs: list[str], **changes: Any) -> DataConfig:
     return DataConfig.model_validate({**raw, **changes})
 
 
+REGION = Grid.from_arrays(np.arange(40, 46), np.arange(5, 14))
+
+
+def region() -> xr.Dataset:
+    """A month of two variables on 54 points."""
+    return world(times_from("2001-01-01", 120), REGION)[["temperature", "mean_sea_level_pressure"]]
+
+
+def region_section(inputs: list[str], temperature: str = "temperature") -> dict[str, Any]:
+    """The ``data`` section for files of ``region``, in which temperature may have another name."""
+    return {
+        "inputs": inputs,
+        "vertical": "pressure",
+        "prognostic": {"temperature": {"source": temperature}, "mean_sea_level_pressure": {}},
+        "computed": ["coordinates"],
+        "split": {
+            "train": ["2001-01-01", "2001-01-15"],
+            "validation": ["2001-01-17", "2001-01-21"],
+            "test": ["2001-01-23", "2001-01-31"],
+            "gap_days": 1,
+        },
+    }
+
+
 def packing(name: str, fill: float = -32767) -> dict[str, Any]:
     """Encoding that packs a variable into int16 without loss; geopotential differs too much between levels."""
     offset, quantum = QUANTA[name]

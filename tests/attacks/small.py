@@ -7,13 +7,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from weather_files import times_from
-from world_files import world
+from world_files import region, region_section
 
 from attacks import toy
 from attacks.experiment import Experiment
-from data_prep.grid import Grid
 
 
 def experiments(root: Path, stages: Sequence[str] = toy.STAGES) -> Mapping[str, Experiment]:
@@ -30,23 +27,11 @@ def small(root: Path, stages: Sequence[str]) -> Experiment:
     nature = root / "nature"
     shutil.rmtree(nature, ignore_errors=True)
     nature.mkdir(parents=True)
-    data = world(times_from("2001-01-01", 120), Grid.from_arrays(np.arange(40, 46), np.arange(5, 14)))
-    data[["temperature", "mean_sea_level_pressure"]].to_netcdf(nature / "weather.nc")
+    region().to_netcdf(nature / "weather.nc")
     config = {
         "name": "attacked",
         "seed": 1,
-        "data": {
-            "inputs": ["{workdir}/nature/*.nc"],
-            "vertical": "pressure",
-            "prognostic": {"temperature": {}, "mean_sea_level_pressure": {}},
-            "computed": ["coordinates"],
-            "split": {
-                "train": ["2001-01-01", "2001-01-15"],
-                "validation": ["2001-01-17", "2001-01-21"],
-                "test": ["2001-01-23", "2001-01-31"],
-                "gap_days": 1,
-            },
-        },
+        "data": region_section(["{workdir}/nature/*.nc"]),
         "model": {"kind": "unet", "patch": 1, "width": 8, "multipliers": [1], "blocks": 1},
         "train": {"batch_size": 4, "stages": [{"steps": 6}], "validation_steps": 2},
         "evaluate": {"lead_hours": 24, "references": ["persistence"], "headline": ["temperature@850"]},
