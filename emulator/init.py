@@ -57,6 +57,7 @@ _LEAD_HOURS = {True: 240, False: 120}  # global, regional: what enters through t
 _MOST_LEADS = 48
 _INITIAL_TIMES = 120  # that intervals can be told from, at a bearable cost
 _REGRESSION_VALUES = 20_000  # of a state
+_BUSY = 1.5  # processes a core; a command like this one alone stays below it
 _YEAR_COVERED = 0.8  # of the days of a year, for a climatology to be learned against
 _CALENDAR_YEARS = 3.0  # of fewer, an input that tells dates apart would be learned by heart
 _LITTLE_DATA_YEARS = 10.0
@@ -384,7 +385,8 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
     interval = max(1, plan.steps // 4)
     spare = plan.seconds < 0.9 * 60 * minutes
     lines = [
-        f"# {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes): {_certainty(plan)}.",
+        f"# {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes):",
+        f"# {_certainty(plan, machine)}.",
         f"# More would not help: these are {MOST_PASSES} passes through the data, which are few."
         if spare
         else "# More steps and a wider network learn more: init --minutes. Compiling and validation come on top.",
@@ -457,7 +459,7 @@ def _summary(
     lines = [
         f"data     {len(spec.state_channels)} channels on {data.inputs.grid.describe()}; times: {counts}",
         f"network  U-Net of width {plan.model.width}, {plan.parameters / 1e6:.2g} million parameters; "
-        f"{plan.steps} steps, {_duration(plan.seconds)} on {machine.description} ({_certainty(plan)})",
+        f"{plan.steps} steps, {_duration(plan.seconds)} on {machine.description} ({_certainty(plan, machine)})",
         f"scores   leads to {leads.longest} h every {leads.step} h, initial times every {leads.every} h",
         f"physics  {'yes' if baselines else 'no'}: {why}",
     ]
@@ -470,9 +472,12 @@ def _summary(
     return "\n".join([*lines, f"wrote    {out}; next: emulator run {_quoted(out)}"])
 
 
-def _certainty(plan: Plan) -> str:
+def _certainty(plan: Plan, machine: Machine) -> str:
     """What the time of training is worth."""
-    return "a step was timed" if plan.measured else "by arithmetic: the network is too large to be tried"
+    if not plan.measured:
+        return "by arithmetic: the network is too large to be tried"
+    busy = machine.on_cpu and machine.load > _BUSY
+    return "a step was timed" + (", while other work kept the machine busy: alone it takes less" if busy else "")
 
 
 def _name_of(out: Path) -> str:

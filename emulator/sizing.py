@@ -8,6 +8,7 @@ tensors that a backward pass keeps.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -53,6 +54,7 @@ class Machine:
       on_cpu: Whether there is no accelerator.
       rate: Operations a second of all devices in matrix products, in ``precision``.
       memory: Bytes free on a device.
+      load: Processes that wanted a core over the last minute, for each core; 0 where nobody says.
     """
 
     description: str
@@ -60,6 +62,7 @@ class Machine:
     on_cpu: bool
     rate: float
     memory: int
+    load: float = 0.0
 
     @property
     def precision(self) -> Literal["float32", "bfloat16"]:
@@ -69,6 +72,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """Measures this machine, which takes a second or two."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
     on_cpu = jax.default_backend() == "cpu"
     known = device_memory()
     return Machine(
@@ -77,6 +81,7 @@ def this_machine() -> Machine:
         on_cpu=on_cpu,
         rate=matrix_rate("float32" if on_cpu else "bfloat16"),
         memory=known[1] if known else 8 * 2**30,
+        load=load,
     )
 
 
