@@ -70,9 +70,10 @@ format: install
 clean:
 	rm -rf $(VENV) .site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
+# Later ones of these two exclude who may install: soupsieve 4 wants Python 3.11.5 (Debian 12 has 3.11.2), and s3fs python-dateutil 2
 update-constraints:
 	rm -rf .venv-fresh
-	$(MAKE) install VENV=.venv-fresh CONSTRAINTS= EXTRAS=$(EXTRAS),docs
+	$(MAKE) install VENV=.venv-fresh CONSTRAINTS="'soupsieve<3' 'python-dateutil<3'" EXTRAS=$(EXTRAS),docs
 	@{ sed -n 1p constraints.txt; .venv-fresh/bin/pip freeze --exclude-editable | grep -v '@'; } > constraints.new
 	@mv constraints.new constraints.txt
 	@.venv-fresh/bin/pip install --quiet --disable-pip-version-check uv

@@ -421,7 +421,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     out: list[RawSegment] = []
     for first, last in pairwise(bounds):
         if first:
-            span = " to ".join(checks.text(t) for t in times[first - 1 : first + 1])
+            span = " and ".join(checks.text(t) for t in times[first - 1 : first + 1])
             logger.info("no data between %s: a new segment begins", span)
         begin = _first_kept(times[first:last], timestep, stride, needs_history=bool(sums))
         kept = times[first:last][begin::stride]

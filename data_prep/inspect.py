@@ -6,8 +6,10 @@ block at a time.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -111,10 +113,27 @@ def inspect_files(paths: Sequence[Location]) -> Report:
     Raises:
       DataError: one line on what makes a file unusable, as preparation would give it.
     """
-    files = [_look_at(path) for path in paths]
+    try:
+        files = [_look_at(path) for path in paths]
+    except DataError as error:
+        if len(paths) == 1:
+            raise
+        raise DataError(f"{error}; or leave this file out: files that are named together make one data set") from None
     section = _section(files)
     findings = tuple(f for file in files for f in _findings(file))
     return Report(_text(files, section), section, findings, _refusal(paths, files, section), tuple(files))
+
+
+@contextmanager
+def few_words() -> Iterator[None]:
+    """Without a line in the log for every gap: the report lists them."""
+    log = logging.getLogger("data_prep.inputs")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _findings(file: FileReport) -> list[Finding]:
@@ -215,7 +234,8 @@ def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: di
     """What preparation would say: first of the files together, then of their values."""
     if any(f.source.times.size > 1 for f in files):
         try:
-            open_canonical(paths, DataConfig.model_validate({**section, "repair": ["duplicates"]}))
+            with few_words():
+                open_canonical(paths, DataConfig.model_validate({**section, "repair": ["duplicates"]}))
         except DataError as error:
             return str(error)
     errors = [(file.source.path, f) for file in files for f in _findings(file) if f.severity == "error"]

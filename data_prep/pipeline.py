@@ -93,7 +93,9 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
     """Makes the store in ``partial``."""
     ingredients = open_recipe(recipe)
     spec, grid, times = ingredients.inputs.spec, ingredients.inputs.grid, ingredients.times
-    size = f"{times.size} times in {len(ingredients.segments)} segments, {len(spec.state_channels)} state channels"
+    segments, channels = len(ingredients.segments), len(spec.state_channels)
+    size = f"{times.size} times in {segments} segment{'s' * (segments != 1)}"
+    size += f", {channels} state channel{'s' * (channels != 1)}"
     logger.info("%s on a grid of %s", size, grid.describe())
 
     rows = _rows_per_block(spec, grid)

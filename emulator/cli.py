@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,11 +70,12 @@ def _dispatch(arguments: argparse.Namespace) -> None:
 
         if arguments.input is None:
             raise ConfigError("forecast: a run folder needs an INPUT file: emulator forecast RUN INPUT.nc")
+        _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a run folder is forecast from as it is")
         forecast_file(
             Path(arguments.run),
             Path(arguments.input),
-            Path(arguments.out),
-            days=arguments.days,
+            Path(arguments.out or "forecast.nc"),
+            days=10.0 if arguments.days is None else arguments.days,
             time=arguments.time,
             lateral=arguments.lateral or (),
         )
@@ -81,6 +83,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     if command == "plot" and arguments.config.endswith(".nc"):
         from emulator.contest import plot_scores
 
+        _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a scores file is drawn as it is")
         plot_scores(Path(arguments.config), Path(arguments.out) if arguments.out else None)
         return
     if command == "report":
@@ -101,6 +104,11 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast" and arguments.input is not None:
         raise ConfigError(f"forecast: {target} is no run folder; INPUT goes with a run folder such as runs/demo/run")
+    if command == "forecast":
+        why = "goes with a run folder and INPUT; forecasts of an experiment are as 'evaluate' in its config says"
+        _refuse_options(arguments, ("days", "time", "lateral", "out"), why)
+    if command == "plot":
+        _refuse_options(arguments, ("out",), "goes with a scores file; pictures of an experiment lie in its folder")
     # as JSON, which is YAML, so that no character of a path means anything
     files = [
         f"evaluate.forecasts.{name}={json.dumps(file, ensure_ascii=False)}"
@@ -122,6 +130,13 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         pictures = sorted((folder / "plots").glob("*.png"))
         print(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")  # noqa: T201
         print(f"Report: {folder / 'report.html'}")  # noqa: T201
+
+
+def _refuse_options(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Of a command with two forms: what would be ignored in this one."""
+    given = [f"--{name}" for name in names if getattr(arguments, name) not in (None, False, [])]
+    if given:
+        raise ConfigError(f"{arguments.command}: {given[0]} {why}")
 
 
 def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) -> bool:
@@ -201,12 +216,15 @@ def _verify(path: Path, *, as_json: bool) -> None:
 
 
 def _check_pretrained(folder: str | None) -> None:
-    from emulator.pretrained import DEFAULT, FOLDER, check
+    from emulator.pretrained import DEFAULT, FOLDER, INITIAL, check
 
-    result = check(Path(folder) if folder else FOLDER / DEFAULT)
+    network = Path(folder) if folder else FOLDER / DEFAULT
+    result = check(network)
     print(result.text)  # noqa: T201 - the result the user came for
     if not result.agrees:
         raise DataError("check-pretrained: the errors are not those of the card; is the folder as it was shipped?")
+    run, initial = (shlex.quote(str(path)) for path in (network, network / INITIAL))
+    print(f"Forecast with it: emulator forecast {run} {initial} --days 10 --out forecast.nc")  # noqa: T201
 
 
 def _regrid(arguments: argparse.Namespace) -> None:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import glob
 import importlib.util
-import logging
 import math
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -26,7 +24,7 @@ from data_prep.checks import text as time_text
 from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError, how_to_install
 from data_prep.inputs import Inputs, open_canonical
-from data_prep.inspect import FieldReport, Report, inspect_files
+from data_prep.inspect import FieldReport, Report, few_words, inspect_files
 from data_prep.locations import Location, find_files, is_url
 from data_prep.opening import open_lazily
 from data_prep.splits import split_segments
@@ -57,6 +55,7 @@ _LEAD_HOURS = {True: 240, False: 120}  # global, regional: what enters through t
 _MOST_LEADS = 48
 _INITIAL_TIMES = 120  # that intervals can be told from, at a bearable cost
 _REGRESSION_VALUES = 20_000  # of a state
+_FEW_STEPS = 20  # a validation costs as much
 _BUSY = 1.5  # processes a core; a command like this one alone stays below it
 _YEAR_COVERED = 0.8  # of the days of a year, for a climatology to be learned against
 _CALENDAR_YEARS = 3.0  # of fewer, an input that tells dates apart would be learned by heart
@@ -82,8 +81,8 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     if out.exists():
         raise ConfigError(f"{out}: is there already; choose another name with --out, or delete it")
     paths = find_files(places)
-    with _few_words():
-        report = inspect_files(paths)
+    report = inspect_files(paths)
+    with few_words():
         data = _Data.of(paths, report)
     machine = this_machine()
     leads, physics = _Leads.of(data), _physics(data)
@@ -94,18 +93,6 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     return _summary(out, report, data, plan, leads, physics, machine)
-
-
-@contextmanager
-def _few_words() -> Iterator[None]:
-    """Without a line for every gap: the files are looked at twice, and ``inspect`` lists them."""
-    log = logging.getLogger("data_prep.inputs")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 @dataclass(frozen=True)
@@ -382,7 +369,7 @@ def _model_lines(plan: Plan, machine: Machine) -> list[str]:
 def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> list[str]:
     longest = max(stage.rollout for stage in plan.stages)
     steps = min(max(12, longest), max(1, (max(data.lengths["validation"]) - 1) // 2))
-    interval = max(1, plan.steps // 4)
+    interval = plan.steps // 4 if plan.steps >= _FEW_STEPS else plan.steps
     spare = plan.seconds < 0.9 * 60 * minutes
     lines = [
         f"# {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes):",
@@ -453,11 +440,11 @@ def _headline(data: _Data) -> list[str]:
 def _summary(
     out: Path, report: Report, data: _Data, plan: Plan, leads: _Leads, physics: _Physics, machine: Machine
 ) -> str:
-    spec = data.inputs.spec
+    channels = len(data.inputs.spec.state_channels)
     counts = ", ".join(f"{split} {sum(n)}" for split, n in data.lengths.items())
     baselines, why = physics
     lines = [
-        f"data     {len(spec.state_channels)} channels on {data.inputs.grid.describe()}; times: {counts}",
+        f"data     {channels} channel{'s' * (channels != 1)} on {data.inputs.grid.describe()}; times: {counts}",
         f"network  U-Net of width {plan.model.width}, {plan.parameters / 1e6:.2g} million parameters; "
         f"{plan.steps} steps, {_duration(plan.seconds)} on {machine.description} ({_certainty(plan, machine)})",
         f"scores   leads to {leads.longest} h every {leads.step} h, initial times every {leads.every} h",

@@ -21,6 +21,8 @@ Results go to standard output, the log to standard error. --json makes the resul
 NO_COLOR turns colours off; where standard error is no terminal there are none, and no progress bars."""
 
 _FILES_HELP = "NetCDF, GRIB or Zarr, or folders of them; several make one data set"
+_REDO = "make this stage's result again, and discard what was made from the earlier one"
+_REDO_ALL = "discard all earlier results, a simulated truth too, and begin anew"
 _STAGES = {
     "simulate": "make the truth: a nature run of the SPEEDY model (needs the extra 'physics')",
     "prepare": "turn NetCDF or Zarr files into a prepared store",
@@ -79,7 +81,7 @@ def _add_inspect(commands: _Commands) -> None:
 def _add_stage(commands: _Commands, name: str) -> None:
     text = _STAGES[name]
     stage = commands.add_parser(name, help=text, description=_sentence(text) + ".")
-    _add_config_arguments(stage)
+    _add_config_arguments(stage, _REDO_ALL if name == "run" else _REDO)
     if name == "train":
         text = "say what training will cost in memory, arithmetic and time; train nothing"
         stage.add_argument("--dry-run", action="store_true", help=text)
@@ -104,16 +106,17 @@ def _add_forecast(commands: _Commands) -> None:
     forecast.add_argument(
         "input", nargs="?", metavar="INPUT", help="NetCDF or Zarr with the model's variables on its grid"
     )
-    forecast.add_argument("--days", type=float, default=10.0, help="length of the forecast (default 10)")
-    forecast.add_argument("--time", help="initial time in INPUT, ISO 8601; the last one when left out")
-    forecast.add_argument(
+    of_a_file = forecast.add_argument_group("with RUN and INPUT")
+    of_a_file.add_argument("--days", type=float, help="length of the forecast (default 10)")
+    of_a_file.add_argument("--time", help="initial time in INPUT, ISO 8601; the last one when left out")
+    of_a_file.add_argument(
         "--lateral",
         nargs="+",
         metavar="FILE",
         help="lateral boundary values at valid times, where the network needs them",
     )
-    forecast.add_argument("--out", default="forecast.nc", help="output file (default forecast.nc)")
-    _add_override_arguments(forecast)
+    of_a_file.add_argument("--out", help="output file (default forecast.nc)")
+    _add_override_arguments(forecast.add_argument_group("with CONFIG"))
 
 
 def _add_plot(commands: _Commands) -> None:
@@ -140,7 +143,8 @@ def _add_verify(commands: _Commands) -> None:
 
 def _add_check_pretrained(commands: _Commands) -> None:
     text = "forecast with the network that ships and lay its errors beside those of its card"
-    shipped = commands.add_parser("check-pretrained", help=text, description=f"{_sentence(text)}. Exit code 1 if not.")
+    description = f"{_sentence(text)}. Exit code 1 if they differ."
+    shipped = commands.add_parser("check-pretrained", help=text, description=description)
     shipped.add_argument("folder", nargs="?", metavar="FOLDER", help="of the network; the packaged one when left out")
 
 
@@ -152,8 +156,9 @@ class _PrintCompletion(argparse.Action):
 
         for command in (a for a in parser._actions if isinstance(a, argparse._SubParsersAction)):
             for action in (a for sub in command.choices.values() for a in sub._actions):
-                if str(action.metavar or action.dest).upper() in _FILES:
-                    action.complete = shtab.FILE  # shtab looks for it there
+                where = str(action.metavar or action.dest).upper()
+                if where in _FILES or where == "FOLDER":
+                    action.complete = shtab.FILE if where in _FILES else shtab.DIRECTORY  # shtab looks for it there
         print(shtab.complete(parser, values[1]))  # noqa: T201 - the result the user came for
         parser.exit()
 
@@ -232,9 +237,10 @@ def _share(text: str) -> float:
     return share
 
 
-def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one (demo)")
-    _add_override_arguments(parser)
+def _add_config_arguments(parser: argparse.ArgumentParser, redo: str) -> None:
+    text = "a YAML file, or the name of one that comes with the program, such as demo"
+    parser.add_argument("config", metavar="CONFIG", help=text)
+    _add_override_arguments(parser, redo)
 
 
 def _add_forecast_argument(parser: argparse.ArgumentParser) -> None:
@@ -271,7 +277,7 @@ def _name_and_file(text: str) -> tuple[str, str]:
     return name, file
 
 
-def _add_override_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_override_arguments(parser: argparse._ActionsContainer, redo: str = _REDO) -> None:
     parser.add_argument(
         "--set",
         action="append",
@@ -279,4 +285,4 @@ def _add_override_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="a.b=v",
         help="override one config value; may be repeated",
     )
-    parser.add_argument("--redo", action="store_true", help="discard an earlier result of this stage and make it again")
+    parser.add_argument("--redo", action="store_true", help=redo)

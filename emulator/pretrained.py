@@ -38,7 +38,10 @@ from emulator.packing import pack_table
 FOLDER = Path(__file__).parent / "networks"
 DEFAULT = "speedy_t31"
 
-_INITIAL, _TRUTH, _CARD = "initial.nc", "truth.nc", "card.json"
+INITIAL = "initial.nc"
+"""Initial fields, in a shipped folder."""
+
+_TRUTH, _CARD = "truth.nc", "card.json"
 _DAYS = (1, 3, 5, 10)
 _TOLERANCE = 0.01  # of another processor's rounding, grown for ten days
 _SURFACE = "geopotential_at_surface"
@@ -85,7 +88,7 @@ def sample_errors(folder: Path) -> dict[str, list[float]]:
     """RMSE of the network over the sample, by headline variable, at the leads of its truth; SI units."""
     forecaster = load_forecaster(folder)
     truth = xr.load_dataset(folder / _TRUTH)
-    initial = xr.load_dataset(folder / _INITIAL)
+    initial = xr.load_dataset(folder / INITIAL)
     leads = truth["lead_time"].values
     # as far as the last lead in one go, and of that the leads that there is truth for
     forecast = xr.concat(forecaster.forecast(initial, leads), dim="lead_time")
@@ -123,7 +126,7 @@ def ship(experiment: Path, out: Path, samples: int) -> None:
         leads = np.array(_DAYS, "timedelta64[D]").astype("timedelta64[ns]")
         rows = np.array([int(np.flatnonzero(store.times == t)[0]) for t in chosen])
         prognostic = [v.name for v in store.spec.with_role("prognostic")]
-        _write_packed(store.dataset(rows)[prognostic], out / _INITIAL)
+        _write_packed(store.dataset(rows)[prognostic], out / INITIAL)
         _write_packed(_truth(store, rows, chosen, leads, names), out / _TRUTH)
         card = {
             "data_hash": store.data_hash,
@@ -201,28 +204,28 @@ def _errors(
 
 
 def _table(card: dict[str, Any], found: dict[str, list[float]]) -> str:
-    """Errors by variable and day: found, the card's, and everybody else's."""
+    """Errors by day, a block for each variable: found, the card's, everybody else's. Fits into 80 columns."""
     errors = card["sample"]["errors"]
     others = [n for n in errors if n != "network" and not n.endswith("persistence")]
-    days = " / ".join(f"{d}" for d in card["days"])
-    head = ["", "network, here", "network, card", *map(forecaster_label, others)]
-    rows = [head]
+    labels = ["network, here", "network, card", *map(forecaster_label, others)]
+    width = max(map(len, labels))
+    lines = []
     for name, here in found.items():
         unit = shown_unit(name, _si(name))
-        row = [f"{variable_label(name)}, {unit.label}" if unit.label else variable_label(name)]
-        row += [_slashed(values, unit.factor) for values in (here, errors["network"][name])]
-        rows.append(row + [_slashed(errors[n][name], unit.factor) for n in others])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        title = f"{variable_label(name)}, {unit.label}" if unit.label else variable_label(name)
+        rows = [here, errors["network"][name], *(errors[n][name] for n in others)]
+        lines += ["", title]
+        lines += [f"  {label:{width}}{_columns(row, unit.factor)}" for label, row in zip(labels, rows, strict=True)]
     title = (
-        f"RMSE at day {days} from {len(card['sample']['initial_times'])} initial times of a held-out year; "
+        f"RMSE from {len(card['sample']['initial_times'])} initial times of a held-out year; "
         f"the truth is a {card['truth']}."
     )
-    return "\n".join([title, "", *lines])
+    days = "".join(f"{f'{d} d':>10}" for d in card["days"])
+    return "\n".join([title, "", f"  {'':{width}}{days}", *lines[1:]])
 
 
-def _slashed(values: Sequence[float], factor: float) -> str:
-    return " / ".join(f"{factor * v:.3g}" for v in values)
+def _columns(values: Sequence[float], factor: float) -> str:
+    return "".join(f"{f'{factor * v:.3g}':>10}" for v in values)
 
 
 def _si(name: str) -> str:

@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
 
 from rich.console import Console
@@ -28,6 +28,10 @@ class Tracker(Protocol):
 
     def advance(self, n: int = 1, **info: object) -> None:
         """Counts ``n`` more as done; ``info`` is shown beside the bar (numbers with four digits)."""
+        ...
+
+    def once(self) -> AbstractContextManager[None]:
+        """For what happens once, such as compiling: it says nothing of how long the rest will take."""
         ...
 
 
@@ -88,6 +92,9 @@ class _Silence:
     def advance(self, n: int = 1, **info: object) -> None:
         pass
 
+    def once(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
 
 class _Pace:
     """Counts, and knows from what was done how long the rest will take."""
@@ -96,6 +103,7 @@ class _Pace:
         self.total, self.done = total, done
         self.start = time.monotonic()
         self._first, self._work = done, work
+        self._aside = 0.0  # seconds of what happens once
 
     @property
     def moved(self) -> bool:
@@ -106,8 +114,17 @@ class _Pace:
         if not self.moved:
             return ""
         here = self._work(self.done)
-        seconds = (now - self.start) / (here - self._work(self._first)) * (self._work(self.total) - here)
+        spent = now - self.start - self._aside
+        seconds = spent / (here - self._work(self._first)) * (self._work(self.total) - here)
         return f"{_duration(seconds)} left"
+
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self._aside += time.monotonic() - start
 
 
 class _Bar:
@@ -119,6 +136,9 @@ class _Bar:
         self._bar.update(self._task, advance=n, left=self._pace.left(time.monotonic()))
         if info:
             self._bar.update(self._task, info=_format(info))
+
+    def once(self) -> AbstractContextManager[None]:
+        return self._pace.once()
 
 
 class _Lines:
@@ -134,6 +154,9 @@ class _Lines:
         if now - self._last >= LINE_INTERVAL and self._pace.done < self._pace.total:
             self._last = now
             self._log(self._pace.left(now))
+
+    def once(self) -> AbstractContextManager[None]:
+        return self._pace.once()
 
     def finish(self) -> None:
         if self._pace.moved:

@@ -138,9 +138,8 @@ class Record:
             self._board.add_scalar(f"validation/{name}_{hours[-1]:g}h", values[-1], step)
             self._board.add_scalar(f"validation/{name}_activity", activity[name][-1], step)
         shown = ", ".join(f"{name} {values[0]:.3g}/{values[-1]:.3g}" for name, values in errors.items())
-        logger.info(
-            "validation at step %d: loss %.4g; RMSE at %g/%g h: %s", step, skill.loss, hours[0], hours[-1], shown
-        )
+        leads = f"{hours[0]:g}/{hours[-1]:g} h"
+        logger.info("validation at step %d: loss %.4g; RMSE at %s in SI units: %s", step, skill.loss, leads, shown)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(_finite(entry), allow_nan=False) + "\n")

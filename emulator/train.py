@@ -135,7 +135,7 @@ def train(
                         with watch.clock.waiting():
                             batch = next(batches)
                         first, shape = step == done, span.shape(step)
-                        with watch.clock.paused():
+                        with watch.clock.paused(), progress.once():
                             program = programs.of(*shape)  # compiled when a shape is new
                             if first:
                                 _check_memory(programs, shape, config)
@@ -150,7 +150,8 @@ def train(
                             raise
                         if first:  # what can wait comes behind it: whoever waits sees a first loss sooner
                             logger.info("train: first step done, loss %.4g", float(norms.loss))
-                            _look_ahead(job, programs, config, watch)
+                            with progress.once():
+                                _look_ahead(job, programs, config, watch)
                         with watch.clock.paused():
                             if validate:
                                 watch.validated(now, job.validation.run(state.averaged, job.task))

@@ -34,6 +34,10 @@ def test_help_of_every_command_explains_itself(capsys):
         (["run", "no_such_config"], 2, "no such file"),
         (["forecast", "no_such_run", "input.nc"], 2, "no run folder"),
         (["plot", "no_such_scores.nc"], 1, "no_such_scores.nc"),
+        (["plot", "no_such_scores.nc", "--redo"], 2, "plot: --redo is for CONFIG"),
+        (["plot", "demo", "--out", "pictures"], 2, "plot: --out goes with a scores file"),
+        (["forecast", "demo", "--days", "3"], 2, "forecast: --days goes with a run folder"),
+        (["forecast", str(ROOT), "input.nc", "--set", "seed=1"], 2, "forecast: --set is for CONFIG"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_an_exit_code(capsys, arguments, code, expected):

@@ -377,6 +377,16 @@ def test_time_left_knows_that_long_rollouts_take_longer(caplog, monkeypatch):
     ]
 
 
+def test_compiling_is_no_sign_of_the_time_left(caplog, monkeypatch):
+    clock = iter([0.0, 0.0, 100.0, 120.0, 130.0])
+    monkeypatch.setattr("emulator.progress.time.monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "emulator.progress"), track(4, "train") as progress:
+        with progress.once():
+            pass
+        progress.advance()
+    assert [r.getMessage() for r in caplog.records] == ["train: 1/4, 60 s left", "train: 1/4, took 2 min 10 s"]
+
+
 def test_what_steps_cost_is_windows_times_model_steps(store):
     stages = [RolloutStage(steps=5), RolloutStage(steps=4, rollout=3, batch_size=2, random_length=True)]
     spans = set_up(CONFIG.model_copy(update={"stages": stages}), MODEL, open_store(store), 0).spans

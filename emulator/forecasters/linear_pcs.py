@@ -14,6 +14,7 @@ training split, so neither validation nor test data decide anything.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -28,6 +29,8 @@ from data_prep.store import Store
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import lead_blocks
 from emulator.forecasters.persistence import DampedAnomalyPersistence
+
+logger = logging.getLogger(__name__)
 
 COMPONENTS = (10, 20, 40, 80, 160)
 """How many leading PCs may take part; patterns are as many as the most."""
@@ -91,6 +94,7 @@ class LinearPcs:
             folds.
         """
         leads = check_lead_times(lead_times, store.timestep)
+        logger.info("linear_pcs: fitting %d leads to the training data", leads.size)
         damped = DampedAnomalyPersistence.fit(store, leads)
         steps = (leads // store.timestep).astype(np.int64)
         scale = np.sqrt(store.grid.latitude_weights)[:, None, None] / store.statistics.std
