@@ -134,6 +134,8 @@ def region_label(name: str) -> str:
 
 def lead_text(hours: float) -> str:
     """A lead time in words: hours below two days, days from there on."""
+    if f"{hours:.0f}" == "1":
+        return "1 hour"
     return f"{hours:.0f} hours" if hours < HOURS_BELOW else f"{f'{hours / 24:.1f}'.removesuffix('.0')} days"
 
 
