@@ -1,13 +1,15 @@
 """Files that are whole or not there, and a disk's troubles told in one line.
 
-Whoever writes a result writes it through ``replacing``: under a temporary name beside it, never through a link that
-somebody planted there, and put in place by a rename, so a kill or a full disk leaves what was there before.
+Whoever writes a result writes it through ``replacing``: in a hidden folder beside it that no other process has, never
+through a link that somebody planted there, forced to the disk and put in place by a rename. So a kill, a full disk, a
+power cut or a second process that writes the same file leaves one whole result or the other.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ _TROUBLES = {
     errno.EIO: "the disk failed (input/output error); check the disk",
     errno.EEXIST: "a file lies where a folder is needed; choose another place",
     errno.ENOTDIR: "a file lies where a folder is needed; choose another place",
+    errno.EISDIR: "a folder lies where a file is to be written; choose another name",
     errno.ELOOP: "a symbolic link stands where a file is to be written; remove it",
     errno.EFBIG: "the file is larger than it may be; raise the limit (ulimit -f)",
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
@@ -82,25 +85,67 @@ def _place(error: Exception) -> str | None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write under, file or folder; it takes the place of ``path`` when the block ends well.
+def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A name to write under; what lies there takes the place of ``path`` when the block ends well.
 
     Args:
       path: What is to be written; its folder is made if need be.
+      folder: Whether a folder is to be written; else an older one in that place is refused before there is any work.
 
     Raises:
       DiskError: it cannot be written; what was there before is untouched.
+      UserError: another process is writing it.
     """
-    temporary = path.with_name(f".{path.name}.partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        remove(temporary)
+    with writing(path), hidden_beside(path, folder=folder) as temporary:
+        yield temporary
+        put_in_place(temporary, path)
+
+
+@contextmanager
+def hidden_beside(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """A name of this process alone in a hidden folder beside ``path``, which is removed at the end; see ``replacing``.
+
+    Raises:
+      OSError: the disk does not let it be made, or a folder is there and a file is to come.
+      UserError: another process is writing ``path``.
+    """
+    if not folder:
+        _refuse_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}.partial")
+    temporary = hidden / path.name
+    lock = _lock(hidden, path)
+    try:
+        take_back(temporary, path)
+        for left in hidden.iterdir():  # by a process that was killed
+            remove(left)
         try:
             yield temporary
-            put_in_place(temporary, path)
         finally:
             with suppress(OSError):
-                remove(temporary)
+                remove(hidden)
+    finally:
+        os.close(lock)
+
+
+def _lock(folder: Path, path: Path) -> int:
+    """Makes a folder and locks it, for as long as the descriptor that is returned is open."""
+    while True:
+        if folder.is_symlink() or not folder.is_dir():
+            remove(folder)
+        folder.mkdir(exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise UserError(f"{path}: another process is writing it; wait for that, or choose another name") from None
+        except OSError:
+            return lock  # a file system that locks no folders
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), folder.stat(follow_symlinks=False)):
+                return lock
+        os.close(lock)  # whoever had it has just removed it
 
 
 @contextmanager
@@ -124,7 +169,8 @@ def _only_claims_permission(error: Exception) -> bool:
     """Whether a file is said to lack permission in a folder that may be written: netCDF says so of a full disk too."""
     if not isinstance(error, PermissionError) or not isinstance(error.filename, str):
         return False
-    return os.access(Path(error.filename).parent, os.W_OK | os.X_OK)
+    folder = next(p for p in Path(error.filename).absolute().parents if p.exists())  # the hidden one is gone by now
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 @contextmanager
@@ -193,15 +239,48 @@ def closing_once(file: NetCDFFile) -> Iterator[None]:
 
 
 def put_in_place(new: Path, path: Path) -> None:
-    """Renames a finished file or folder; an older folder is deleted only once it has made way."""
+    """Renames a finished file or folder; an older folder is deleted only once it has made way, and only for a folder.
+
+    Raises:
+      OSError: the disk refuses, or ``path`` is a folder and ``new`` is none.
+    """
+    if new.is_file():
+        _to_disk(str(new))
     if path.is_symlink() or not path.is_dir():
         new.replace(path)
         return
-    old = path.with_name(f"{path.name}.old")
+    if not new.is_dir():
+        _refuse_folder(path)
+    old = _making_way(new)
     remove(old)
     path.replace(old)
     new.replace(path)
     remove(old)
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+
+
+def take_back(new: Path, path: Path) -> None:
+    """Undoes a ``put_in_place`` that was killed between its two renames."""
+    if (old := _making_way(new)).exists() and not path.exists():
+        old.replace(path)
+
+
+def _making_way(new: Path) -> Path:
+    """Where a folder goes for which ``new`` comes: beside that one, for no name beside its own is ours."""
+    return new.with_name(f"{new.name}.replaced")
+
+
+def discard(path: Path) -> None:
+    """Removes a result at once: a folder loses its name before its files are deleted one by one."""
+    gone = path.with_name(f".{path.name}.discarded")
+    remove(gone)
+    if path.is_symlink() or path.exists():
+        path.replace(gone)
+        remove(gone)
 
 
 def write_text(path: Path, text: str) -> None:

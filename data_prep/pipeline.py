@@ -27,7 +27,7 @@ from data_prep import checks
 from data_prep.blocks import Block, Ingredients, Recipe, Written, edge_moments, open_recipe, write_block
 from data_prep.climatology_fit import StoreFit
 from data_prep.config import DataConfig
-from data_prep.disk import disk_in_one_line, put_in_place, write_text
+from data_prep.disk import disk_in_one_line, put_in_place, take_back, write_text
 from data_prep.errors import DataError, UserError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
@@ -75,6 +75,8 @@ def prepare(
     driving = find_inputs(config.lateral.inputs, workdir, "data.lateral.inputs") if config.lateral is not None else ()
     recipe = Recipe(config.model_dump_json(), paths, driving, _identity(config, paths + driving))
     partial = out.absolute().with_name(f"{out.name}.partial")  # workers may run in another folder
+    with disk_in_one_line(out):
+        take_back(partial / "store", out)
     try:
         with disk_in_one_line(out), _in_one_line(out):
             _prepare(recipe, partial, on_block, executor)

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 _BLOCK_BYTES = 2**26
 _THREADS = 2  # one computes while one reads or writes; more would each hold a block
 
+_OF_ZARR = (".zgroup", "zarr.json")
 _OF_OLD_VALUES = ("actual_range", "valid_range", "valid_min", "valid_max")  # and, if packed, in packed units
 
 
@@ -50,6 +51,8 @@ def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
     """
     if out.resolve() == path.resolve():
         raise DataError(f"{out}: is the file to be read; write to another one")
+    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in _OF_ZARR):
+        raise DataError(f"{out}: a folder that is no Zarr store lies there and is not overwritten; choose another name")
     data = open_lazily(path)
     try:
         result, regridder = _lazily_regridded(path, data, config)
@@ -149,10 +152,11 @@ def blocks_of(field: xr.DataArray, dims: tuple[str, str]) -> Mapping[str, int]:
 
 
 def _write(result: xr.Dataset, path: Path, out: Path) -> None:
-    with replacing(out) as partial:
+    as_zarr = out.suffix == ".zarr"
+    with replacing(out, folder=as_zarr) as partial:
         try:
             with dask.config.set(scheduler="threads", num_workers=_THREADS):
-                if out.suffix == ".zarr":
+                if as_zarr:
                     result.to_zarr(partial, mode="w", zarr_format=2, consolidated=True)  # which every reader knows
                 else:
                     write_netcdf(result, partial)

@@ -45,6 +45,7 @@ from emulator.stepper import make_stepper
 
 FORMAT_VERSION = 1
 DESCRIPTION, ARRAYS, WEIGHTS = "run.json", "arrays.npz", "weights.npz"
+CHECKPOINTS = "checkpoints"
 
 Tree = TypeVar("Tree")
 
@@ -67,7 +68,7 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
                 multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
             )
-            folder = (run_dir / "checkpoints").resolve()
+            folder = (run_dir / CHECKPOINTS).resolve()
             folder.mkdir(parents=True, exist_ok=True)
             with _readable(folder, "delete the damaged one of its folders, and training goes on from the other"):
                 self._manager = ocp.CheckpointManager(folder, options=options)

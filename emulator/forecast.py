@@ -38,6 +38,8 @@ def forecast_file(
       DataError: one line that says what the file lacks.
       ForecastStoppedError: the forecast left physical bounds; see ``write_forecasts``.
     """
+    if out.resolve() == source.resolve():
+        raise DataError(f"{out}: is the file with the initial fields; write the forecast to another one")
     forecaster = load_forecaster(run)
     leads = lead_times(forecaster.timestep, days)
     probe([source])

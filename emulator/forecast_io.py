@@ -16,6 +16,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.disk import close_once, put_in_place, remove, writing
+from data_prep.disk import close_once, hidden_beside, put_in_place, writing
 from data_prep.errors import DataError
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
 from data_prep.variables import possible_range
@@ -159,7 +160,7 @@ class ForecastWriter:
         assert init_times.size == 1 or not along_valid_time
         self._along_valid_time = along_valid_time
         self._path = path
-        self._temporary = path.with_name(f".{path.name}.partial")
+        self._place = ExitStack()
         self._init_times = init_times.astype("datetime64[ns]")
         self._lead_times = lead_times.astype("timedelta64[ns]")
         self._constants = constants or {}
@@ -169,6 +170,14 @@ class ForecastWriter:
         self._stopped = False
 
     def __enter__(self) -> ForecastWriter:
+        """Claims the file's name before there is any work to lose.
+
+        Raises:
+          DiskError: nothing can be written there.
+          UserError: another process is writing it.
+        """
+        with writing(self._path):
+            self._temporary = self._place.enter_context(hidden_beside(self._path))
         return self
 
     def write(self, block: xr.Dataset) -> None:
@@ -266,11 +275,9 @@ class ForecastWriter:
                 close_once(file)
             except (OSError, RuntimeError) as error:  # a full disk fails a second time here; the first error is raised
                 logger.debug("closing %s: %s", self._temporary, error)
-        self._temporary.unlink(missing_ok=True)
+        self._place.close()
 
     def _create(self, block: xr.Dataset) -> netCDF4.Dataset:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        remove(self._temporary)  # it may be a link that leads elsewhere
         file = netCDF4.Dataset(self._temporary, "w", format="NETCDF4")
         self._file = file  # so that it is closed and removed if what follows fails
         axes = {"init_time": self._init_times, "lead_time": self._lead_times}
@@ -364,6 +371,8 @@ def _wrong_form(dataset: xr.Dataset) -> str | None:
         kinds = {"init_time": "M", "lead_time": "m"}.get(str(dim), "fiu")
         if axis.dims != (dim,) or axis.size == 0 or axis.dtype.kind not in kinds or bool(axis.isnull().any()):
             return f"its axis {dim} is empty, or holds what is no {'time' if kinds in 'Mm' else 'number'}"
+        if not axis.to_index().is_unique:
+            return f"its axis {dim} holds a value twice"
     for name, field in dataset.data_vars.items():
         dims, plane = set(field.dims), {"latitude", "longitude"}
         more = {d for d in dims - set(_AXES) if not str(d).startswith("level")}  # there may be several sets of levels

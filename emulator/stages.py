@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from data_prep.disk import disk_in_one_line, remove, write_text
+from data_prep.disk import discard, disk_in_one_line, remove, write_text
 from data_prep.errors import UserError
 from data_prep.json_file import read_object
 from emulator.config import ExperimentConfig, save_config
@@ -44,6 +44,7 @@ class Stage:
       needs: Outputs of earlier stages without which it cannot start.
       outdated: Why a finished result is made again all the same, or ``None``. Only for what costs little and can be
         made from what is at hand; the old result stays until the new one is whole.
+      same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay.
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
     """
 
@@ -53,6 +54,7 @@ class Stage:
     depends: tuple[str, ...]
     needs: tuple[str, ...] = ()
     outdated: Callable[[Path], str | None] = lambda _: None
+    same_again: bool = False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
 
 
@@ -147,8 +149,8 @@ _FORECAST_KEYS = (
 )
 
 STAGES = (
-    Stage("simulate", ("nature",), _simulate, ("seed", "simulate")),
-    Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store),
+    Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), same_again=True),
+    Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store, same_again=True),
     Stage("train", ("run",), _train, ("model", "train"), ("store.zarr",), look_ahead=_check_comparison),
     Stage("forecast", ("forecasts",), _forecast, _FORECAST_KEYS, ("store.zarr", "run")),
     Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, ("evaluate",), ("store.zarr", "forecasts")),
@@ -193,6 +195,8 @@ def run_stages(
     """
     folder = config.path
     with disk_in_one_line(folder), _locked(folder):
+        for left in folder.glob(".*.discarded"):  # by a kill
+            remove(left)
         save_config(config, folder / "config.yaml")
         stages = applicable_stages(config)
         unknown = set(names or ()) - {s.name for s in stages}
@@ -217,12 +221,9 @@ def _run_stage(
     records = _Records(folder / "stages.json")
     mark = fingerprint(config, stage)
     record = records.get(stage.name)
+    stages = applicable_stages(config)
     if redo:
-        stages = applicable_stages(config)
-        for later in stages[stages.index(stage) :]:  # what was made from the discarded result goes with it
-            records.remove(later.name)
-            for output in later.outputs:
-                remove(folder / output)
+        _discard(folder, stages[stages.index(stage) :], records)
     elif _done_before(folder, stage, mark, record):
         if (why := stage.outdated(folder)) is None:
             logger.info("%s: done before, skipped", title)
@@ -232,18 +233,57 @@ def _run_stage(
     for need in (*stage.needs, *("nature",) * of_nature):
         if not (folder / need).exists():
             raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
+        _check_finished(config, folder, stage, need, records)
     logger.info("%s", title)
     if all_follow:
         stage.look_ahead(config, folder)
     # of a stage that goes on where it was stopped, the seconds are those of the last part alone
     resumes = record and not record["finished"] and record["fingerprint"] == mark and not redo
     resumed = {"resumed": True} if resumes else {}
-    records.set(stage.name, {"fingerprint": mark, "finished": False})
+    again = record is not None and not redo and not stage.same_again and (record["finished"] or "again" in record)
+    records.set(stage.name, {"fingerprint": mark, "finished": False} | ({"again": True} if again else {}))
     start = time.monotonic()
     stage.run(config, folder, workers)
     seconds = time.monotonic() - start
+    if again:
+        logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
+        _discard(folder, stages[stages.index(stage) + 1 :], records)
     records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)} | resumed)
     logger.info("%s: finished in %s", title, f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min")
+
+
+def _discard(folder: Path, stages: Sequence[Stage], records: _Records) -> None:
+    """Removes results, the last first: after a kill nothing is left of what was made from something removed."""
+    for stage in reversed(stages):
+        records.remove(stage.name)
+        for output in stage.outputs:
+            discard(folder / output)
+
+
+def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: str, records: _Records) -> None:
+    """A half-trained network must not be forecast with, scored, and taken for the trained one ever after.
+
+    Raises:
+      UserError: the stage that makes what is needed was stopped on its way, or belongs to another config.
+    """
+    maker = next((s for s in applicable_stages(config) if need in s.outputs), None)
+    record = records.get(maker.name) if maker else None
+    if maker is None or record is None:
+        return
+    # plots depend on no key of their own: they show what the scores say, other forecasts of the command line included
+    if stage.depends and record["fingerprint"] != fingerprint(config, maker):
+        raise _made_with_another(folder, maker)
+    if not record["finished"]:
+        raise UserError(
+            f"{stage.name}: {folder / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
+        )
+
+
+def _made_with_another(folder: Path, stage: Stage) -> UserError:
+    return UserError(
+        f"{folder}: the result of '{stage.name}' was made with another config; "
+        "add --redo to discard it, or choose another workdir"
+    )
 
 
 def stage_seconds(folder: Path, name: str) -> float:
@@ -282,10 +322,7 @@ def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> 
 def _done_before(folder: Path, stage: Stage, mark: str, record: dict[str, Any] | None) -> bool:
     there = [(folder / o).exists() for o in stage.outputs]
     if record and record["fingerprint"] != mark and (record["finished"] or any(there)):
-        raise UserError(
-            f"{folder}: the result of '{stage.name}' was made with another config; "
-            "add --redo to discard it, or choose another workdir"
-        )
+        raise _made_with_another(folder, stage)
     return bool(record and record["finished"] and all(there))
 
 

@@ -37,6 +37,7 @@ from emulator.arriving import Arriving
 from emulator.background import told_once
 from emulator.budget import Programs, check_memory, step_flops
 from emulator.checkpoint import (
+    CHECKPOINTS,
     DESCRIPTION,
     Checkpoints,
     read_description,
@@ -318,6 +319,8 @@ def _claim(
         "seed": seed,
     }
     identity = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+    if not (run_dir / DESCRIPTION).exists() and any((run_dir / CHECKPOINTS).glob("*")):
+        raise DataError(f"{run_dir}: holds checkpoints of nobody knows which run, {DESCRIPTION} is missing; remove it")
     if (run_dir / DESCRIPTION).exists() and read_description(run_dir)["identity"] != identity:
         raise DataError(
             f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"

@@ -57,6 +57,13 @@ def test_from_files_to_a_plot_in_ten_lines(work, tmp_path, monkeypatch):
     assert (tmp_path / "plots" / "skill.png") in [tmp_path / f for f in files]
 
 
+def test_a_forecast_does_not_take_the_place_of_its_initial_fields(work):
+    before = (work / "mine.nc").read_bytes()
+    with pytest.raises(DataError, match=r"mine.nc: is the file with the initial fields; write the forecast to another"):
+        forecast_file(work / "run", work / "mine.nc", work / "run" / ".." / "mine.nc", days=1)
+    assert (work / "mine.nc").read_bytes() == before
+
+
 def test_a_forecast_is_that_of_the_command(work, tmp_path):
     forecast_file(work / "run", work / "mine.nc", tmp_path / "f.nc", days=1, time="2001-01-25T06")
     with xr.open_dataset(tmp_path / "f.nc") as file, xr.open_dataset(work / "mine.nc") as mine:

@@ -3,12 +3,16 @@
 import errno
 import gc
 import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 
 from data_prep.disk import (
     DiskError,
     closing_once,
+    discard,
     disk_in_one_line,
     put_in_place,
     reading,
@@ -51,6 +55,75 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path):
         (tmp_path / name / name).touch()
     put_in_place(tmp_path / "new", tmp_path / "old")
     assert [p.name for p in tmp_path.rglob("*")] == ["old", "new"]
+
+
+def test_a_copy_that_somebody_kept_beside_a_result_stays(tmp_path):
+    for name in ("store", "store.old", "store.bak", "store.replaced"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "precious").touch()
+    with replacing(tmp_path / "store", folder=True) as temporary:
+        temporary.mkdir()
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("precious")) == [
+        f"store.{kept}/precious" for kept in ("bak", "old", "replaced")
+    ]
+
+
+def test_a_folder_never_makes_way_for_a_file(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "precious").touch()
+    with pytest.raises(DiskError, match="results: cannot be written: a folder lies where a file is to be written"):
+        write_text(results, "a table")
+    (tmp_path / "new").touch()
+    with pytest.raises(IsADirectoryError):
+        put_in_place(tmp_path / "new", results)
+    assert (results / "precious").exists() and sorted(p.name for p in tmp_path.iterdir()) == ["new", "results"]
+
+
+def test_a_folder_that_had_made_way_when_the_process_was_killed_comes_back(tmp_path):
+    left = tmp_path / ".store.partial"
+    for name in ("store", "store.replaced"):
+        (left / name).mkdir(parents=True)
+    (left / "store.replaced" / "old").touch()
+    with pytest.raises(DiskError, match="full"), replacing(tmp_path / "store", folder=True):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert (tmp_path / "store" / "old").exists() and list(tmp_path.iterdir()) == [tmp_path / "store"]
+
+
+def test_a_second_process_that_writes_the_same_file_is_refused(tmp_path):
+    """It would remove what the first has written, and the first would put in place what the second has half done."""
+    path = tmp_path / "forecast.nc"
+    second = (
+        f"from pathlib import Path; from data_prep.disk import write_text; write_text(Path({str(path)!r}), 'second')"
+    )
+    with replacing(path) as temporary:
+        temporary.write_text("first")
+        ended = subprocess.run([sys.executable, "-c", second], capture_output=True, text=True)
+        assert ended.returncode != 0 and "another process is writing it; wait for that" in ended.stderr
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
+    subprocess.run([sys.executable, "-c", second], check=True)
+    assert path.read_text() == "second"
+
+
+def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda _: done.append((tmp_path / "a").exists()))
+    write_text(tmp_path / "a", "text")
+    assert done == [False] and (tmp_path / "a").read_text() == "text"
+
+
+def test_what_is_discarded_loses_its_name_first(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "weights").touch()
+    monkeypatch.setattr(shutil, "rmtree", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        discard(folder)
+    assert not folder.exists() and list(tmp_path.iterdir()) == [tmp_path / ".run.discarded"]
+    monkeypatch.undo()
+    discard(folder)
+    discard(folder)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

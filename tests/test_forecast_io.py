@@ -13,7 +13,8 @@ import pytest
 import xarray as xr
 from synthetic import Noisy, evaluation_rows, lead_times, make_store
 
-from data_prep.errors import DataError
+from data_prep.disk import DiskError
+from data_prep.errors import DataError, UserError
 from data_prep.grid import Grid
 from emulator.bounds import ForecastStoppedError
 from emulator.forecast_io import ForecastWriter, open_forecasts, write_forecasts
@@ -113,6 +114,26 @@ def test_an_earlier_file_survives_a_failed_rewrite(store, tmp_path):
     assert path.read_text() == "earlier" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_in_its_place_is_left_alone_and_said_before_the_first_step(store, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "precious").touch()
+    with pytest.raises(DiskError, match="a folder lies where a file is to be written; choose another name"):
+        ForecastWriter(tmp_path / "results", store.times[:1], lead_times(1)).__enter__()
+    assert (tmp_path / "results" / "precious").exists() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_two_writers_of_one_file_do_not_mix(store, tmp_path):
+    rows, leads = np.arange(2), lead_times(1)
+    block = next(Persistence(store.spec, store.grid, store.timestep).forecast(store.dataset(rows), leads))
+    path = tmp_path / "f.nc"
+    with ForecastWriter(path, store.times[rows], leads) as writer:
+        writer.write(block.isel(init_time=[0]))
+        with pytest.raises(UserError, match=r"f.nc: another process is writing it"):
+            ForecastWriter(path, store.times[rows], leads).__enter__()
+        writer.write(block.isel(init_time=[1]))
+    np.testing.assert_array_equal(xr.load_dataset(path)["temperature"], block["temperature"])
+
+
 def test_blocks_may_come_in_any_order_and_sub_hourly(store, tmp_path):
     rows = np.array([5, 3, 1])
     leads = np.array([20, 40, 60, 80], "timedelta64[m]").astype("timedelta64[ns]")
@@ -179,3 +200,11 @@ def test_what_is_no_forecast_file(tmp_path):
     xr.Dataset({"t": ("time", [1.0])}).to_netcdf(tmp_path / "y.nc")
     with pytest.raises(DataError, match="lacks the dimensions init_time"):
         open_forecasts(tmp_path / "y.nc")
+
+
+def test_an_initial_time_that_is_there_twice_is_no_second_sample(written, tmp_path):
+    with xr.open_dataset(written[0]) as data:
+        halves = [data.isel(init_time=[0, 1]), data.isel(init_time=[1, 2])]
+        xr.concat(halves, "init_time", data_vars="minimal").to_netcdf(tmp_path / "joined.nc")
+    with pytest.raises(DataError, match=r"joined.nc: no sound forecast file: its axis init_time holds a value twice"):
+        open_forecasts(tmp_path / "joined.nc")

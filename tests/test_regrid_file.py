@@ -189,6 +189,24 @@ def test_blocks_follow_chunks_and_give_what_one_piece_gives(tmp_path, monkeypatc
         np.testing.assert_array_equal(result["temperature"], by_hand(data, "temperature"))
 
 
+@pytest.mark.parametrize("name", ["results", "results.zarr"])
+def test_a_folder_of_other_things_is_not_overwritten(name, tmp_path):
+    path, out = write(weather(), tmp_path / "in.nc"), tmp_path / name
+    out.mkdir()
+    (out / "precious").touch()
+    with pytest.raises(DataError, match=f"{name}: a folder that is no Zarr store lies there and is not overwritten"):
+        regrid_file(path, out, RegridConfig(grid="12x7"))
+    assert (out / "precious").exists() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_does_not_take_the_place_of_a_store(tmp_path):
+    path, store = write(weather(), tmp_path / "in.nc"), tmp_path / "store"
+    weather().to_zarr(store, zarr_format=2, consolidated=True)
+    with pytest.raises(DiskError, match="store: cannot be written: a folder lies where a file is to be written"):
+        regrid_file(path, store, RegridConfig(grid="12x7"))
+    assert (store / ".zgroup").exists()
+
+
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tmp_path):
     path = write(weather(), tmp_path / "in.nc")
     with pytest.raises(DataError, match="is the file to be read"):

@@ -121,6 +121,86 @@ def test_a_nature_run_that_is_not_there_is_asked_for(tmp_path, calls):
     assert calls == ["simulate", "prepare"]
 
 
+def _stopping(monkeypatch, name):
+    """The stage of this name is stopped when half of its results are there."""
+
+    def stopped(config, folder, workers):
+        (folder / stages.stage_named(name).outputs[0]).write_text("half")
+        raise KeyboardInterrupt
+
+    whole = stages.STAGES
+    half = tuple(dataclasses.replace(s, run=stopped) if s.name == name else s for s in whole)
+    monkeypatch.setattr(stages, "STAGES", half)
+    return whole
+
+
+@pytest.mark.parametrize(("stopped", "after"), [("prepare", "train"), ("train", "forecast"), ("forecast", "evaluate")])
+def test_what_was_stopped_on_its_way_is_not_built_upon(stopped, after, tmp_path, calls, monkeypatch):
+    """Or a half-trained network's forecasts would be taken for the trained one's ever after."""
+    whole = _stopping(monkeypatch, stopped)
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(config(tmp_path))
+    monkeypatch.setattr(stages, "STAGES", whole)
+    line = rf"^{after}: .* is not finished; run '{stopped}' to its end, or 'emulator run'$"
+    with pytest.raises(UserError, match=line):
+        stages.run_stages(config(tmp_path), [after])
+    stages.run_stages(config(tmp_path))
+    assert calls == ALL
+
+
+def test_what_was_made_with_another_config_is_not_built_upon(tmp_path, calls):
+    stages.run_stages(config(tmp_path), ["prepare", "train"])
+    changed = config(tmp_path, train={"stages": [{"steps": 4}]})
+    with pytest.raises(UserError, match="'train' was made with another config"):
+        stages.run_stages(changed, ["forecast"])
+    assert calls == ["prepare", "train"]
+
+
+def test_scores_with_a_file_of_the_command_line_are_plotted_without_naming_it_again(tmp_path, calls):
+    folder = stages.run_stages(config(tmp_path))
+    beside = config(tmp_path, evaluate={"forecasts": {"other": "other.nc"}})
+    stages.run_stages(beside, ["evaluate"], redo=True)
+    stages.run_stages(config(tmp_path), ["plot"])
+    assert calls[-2:] == ["evaluate", "plot"] and (folder / "plots").exists()
+
+
+def test_a_network_that_was_trained_anew_is_scored_anew(tmp_path, calls, monkeypatch):
+    folder = stages.run_stages(config(tmp_path))
+    (folder / "run").unlink()
+    whole = _stopping(monkeypatch, "train")
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(config(tmp_path))
+    assert (folder / "scores.nc").exists()  # until there is something better
+    monkeypatch.setattr(stages, "STAGES", whole)
+    calls.clear()
+    stages.run_stages(config(tmp_path))
+    assert calls == ["train", "forecast", "evaluate", "plot"]
+    (folder / "store.zarr").unlink()  # as the same files make the same store, nothing is done again
+    calls.clear()
+    stages.run_stages(config(tmp_path))
+    assert calls == ["prepare"]
+
+
+@pytest.mark.parametrize("survived", range(1, 10))
+def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived, tmp_path, calls, monkeypatch):
+    folder = stages.run_stages(config(tmp_path))
+    count, real = iter(range(1, 100)), stages.discard
+
+    def killed(path):
+        if next(count) == survived:
+            raise KeyboardInterrupt
+        real(path)
+
+    monkeypatch.setattr(stages, "discard", killed)
+    try:
+        stages.run_stages(config(tmp_path), ["train"], redo=True)
+    except KeyboardInterrupt:
+        monkeypatch.undo()
+    order = ["run", "forecasts", "scores.nc", "plots"]
+    there = [(folder / name).exists() for name in order]
+    assert there == sorted(there, reverse=True), "something outlived what it was made from"
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path, calls):
     (tmp_path / "work").mkdir()
     with (

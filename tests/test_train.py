@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 
 import jax
@@ -215,6 +216,14 @@ def test_finished_run_is_left_alone(store, finished):
 def test_folder_of_another_run_is_refused(store, finished):
     with pytest.raises(DataError, match="another config, seed or data"):
         run(store, finished, CONFIG.model_copy(update={"weight_decay": 0.5}))
+
+
+def test_checkpoints_of_nobody_knows_which_run_are_not_trained_on(store, finished, tmp_path):
+    """What a removal leaves that was stopped half way; they fit the network, and are of another config."""
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(DataError, match=r"holds checkpoints of nobody knows which run, run.json is missing; remove it"):
+        run(store, tmp_path / "run", CONFIG.model_copy(update={"weight_decay": 0.5}))
 
 
 def test_a_bad_batch_is_skipped_named_and_counted(tmp_path, caplog):
