@@ -382,7 +382,8 @@ def _mark_crossover(
     text = f"vs {forecaster_label(reference)}: {found.describe()}"
     is_late = found.outcome == "crossover" and found.hours / 24 > days[-1] / 2  # its interval is where the words were
     x, side = (0.01, "left") if is_late else (0.99, "right")
-    axes.text(x, foot[0], text, transform=axes.transAxes, ha=side, va="center", fontsize=7.5, color=colour)
+    ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # over an interval as wide as the panel
+    axes.text(x, foot[0], text, transform=axes.transAxes, ha=side, va="center", fontsize=7.5, color=colour, bbox=ground)
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:
