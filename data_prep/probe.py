@@ -16,7 +16,7 @@ from data_prep.locations import Location
 from data_prep.opening import format_of
 
 _SECONDS = 8.0  # of a processor: a busy machine is no damage
-_PATIENCE = 60.0  # by the clock, for a disk that does not answer
+_PATIENCE = 300.0  # by the clock, for a disk that does not answer; a starved child on a sound disk has needed more than 60
 _PROGRAM = """
 import os, signal, sys, netCDF4
 for path in sys.stdin.read().split("\\0"):
@@ -48,8 +48,8 @@ def probe(locations: Iterable[Location]) -> None:
             for file in files:
                 if not select.select([child.stdout], [], [], _PATIENCE)[0]:
                     raise DataError(
-                        f"{file}: opening it takes more than {_PATIENCE:g} s: its disk is very slow; "
-                        "copy it to another disk"
+                        f"{file}: opening it takes more than {_PATIENCE:g} s: its disk or this machine is very slow; "
+                        "copy it to another disk, or wait until other work is done"
                     )
                 if not os.read(child.stdout.fileno(), 1):
                     _refuse_crash(file, child.wait())
