@@ -16,7 +16,7 @@ from data_prep.locations import Location
 from data_prep.opening import format_of
 
 _SECONDS = 8.0  # of a processor: a busy machine is no damage
-_PATIENCE = 300.0  # by the clock, for a disk that does not answer; a starved child on a sound disk has needed more than 60
+_PATIENCE = 300.0  # by the clock, for a disk that does not answer; starved on a sound disk, a child took over 60
 _PROGRAM = """
 import os, signal, sys, netCDF4
 for path in sys.stdin.read().split("\\0"):
