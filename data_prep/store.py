@@ -576,8 +576,12 @@ def _read(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> Store:
     rows: dict[str, ArrayLike] = {}
     for name, channels in (("state", spec.state_channels), ("persisted", given_channels(spec))):
         expected = (times.size, *grid.shape, len(channels))
-        if _array(group, name).shape != expected:
-            raise ValueError(f"{name} has shape {_array(group, name).shape}, the manifest says {expected}")
+        array = _array(group, name)
+        if array.shape != expected:
+            raise ValueError(f"{name} has shape {array.shape}, the manifest says {expected}")
+        if any(c > max(n, 1) for c, n in zip(array.shards or array.chunks, array.shape, strict=True)):
+            # TensorStore takes memory for a whole chunk, and ends the process where there is not as much
+            raise ValueError(f"{name} has chunks of {array.shards or array.chunks}, larger than all of it")
         rows[name] = StoredRows.open(path / name)
     digests = np.asarray(_array(group, "digest")[:])
     if digests.shape != (times.size, _DIGEST_BYTES):

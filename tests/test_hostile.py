@@ -198,6 +198,18 @@ def test_sizes_that_a_store_declares_are_not_believed(array, store, tmp_path):
         open_store(place)
 
 
+@pytest.mark.parametrize("array", ["state", "persisted"])
+def test_chunks_that_a_store_declares_are_not_believed(array, store, tmp_path):
+    place = tmp_path / "store.zarr"
+    shutil.copytree(store, place)
+    file = place / array / "zarr.json"
+    metadata = json.loads(file.read_text())
+    metadata["chunk_grid"]["configuration"]["chunk_shape"][0] = 2**31
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(DataError, match=rf"{array} has chunks of .* larger than all of it.*prepare the store again"):
+        open_store(place)
+
+
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_sizes_that_a_zarr_input_declares_are_not_believed(zarr_format, tmp_path):
     place = tmp_path / "a.zarr"
