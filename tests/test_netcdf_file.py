@@ -40,6 +40,9 @@ def test_a_file_is_added_to(data, tmp_path):
         xr.testing.assert_equal(both, data)
 
 
+# Python keeps the bytecode of a late import even where the limit cut it short, and that module is broken from then on.
+NO_BYTECODE = {"PYTHONDONTWRITEBYTECODE": "1"}
+
 PROGRAM = """
 import resource, sys
 from pathlib import Path
@@ -66,7 +69,7 @@ except DiskError as error:
 def test_a_file_that_may_not_grow_is_one_line_and_no_crash(size, arrays, tmp_path):
     """By the limit of a file's size, which fails writes in the middle as a full disk does."""
     path = tmp_path / "a.nc"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), **NO_BYTECODE}
     command = [sys.executable, "-c", PROGRAM, str(path), str(size), arrays]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -244,6 +244,17 @@ HASHED_MUTATIONS = (*JSON_MUTATIONS, unhashed, unhashed, unhashed, unhashed)
 
 _STARTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class", "socket.connect")
 
+# Where an audit event has the paths that change, and the descriptors of the folders that these are in
+_CHANGES: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "os.mkdir": ((0, 2),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.link": ((1, 3),),
+    "os.truncate": ((0, None),),
+}
+
 
 class _Writes:
     """What is written or started while it is watched: an audit hook cannot be taken away again."""
@@ -261,16 +272,21 @@ class _Writes:
             writes = any(c in str(mode or "") for c in "wax+") or (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             if not writes or isinstance(path, int):
                 return
-        elif event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate"):
-            path = arguments[0]
+            changed = [(path, -1)]
+        elif event in _CHANGES:
+            changed = [(arguments[path], -1 if at is None else arguments[at]) for path, at in _CHANGES[event]]
         elif event in _STARTS:
             self.seen.append(f"{event} {arguments!r:.100}")
             return
         else:
             return
-        place = Path(os.path.realpath(os.fsdecode(path)))
-        if not place.is_relative_to(self.allowed) and place != Path(os.devnull):
-            self.seen.append(f"{event} {place}")
+        for path, folder in changed:
+            if isinstance(path, int):  # a descriptor: its opening was seen
+                continue
+            base = Path() if folder == -1 else Path(f"/proc/self/fd/{folder}")
+            place = Path(os.path.realpath(base / os.fsdecode(path)))
+            if not place.is_relative_to(self.allowed) and place != Path(os.devnull):
+                self.seen.append(f"{event} {place}")
 
 
 _writes: _Writes | None = None
