@@ -27,7 +27,7 @@ from data_prep.kinematics import vorticity, wind_speed
 from data_prep.spec import VERTICAL_ATTRS
 from data_prep.variables import known
 
-GRAVITY = 9.81
+MODEL_GRAVITY = 9.81
 """m s-2, as jcm has it: geopotential is exact, heights are not needed."""
 GAS_CONSTANT = 287.04
 """Of dry air, J kg-1 K-1."""
@@ -36,7 +36,7 @@ GAS_CONSTANT_VAPOUR = 461.51
 LAPSE_RATE = 0.0065
 """K m-1, below ground."""
 
-_ALPHA = LAPSE_RATE * GAS_CONSTANT / GRAVITY  # d ln T / d ln p at that lapse rate
+_ALPHA = LAPSE_RATE * GAS_CONSTANT / MODEL_GRAVITY  # d ln T / d ln p at that lapse rate
 _WARM, _COLD = 290.5, 255.0  # K; limits of Trenberth et al. beyond which the lapse rate would mislead
 
 
@@ -106,7 +106,7 @@ def temperature_below_ground(
     log_depth: np.ndarray, surface_geopotential: np.ndarray, surface_temperature: np.ndarray
 ) -> np.ndarray:
     """Temperature (K) at pressures higher than the surface's; under plateaus it does not run away (IFS, 5.3)."""
-    height = surface_geopotential / GRAVITY
+    height = surface_geopotential / MODEL_GRAVITY
     sea_level = surface_temperature + LAPSE_RATE * height
     capped = np.minimum(sea_level, 298.0)
     plateau = np.clip((height - 2000.0) / 500.0, 0.0, 1.0)
@@ -120,7 +120,7 @@ def temperature_below_ground(
 
 def _reduction(surface_virtual: np.ndarray, surface_geopotential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Surface temperature and ``d ln T / d ln p`` for reductions: neither too hot deserts nor too cold ice sheets."""
-    sea_level = surface_virtual + LAPSE_RATE / GRAVITY * surface_geopotential
+    sea_level = surface_virtual + LAPSE_RATE / MODEL_GRAVITY * surface_geopotential
     hot = sea_level > _WARM
     warm_surface = surface_virtual > _WARM
     # The lapse rate that just reaches the limit at sea level. Where the limit is passed, the geopotential is positive.

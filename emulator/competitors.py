@@ -20,7 +20,7 @@ from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.correction import Correction, fit_correction
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.perturbations import RandomFields
-from emulator.initial_times import lead_times, training_indices
+from emulator.initial_times import training_indices, verified_leads
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     if evaluate.twin is not None:
         makers |= _with_ensemble(twin_name(config), partial(_twin, config, store), evaluate.twin, config, store)
     for reference in evaluate.references:
-        makers[reference] = partial(make_reference, reference, store, lead_times(evaluate))
+        makers[reference] = partial(make_reference, reference, store, verified_leads(evaluate))
     for name in makers.keys() & evaluate.forecasts.keys():
         raise ConfigError(f"evaluate.forecasts.{name}: a forecaster of the experiment has this name; choose another")
     return makers
@@ -151,7 +151,7 @@ def _fit(config: ExperimentConfig, folder: Path, store: Store, baseline: Physics
         write_forecasts(
             _physics(store, baseline),
             store.dataset(indices),
-            lead_times(config.evaluate),
+            verified_leads(config.evaluate),
             path,
             batch=config.evaluate.batch,
             attributes={"data_hash": store.data_hash},

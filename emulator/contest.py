@@ -31,7 +31,7 @@ from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import NeuralForecaster
-from emulator.initial_times import initial_indices, lead_times
+from emulator.initial_times import initial_indices, verified_leads
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
 
     store = open_store(folder / "store.zarr")
     init_times = store.times[initial_indices(store, config.evaluate)]
-    check_config(store, config.evaluate, init_times, lead_times(config.evaluate))
+    check_config(store, config.evaluate, init_times, verified_leads(config.evaluate))
     _check_external(config)
 
 
@@ -74,7 +74,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     """
     store = open_store(folder / "store.zarr")
     indices = initial_indices(store, config.evaluate)
-    leads = lead_times(config.evaluate)
+    leads = verified_leads(config.evaluate)
     _check_external(config)
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
     for name, make in competitors(config, folder, store).items():

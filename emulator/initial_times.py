@@ -12,7 +12,7 @@ from emulator.config import EvaluateConfig
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
 
 
-def lead_times(config: EvaluateConfig) -> np.ndarray:
+def verified_leads(config: EvaluateConfig) -> np.ndarray:
     """Verified leads, ``timedelta64[ns]``, the first one step after the initial time."""
     hours = np.arange(config.lead_step_hours, config.lead_hours + 1, config.lead_step_hours)
     return hours.astype("timedelta64[h]").astype("timedelta64[ns]")

@@ -2,7 +2,7 @@
 
 import sys
 
-from emulator.ablation import main
+from emulator.model_comparison import main
 
 if __name__ == "__main__":
     sys.exit(main())

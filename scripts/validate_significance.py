@@ -2,7 +2,7 @@
 
 import sys
 
-from emulator.evaluation.validation import main
+from emulator.evaluation.coverage import main
 
 if __name__ == "__main__":
     sys.exit(main())

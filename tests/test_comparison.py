@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from test_long_run import ar2
+from test_slow_variations import ar2
 
 from data_prep.errors import DataError
 from emulator.config import EvaluateConfig

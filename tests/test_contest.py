@@ -13,7 +13,7 @@ from data_prep.grid import Grid
 from emulator import checkpoint, competitors, contest, stages
 from emulator.config import parse_config
 from emulator.forecasters.ensemble import EnsembleForecaster
-from emulator.initial_times import initial_indices, lead_times
+from emulator.initial_times import initial_indices, verified_leads
 
 ALL = [
     *("network", "physics_t21", "physics_t21_ensemble", "physics_t31"),
@@ -91,7 +91,7 @@ def test_all_files_are_written_once_and_scored(made, tmp_path):
     for name, file in files.items():
         assert file.attrs["forecaster"] == name and file.attrs["data_hash"] == store.data_hash
         np.testing.assert_array_equal(file["init_time"], store.times[initial_indices(store, config.evaluate)])
-        np.testing.assert_array_equal(file["lead_time"], lead_times(config.evaluate))
+        np.testing.assert_array_equal(file["lead_time"], verified_leads(config.evaluate))
         assert ("realization" in file.dims) == name.endswith("ensemble")
     assert files["twin_t42_ensemble"].sizes["realization"] == 4
     cost = "seconds_per_simulated_day"

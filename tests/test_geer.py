@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from scipy import stats
-from test_long_run import ar2
+from test_slow_variations import ar2
 
 from emulator.evaluation.geer import geer_p
-from emulator.evaluation.long_run import Autoregression, pooled_autocorrelations
+from emulator.evaluation.slow_variations import Autoregression, pooled_autocorrelations
 
 
 def test_without_autocorrelation_it_is_the_paired_t_test():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy import stats
-from test_long_run import ar2
+from test_slow_variations import ar2
 
 from emulator.evaluation.significance import Bootstrap, Estimate, discoveries
 

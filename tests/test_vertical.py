@@ -10,8 +10,8 @@ from data_prep.errors import DataError
 from data_prep.spec import VERTICAL_ATTRS
 from data_prep.vertical import (
     GAS_CONSTANT,
-    GRAVITY,
     LAPSE_RATE,
+    MODEL_GRAVITY,
     derive,
     geopotential_below_ground,
     interpolate,
@@ -37,11 +37,13 @@ def column(values: np.ndarray) -> np.ndarray:
 
 def standard_temperature(pressure: np.ndarray, sea_level: float = 288.15) -> np.ndarray:
     """Temperature of the atmosphere with a lapse rate of 6.5 K/km at these pressures."""
-    return sea_level * (pressure / 101325.0) ** (GAS_CONSTANT * LAPSE_RATE / GRAVITY)
+    return sea_level * (pressure / 101325.0) ** (GAS_CONSTANT * LAPSE_RATE / MODEL_GRAVITY)
 
 
 def standard_pressure(geopotential: np.ndarray) -> np.ndarray:
-    return 101325.0 * (1 - LAPSE_RATE * geopotential / (GRAVITY * 288.15)) ** (GRAVITY / (GAS_CONSTANT * LAPSE_RATE))
+    return 101325.0 * (1 - LAPSE_RATE * geopotential / (MODEL_GRAVITY * 288.15)) ** (
+        MODEL_GRAVITY / (GAS_CONSTANT * LAPSE_RATE)
+    )
 
 
 def test_isothermal_geopotential_is_exact():
@@ -80,7 +82,7 @@ def test_a_fine_standard_atmosphere_is_recovered_on_pressure_levels():
     dry = np.zeros_like(temperature)
     phi, t, _ = sigma_to_pressure(temperature, dry, [], pressure, surface, FINE, levels)
     np.testing.assert_allclose(t, column(standard_temperature(levels)), rtol=1e-5)
-    exact = GRAVITY * 288.15 / LAPSE_RATE * (1 - (levels / 101325) ** (GAS_CONSTANT * LAPSE_RATE / GRAVITY))
+    exact = MODEL_GRAVITY * 288.15 / LAPSE_RATE * (1 - (levels / 101325) ** (GAS_CONSTANT * LAPSE_RATE / MODEL_GRAVITY))
     np.testing.assert_allclose(phi, column(exact), atol=2.0)
 
 
@@ -104,12 +106,12 @@ def test_hot_and_cold_surfaces_are_reduced_with_the_precautions_of_trenberth():
     pressure = np.full(SHAPE, 8.5e4)
 
     def reduced(warmth: float) -> float:
-        lowest = warmth / (1 + GAS_CONSTANT * LAPSE_RATE / GRAVITY * (1 / 0.95 - 1))
+        lowest = warmth / (1 + GAS_CONSTANT * LAPSE_RATE / MODEL_GRAVITY * (1 / 0.95 - 1))
         return float(mean_sea_level_pressure(pressure, surface, np.full(SHAPE, lowest), 0.95)[0, 0])
 
     x = 1.5e4 / GAS_CONSTANT
     assert reduced(310.0) == pytest.approx(8.5e4 * np.exp(x / 300.25), rel=1e-6)  # isothermal, halfway to 290.5 K
-    y = x / 247.5 * GAS_CONSTANT * LAPSE_RATE / GRAVITY
+    y = x / 247.5 * GAS_CONSTANT * LAPSE_RATE / MODEL_GRAVITY
     assert reduced(240.0) == pytest.approx(8.5e4 * np.exp(x / 247.5 * (1 - y / 2 + y**2 / 3)), rel=1e-6)
     # in between, the lapse rate that reaches 290.5 K at sea level
     alpha = GAS_CONSTANT * (290.5 - 285.0) / 1.5e4
@@ -144,7 +146,7 @@ def test_interpolation_is_linear_inside_and_constant_outside():
 def test_surface_pressure_is_found_where_geopotential_is_the_surfaces():
     levels = np.array([1, 5, 10, 20, 30, 50, 70, *range(100, 1001, 25)]) * 100.0
     temperature = standard_temperature(levels)
-    phi = GRAVITY / LAPSE_RATE * (288.15 - temperature)
+    phi = MODEL_GRAVITY / LAPSE_RATE * (288.15 - temperature)
     surface = np.linspace(-300, 4e4, 15).reshape(SHAPE)  # the first lies below the lowest level
     found = surface_pressure_from_geopotential(column(phi), column(temperature), levels, surface)
     np.testing.assert_allclose(found, standard_pressure(surface), rtol=2e-4)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from emulator.evaluation.long_run import Autoregression, pooled_autocorrelations
+from emulator.evaluation.slow_variations import Autoregression, pooled_autocorrelations
 
 
 def geer_p(a: np.ndarray, b: np.ndarray, trajectory: np.ndarray) -> np.ndarray:

@@ -7,8 +7,8 @@ independent ones than there are numbers.
 follows from means, and over the same draws of all forecasters, so that a paired difference is compared with
 itself. Its quantiles have the right shape, but with few or correlated initial times too small a spread, and
 normal tails where they should be Student's: alone, nominal 95 % intervals cover 75 % with 50 initial times of
-which four count as one. So the length of an interval is that of Student's t about the standard error of ``long_run``,
-estimated from slow variations, with that estimate's few degrees of freedom; resamples divide it between both sides.
+which four count as one. So the length of an interval is that of Student's t about the standard error that
+``slow_variations`` estimates, with that estimate's few degrees of freedom; resamples divide it between both sides.
 Errors of scores that are no plain means follow by the jackknife.
 
 ``docs/significance.md`` shows, by simulation, what that reaches.
@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from emulator.evaluation.long_run import SlowVariations, fit
 from emulator.evaluation.resampling import Resamples, block_length, resample
+from emulator.evaluation.slow_variations import SlowVariations, fit
 
 
 @dataclass(frozen=True)

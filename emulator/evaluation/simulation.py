@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
-from emulator.evaluation.long_run import Autoregression
+from emulator.evaluation.slow_variations import Autoregression
 
 _NOISE = 0.3  # s: standard deviation of the logarithm of a single forecast's error
 _SHARED = 0.5  # of the noise's variance

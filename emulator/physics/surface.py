@@ -14,14 +14,14 @@ import numpy as np
 
 from data_prep.vertical import (
     GAS_CONSTANT,
-    GRAVITY,
     LAPSE_RATE,
+    MODEL_GRAVITY,
     interpolate,
     surface_temperature,
     virtual_temperature,
 )
 
-_EXPONENT = GRAVITY / (GAS_CONSTANT * LAPSE_RATE)  # d ln p / d ln T along the standard lapse rate
+_EXPONENT = MODEL_GRAVITY / (GAS_CONSTANT * LAPSE_RATE)  # d ln p / d ln T along the standard lapse rate
 
 
 def move_to_surface(
@@ -58,15 +58,15 @@ def _log_pressure_ratio(virtual: np.ndarray, sigma: np.ndarray, source: np.ndarr
     knots, lowest = np.log(sigma), float(sigma[-1])
     rise = target - source
     ground = surface_temperature(virtual[..., -1, :, :], lowest)
-    down = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(-rise, 0.0) / (GRAVITY * ground))
+    down = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(-rise, 0.0) / (MODEL_GRAVITY * ground))
     # Upwards the lowest level of the new column is not known before its pressure is: three rounds settle it.
-    up = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(rise, 0.0) / (GRAVITY * ground))
+    up = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(rise, 0.0) / (MODEL_GRAVITY * ground))
     for _ in range(3):
         ground = surface_temperature(interpolate(virtual, knots, knots[-1] - up[..., None, :, :])[..., 0, :, :], lowest)
-        up = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(rise, 0.0) / (GRAVITY * ground))
+        up = _EXPONENT * np.log1p(LAPSE_RATE * np.maximum(rise, 0.0) / (MODEL_GRAVITY * ground))
     return down - up
 
 
 def move_near_surface_temperature(temperature: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Near-surface temperature (K) over another surface, at 6.5 K/km."""
-    return temperature - LAPSE_RATE / GRAVITY * (target - source)
+    return temperature - LAPSE_RATE / MODEL_GRAVITY * (target - source)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emulator.evaluation import validation
+from emulator.evaluation import coverage
 from emulator.evaluation.simulation import Pair, noise_process
 
 HOURS = np.arange(12.0, 241.0, 12.0)
@@ -20,8 +20,8 @@ def at_least(share):
 def found():
     settings = pytest.MonkeyPatch()
     with settings.context() as patch:
-        patch.setattr(validation, "INITIAL_TIMES", (200,))
-        yield validation.validate(TRIALS, 200)
+        patch.setattr(coverage, "INITIAL_TIMES", (200,))
+        yield coverage.validate(TRIALS, 200)
 
 
 def test_the_noise_decorrelates_as_asked():
@@ -77,25 +77,25 @@ def test_equals_are_seldom_called_different(found):
 
 def test_the_validation_notices_intervals_that_are_too_narrow(monkeypatch):
     """Half the standard error: coverage falls to two thirds, and a scorecard of equals is called different."""
-    honest = validation.rmse_difference
+    honest = coverage.rmse_difference
 
     def narrow(bootstrap, a, b):
         e = honest(bootstrap, a, b)
         return type(e)(e.value, (e.value + e.lower) / 2, (e.value + e.upper) / 2, e.dof)
 
-    monkeypatch.setattr(validation, "rmse_difference", narrow)
-    monkeypatch.setattr(validation, "INITIAL_TIMES", (100,))
-    monkeypatch.setattr(validation, "DECORRELATIONS", (1,))
-    found = validation.validate(TRIALS, 200)
+    monkeypatch.setattr(coverage, "rmse_difference", narrow)
+    monkeypatch.setattr(coverage, "INITIAL_TIMES", (100,))
+    monkeypatch.setattr(coverage, "DECORRELATIONS", (1,))
+    found = coverage.validate(TRIALS, 200)
     assert np.mean([c.shares["covered"] for c in found.crossings]) < 0.85
     assert found.cards[0].shares["called"] > 0.15
 
 
 def test_the_page_holds_the_tables_between_its_marks(found, tmp_path):
     page, picture = tmp_path / "significance.md", tmp_path / "significance.png"
-    mark = validation._MARK
+    mark = coverage._MARK
     page.write_text(f"before\n{mark}\nold\n{mark}\nafter\n", encoding="utf-8")
-    validation.publish(found, page, picture)
+    coverage.publish(found, page, picture)
     text = page.read_text(encoding="utf-8")
     assert text.startswith(f"before\n{mark}\n") and text.endswith(f"{mark}\nafter\n") and "old" not in text
     assert f"{TRIALS} trials of each case" in text and "| 200 in 4 trajectories | 4 |" in text

@@ -10,12 +10,12 @@ from tiny_store import SPEC, write_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from emulator import ablation
-from emulator.ablation import Entrant, compare, main, stretch, table
+from emulator import model_comparison
 from emulator.config import GraphConfig, RolloutStage, SpectralConfig, TrainConfig, TransformerConfig, save_config
 from emulator.config import parse_config as parse
 from emulator.devices import WHOLE
 from emulator.loader import Batch
+from emulator.model_comparison import Entrant, compare, main, stretch, table
 from emulator.train import set_up
 
 MODEL_FILES = sorted((Path(__file__).parent.parent / "configs" / "models").rglob("*.yaml"))
@@ -57,7 +57,7 @@ def training(monkeypatch):
         entries.append({"kind": "validation", "step": step, "loss": loss, "lead_hours": [6.0, 12.0], "rmse": rmse})
         (run_dir / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
 
-    monkeypatch.setattr(ablation, "train", train)
+    monkeypatch.setattr(model_comparison, "train", train)
     return calls
 
 

@@ -59,7 +59,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Validation:
+class Coverage:
     """All results.
 
     Attributes:
@@ -75,7 +75,7 @@ class Validation:
     cards: list[Case]
 
 
-def validate(trials: int, resamples: int, seed: int = 0) -> Validation:
+def validate(trials: int, resamples: int, seed: int = 0) -> Coverage:
     """Simulates all cases.
 
     Args:
@@ -101,7 +101,7 @@ def validate(trials: int, resamples: int, seed: int = 0) -> Validation:
             card = Pair(_LEADS, ratios["equal"], n, decorrelation, trajectories, _CARD_VARIABLES, _CARD_REGIONS)
             cards.append(Case("scorecard of equals", card, _scorecards(card, trials, resamples, rng)))
             progress.advance(1)
-    return Validation(trials, crossings, censored, cards)
+    return Coverage(trials, crossings, censored, cards)
 
 
 def rmse_difference(bootstrap: Bootstrap, a: np.ndarray, b: np.ndarray) -> Estimate:
@@ -145,7 +145,7 @@ def _draws(
             yield bootstrap, a, b
 
 
-def tables(found: Validation) -> str:
+def tables(found: Coverage) -> str:
     """Markdown, of percentages."""
     error = 100 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / found.trials)
     lines = [
@@ -197,7 +197,7 @@ def tables(found: Validation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def figure(found: Validation) -> Figure:
+def figure(found: Coverage) -> Figure:
     """Coverage against initial times by slope, and false alarms."""
     picture = Figure(figsize=(9, 3.6), layout="constrained")
     coverage, alarms = picture.subplots(1, 2)
@@ -243,7 +243,7 @@ def _settings(cases: Sequence[Case]) -> dict[tuple[str, float], list[Case]]:
     return out
 
 
-def publish(found: Validation, page: Path, picture: Path) -> None:
+def publish(found: Coverage, page: Path, picture: Path) -> None:
     """Puts the tables between the marks of a page, and the figure into a file; both replaced at once."""
     text = page.read_text(encoding="utf-8")
     before, _, after = text.split(_MARK)

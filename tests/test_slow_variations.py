@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from emulator.evaluation.long_run import Autoregression, SlowVariations, fit, pooled_autocorrelations
+from emulator.evaluation.slow_variations import Autoregression, SlowVariations, fit, pooled_autocorrelations
 
 
 def ar2(rng, shape, first, second, spin_up=200):
