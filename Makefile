@@ -1,7 +1,16 @@
-# make demo   everything, from nothing to a table and plots, on two CPU cores
-# make test   the tests
-# make docs   the documentation as a site, .site/index.html
-# Each makes the environment first; none needs anything but Python 3.11 or newer.
+# make demo                everything, from nothing to a table and plots, on two CPU cores
+# make install             the environment alone, in .venv
+# make test                the tests
+# make check               ruff and mypy
+# make format              what ruff mends by itself
+# make docs                the documentation as a site, .site/index.html
+# make reference           the tables of docs/commands.md and docs/config.md
+# make test-lowest         the tests with the lowest versions that pyproject.toml allows, without physics
+# make audit               known vulnerabilities of what is pinned; asks a service on the network
+# make sbom                sbom.cdx.json: what the environment holds, with versions and licences
+# make update-constraints  constraints.txt and constraints-hashed.txt with the newest versions
+# make clean               removes .venv, the site, builds and the caches of the tools
+# Each makes the environment that it needs; none needs anything but Python 3.11 or newer.
 
 SHELL := /bin/bash
 VENV ?= .venv
@@ -14,11 +23,11 @@ HASHES ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: help demo docs test test-lowest check lint types install format clean update-constraints audit sbom
+.PHONY: help demo docs reference test test-lowest check lint types install format clean update-constraints audit sbom
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n '/^$$/q; s/^# //p' Makefile
 
 $(STAMP): pyproject.toml constraints.txt constraints-hashed.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one or call make PYTHON=/path/to/python3"; exit 1; }
@@ -42,7 +51,6 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2
 
-# The core's tests with the lowest versions that pyproject.toml allows
 test-lowest:
 	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -53,6 +61,9 @@ docs:
 	@$(MAKE) --no-print-directory install EXTRAS=$(EXTRAS),docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Documentation: .site/index.html"
+
+reference: install
+	$(BIN)/python docs/reference.py
 
 check: lint types
 
@@ -83,13 +94,11 @@ update-constraints:
 	  $(foreach extra,physics dev docs,--extra $(extra)) pyproject.toml -; } > constraints.new
 	@mv constraints.new constraints-hashed.txt && rm -rf .venv-fresh
 
-# Known vulnerabilities of what is pinned; asks a service on the network, and fails where that does not answer
 audit:
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && \
 	  .venv-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'; }
 	.venv-audit/bin/pip-audit --requirement constraints-hashed.txt --require-hashes --disable-pip --strict --progress-spinner off
 
-# What the environment holds, with versions and licences, as CycloneDX
 sbom: install
 	@test -x .venv-sbom/bin/cyclonedx-py || { $(PYTHON) -m venv .venv-sbom && \
 	  .venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7'; }
