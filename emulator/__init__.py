@@ -1,7 +1,7 @@
 """Neural weather emulation with a fair, significance-tested comparison against physics.
 
-From Python: ``open_store``, ``load_forecaster``, ``predict``, ``score`` and ``plot``. Each is imported when it is first
-asked for, so ``import emulator`` costs nothing.
+From Python: ``open_store``, ``load_forecaster``, ``predict``, ``score``, ``plot``; they raise ``UserError``.
+Each is imported when it is first asked for, so ``import emulator`` costs nothing.
 """
 
 from importlib import import_module
@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from data_prep.errors import UserError
     from data_prep.store import open_store
     from emulator.api import plot, predict, score
     from emulator.checkpoint import load_forecaster
 
-__all__ = ["__version__", "load_forecaster", "open_store", "plot", "predict", "score"]
+__all__ = ["UserError", "__version__", "load_forecaster", "open_store", "plot", "predict", "score"]
 
 _HOMES = {
+    "UserError": "data_prep.errors",
     "load_forecaster": "emulator.checkpoint",
     "open_store": "data_prep.store",
     "plot": "emulator.api",

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
 from data_prep.errors import ConfigError, DataError
@@ -22,7 +23,7 @@ from data_prep.netcdf_file import write_netcdf
 from data_prep.opening import open_lazily
 from data_prep.sources import open_source, read_initial
 from data_prep.store import Segment, Store, given_channels, memory_store
-from emulator.config import EvaluateConfig
+from emulator.config import EvaluateConfig, first_error
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.scores import evaluate
 from emulator.forecast import lead_times
@@ -35,14 +36,22 @@ from emulator.machine import describe
 _BATCH = 8  # initial times at once
 
 
-def predict(forecaster: Forecaster, initial: xr.Dataset, *, days: float, lateral: Store | None = None) -> xr.Dataset:
-    """Forecasts from every time of a data set.
+def predict(
+    forecaster: Forecaster,
+    initial: xr.Dataset | str | Path,
+    *,
+    days: float,
+    times: ArrayLike | None = None,
+    lateral: Store | None = None,
+) -> xr.Dataset:
+    """Forecasts from some times of a data set, or from every one of them where ``times`` is ``None``.
 
     Args:
       forecaster: Such as ``load_forecaster`` gives.
-      initial: Initial fields as a file holds them: any order of axes, names and units that ``emulator inspect``
-        understands, on the forecaster's grid; may be lazy.
+      initial: Initial fields: any order of axes, names and units that ``emulator inspect`` understands, on the
+        forecaster's grid; a data set, which may be lazy, or where it lies (NetCDF, GRIB, Zarr, a URL).
       days: Length of the forecasts, a multiple of the time step.
+      times: Initial times in ``initial``: one or several, ``datetime64`` or ISO 8601.
       lateral: Holds the lateral boundary values of the valid times, for a network that was trained with some: the store
         that it was trained on, or one prepared by the same config from files of other times.
 
@@ -59,11 +68,11 @@ def predict(forecaster: Forecaster, initial: xr.Dataset, *, days: float, lateral
     fill_nan = False
     if isinstance(forecaster, NeuralForecaster):
         names, fill_nan = forecaster.sources, forecaster.fill_nan
+    chosen = _times_of(initial, forecaster, names) if times is None else np.atleast_1d(np.asarray(times))
+    if chosen.size == 0:
+        raise DataError("times: holds none; leave it out to forecast from every time")
     fields = xr.concat(
-        [
-            read_initial(initial, forecaster.spec, forecaster.grid, time, names, fill_nan=fill_nan)
-            for time in _times_of(initial, forecaster, names)
-        ],
+        [read_initial(initial, forecaster.spec, forecaster.grid, time, names, fill_nan=fill_nan) for time in chosen],
         "time",
         data_vars="minimal",
         coords="minimal",
@@ -97,6 +106,8 @@ def score(
     Raises:
       DataError, ConfigError: one line on what does not fit together.
     """
+    if not forecasts:
+        raise DataError("score: no forecasts; give them by name, such as {'network': predict(...)}")
     store = store if truth is None else _against(truth, store)
     with TemporaryDirectory(prefix="emulator-") as name:
         folder = Path(name)
@@ -171,7 +182,7 @@ def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.D
     )
 
 
-def _times_of(initial: xr.Dataset, forecaster: Forecaster, names: Mapping[str, str]) -> np.ndarray:
+def _times_of(initial: xr.Dataset | str | Path, forecaster: Forecaster, names: Mapping[str, str]) -> np.ndarray:
     asked = {v.name: (names.get(v.name, v.name), v.name) for v in forecaster.spec.with_role("prognostic")}
     times = open_source(initial, asked, forecaster.spec.vertical).times
     if times.size == 0:
@@ -203,8 +214,7 @@ def _section(options: Mapping[str, Any]) -> EvaluateConfig:
     try:
         return EvaluateConfig.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"score: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ConfigError(f"score: {first_error(error, EvaluateConfig)}") from None
 
 
 def _rows(store: Store, times: np.ndarray) -> np.ndarray:

@@ -491,7 +491,7 @@ def parse_config(raw: dict[str, Any], source: str = "config") -> ExperimentConfi
     try:
         return ExperimentConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_error(error)}") from None
+        raise ConfigError(f"{source}: {first_error(error, ExperimentConfig)}") from None
 
 
 def save_config(config: ExperimentConfig, path: Path) -> None:
@@ -548,13 +548,19 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
             node = node[index]
 
 
-def _first_error(error: ValidationError) -> str:
+def first_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """What to mend first: the dotted key, and what is wrong with it or which key was likely meant.
+
+    Args:
+      error: Of ``model``.
+      model: Whose keys were given.
+    """
     first = error.errors()[0]
     path = _without_kind(first["loc"])
     dotted = ".".join(path)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        valid = _keys_at(ExperimentConfig, first["loc"][:-1])
+        valid = _keys_at(model, first["loc"][:-1])
         near = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.0)
         hint = f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else ""
         return f"{dotted}: no such key{hint}{more}"

@@ -13,7 +13,7 @@ from tiny_store import TIMESTEP
 from world_files import region, region_section
 
 import emulator
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.npz import read_arrays, write_arrays
 from data_prep.pipeline import prepare
 from emulator.cli import main
@@ -72,6 +72,10 @@ def test_a_forecast_is_that_of_the_command(work, tmp_path):
         )
         for name in ("temperature", "mean_sea_level_pressure"):
             np.testing.assert_allclose(made[name].isel(init_time=0), file[name], rtol=1e-5)
+    chosen = emulator.predict(
+        emulator.load_forecaster(work / "run"), work / "mine.nc", days=1, times=["2001-01-25T06", "2001-01-26T00"]
+    )
+    xr.testing.assert_equal(chosen, made)
     store = emulator.open_store(work / "store.zarr")
     in_memory, in_file = (
         emulator.score({"network": f}, store, references=[], bootstrap=50)["rmse"]
@@ -125,9 +129,16 @@ def test_mistakes_are_one_line(work):
             emulator.predict(network, mine[["warmth"]].isel(time=[0]), days=1)
         with pytest.raises(DataError, match=r"0\.3 days: expected a positive multiple"):
             emulator.predict(network, mine.isel(time=[0]), days=0.3)
+        with pytest.raises(DataError, match="times: holds none; leave it out"):
+            emulator.predict(network, mine, days=1, times=[])
         late = emulator.predict(network, mine.isel(time=[119]), days=1)
-    with pytest.raises(DataError, match=r"segment|truth"):
-        emulator.score({"network": late}, emulator.open_store(work / "store.zarr"))
+    store = emulator.open_store(work / "store.zarr")
+    with pytest.raises(emulator.UserError, match=r"segment|truth"):
+        emulator.score({"network": late}, store)
+    with pytest.raises(DataError, match="score: no forecasts; give them by name"):
+        emulator.score({}, store)
+    with pytest.raises(ConfigError, match=r"^score: headlines: no such key; did you mean headline\?$"):
+        emulator.score({"network": late}, store, headlines=["temperature@850"])
 
 
 def test_importing_costs_nothing_and_the_names_are_there():

@@ -163,7 +163,7 @@ class NeuralForecaster:
             if self.lateral is None:
                 raise DataError(
                     f"{self.name}: was trained with lateral boundary values, so a forecast needs those of its valid "
-                    "times: emulator forecast RUN INPUT.nc --lateral FILE..."
+                    "times: emulator forecast RUN INPUT.nc --lateral FILE..., or predict(..., lateral=store)"
                 )
             given = np.concatenate([given, self.lateral(valid.ravel())], axis=-1)
         flat = self.forcing_builder.at(valid.ravel(), given)
