@@ -34,6 +34,14 @@ def test_every_channel_loses_what_is_beyond_its_own_degree():
     np.testing.assert_array_equal(kept[..., [1, 3]], fields[..., [1, 3]])
 
 
+def test_the_truncation_keeps_the_digits_of_float32_on_every_device():
+    fields = jax.ShapeDtypeStruct((1, *GLOBE.shape, 2), jnp.float32)
+    program = jax.jit(Constraints(GLOBE, truncated=((0, 5),))).lower(fields).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert len(products) == 4
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products), products
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     return write_store(tmp_path_factory.mktemp("s") / "store.zarr", GLOBE)

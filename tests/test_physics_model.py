@@ -93,6 +93,14 @@ def test_area_mean_keeps_the_global_mean_and_the_sign(source: int, target: int):
     np.testing.assert_allclose(transfer.area_mean(np.ones(a.shape), source, target), 1.0, rtol=1e-6)
 
 
+def test_area_mean_keeps_the_digits_of_float32_on_every_device():
+    field = jax.ShapeDtypeStruct((1, *transfer.gaussian_grid(31).shape), jnp.float32)
+    program = jax.jit(transfer.area_mean, static_argnums=(1, 2)).lower(field, 31, 21).as_text()
+    products = [line for line in program.splitlines() if "dot_general" in line]
+    assert len(products) == 2
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products), products
+
+
 # --- the model and its surface ------------------------------------------------------------------------------------
 
 

@@ -3,8 +3,9 @@
 A field is ``sum over l, m of sqrt(2) P_lm(sin lat) (a_lm cos(m lon) + b_lm sin(m lon))`` (without the root for m = 0):
 functions of mean square 1 over the sphere, so that coefficients have the size of the field. Both directions are two
 dense products, over longitudes and over latitudes. At the truncations of networks these are a small part of the
-arithmetic, run at the full rate of matrix units in any precision, and work on any global grid. (Libraries that offer
-transforms in JAX prescribe their own samplings, or come with a physics model.)
+arithmetic, and work on any global grid. In float32 they keep its digits on every device: matrix units, unless told,
+keep three, and a truncated field would hold what was cut off. (Libraries that offer transforms in JAX prescribe their
+own samplings, or come with a physics model.)
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -101,12 +103,17 @@ class SphericalHarmonics:
     ) -> Float[Array, "batch degree order 2 channel"]:
         """Coefficients of fields; ``dtype`` is the compute precision."""
         n_columns = self.longitudinal.shape[-1]
-        waves = jnp.einsum("byxc,tmx->bytmc", x, jnp.asarray(self.longitudinal / n_columns, dtype))
-        return jnp.einsum("bytmc,mly->blmtc", waves, jnp.asarray(self.meridional_analysis, dtype))
+        waves = _product("byxc,tmx->bytmc", x, self.longitudinal / n_columns, dtype)
+        return _product("bytmc,mly->blmtc", waves, self.meridional_analysis, dtype)
 
     def synthesise(
         self, z: Float[Array, "batch degree order 2 channel"], dtype: DTypeLike = jnp.float32
     ) -> Float[Array, "batch lat lon channel"]:
         """Fields of coefficients; ``dtype`` is the compute precision."""
-        waves = jnp.einsum("blmtc,mly->bytmc", z, jnp.asarray(self.meridional, dtype))
-        return jnp.einsum("bytmc,tmx->byxc", waves, jnp.asarray(self.longitudinal, dtype))
+        waves = _product("blmtc,mly->bytmc", z, self.meridional, dtype)
+        return _product("bytmc,tmx->byxc", waves, self.longitudinal, dtype)
+
+
+def _product(subscripts: str, x: Array, basis: np.ndarray, dtype: DTypeLike) -> Array:
+    exact = jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
+    return jnp.einsum(subscripts, x, jnp.asarray(basis, dtype), precision=exact)
