@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ ROWS = P(LATITUDE_AXIS)
 
 HEARTBEAT_SECONDS = 30
 """A process that has said nothing for so long is given up."""
+
+_BROKEN_CONNECTION = re.compile(
+    r"^(unavailable|aborted|cancelled|deadline_exceeded):"
+    r"|gloo|connection|broken pipe|socket|timed out|heartbeat|remote process|network error|unhandled system error",
+    re.IGNORECASE,
+)
+"""What gRPC, Gloo (CPU) and NCCL (GPU) say when another process is gone; a status such as INTERNAL stands for all."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +129,13 @@ class Layout:
             raise ConfigError(f"train.mesh.space: this {model.kind} needs all latitudes at once; set it to 1")
         rows = grid.shape[0]
         if rows % (cell * self.bands):
+            most = rows // cell if rows % cell == 0 else 1
+            remedy = f"choose a divisor of {most}" if most > 1 else "set it to 1"
+            if grid.is_global and np.isclose(np.abs(grid.latitude).max(), 90):
+                remedy += f", or bring the data to {rows - 1} rows without the poles (data.regrid)"
             raise ConfigError(
                 f"train.mesh.space: {rows} rows cannot be split into {self.bands} bands of whole cells of {cell} rows; "
-                f"choose a divisor of {rows // cell if rows % cell == 0 else 1}"
+                f"{remedy}"
             )
 
     def place(self, tree: Tree, specs: Any) -> Tree:
@@ -208,13 +220,15 @@ def join_processes() -> int:
 def failing_together() -> Iterator[None]:
     """Says in one line that another process is gone, where the runtime reports a broken connection.
 
+    Whatever else goes wrong on a device or in the compiler, a lack of memory above all, is raised as it is.
+
     Raises:
       DataError: in place of the runtime's error, where there are several processes.
     """
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        if jax.process_count() == 1 or not _BROKEN_CONNECTION.search(str(error)):
             raise
         raise DataError(
             f"process {jax.process_index()} of {jax.process_count()} lost another process of this run "

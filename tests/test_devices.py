@@ -9,16 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from sharding_worker import collectives
 from tiny_store import write_store
 from train_worker import MODEL
 
-from data_prep.errors import ConfigError
+from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
-from emulator.config import MeshConfig, RolloutStage, TrainConfig
-from emulator.devices import Layout, exit_code, join_processes
+from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.devices import AXES, Layout, exit_code, failing_together, join_processes
 from emulator.train import train
 
 HERE = Path(__file__).parent
@@ -130,6 +131,44 @@ def test_what_devices_cannot_share_is_refused_in_one_line(meshes, what, expected
 
 def test_all_devices_share_the_batch_unless_told_otherwise(meshes):
     assert meshes["all_devices"] == [8, 1]
+
+
+@pytest.mark.parametrize(
+    ("grid", "remedy"),
+    [
+        (Grid.gaussian(12), "choose a divisor of 6"),
+        (
+            Grid.from_arrays(np.linspace(-90, 90, 13), np.arange(24) * 15.0),
+            r"set it to 1, or bring the data to 12 rows without the poles \(data.regrid\)",
+        ),
+        (Grid.from_arrays(np.arange(13.0), np.arange(24.0)), "set it to 1"),
+    ],
+    ids=["gaussian", "pole rows", "region"],
+)
+def test_latitudes_that_cannot_be_split_are_refused_with_what_to_do(grid, remedy):
+    layout = Layout(jax.sharding.AbstractMesh((1, 4), AXES))
+    with pytest.raises(ConfigError, match=rf"rows cannot be split into 4 bands of whole cells of 2 rows; {remedy}$"):
+        layout.check_latitudes(UNetConfig(patch=2, width=8, multipliers=[1], blocks=1), grid)
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("UNAVAILABLE: failed to connect to all addresses", True),
+        ("DEADLINE_EXCEEDED: Barrier timed out. Id: save:0", True),
+        ("UNKNOWN: Gloo AllReduce failed: [pair.cc:534] Connection closed by peer [127.0.0.1]:4321", True),
+        ("INTERNAL: NCCL operation async_err failed: remote process exited or there was a network error", True),
+        ("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes", False),
+        ("INVALID_ARGUMENT: Executable expected parameter 0 of size 4 but got buffer with incompatible size 8", False),
+        ("INTERNAL: ptxas exited with non-zero error code 139", False),
+        ("INTERNAL: NCCL operation ncclAllReduce failed: invalid usage", False),
+    ],
+)
+def test_only_a_broken_connection_is_told_as_the_loss_of_a_process(monkeypatch, said, lost):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    expected = DataError if lost else jax.errors.JaxRuntimeError
+    with pytest.raises(expected, match=re.escape(said)), failing_together():
+        raise jax.errors.JaxRuntimeError(said)
 
 
 # ---- two processes
