@@ -2,9 +2,8 @@
 
 Two kinds of defect show in a single field: missing values and impossible ones. Two show between neighbours in time: a
 field that repeats the one before to the last bit (stuck), and one that resembles the mirror image of the one before
-more than the one before itself (latitudes flipped, as single days of ARCO-ERA5 are). On six-hourly air temperature,
-winds, heights and pressures the mean square distance to the mirror image is 10 to 9000 times that to the field itself
-(NCEP/NCAR over two years, a SPEEDY nature run), so a factor of three the other way does not happen by chance.
+more than the one before itself (latitudes flipped, as single days of ARCO-ERA5 are). How far real fields are from
+their mirror image was measured (docs/data.md): a factor of three the other way does not happen by chance.
 """
 
 from __future__ import annotations
