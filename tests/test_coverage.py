@@ -21,6 +21,7 @@ def found():
     settings = pytest.MonkeyPatch()
     with settings.context() as patch:
         patch.setattr(coverage, "INITIAL_TIMES", (200,))
+        patch.setattr(coverage, "HARDER", coverage.HARDER[1:4:2])
         yield coverage.validate(TRIALS, 200)
 
 
@@ -49,6 +50,22 @@ def test_simulated_errors_have_the_rmse_and_the_correlations_they_should():
     assert correlation(log[:, 0, 0], log[:, 0, 2]) == pytest.approx(np.exp(-0.25), abs=0.05)
     assert correlation(log[:, 0, 0, 5:19], log[:, 0, 0, 6:20]) == pytest.approx(np.exp(-1), abs=0.05)
     assert correlation(log[:, 0, 0, 19], log[:, 0, 0, 20]) == pytest.approx(0.0, abs=0.2)  # another trajectory
+
+
+def test_later_leads_stay_alike_for_longer_and_trajectories_differ_as_wholes():
+    rng = np.random.default_rng(0)
+    pair = Pair(HOURS, np.zeros(20), 200, 1, last_decorrelation=6)
+    log = np.log(pair.squared_errors(20, rng)[0])[:, 0]
+    log -= log.mean(axis=(0, 2))[:, None]
+    for lead, lag in ((0, 1), (19, 6)):
+        r = (log[:, lead, :-lag] * log[:, lead, lag:]).mean() / (log[:, lead] ** 2).mean()
+        assert r == pytest.approx(np.exp(-1), abs=0.08), lead
+    pair = Pair(HOURS, np.zeros(20), 400, 1, trajectories=40, common=0.3)
+    means = np.log(pair.squared_errors(10, rng)[0])[:, 0].reshape(10, 20, 40, 10).mean(axis=-1)
+    alike = Pair(HOURS, np.zeros(20), 400, 1, trajectories=40)
+    without = np.log(alike.squared_errors(10, rng)[0])[:, 0].reshape(10, 20, 40, 10).mean(axis=-1)
+    of_trajectories, by_chance = (x.var(axis=(0, 2)).mean() for x in (means, without))
+    assert of_trajectories == pytest.approx(0.7 * by_chance + 0.3 * 0.36, rel=0.1)
 
 
 def test_crossovers_are_covered_and_outcomes_right(found):
@@ -86,6 +103,7 @@ def test_the_validation_notices_intervals_that_are_too_narrow(monkeypatch):
     monkeypatch.setattr(coverage, "rmse_difference", narrow)
     monkeypatch.setattr(coverage, "INITIAL_TIMES", (100,))
     monkeypatch.setattr(coverage, "DECORRELATIONS", (1,))
+    monkeypatch.setattr(coverage, "HARDER", ())
     found = coverage.validate(TRIALS, 200)
     assert np.mean([c.shares["covered"] for c in found.crossings]) < 0.85
     assert found.cards[0].shares["called"] > 0.15

@@ -61,13 +61,25 @@ def test_a_crossing_that_is_not_lost_again_has_an_open_interval():
 def test_a_late_start_is_quoted():
     found = band([2, 1.5, -2, -3, -2, 2, 2])
     assert found.outcome == "crossover" and not found.from_first_lead
-    assert found.start == pytest.approx(12 + 6 * 1.5 / 3.5)
+    assert found.start == pytest.approx(12 + 6 * 2.5 / 3.5)  # the upper end goes 2.5, -1 from 12 to 18 h
     assert found.hours == pytest.approx(33)
+    late = band([-0.5, -0.5, -0.5, -2, -2])  # ahead from the first lead, but that is sure only later
+    assert late.outcome == "beyond the last lead" and not late.from_first_lead
+    assert late.start == pytest.approx(18 + 6 * 0.5 / 1.5) and late.lower == np.inf
+
+
+def test_every_lead_from_the_start_to_the_lower_end_is_won():
+    found = band([-3, -3, -0.5, -0.5, -0.5, -0.5, -2, -0.5])  # a late win by itself does not lift the lower end
+    assert found.outcome == "beyond the last lead" and found.from_first_lead
+    assert found.lower == pytest.approx(12 + 6 * 2 / 2.5)
+    found = band([-2, -0.5, -2, -2, -2, -0.5, 0.5, 2])  # the longer of two in one run
+    assert found.start == pytest.approx(12 + 6 * 0.5 / 1.5) and found.lower == pytest.approx(30 + 6 * 1 / 1.5)
+    assert found.hours == pytest.approx(39) and found.upper == pytest.approx(42 + 6 * 0.5 / 1.5)
 
 
 def test_the_longest_significant_interval_counts_not_the_first():
     found = band([-2, 2, -2, -2, -2, 2, 2])
-    assert found.start == pytest.approx(15) and found.hours == pytest.approx(33)
+    assert found.start == pytest.approx(12 + 6 * 3 / 4) and found.hours == pytest.approx(33)
     # a long lead that is never significant is no winning interval
     found = band([-2, -2, 2, -0.5, -0.5, -0.5, -0.5, 2])
     assert found.hours == pytest.approx(15)

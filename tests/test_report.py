@@ -542,7 +542,7 @@ def test_of_many_forecasters_one_chooses_the_lines(window, experiment, tmp_path)
     window.choose("#metric", "Hours ahead")
     assert "over Persistence" in text_of(window, "#curve-reading")
     window.choose("#metric", "Gap closed")
-    assert "to the limit, Twin T31 ensemble mean" in text_of(window, "#curves-caption")
+    assert "to the predictability limit (Twin T31 ensemble mean)" in text_of(window, "#curves-caption")
     for width in (390, 1280):
         window.resize(width, 900, mobile=width == 390)
         window.open(page)

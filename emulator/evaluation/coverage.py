@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,8 +25,14 @@ from emulator.evaluation.simulation import Pair
 from emulator.progress import track
 
 CONFIDENCE = 0.95
-INITIAL_TIMES = (50, 100, 200, 400)
+INITIAL_TIMES = (24, 50, 100, 200, 400)
 DECORRELATIONS = (1, 4)
+HARDER: tuple[dict[str, Any], ...] = (
+    *({"initial_times": n, "decorrelation": 1, "last_decorrelation": 6} for n in (100, 200)),
+    *({"initial_times": 200, "decorrelation": d, "trajectories": 4} for d in DECORRELATIONS),
+    *({"initial_times": 200, "decorrelation": 1, "trajectories": 4, "common": share} for share in (0.05, 0.2)),
+)
+"""Errors that stay alike for longer at later leads; and several trajectories, alike or not as wholes."""
 SLOPES = {"shallow": 0.05, "medium": 0.1, "steep": 0.2}
 """How fast the logarithm of the ratio of RMSEs grows, a day."""
 
@@ -86,19 +93,20 @@ def validate(trials: int, resamples: int, seed: int = 0) -> Coverage:
     crossings: list[Case] = []
     censored: list[Case] = []
     cards: list[Case] = []
-    settings = [(n, d, 1) for n in INITIAL_TIMES for d in DECORRELATIONS] + [(200, d, 4) for d in DECORRELATIONS]
+    settings = [{"initial_times": n, "decorrelation": d} for n in INITIAL_TIMES for d in DECORRELATIONS]
+    settings += HARDER
     with track(len(settings) * 7, "cases simulated") as progress:
-        for n, decorrelation, trajectories in settings:
-            rng = np.random.default_rng([seed, n, decorrelation, trajectories])
+        for number, setting in enumerate(settings):
+            rng = np.random.default_rng([seed, number])
             ratios = {name: slope * (_LEADS - _CROSSOVER) / 24 for name, slope in SLOPES.items()}
             ratios |= {"always worse": np.full(_LEADS.size, _MARGIN), "always better": np.full(_LEADS.size, -_MARGIN)}
             ratios |= {"equal": np.zeros(_LEADS.size)}
             for name, ratio in ratios.items():
-                pair = Pair(_LEADS, ratio, n, decorrelation, trajectories)
+                pair = Pair(_LEADS, ratio, **setting)
                 shares = _crossovers(pair, trials, resamples, rng)
                 (crossings if name in SLOPES else censored).append(Case(name, pair, shares))
                 progress.advance(1)
-            card = Pair(_LEADS, ratios["equal"], n, decorrelation, trajectories, _CARD_VARIABLES, _CARD_REGIONS)
+            card = Pair(_LEADS, ratios["equal"], **setting, variables=_CARD_VARIABLES, regions=_CARD_REGIONS)
             cards.append(Case("scorecard of equals", card, _scorecards(card, trials, resamples, rng)))
             progress.advance(1)
     return Coverage(trials, crossings, censored, cards)
@@ -230,16 +238,20 @@ def figure(found: Coverage) -> Figure:
 
 
 def _is_single(case: Case, decorrelation: float) -> bool:
-    return case.pair.trajectories == 1 and case.pair.decorrelation == decorrelation
+    pair = case.pair
+    return pair.trajectories == 1 and pair.decorrelation == decorrelation and pair.last_decorrelation is None
 
 
-def _settings(cases: Sequence[Case]) -> dict[tuple[str, float], list[Case]]:
-    """Cases by initial times and decorrelation."""
-    out: dict[tuple[str, float], list[Case]] = {}
+def _settings(cases: Sequence[Case]) -> dict[tuple[str, str], list[Case]]:
+    """Cases by initial times and decorrelation, in words."""
+    out: dict[tuple[str, str], list[Case]] = {}
     for case in cases:
         pair = case.pair
         times = f"{pair.initial_times}" + (f" in {pair.trajectories} trajectories" if pair.trajectories > 1 else "")
-        out.setdefault((times, pair.decorrelation), []).append(case)
+        times += f", {100 * pair.common:.0f} % common" if pair.common else ""
+        decorrelation = f"{pair.decorrelation:g}"
+        decorrelation += f" to {pair.last_decorrelation:g}" if pair.last_decorrelation else ""
+        out.setdefault((times, decorrelation), []).append(case)
     return out
 
 

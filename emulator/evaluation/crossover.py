@@ -19,16 +19,16 @@ class Crossover:
     """The answer for one pair of forecasters, one variable, one score.
 
     Attributes:
-      outcome: ``crossover`` where there is a number; ``beyond the last lead``: still better there; ``never
-        better``: significantly worse before it is better anywhere, and nowhere significantly better;
+      outcome: ``crossover`` where there is a number; ``beyond the last lead``: still ahead there; ``never
+        better``: significantly worse before it is ahead anywhere, and nowhere significantly better;
         ``undecided``: the data do not say.
-      hours: Lead at which the winning interval ends; infinite beyond the last lead, NaN without a winning
-        interval.
-      lower, upper: Its interval by test inversion; ``upper`` is infinite where no lead up to the last is lost
-        again. Undecided, it is where the crossover may lie if there is one: from minus infinity to where the losing
-        begins. NaN where never better.
-      start: Lead at which the winning interval begins, hours.
-      from_first_lead: Whether the first lead is won significantly and belongs to the winning interval.
+      hours: Lead up to which it is ahead; infinite beyond the last lead, NaN without a winning interval.
+      lower, upper: Interval of ``hours`` by test inversion. Every lead from ``start`` to ``lower`` is won
+        significantly; ``lower`` is infinite where that holds up to the last. ``upper`` is infinite where no lead up
+        to the last is lost again. Undecided, it is where the crossover may lie if there is one: from minus infinity
+        to where the losing begins. NaN where never better.
+      start: Lead from which it is significantly better, hours.
+      from_first_lead: Whether that is the first lead.
     """
 
     outcome: Outcome
@@ -41,8 +41,8 @@ class Crossover:
     def describe(self) -> str:
         """``5.2 d [4.1, 6.0]``, below two days ``14 h [10, 18]``, or the outcome in words.
 
-        Where a win is sure only up to some lead before the last, that follows: ``beyond the last lead [8.5, ...]``,
-        in days or as ``[36 h, ...]``.
+        Where it is significantly better only up to some lead before the last, that follows: ``beyond the last lead
+        [8.5, ...]``, in days or as ``[36 h, ...]``.
         """
         if self.outcome == "crossover":
             in_hours = self.hours < _HOURS_BELOW
@@ -58,17 +58,15 @@ class Crossover:
 
 
 def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: float) -> Crossover:
-    """Finds the end of the longest significant winning interval.
+    """Finds up to which lead a forecaster is ahead, from its longest significant winning interval on.
 
-    A winning interval is an unbroken run of leads with a difference below zero. It is significant if one of
-    its leads is under false-discovery control over the leads: pointwise intervals alone would find a win
-    somewhere in a quarter of all comparisons of equals. Of these runs, the one with the most leads that are
-    won pointwise is taken, the earlier of two equal ones. It ends where the difference, linear between leads,
-    reaches zero.
+    A winning interval is an unbroken run of leads whose pointwise intervals lie below zero, one of which is
+    significant under false-discovery control over the leads: pointwise intervals alone would find a win
+    somewhere in a quarter of all comparisons of equals. The one with the most leads is taken, the earlier of two
+    equal ones. The crossover is where the difference itself, linear between leads, reaches zero after it.
 
-    The interval of that end is by test inversion: every lead at which the pointwise paired interval contains
-    zero could be it. It runs from where the upper end reaches zero after the last win, to where the lower end
-    reaches zero at the next loss (or to where a later win begins).
+    The interval of that lead is by test inversion: it runs from the end of the winning interval, where the upper end
+    reaches zero, to where the lower end reaches zero at the next loss (or to where a later win begins).
 
     Args:
       lead_hours: Ascending ``(lead,)``.
@@ -84,28 +82,27 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
         return Crossover("undecided")
     sure = discoveries(difference, confidence)
     won, lost = upper < 0, lower > 0
-    candidates = [run for run in _runs(value < 0) if (won & sure)[run].any()]
-    if not candidates:
+    wins = [run for run in _runs(won) if sure[run].any()]
+    if not wins:
         ahead, losses = np.flatnonzero(value < 0), np.flatnonzero(lost & sure)
         if losses.size and (ahead.size == 0 or ahead[0] > losses[0]):
             return Crossover("never better")
         lead = int(np.flatnonzero(lost)[0]) if lost.any() else -1
         end = float("inf") if lead < 0 else float(lead_hours[0]) if lead == 0 else _zero(lead_hours, lower, lead - 1)
         return Crossover("undecided", lower=float("-inf"), upper=end)
-    run = max(candidates, key=lambda r: int(won[r].sum()))
-    first, last = run.start, run.stop - 1
-    last_win = first + int(np.flatnonzero(won[run])[-1])
-    start = float(lead_hours[0]) if first == 0 else _zero(lead_hours, value, first - 1)
-    from_first = bool(first == 0 and won[0])
-    low = _zero(lead_hours, upper, last_win) if last_win + 1 < lead_hours.size else float("inf")
+    win = max(wins, key=lambda run: run.stop - run.start)
+    start = float(lead_hours[0]) if win.start == 0 else _zero(lead_hours, upper, win.start - 1)
+    low = _zero(lead_hours, upper, win.stop - 1) if win.stop < lead_hours.size else float("inf")
+    stretch = next(run for run in _runs(value < 0) if run.start <= win.start < run.stop)
+    last_win = stretch.start + int(np.flatnonzero(won[stretch])[-1])
     high = float("inf")
     after = np.flatnonzero((won | lost)[last_win + 1 :])
     if after.size:
         i = last_win + 1 + int(after[0])
         high = _zero(lead_hours, lower if lost[i] else upper, i - 1)
-    if last == lead_hours.size - 1:
-        return Crossover("beyond the last lead", float("inf"), low, high, start, from_first)
-    return Crossover("crossover", _zero(lead_hours, value, last), low, high, start, from_first)
+    if stretch.stop == lead_hours.size:
+        return Crossover("beyond the last lead", float("inf"), low, high, start, win.start == 0)
+    return Crossover("crossover", _zero(lead_hours, value, stretch.stop - 1), low, high, start, win.start == 0)
 
 
 def _runs(flags: np.ndarray) -> list[slice]:

@@ -15,6 +15,7 @@ from emulator.evaluation.style import (
     forecaster_label,
     is_physics,
     lead_text,
+    limit_label,
     physics_form,
     variable_label,
 )
@@ -172,7 +173,7 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
 
 
 def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) -> str:
-    """Its share of what the hardest physics leaves to the limit."""
+    """Its share of the gap from the hardest physics to the truth's own model."""
     if "gap_closed" not in scores:
         return ""
     at = _lively_lead(scores)
@@ -180,9 +181,8 @@ def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) ->
     share, lower, upper = (100 * float(one[f"gap_closed{end}"]) for end in ("", "_lower", "_upper"))
     if not np.isfinite(share):
         return ""
-    limit = forecaster_label(str(scores.attrs["predictability_limit"]))
     part = "none" if share < 0 else f"{share:.0f} % [{lower:.0f}, {upper:.0f}]"
-    gap = f"the gap from {forecaster_label(reference)} to the predictability limit ({limit})"
+    gap = f"the gap from {forecaster_label(reference)} to {limit_label(str(scores.attrs['predictability_limit']))}"
     return f"There it closes {part} of {gap}."
 
 

@@ -25,13 +25,13 @@ _LONG_NAMES = {
     "rmse_difference_p": "two-sided p-value of no difference in rmse, Student's t",
     "rmse_difference_p_geer": "the same from paired differences of the root of area-mean squared errors, "
     "standard error inflated as an AR(2) has it (Geer 2016)",
-    "crossover_hours": "lead until which the forecaster beats the reference in RMSE (infinite: beyond the last lead), "
-    "hours",
-    "crossover_lower": "lower end of its interval, hours",
+    "crossover_hours": "lead up to which the forecaster is ahead of the reference in RMSE (infinite: beyond the last "
+    "lead), hours",
+    "crossover_lower": "lower end of its interval: significantly ahead up to there (infinite: to the last lead), hours",
     "crossover_upper": "upper end of its interval (infinite: open), hours",
-    "crossover_start": "lead from which it beats the reference, hours",
+    "crossover_start": "lead from which it is significantly ahead, hours",
     "crossover_outcome": "the crossover in words",
-    "crossover_from_first_lead": "1 where the first lead is won",
+    "crossover_from_first_lead": "1 where that is the first lead",
 }
 _ENDS = {"": "value", "_lower": "lower", "_upper": "upper"}
 

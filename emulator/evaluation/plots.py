@@ -25,6 +25,7 @@ from emulator.evaluation.style import (
     default_lines,
     forecaster_label,
     lead_text,
+    limit_label,
     line_styles,
     shown_unit,
     variable_label,
@@ -98,7 +99,7 @@ def skill_figure(scores: xr.Dataset) -> Figure:
     name = candidate(scores)
     if any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables):
         whom = " and ".join(forecaster_label(r) for r in answered)
-        title += f"\nDiamonds: until when {forecaster_label(name)} beats {whom}"
+        title += f"\nDiamonds: until when {forecaster_label(name)} is ahead of {whom}"
     _finish(figure, scores, names, title)
     return figure
 
@@ -123,8 +124,8 @@ def gain_figure(scores: xr.Dataset) -> Figure:
             scores[f"gap_closed{end}"] = scores[f"gap_closed{end}"].sel(reference=baseline, drop=True)
         if scores["gap_closed"].notnull().any():
             kinds.append(("gap_closed", "Share of the gap closed", 1.0))
-            limit = forecaster_label(str(scores.attrs["predictability_limit"]))
-            title += f"\nShare of the gap: 0 is {forecaster_label(baseline)}, 1 the predictability limit, {limit}"
+            limit = limit_label(str(scores.attrs["predictability_limit"]))
+            title += f"\nShare of the gap: 0 is {forecaster_label(baseline)}, 1 {limit}"
     return _grid(scores, kinds, title)
 
 

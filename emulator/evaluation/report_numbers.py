@@ -17,6 +17,7 @@ from emulator.evaluation.style import (
     Unit,
     default_lines,
     forecaster_label,
+    limit_label,
     line_styles,
     region_label,
     shown_unit,
@@ -57,7 +58,7 @@ _METRICS = (
     _Metric("activity", "Activity", "size of anomalies over the truth's; below 1 is too smooth", 1.0),
     _Metric("fine_scale_ratio", "Fine-scale amplitude", "over the truth's; below 1 is blurred", 1.0),
     _Metric(_TIME_GAIN, "Hours ahead", "by how much later {candidate} makes the error that the other makes", 0.0, "h"),
-    _Metric(_GAP, "Gap closed", "share of the way from the error of {baseline} to the limit, {limit}", 100.0, "%"),
+    _Metric(_GAP, "Gap closed", "share of the way from the error of {baseline} to {limit}", 100.0, "%"),
     _Metric("extreme_low", "Low extremes", "", 1.0),
     _Metric("extreme_high", "High extremes", "", 1.0),
     _Metric("crps_fair", "CRPS (fair)", "of an ensemble; lower is better", 0.0, in_variable_units=True),
@@ -191,7 +192,7 @@ def _filled_in(metric: _Metric, scores: xr.Dataset, baseline: str) -> _Metric:
     if metric.name in _EXTREMES:
         share = 100 * float(scores["quantile"][_EXTREMES[metric.name]])
         return replace(metric, text=f"the {share:g} % quantile of anomalies over the truth's; below 1 is too tame")
-    limit = forecaster_label(str(scores.attrs.get("predictability_limit", "the twin")))
+    limit = limit_label(str(scores.attrs.get("predictability_limit", "twin")))
     text = metric.text.replace("{candidate}", forecaster_label(candidate(scores)))
     return replace(metric, text=text.replace("{limit}", limit).replace("{baseline}", forecaster_label(baseline)))
 

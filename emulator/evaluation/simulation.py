@@ -42,7 +42,9 @@ class Pair:
       log_ratio: Logarithm of A's true RMSE over B's ``(lead,)``.
       initial_times: How many there are.
       decorrelation: Initial times at which the autocorrelation of the noise has fallen to 1 / e.
+      last_decorrelation: The same at the last lead, where that is longer; it grows with the logarithm of the lead.
       trajectories: Independent stretches that they come in, of equal length.
+      common: Share of the noise's variance that is one draw for a whole trajectory.
       variables, regions: How many of each, all with the same ratio.
     """
 
@@ -53,6 +55,8 @@ class Pair:
     trajectories: int = 1
     variables: int = 1
     regions: int = 1
+    last_decorrelation: float | None = None
+    common: float = 0.0
 
     @property
     def trajectory(self) -> np.ndarray:
@@ -61,14 +65,9 @@ class Pair:
 
     def squared_errors(self, trials: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draws those of A and of B, ``(trial, variable, lead x region, init_time)``."""
-        process = noise_process(self.decorrelation)
         length = self.initial_times // self.trajectories
         cells = (self.variables, self.lead_hours.size, self.regions)
         noise = rng.normal(size=(trials, 3, *cells, self.trajectories, length + _SPIN_UP))
-        noise = lfilter([1.0], [1.0, -process.first, -process.second], noise)[..., _SPIN_UP:]
-        one = process.first / (1 - process.second)
-        noise *= np.sqrt(1 - process.first * one - process.second * (process.second + process.first * one))
-        noise = noise.reshape(trials, 3, *cells, -1)
         distance = np.abs(np.subtract.outer(self.lead_hours, self.lead_hours))
         for axis, correlation in (
             (2, _equal(self.variables, _BETWEEN_VARIABLES)),
@@ -77,6 +76,15 @@ class Pair:
         ):
             root = np.linalg.cholesky(correlation)
             noise = np.moveaxis(np.tensordot(root, noise, axes=(1, axis)), 0, axis)
+        whole = noise[..., :1].copy()
+        last = self.last_decorrelation or self.decorrelation
+        for lead, decorrelation in enumerate(np.geomspace(self.decorrelation, last, self.lead_hours.size)):
+            process = noise_process(decorrelation)
+            one = process.first / (1 - process.second)
+            size = np.sqrt(1 - process.first * one - process.second * (process.second + process.first * one))
+            noise[:, :, :, lead] = lfilter([size], [1.0, -process.first, -process.second], noise[:, :, :, lead])
+        noise = np.sqrt(1 - self.common) * noise[..., _SPIN_UP:] + np.sqrt(self.common) * whole
+        noise = noise.reshape(trials, 3, *cells, -1)
         growth = np.sqrt(self.lead_hours / self.lead_hours[-1])
         errors = []
         for own, ratio in ((0, np.exp(self.log_ratio)), (1, 1.0)):

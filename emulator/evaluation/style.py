@@ -102,6 +102,13 @@ def forecaster_label(name: str) -> str:
     return _WORDS.get(name, name.replace("_", " ").capitalize()) if name in _FIXED else name.replace("_", " ")
 
 
+def limit_label(name: str) -> str:
+    """Whom a share of the gap is measured to. The limit is the mean of the twin's ensemble, not one run of it."""
+    is_single = name.startswith("twin") and physics_form(name) != "ensemble"
+    what = "a single run of the truth's own model" if is_single else "the predictability limit"
+    return f"{what} ({forecaster_label(name)})"
+
+
 def default_lines(names: Sequence[str], candidate: str) -> list[str]:
     """Whom a picture of many forecasters shows unless asked otherwise, in the order of ``names``.
 

@@ -91,12 +91,15 @@ def _error_table(scores: xr.Dataset) -> Table:
     hours = (scores["lead_time"].values / np.timedelta64(1, "h")).round(6).tolist()
     leads = [h for h in LEAD_HOURS if h in hours] or hours[:: -(-len(hours) // len(LEAD_HOURS))]
     name, share = candidate(scores), f"{100 * scores.attrs['confidence']:g} %"
-    table = Table(title="RMSE by lead time, and until when it is beaten")
+    table = Table(
+        title="RMSE by lead time, and until when it is beaten",
+        caption="Ahead until: up to there its RMSE is lower, significantly so up to the lower end of the interval.",
+    )
     table.add_column("Variable")
     table.add_column("Forecaster", no_wrap=True)
     for h in leads:
         table.add_column(f"{h:g} h" if h < 24 else f"{h / 24:g} d", justify="right")
-    table.add_column(f"{forecaster_label(name)} beats it until [{share} interval]")
+    table.add_column(f"{forecaster_label(name)} is ahead until [{share} interval]")
     rmse = scores["rmse"].sel(region=WHOLE)
     for variable in headline_variables(scores):
         unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item()))

@@ -67,9 +67,9 @@ function setUpCrossovers() {
     const [a, b] = [state.forecaster, state.reference];
     const names = [a, b].map((i) => DATA.forecasters[i].label);
     byId("crossover-caption").textContent =
-      `Lead times at which ${names[0]} has the lower RMSE than ${names[1]}, ` +
-      `${DATA.regions[state.region].text}. The diamond is the crossover, the thin line its ` +
-      `${100 * DATA.confidence} % interval.`;
+      `Up until which lead time ${names[0]} is ahead of ${names[1]} in RMSE, ` +
+      `${DATA.regions[state.region].text}: a bar from where it is significantly ahead to the crossover (diamond), whose ` +
+      `${100 * DATA.confidence} % interval is the thin line. Up to the left end of that it is significantly ahead.`;
     const rows = [];
     DATA.variables.forEach((variable, v) => {
       if (!variable.headline) return;
