@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -79,6 +80,14 @@ class Programs:
             + account.generated_code_size_in_bytes
             + waiting
         )
+
+    def traffic(self, batch_size: int, steps: int) -> float:
+        """Bytes that such a step reads and writes in every device's memory, by the compiler's account.
+
+        It knows nothing of caches and counts the body of a loop once, so rollouts and batches in parts have more.
+        """
+        cost: Mapping[str, float] = self.of(batch_size, steps).cost_analysis() or {}
+        return cost.get("bytes accessed", math.nan)
 
     def _batch(self, batch_size: int, steps: int) -> Any:
         """A batch of shapes in place of arrays."""

@@ -30,6 +30,7 @@ from jax.sharding import PartitionSpec as P
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from emulator.config import MeshConfig, ModelConfig
+from emulator.machine import matrix_rate
 from emulator.models import latitude_factor
 from emulator.models.halo import LATITUDE_AXIS
 
@@ -98,6 +99,10 @@ class Layout:
     def writes(self) -> bool:
         """Whether this process is the one that writes files and talks to the user."""
         return jax.process_index() == 0
+
+    def matrix_rate(self, dtype: str) -> float:
+        """Operations a second in matrix products of all devices of the mesh together, measured on those here."""
+        return matrix_rate(dtype, self.mesh.local_devices) * jax.process_count()
 
     def sharding(self, spec: P) -> NamedSharding:
         """Where the parts of an array lie."""

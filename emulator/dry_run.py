@@ -13,7 +13,7 @@ import numpy as np
 from emulator.budget import Programs, amount, check_memory
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE
-from emulator.machine import describe, matrix_rate
+from emulator.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.train import Job, StageSpan, open_for_training, set_up
 from emulator.train_step import TrainState
@@ -125,7 +125,7 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
     programs = Programs(job.step, state, job.task, job.store, job.layout, config)
     longest = job.longest.windows
     memory = check_memory(programs.memory(longest.batch_size, longest.steps), longest.steps, longest.batch_size, config)
-    rate = matrix_rate(config.precision) * jax.process_count()
+    rate = job.layout.matrix_rate(config.precision)
     stages = []
     for span in job.spans:
         state, cost = _measure(job, span, programs, state, config, rate)

@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 _MATRIX_SIDE = {"cpu": 1024}
 _MATRIX_SIDE_ACCELERATOR = 8192
+_COPIED = {"cpu": 2**28}
+_COPIED_ACCELERATOR = 2**31
 _MEASURE_SECONDS = 0.3
 
 
@@ -45,8 +48,8 @@ def _processor() -> str:
 def matrix_rate(dtype: str, devices: Sequence[jax.Device] | None = None) -> float:
     """Measured rate of matrix products, operations a second of all devices of this process together.
 
-    Every device multiplies large square matrices at the same time; the best of some repetitions counts. Takes about a
-    second, most of it compilation.
+    Every device multiplies large square matrices of noise at the same time (ones would draw less power, and so be
+    faster); the best of some repetitions counts. Takes about a second, most of it compilation.
 
     Args:
       dtype: Of the factors, ``float32`` or ``bfloat16``; sums are what the device makes of them.
@@ -56,15 +59,21 @@ def matrix_rate(dtype: str, devices: Sequence[jax.Device] | None = None) -> floa
     side = _MATRIX_SIDE.get(local[0].platform, _MATRIX_SIDE_ACCELERATOR)
     mesh = Mesh(np.array(local), ("device",))
     split = NamedSharding(mesh, P("device"))
-    factor = jax.device_put(np.ones((len(local) * side, side), np.float32), split).astype(dtype)
+    noise = jax.jit(partial(jax.random.normal, shape=(len(local) * side, side), dtype=dtype), out_shardings=split)
+    factor = noise(jax.random.key(0))
     product = jax.jit(jax.shard_map(lambda a: a @ a, mesh=mesh, in_specs=P("device"), out_specs=P("device")))
     return len(local) * 2.0 * side**3 / best_seconds(lambda: product(factor), seconds=_MEASURE_SECONDS)
 
 
-def copy_rate(n_bytes: int = 2**28) -> float:
-    """Measured rate of a copy within a device's memory, bytes a second, read and write counted."""
+def copy_rate(n_bytes: int | None = None) -> float:
+    """Measured rate of a copy within a device's memory, bytes a second, read and write counted.
+
+    Args:
+      n_bytes: Of the array, far more than caches hold; 256 MiB on a CPU and 2 GiB elsewhere when ``None``.
+    """
+    n_bytes = n_bytes or _COPIED.get(jax.default_backend(), _COPIED_ACCELERATOR)
     if jax.default_backend() == "cpu":  # by NumPy: XLA would take fresh pages from the system for every result
-        source, target = np.zeros(n_bytes // 4, np.float32), np.ones(n_bytes // 4, np.float32)
+        source, target = (np.ones(n_bytes // 4, np.float32) for _ in range(2))  # zeros would all be one page
         return 2.0 * n_bytes / best_seconds(lambda: np.copyto(target, source), seconds=_MEASURE_SECONDS)
     x = jnp.zeros(n_bytes // 4, jnp.float32)
     flip = jax.jit(jnp.negative)  # a plain copy would be aliased

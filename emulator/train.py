@@ -49,7 +49,7 @@ from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE, Layout, failing_together
 from emulator.loader import Batch, Windows
 from emulator.losses import channel_weights
-from emulator.machine import describe, matrix_rate
+from emulator.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import Tracker, track
@@ -64,7 +64,7 @@ logger = logging.getLogger(__name__)
 IN_MEMORY_BYTES = 2 * 2**30
 """A store up to this size is read into memory once; random windows of a larger one are read from disk."""
 
-_AHEAD = 2
+AHEAD = 2
 """Steps that the host may be ahead of the device."""
 
 
@@ -365,7 +365,7 @@ class Watch:
     def rate(self) -> float:
         """Operations a second that all devices could do; first asked for while they have nothing else to do."""
         with self.clock.paused():
-            return matrix_rate(self._config.precision) * jax.process_count()
+            return self._job.layout.matrix_rate(self._config.precision)
 
     def add(self, step: int, norms: Norms, span: StageSpan, *, catch_up: bool) -> None:
         """Takes the norms of a step that the device may still be working on, and looks at those of earlier ones.
@@ -380,7 +380,7 @@ class Watch:
           TooManySkippedError: after ``max_skipped`` steps in a row.
         """
         self._behind.append((step, norms, span))
-        while len(self._behind) > (0 if catch_up else _AHEAD):
+        while len(self._behind) > (0 if catch_up else AHEAD):
             self._look(*self._behind.popleft())
 
     def _look(self, step: int, norms: Norms, span: StageSpan) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from data_prep.errors import ConfigError
 from emulator.benchmarks.history import record, show
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
+from emulator.benchmarks.train import _seconds_per_step
+from emulator.devices import Layout
 from emulator.machine import copy_rate, describe, matrix_rate
+from emulator.train import AHEAD
 
 ROOT = Path(__file__).parent.parent
 TINY = "{kind: unet, patch: 2, width: 8, multipliers: [1], blocks: 1}"
@@ -85,6 +89,44 @@ def test_a_ratio_is_what_was_measured_over_what_can_be_reached():
 def test_rates_are_of_the_order_of_a_machine():
     assert 1e8 < matrix_rate("float32") < 1e16
     assert 1e7 < copy_rate(2**22) < 1e14
+
+
+def test_the_ceiling_is_of_matrices_of_noise(monkeypatch):
+    products = []
+    monkeypatch.setattr("emulator.machine.best_seconds", lambda work, seconds: products.append(work()) or 1.0)
+    side = round((matrix_rate("float32") / 2) ** (1 / 3))
+    assert np.std(products[0]) == pytest.approx(side**0.5, rel=0.1)
+
+
+def test_the_ceiling_is_of_the_devices_in_use_alone(monkeypatch):
+    monkeypatch.setattr("emulator.devices.matrix_rate", lambda dtype, devices: float(len(devices)))
+    assert Layout(SimpleNamespace(local_devices=["first", "second"])).matrix_rate("float32") == 2.0
+
+
+def test_training_is_measured_two_steps_ahead_of_the_host():
+    taken, read = [], []
+
+    class Norms:
+        def __init__(self, number):
+            self.number = number
+
+        @property
+        def loss(self):
+            read.append(taken[-1] - self.number)
+            return 0.0
+
+    def program(state, batch, task):
+        taken.append(len(taken))
+        return state, Norms(taken[-1])
+
+    _seconds_per_step(program, np.zeros(1), None, None, 0.01)
+    assert set(read) == {AHEAD}
+
+
+@pytest.mark.parametrize(("steps", "shown"), [(1, True), (2, False)])
+def test_training_has_a_roofline_where_traffic_is_counted_whole(steps, shown):
+    words = [*SMALL["train"], "--rollout", str(steps)]
+    assert ("roofline, bound by " in run("train", words)) == shown
 
 
 def test_noise_has_the_shape_of_weather():

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
     network = {members: _network_days(arguments, members) for members in arguments.members}
-    flops, rate = _flops_per_day(arguments), matrix_rate(arguments.precision)
+    flops, rate = _flops_per_day(arguments), matrix_rate(arguments.precision, jax.local_devices()[:1])
     steps = round(arguments.days / _DAYS_PER_STEP)
     rows = [
         Row(
