@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from emulator.evaluation.seeps import DRY_M, RainClimate
+from emulator.evaluation.seeps import RainClimate, dry_below_m
 
 MM = 1e-3
+DRY_M = 0.25 * MM
 
 
 def climate(dry_share=0.4, heavy_mm=5.0, shape=(1, 1)):
-    return RainClimate(np.full(shape, dry_share), np.full(shape, heavy_mm * MM))
+    return RainClimate(np.full(shape, dry_share), np.full(shape, heavy_mm * MM), DRY_M)
 
 
 def test_penalties_by_hand():
@@ -31,7 +32,7 @@ def test_penalties_by_hand():
 def test_a_constant_forecast_scores_one_and_the_truth_zero():
     rng = np.random.default_rng(0)
     rain = np.where(rng.random((6000, 1, 2)) < [[0.3, 0.7]], 0.0, rng.exponential(4 * MM, size=(6000, 1, 2)) + DRY_M)
-    own = RainClimate.of(rain)
+    own = RainClimate.of(rain, DRY_M)
     np.testing.assert_allclose(own.dry_share[0], [0.3, 0.7], atol=0.03)
     assert own.score(rain, rain).max() == 0
     for constant in (0.0, 0.5 * MM, 1.0):
@@ -41,7 +42,7 @@ def test_a_constant_forecast_scores_one_and_the_truth_zero():
 
 
 def test_too_dry_and_too_wet_places_are_masked():
-    own = RainClimate(np.array([[0.05, 0.1, 0.85, 0.9]]), np.full((1, 4), 5 * MM))
+    own = RainClimate(np.array([[0.05, 0.1, 0.85, 0.9]]), np.full((1, 4), 5 * MM), DRY_M)
     assert own.scored.tolist() == [[False, True, True, False]]
     wrong = own.score(np.zeros((1, 4)), np.full((1, 4), 9 * MM))
     assert (wrong[0, [0, 3]] == 0).all() and (wrong[0, [1, 2]] > 0).all()
@@ -52,5 +53,10 @@ def test_too_dry_and_too_wet_places_are_masked():
 
 
 def test_where_it_never_rains_nothing_is_heavy():
-    own = RainClimate.of(np.zeros((10, 1, 1)))
+    own = RainClimate.of(np.zeros((10, 1, 1)), DRY_M)
     assert own.dry_share[0, 0] == 1 and own.heavy_m[0, 0] == np.inf and not own.scored[0, 0]
+
+
+def test_shorter_sums_are_dry_below_less():
+    for interval, mm in (("_6hr", 0.1), ("_12hr", 0.1), ("_24hr", 0.25), ("", 0.25)):
+        assert dry_below_m(f"total_precipitation{interval}") == pytest.approx(mm * MM)

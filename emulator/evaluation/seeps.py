@@ -2,7 +2,8 @@
 
 Rain is put into three categories that a place's own climate defines: dry, light and heavy, light being twice as
 frequent as heavy. A penalty matrix makes any constant or random forecast score 1 and a perfect one 0, wherever it is.
-Definitions as in WeatherBench-2: dry below 0.25 mm; points are masked where the dry share lies outside 0.1 to 0.85.
+Definitions as in WeatherBench-2: a sum over 24 h is dry below 0.25 mm, one over 6 h below 0.1 mm; points are masked
+where the dry share lies outside 0.1 to 0.85.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from typing import Self
 import numpy as np
 
 from data_prep.store import Store
+from data_prep.variables import accumulation_hours
 from emulator.evaluation.statistics import area_means
 
-DRY_M = 0.25e-3
-"""Precipitation below this is dry, in metres of water."""
 DRY_SHARES = (0.1, 0.85)
 """Climatological share of dry times within which a point is scored."""
 
@@ -26,6 +26,15 @@ PRECIPITATION = "total_precipitation"
 _MOST_ROWS = 2000
 
 
+def dry_below_m(variable: str) -> float:
+    """What is dry, in metres of water: 0.1 mm in less than 24 h, 0.25 mm in longer sums and where the name tells none.
+
+    WeatherBench-2 has thresholds for 6 h and 24 h alone.
+    """
+    hours = accumulation_hours(variable)
+    return 0.1e-3 if hours is not None and hours < 24 else 0.25e-3
+
+
 @dataclass(frozen=True)
 class RainClimate:
     """Where rain is dry, light and heavy.
@@ -33,20 +42,22 @@ class RainClimate:
     Attributes:
       dry_share: Share of dry times, ``(latitude, longitude)``.
       heavy_m: What two thirds of the wet times stay below, metres; infinite where it was never wet.
+      dry_m: Below this it is dry, metres.
     """
 
     dry_share: np.ndarray
     heavy_m: np.ndarray
+    dry_m: float
 
     @classmethod
-    def of(cls, rain_m: np.ndarray) -> Self:
+    def of(cls, rain_m: np.ndarray, dry_m: float) -> Self:
         """From precipitation in metres, ``(time, latitude, longitude)``."""
-        wet = rain_m >= DRY_M
+        wet = rain_m >= dry_m
         amounts = np.where(wet, rain_m, np.nan)
         heavy = np.full(rain_m.shape[1:], np.inf)
         somewhere = wet.any(axis=0)
         heavy[somewhere] = np.nanquantile(amounts[:, somewhere], 2 / 3, axis=0)
-        return cls(1 - wet.mean(axis=0), heavy)
+        return cls(1 - wet.mean(axis=0), heavy, dry_m)
 
     @classmethod
     def fit(cls, store: Store, variable: str) -> Self:
@@ -54,7 +65,8 @@ class RainClimate:
         rows = np.concatenate([np.arange(s.start, s.stop) for s in store.segments if s.split == "train"])
         rows = rows[np.unique(np.linspace(0, rows.size - 1, min(rows.size, _MOST_ROWS)).round().astype(np.int64))]
         channel = [c.variable for c in store.spec.state_channels].index(variable)
-        return cls.of(np.stack([store.read_state(row, row + 1)[0, ..., channel] for row in rows.tolist()]))
+        rain_m = np.stack([store.read_state(row, row + 1)[0, ..., channel] for row in rows.tolist()])
+        return cls.of(rain_m, dry_below_m(variable))
 
     @property
     def scored(self) -> np.ndarray:
@@ -97,4 +109,5 @@ class RainClimate:
         return np.divide(means, share, out=np.full_like(means, np.nan), where=share > 0)
 
     def _category(self, rain_m: np.ndarray) -> np.ndarray:
-        return (rain_m >= DRY_M).astype(np.int8) + (rain_m >= np.maximum(self.heavy_m, DRY_M)).astype(np.int8)
+        wet, heavy = rain_m >= self.dry_m, rain_m >= np.maximum(self.heavy_m, self.dry_m)
+        return wet.astype(np.int8) + heavy.astype(np.int8)
