@@ -3,7 +3,8 @@
 Three kinds, by what the training split can carry (``choose_kind``); each names itself in every report:
 
 * ``day_of_year_hour``: from three training years on, a mean for each day of the year and hour of the day, smoothed over
-  a 61-day window with triangular weights that wraps around the year; day 366 is day 365's (as in WeatherBench-2).
+  a 61-day window with triangular weights that wraps around the year; day 366 is day 365's. (WeatherBench-2's triangle
+  is a day narrower on either side: it reaches zero at 30 days, this one at 31.)
 * ``annual_harmonics``: from one year on, a mean for each hour of the day and two harmonics of the year.
 * ``seasonal_trend``: below that, a mean for each hour of the day and a line over the calendar.
 
@@ -31,7 +32,7 @@ from data_prep.errors import DataError
 Kind = Literal["day_of_year_hour", "annual_harmonics", "seasonal_trend"]
 
 WINDOW_DAYS = 61
-"""Width of the smoothing window of ``day_of_year_hour`` (WeatherBench-2)."""
+"""Width of the smoothing window of ``day_of_year_hour``: the days that have a weight."""
 
 BEYOND_SEASON_DAYS = 30.0
 """How far outside the training season the trend of ``seasonal_trend`` may be followed."""
