@@ -96,7 +96,8 @@ def score(
       forecasts: By name: what ``predict`` returns, a forecast file, or another centre's forecasts on the same grid
         (docs/evaluation.md says which forms are understood). All must hold the same initial times and leads.
       store: The truth, and the training climatology that anomalies are measured from.
-      truth: Verify against these fields instead of the store's own, such as an analysis of later times.
+      truth: Verify against these fields instead of the store's own, such as an analysis of later times. Times of the
+        store belong to the split that they have there, so training data are no test data; all others are test data.
       references: Statistical forecasts to score beside them, made from the same initial times.
       options: Keys of the config's ``evaluate`` section, such as ``headline``, ``regions``, ``split`` or ``bootstrap``.
 
@@ -108,7 +109,7 @@ def score(
     """
     if not forecasts:
         raise DataError("score: no forecasts; give them by name, such as {'network': predict(...)}")
-    store = store if truth is None else _against(truth, store)
+    verified = store if truth is None else _against(truth, store)
     with TemporaryDirectory(prefix="emulator-") as name:
         folder = Path(name)
         paths = {n: _as_file(n, f, folder) for n, f in forecasts.items()}
@@ -118,11 +119,11 @@ def score(
         if references and own is not None:
             with xr.open_dataset(own) as first:
                 init_times, leads = first["init_time"].values, first["lead_time"].values
-            rows = _rows(store, init_times)
+            initial = verified.dataset(_rows(verified, init_times))
             for reference in references:
-                made = _run(make_reference(reference, store, leads), store.dataset(rows), leads)
+                made = _run(make_reference(reference, store, leads), initial, leads)
                 paths[reference] = _as_file(reference, made, folder)
-        with evaluate(paths, store, config, folder / "scores.nc") as scores:
+        with evaluate(paths, verified, config, folder / "scores.nc", training=store) as scores:
             return scores.load()
 
 
@@ -232,7 +233,7 @@ def _rows(store: Store, times: np.ndarray) -> np.ndarray:
 
 
 def _against(truth: xr.Dataset, store: Store) -> Store:
-    """A store like this one with other fields, all of them test data; its climatology stays that of training."""
+    """A store like this one with other fields, test data where it has none; its climatology stays that of training."""
     spec, state = store.spec, store.spec.with_role("prognostic", "diagnostic")
     source = open_source(truth, {v.name: (v.name,) for v in state}, spec.vertical)
     missing = [v.name for v in state if v.name not in source.fields]
@@ -242,9 +243,13 @@ def _against(truth: xr.Dataset, store: Store) -> Store:
         raise DataError(f"truth: its grid is {source.grid.describe()}, the store's {store.grid.describe()}")
     n = source.times.size
     values = np.concatenate([source.read(v.name, v.levels, 0, n) for v in state], axis=-1)
-    bounds = [0, *(np.flatnonzero(np.diff(source.times) != store.timestep) + 1).tolist(), n]
+    split = np.full(n, "test", object)
+    for s in store.segments:
+        split[(source.times >= s.first_time) & (source.times <= s.last_time)] = s.split
+    breaks = (np.diff(source.times) != store.timestep) | (split[1:] != split[:-1])
+    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), n]
     segments = [
-        Segment(f"truth_{i}", first, stop, "test", source.times[first], source.times[stop - 1])
+        Segment(f"truth_{i}", first, stop, split[first], source.times[first], source.times[stop - 1])
         for i, (first, stop) in enumerate(pairwise(bounds))
     ]
     return memory_store(

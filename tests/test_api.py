@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import xarray as xr
 from synthetic import evaluation_rows, make_store
-from tiny_store import TIMESTEP
+from tiny_store import TIMESTEP, write_store
 from world_files import region, region_section
 
 import emulator
 from data_prep.errors import ConfigError, DataError
+from data_prep.grid import Grid
 from data_prep.npz import read_arrays, write_arrays
 from data_prep.pipeline import prepare
+from emulator.api import _against
 from emulator.cli import main
 from emulator.config import DataConfig, EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.evaluation.scores import evaluate
@@ -120,6 +122,33 @@ def test_another_truth_takes_the_place_of_the_stores_own(work):
     assert float(other["bias"].sel(variable="temperature@850", region="all").mean()) == pytest.approx(100, abs=5)
     with pytest.raises(DataError, match="truth: missing temperature"):
         emulator.score({"network": forecast}, store, truth=truth.drop_vars("temperature"), references=[])
+
+
+def test_another_truth_of_training_times_is_no_test_data(work):
+    store = emulator.open_store(work / "store.zarr")
+    with xr.open_dataset(work / "mine.nc") as mine:
+        truth = mine.rename(warmth="temperature").load()
+        early = emulator.predict(emulator.load_forecaster(work / "run"), mine.isel(time=[10]), days=1)
+    for given in ({}, {"truth": truth}):
+        with pytest.raises(DataError, match=r"start in the train split, evaluate\.split is test"):
+            emulator.score({"network": early}, store, references=[], **given)
+    verified = _against(truth, store)
+    for segment in store.segments:  # none reaches into another split
+        first, last = np.searchsorted(verified.times, [segment.first_time, segment.last_time]).tolist()
+        assert verified.segment_of(first, last + 1).split == segment.split
+
+
+def test_what_is_fitted_is_fitted_to_the_stores_training_data_whatever_the_truth(tmp_path):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8))
+    start = store.segments[2].start
+    truth = store.dataset(np.arange(start, start + 24)).drop_vars("sea_surface_temperature")
+    persistence = make_reference("persistence", store, np.arange(1, 5) * TIMESTEP)
+    forecast = emulator.predict(persistence, store.dataset([start, start + 4]), days=1)
+    options = {"references": ["damped_anomaly_persistence"], "split": "validation", "bootstrap": 50}
+    own, other = (emulator.score({"mine": forecast}, store, truth=t, **options) for t in (None, truth))
+    assert other["seeps"].sel(variable="total_precipitation_6hr", region="all").notnull().all()
+    for name in ("seeps", "rmse"):
+        np.testing.assert_allclose(own[name].values, other[name].values)
 
 
 def test_mistakes_are_one_line(work):

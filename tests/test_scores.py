@@ -9,15 +9,21 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import xarray as xr
-from synthetic import ON_SIGMA, STEP, Noisy, evaluation_rows, lead_times, make_store
+from synthetic import ON_SIGMA, STEP, Noisy, World, evaluation_rows, lead_times, make_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.spec import StateSpec
+from data_prep.spec import StateSpec, Variable
 from data_prep.store import StoreWriter, open_store
 from emulator.config import EvaluateConfig
+from emulator.evaluation.maps import plot_maps
+from emulator.evaluation.plots import plot_scores
+from emulator.evaluation.report import write_report
+from emulator.evaluation.report_fields import collect_fields
 from emulator.evaluation.scores import evaluate
+from emulator.evaluation.scores_file import open_scores
 from emulator.evaluation.spectra import mean_power
+from emulator.evaluation.table import format_table
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
 
@@ -228,6 +234,53 @@ def test_regional_grid_without_spectra(tmp_path):
     assert "fine_scale_ratio" not in scores and scores["region"].values.tolist() == ["all"]
     first = scores["rmse"].isel(lead_time=0)
     assert (first.sel(forecaster="persistence") < first.sel(forecaster="climatology")).all()
+
+
+@pytest.mark.parametrize(("days", "warned"), [(2, False), (1, True)])
+def test_a_gap_that_is_shorter_than_the_longest_lead_is_warned_of(store, days, warned, tmp_path, caplog):
+    """Test data that begin so many days behind training data, and leads to 42 h."""
+    train, test = store.segments[0], store.segments[2]
+    later = dataclasses.replace(test, first_time=train.last_time + np.timedelta64(24 * days, "h"))
+    later = dataclasses.replace(later, last_time=later.first_time + (len(test) - 1) * STEP)
+    times = store.times.copy()
+    times[test.start : test.stop] = later.first_time + np.arange(len(test)) * STEP
+    near = dataclasses.replace(store, times=times, segments=(train, later), digests=np.empty((0, 0), np.uint8))
+    leads = lead_times(2)[:7]
+    write_forecasts(make_reference("persistence", near, leads), near.dataset([test.start]), leads, tmp_path / "f.nc")
+    scores = evaluate({"persistence": tmp_path / "f.nc"}, near, CONFIG, tmp_path / "scores.nc")
+    assert scores.attrs["gap_hours"] == 24 * days
+    assert (f"lies {24 * days} h from data for train, less than the longest lead (42 h)" in caplog.text) is warned
+
+
+def test_wind_speed_is_scored_without_a_climatology(tmp_path):
+    """The speed of mean winds is not the mean speed: about it a forecast without any skill would correlate."""
+    winds = tuple(Variable(f"{c}_component_of_wind", "prognostic", (850.0,), "m s-1") for c in "uv")
+    world = World(StateSpec(winds, "pressure"), np.array([2, 0], np.float32), np.array([6, 6], np.float32))
+    store = make_store(Grid.gaussian(8), days=15, splits=("train", "test"), world=world)
+    rows, leads, paths = evaluation_rows(store, 2), lead_times(2), {}
+    for name in ("anomaly_persistence", "persistence", "climatology", "damped_anomaly_persistence"):
+        paths[name] = tmp_path / f"{name}.nc"
+        write_forecasts(make_reference(name, store, leads), store.dataset(rows), leads, paths[name])
+    config = EvaluateConfig(bootstrap=50, derived=["wind_speed", "vorticity"], headline=["wind_speed@850"])
+    evaluate(paths, store, config, tmp_path / "scores.nc").close()
+    scores = open_scores(tmp_path / "scores.nc")
+    speed = scores.sel(variable="wind_speed@850")
+    scored, unscored = ["anomaly_persistence", "persistence"], ["climatology", "damped_anomaly_persistence"]
+    assert (speed["rmse"].sel(forecaster=scored, region="all") > 0).all()
+    assert speed["rmse"].sel(forecaster=unscored).isnull().all()  # whose opposite winds have cancelled
+    for name in ("acc", "acc_pooled", "activity", "prediction_activity", "forecast_quantile", "truth_quantile"):
+        assert speed[name].isnull().all(), name
+    of_vorticity = scores.sel(variable="vorticity@850", region="all")
+    assert (of_vorticity["rmse"] > 0).all() and of_vorticity["acc"].sel(forecaster=scored).notnull().all()
+    assert "Wind speed 850" in format_table(scores)
+    assert plot_scores(scores, tmp_path / "plots")
+    assert plot_maps(
+        {"persistence": paths["persistence"]}, store, config, "wind_speed@850", tmp_path / "map.png"
+    ).exists()
+    fields = collect_fields(scores.assign_attrs(headline="wind_speed@850 vorticity@850"), paths, store)
+    assert fields.variables == ("vorticity@850",)
+    page = write_report(scores, tmp_path / "report.html", fields=collect_fields(scores, paths, store))
+    assert "Wind speed 850" in page.read_text(encoding="utf-8")
 
 
 def test_workers_give_the_same_scores(scored, store, tmp_path):

@@ -142,7 +142,7 @@ def _scoring(files: _Files) -> Scoring:
     file = forecasts["forecast"]
     verification = Verification(store, file.init_times, file.lead_times, _LEVELS)
     truth, _ = verification.observations(verification.rows[:1, 0])
-    return Scoring.of(verification, forecasts, list(truth), default_regions(store.grid, store.land_share))
+    return Scoring.of(verification, forecasts, list(truth), default_regions(store.grid, store.land_share), store)
 
 
 def _peak_gib(who: int = resource.RUSAGE_SELF) -> float:

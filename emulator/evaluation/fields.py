@@ -24,6 +24,8 @@ from emulator.forecast_io import SURFACE
 
 Planes = dict[str, np.ndarray]
 
+_NONLINEAR = ("wind_speed",)
+
 
 @dataclass(frozen=True)
 class Verification:
@@ -104,7 +106,8 @@ class Verification:
         """A forecast's planes ``([realization,] init_time, lead_time, latitude, longitude)``."""
         fields = file.read(file.variables, inits)
         lacks_winds = file.is_external and any(name not in fields for name in WINDS)
-        return self._planes(fields, str(file.path), () if lacks_winds else self.derived)
+        derived = [name for name in self.derived if not lacks_winds and not cannot_hold(file, name)]
+        return self._planes(fields, str(file.path), derived)
 
     def _planes(self, dataset: xr.Dataset, source: str, derived: Sequence[str]) -> Planes:
         on_sigma = self.store.spec.vertical == "sigma"
@@ -134,6 +137,16 @@ class Verification:
 
 def _is_on_pressure(dataset: xr.Dataset) -> bool:
     return "level" in dataset.dims and dataset["level"].attrs.get("standard_name") == "air_pressure"
+
+
+def has_climatology(name: str) -> bool:
+    """Whether a plane has anomalies: not the speed of wind, which is not the climatological mean of winds' speed."""
+    return name.partition("@")[0] not in _NONLINEAR
+
+
+def cannot_hold(file: ForecastFile, name: str) -> bool:
+    """Whether a plane is not scored of this file: no wind speed where winds of opposite directions have cancelled."""
+    return file.is_damped and not has_climatology(name)
 
 
 def units_of(name: str, store: Store) -> str:

@@ -53,6 +53,12 @@ class ForecastFile:
         """Whether another program made it, so that it may lack variables."""
         return False
 
+    @property
+    def is_damped(self) -> bool:
+        """Whether it holds the climatology, or forecasts that are drawn towards it by construction."""
+        name = str(self.attributes.get("forecaster", ""))
+        return name in ("climatology", "damped_anomaly_persistence", "linear_pcs") or name.endswith("_damped")
+
     @classmethod
     def open(cls, path: Path, store: Store) -> ForecastFile:
         """Reads what describes the file.

@@ -58,7 +58,7 @@ def plot_maps(
     columns = [int(i) for h in lead_hours for i in np.flatnonzero(hours == h)]
     if not columns:
         raise DataError(f"maps: none of the leads {', '.join(f'{h:g}' for h in lead_hours)} h was forecast")
-    verification = Verification(store, first.init_times, first.lead_times, config.pressure_levels)
+    verification = Verification(store, first.init_times, first.lead_times, config.pressure_levels, config.derived)
     inits = slice(init, init + 1)
     truth, _, index = verification.truth_and_climatology(inits)
     _require(truth, variable, "truth")

@@ -201,7 +201,8 @@ def _grid(scores: xr.Dataset, kinds: Sequence[tuple[str, str, float | None]], ti
             here = _draw_score(axes, scores, variable, kind, names)
             drawn |= here
             if not here:
-                axes.text(0.5, 0.5, "beyond the leads that were scored", ha="center", transform=axes.transAxes)
+                why = "beyond the leads that were scored" if kind == "time_gain_hours" else "not scored"
+                axes.text(0.5, 0.5, why, ha="center", transform=axes.transAxes)
                 axes.set_yticks([])
             if level is not None:
                 axes.axhline(level, color="#aaaaaa", lw=0.8, zorder=0)

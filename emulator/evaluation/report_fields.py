@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from data_prep.disk import reading
 from data_prep.store import Store
-from emulator.evaluation.fields import Planes, Verification, units_of
+from data_prep.vertical import KINEMATIC
+from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
@@ -97,8 +98,8 @@ class _View:
 
     @cached_property
     def variables(self) -> tuple[str, ...]:
-        """Headline variables."""
-        return tuple(headline_variables(self.scores))
+        """Headline variables that every one of the files can hold."""
+        return tuple(filter(has_climatology, headline_variables(self.scores)))
 
     @cached_property
     def rivals(self) -> list[int]:
@@ -112,7 +113,8 @@ class _View:
     def verification(self, leads: np.ndarray) -> Verification:
         """Truth and forecasts as comparable fields at these leads."""
         levels = sorted({float(v.partition("@")[2]) for v in self.variables if "@" in v})
-        return Verification(self.store, self.first.init_times, leads, levels)
+        derived = [name for name in KINEMATIC if any(v.partition("@")[0] == name for v in self.variables)]
+        return Verification(self.store, self.first.init_times, leads, levels, derived)
 
     def reach(self, error: np.ndarray) -> float:
         """Size of the largest errors of the rivals, extremes apart; ``(forecaster, ...)``."""

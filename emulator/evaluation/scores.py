@@ -27,7 +27,7 @@ from emulator import __version__
 from emulator.config import EvaluateConfig
 from emulator.evaluation.comparison import compare
 from emulator.evaluation.extremes import QUANTILES
-from emulator.evaluation.fields import Verification, units_of
+from emulator.evaluation.fields import Verification, cannot_hold, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
 from emulator.evaluation.regions import boxes, default_regions, read_mask
 from emulator.evaluation.scoring import Distribution, Scoring, tallies
@@ -51,6 +51,7 @@ def evaluate(
     seed: int = 0,
     attributes: Mapping[str, str] | None = None,
     executor: Executor | None = None,
+    training: Store | None = None,
 ) -> xr.Dataset:
     """Scores forecast files against the truth and writes ``scores.nc``.
 
@@ -64,6 +65,7 @@ def evaluate(
         the limit).
       executor: Workers that share the folder of the files, such as a process pool or a dask client's executor; this
         process does all the work when left out.
+      training: Holds the training data where ``store``, whose climatology is theirs, does not.
 
     Returns:
       The scores file, opened lazily; see ``docs/architecture.md``.
@@ -84,8 +86,10 @@ def evaluate(
             f"evaluate: forecasts start in the {', '.join(sorted(foreign))} split, evaluate.split is {config.split}"
         )
     regions = (*default_regions(store.grid, store.land_share), *boxes(config.regions))
-    scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions)
-    facts = _attributes(store, config, verification, seed) | dict(attributes or {})
+    training = training or store
+    gap = _gap_hours(verification, training, config)
+    scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions, training)
+    facts = _attributes(store, config, verification, seed) | gap | dict(attributes or {})
 
     with replacing(out) as temporary:
         coordinates = _coordinates(scoring, facts)
@@ -105,6 +109,7 @@ def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, l
       DataError: the truth holds no such headline variable, or the mask is none for its grid.
     """
     verification = _verification(store, config, init_times, lead_times)
+    _gap_hours(verification, store, config)
     truth, _ = verification.observations(verification.rows[:1, 0])
     for name in (v for v in config.headline if v not in truth):
         near = difflib.get_close_matches(name, truth, n=1, cutoff=0.0)
@@ -118,6 +123,30 @@ def _verification(store: Store, config: EvaluateConfig, init_times: np.ndarray, 
     return Verification(store, init_times, lead_times, tuple(config.pressure_levels), tuple(config.derived), mask)
 
 
+def _gap_hours(verification: Verification, training: Store, config: EvaluateConfig) -> dict[str, float]:
+    """The scores' attribute ``gap_hours``: from what is verified to the nearest data that the network was made with.
+
+    Those are the training data and, beside test data, those for validation. Warns where they are nearer than the
+    longest lead: weather lasts, and a network that has seen the days before may know those after.
+    """
+    first, last = verification.init_times, verification.init_times + verification.lead_times[-1]
+    seen = [s for s in training.segments if s.split == "train" or (s.split, config.split) == ("validation", "test")]
+    if not seen:
+        return {}
+    gaps = [np.maximum(s.first_time - last, first - s.last_time).min() for s in seen]
+    gap, lead = (float(x / np.timedelta64(1, "h")) for x in (min(gaps), verification.lead_times[-1]))
+    if gap < lead:
+        logger.warning(
+            "evaluate: what is verified lies %g h from data for %s, less than the longest lead (%g h): scores may "
+            "flatter the network; raise data.split.gap_days to %g or more, or shorten evaluate.lead_hours",
+            gap,
+            seen[int(np.argmin(gaps))].split,
+            lead,
+            np.ceil(lead / 24),
+        )
+    return {"gap_hours": gap}
+
+
 def _scored_variables(
     files: Mapping[str, ForecastFile], verification: Verification, config: EvaluateConfig
 ) -> list[str]:
@@ -129,12 +158,13 @@ def _scored_variables(
         missing = [v for v in variables if v not in held[name]]
         if missing:
             logger.warning("%s lacks %s: not scored there", Path(file.path).name, ", ".join(missing))
-    must = [planes for name, planes in held.items() if not files[name].is_external]
-    lacking = [v for v in config.headline if v not in variables or any(v not in planes for planes in must)]
+    must = {name: planes for name, planes in held.items() if not files[name].is_external}
+    whole = [v for v in variables if all(v in p or cannot_hold(files[name], v) for name, p in must.items())]
+    lacking = [v for v in config.headline if v not in whole]
     if lacking or not variables:
         raise DataError(
             f"evaluate.headline: {', '.join(lacking)} cannot be scored; truth holds {', '.join(truth)}, "
-            f"all forecasts hold {', '.join(v for v in variables if all(v in planes for planes in must))}"
+            f"all forecasts hold {', '.join(whole)}"
         )
     return variables
 

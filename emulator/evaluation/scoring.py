@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.store import Store
 from emulator.evaluation.extremes import BIN_COUNT, Bins, scale_of
-from emulator.evaluation.fields import Verification
+from emulator.evaluation.fields import Verification, has_climatology
 from emulator.evaluation.forecast_file import ForecastFile
 from emulator.evaluation.regions import Region, region_weights
 from emulator.evaluation.seeps import PRECIPITATION, RainClimate
 from emulator.evaluation.spectra import fine_scales, mean_power
 from emulator.evaluation.statistics import (
+    ANOMALY_STATISTICS,
     ENSEMBLE_STATISTICS,
     FORECAST_STATISTICS,
     TRUTH_STATISTICS,
@@ -65,11 +67,12 @@ class Scoring:
         files: Mapping[str, ForecastFile],
         variables: Sequence[str],
         regions: Sequence[Region],
+        training: Store,
     ) -> Scoring:
-        """Works out weights, the climate of rain, and the width of bins."""
+        """Works out weights, the climate of rain (from the training split of ``training``), and the width of bins."""
         store = verification.store
         weights = region_weights(store.grid, regions, store.land_share, verification.mask)
-        rain = {v: RainClimate.fit(store, v) for v in variables if v.startswith(PRECIPITATION)}
+        rain = {v: RainClimate.fit(training, v) for v in variables if v.startswith(PRECIPITATION)}
         n = verification.init_times.size
         chosen = np.unique(np.linspace(0, n - 1, min(n, _SCALE_INITS)).round().astype(np.int64))
         truth, climatology = verification.observations(np.unique(verification.rows[chosen, -1]))
@@ -126,7 +129,7 @@ class Tally:
     Attributes:
       inits: Which ones.
       statistics: By name, those of forecasts ``(forecaster, variable, lead, init, region)``, those of the truth without
-        ``forecaster``; NaN where there is none.
+        ``forecaster``; NaN where there is none, as of anomalies where there is no climatology.
       distribution: Sums over these initial times.
     """
 
@@ -202,9 +205,10 @@ def score(scoring: Scoring, inits: slice) -> Tally:
 
 
 def _add_truth(tally: Tally, scoring: Scoring, variable: str, j: int, place: slice, observed: Observed) -> None:
-    for name, value in observed.statistics().items():
-        tally.statistics[name][j, :, place] = np.moveaxis(value, 0, 1)
-    if scoring.with_distributions:
+    if has_climatology(variable):
+        for name, value in observed.statistics().items():
+            tally.statistics[name][j, :, place] = np.moveaxis(value, 0, 1)
+    if scoring.with_distributions and has_climatology(variable):
         tally.distribution.truth_counts[j] += scoring.bins[variable].count(observed.anomaly, scoring.weights[0])
     if observed.power is not None and tally.distribution.truth_power is not None:
         _set_whole(tally.statistics["truth_fine_power"][j], place, _fine(observed.power, scoring))
@@ -229,14 +233,16 @@ def _add_forecast(
     if variable in scoring.rain:
         found["seeps"] = scoring.rain[variable].area_means(single, observed.truth, scoring.weights)
     for name, value in found.items():
-        tally.statistics[name][(*cell, slice(None), place)] = np.moveaxis(value, 0, 1)
+        if has_climatology(variable) or name not in ANOMALY_STATISTICS:
+            tally.statistics[name][(*cell, slice(None), place)] = np.moveaxis(value, 0, 1)
     if not scoring.with_distributions:
         return
     members = field if is_ensemble else field[None]
-    climatology = observed.truth - observed.anomaly
-    for member in members:
-        weights = scoring.weights[0] / len(members)
-        tally.distribution.forecast_counts[cell] += scoring.bins[variable].count(member - climatology, weights)
+    if has_climatology(variable):
+        climatology = observed.truth - observed.anomaly
+        for member in members:
+            weights = scoring.weights[0] / len(members)
+            tally.distribution.forecast_counts[cell] += scoring.bins[variable].count(member - climatology, weights)
     if tally.distribution.forecast_power is not None:
         power = np.mean([mean_power(member, scoring.verification.store.grid) for member in members], axis=0)
         _set_whole(tally.statistics["forecast_fine_power"][cell], place, _fine(power, scoring))

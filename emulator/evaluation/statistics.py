@@ -30,6 +30,15 @@ FORECAST_STATISTICS = (
 TRUTH_STATISTICS = ("truth_anomaly_squared", "truth_anomaly_variance")
 """What ``Observed.statistics`` gives of the truth alone: the same for all forecasters."""
 
+ANOMALY_STATISTICS = (
+    "anomaly_product",
+    "anomaly_correlation",
+    "forecast_anomaly_squared",
+    "forecast_anomaly_variance",
+    *TRUTH_STATISTICS,
+)
+"""Those that rest on the climatology."""
+
 ENSEMBLE_STATISTICS = (
     "crps_skill",
     "crps_spread",
