@@ -333,11 +333,11 @@ def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> d
         segments = {"validation": [int(lengths.size) - 2], "test": [int(lengths.size) - 1]}
         return {"segments": segments, **({"gap_days": gap} if gap < _GAP_DAYS else {})}
     days = float((times[-1] - times[0]) / np.timedelta64(1, "D"))
-    gap = min(_GAP_DAYS, round(days / 40, 2))
+    gap = min(_GAP_DAYS, round(days / 25, 2))
     first, second = (times[int(share * (times.size - 1))] for share in (_SHARES[0], sum(_SHARES)))
     held_out = max(_SEASON_REACH_DAYS, days - _YEAR_KNOWN_DAYS)
     if (times[-1] - first) / np.timedelta64(1, "D") > held_out:
-        gap = min(gap, round(held_out / 10, 2))
+        gap = min(gap, round(held_out / 6, 2))
         first, second = (_next(times, times[-1] - _days(share * held_out)) for share in (1.0, 0.6))
     margin = _days(gap + timestep / 24)
     ends = {

@@ -149,7 +149,7 @@ class _Leads:
 
     @classmethod
     def of(cls, data: _Data) -> _Leads:
-        """At most half of the longest stretch of test data; initial times that pass through all hours of the day.
+        """Half of the longest stretch of test data and the gap before it at most; starts at all hours of the day.
 
         Raises:
           DataError: the test data hold no forecast of whole hours.
@@ -160,7 +160,9 @@ class _Leads:
         if whole is None or max(rows) - 1 < whole:
             raise DataError(f"{max(rows)} test times at steps of {timestep:g} h hold no lead of whole hours; add files")
         unit = round(whole * timestep)
-        most = max(1, (max(rows) - 1) // whole // 2)
+        most = (max(rows) - 1) // whole // 2
+        if "segments" not in data.section["split"]:
+            most = min(most, int(24 * data.section["split"]["gap_days"] // unit))
         n = max(1, min(most, _LEAD_HOURS[data.inputs.grid.is_global] // unit))
         step = next(m for m in range(1, n + 1) if n // m <= _MOST_LEADS and (m == 1 or 24 % (m * unit) == 0 or m == n))
         starts = sum(max(0, r - n * whole) for r in rows) / whole

@@ -138,7 +138,8 @@ def test_a_file_for_each_month_becomes_one_pattern(tmp_path):
 def test_short_records_are_split_so_that_anomalies_can_be_measured(days, tmp_path):
     data = world(times_from("2001-01-01", days, np.timedelta64(24, "h").astype("timedelta64[ns]")), REGION)
     data[["mean_sea_level_pressure"]].to_netcdf(tmp_path / "a.nc")
-    made(tmp_path, str(tmp_path / "a.nc"))
+    raw = made(tmp_path, str(tmp_path / "a.nc"))
+    assert raw["evaluate"]["lead_hours"] <= 24 * raw["data"]["split"]["gap_days"]
     in_order(tmp_path / "my_config.yaml", tmp_path)
     store = open_store(tmp_path / "store.zarr")
     assert np.isfinite(store.climatology.at(store.times)).all()  # of what lies in another season there is none
