@@ -248,16 +248,10 @@ class TrainConfig(Section):
 class EnsembleOptions(Section):
     """An ensemble from perturbed initial fields, beside the single forecast from the fields as they are."""
 
-    members: Positive = Field(1, description="Members of the ensemble, in pairs; 1 is the single forecast alone")
+    members: Positive = Field(1, description="Members of the ensemble; 1 is the single forecast alone")
     perturbation: PositiveFloat = Field(
         0.12, description="Size of the initial perturbations over the climatological standard deviation"
     )
-
-    @model_validator(mode="after")
-    def _in_pairs(self) -> Self:
-        if self.members > 1 and self.members % 2:
-            raise ValueError(f"members {self.members}: perturbations come in pairs, so the number must be even")
-        return self
 
 
 class PhysicsBaseline(EnsembleOptions):
@@ -275,7 +269,7 @@ class PhysicsBaseline(EnsembleOptions):
 class TwinConfig(EnsembleOptions):
     """The predictability limit of a nature run: the truth's own model from the fields that everybody gets."""
 
-    members: Positive = Field(8, description="Members of the ensemble, in pairs; 1 is the single forecast alone")
+    members: Positive = Field(8, description="Members of the ensemble; 1 is the single forecast alone")
 
 
 class Box(Section):

@@ -185,8 +185,6 @@ def test_a_truth_from_files_is_what_they_say_it_is(tmp_path, monkeypatch, attrib
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"twin": {"members": 3}}, r"evaluate.twin: members 3: perturbations come in pairs"),
-        ({"physics": [{"members": 5}]}, r"evaluate.physics.0: members 5: perturbations come in pairs"),
         ({"physics": [{}, {}]}, r"physics: truncation 21 is there twice"),
         ({"forecasts": {"a b": "x"}}, r"evaluate.forecasts.a b"),
     ],

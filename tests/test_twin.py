@@ -104,7 +104,7 @@ def test_members_of_a_physics_ensemble_part_and_lie_around_the_single_forecast(w
     pattern = 0.3 * np.cos(lat) ** 2 * np.cos(3 * lon + rng.uniform(0, 6))
     change = np.stack([pattern * (c.variable == "temperature") for c in channels], axis=-1).astype(np.float32)
     store = SimpleNamespace(spec=world.spec)
-    fields = SimpleNamespace(channels=channels, store=store, draw=lambda time, pairs: np.stack([change] * pairs))
+    fields = SimpleNamespace(channels=channels, store=store, draw=lambda time, members: np.stack([change, -change]))
     single = world.forecaster(21)
     ensemble = EnsembleForecaster(single, 2, fields, runs_at_once=2)
     (members,) = ensemble.forecast(world.initial, LEADS)

@@ -16,11 +16,11 @@ from emulator.forecasters.perturbations import RandomFields
 
 @dataclass(frozen=True, eq=False)
 class EnsembleForecaster:
-    """Members in pairs: one with each perturbation added, one with it taken off.
+    """Members that differ by independent perturbations, so that any two of them are as unlike as any other two.
 
     Attributes:
       single: Who forecasts each member.
-      members: How many, an even number.
+      members: How many, two at least.
       perturbations: Where perturbations come from.
       runs_at_once: At most so many forecasts go into one call of ``single``; a call takes whole forecasts, so where
         ``members`` exceed this, several calls run side by side, lead by lead.
@@ -74,13 +74,12 @@ class EnsembleForecaster:
         for time, state in zip(
             initial["time"].values, stack_channels(initial, channels, source=self.name), strict=True
         ):
-            # What has a lower bound is perturbed no further than down to it, up as well as down: pairs stay symmetric.
+            # What has a lower bound is perturbed no further than down to it, up as well as down: dry air stays as dry.
             room = np.maximum(state - minimum, 0.0)
-            drawn = np.clip(self.perturbations.draw(time, self.members // 2), -room, room)
-            states += [state + sign * one for one in drawn for sign in (1, -1)]
+            states.append(state + np.clip(self.perturbations.draw(time, self.members), -room, room))
         runs = initial.isel(time=np.repeat(np.arange(initial.sizes["time"]), self.members))
         coords = {"time": runs["time"].values}
-        return runs.assign(unstack_channels(np.stack(states), spec, channels, self.grid, coords).data_vars)
+        return runs.assign(unstack_channels(np.concatenate(states), spec, channels, self.grid, coords).data_vars)
 
     def _joined(self, blocks: list[xr.Dataset], times: np.ndarray) -> xr.Dataset:
         """Runs of all calls as ``(init_time, realization, ...)``."""

@@ -1,8 +1,10 @@
 """Random-field perturbations of initial states (Magnusson et al., 2009, doi:10.1111/j.1600-0870.2008.00385.x).
 
 The difference of two states of the same season from different trajectories has the balance and the spatial scales of
-the weather itself, and needs no model. Scaled down and added in pairs with both signs, it makes an ensemble whose mean
-initial state is the one that everybody gets.
+the weather itself, and needs no model. Scaled down and added, it makes a member. Members are drawn independently, as
+the scores of ensembles take them to be: pairs of both signs, which would keep their mean at the state that everybody
+gets, make the fair CRPS and the spread over skill of a perfect ensemble wrong. The mean of M members begins off by the
+perturbations' size over sqrt(M).
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ class RandomFields:
     Attributes:
       store: Where the states come from.
       amplitude: Standard deviation of the perturbations over that of the weather in that season.
-      seed: Draws depend on it, the initial time and the pair's number alone, so they are the same in any batch and for
-        any model.
+      seed: Draws depend on it, the initial time and the member's number alone, so they are the same in any batch and
+        for any model.
     """
 
     store: Store
@@ -46,15 +48,15 @@ class RandomFields:
         """Rows of the training split on the store's time axis (members of a nature run lie years apart on it)."""
         return np.concatenate([np.arange(s.start, s.stop) for s in self.store.segments if s.split == "train"])
 
-    def draw(self, time: np.datetime64, pairs: int) -> np.ndarray:
+    def draw(self, time: np.datetime64, members: int) -> np.ndarray:
         """Perturbations of one initial time: half the differences' weight each, so that spread is ``amplitude``.
 
         Args:
           time: The initial time.
-          pairs: How many to draw; each is used with both signs.
+          members: How many to draw.
 
         Returns:
-          float32 ``(pair, latitude, longitude, prognostic channel)``.
+          float32 ``(member, latitude, longitude, prognostic channel)``.
 
         Raises:
           DataError: the training split holds no two independent states of that season and hour.
@@ -64,8 +66,8 @@ class RandomFields:
         distance = np.abs((year_fraction(times) - year_fraction(one) + 0.5) % 1.0 - 0.5)
         alike = np.flatnonzero((distance <= _SEASON) & (seconds_of_day(times) == seconds_of_day(one)))
         out = []
-        for pair in range(pairs):
-            rng = np.random.default_rng([self.seed, int(one.view(np.uint64)[0]), pair])
+        for member in range(members):
+            rng = np.random.default_rng([self.seed, int(one.view(np.uint64)[0]), member])
             first = int(rng.choice(alike)) if alike.size else -1
             others = alike[np.abs(times[alike] - times[first]) >= _APART]
             if others.size == 0:
