@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +116,37 @@ def test_of_the_truths_own_model_output_comes_the_very_way_that_the_truth_came()
     for name, limit in (("surface_pressure", 2.0), ("temperature", 0.01), ("u_component_of_wind", 0.01)):
         np.testing.assert_allclose(seen[name], archived[name], atol=limit)
     np.testing.assert_array_equal(seen["2m_temperature"], transfer.area_mean(warmth, 31, 21))
+
+
+def pressure_spec(*more: Variable) -> StateSpec:
+    upper = (Variable(n, "prognostic", (300.0, 500.0, 850.0), "1") for n in (*UPPER_AIR, "geopotential"))
+    return StateSpec((*upper, Variable("2m_temperature", "diagnostic"), *more), "pressure")
+
+
+def test_from_pressure_levels_too_near_surface_temperature_is_told_on_the_truths_surface():
+    run, surface = developed(), SpeedyModel(31).surface_geopotential_on(21)
+    fields = {n: run.fields[n][:, -1:] for n in (*PROGNOSTIC, "2m_temperature")}
+    seen, on_own = (
+        PhysicsForecaster(21, pressure_spec(), run.model.grid, STEP, given).truth_fields(fields)["2m_temperature"]
+        for given in (surface, None)
+    )
+    height_m = (surface - run.model.surface_geopotential) / 9.81
+    np.testing.assert_array_equal(on_own, fields["2m_temperature"])
+    np.testing.assert_allclose(seen - on_own, np.broadcast_to(-0.0065 * height_m, seen.shape), atol=1e-3)
+
+
+def test_a_sea_that_the_network_gets_and_physics_does_not_is_warned_of_once(caplog: pytest.LogCaptureFixture):
+    grid, sea = developed().model.grid, "sea_surface_temperature"
+    nature_run = sigma_spec(developed().model.sigma).variables
+    for spec, warned in (
+        (StateSpec((*nature_run, Variable(sea, "forcing", known="climatological")), "sigma"), 0),
+        (pressure_spec(Variable(sea, "forcing", known="persisted")), 1),
+    ):
+        store = SimpleNamespace(spec=spec, grid=grid, timestep=STEP, surface_geopotential=np.zeros(grid.shape))
+        caplog.clear()
+        for _ in range(2):
+            PhysicsForecaster.for_store(store, 21)
+        assert sum(f"SPEEDY does not get {sea}" in r.getMessage() for r in caplog.records) == warned
 
 
 def test_forecasts_have_the_form_of_the_protocol(truth: tuple[xr.Dataset, np.ndarray]):

@@ -8,7 +8,9 @@ reanalysis) surface pressure is where the geopotential is the model's surface, a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Self
 
 import jax
@@ -29,6 +31,7 @@ from data_prep.vertical import (
 from emulator.bounds import ForecastStoppedError
 from emulator.forecasters.base import check_lead_times
 from emulator.physics import transfer
+from emulator.physics.boundary import DAILY
 from emulator.physics.ensemble import Ensemble, batch_width
 from emulator.physics.speedy import (
     NEAR_SURFACE_TEMPERATURE,
@@ -42,6 +45,8 @@ from emulator.physics.speedy import (
 )
 from emulator.physics.surface import move_near_surface_temperature, move_to_surface
 
+logger = logging.getLogger(__name__)
+
 Arrays = dict[str, np.ndarray]
 """Fields by canonical name: ``(..., level, latitude, longitude)`` or ``(..., latitude, longitude)``."""
 
@@ -49,6 +54,18 @@ _BLOCK_HOURS = 24
 _CORRECTIONS = 2  # of what the way to the model's surface and back loses
 _SEA_LEVEL_PRESSURE = "mean_sea_level_pressure"
 _PRESSURE_LAYERS = 8  # SPEEDY's own number, where the data do not say
+
+
+@cache
+def _warn_of_boundary(spec: StateSpec) -> None:
+    """Says once that a network gets boundary fields that SPEEDY does not; a nature run's are SPEEDY's own."""
+    real = spec.vertical != "sigma"
+    others = [v.name for v in spec.with_role("forcing") if v.name in DAILY and (real or v.known == "persisted")]
+    if others:
+        logger.warning(
+            "physics: SPEEDY does not get %s of the data, as a network does; it has the climatology packaged with it",
+            ", ".join(others),
+        )
 
 
 class PhysicsForecaster:
@@ -77,8 +94,8 @@ class PhysicsForecaster:
           spec: The state; its prognostic variables start the model. On sigma levels they must be the model's.
           grid: Grid of initial fields and forecasts: a Gaussian grid of one of SPEEDY's truncations.
           timestep: Output interval, whole hours.
-          surface_geopotential: Surface that sigma fields stand on, m2 s-2, ``(latitude, longitude)``; not needed for
-            pressure levels.
+          surface_geopotential: The truth's surface, m2 s-2, ``(latitude, longitude)``, on which sigma fields stand and
+            near-surface temperature is told; from pressure levels the model's own where it is left out.
           time_step_minutes: Time step of the model, by default its own.
           digital_filter_hours: Span of the digital filter over the initial state; 0 is none.
           name: By default ``physics_t`` and the truncation.
@@ -120,7 +137,8 @@ class PhysicsForecaster:
         self._truth = self._own
         # The way out is between both surfaces as the target truncation sees them, after truncation, as the truth was
         # truncated: of the truth's own model it then is the very way that the truth came.
-        self._own_seen = self._truth_seen = self.model.surface_geopotential_on(self._target)
+        self._own_seen = self.model.surface_geopotential_on(self._target)
+        self._truth_seen = self._own_seen if surface_geopotential is None else surface_geopotential
         if spec.vertical == "sigma":
             if len(levels) != len(self._sigma) or not np.allclose(levels, self._sigma, rtol=1e-4):
                 raise DataError(f"{self.name}: sigma levels {list(levels)} are not the model's {self._sigma.tolist()}")
@@ -130,7 +148,6 @@ class PhysicsForecaster:
                     "add geopotential_at_surface to data.static"
                 )
             self._truth = self._to_work({"geopotential_at_surface": surface_geopotential})["geopotential_at_surface"]
-            self._truth_seen = surface_geopotential
         self._ensembles: dict[tuple[int, int], Ensemble] = {}
 
     @classmethod
@@ -142,7 +159,11 @@ class PhysicsForecaster:
         digital_filter_hours: float = 0.0,
         name: str | None = None,
     ) -> Self:
-        """The baseline of a prepared store: its state, its grid, its time step, its surface."""
+        """The baseline of a prepared store: its state, its grid, its time step, its surface.
+
+        Sea, ice and soil are the model's own climatology; a store with others is warned of.
+        """
+        _warn_of_boundary(store.spec)
         return cls(
             truncation,
             store.spec,
