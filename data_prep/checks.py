@@ -86,10 +86,12 @@ def check_values(
     bad = ~(np.isfinite(low) & np.isfinite(high))
     if bad.any():
         row, i = np.argwhere(bad)[0]
+        given = spec[channels[i].variable].role in ("forcing", "static")
+        remedy = "or set data.nan: fill_mean" if given else "or leave those times out by data.exclude"
         share = 1 - np.isfinite(values[row, ..., i]).mean()
         raise DataError(
             f"{where}: {channels[i].name} has NaN or infinity in {share:.1%} of its points{_at(times, row)}; "
-            "fill them before"
+            f"fill them before, {remedy}"
         )
     for i, channel in enumerate(channels):
         units = spec[channel.variable].units

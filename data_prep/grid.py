@@ -147,7 +147,7 @@ class Grid:
         )
 
     def describe(self) -> str:
-        """One phrase for messages: ``64 x 32 global, 85.8S-85.8N, 0-354.4E``."""
+        """One phrase for messages: ``36 x 18 global, latitude -85 to 85, longitude 0 to 350``."""
         kind = "global" if self.is_global else "regional"
         lat, lon = self.latitude, self.longitude
         rows, columns = self.shape

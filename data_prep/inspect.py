@@ -461,15 +461,15 @@ def _section_lines(section: dict[str, Any]) -> list[str]:
     for key, value in section.items():
         if key in ("prognostic", "diagnostic", "forcing", "static"):
             lines.append(f"  {key}:")
-            lines += [f"    {_flow(name)}: {_flow(options)}" for name, options in value.items()]
+            lines += [f"    {flow(name)}: {flow(options)}" for name, options in value.items()]
         else:
-            lines.append(f"  {key}: {_flow(value)}")
+            lines.append(f"  {key}: {flow(value)}")
     if section["split"] == {"segments": {}}:
         lines.append("  # too few times for validation and test data: all is training data; add files")
     return lines
 
 
-def _flow(value: Any) -> str:
-    """A value as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False)
+def flow(value: Any) -> str:
+    """A value as YAML on one line, names in any script as they are."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")

@@ -21,7 +21,8 @@ Location: TypeAlias = Path | str
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")  # two letters or more: C:\ is a path
 _ZARR_METADATA = (".zmetadata", "zarr.json", ".zgroup")
-_SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", ".grib", ".grib2", ".grb", ".grb2", ".zarr")
+GRIB_SUFFIXES = (".grib", ".grib1", ".grib2", ".grb", ".grb2", ".gb2")
+_SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", *GRIB_SUFFIXES, ".zarr")
 _WILD = re.compile(r"[*?\[]")
 
 
@@ -62,7 +63,7 @@ def find_files(places: Iterable[str | Path]) -> list[Location]:
     found: dict[Location, None] = {}
     for place in places:
         location = locate(place)
-        if isinstance(location, Path) and location.is_dir() and not _is_zarr(location):
+        if isinstance(location, Path) and location.is_dir() and location.suffix != ".zarr" and not is_zarr(location):
             inside = [p for p in sorted(location.iterdir()) if p.suffix.lower() in _SUFFIXES]
             if not inside:
                 raise DataError(f"{location}: a folder without NetCDF, GRIB or Zarr in it ({', '.join(_SUFFIXES)})")
@@ -77,8 +78,9 @@ def find_files(places: Iterable[str | Path]) -> list[Location]:
     return list(found)
 
 
-def _is_zarr(folder: Path) -> bool:
-    return folder.suffix == ".zarr" or any((folder / name).exists() for name in _ZARR_METADATA)
+def is_zarr(folder: Path) -> bool:
+    """Whether it holds the metadata of a Zarr group, of version 2 or 3."""
+    return any((folder / name).exists() for name in _ZARR_METADATA)
 
 
 def stem(location: Location) -> str:

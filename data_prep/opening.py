@@ -12,14 +12,12 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError, how_to_install
-from data_prep.locations import Location, protocol_hint
+from data_prep.locations import GRIB_SUFFIXES, Location, protocol_hint
 
 Format = Literal["NetCDF", "Zarr", "GRIB"]
 
 _CHUNK_CACHE_BYTES = 2**24
 """Of each variable of each open NetCDF file; the library's own 64 MiB are gigabytes where a data set has many files."""
-
-_GRIB_SUFFIXES = (".grib", ".grib1", ".grib2", ".grb", ".grb2", ".gb2")
 
 
 def open_lazily(path: Location) -> xr.Dataset:
@@ -75,7 +73,7 @@ def format_of(path: Location) -> Format:
         return "Zarr"
     with path.open("rb") as file:
         magic = file.read(4)
-    return "GRIB" if magic == b"GRIB" or path.suffix.lower() in _GRIB_SUFFIXES else "NetCDF"
+    return "GRIB" if magic == b"GRIB" or path.suffix.lower() in GRIB_SUFFIXES else "NetCDF"
 
 
 def _open_url(url: str) -> xr.Dataset:

@@ -15,6 +15,7 @@ from data_prep.config import RegridConfig
 from data_prep.disk import replacing, trouble
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.locations import Location, is_zarr
 from data_prep.netcdf_file import write_netcdf
 from data_prep.opening import open_lazily
 from data_prep.positions import Order, latitude_order, longitude_order
@@ -28,18 +29,17 @@ logger = logging.getLogger(__name__)
 _BLOCK_BYTES = 2**26
 _THREADS = 2  # one computes while one reads or writes; more would each hold a block
 
-_OF_ZARR = (".zgroup", "zarr.json")
 _OF_OLD_VALUES = ("actual_range", "valid_range", "valid_min", "valid_max")  # and, if packed, in packed units
 
 
-def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
+def regrid_file(path: Location, out: Path, config: RegridConfig) -> Grid:
     """Writes a file's fields on another grid.
 
     Fields keep their names, attributes and other dimensions; latitude and longitude become their last dimensions, both
     ascending. What lies on one of both only, holds flags or measures the old cells is left out, with a warning.
 
     Args:
-      path: NetCDF, GRIB or Zarr.
+      path: NetCDF, GRIB or Zarr; a URL may be given.
       out: The file to be, which appears when it is complete: Zarr 2 where it ends with ``.zarr``, else NetCDF-4.
       config: Target, method and policies.
 
@@ -49,9 +49,9 @@ def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
     Raises:
       DataError: one line: the file cannot be read, holds no fields, or the target reaches beyond it.
     """
-    if out.resolve() == path.resolve():
+    if isinstance(path, Path) and out.resolve() == path.resolve():
         raise DataError(f"{out}: is the file to be read; write to another one")
-    if out.is_dir() and any(out.iterdir()) and not any((out / name).exists() for name in _OF_ZARR):
+    if out.is_dir() and any(out.iterdir()) and not is_zarr(out):
         raise DataError(f"{out}: a folder that is no Zarr store lies there and is not overwritten; choose another name")
     data = open_lazily(path)
     try:
@@ -62,7 +62,7 @@ def regrid_file(path: Path, out: Path, config: RegridConfig) -> Grid:
     return regridder.target
 
 
-def _lazily_regridded(path: Path, data: xr.Dataset, config: RegridConfig) -> tuple[xr.Dataset, Regridder]:
+def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) -> tuple[xr.Dataset, Regridder]:
     """The new contents as a graph that reads, regrids and forgets one block after another."""
     fields = list(numeric_fields(data))
     axes = find_axes(path, data[fields] if fields else data)
@@ -151,7 +151,7 @@ def blocks_of(field: xr.DataArray, dims: tuple[str, str]) -> Mapping[str, int]:
     return block
 
 
-def _write(result: xr.Dataset, path: Path, out: Path) -> None:
+def _write(result: xr.Dataset, path: Location, out: Path) -> None:
     as_zarr = out.suffix == ".zarr"
     with replacing(out, folder=as_zarr) as partial:
         try:

@@ -278,7 +278,8 @@ def read_initial(
         raise DataError(f"{path}: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")
     if not source.grid.matches(grid):
         raise DataError(
-            f"{path}: its grid is {source.grid.describe()}, the model's {grid.describe()}; interpolate the file first"
+            f"{path}: its grid is {source.grid.describe()}, the model's {grid.describe()}; "
+            "emulator regrid IN OUT --like FILE brings it there"
         )
     if source.times.size == 0:
         raise DataError(f"{path}: no time coordinate; give the initial time as a coordinate named time")

@@ -41,10 +41,11 @@ from emulator.anomalies import without_bounds
 from emulator.config import ModelConfig
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.packing import unpack_table
+from emulator.run_folder import DESCRIPTION, SHIPPED, run_folder
 from emulator.stepper import make_stepper
 
 FORMAT_VERSION = 1
-DESCRIPTION, ARRAYS, WEIGHTS = "run.json", "arrays.npz", "weights.npz"
+ARRAYS, WEIGHTS = "arrays.npz", "weights.npz"
 CHECKPOINTS = "checkpoints"
 
 Tree = TypeVar("Tree")
@@ -102,7 +103,7 @@ class Checkpoints:
             raise DataError(
                 f"{folder}: format version {facts['format_version']}, this program reads {FORMAT_VERSION}; {remedy}"
             )
-        if facts.get("sha256") not in (None, _digest_of_leaves(leaves)):  # checkpoints of 0.1 before it have none
+        if facts.get("sha256") != _digest_of_leaves(leaves):
             raise DataError(f"{folder}: damaged, its arrays do not match their hash; {remedy}")
         return replace_leaves(template, leaves, source=str(folder))
 
@@ -158,7 +159,7 @@ def replace_leaves(tree: Tree, arrays: Mapping[str, Any], *, source: str) -> Tre
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
-def write_description(
+def describe_run(
     run_dir: Path,
     store: Store,
     model: ModelConfig,
@@ -202,7 +203,13 @@ def write_description(
         "grid": store.grid.to_dict(),
         "experiment": dict(experiment),
     }
-    write_text(run_dir / DESCRIPTION, json.dumps(description | {"sha256": _digest_of(description)}, indent=1))
+    write_description(run_dir, description)
+
+
+def write_description(run_dir: Path, description: Mapping[str, Any]) -> None:
+    """Writes ``run.json`` with its hash; inverse of ``read_description``."""
+    signed = {**description, "sha256": _digest_of(description)}
+    write_text(run_dir / DESCRIPTION, json.dumps(signed, indent=1))
 
 
 def write_weights(run_dir: Path, params: nnx.State) -> None:
@@ -229,14 +236,16 @@ def read_description(run_dir: Path) -> dict[str, Any]:
     """
     file = run_dir / DESCRIPTION
     if not file.is_file():
-        raise DataError(f"{run_dir}: no run folder ({DESCRIPTION} is missing); run the train stage")
+        raise DataError(
+            f"{run_dir}: no run folder ({DESCRIPTION} is missing); run the train stage, or name a network that ships "
+            f"({SHIPPED})"
+        )
     again = _how_to_train(run_dir)
     description = read_object(file, again)
     version = description.get("format_version", "missing")
     if version != FORMAT_VERSION:
         raise DataError(f"{file}: format version {version}, this program reads {FORMAT_VERSION}; {again}")
-    written = description.pop("sha256", None)  # runs of 0.1 before it was added have none
-    if written is not None and written != _digest_of(description):
+    if description.pop("sha256", None) != _digest_of(description):
         raise DataError(f"{file}: damaged, its contents do not match its hash; {again}")
     return description
 
@@ -252,10 +261,13 @@ def _digest_of(description: Mapping[str, Any]) -> str:
 def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     """The trained network of a run folder, ready to forecast; needs no other file.
 
+    Args:
+      run_dir: The folder, that of its experiment, or the name of a network that ships: ``speedy_t31``.
+
     Raises:
       DataError: the folder is no run, is damaged, or training has not reached its first checkpoint.
     """
-    folder = Path(run_dir)
+    folder = run_folder(run_dir)
     description = read_description(folder)
     arrays = read_arrays(folder / ARRAYS, _how_to_train(folder))
     try:

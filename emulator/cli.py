@@ -65,20 +65,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     if command == "inspect":
         _inspect(arguments.files, as_json=arguments.json)
         return
-    if command == "forecast" and Path(arguments.run).is_dir():
-        from emulator.forecast import forecast_file
-
-        if arguments.input is None:
-            raise ConfigError("forecast: a run folder needs an INPUT file: emulator forecast RUN INPUT.nc")
-        _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a run folder is forecast from as it is")
-        forecast_file(
-            Path(arguments.run),
-            Path(arguments.input),
-            Path(arguments.out or "forecast.nc"),
-            days=10.0 if arguments.days is None else arguments.days,
-            time=arguments.time,
-            lateral=arguments.lateral or (),
-        )
+    if command == "forecast" and (arguments.input is not None or Path(arguments.run).is_dir()):
+        _forecast_file(arguments)
         return
     if command == "plot" and arguments.config.endswith(".nc"):
         from emulator.contest import plot_scores
@@ -102,8 +90,6 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         _check_pretrained(arguments.folder)
         return
     target = arguments.run if command == "forecast" else arguments.config
-    if command == "forecast" and arguments.input is not None:
-        raise ConfigError(f"forecast: {target} is no run folder; INPUT goes with a run folder such as runs/demo/run")
     if command == "forecast":
         why = "goes with a run folder and INPUT; forecasts of an experiment are as 'evaluate' in its config says"
         _refuse_options(arguments, ("days", "time", "lateral", "out"), why)
@@ -130,6 +116,30 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         pictures = sorted((folder / "plots").glob("*.png"))
         print(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")  # noqa: T201
         print(f"Report: {folder / 'report.html'}")  # noqa: T201
+
+
+def _forecast_file(arguments: argparse.Namespace) -> None:
+    from emulator.run_folder import SHIPPED, run_folder
+
+    folder = run_folder(arguments.run)
+    if not folder.is_dir():
+        raise ConfigError(
+            f"forecast: {folder} is no run folder; INPUT goes with one such as runs/demo/run, or with {SHIPPED}"
+        )
+    if arguments.input is None:
+        raise ConfigError("forecast: a run folder needs an INPUT file: emulator forecast RUN INPUT.nc")
+    _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a run folder is forecast from as it is")
+    from data_prep.locations import locate
+    from emulator.forecast import forecast_file
+
+    forecast_file(
+        folder,
+        locate(arguments.input),
+        Path(arguments.out or "forecast.nc"),
+        days=10.0 if arguments.days is None else arguments.days,
+        time=arguments.time,
+        lateral=arguments.lateral or (),
+    )
 
 
 def _refuse_options(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
@@ -216,24 +226,27 @@ def _verify(path: Path, *, as_json: bool) -> None:
 
 
 def _check_pretrained(folder: str | None) -> None:
-    from emulator.pretrained import DEFAULT, FOLDER, INITIAL, check
+    from emulator.pretrained import INITIAL, check
+    from emulator.run_folder import SHIPPED, run_folder
 
-    network = Path(folder) if folder else FOLDER / DEFAULT
+    name = folder or SHIPPED
+    network = run_folder(name)
     result = check(network)
     print(result.text)  # noqa: T201 - the result the user came for
     if not result.agrees:
         raise DataError("check-pretrained: the errors are not those of the card; is the folder as it was shipped?")
-    run, initial = (shlex.quote(str(path)) for path in (network, network / INITIAL))
+    run, initial = (shlex.quote(str(path)) for path in (name, network / INITIAL))
     print(f"Forecast with it: emulator forecast {run} {initial} --days 10 --out forecast.nc")  # noqa: T201
 
 
 def _regrid(arguments: argparse.Namespace) -> None:
     from data_prep.config import RegridConfig
+    from data_prep.locations import locate
     from data_prep.regrid_file import regrid_file
 
     names = ("grid", "like", "method", "nan", "minimum_valid", "outside")
     out = Path(arguments.output)
-    grid = regrid_file(Path(arguments.input), out, RegridConfig(**{name: getattr(arguments, name) for name in names}))
+    grid = regrid_file(locate(arguments.input), out, RegridConfig(**{name: getattr(arguments, name) for name in names}))
     print(f"{out}: {grid.describe()}")  # noqa: T201 - the result the user came for
 
 

@@ -172,10 +172,10 @@ def summarise_scores(folder: Path) -> dict[str, Any]:
 
 
 def plot_scores(path: Path, out: Path | None) -> None:
-    """Skill curves of a scores file alone, into ``out`` or the folder of the file."""
+    """Skill curves of a scores file alone, into ``out`` or ``plots`` beside the file."""
     from emulator.evaluation.plots import plot_scores as draw_scores
 
-    draw_scores(open_scores(path), out or path.parent)
+    draw_scores(open_scores(path), out or path.with_name("plots"))
 
 
 def write_report(path: Path, out: Path | None) -> Path:

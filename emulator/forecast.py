@@ -12,23 +12,25 @@ import numpy as np
 from data_prep.config import DataConfig
 from data_prep.driving import open_driving
 from data_prep.errors import DataError
+from data_prep.locations import Location
 from data_prep.pipeline import find_inputs
 from data_prep.probe import probe
 from data_prep.sources import read_initial
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
+from emulator.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
 
 
 def forecast_file(
-    run: Path, source: Path, out: Path, *, days: float, time: str | None = None, lateral: Sequence[str] = ()
+    run: str | Path, source: Location, out: Path, *, days: float, time: str | None = None, lateral: Sequence[str] = ()
 ) -> Path:
     """Forecasts with a trained network from any file that holds the model's variables on its grid.
 
     Args:
-      run: Run folder of a training; needs no other file.
-      source: NetCDF or Zarr with the initial fields.
+      run: Run folder of a training, as ``load_forecaster`` takes it; needs no other file.
+      source: NetCDF, GRIB or Zarr with the initial fields; a URL may be given.
       out: Forecast file to write, along its valid time; appears when it is complete.
       days: Length of the forecast; a multiple of the model's time step.
       time: Initial time, ISO 8601; the last time in the file when ``None``.
@@ -38,9 +40,10 @@ def forecast_file(
       DataError: one line that says what the file lacks.
       ForecastStoppedError: the forecast left physical bounds; see ``write_forecasts``.
     """
-    if out.resolve() == source.resolve():
+    if isinstance(source, Path) and out.resolve() == source.resolve():
         raise DataError(f"{out}: is the file with the initial fields; write the forecast to another one")
-    forecaster = load_forecaster(run)
+    folder = run_folder(run)
+    forecaster = load_forecaster(folder)
     leads = lead_times(forecaster.timestep, days)
     probe([source])
     initial = read_initial(
@@ -50,10 +53,10 @@ def forecast_file(
     if attributes["outside_training_range"] not in ("none", "not known"):
         logger.warning("the initial fields are outside of what the network has seen: %s", *attributes.values())
     if lateral:
-        data = DataConfig.model_validate(read_description(run)["experiment"]["data"])
+        data = DataConfig.model_validate(read_description(folder)["experiment"]["data"])
         if data.lateral is None:
             raise DataError(
-                f"--lateral: the network in {run} was trained without lateral boundary values; leave it out"
+                f"--lateral: the network in {folder} was trained without lateral boundary values; leave it out"
             )
         paths = find_inputs(lateral, Path(), "--lateral")
         driving = open_driving(paths, data, forecaster.spec, forecaster.grid)

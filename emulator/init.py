@@ -24,7 +24,7 @@ from data_prep.checks import text as time_text
 from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError, how_to_install
 from data_prep.inputs import Inputs, open_canonical
-from data_prep.inspect import FieldReport, Report, few_words, inspect_files
+from data_prep.inspect import FieldReport, Report, few_words, flow, inspect_files
 from data_prep.locations import Location, find_files, is_url
 from data_prep.opening import open_lazily
 from data_prep.splits import split_segments
@@ -322,7 +322,7 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
     fields: dict[str, list[FieldReport]] = {}
     for field in (f for file in report.files for f in file.fields):
         fields.setdefault(field.found.raw_name, []).append(field)
-    lines = ["data:", f"  inputs: {_flow(section['inputs'])}"]
+    lines = ["data:", f"  inputs: {flow(section['inputs'])}"]
     if "vertical" in section:
         lines.append(f"  vertical: {section['vertical']}")
     lines.append(f"  timestep_hours: {section['timestep_hours']:g}  # of the model; a multiple of the files' interval")
@@ -331,7 +331,7 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
             lines += [f"  # {comment}", f"  {role}:"]
             for name, options in section[role].items():
                 found = fields[options.get("source", name)]
-                lines += [f"    {_flow(name)}: {_flow(options)}  # {_range(found)}"]
+                lines += [f"    {flow(name)}: {flow(options)}  # {_range(found)}"]
     lines += [f"  # left out: {name} ({reason})" for file in report.files for name, reason in file.skipped]
     most = max(len(f[0].found.levels) for f in fields.values())
     if most > len(_WEATHERBENCH_LEVELS) and section.get("vertical") == "pressure":
@@ -339,16 +339,16 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
     if "nan" in section:
         lines.append(f"  nan: {section['nan']}  # in forcing and static fields")
     if "repair" in section:
-        lines.append(f"  repair: {_flow(section['repair'])}  # defects that 'emulator inspect' lists")
+        lines.append(f"  repair: {flow(section['repair'])}  # defects that 'emulator inspect' lists")
     lines.append("  # Known at any time and place.")
     if "year_progress" not in section["computed"]:
         years = _years(data.training_times, float(section["timestep_hours"]))
         length = f"{years:.2g} years" if years >= 1 else f"{max(1, round(365.25 * years))} days"
         lines[-1] += f" Without year_progress: in {length} of training data it would tell dates apart."
-    lines.append(f"  computed: {_flow(section['computed'])}")
+    lines.append(f"  computed: {flow(section['computed'])}")
     counts = ", ".join(f"{split} {sum(n)}" for split, n in data.lengths.items())
     lines += [f"  # Times of each: {counts}.", "  split:"]
-    return [*lines, *(f"    {key}: {_flow(value)}" for key, value in section["split"].items())]
+    return [*lines, *(f"    {key}: {flow(value)}" for key, value in section["split"].items())]
 
 
 def _range(reports: Sequence[FieldReport]) -> str:
@@ -364,7 +364,7 @@ def _model_lines(plan: Plan, machine: Machine) -> list[str]:
         "# A U-Net takes any grid; docs/models.md has others.",
         "model:",
         f"  kind: {plan.model.kind}",
-        *(f"  {key}: {_flow(getattr(plan.model, key))}" for key in ("patch", "width", "multipliers", "blocks")),
+        *(f"  {key}: {flow(getattr(plan.model, key))}" for key in ("patch", "width", "multipliers", "blocks")),
     ]
 
 
@@ -396,7 +396,7 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
     for stage in plan.stages:
         keys = ("steps", "rollout", "learning_rate", "warmup", *(("batch_size",) if stage.batch_size else ()))
         shown = {key: getattr(stage, key) for key in keys}
-        lines.append(f"    - {_flow(shown)}")
+        lines.append(f"    - {flow(shown)}")
     return [*lines, f"  validate_every: {interval}", f"  validation_steps: {steps}"]
 
 
@@ -408,8 +408,8 @@ def _evaluate_lines(data: _Data, leads: _Leads, physics: _Physics) -> list[str]:
         f"  lead_hours: {leads.longest}",
         f"  lead_step_hours: {leads.step}",
         f"  init_every_hours: {leads.every}",
-        f"  references: {_flow(_references(data, lead_rows))}",
-        f"  physics: {_flow(baselines)}  # {why}",
+        f"  references: {flow(_references(data, lead_rows))}",
+        f"  physics: {flow(baselines)}  # {why}",
     ]
     if baselines and max(data.lengths["train"]) <= lead_rows:
         lines.append("  correction_inits: 0  # no training stretch is as long as a forecast, to learn corrections from")
@@ -481,9 +481,3 @@ def _quoted(path: Path) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{max(1, round(seconds))} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
-def _flow(value: Any) -> str:
-    """A value as YAML on one line, names in any script as they are."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), sort_keys=False, allow_unicode=True)
-    return text.removesuffix("\n").removesuffix("\n...")

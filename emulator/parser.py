@@ -25,7 +25,7 @@ _REDO = "make this stage's result again, and discard what was made from the earl
 _REDO_ALL = "discard all earlier results, a simulated truth too, and begin anew"
 _STAGES = {
     "simulate": "make the truth: a nature run of the SPEEDY model (needs the extra 'physics')",
-    "prepare": "turn NetCDF or Zarr files into a prepared store",
+    "prepare": "turn NetCDF, GRIB or Zarr files into a prepared store",
     "train": "train the network on the prepared store; resumes where it was stopped",
     "evaluate": "score all forecasts against the truth: RMSE, ACC, bias, crossover lead time",
     "run": "every stage that is not done yet, from nothing to table and plots",
@@ -95,16 +95,21 @@ def _add_stage(commands: _Commands, name: str) -> None:
 
 
 def _add_forecast(commands: _Commands) -> None:
-    text = "forecast from any NetCDF file with a trained network, or all forecasts of an experiment"
+    text = "forecast from any NetCDF, GRIB or Zarr with a trained network, or all forecasts of an experiment"
     forecast = commands.add_parser(
         "forecast",
         help=text,
         description=_sentence(text)
         + ". Two forms: 'forecast RUN INPUT.nc --days 10 --out forecast.nc' and 'forecast CONFIG'.",
     )
-    forecast.add_argument("run", metavar="RUN|CONFIG", help="a run folder (workdir/run), or a config")
     forecast.add_argument(
-        "input", nargs="?", metavar="INPUT", help="NetCDF or Zarr with the model's variables on its grid"
+        "run", metavar="RUN|CONFIG", help="a run folder (workdir/run) or speedy_t31, with INPUT; or a config"
+    )
+    forecast.add_argument(
+        "input",
+        nargs="?",
+        metavar="INPUT",
+        help="NetCDF, GRIB, Zarr or a URL, with the model's variables on its grid",
     )
     of_a_file = forecast.add_argument_group("with RUN and INPUT")
     of_a_file.add_argument("--days", type=float, help="length of the forecast (default 10)")
@@ -123,7 +128,7 @@ def _add_plot(commands: _Commands) -> None:
     text = "plot skill against lead time and maps, of an experiment or of a scores file alone"
     plot = commands.add_parser("plot", help=text, description=_sentence(text) + ".")
     plot.add_argument("config", metavar="CONFIG|SCORES", help="a config, or a scores.nc")
-    plot.add_argument("--out", help="folder of the pictures when SCORES is given; beside it when left out")
+    plot.add_argument("--out", help="folder of the pictures when SCORES is given; plots/ beside it when left out")
     _add_override_arguments(plot)
 
 
@@ -173,7 +178,7 @@ def _add_json(parser: argparse.ArgumentParser, what: str) -> None:
 def _add_regrid(commands: _Commands) -> None:
     text = "bring a file to another latitude-longitude or Gaussian grid"
     regrid = commands.add_parser("regrid", help=text, description=_sentence(text) + ".")
-    regrid.add_argument("input", metavar="IN", help="NetCDF, GRIB or Zarr")
+    regrid.add_argument("input", metavar="IN", help="NetCDF, GRIB, Zarr or a URL")
     regrid.add_argument("output", metavar="OUT", help="the file to be: Zarr where it ends with .zarr, else NetCDF")
     target = regrid.add_mutually_exclusive_group(required=True)
     target.add_argument("--grid", type=_grid_name, help=GRID_SYNTAX)

@@ -29,14 +29,11 @@ from data_prep.netcdf_file import write_netcdf
 from data_prep.store import Store, open_store
 from data_prep.variables import known
 from data_prep.vertical import derive
-from emulator.checkpoint import ARRAYS, DESCRIPTION, WEIGHTS, load_forecaster, read_description
+from emulator.checkpoint import ARRAYS, WEIGHTS, load_forecaster, read_description, write_description
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import forecaster_label, shown_unit, variable_label
 from emulator.evaluation.table import candidate, headline_variables
 from emulator.packing import pack_table
-
-FOLDER = Path(__file__).parent / "networks"
-DEFAULT = "speedy_t31"
 
 INITIAL = "initial.nc"
 """Initial fields, in a shipped folder."""
@@ -117,7 +114,7 @@ def ship(experiment: Path, out: Path, samples: int) -> None:
     if not (experiment / "scores.nc").is_file():
         raise DataError(f"{experiment}: not evaluated (scores.nc is missing)")
     out.mkdir(parents=True, exist_ok=True)
-    _ship_run(experiment / "run", out)
+    ship_run(experiment / "run", out)
     store = open_store(experiment / "store.zarr")
     with xr.open_dataset(experiment / "scores.nc") as scores:
         inits = scores["init_time"].values
@@ -142,10 +139,11 @@ def ship(experiment: Path, out: Path, samples: int) -> None:
     (out / _CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
 
 
-def _ship_run(run: Path, out: Path) -> None:
+def ship_run(run: Path, out: Path) -> None:
+    """Copies what a forecast needs of a run folder, made small: weights as float16, the forcing table packed."""
     description = read_description(run)
     description["experiment"]["workdir"] = ""
-    (out / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
+    write_description(out, description)
     with np.load(run / WEIGHTS, allow_pickle=False) as weights:
         np.savez_compressed(out / WEIGHTS, **{name: weights[name].astype(np.float16) for name in weights.files})
     with np.load(run / ARRAYS, allow_pickle=False) as arrays:

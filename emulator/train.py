@@ -38,11 +38,10 @@ from emulator.background import told_once
 from emulator.budget import Programs, check_memory, step_flops
 from emulator.checkpoint import (
     CHECKPOINTS,
-    DESCRIPTION,
     Checkpoints,
+    describe_run,
     read_description,
     read_weights,
-    write_description,
     write_weights,
 )
 from emulator.config import ModelConfig, TrainConfig
@@ -54,6 +53,7 @@ from emulator.models.layers import count_parameters
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import Tracker, track
 from emulator.record import Clock, Record
+from emulator.run_folder import DESCRIPTION
 from emulator.stability import GradientWatch, forecast_warning
 from emulator.stepper import make_stepper
 from emulator.train_step import Norms, Task, TrainState, make_train_step
@@ -325,7 +325,7 @@ def _claim(
         raise DataError(
             f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
         )
-    write_description(
+    describe_run(
         run_dir,
         store,
         model,

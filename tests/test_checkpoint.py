@@ -17,8 +17,9 @@ from tiny_store import TIMESTEP, write_store
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import stack_channels
-from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, replace_leaves
+from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, replace_leaves, write_description
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.pretrained import ship_run
 from emulator.rollout import rollout
 from emulator.train import train
 
@@ -132,10 +133,22 @@ def test_damaged_folders_are_refused_in_one_line(trained, tmp_path):
     (folder / "run.json").write_text(json.dumps(description))
     with pytest.raises(DataError, match=r"run.json: damaged, its contents do not match its hash"):
         load_forecaster(folder)
-    del description["sha256"]  # as runs before it had none
+    del description["sha256"]
     (folder / "run.json").write_text(json.dumps(description))
+    with pytest.raises(DataError, match=r"run.json: damaged, its contents do not match its hash"):
+        load_forecaster(folder)
+    write_description(folder, description)
     with pytest.raises(DataError, match=r"weights.npz: array .* has shape .*, expected"):
         load_forecaster(folder)
+
+
+def test_a_run_that_ships_is_told_from_a_damaged_one(trained, tmp_path):
+    ship_run(trained[1], tmp_path)
+    load_forecaster(tmp_path)
+    description = tmp_path / "run.json"
+    description.write_text(description.read_text().replace('"timestep_seconds": ', '"timestep_seconds": 1'))
+    with pytest.raises(DataError, match=r"run.json: damaged, its contents do not match its hash"):
+        load_forecaster(tmp_path)
 
 
 def test_leaves_go_there_and_back_by_name():

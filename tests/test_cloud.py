@@ -55,6 +55,13 @@ def test_inspect_prints_a_section_with_the_url_in_it(url, capsys):
     assert f"{url} (Zarr)" in capsys.readouterr().out
 
 
+def test_a_url_is_regridded_and_forecast_from_as_it_is_written(url, tmp_path, capsys):
+    assert main(["regrid", url, str(tmp_path / "coarse.nc"), "--grid", "6x3"]) == 0
+    assert open_lazily(tmp_path / "coarse.nc").sizes["longitude"] == 6
+    assert main(["forecast", "speedy_t31", url, "--out", str(tmp_path / "f.nc")]) == 1
+    assert f"error: {url}: " in capsys.readouterr().err
+
+
 def test_a_refusal_names_the_url(tmp_path):
     world().isel(time=[0, 0, 1]).to_zarr(URL)
     with pytest.raises(DataError, match=rf"^{URL}: the time 2001-01-01T00:00 occurs twice"):

@@ -236,7 +236,10 @@ def test_pressure_levels_against_a_truth_on_sigma(tmp_path):
         (lambda d: d.isel(time=slice(5, None)), r"lacks initial times of the comparison: 2009-06-01T00, .*it holds"),
         (lambda d: d.isel(prediction_timedelta=[0, 1, 3]), r"lacks leads of the comparison: 18 h; it holds 3 from 6 h"),
         (lambda d: d.isel(level=[1]), r"temperature lacks level 500 that is verified; it has 850"),
-        (lambda d: d.isel(latitude=slice(1, None)), r"its grid \(16 x 7 .*\) is not the truth's \(16 x 8 global"),
+        (
+            lambda d: d.isel(latitude=slice(1, None)),
+            r"its grid \(16 x 7 .*\) is not the truth's \(16 x 8 global.*; emulator regrid IN OUT --like",
+        ),
         (lambda d: d.assign_coords(longitude=d["longitude"] + 1), r"its grid \(16 x 8 global.*longitude 1 to"),
         (lambda d: d[["temperature"]].rename(temperature="x"), r"holds none of temperature, .*; it holds x"),
         (lambda d: d.drop_attrs().rename(time="first"), r"no forecast reference time found among"),

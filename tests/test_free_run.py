@@ -11,6 +11,7 @@ from data_prep.spec import unstack_channels
 from emulator import checkpoint, contest
 from emulator.config import EvaluateConfig, LongRunConfig, parse_config
 from emulator.evaluation.free_run import long_run_leads, long_run_rows, measure_long_run
+from emulator.evaluation.report_free_run import describe_free_run
 from emulator.forecasters.persistence import Persistence
 
 CONFIG = EvaluateConfig()
@@ -114,7 +115,7 @@ def test_a_run_that_blows_up_is_a_result(still_world, tmp_path):
 
     found = measure(still_world, tmp_path, *run_of(still_world, 12, exploding))
     assert found["days_finite"].values.tolist() == [np.inf, 6.0]
-    assert (found["days_within"].isel(init_time=1) == 6).all()  # what is not finite is in no range
+    assert np.isinf(found["days_within"]).all()  # it ended, and had left nothing
     assert np.isnan(found["global_mean"].isel(init_time=1)[6:]).all()
     np.testing.assert_allclose(found["zonal_bias"], 0, atol=1e-9)
 
@@ -127,8 +128,13 @@ def test_a_forecaster_that_gives_up_is_a_result_too(still_world, tmp_path):
         raise DataError("network: the forecast is not finite any more at lead 96 h")
 
     found = measure(still_world, tmp_path, giving_up(), times, leads)
-    assert found["days_finite"].values.tolist() == [3.0, 3.0]
+    assert found["days_finite"].values.tolist() == [3.0, 3.0] and np.isinf(found["days_within"]).all()
     assert "lead 96 h" in found.attrs["ended"]
+    assert describe_free_run(found)[:2] == (
+        "Network was left to itself for 12 days from 2 initial times but was stopped after day 3, all of them with the "
+        "first.",
+        "No global mean leaves what the truth does at that time of the year for 10 days before the run ends.",
+    )
 
     def never_starting():
         raise DataError("network: initial fields are on another grid")

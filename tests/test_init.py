@@ -12,7 +12,7 @@ from world_files import REGION, canonical, region, world
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.locations import find_files
+from data_prep.locations import GRIB_SUFFIXES, find_files
 from data_prep.pipeline import prepare
 from data_prep.spec import StateSpec, Variable
 from data_prep.store import open_store
@@ -130,6 +130,9 @@ def test_a_file_for_each_month_becomes_one_pattern(tmp_path):
         (tmp_path / "none").mkdir(exist_ok=True)
         with pytest.raises(DataError, match=reason):
             find_files([empty])
+    for ending in GRIB_SUFFIXES:
+        (tmp_path / "none" / f"a{ending}").touch()
+    assert len(find_files([tmp_path / "none"])) == len(GRIB_SUFFIXES)
     (tmp_path / "plain" / "0.nc").rename(folder / "0.nc")
     in_order(tmp_path / "my_config.yaml", tmp_path)
 

@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
+from data_prep.errors import DataError
+from emulator.checkpoint import load_forecaster
 from emulator.cli import main
-from emulator.pretrained import DEFAULT, FOLDER, check
+from emulator.pretrained import check
+from emulator.run_folder import run_folder
 
-SHIPPED = FOLDER / DEFAULT
+SHIPPED = run_folder("speedy_t31")
 
 
 @pytest.fixture
@@ -48,9 +51,29 @@ def test_a_folder_without_a_card_is_one_line(tmp_path, capsys):
 
 def test_it_forecasts_like_any_run_folder(tmp_path):
     out = tmp_path / "forecast.nc"
-    arguments = ["forecast", str(SHIPPED), str(SHIPPED / "initial.nc"), "--days", "1", "--out", str(out)]
+    arguments = ["forecast", "speedy_t31", str(SHIPPED / "initial.nc"), "--days", "1", "--out", str(out)]
     assert main(arguments) == 0
     assert out.exists()
+
+
+def test_it_goes_by_its_name_unless_a_run_folder_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    load_forecaster("speedy_t31")
+    shutil.copytree(SHIPPED, tmp_path / "speedy_t31" / "run")  # as an experiment of that name has it
+    assert run_folder("speedy_t31").resolve() == tmp_path / "speedy_t31" / "run"
+    load_forecaster(tmp_path / "speedy_t31")
+    (tmp_path / "speedy_t31" / "run" / "weights.npz").unlink()
+    with pytest.raises(DataError, match=r"speedy_t31/run/weights.npz"):
+        load_forecaster("speedy_t31")
+    assert main(["check-pretrained", "speedy_t32"]) == 1
+    assert "speedy_t32: no shipped network" in capsys.readouterr().err
+
+
+def test_damage_to_its_description_is_noticed(copy):
+    file = copy / "run.json"
+    file.write_text(file.read_text().replace('"timestep_seconds": 21600.0', '"timestep_seconds": 10800.0'))
+    with pytest.raises(DataError, match="damaged, its contents do not match its hash"):
+        load_forecaster(copy)
 
 
 def test_nothing_that_ships_is_large_or_names_a_machine():

@@ -253,7 +253,9 @@ def test_scores_alone_make_a_page_that_says_what_is_missing(experiment, tmp_path
     assert "No forecast files lie beside the scores. This report comes without maps." in text
     assert "This holds in the SPEEDY world" in text
     assert data_of(tmp_path / "report.html")["fields"] is None
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "scores.nc"]
+    assert main(["plot", str(tmp_path / "scores.nc")]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["plots", "report.html", "scores.nc"]
+    assert (tmp_path / "plots" / "skill.png").is_file()
 
 
 def test_a_store_that_is_not_the_scored_one_is_not_shown(experiment, tmp_path):
@@ -598,7 +600,7 @@ def test_a_long_run_is_told_in_words(experiment, tmp_path):
     assert describe_free_run(run) == (
         "Network was left to itself for 60 days from 2 initial times but was not finite after day 55.",
         "Global means leave what the truth does at that time of the year for 10 days: Z500 after 12 days.",
-        "The others never leave what the truth does at that time of the year for 10 days.",
+        "The others never leave what the truth does at that time of the year for 10 days before the run ends.",
         "The truth covers 67 % of these dates; of the rest nothing is said.",
         "Fine-scale amplitude in days 31 to 60 is 0.80 to 0.80 times the truth's, farthest off in Z500.",
     )

@@ -198,7 +198,8 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
         grid = Grid.from_arrays(latitude.values, longitude.values)
         if not grid.matches(store.grid):
             raise DataError(
-                f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()}); interpolate it"
+                f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()}); "
+                "emulator regrid IN OUT --like FILE brings it there"
             )
         init, lead = _coordinate(path, raw, _INIT), _coordinate(path, raw, _LEAD)
         member = _find(raw, _MEMBER)

@@ -160,7 +160,8 @@ def measure_long_run(
 ) -> xr.Dataset:
     """Measures a long run while it goes, and writes ``long_run.nc``.
 
-    A run that is not finite any more is a result, not an error, whether its blocks say so or the forecaster gives up.
+    A run that is not finite any more is a result, not an error, whether its blocks say so or the forecaster gives up. A
+    forecaster gives up on all initial times at the first that fails, so days are then the least of theirs.
 
     Args:
       blocks: As ``Forecaster.forecast`` yields them, over these initial times and leads.
@@ -175,7 +176,8 @@ def measure_long_run(
       As written: ``global_mean`` and the truth's ``truth_mean``, ``truth_lowest``, ``truth_highest`` by ``(init_time,
       lead_time, variable)``; ``zonal_bias`` by ``(window, variable, latitude)`` and ``fine_scale_ratio`` by ``(window,
       variable)``, means over initial times; ``days_within`` by ``(init_time, variable)``: until when a global mean is
-      in the truth's range; ``days_finite`` by ``init_time``; the last two infinite where that is so to the end.
+      in the truth's range, infinite where it is not seen to leave it; ``days_finite`` by ``init_time``: when the run
+      ended, infinite where it did not.
 
     Raises:
       DataError: the blocks lack a variable.
@@ -314,7 +316,7 @@ class _Accumulated:
                 ),
                 "days_within": (
                     ("init_time", "variable"),
-                    np.minimum(within, finite[:, None]),
+                    within,
                     {"long_name": f"day from which the area mean is outside the truth's range for {STAY_DAYS:g} days"},
                 ),
                 "days_finite": (("init_time",), finite, {"long_name": "last day on which all fields were finite"}),

@@ -21,7 +21,10 @@ def describe_free_run(run: xr.Dataset) -> tuple[str, ...]:
     name, days = forecaster_label(run.attrs["forecaster"]), run["lead_time"].values / np.timedelta64(1, "D")
     runs = run.sizes["init_time"]
     finite = run["days_finite"].values
-    end = "and stayed finite" if np.isinf(finite).all() else f"but was not finite after day {finite.min():.0f}"
+    lasted = bool(np.isinf(finite).all())
+    end = "and stayed finite" if lasted else f"but was not finite after day {finite.min():.0f}"
+    if "ended" in run.attrs:
+        end = f"but was stopped after day {finite.min():.0f}" + (", all of them with the first" if runs > 1 else "")
     times = "one initial time" if runs == 1 else f"{runs} initial times"
     out = [f"{name} was left to itself for {days[-1]:.0f} days from {times} {end}."]
     known = run["truth_mean"].notnull().any("variable").values
@@ -38,7 +41,8 @@ def describe_free_run(run: xr.Dataset) -> tuple[str, ...]:
         out.append(f"Global means leave what the truth does at that time of the year for {stay} days: {listed}.")
     if len(gone) < len(left):
         rest = "No global mean leaves" if not gone else "The others never leave"
-        out.append(f"{rest} what the truth does at that time of the year for {stay} days.")
+        end = "" if lasted else " before the run ends"
+        out.append(f"{rest} what the truth does at that time of the year for {stay} days{end}.")
     if not known.all():
         out.append(f"The truth covers {100 * known.mean():.0f} % of these dates; of the rest nothing is said.")
     ratio = run["fine_scale_ratio"].dropna("window", how="all")

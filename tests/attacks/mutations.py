@@ -6,6 +6,7 @@ caught by an audit hook.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -186,11 +187,12 @@ def json_tree(content: bytes, rng: random.Random) -> bytes:
     return _dumped(_changed(json.loads(content), rng))
 
 
-def unhashed(content: bytes, rng: random.Random) -> bytes:
-    """As ``json_tree``, and the hash of the contents is left out, as in files of 0.1 before it was added."""
-    tree = _changed(json.loads(content), rng)
+def rehashed(content: bytes, rng: random.Random) -> bytes:
+    """As ``json_tree``, with the hash of the contents as they are then."""
+    tree = json.loads(_dumped(_changed(json.loads(content), rng)))
     if isinstance(tree, dict):
         tree.pop("sha256", None)
+        tree["sha256"] = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
     return _dumped(tree)
 
 
@@ -239,7 +241,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 _TEXT: tuple[Mutation, ...] = (flip, cut, splice, raw)
 YAML_MUTATIONS = (*_TEXT, yaml_value, yaml_value, yaml_tree, yaml_tree)
 JSON_MUTATIONS = (*_TEXT, json_tree, json_tree, json_tree, json_tree)
-HASHED_MUTATIONS = (*JSON_MUTATIONS, unhashed, unhashed, unhashed, unhashed)
+HASHED_MUTATIONS = (*JSON_MUTATIONS, rehashed, rehashed, rehashed, rehashed)
 
 
 _STARTS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "pickle.find_class", "socket.connect")
@@ -407,7 +409,7 @@ def make_targets(root: Path) -> list[Target]:
     from data_prep.grid import Grid
     from data_prep.inspect import inspect_files
     from data_prep.store import open_store
-    from emulator.checkpoint import load_forecaster, write_description, write_weights
+    from emulator.checkpoint import describe_run, load_forecaster, write_weights
     from emulator.config import UNetConfig, load_config
     from emulator.stages import stage_seconds
     from emulator.stepper import make_stepper
@@ -428,7 +430,7 @@ def make_targets(root: Path) -> list[Target]:
     model = UNetConfig(width=8, multipliers=[1], blocks=1)
     facts = {"data": {"inputs": ["none"], "prognostic": {"temperature": {}}, "split": {"segments": {"train": [0]}}}}
     run = root / "run"
-    write_description(run, store, model, precision="float32", seed=0, identity="i", experiment=facts)
+    describe_run(run, store, model, precision="float32", seed=0, identity="i", experiment=facts)
     described = (store.spec, store.grid, store.statistics, store.static)
     _, params = make_stepper(model, *described, precision="float32", seed=0)
     write_weights(run, params)

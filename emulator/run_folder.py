@@ -1,0 +1,24 @@
+"""Which run folder is meant: one of this machine, that of an experiment, or a network that ships with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DESCRIPTION = "run.json"
+"""What makes a folder a run folder."""
+
+SHIPPED = "speedy_t31"
+"""The network that ships."""
+
+_NETWORKS = Path(__file__).parent / "networks"
+
+
+def run_folder(name: str | Path) -> Path:
+    """A run folder by its path, that of its experiment, or the name of a network that ships.
+
+    Returns:
+      The folder; ``name`` as a path where it means none of these.
+    """
+    folder = Path(name)
+    places = (folder, folder / "run", _NETWORKS / folder)
+    return next((place for place in places if (place / DESCRIPTION).is_file()), folder)
