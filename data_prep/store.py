@@ -101,7 +101,7 @@ class Store:
       segments: In the order of the time axis.
       times: ``datetime64[ns]`` ``(time,)``; ascending within a segment, unique overall.
       data_hash: SHA-256 of all contents, hexadecimal.
-      state, persisted: The arrays behind ``read_state`` and ``read_persisted``.
+      state, persisted: The arrays behind ``take_states`` and ``take_persisted``.
       digests: ``row_digest`` of each row, uint8 ``(time, 40)``; empty where rows are made of those of another store,
         which compares them.
       path: The folder it was opened from; ``None`` for one in memory.
@@ -137,17 +137,12 @@ class Store:
         self.segment_of(start, stop)
         return self.take_states(np.arange(start, stop))
 
-    def read_persisted(self, start: int, stop: int) -> np.ndarray:
-        """Persisted and lateral forcings of rows ``[start, stop)`` of one segment, ``(time, lat, lon, given)``."""
-        self.segment_of(start, stop)
-        return self.take_persisted(np.arange(start, stop))
-
     def take_states(self, rows: np.ndarray) -> np.ndarray:
         """States of any rows in one read, ``(*rows.shape, latitude, longitude, state)``; each is checked."""
         return self._take(self.state, rows, _STATE_CHECKSUM)
 
     def take_persisted(self, rows: np.ndarray) -> np.ndarray:
-        """Persisted and lateral forcings of any rows, likewise."""
+        """Persisted and lateral forcings of any rows, likewise ``(*rows.shape, latitude, longitude, given)``."""
         return self._take(self.persisted, rows, _PERSISTED_CHECKSUM)
 
     def _take(self, array: ArrayLike, rows: np.ndarray, checksum: slice) -> np.ndarray:

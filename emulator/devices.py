@@ -45,8 +45,6 @@ WHOLE = P()
 """On every device the same."""
 WINDOWS = P(DATA_AXIS, None, LATITUDE_AXIS)
 """Arrays ``(batch, time, lat, ...)``."""
-STATES = P(DATA_AXIS, LATITUDE_AXIS)
-"""Arrays ``(batch, lat, ...)``."""
 ROWS = P(LATITUDE_AXIS)
 """Arrays ``(lat, ...)``."""
 

@@ -64,7 +64,6 @@ def write_forecasts(
     *,
     batch: int = 8,
     surface_geopotential: np.ndarray | None = None,
-    hardware: str | None = None,
     attributes: Mapping[str, str | float] | None = None,
     along_valid_time: bool = False,
 ) -> Cost:
@@ -77,7 +76,6 @@ def write_forecasts(
       path: The file; it appears only when it is complete.
       batch: Initial times at once.
       surface_geopotential: m2 s-2, ``(latitude, longitude)``: rides along where the state is on sigma levels.
-      hardware: What it ran on; this machine's accelerators or processor when left out.
       attributes: More global attributes (hashes of config and data).
       along_valid_time: Write the only forecast along ``time``; see above.
 
@@ -125,7 +123,7 @@ def write_forecasts(
                 "simulated_days_per_second": cost.simulated_days_per_second,
                 "cost_excludes_compilation": str(cost.warm).lower(),
                 "forecasts_at_once": min(batch, initial.sizes["time"]),
-                "hardware": hardware or describe(),
+                "hardware": describe(),
                 **(attributes or {}),
             }
         )

@@ -80,11 +80,11 @@ def copy_rate(n_bytes: int | None = None) -> float:
     return 2.0 * n_bytes / best_seconds(lambda: flip(x), seconds=_MEASURE_SECONDS)
 
 
-def best_seconds(work: Callable[[], Any], *, seconds: float, least: int = 2) -> float:
+def best_seconds(work: Callable[[], Any], *, seconds: float) -> float:
     """Shortest time of some work on the devices, repeated for about so many seconds after one call that may compile."""
     jax.block_until_ready(work())
     times: list[float] = []
-    while len(times) < least or sum(times) < seconds:
+    while len(times) < 2 or sum(times) < seconds:
         start = time.perf_counter()
         jax.block_until_ready(work())
         times.append(time.perf_counter() - start)

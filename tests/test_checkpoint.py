@@ -58,7 +58,7 @@ def test_forecast_from_the_run_folder_alone_equals_single_steps(trained):
     assert forecast["temperature"].dims == ("init_time", "lead_time", "level", "latitude", "longitude")
     state = np.concatenate([store.read_state(r, r + 1) for r in rows])
     for i in range(11):
-        kept = np.concatenate([store.read_persisted(r, r + 1) for r in rows])
+        kept = np.concatenate([store.take_persisted(np.array([r])) for r in rows])
         forcing = store.forcing_builder.at(store.times[rows] + leads[i], kept)
         state = np.asarray(forecaster.stepper.advance(forecaster.params, jnp.asarray(state), jnp.asarray(forcing)))
         found = stack_channels(forecast.isel(lead_time=i), store.spec.state_channels)

@@ -62,7 +62,7 @@ def statistics():
 
 @pytest.fixture(scope="module")
 def scores(statistics):
-    return compare(statistics, CONFIG, seed=0)
+    return compare(statistics, CONFIG)
 
 
 def test_every_name_of_the_contract_is_there_with_its_dimensions(statistics, scores):
@@ -174,18 +174,18 @@ def test_a_scorecard_is_one_family_of_tests():
 
 def test_without_a_limit_there_is_no_gap_and_an_unknown_one_is_refused(statistics):
     few = statistics.isel(forecaster=[0, 1], lead_time=[0, 1], variable=[0])
-    found = compare(few.assign_attrs(predictability_limit="network"), CONFIG, 0)
+    found = compare(few.assign_attrs(predictability_limit="network"), CONFIG)
     assert "gap_closed" in found
     few.attrs.pop("predictability_limit")
-    assert "gap_closed" not in compare(few, CONFIG, 0)
+    assert "gap_closed" not in compare(few, CONFIG)
     with pytest.raises(DataError, match="predictability_limit is twin, but the forecasters are network, physics_t21"):
-        compare(few.assign_attrs(predictability_limit="twin"), CONFIG, 0)
+        compare(few.assign_attrs(predictability_limit="twin"), CONFIG)
 
 
 def test_statistics_may_stay_in_their_file(statistics, scores, tmp_path):
     statistics.to_netcdf(tmp_path / "statistics.nc")
     with xr.open_dataset(tmp_path / "statistics.nc") as lazy:
-        found = compare(lazy, CONFIG, 0)
+        found = compare(lazy, CONFIG)
         assert not found["squared_error"].variable._in_memory
         for name in ("rmse_upper", "rmse_difference_p", "time_gain_hours_lower", "crossover_hours"):
             np.testing.assert_allclose(found[name], scores[name])
@@ -193,6 +193,6 @@ def test_statistics_may_stay_in_their_file(statistics, scores, tmp_path):
 
 def test_one_forecaster_alone_has_metrics(statistics):
     few = statistics.isel(forecaster=[0]).drop_attrs()
-    found = compare(few, CONFIG, 0)
+    found = compare(few, CONFIG)
     assert np.isfinite(found["rmse_upper"]).all()
     assert "rmse_difference" in found and found["rmse_difference"].isnull().all()

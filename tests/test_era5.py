@@ -92,7 +92,7 @@ def test_the_prepared_store_holds_what_the_bucket_holds(truth, folder):
         sea.where(wanted["sea_surface_temperature"].notnull()), wanted["sea_surface_temperature"]
     )
     number = [c.name for c in store.spec.forcing_channels].index("toa_incident_solar_radiation")
-    sun = store.forcing_builder.at(TIMES[:1], store.read_persisted(0, 1)[0])[0, ..., number]
+    sun = store.forcing_builder.at(TIMES[:1], store.take_persisted(np.array([0]))[0])[0, ..., number]
     mean = np.average(sun.mean(axis=-1), weights=GRID.latitude_weights)
     assert mean == pytest.approx(351, abs=5)  # W m-2 of the computed sun at perihelion, not J m-2 of the files
 

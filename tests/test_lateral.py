@@ -110,7 +110,7 @@ def test_normalised_they_are_as_the_state_in_the_rim_and_zero_beyond(store, driv
     statistics = store.statistics
     np.testing.assert_array_equal(statistics.forcing_mean[lateral], statistics.mean)
     np.testing.assert_array_equal(statistics.forcing_std[lateral], statistics.std)
-    forcing = store.forcing_builder.at(TIMES[3:5], store.read_persisted(3, 5))[..., lateral]
+    forcing = store.forcing_builder.at(TIMES[3:5], store.take_persisted(np.arange(3, 5)))[..., lateral]
     normal = (forcing - statistics.mean) / statistics.std
     assert not normal[:, ~RIM].any()
     np.testing.assert_allclose(normal[:, RIM], ((driving[3:5] - statistics.mean) / statistics.std)[:, RIM], atol=1e-4)
@@ -124,7 +124,7 @@ def test_a_batch_has_lateral_values_of_valid_time_and_persisted_ones_of_initial_
         got = batch.forcing[i, ..., names.index("lateral_temperature")]
         np.testing.assert_allclose(got[:, RIM], driving[row + 1 : row + 4, ..., 0][:, RIM], rtol=1e-6)
         kept = batch.forcing[i, ..., names.index("sea_surface_temperature")]
-        np.testing.assert_array_equal(kept, np.repeat(store.read_persisted(row, row + 1)[..., 0], 3, axis=0))
+        np.testing.assert_array_equal(kept, np.repeat(store.take_persisted(np.array([row]))[..., 0], 3, axis=0))
 
 
 @pytest.mark.parametrize(

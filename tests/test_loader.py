@@ -58,7 +58,7 @@ def test_batch_holds_truth_and_the_forcings_that_a_forecast_would_have(store):
     assert batch.forcing.shape == (2, 3, 4, 8, 2)
     np.testing.assert_array_equal(batch.state[1], store.read_state(25, 29))
     for i, row in enumerate(rows):
-        kept = store.read_persisted(row, row + 1)[0]
+        kept = store.take_persisted(np.array([row]))[0]
         expected = store.forcing_builder.at(store.times[row + 1 : row + 4], kept)
         np.testing.assert_array_equal(batch.forcing[i], expected)
         np.testing.assert_array_equal(batch.forcing[i, :, ..., 1], np.repeat(kept[None, ..., 0], 3, axis=0))

@@ -73,10 +73,12 @@ class TestMembers:
         np.testing.assert_array_equal(state[..., 1], truth["temperature"].sel(level=850)[3:6])
         np.testing.assert_array_equal(state[..., 2], truth["surface_pressure"][3:6])
         np.testing.assert_array_equal(state[..., 3], truth["total_precipitation_6hr"][3:6])
-        np.testing.assert_array_equal(whole.read_persisted(27, 28)[0, ..., 0], truth["sea_surface_temperature"][3])
+        np.testing.assert_array_equal(
+            whole.take_persisted(np.array([27]))[0, ..., 0], truth["sea_surface_temperature"][3]
+        )
         fixed = xr.load_dataset(members[0] / "boundary.nc")
         np.testing.assert_array_equal(whole.surface_geopotential, fixed["geopotential_at_surface"])
-        forcing = whole.forcing_builder.at(whole.times[[5]], whole.read_persisted(5, 6)[0])
+        forcing = whole.forcing_builder.at(whole.times[[5]], whole.take_persisted(np.array([5]))[0])
         names = [c.name for c in whole.spec.forcing_channels]
         day = int(xr.DataArray(whole.times[[5]], dims="time").dt.dayofyear[0])
         np.testing.assert_array_equal(
@@ -224,7 +226,9 @@ class TestSplitsInTime:
         single = run(tmp_path / "one", truth)
         assert [len(s) for s in joined.segments] == [len(s) for s in single.segments]
         np.testing.assert_array_equal(joined.read_state(0, 40), single.read_state(0, 40))
-        np.testing.assert_array_equal(joined.read_persisted(41, 60), single.read_persisted(41, 60))
+        np.testing.assert_array_equal(
+            joined.take_persisted(np.arange(41, 60)), single.take_persisted(np.arange(41, 60))
+        )
 
     @pytest.mark.parametrize(
         ("split", "what"),
@@ -341,7 +345,7 @@ class TestRefusals:
 def test_nan_in_forcings_is_filled_where_the_config_says_so(tmp_path):
     data = with_value("sea_surface_temperature", np.nan, 0)(weather(times_from("2001-01-01", 4 * 30)))
     store = run(tmp_path, data, nan="fill_mean")
-    filled = store.read_persisted(0, 1)[0, 0, 0, 0]
+    filled = store.take_persisted(np.array([0]))[0, 0, 0, 0]
     assert filled == pytest.approx(float(data["sea_surface_temperature"][0].mean()), rel=1e-6)
 
 

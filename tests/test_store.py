@@ -95,7 +95,7 @@ def store(request, made, tmp_path_factory) -> Store:
 
 def test_what_is_written_is_read(store, made):
     np.testing.assert_array_equal(store.read_state(7, 12), made["state"][7:12])
-    np.testing.assert_array_equal(store.read_persisted(2, 4), made["persisted"][2:4])
+    np.testing.assert_array_equal(store.take_persisted(np.arange(2, 4)), made["persisted"][2:4])
     np.testing.assert_array_equal(store.static, made["static"])
     np.testing.assert_array_equal(store.times, made["times"])
     np.testing.assert_array_equal(store.surface_geopotential, made["static"][..., 0])
@@ -229,12 +229,12 @@ class TestDamagedRows:
         self.harm(path, array, how)
         named = f"row of {made['times'][self.ROW]}"
         store = open_store(path)
-        read = store.read_state if array == "state" else store.read_persisted
+        take = store.take_states if array == "state" else store.take_persisted
         for _ in range(2):  # not only the first time
             with pytest.raises(DataError, match=named) as error:
-                read(7, 10)
+                take(np.arange(7, 10))
             assert "\n" not in str(error.value)
-        np.testing.assert_array_equal(read(9, 12), made[array][9:12])
+        np.testing.assert_array_equal(take(np.arange(9, 12)), made[array][9:12])
         with pytest.raises(DataError, match=named):
             store.dataset([2, self.ROW])
         with pytest.raises(DataError, match=named):

@@ -20,7 +20,7 @@ from emulator.evaluation.significance import Bootstrap
 _ENDS = {"": "value", "_lower": "lower", "_upper": "upper"}
 
 
-def compare(statistics: xr.Dataset, config: EvaluateConfig, seed: int) -> xr.Dataset:
+def compare(statistics: xr.Dataset, config: EvaluateConfig) -> xr.Dataset:
     """Adds metrics, their intervals, paired differences and crossovers.
 
     Args:
@@ -28,7 +28,6 @@ def compare(statistics: xr.Dataset, config: EvaluateConfig, seed: int) -> xr.Dat
         ``trajectory(init_time)``; the truth's own without ``forecaster``. Attributes that are read, if there:
         ``headline`` (variables, separated by spaces) and ``predictability_limit`` (a forecaster).
       config: Resamples and confidence.
-      seed: Of the bootstrap.
 
     Returns:
       The statistics and all that follows from them; see ``docs/architecture.md``.
@@ -45,7 +44,7 @@ def compare(statistics: xr.Dataset, config: EvaluateConfig, seed: int) -> xr.Dat
         )
     metrics = computable(map(str, statistics.data_vars))
     needed = sorted({"squared_error"}.union(*(metric.needs for metric in metrics)))
-    bootstrap = Bootstrap(statistics["trajectory"].values, config.bootstrap, config.confidence, seed)
+    bootstrap = Bootstrap(statistics["trajectory"].values, config.bootstrap, config.confidence)
     hours = statistics["lead_time"].values / np.timedelta64(1, "h")
     parts = []
     for i in range(statistics.sizes["variable"]):

@@ -23,6 +23,7 @@ from emulator.evaluation.style import Unit, forecaster_label, shown_unit, variab
 
 _DPI = 150
 _LEAD_HOURS = (24, 72, 120)
+_FIRST = slice(0, 1)  # of the initial times
 
 
 def plot_maps(
@@ -33,9 +34,8 @@ def plot_maps(
     out: Path,
     *,
     lead_hours: Sequence[float] | None = None,
-    init: int = 0,
 ) -> Path:
-    """Draws truth, each forecast, and each forecast's difference from the truth, one column per lead.
+    """Draws truth, each first forecast, and its difference from the truth, one column per lead.
 
     Args:
       forecast_paths: Forecasters to show, two or three of them, in order.
@@ -45,7 +45,6 @@ def plot_maps(
       out: The PNG file; a PDF for papers is written beside it.
       lead_hours: Leads to show, as far as they were forecast; when left out 24, 72 and 120 h, or the last one where
         there is none of these.
-      init: Which initial time of the files.
 
     Raises:
       DataError: the variable or every one of the leads is missing.
@@ -59,20 +58,19 @@ def plot_maps(
     if not columns:
         raise DataError(f"maps: none of the leads {', '.join(f'{h:g}' for h in lead_hours)} h was forecast")
     verification = Verification(store, first.init_times, first.lead_times, config.pressure_levels, config.derived)
-    inits = slice(init, init + 1)
-    truth, _, index = verification.truth_and_climatology(inits)
+    truth, _, index = verification.truth_and_climatology(_FIRST)
     _require(truth, variable, "truth")
     unit = shown_unit(variable, units_of(variable, store))
     observed = truth[variable][index[0, columns]] * unit.factor
     forecasts = {}
     for name, file in files.items():
-        planes = verification.forecast(file, inits)
+        planes = verification.forecast(file, _FIRST)
         _require(planes, variable, str(file.path))
         field = planes[variable]
         field = field[0] if field.ndim == 5 else field  # of an ensemble its first member: a map of a mean is a blur
         forecasts[name] = field[0, columns] * unit.factor
     figure = _figure(observed, forecasts, hours[columns], store, unit)
-    start = np.datetime_as_string(first.init_times[init], "h").replace("T", " ")
+    start = np.datetime_as_string(first.init_times[0], "h").replace("T", " ")
     figure.suptitle(f"{variable_label(variable)} from {start} UTC", x=0.01, ha="left", fontweight="bold")
     out.parent.mkdir(parents=True, exist_ok=True)
     save(figure, out.with_suffix(""))

@@ -31,6 +31,7 @@ from emulator.evaluation.fields import Verification, cannot_hold, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
 from emulator.evaluation.regions import boxes, default_regions, read_mask
 from emulator.evaluation.scoring import Distribution, Scoring, tallies
+from emulator.evaluation.significance import SEED
 from emulator.evaluation.statistics import LONG_NAMES
 from emulator.progress import track
 
@@ -48,7 +49,6 @@ def evaluate(
     config: EvaluateConfig,
     out: Path,
     *,
-    seed: int = 0,
     attributes: Mapping[str, str] | None = None,
     executor: Executor | None = None,
     training: Store | None = None,
@@ -60,7 +60,6 @@ def evaluate(
       store: The truth, and the climatology that anomalies are measured from.
       config: Split, pressure levels, regions, mask, bootstrap; which variables must be there (``headline``).
       out: The scores file; it appears only when it is complete.
-      seed: Of the bootstrap.
       attributes: More global attributes: ``truth`` (what the truth is), ``predictability_limit`` (whose error is
         the limit).
       executor: Workers that share the folder of the files, such as a process pool or a dask client's executor; this
@@ -89,14 +88,14 @@ def evaluate(
     training = training or store
     gap = _gap_hours(verification, training, config)
     scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions, training)
-    facts = _attributes(store, config, verification, seed) | gap | dict(attributes or {})
+    facts = _attributes(store, config, verification) | gap | dict(attributes or {})
 
     with replacing(out) as temporary:
         coordinates = _coordinates(scoring, facts)
         write_netcdf(coordinates, temporary, encoding=_encoding(coordinates))
         distributions = _write_statistics(temporary, scoring, executor)
         with xr.open_dataset(temporary) as statistics:
-            compared = compare(statistics, config, seed).drop_vars(list(statistics.data_vars)).load()
+            compared = compare(statistics, config).drop_vars(list(statistics.data_vars)).load()
         scores = _with_cost(compared.merge(distributions), files)
         write_netcdf(scores, temporary, mode="a", encoding=_encoding(scores))
     return xr.open_dataset(out)
@@ -273,7 +272,7 @@ def _number(file: ForecastFile, key: str) -> float:
     return float(value)
 
 
-def _attributes(store: Store, config: EvaluateConfig, verification: Verification, seed: int) -> dict[str, Any]:
+def _attributes(store: Store, config: EvaluateConfig, verification: Verification) -> dict[str, Any]:
     return {
         "Conventions": "CF-1.11",
         "format_version": FORMAT_VERSION,
@@ -288,7 +287,7 @@ def _attributes(store: Store, config: EvaluateConfig, verification: Verification
         "trajectories": len(set(verification.trajectories)),
         "confidence": config.confidence,
         "bootstrap": config.bootstrap,
-        "seed": seed,
+        "seed": SEED,
     }
 
 

@@ -27,6 +27,9 @@ from scipy import stats
 from emulator.evaluation.resampling import Resamples, block_length, resample
 from emulator.evaluation.slow_variations import SlowVariations, fit
 
+SEED = 0
+"""Of the bootstrap: the same seed gives the same intervals."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -114,7 +117,7 @@ class Bootstrap:
     trajectory: np.ndarray
     count: int
     confidence: float
-    seed: int = 0
+    seed: int = SEED
     _drawn: dict[int, Resamples] = field(default_factory=dict, repr=False)
 
     @cached_property

@@ -20,6 +20,7 @@ from emulator.evaluation.style import (
 
 LEAD_HOURS = (6, 24, 48, 72, 120, 168, 240)
 """Leads of the table, as far as they were scored; where none of them was, others spread over all."""
+_WIDTH = 160  # characters in a line
 
 
 def headline_variables(scores: xr.Dataset) -> list[str]:
@@ -72,14 +73,13 @@ def read_crossover(scores: xr.Dataset, forecaster: str, reference: str, variable
     return Crossover(outcome, hours, lower, upper, start, bool(one["crossover_from_first_lead"]))
 
 
-def format_table(scores: xr.Dataset, *, width: int = 160) -> str:
+def format_table(scores: xr.Dataset) -> str:
     """Plain text: for each headline variable a row per forecaster with RMSE by lead and the lead until it is beaten.
 
     Args:
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
-      width: Characters in a line.
     """
-    console = Console(width=width, force_terminal=False, no_color=True, highlight=False)
+    console = Console(width=_WIDTH, force_terminal=False, no_color=True, highlight=False)
     with console.capture() as capture:
         console.print(_basis(scores), soft_wrap=True)
         console.print(_error_table(scores))

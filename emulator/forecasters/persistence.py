@@ -21,6 +21,8 @@ from data_prep.store import Store
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time, lead_blocks
 
+_MAX_WINDOWS = 200  # more would not change the second decimal of a damping factor
+
 
 @dataclass(frozen=True)
 class Persistence:
@@ -83,7 +85,7 @@ class DampedAnomalyPersistence:
     name: str = "damped_anomaly_persistence"
 
     @classmethod
-    def fit(cls, store: Store, lead_times: np.ndarray, *, max_windows: int = 200) -> DampedAnomalyPersistence:
+    def fit(cls, store: Store, lead_times: np.ndarray) -> DampedAnomalyPersistence:
         """Fits the damping on the training split.
 
         The factor is the regression of the anomaly at lead on the initial anomaly, with area weights, over
@@ -92,7 +94,6 @@ class DampedAnomalyPersistence:
         Args:
           store: Gives training data and climatology.
           lead_times: Leads to fit, ``timedelta64``.
-          max_windows: At most so many initial times; more would not change the second decimal of a factor.
 
         Raises:
           DataError: no training segment is as long as the longest lead.
@@ -100,7 +101,7 @@ class DampedAnomalyPersistence:
         leads = check_lead_times(lead_times, store.timestep)
         steps = (leads // np.timedelta64(store.timestep, "ns")).astype(np.int64)
         starts = store.windows("train", int(steps[-1]) + 1)
-        starts = starts[np.unique(np.linspace(0, starts.size - 1, max_windows).round().astype(np.int64))]
+        starts = starts[np.unique(np.linspace(0, starts.size - 1, _MAX_WINDOWS).round().astype(np.int64))]
         weights = store.grid.latitude_weights[:, None, None]
         n_channels = len(store.spec.state_channels)
         product, square = np.zeros((leads.size, n_channels)), np.zeros(n_channels)
