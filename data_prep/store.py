@@ -36,7 +36,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from data_prep.arrays import ArrayLike
+from data_prep.arrays import ArrayLike, rows_at
 from data_prep.climatology import Climatology
 from data_prep.disk import write_text
 from data_prep.errors import DataError, UserError, how_to_run
@@ -177,10 +177,7 @@ class Store:
         Raises:
           DataError: the store lacks a time.
         """
-        order = np.argsort(self.times)
-        places = np.searchsorted(self.times, times, sorter=order).clip(max=self.times.size - 1)
-        rows = order[places]
-        missing = times[self.times[rows] != times]
+        rows, missing = rows_at(self.times, times)
         if missing.size:
             raise DataError(f"{self._name}: no lateral boundary values at {missing[0]!s:.16} ({missing.size} times)")
         return self.take_persisted(rows)[..., self.forcing_builder.is_lateral]

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
+from data_prep.arrays import rows_at
 from data_prep.errors import ConfigError, DataError
 from data_prep.locations import Location, locate
 from data_prep.netcdf_file import write_netcdf
@@ -224,9 +225,7 @@ def _rows(store: Store, times: np.ndarray) -> np.ndarray:
     Raises:
       DataError: it does not hold one of them.
     """
-    order = np.argsort(store.times)
-    rows = order[np.searchsorted(store.times, times, sorter=order).clip(max=order.size - 1)]
-    absent = times[store.times[rows] != times]
+    rows, absent = rows_at(store.times, times)
     if absent.size:
         raise DataError(f"score: the truth holds no {absent[0]!s:.16}, an initial time of the forecasts")
     return rows

@@ -25,6 +25,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from data_prep.arrays import rows_at
 from data_prep.disk import close_once, hidden_beside, put_in_place, writing
 from data_prep.errors import DataError
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
@@ -382,10 +383,9 @@ def _wrong_form(dataset: xr.Dataset) -> str | None:
 
 def _places(found: np.ndarray, expected: np.ndarray, name: str, path: Path) -> np.ndarray | slice:
     """Indices of ``found`` in ``expected``; a slice where they are consecutive, for that writes faster."""
-    order = np.argsort(expected)
-    at = order[np.searchsorted(expected, found, sorter=order).clip(max=expected.size - 1)]
-    if (expected[at] != found).any():
-        raise DataError(f"{path}: a block holds {name} {found[expected[at] != found][0]}, which was not asked for")
+    at, unknown = rows_at(expected, found)
+    if unknown.size:
+        raise DataError(f"{path}: a block holds {name} {unknown[0]}, which was not asked for")
     return slice(int(at[0]), int(at[-1]) + 1) if (np.diff(at) == 1).all() else at
 
 

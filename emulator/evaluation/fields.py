@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
+from data_prep.arrays import rows_at
 from data_prep.errors import DataError
 from data_prep.spec import level_dim, unstack_channels
 from data_prep.store import Store
@@ -59,12 +60,9 @@ class Verification:
             raise DataError(
                 f"evaluate: leads {describe_times(self.lead_times)} are no multiples of the store's time step"
             )
-        order = np.argsort(self.store.times)
-        at = np.searchsorted(self.store.times, self.init_times, sorter=order).clip(max=order.size - 1)
-        initial = order[at]
-        absent = self.store.times[initial] != self.init_times
-        if absent.any():
-            raise DataError(f"evaluate: the store holds no truth at the initial time {self.init_times[absent][0]}")
+        initial, absent = rows_at(self.store.times, self.init_times)
+        if absent.size:
+            raise DataError(f"evaluate: the store holds no truth at the initial time {absent[0]}")
         for i, row in enumerate(initial.tolist()):
             self.store.segment_of(row, row + int(steps[-1]) + 1)
             if self.store.times[row + int(steps[-1])] != self.init_times[i] + self.lead_times[-1]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_prep.arrays import rows_at
 from data_prep.disk import reading
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -153,9 +154,7 @@ def open_all(
 
 
 def _positions(path: Location, have: np.ndarray, wanted: np.ndarray, what: str) -> np.ndarray:
-    order = np.argsort(have)
-    at = order[np.searchsorted(have, wanted, sorter=order).clip(max=have.size - 1)]
-    missing = wanted[have[at] != wanted]
+    rows, missing = rows_at(have, wanted)
     if missing.size:
         named = [describe_time(value) for value in missing[:_MOST_NAMED]]
         more = f" and {missing.size - _MOST_NAMED} more" if missing.size > _MOST_NAMED else ""
@@ -163,7 +162,7 @@ def _positions(path: Location, have: np.ndarray, wanted: np.ndarray, what: str) 
             f"{path}: lacks {what} of the comparison: {', '.join(named)}{more}; it holds {describe_times(have)}; "
             "choose evaluate's initial times and leads by it"
         )
-    return at
+    return rows
 
 
 def _state(store: Store) -> dict[str, Variable]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from data_prep.arrays import rows_at
 from data_prep.climatology import Climatology
 from data_prep.disk import reading
 from data_prep.errors import DataError
@@ -86,9 +87,7 @@ class CorrectedForecaster:
 
 
 def _rows(path: Path, have: np.ndarray, wanted: np.ndarray, what: str) -> np.ndarray:
-    order = np.argsort(have)
-    at = order[np.searchsorted(have, wanted, sorter=order).clip(max=have.size - 1)]
-    missing = wanted[have[at] != wanted]
+    rows, missing = rows_at(have, wanted)
     if missing.size:
         raise DataError(f"{path}: lacks the {what} {missing[0]}; make the forecasts again")
-    return at
+    return rows
