@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from data_prep.errors import DataError, UserError
+from data_prep.errors import DataError, UserError, one_line
 
 _TROUBLES = {
     errno.ENOSPC: "the disk is full; make room",
@@ -161,7 +161,7 @@ def writing(path: Path) -> Iterator[None]:
         if isinstance(error, RuntimeError) and not str(error).startswith("NetCDF"):
             raise
         said = None if _only_claims_permission(error) else trouble(error)
-        said = said or f"{' '.join(str(error).split())}; check free space and permissions"
+        said = said or f"{one_line(error)}; check free space and permissions"
         raise DiskError(f"{path}: cannot be written: {said}, then run the same command again") from None
 
 

@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 
 _LONGEST = 2000
+_LONGEST_QUOTED = 300
 
 
 class UserError(Exception):
@@ -25,6 +26,11 @@ class UserError(Exception):
         """The line."""
         line = "".join(c if c.isprintable() else " " for c in super().__str__()).strip()
         return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
+def one_line(error: Exception) -> str:
+    """What a library's error says, for quoting: in one line and not too long; its name where it says nothing."""
+    return " ".join(str(error).split())[:_LONGEST_QUOTED] or type(error).__name__
 
 
 def how_to_install(extra: str) -> str:

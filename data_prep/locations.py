@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import fsspec
 
-from data_prep.errors import DataError, how_to_install
+from data_prep.errors import DataError, how_to_install, one_line
 
 Location: TypeAlias = Path | str
 
@@ -51,7 +51,7 @@ def find(pattern: str) -> list[Location]:
     try:
         return [str(system.unstrip_protocol(found)) for found in sorted(system.glob(path))]
     except OSError as error:
-        raise DataError(f"{pattern}: cannot be listed ({' '.join(str(error).split())[:200]})") from None
+        raise DataError(f"{pattern}: cannot be listed ({one_line(error)})") from None
 
 
 def find_files(places: Iterable[str | Path]) -> list[Location]:
@@ -104,7 +104,7 @@ def stamp(location: Location) -> list[int | str]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise DataError(f"{location}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+            raise DataError(f"{location}: cannot be read ({one_line(error)})") from None
     raise DataError(f"{location}: no Zarr store lies there; other formats are read from this machine's disks alone")
 
 
@@ -117,5 +117,4 @@ def _filesystem(url: str) -> tuple[Any, str]:
 
 def protocol_hint(error: Exception) -> str:
     """Why a protocol cannot be used, and what to install."""
-    reason = " ".join(str(error).split())[:200]
-    return f"needs the extra 'cloud': {how_to_install('cloud')} ({reason})"
+    return f"needs the extra 'cloud': {how_to_install('cloud')} ({one_line(error)})"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.disk import replacing
-from data_prep.errors import DataError
+from data_prep.errors import DataError, one_line
 
 _MOST_COMPRESSED = 100  # what fields and weights never come near, and a decompression bomb exceeds
 _END = struct.Struct("<4s4H2LH")  # what closes a zip archive without a comment
@@ -59,7 +59,7 @@ def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
             raise ValueError(f"{strange[0]} is no array")  # NumPy hands out bytes that it does not know as they are
         return arrays
     except _DAMAGED as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]}); {remedy}") from None
+        raise DataError(f"{path}: cannot be read ({one_line(error)}); {remedy}") from None
 
 
 def _members(path: Path) -> int:

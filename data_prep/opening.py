@@ -11,7 +11,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError, how_to_install
+from data_prep.errors import DataError, how_to_install, one_line
 from data_prep.locations import GRIB_SUFFIXES, Location, protocol_hint
 
 Format = Literal["NetCDF", "Zarr", "GRIB"]
@@ -60,7 +60,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
             return xr.open_dataset(file, chunks=None, decode_timedelta=False), file.close
     except Exception as error:  # noqa: BLE001 - what libraries make of damaged or hostile metadata is anything
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
-        raise DataError(f"{path}: cannot be read as a {noun} ({' '.join(str(error).split())[:200]})") from None
+        raise DataError(f"{path}: cannot be read as a {noun} ({one_line(error)})") from None
 
 
 def _nothing() -> None:
@@ -85,9 +85,8 @@ def _open_url(url: str) -> xr.Dataset:
     except ImportError as error:
         raise DataError(f"{url}: {protocol_hint(error)}") from None
     except Exception as error:  # noqa: BLE001 - every service has errors of its own
-        what = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(
-            f"{url}: cannot be read as a Zarr store ({what}); is it one, and public, or are credentials set?"
+            f"{url}: cannot be read as a Zarr store ({one_line(error)}); is it one, and public, or are credentials set?"
         ) from None
 
 

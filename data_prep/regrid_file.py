@@ -13,7 +13,7 @@ import xarray as xr
 
 from data_prep.config import RegridConfig
 from data_prep.disk import replacing, trouble
-from data_prep.errors import DataError
+from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
 from data_prep.locations import Location, is_zarr
 from data_prep.netcdf_file import write_netcdf
@@ -164,6 +164,5 @@ def _write(result: xr.Dataset, path: Location, out: Path) -> None:
             if trouble(error):
                 raise
             raise DataError(
-                f"{out}: cannot be made of {path} ({' '.join(str(error).split())[:200]}); "
-                "the file may be damaged, or the disk full"
+                f"{out}: cannot be made of {path} ({one_line(error)}); the file may be damaged, or the disk full"
             ) from None

@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep import checks
-from data_prep.errors import DataError
+from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
 from data_prep.instants import instants_of
 from data_prep.locations import Location, locate
@@ -126,7 +126,7 @@ class Source:
             block = variable.isel(selection).compute()  # in the file's order: transposing unread data reads it slowly
         except Exception as error:  # noqa: BLE001 - what libraries make of damaged bytes and metadata is anything
             raise DataError(
-                f"{self.path}: {found.raw_name} cannot be read ({_one_line(error)}); the file may be damaged"
+                f"{self.path}: {found.raw_name} cannot be read ({one_line(error)}); the file may be damaged"
             ) from None
         if self._axes.expver in block.dims:
             block = self._join_expver(block)
@@ -398,7 +398,3 @@ def _found_field(
         level_axis=axis,
         to_si=conversion(name, variable.attrs.get("units"), f"{path}: {variable.name}"),
     )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

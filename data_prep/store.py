@@ -39,7 +39,7 @@ from zarr.codecs import BloscCodec
 from data_prep.arrays import ArrayLike, rows_at
 from data_prep.climatology import Climatology
 from data_prep.disk import write_text
-from data_prep.errors import DataError, UserError, how_to_run
+from data_prep.errors import DataError, UserError, how_to_run, one_line
 from data_prep.forcing import ForcingBuilder, channel_names
 from data_prep.grid import Grid
 from data_prep.json_file import read_object
@@ -163,9 +163,9 @@ class Store:
         try:
             take(array, np.array([row]))
         except (OSError, RuntimeError, ValueError) as error:
-            what = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{self._name}: the row of {self.times[row]} cannot be read ({what}); {how_to_prepare(self.path)}"
+                f"{self._name}: the row of {self.times[row]} cannot be read ({one_line(error)}); "
+                f"{how_to_prepare(self.path)}"
             ) from None
 
     def _damaged(self, row: int) -> DataError:
@@ -541,9 +541,7 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
     except UserError:
         raise
     except Exception as error:  # noqa: BLE001 - what hostile metadata end in is anything
-        raise DataError(
-            f"{path}: the store is damaged ({' '.join(str(error).split())[:300]}); {how_to_prepare(path)}"
-        ) from None
+        raise DataError(f"{path}: the store is damaged ({one_line(error)}); {how_to_prepare(path)}") from None
     if isinstance(store.climatology.table, np.ndarray):
         store.verify_fixed()
     if in_memory:

@@ -28,7 +28,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_prep.climatology import Climatology
 from data_prep.config import DataConfig
 from data_prep.disk import trouble, write_text
-from data_prep.errors import DataError, how_to_run
+from data_prep.errors import DataError, how_to_run, one_line
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.json_file import read_object
@@ -122,7 +122,7 @@ def _readable(folder: Any, remedy: str) -> Iterator[None]:
     except Exception as error:
         if trouble(error):
             raise
-        raise DataError(f"{folder}: cannot be read ({' '.join(str(error).split())[:200]}); {remedy}") from None
+        raise DataError(f"{folder}: cannot be read ({one_line(error)}); {remedy}") from None
 
 
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:
@@ -292,8 +292,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description["experiment"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:
-        what = " ".join(str(error).split())
-        raise DataError(f"{folder}: damaged run folder ({what}); {_how_to_train(folder)}") from None
+        raise DataError(f"{folder}: damaged run folder ({one_line(error)}); {_how_to_train(folder)}") from None
     return NeuralForecaster(
         spec=spec,
         grid=grid,

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from data_prep.config import DataConfig
 from data_prep.disk import write_text
-from data_prep.errors import ConfigError
+from data_prep.errors import ConfigError, one_line
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -461,7 +461,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{file}: not valid YAML: {one_line(error)}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{file}: expected keys and values, found {type(raw).__name__}")
     return raw

@@ -27,7 +27,7 @@ import xarray as xr
 
 from data_prep.arrays import rows_at
 from data_prep.disk import close_once, hidden_beside, put_in_place, writing
-from data_prep.errors import DataError
+from data_prep.errors import DataError, one_line
 from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
 from data_prep.variables import possible_range
 from emulator import __version__
@@ -349,7 +349,7 @@ def open_forecasts(path: Path) -> xr.Dataset:
     try:
         dataset = xr.open_dataset(path, engine="netcdf4")
     except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(f"{path}: not a readable NetCDF file ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: not a readable NetCDF file ({one_line(error)})") from None
     missing = {"init_time", "lead_time", "latitude", "longitude"} - set(map(str, dataset.dims))
     if missing:
         raise DataError(

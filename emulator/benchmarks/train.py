@@ -10,7 +10,7 @@ import jax
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from data_prep.errors import ConfigError
+from data_prep.errors import ConfigError, one_line
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
 from emulator.budget import Programs
@@ -49,7 +49,7 @@ def parse_model(text: str) -> ModelConfig:
     try:
         return TypeAdapter(ModelConfig).validate_python(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError) as error:
-        raise ConfigError(f"--model {text}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"--model {text}: {one_line(error)}") from None
 
 
 def run(arguments: argparse.Namespace) -> list[Table]:

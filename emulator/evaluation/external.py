@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
 from data_prep.instants import instants_of
 from data_prep.locations import Location
@@ -136,7 +136,7 @@ class ExternalForecasts:
                 dims, values = self._read(raw, self.fields[name], inits, leads)
                 data[name] = (tuple(axis if d == "level" else d for d in dims), values)
         except (OSError, RuntimeError, ValueError, EOFError) as error:
-            raise DataError(f"{self.path}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+            raise DataError(f"{self.path}: cannot be read ({one_line(error)})") from None
         finally:
             raw.close()
         for levels, axis in axes.items():

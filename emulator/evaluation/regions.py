@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
 from emulator.config import Box
 
@@ -135,7 +135,7 @@ def read_mask(path: Path, grid: Grid) -> np.ndarray:
                 )
             field = dataset["mask"].sortby("latitude").transpose("latitude", "longitude").load()
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable NetCDF file ({' '.join(str(error).split())})") from None
+        raise DataError(f"{path}: not a readable NetCDF file ({one_line(error)})") from None
     found = Grid.from_arrays(field["latitude"], field["longitude"])
     if not found.matches(grid):
         raise DataError(f"{path}: the mask's grid ({found.describe()}) is not the truth's ({grid.describe()})")

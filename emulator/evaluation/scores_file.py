@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from data_prep.errors import DataError, how_to_run
+from data_prep.errors import DataError, how_to_run, one_line
 from data_prep.probe import probe
 from emulator.evaluation.metrics import METRICS
 from emulator.evaluation.regions import WHOLE
@@ -65,7 +65,7 @@ def open_scores(path: Path) -> xr.Dataset:
             lazy = opened.enter_context(xr.open_dataset(path))
             scores = lazy.assign(lazy.drop_dims("init_time", errors="ignore").load().data_vars)
         except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-            raise DataError(f"{path}: not a readable scores file ({' '.join(str(error).split())})") from None
+            raise DataError(f"{path}: not a readable scores file ({one_line(error)})") from None
         if "rmse" not in scores:
             raise DataError(f"{path}: no scores file, it holds {', '.join(map(str, scores.data_vars))}")
         again = "evaluate again" + how_to_run("evaluate", Path(path).parent, options=" --redo")
