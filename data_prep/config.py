@@ -24,11 +24,13 @@ RegridNan = Literal["propagate", "ignore"]
 RegridOutside = Literal["refuse", "nan"]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of the config: strict about keys and types, frozen."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class VariableConfig(_Section):
+class VariableConfig(Section):
     """How one canonical variable is read."""
 
     source: str | None = Field(None, description="Its name in the files; by default the canonical name")
@@ -49,7 +51,7 @@ class ForcingConfig(VariableConfig):
     )
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """Training, validation and test data: whole segments, or stretches of time."""
 
     segments: dict[Literal["train", "validation", "test"], list[int]] | None = Field(
@@ -84,7 +86,7 @@ class SplitConfig(_Section):
         return self
 
 
-class RegridConfig(_Section):
+class RegridConfig(Section):
     """From the grids of the files to one grid; each file from its own."""
 
     grid: str | float | None = Field(None, description=f"The target by name: {GRID_SYNTAX}")
@@ -111,7 +113,7 @@ class RegridConfig(_Section):
         return self
 
 
-class LateralConfig(_Section):
+class LateralConfig(Section):
     """Boundary values of a regional grid, from a driving data set that covers it."""
 
     inputs: list[str] = Field(
@@ -120,7 +122,7 @@ class LateralConfig(_Section):
     rim: Annotated[int, Field(gt=0)] = Field(2, description="Outer rows and columns in which its values are given")
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """From files to a prepared store."""
 
     inputs: list[str] = Field(

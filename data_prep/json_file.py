@@ -1,8 +1,10 @@
-"""JSON objects from files that may be damaged or hostile."""
+"""JSON objects from files that may be damaged or hostile, and what JSON can hold of others."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +28,12 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise DataError(f"{path}: damaged, expected an object, found {type(found).__name__}; {remedy}")
     return found
+
+
+def finite(value: Any) -> Any:
+    """The same with ``None`` for NaN and infinity, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -40,6 +40,9 @@ VERTICAL_ATTRS: dict[Vertical, dict[str, str]] = {
     },
 }
 
+CONVENTIONS = "CF-1.11"
+"""What every file that is written says of itself."""
+
 CALENDAR_ATTRS = {"calendar": "proleptic_gregorian", "units_metadata": "leap_seconds: none"}
 """What CF wants to know of numbers that count time."""
 

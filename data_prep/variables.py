@@ -11,6 +11,9 @@ from dataclasses import dataclass
 GRAVITY = 9.80665
 """Standard gravity in m s-2 (WMO), by which geopotential metres are defined."""
 
+SURFACE = "geopotential_at_surface"
+"""What the fields on sigma levels stand on."""
+
 
 @dataclass(frozen=True)
 class Facts:

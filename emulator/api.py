@@ -23,12 +23,14 @@ from data_prep.locations import Location, locate
 from data_prep.netcdf_file import write_netcdf
 from data_prep.opening import open_lazily
 from data_prep.sources import open_source, read_initial
+from data_prep.spec import CONVENTIONS
 from data_prep.store import Segment, Store, given_channels, memory_store
+from data_prep.variables import SURFACE
 from emulator.config import EvaluateConfig, first_error
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.scores import evaluate
 from emulator.forecast import lead_times
-from emulator.forecast_io import CONVENTIONS, SURFACE, ForecastWriter
+from emulator.forecast_io import ForecastWriter
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.statistical import make_reference

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import math
 import os
 import shlex
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import ConfigError, DataError, UserError
+from data_prep.json_file import finite
 from emulator.compilation_cache import remember_compiled
 from emulator.parser import build_parser
 
@@ -178,16 +178,8 @@ class _ToldError(DataError):
 
 def _print_json(document: dict[str, Any]) -> None:
     """The one document that ``--json`` asks for; what is not finite is ``null``."""
-    text = json.dumps(_plain(document), ensure_ascii=False, allow_nan=False, indent=2, default=lambda x: x.item())
+    text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False, indent=2, default=lambda x: x.item())
     print(text)  # noqa: T201 - the result the user came for
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _inspect(places: Sequence[str], *, as_json: bool) -> None:

@@ -28,8 +28,8 @@ import xarray as xr
 from data_prep.arrays import rows_at
 from data_prep.disk import close_once, hidden_beside, put_in_place, writing
 from data_prep.errors import DataError, one_line
-from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
-from data_prep.variables import possible_range
+from data_prep.spec import CALENDAR_ATTRS, CONVENTIONS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
+from data_prep.variables import SURFACE, possible_range
 from emulator import __version__
 from emulator.bounds import ForecastStoppedError, first_departure
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
@@ -38,8 +38,6 @@ from emulator.progress import track
 
 logger = logging.getLogger(__name__)
 
-CONVENTIONS = "CF-1.11"
-SURFACE = "geopotential_at_surface"
 
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
 

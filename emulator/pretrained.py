@@ -27,7 +27,7 @@ import xarray as xr
 from data_prep.errors import DataError, UserError
 from data_prep.netcdf_file import write_netcdf
 from data_prep.store import Store, open_store
-from data_prep.variables import known
+from data_prep.variables import SURFACE, known
 from data_prep.vertical import derive
 from emulator.checkpoint import ARRAYS, WEIGHTS, load_forecaster, read_description, write_description
 from emulator.evaluation.regions import WHOLE
@@ -41,7 +41,6 @@ INITIAL = "initial.nc"
 _TRUTH, _CARD = "truth.nc", "card.json"
 _DAYS = (1, 3, 5, 10)
 _TOLERANCE = 0.01  # of another processor's rounding, grown for ten days
-_SURFACE = "geopotential_at_surface"
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def sample_errors(folder: Path) -> dict[str, list[float]]:
     leads = truth["lead_time"].values
     # as far as the last lead in one go, and of that the leads that there is truth for
     forecast = xr.concat(forecaster.forecast(initial, leads), dim="lead_time")
-    forecast[_SURFACE] = (("latitude", "longitude"), forecaster.surface_geopotential)
+    forecast[SURFACE] = (("latitude", "longitude"), forecaster.surface_geopotential)
     planes = _planes(forecast, list(map(str, truth.data_vars)))
     weights = xr.DataArray(forecaster.grid.latitude_weights, dims="latitude")
     errors = {}
@@ -158,7 +157,7 @@ def _truth(store: Store, rows: np.ndarray, times: np.ndarray, leads: np.ndarray,
     for lead in leads:
         fields = store.dataset(rows + int(lead / store.timestep)).drop_vars("time").rename(time="init_time")
         fields = fields.assign_coords(init_time=times)
-        fields[_SURFACE] = (("latitude", "longitude"), store.surface_geopotential)
+        fields[SURFACE] = (("latitude", "longitude"), store.surface_geopotential)
         parts.append(xr.Dataset(_planes(fields, names)).expand_dims(lead_time=[lead]))
     return xr.concat(parts, dim="lead_time")
 

@@ -116,7 +116,7 @@ class _Pace:
         here = self._work(self.done)
         spent = now - self.start - self._aside
         seconds = spent / (here - self._work(self._first)) * (self._work(self.total) - here)
-        return f"{_duration(seconds)} left"
+        return f"{duration(seconds)} left"
 
     @contextmanager
     def once(self) -> Iterator[None]:
@@ -160,7 +160,7 @@ class _Lines:
 
     def finish(self) -> None:
         if self._pace.moved:
-            self._log(f"took {_duration(time.monotonic() - self._pace.start)}")
+            self._log(f"took {duration(time.monotonic() - self._pace.start)}")
 
     def _log(self, when: str) -> None:
         info = f", {_format(self._info)}" if self._info else ""
@@ -171,7 +171,8 @@ def _format(info: dict[str, object]) -> str:
     return " ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in info.items())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Of seconds: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.disk import write_text
+from data_prep.json_file import finite
 from emulator.train_step import Norms
 from emulator.validation import Skill
 
@@ -142,21 +143,12 @@ class Record:
         logger.info("validation at step %d: loss %.4g; RMSE at %s in SI units: %s", step, skill.loss, leads, shown)
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(_finite(entry), allow_nan=False) + "\n")
+        self._file.write(json.dumps(finite(entry), allow_nan=False) + "\n")
         self._file.flush()
 
 
 def _rounded(values: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
     return {name: [float(f"{v:.6g}") for v in series] for name, series in values.items()}
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: ``null`` stands for both."""
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _lines(path: Path) -> list[str]:

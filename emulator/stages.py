@@ -28,6 +28,7 @@ from data_prep.disk import discard, disk_in_one_line, remove, write_text
 from data_prep.errors import UserError
 from data_prep.json_file import read_object
 from emulator.config import ExperimentConfig, save_config
+from emulator.progress import duration, track_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,6 @@ def _simulate(config: ExperimentConfig, folder: Path, _: Executor | None) -> Non
 
 def _prepare(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
     from data_prep.pipeline import prepare
-    from emulator.progress import track_blocks
 
     with track_blocks("prepare") as on_block:
         prepare(config.data, folder / "store.zarr", folder, on_block, workers)
@@ -249,7 +249,7 @@ def _run_stage(
         logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
         _discard(folder, stages[stages.index(stage) + 1 :], records)
     records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)} | resumed)
-    logger.info("%s: finished in %s", title, f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min")
+    logger.info("%s: finished in %s", title, duration(seconds))
 
 
 def _discard(folder: Path, stages: Sequence[Stage], records: _Records) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 
 from data_prep.config import DataConfig, SplitConfig, VariableConfig
 from data_prep.grid import Grid
+from data_prep.variables import SURFACE
 from emulator.progress import track
 
 LEVELS = (50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
-SURFACE = "geopotential_at_surface"
 _FILES = 8
 _PATTERNS = 24
 _WRITE_ROWS = 64

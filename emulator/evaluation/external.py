@@ -28,7 +28,7 @@ from data_prep.recognise import find_axes, find_variables, level_coordinate, sca
 from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
 from data_prep.store import Store
 from data_prep.units import Conversion, conversion, convertible
-from data_prep.variables import is_accumulation, known
+from data_prep.variables import SURFACE, is_accumulation, known
 
 
 class _Wanted(NamedTuple):
@@ -50,7 +50,6 @@ _LEAD = _Wanted(
 )
 _MEMBER = _Wanted(("realization", "number", "member", "ensemble_member", "ensemble", "sample"), "realization")
 
-_SURFACE = "geopotential_at_surface"
 _DERIVED = ("geopotential", "mean_sea_level_pressure")
 """What is verified beyond the state where the truth is on sigma levels."""
 
@@ -214,7 +213,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
             raise DataError(f"{path}: some variables are on pressure levels and some on sigma; make two files of it")
         fields = {name: field for name, (field, _) in described.items() if field is not None}
         if "sigma" not in kinds:
-            fields.pop(_SURFACE, None)  # nothing stands on it
+            fields.pop(SURFACE, None)  # nothing stands on it
         return ExternalForecasts(
             path=path,
             grid=store.grid,
@@ -234,7 +233,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
 
 def _wanted(store: Store) -> tuple[str, ...]:
     state = tuple(v.name for v in store.spec.with_role("prognostic", "diagnostic"))
-    extra = (*_DERIVED, _SURFACE) if store.spec.vertical == "sigma" else ()
+    extra = (*_DERIVED, SURFACE) if store.spec.vertical == "sigma" else ()
     return tuple(dict.fromkeys((*state, *extra)))
 
 
@@ -261,7 +260,7 @@ def _field(
         if on_levels or (vertical_dim is not None and variable.sizes[vertical_dim] > 1):
             found = "no levels" if on_levels else f"{variable.sizes[str(vertical_dim)]} levels"
             raise DataError(f"{path}: {raw_name} has {found}, the truth's {name} has {'some' if on_levels else 'none'}")
-        return ExternalField(raw_name, to_si, constant=name == _SURFACE), None
+        return ExternalField(raw_name, to_si, constant=name == SURFACE), None
     kind, values = vertical_kind(variable[coordinate])
     truth = store.spec.vertical
     if kind == truth == "sigma" and name not in state:

@@ -18,10 +18,9 @@ from data_prep.arrays import rows_at
 from data_prep.errors import DataError
 from data_prep.spec import level_dim, unstack_channels
 from data_prep.store import Store
-from data_prep.variables import known
+from data_prep.variables import SURFACE, known
 from data_prep.vertical import WINDS, derive
 from emulator.evaluation.forecast_file import ForecastFile, describe_times
-from emulator.forecast_io import SURFACE
 
 Planes = dict[str, np.ndarray]
 

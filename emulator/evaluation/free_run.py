@@ -24,14 +24,14 @@ from data_prep.clock import day_of_year, seconds_of_day
 from data_prep.disk import replacing
 from data_prep.errors import ConfigError, DataError
 from data_prep.netcdf_file import write_netcdf
-from data_prep.spec import level_dim
+from data_prep.spec import CONVENTIONS, level_dim
 from data_prep.store import Store
+from data_prep.variables import SURFACE
 from data_prep.vertical import derive
 from emulator import __version__
 from emulator.config import EvaluateConfig, LongRunConfig
 from emulator.evaluation.fields import Planes, units_of
 from emulator.evaluation.spectra import fine_scales, mean_power
-from emulator.forecast_io import SURFACE
 from emulator.progress import track
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ def measure_long_run(
                 ended, block = str(error), None
     measured = run.finish()
     measured.attrs |= {
-        "Conventions": "CF-1.11",
+        "Conventions": CONVENTIONS,
         "title": f"{forecaster} left to itself",
         "forecaster": forecaster,
         "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} measured",

@@ -92,7 +92,7 @@ def _figure(
     low, high = np.percentile(everything, [0.5, 99.5])
     errors = {name: field - truth for name, field in forecasts.items()}
     reach = float(np.percentile(np.abs(np.concatenate(list(errors.values()))), 99.5)) or 1.0
-    coast = _land(store)
+    coast = store.land_share
 
     labels = ["Truth", *(forecaster_label(n) for n in forecasts)]
     fields = [truth, *forecasts.values()]
@@ -141,12 +141,6 @@ def _longitude(degrees: float, _: int) -> str:
 
 def _latitude(degrees: float, _: int) -> str:
     return f"{abs(degrees):g}°{'N' if degrees > 0 else 'S' if degrees < 0 else ''}"
-
-
-def _land(store: Store) -> np.ndarray | None:
-    """Land-sea mask, where the store holds one."""
-    names = [c.variable for c in store.spec.static_channels]
-    return store.static[..., names.index("land_sea_mask")] if "land_sea_mask" in names else None
 
 
 def _require(planes: Planes, variable: str, source: str) -> None:

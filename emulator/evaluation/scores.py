@@ -22,6 +22,7 @@ from data_prep.disk import closing_once, replacing
 from data_prep.errors import DataError
 from data_prep.locations import Location
 from data_prep.netcdf_file import write_netcdf
+from data_prep.spec import CONVENTIONS
 from data_prep.store import Store
 from emulator import __version__
 from emulator.config import EvaluateConfig
@@ -274,7 +275,7 @@ def _number(file: ForecastFile, key: str) -> float:
 
 def _attributes(store: Store, config: EvaluateConfig, verification: Verification) -> dict[str, Any]:
     return {
-        "Conventions": "CF-1.11",
+        "Conventions": CONVENTIONS,
         "format_version": FORMAT_VERSION,
         "title": "Scores of weather forecasts",
         "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} scored",

@@ -32,7 +32,15 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.json_file import read_object
 from data_prep.netcdf_file import write_netcdf
 from data_prep.npz import read_arrays, write_arrays
-from data_prep.spec import CALENDAR_ATTRS, PRESSURE_AT_TOP, VERTICAL_ATTRS, grid_coords, sigma_formula, unit_attrs
+from data_prep.spec import (
+    CALENDAR_ATTRS,
+    CONVENTIONS,
+    PRESSURE_AT_TOP,
+    VERTICAL_ATTRS,
+    grid_coords,
+    sigma_formula,
+    unit_attrs,
+)
 from data_prep.variables import is_accumulation, known
 from emulator.config import SimulateConfig
 from emulator.physics import transfer
@@ -360,7 +368,7 @@ def _define(
 
 def _attributes(config: SimulateConfig) -> dict[str, str]:
     return {
-        "Conventions": "CF-1.11",
+        "Conventions": CONVENTIONS,
         "source": f"SPEEDY T{config.truncation} with {config.layers} sigma layers through jcm {version('jcm')}, "
         f"truncated to T{config.output_truncation}",
         "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} emulator {emulator.__version__} simulate",
