@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.json_file import finite
+from emulator.command import set_up_logging
 from emulator.compilation_cache import remember_compiled
 from emulator.parser import build_parser
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit code; ``parser.EXIT_CODES`` says what they mean."""
     arguments = build_parser().parse_args(argv)
-    _set_up_logging()
+    set_up_logging()
     remember_compiled()
     try:
         _dispatch(arguments)
@@ -240,31 +240,6 @@ def _regrid(arguments: argparse.Namespace) -> None:
     out = Path(arguments.output)
     grid = regrid_file(locate(arguments.input), out, RegridConfig(**{name: getattr(arguments, name) for name in names}))
     print(f"{out}: {grid.describe()}")  # noqa: T201 - the result the user came for
-
-
-def _set_up_logging() -> None:
-    """One line an event: rich and brief on a terminal, plain with a time stamp in a file."""
-    # XLA and orbax speak through their own loggers; a user wants to see ours.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.logging import RichHandler
-
-        # rich heeds NO_COLOR by itself
-        console = Console(stderr=True)
-        handler: logging.Handler = RichHandler(
-            console=console, show_path=False, show_level=False, log_time_format="%H:%M:%S"
-        )
-        handler.setFormatter(logging.Formatter("%(message)s"))
-    else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # where Zarr leaves tracebacks of errors that it raises too
-    for name in ("emulator", "data_prep"):
-        log = logging.getLogger(name)
-        log.handlers = [handler]
-        log.setLevel(logging.INFO)
-        log.propagate = False
 
 
 if __name__ == "__main__":

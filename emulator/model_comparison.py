@@ -17,7 +17,6 @@ import argparse
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +26,9 @@ import jax
 from flax import nnx
 
 from data_prep.disk import write_text
-from data_prep.errors import ConfigError, DataError, UserError
+from data_prep.errors import ConfigError, DataError
 from data_prep.store import Store, open_store
+from emulator.command import as_command
 from emulator.config import ExperimentConfig, ModelConfig, RolloutStage, TrainConfig, load_config, read_yaml
 from emulator.machine import describe
 from emulator.models import build, forward_flops
@@ -224,7 +224,8 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, "", f"Machine: {describe()}. RMSE of the validation rollout in physical units."]) + "\n"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@as_command
+def main(argv: Sequence[str]) -> None:
     """Runs a comparison from the command line; the table it prints is kept as ``comparison/table.md``."""
     parser = argparse.ArgumentParser(prog="compare_models", description="Train networks for the same time and compare.")
     parser.add_argument("config", metavar="CONFIG", help="the experiment whose store and recipe are used")
@@ -232,17 +233,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, required=True, help="training time of each network")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override one value of CONFIG")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    try:
-        if arguments.minutes <= 0:
-            raise ConfigError(f"--minutes: {arguments.minutes:g}, expected more than 0")
-        workdir = load_config(arguments.config, arguments.set).path
-        entrants = [Entrant.of(arguments.config, file, arguments.set) for file in arguments.models]
-        text = table(compare(entrants, arguments.minutes, workdir / "store.zarr", workdir / "comparison"))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
-        return error.exit_code
+    if arguments.minutes <= 0:
+        raise ConfigError(f"--minutes: {arguments.minutes:g}, expected more than 0")
+    workdir = load_config(arguments.config, arguments.set).path
+    entrants = [Entrant.of(arguments.config, file, arguments.set) for file in arguments.models]
+    text = table(compare(entrants, arguments.minutes, workdir / "store.zarr", workdir / "comparison"))
     write_text(workdir / "comparison" / "table.md", text)
     print(text)  # noqa: T201 - the result the user came for
-    return 0

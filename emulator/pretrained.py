@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +23,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError, UserError
+from data_prep.errors import DataError
 from data_prep.netcdf_file import write_netcdf
 from data_prep.store import Store, open_store
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import derive
 from emulator.checkpoint import ARRAYS, WEIGHTS, load_forecaster, read_description, write_description
+from emulator.command import as_command
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import forecaster_label, shown_unit, variable_label
 from emulator.evaluation.table import candidate, headline_variables
@@ -230,16 +230,12 @@ def _si(name: str) -> str:
     return facts.units if facts else "1"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@as_command
+def main(argv: Sequence[str]) -> None:
     """Makes a folder that ships, from the command line."""
     parser = argparse.ArgumentParser(prog="ship_network", description="Make the folder of a network that ships.")
     parser.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="folder of an evaluated experiment")
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to be; its README.md is left alone")
     parser.add_argument("--samples", type=int, default=12, help="initial times of the sample (12)")
     arguments = parser.parse_args(argv)
-    try:
-        ship(arguments.experiment, arguments.out, arguments.samples)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
-        return error.exit_code
-    return 0
+    ship(arguments.experiment, arguments.out, arguments.samples)

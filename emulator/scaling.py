@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -29,10 +28,11 @@ import jax
 import numpy as np
 from scipy import stats
 
-from data_prep.errors import ConfigError, DataError, UserError
+from data_prep.errors import ConfigError, DataError
 from data_prep.store import Segment, Store
 from emulator import __version__
 from emulator.budget import Programs, step_flops
+from emulator.command import as_command
 from emulator.config import ExperimentConfig, RolloutStage, load_config
 from emulator.devices import WHOLE
 from emulator.machine import describe
@@ -294,7 +294,8 @@ def plot(points: Sequence[Point], path: Path) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@as_command
+def main(argv: Sequence[str]) -> None:
     """Measures a point or draws all of them, from the command line."""
     parser = argparse.ArgumentParser(prog="scaling", description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
@@ -310,19 +311,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (one, drawn):
         command.add_argument("--points", type=Path, default=POINTS, help=f"the file of points ({POINTS})")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    for package in ("emulator", "data_prep"):  # libraries have much to say
-        logging.getLogger(package).setLevel(logging.INFO)
-    try:
-        if arguments.command == "plot":
-            print(plot(read_points(arguments.points), arguments.out))  # noqa: T201 - the result the user came for
-            return 0
-        config = load_config(arguments.config, arguments.set)
-        point = measure(config, arguments.axis, arguments.steps, arguments.years, arguments.seed)
-        with arguments.points.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(point)) + "\n")
-        print(json.dumps(asdict(point)))  # noqa: T201 - the result the user came for
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
-        return error.exit_code
-    return 0
+    if arguments.command == "plot":
+        print(plot(read_points(arguments.points), arguments.out))  # noqa: T201 - the result the user came for
+        return
+    config = load_config(arguments.config, arguments.set)
+    point = measure(config, arguments.axis, arguments.steps, arguments.years, arguments.seed)
+    with arguments.points.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(point)) + "\n")
+    print(json.dumps(asdict(point)))  # noqa: T201 - the result the user came for

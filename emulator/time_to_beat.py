@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -23,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError, UserError
+from data_prep.errors import DataError
 from emulator import __version__
+from emulator.command import as_command
 from emulator.config import ExperimentConfig, load_config
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import forecaster_label
@@ -133,7 +132,8 @@ def read_records(path: Path) -> list[Attempt]:
         raise DataError(f"{path}: no table of records ({error})") from None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@as_command
+def main(argv: Sequence[str]) -> None:
     """Runs one attempt from the command line and prints the table with it."""
     parser = argparse.ArgumentParser(prog="time_to_beat", description=__doc__.partition("\n")[0])
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one")
@@ -141,15 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=120.0, help="lead at which physics is to be beaten (120)")
     parser.add_argument("--records", type=Path, default=RECORDS, help=f"the table, a line a run ({RECORDS})")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    for package in ("emulator", "data_prep"):  # libraries have much to say
-        logging.getLogger(package).setLevel(logging.INFO)
-    try:
-        made = attempt(load_config(arguments.config, arguments.set), arguments.hours)
-        with arguments.records.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(made)) + "\n")
-        print(format_records(read_records(arguments.records)))  # noqa: T201 - the result the user came for
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
-        return error.exit_code
-    return 0
+    made = attempt(load_config(arguments.config, arguments.set), arguments.hours)
+    with arguments.records.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(made)) + "\n")
+    print(format_records(read_records(arguments.records)))  # noqa: T201 - the result the user came for

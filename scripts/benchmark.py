@@ -8,16 +8,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from data_prep.errors import UserError
 from emulator.benchmarks.history import record, show
+from emulator.command import as_command
 
 HISTORY = Path(__file__).parent.parent / "benchmarks" / "history.jsonl"
-FOLDER = Path(__file__).parent.parent / "emulator" / "benchmarks"
-NAMES = [n for n in ("train", "start", "forecast", "load", "prepare", "evaluate") if (FOLDER / f"{n}.py").exists()]
+NAMES = ("train", "start", "forecast", "load", "prepare", "evaluate")
 
 
-def main(argv: Sequence[str]) -> int:
-    """Runs one benchmark and prints its table. Returns the exit code."""
+@as_command
+def main(argv: Sequence[str]) -> None:
+    """Runs one benchmark and prints its table."""
     name = argv[0] if argv and argv[0] in NAMES else None
     module = importlib.import_module(f"emulator.benchmarks.{name}") if name else None
     parser = argparse.ArgumentParser(prog="benchmark.py", description=__doc__)
@@ -33,19 +33,14 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.name == "history":
         print(show(HISTORY))
-        return 0
+        return
     assert module is not None  # the parser has seen to it
-    try:
-        tables = module.run(arguments)
-        print("\n\n".join(map(str, tables)))
-        if arguments.record:
-            kept = [word for word in argv if word not in ("--record", arguments.record)]
-            record(HISTORY, tables, kept, arguments.record)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    tables = module.run(arguments)
+    print("\n\n".join(map(str, tables)))
+    if arguments.record:
+        kept = [word for word in argv if word not in ("--record", arguments.record)]
+        record(HISTORY, tables, kept, arguments.record)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

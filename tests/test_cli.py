@@ -14,7 +14,8 @@ from world_files import canonical, world
 
 import emulator
 from data_prep.grid import Grid
-from emulator.cli import _set_up_logging, build_parser, main
+from emulator.cli import build_parser, main
+from emulator.command import set_up_logging
 from emulator.progress import track
 
 ROOT = Path(__file__).parent.parent
@@ -141,7 +142,7 @@ def test_no_color_is_heeded_on_a_terminal(monkeypatch, own_logging, colours):
     monkeypatch.delenv("NO_COLOR", raising=False)
     if not colours:
         monkeypatch.setenv("NO_COLOR", "1")
-    _set_up_logging()
+    set_up_logging()
     logging.getLogger("emulator.x").info("12 windows in /a/path")
     with track(3, "work") as progress:
         progress.advance()
@@ -154,7 +155,7 @@ def test_no_control_characters_where_there_is_no_terminal(monkeypatch, own_loggi
     file = io.StringIO()
     monkeypatch.setattr(sys, "stderr", file)
     monkeypatch.setattr("emulator.progress.LINE_INTERVAL", 0.0)
-    _set_up_logging()
+    set_up_logging()
     with track(3, "work") as progress:
         for _ in range(3):
             progress.advance(loss=1.0)
