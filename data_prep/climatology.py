@@ -14,7 +14,7 @@ from the middle of the training season, unwrapped around it. Extrapolating a lin
 days outside the training season is an error.
 
 Each kind is a linear model, fitted through its additive normal equations: memory does not grow with the record. Here
-is the model, and the fit of states in memory; ``climatology_fit`` fits one of any size from a store's rows.
+is the model; ``climatology_fit`` fits one of any size from a store's rows.
 """
 
 from __future__ import annotations
@@ -179,63 +179,6 @@ class Climatology:
         if table.shape[:-3] != leading:
             raise ValueError(f"the climatology's table has shape {table.shape}, expected {leading} and fields")
         return cls(kind, hours, Season(middle, half_width), table)
-
-
-class ClimatologyFit:
-    """Fits a climatology in memory, from training states handed over in blocks, in any order.
-
-    Memory: the normal equations, ``(basis, latitude, longitude, state)`` in float64; for ``day_of_year_hour`` the sums
-    by day and hour. Size does not depend on the number of states.
-    """
-
-    def __init__(self, times: np.ndarray, timestep: np.timedelta64, field_shape: tuple[int, ...]) -> None:
-        """Prepares a fit.
-
-        Args:
-          times: All training times, ``datetime64[ns]``; they decide kind, hours and season.
-          timestep: Interval between them.
-          field_shape: ``(latitude, longitude, state)``.
-        """
-        self.kind: Kind = choose_kind(times, timestep)
-        self.hours = hours_of(times)
-        self.season = Season.of(times)
-        self._by_day = self.kind == "day_of_year_hour"
-        n_basis = basis_size(self.kind, self.hours.size)
-        lead = (YEAR_DAYS, self.hours.size) if self._by_day else (n_basis,)
-        self._sums = np.zeros((*lead, *field_shape))
-        self._counts = np.zeros(lead if self._by_day else (n_basis, n_basis))
-
-    def update(self, times: np.ndarray, states: np.ndarray) -> None:
-        """Adds states: ``times`` of shape ``(time,)``, ``states`` of shape ``(time, latitude, longitude, state)``."""
-        hour = hour_index(times, self.hours)
-        if self._by_day:
-            day = folded_day(times)
-            np.add.at(self._counts, (day, hour), 1.0)
-            for d, h, state in zip(day, hour, states, strict=True):
-                self._sums[d, h] += state
-            return
-        basis = basis_of(self.kind, self.season, times, hour, self.hours.size)
-        self._counts += normal_matrix(basis)
-        self._sums += normal_sums(basis, states)
-
-    def finish(self) -> Climatology:
-        """The fitted climatology.
-
-        Raises:
-          DataError: the times seen do not determine it.
-        """
-        if not self._by_day:
-            table = solve(self._counts, self._sums)
-            return Climatology(self.kind, self.hours, self.season, table)
-        table = np.empty((CALENDAR_DAYS, *self._sums.shape[1:]), np.float32)
-        half = WINDOW_DAYS // 2
-        around = np.arange(-half, YEAR_DAYS + half) % YEAR_DAYS
-        weights = window_weights(self._counts)
-        for h in range(self.hours.size):
-            means = self._sums[:, h] / np.maximum(self._counts[:, h], 1)[:, None, None, None]
-            table[:YEAR_DAYS, h] = triangle_sums(means[around]) / weights[:, h, None, None, None]
-        table[YEAR_DAYS] = table[YEAR_DAYS - 1]
-        return Climatology(self.kind, self.hours, self.season, table)
 
 
 def hours_of(times: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 import xarray as xr
+from climatology_oracle import ClimatologyFit
 
-from data_prep.climatology import ClimatologyFit
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, Variable, stack_channels, unstack_channels
 from data_prep.statistics import Statistics

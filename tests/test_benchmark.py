@@ -50,7 +50,8 @@ class _HereAndNow(ThreadPoolExecutor):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_each_prints_one_table_with_machine_ceiling_and_ratio(name, monkeypatch):
-    monkeypatch.setattr(f"emulator.benchmarks.{name}.ProcessPoolExecutor", _HereAndNow, raising=False)
+    for module in (name, "measure"):
+        monkeypatch.setattr(f"emulator.benchmarks.{module}.ProcessPoolExecutor", _HereAndNow, raising=False)
     table = run(name, SMALL[name]).replace(",", "")
     lines = table.splitlines()
     assert lines[0].endswith(" on " + describe().replace(",", ""))

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from climatology_oracle import ClimatologyFit
 
-from data_prep.climatology import Climatology, ClimatologyFit, Season, choose_kind
+from data_prep.climatology import Climatology, Season, choose_kind
 from data_prep.clock import seconds_of_day, year_fraction
 from data_prep.errors import DataError
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from climatology_oracle import ClimatologyFit
 from distributed import Client, LocalCluster
 from tiny_store import SPEC
 from weather_files import GRID, LEVELS, boundary, config, times_from, weather
 
 from data_prep import climatology_fit, pipeline, store
-from data_prep.climatology import ClimatologyFit
 from data_prep.errors import DataError, UserError
 from data_prep.pipeline import prepare
 from data_prep.store import Store, StoreWriter, open_store

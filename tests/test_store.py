@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from climatology_oracle import ClimatologyFit
 from weather_files import GRID, HOURS_6, LEVELS, times_from
 
 import data_prep.store as store_module
-from data_prep.climatology import ClimatologyFit
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+from climatology_oracle import ClimatologyFit
 
-from data_prep.climatology import ClimatologyFit
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, Variable

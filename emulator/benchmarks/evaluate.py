@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import resource
-import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,12 +16,13 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.climatology import ClimatologyFit
+from data_prep.climatology_fit import StoreFit
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, Variable, unstack_channels
 from data_prep.statistics import Statistics
 from data_prep.store import Segment, Store, StoreWriter, open_store
+from emulator.benchmarks.measure import Run, peak_gib, timed
 from emulator.benchmarks.table import Row, Table
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import ForecastFile, open_all
@@ -30,7 +30,6 @@ from emulator.evaluation.regions import default_regions
 from emulator.evaluation.scoring import Scoring, tallies
 from emulator.machine import describe
 from emulator.progress import track
-from emulator.workers import use_one_thread
 
 _STEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
 _LEVELS = (50.0, 100.0, 200.0, 300.0, 500.0, 700.0, 850.0, 925.0)
@@ -69,15 +68,7 @@ class _Files:
         return (file.init_times.size, file.lead_times.size, len(store.spec.state_channels), *store.grid.shape)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Seconds of one way, and the most memory that its process held."""
-
-    seconds: float
-    memory_gib: float
-
-
-def _measure(files: _Files, workers: Sequence[int]) -> tuple[_Run, dict[str, _Run]]:
+def _measure(files: _Files, workers: Sequence[int]) -> tuple[Run, dict[str, Run]]:
     """The ceiling and what is compared with it, each in a process of its own, one after the other."""
     jobs = {"error moments, ACC, activity": (False, 0), "the same, spectra and quantiles": (True, 0)}
     jobs |= {f"all of it, {n} worker{'s' if n > 1 else ''}": (True, n) for n in workers}
@@ -94,7 +85,7 @@ def _measure(files: _Files, workers: Sequence[int]) -> tuple[_Run, dict[str, _Ru
     return ceiling, found
 
 
-def _read_and_subtract(files: _Files) -> _Run:
+def _read_and_subtract(files: _Files) -> Run:
     """Every forecast once, and every time of the truth once: less reading than this is not possible."""
     scoring = _scoring(files)
     verification, file = scoring.verification, scoring.files["forecast"]
@@ -111,29 +102,12 @@ def _read_and_subtract(files: _Files) -> _Run:
             for level in np.moveaxis(field, 1, 0) if field.ndim == 4 else field[None]:
                 np.subtract(level, observed[..., channel])
                 channel += 1
-    return _Run(time.perf_counter() - start, _peak_gib())
+    return Run(time.perf_counter() - start, peak_gib())
 
 
-def _score(files: _Files, everything: bool, workers: int) -> _Run:
+def _score(files: _Files, everything: bool, workers: int) -> Run:
     scoring = replace(_scoring(files), with_distributions=everything)
-    if not workers:
-        start = time.perf_counter()
-        for _ in tallies(scoring):
-            pass
-        return _Run(time.perf_counter() - start, _peak_gib())
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_one_thread) as pool:
-        list(pool.map(_warm, range(workers)))  # starting Python is not scoring
-        start = time.perf_counter()
-        for _ in tallies(scoring, pool):
-            pass
-        seconds = time.perf_counter() - start
-    return _Run(seconds, max(_peak_gib(), _peak_gib(resource.RUSAGE_CHILDREN)))
-
-
-def _warm(_: int) -> None:
-    import emulator.evaluation.scoring  # noqa: F401 - importing is the point
-
-    time.sleep(1)
+    return timed(lambda pool: deque(tallies(scoring, pool), maxlen=0), workers, "emulator.evaluation.scoring")
 
 
 def _scoring(files: _Files) -> Scoring:
@@ -145,17 +119,12 @@ def _scoring(files: _Files) -> Scoring:
     return Scoring.of(verification, forecasts, list(truth), default_regions(store.grid, store.land_share), store)
 
 
-def _peak_gib(who: int = resource.RUSAGE_SELF) -> float:
-    kib = resource.getrusage(who).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    return kib / 2**20
-
-
-def _table(files: _Files, ceiling: _Run, found: dict[str, _Run]) -> Table:
+def _table(files: _Files, ceiling: Run, found: dict[str, Run]) -> Table:
     n_init, n_lead, channels, rows, columns = files.shape
     title = f"Scoring {n_init} initial times x {n_lead} leads x {channels} channels x {columns} x {rows}"
     unit, against = "million values/s", "reading and subtracting the same files"
 
-    def rate(one: _Run) -> float:
+    def rate(one: Run) -> float:
         return files.values / one.seconds / 1e6
 
     speeds = [Row(label, rate(one), unit, rate(ceiling), against) for label, one in found.items()]
@@ -184,12 +153,11 @@ def _make_files(folder: Path, n_init: int, n_lead: int) -> _Files:
     store = folder / "store.zarr"
     writer = StoreWriter.create(store, spec, grid, times)
     persisted = np.zeros((64, *grid.shape, 0), np.float32)
-    fit = ClimatologyFit(times, _STEP, (*grid.shape, channels))
     for start in range(0, n_times, 64):
         rows = slice(start, min(start + 64, n_times))
         block = state(rows)
         writer.write(start, block, persisted[: len(block)])
-        fit.update(times[rows], block)
+    fit = StoreFit(store, folder / "fit", ((0, n_times),), _STEP)
     ones, none = np.ones(channels, np.float32), np.zeros(0, np.float32)
     writer.finish(
         spec=spec,
@@ -198,7 +166,7 @@ def _make_files(folder: Path, n_init: int, n_lead: int) -> _Files:
         segments=[Segment("year", 0, n_times, "test", times[0], times[-1])],
         static=np.zeros((*grid.shape, 0), np.float32),
         statistics=Statistics(ones, ones, ones, ones, none, none, none, none),
-        climatology=fit.finish(),
+        climatology=fit.run(None, lambda: None),
         forcing_builder=ForcingBuilder(grid, spec, _STEP, np.empty((366, *grid.shape, 0), np.float32)),
         config_hash="benchmark",
     )

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
-import sys
 import tempfile
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, ProcessPoolExecutor
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -20,11 +17,11 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from data_prep.pipeline import prepare
+from emulator.benchmarks.measure import Run, timed
 from emulator.benchmarks.netcdf_set import VARIABLES, NetcdfSet, write_netcdf_set
 from emulator.benchmarks.table import Row, Table
 from emulator.machine import describe
 from emulator.progress import track
-from emulator.workers import use_one_thread
 
 _BARE = "bare libraries"
 _BLOCK_ROWS = 64
@@ -48,17 +45,9 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return tables
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Seconds of one way, and the most memory that one of its processes held."""
-
-    seconds: float
-    memory_gib: float
-
-
-def _measure(files: NetcdfSet, folder: Path, workers: list[int]) -> dict[str, _Run]:
+def _measure(files: NetcdfSet, folder: Path, workers: list[int]) -> dict[str, Run]:
     """The bare libraries first, then this program; each in a process of its own, one after the other."""
-    jobs: dict[str, tuple[Callable[[NetcdfSet, Path, int], _Run], int]] = {f"{_BARE}, one loop": (_bare, 0)}
+    jobs: dict[str, tuple[Callable[[NetcdfSet, Path, int], Run], int]] = {f"{_BARE}, one loop": (_bare, 0)}
     jobs |= {f"{_BARE}, {n} processes": (_bare, n) for n in workers}
     jobs["prepare"] = (_prepare, 0)
     jobs |= {f"prepare --workers {n}": (_prepare, n) for n in workers}
@@ -72,35 +61,20 @@ def _measure(files: NetcdfSet, folder: Path, workers: list[int]) -> dict[str, _R
     return found
 
 
-def _prepare(files: NetcdfSet, out: Path, workers: int) -> _Run:
-    if not workers:
-        start = time.perf_counter()
-        prepare(files.config, out, out.parent)
-        return _Run(time.perf_counter() - start, _peak_gib())
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_one_thread) as pool:
-        list(pool.map(_warm, range(workers)))  # starting Python is not preparing
-        start = time.perf_counter()
-        prepare(files.config, out, out.parent, executor=pool)
-        seconds = time.perf_counter() - start
-        return _Run(seconds, max(_peak_gib(), *pool.map(_warm, range(workers))))
+def _prepare(files: NetcdfSet, out: Path, workers: int) -> Run:
+    return timed(lambda pool: prepare(files.config, out, out.parent, executor=pool), workers, "data_prep.pipeline")
 
 
-def _bare(files: NetcdfSet, out: Path, workers: int) -> _Run:
+def _bare(files: NetcdfSet, out: Path, workers: int) -> Run:
     """Reads with netCDF4, which decodes, and writes each variable as it lies in the file, with zarr."""
     _create_bare(files, out)
     starts = np.cumsum([0, *(_n_times(path) for path in files.paths)]).tolist()
-    jobs = [(path, out, start) for path, start in zip(files.paths, starts, strict=False)]
-    start = time.perf_counter()
-    if not workers:
-        for job in jobs:
-            _copy(*job)
-        return _Run(time.perf_counter() - start, _peak_gib())
-    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_one_thread) as pool:
-        list(pool.map(_warm, range(workers)))
-        start = time.perf_counter()
-        list(pool.map(_copy, *zip(*jobs, strict=True)))
-        seconds = time.perf_counter() - start
-        return _Run(seconds, max(_peak_gib(), *pool.map(_warm, range(workers))))
+
+    def copy(pool: Executor | None) -> None:
+        each = map if pool is None else pool.map
+        list(each(_copy, files.paths, repeat(out), starts))
+
+    return timed(copy, workers, "data_prep.pipeline")
 
 
 def _create_bare(files: NetcdfSet, out: Path) -> None:
@@ -130,23 +104,7 @@ def _n_times(path: Path) -> int:
         return len(file.dimensions["time"])
 
 
-def _warm(_: int) -> float:
-    """Imports what a worker needs, and says how much memory it has held; so slow that every worker does it once."""
-    import data_prep.pipeline  # noqa: F401 - importing is the point
-
-    time.sleep(1)
-    return _peak_gib()
-
-
-def _peak_gib() -> float:
-    """The most memory that this process held, GiB."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # ru_maxrss of a child begins with what its parent held
-        return int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0]) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
-
-
-def _table(files: NetcdfSet, found: dict[str, _Run]) -> Table:
+def _table(files: NetcdfSet, found: dict[str, Run]) -> Table:
     fastest = min((label for label in found if label.startswith(_BARE)), key=lambda label: found[label].seconds)
     on_disk = sum(path.stat().st_size for path in files.paths) / 1e9
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.climatology import ClimatologyFit
+from data_prep.climatology import Climatology, Season, basis_size, hours_of
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, coordinate_fields
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, Variable
@@ -64,8 +64,8 @@ def synthetic_store(rows: int, levels: int, n_times: int, seed: int = 0) -> Stor
     }
     moments = {f"{kind}mean": np.zeros(count, np.float32) for kind, count in counts.items()}
     moments |= {f"{kind}std": np.ones(count, np.float32) for kind, count in counts.items()}
-    fit = ClimatologyFit(times[:n_times], TIMESTEP, (*grid.shape, n))
-    fit.update(times[:n_times], state[:n_times])
+    hours = hours_of(times[:n_times])
+    expected = np.zeros((basis_size("seasonal_trend", hours.size), *grid.shape, n), np.float32)
     segments = [
         Segment("learn", 0, n_times, "train", times[0], times[n_times - 1]),
         Segment("steer", n_times, 2 * n_times, "validation", times[n_times], times[-1]),
@@ -75,7 +75,7 @@ def synthetic_store(rows: int, levels: int, n_times: int, seed: int = 0) -> Stor
         grid=grid,
         timestep=TIMESTEP,
         statistics=Statistics.from_arrays(moments),
-        climatology=fit.finish(),
+        climatology=Climatology("seasonal_trend", hours, Season.of(times), expected),
         forcing_table=np.empty((366, *grid.shape, 0), np.float32),
         static=static,
         segments=segments,
