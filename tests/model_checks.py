@@ -1,4 +1,4 @@
-"""What every network must do, as functions of its config: the tests of each model call these."""
+"""What every network must do: tests that each model takes over, and functions of its config that they call."""
 
 from functools import cache, partial
 
@@ -94,6 +94,22 @@ class Trial:
         self.step(self.fresh, self.optimiser.init(self.fresh))
         self.step(random_parameters(self.shapes), self.optimiser.init(self.fresh))
         assert self.traces == 1
+
+
+class Duties:
+    """Tests of a module that has the fixture ``trial``."""
+
+    def test_output_is_zero_before_training(self, trial):
+        trial.check_output_is_zero_before_training()
+
+    def test_gradient_reaches_every_parameter(self, trial):
+        trial.check_gradient_reaches_every_parameter()
+
+    def test_two_samples_are_learnt_by_heart(self, trial):
+        trial.check_two_samples_are_learnt_by_heart()
+
+    def test_training_compiles_once(self, trial):
+        trial.check_it_was_compiled_once()
 
 
 def check_half_precision_is_near(config, grid, tolerance=0.05):

@@ -21,20 +21,8 @@ def trial():
     return check.Trial(TINY.model_copy(update={"width": 16}), GLOBE)
 
 
-def test_output_is_zero_before_training(trial):
-    trial.check_output_is_zero_before_training()
-
-
-def test_gradient_reaches_every_parameter(trial):
-    trial.check_gradient_reaches_every_parameter()
-
-
-def test_two_samples_are_learnt_by_heart(trial):
-    trial.check_two_samples_are_learnt_by_heart()
-
-
-def test_training_compiles_once(trial):
-    trial.check_it_was_compiled_once()
+class TestDuties(check.Duties):
+    """On ``trial``."""
 
 
 def test_rotation_by_whole_coarse_cells_commutes():
