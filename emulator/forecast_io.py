@@ -38,7 +38,6 @@ from emulator.progress import track
 
 logger = logging.getLogger(__name__)
 
-
 _AXES = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
 
 _CHUNK_BYTES = 256 * 1024

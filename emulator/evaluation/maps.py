@@ -35,7 +35,7 @@ def plot_maps(
     *,
     lead_hours: Sequence[float] | None = None,
 ) -> Path:
-    """Draws truth, each first forecast, and its difference from the truth, one column per lead.
+    """Draws truth, the first of each forecaster's forecasts, and its difference from the truth, one column per lead.
 
     Args:
       forecast_paths: Forecasters to show, two or three of them, in order.
