@@ -116,6 +116,8 @@ def check_half_precision_is_near(config, grid, tolerance=0.05):
     x = inputs(grid)
     exact, rounded = randomised(config, grid)(x), randomised(config, grid, "bfloat16")(x)
     assert rounded.dtype == jnp.float32
+    in_half_precision = rounded == rounded.astype(jnp.bfloat16)
+    assert float(in_half_precision.mean()) < 0.1, "the output was rounded again"
     assert 1e-5 < float(jnp.abs(rounded - exact).max() / jnp.abs(exact).max()) < tolerance
     _, shapes = structure(config, grid, dtype="bfloat16")
     assert {p.dtype for p in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}

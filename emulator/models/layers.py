@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import jax
@@ -227,7 +228,14 @@ class SphereConv(nnx.Module):
 
 
 def linear(
-    n_in: int, n_out: int, *, zero: bool = False, bias: bool = True, dtype: DTypeLike, rngs: nnx.Rngs
+    n_in: int,
+    n_out: int,
+    *,
+    zero: bool = False,
+    bias: bool = True,
+    dtype: DTypeLike,
+    out_dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs,
 ) -> nnx.Linear:
     """A linear map over channels.
 
@@ -236,10 +244,13 @@ def linear(
       zero: Begin with a kernel of zeros, so that a head or a residual branch begins as nothing.
       bias: Add a bias.
       dtype: Compute precision; parameters are kept in float32.
+      out_dtype: What products are summed in and the output has; ``dtype`` when left out.
       rngs: Source of the initial kernel.
     """
     init = nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
-    return nnx.Linear(n_in, n_out, use_bias=bias, kernel_init=init, dtype=dtype, rngs=rngs)
+    return nnx.Linear(
+        n_in, n_out, use_bias=bias, kernel_init=init, dtype=dtype, preferred_element_type=out_dtype, rngs=rngs
+    )
 
 
 class GatedMLP(nnx.Module):
@@ -278,10 +289,9 @@ class Head(nnx.Module):
           rngs: Source of the initial parameters.
         """
         self.norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
-        self.latent = linear(width, n_out, zero=True, dtype=dtype, rngs=rngs)
-        self.direct = linear(n_in, n_out, zero=True, bias=False, dtype=dtype, rngs=rngs)
-        for layer in (self.latent, self.direct):
-            layer.preferred_element_type = jnp.float32
+        to_output = partial(linear, n_out=n_out, zero=True, dtype=dtype, out_dtype=jnp.float32, rngs=rngs)
+        self.latent = to_output(width)
+        self.direct = to_output(n_in, bias=False)
 
     def __call__(
         self, latent: Float[Array, "*place channel"], inputs: Float[Array, "*place inputs"]

@@ -78,8 +78,9 @@ class UNet(nnx.Module):
         self.join = nnx.List([dense(2 * w, w) for w in widths[:-1]])
         self.decoder = nnx.List([blocks(w) for w in widths[:-1]])
         self.norm = nnx.RMSNorm(widths[0], dtype=dtype, rngs=rngs)
-        self.head = dense(widths[0], deep_out, zero=True)
-        self.shortcut = dense(deep_in, deep_out, zero=True, bias=False)
+        to_output = partial(dense, n_out=deep_out, zero=True, out_dtype=jnp.float32)
+        self.head = to_output(widths[0])
+        self.shortcut = to_output(deep_in, bias=False)
 
     def __call__(self, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon out"]:
         """Applies the network."""
@@ -98,7 +99,7 @@ class UNet(nnx.Module):
             for block in self.decoder[level]:
                 h = block(h)
         out = depth_to_space(self.head(self.norm(h)) + self.shortcut(patches), self.patch)
-        return self.frame.remove(out).astype(jnp.float32)
+        return self.frame.remove(out)
 
 
 def matmul_flops(config: UNetConfig, n_in: int, n_out: int, grid: Grid) -> int:
