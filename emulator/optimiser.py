@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import optax
 from flax import nnx
+from jaxtyping import Array, Int
 from optax.contrib import MuonDimensionNumbers, muon
 
 from emulator.config import RolloutStage, TrainConfig
@@ -43,6 +44,7 @@ def make_optimiser(config: TrainConfig, schedule: optax.Schedule) -> optax.Gradi
 
     Muon (Jordan et al. 2024) orthogonalises the momentum of every kernel, taken as a matrix from all its inputs to its
     outputs; its updates have Adam's size (Liu et al. 2025, arXiv:2502.16982). One-dimensional arrays are left to Adam.
+    Its matrix products take bfloat16 where the network's do: what is asked of them is only roughly orthogonal.
     """
     beta1, beta2 = _ADAM_BETAS
     if config.optimiser == "muon":
@@ -54,10 +56,28 @@ def make_optimiser(config: TrainConfig, schedule: optax.Schedule) -> optax.Gradi
             muon_weight_dimension_numbers=_kernels_as_matrices,
             consistent_rms=_ADAM_UPDATE_RMS,
         )
+        if config.precision == "bfloat16":
+            update = _with_half_precision_products(update)
     else:
         decayed = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731 - optax wants a function
         update = optax.adamw(schedule, beta1, beta2, weight_decay=config.weight_decay, mask=decayed)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+
+
+def updates_before(state: optax.OptState) -> Int[Array, ""]:
+    """How many updates an optimiser has made, by which its schedule goes."""
+    counts = optax.tree.get_all_with_path(state, "count")  # all alike: its parts work in step
+    return counts[0][1]
+
+
+def _with_half_precision_products(inner: optax.GradientTransformationExtraArgs) -> optax.GradientTransformation:
+    """The transformation with bfloat16 factors in its matrix products, which are summed in float32."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        with jax.default_matmul_precision("BF16_BF16_F32"):
+            return inner.update(updates, state, params)
+
+    return optax.GradientTransformation(inner.init, update)
 
 
 def _kernels_as_matrices(params: nnx.State) -> Any:

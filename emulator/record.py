@@ -117,6 +117,7 @@ class Record:
             "gradient_norm": float(norms.gradient_norm),
             "update_norm": float(norms.update_norm),
             "parameter_norm": float(norms.parameter_norm),
+            "learning_rate": float(norms.learning_rate),
             **values,
         }
         self._write({"kind": "train", "step": step, **scalars})

@@ -27,7 +27,6 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.experimental import multihost_utils
 
 from data_prep.errors import DataError
@@ -204,7 +203,6 @@ class Job:
       store: The data, as anomalies where the config says so.
       layout: The devices.
       task: On the devices.
-      schedule: The learning rate.
       step: To be compiled.
       fresh: The state before the first step, on the host.
       validation: What is watched.
@@ -214,7 +212,6 @@ class Job:
     store: Store
     layout: Layout
     task: Task
-    schedule: optax.Schedule
     step: jax.stages.Wrapped
     fresh: TrainState
     validation: Validation
@@ -248,8 +245,7 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
         store,
         layout,
         layout.place(task, task.specs()),
-        schedule,
-        make_train_step(config, optimiser, layout, seed),
+        make_train_step(config, optimiser, schedule, layout, seed),
         TrainState.fresh(params, optimiser),
         Validation.of(store, config, layout),
         plan(config, model, store, seed),
@@ -398,7 +394,6 @@ class Watch:
                 now,
                 norms,
                 rollout=length,
-                learning_rate=float(self._job.schedule(step)),
                 seconds_per_step=pace.seconds_per_step,
                 samples_per_second=pace.samples_per_second,
                 data_wait_share=pace.data_wait_share,

@@ -21,6 +21,7 @@ from emulator.config import TrainConfig
 from emulator.devices import AXES, ROWS, WHOLE, WINDOWS, Layout
 from emulator.loader import Batch
 from emulator.losses import weighted_mse
+from emulator.optimiser import updates_before
 from emulator.rollout import rollout
 from emulator.stepper import Stepper
 
@@ -46,14 +47,17 @@ class TrainState(NamedTuple):
 
     @classmethod
     def fresh(cls, params: nnx.State, optimiser: optax.GradientTransformation) -> TrainState:
-        """The state before the first step."""
+        """The state before the first step, on the host: devices hold no second copy of what training takes over."""
         # one program, which the next start finds compiled
         averaged, moments = jax.jit(lambda p: (jax.tree.map(jnp.copy, p), optimiser.init(p)))(params)
-        return cls(jnp.int32(0), jnp.int32(0), params, averaged, moments)
+        return cls(*jax.device_get((jnp.int32(0), jnp.int32(0), params, averaged, moments)))
 
 
 class Norms(NamedTuple):
-    """Scalars of one step; ``skipped`` as in the state after it. Norms are Euclidean, over all weights together."""
+    """Scalars of one step; ``skipped`` as in the state after it. Norms are Euclidean, over all weights together.
+
+    The learning rate is the one that was used: its schedule stands still while steps are skipped.
+    """
 
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
@@ -61,6 +65,7 @@ class Norms(NamedTuple):
     parameter_norm: Float[Array, ""]
     finite: Bool[Array, ""]
     skipped: Int[Array, ""]
+    learning_rate: Float[Array, ""]
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,11 @@ def loss_of(params: nnx.State, batch: Batch, task: Task) -> Float[Array, ""]:
 
 
 def make_train_step(
-    config: TrainConfig, optimiser: optax.GradientTransformation, layout: Layout, seed: int
+    config: TrainConfig,
+    optimiser: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    layout: Layout,
+    seed: int,
 ) -> jax.stages.Wrapped:
     """The step, to be compiled: ``(state, batch, task) -> (state, norms)``, arrays on the layout's mesh.
 
@@ -110,6 +119,7 @@ def make_train_step(
     Args:
       config: Averaging, noise and accumulation.
       optimiser: Of ``optimiser.make_optimiser``.
+      schedule: The learning rate, as the optimiser has it.
       layout: The devices.
       seed: Of the noise.
     """
@@ -139,7 +149,8 @@ def make_train_step(
         )
         after = TrainState(state.step + 1, jnp.where(finite, 0, state.skipped + 1), *kept)
         update_norm, parameter_norm = optax.tree.norm(updates), optax.tree.norm(after.params)
-        return after, Norms(loss, gradient_norm, update_norm, parameter_norm, finite, after.skipped)
+        rate = jnp.asarray(schedule(updates_before(state.optimiser)))
+        return after, Norms(loss, gradient_norm, update_norm, parameter_norm, finite, after.skipped, rate)
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=layout.sharding(WHOLE))
 

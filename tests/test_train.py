@@ -244,7 +244,11 @@ def test_a_bad_batch_is_skipped_named_and_counted(tmp_path, caplog):
     step, saved = last_checkpoint(tmp_path / "run")
     assert step == 8
     assert all(np.isfinite(np.asarray(a)).all() for a in saved.values())
-    assert [e["loss"] is None for e in entries(tmp_path / "run", "train")] == [s in bad for s in range(1, 9)]
+    logged = entries(tmp_path / "run", "train")
+    assert [e["loss"] is None for e in logged] == [s in bad for s in range(1, 9)]
+    schedule = learning_rate_schedule(CONFIG.stages)
+    used = [float(schedule(step - sum(b <= step for b in bad))) for step in range(8)]  # it waits for skipped steps
+    np.testing.assert_allclose([e["learning_rate"] for e in logged], used, rtol=1e-6)
 
 
 def test_a_skipped_step_changes_nothing_but_the_counts(tmp_path):
@@ -369,6 +373,34 @@ def test_weights_decay_but_norms_and_biases_do_not():
     updates, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.1)
     np.testing.assert_array_equal(updates["scale"], 0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_muon_multiplies_matrices_in_the_precision_of_the_network(precision):
+    config = CONFIG.model_copy(update={"precision": precision})
+    optimiser = make_optimiser(config, optax.constant_schedule(1.0))
+    params = {"kernel": jnp.ones((4, 8)), "scale": jnp.ones(8)}
+    state = optimiser.init(params)
+    program = str(jax.make_jaxpr(optimiser.update)(params, state, params))
+    assert program.count("dot_general") >= 3
+    in_half = program.count("BF16_BF16_F32")
+    assert in_half == (program.count("dot_general") if precision == "bfloat16" else 0)
+    updates, _ = optimiser.update(params, state, params)
+    assert {u.dtype for u in updates.values()} == {jnp.dtype("float32")}
+
+
+def test_devices_hold_no_second_copy_of_the_state(store):
+    def on_devices():
+        return sum(a.nbytes for a in jax.live_arrays())
+
+    model = MODEL.model_copy(update={"width": 32})
+    before = on_devices()
+    job = set_up(CONFIG, model, open_store(store), 0)
+    size = sum(a.nbytes for a in jax.tree.leaves(job.fresh))
+    set_up_needs = on_devices() - before
+    assert set_up_needs < 0.2 * size
+    state = job.layout.place(job.fresh, WHOLE)
+    assert on_devices() - before - set_up_needs == sum(a.nbytes for a in jax.tree.leaves(state)) == size
 
 
 def test_time_left_knows_that_long_rollouts_take_longer(caplog, monkeypatch):
