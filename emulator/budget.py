@@ -19,6 +19,7 @@ from emulator.machine import device_memory
 from emulator.models import forward_flops
 from emulator.stepper import network_channels
 from emulator.train_step import Task, TrainState
+from emulator.validation import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -67,19 +68,22 @@ class Programs:
 
     def memory(self, batch_size: int, steps: int) -> int:
         """Bytes that such a step needs on every device: by the compiler's account, and batches that wait their turn."""
-        account = self.of(batch_size, steps).memory_analysis()
-        shares = [a.sharding.shard_shape(a.shape) for a in self._batch(batch_size, steps)]
-        waiting = (PREFETCHED + 1) * sum(4 * math.prod(share) for share in shares)
-        if account is None:  # a backend that keeps no account
-            return waiting
-        return (
-            account.argument_size_in_bytes
-            + account.output_size_in_bytes
-            - account.alias_size_in_bytes
-            + account.temp_size_in_bytes
-            + account.generated_code_size_in_bytes
-            + waiting
+        return _account(self.of(batch_size, steps)) + self._waiting(batch_size, steps)
+
+    def validation_memory(self, validation: Validation, batch_size: int, steps: int) -> int:
+        """Bytes that validation needs on every device, beside the state and batches of such steps that wait."""
+        program = validation.program(
+            self._state.averaged, self._batch(validation.rows.shape[1], validation.steps), self._task
         )
+        state, averaged = (
+            sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(tree)) for tree in (self._state, self._state.averaged)
+        )
+        return _account(program) + state - averaged + self._waiting(batch_size, steps)
+
+    def _waiting(self, batch_size: int, steps: int) -> int:
+        """Bytes of the batches on every device that wait their turn."""
+        shares = [a.sharding.shard_shape(a.shape) for a in self._batch(batch_size, steps)]
+        return (PREFETCHED + 1) * sum(4 * math.prod(share) for share in shares)
 
     def traffic(self, batch_size: int, steps: int) -> float:
         """Bytes that such a step reads and writes in every device's memory, by the compiler's account.
@@ -97,6 +101,20 @@ class Programs:
         forcing = (batch_size, steps, *shape, len(spec.forcing_channels))
         shapes: list[Any] = [jax.ShapeDtypeStruct(s, np.float32, sharding=sharding) for s in (state, forcing)]
         return Batch(*shapes)
+
+
+def _account(program: jax.stages.Compiled) -> int:
+    """Bytes of arguments, results and all between, by the compiler's account; 0 of a backend that keeps none."""
+    account = program.memory_analysis()
+    if account is None:
+        return 0
+    return (
+        account.argument_size_in_bytes
+        + account.output_size_in_bytes
+        - account.alias_size_in_bytes
+        + account.temp_size_in_bytes
+        + account.generated_code_size_in_bytes
+    )
 
 
 def _shape_of(array: jax.Array) -> jax.ShapeDtypeStruct:
@@ -117,6 +135,18 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
     Raises:
       ConfigError: it is more than the device has, with what to change.
     """
+    remedies = [] if config.rematerialise else ["train.rematerialise=true"]
+    remedies += [f"train.accumulate={2 * config.accumulate}", "a smaller batch_size", "a shorter rollout"]
+    return _held_against_device(needed, f"a rollout of {rollout} steps with {batch_size} windows", remedies)
+
+
+def check_validation_memory(needed: int, validation: Validation) -> str:
+    """As ``check_memory``, of validation."""
+    what = f"validation of {validation.steps} steps with {validation.rows.shape[1]} windows at a time"
+    return _held_against_device(needed, what, ["a smaller train.validation_steps", "fewer train.validation_windows"])
+
+
+def _held_against_device(needed: int, what: str, remedies: list[str]) -> str:
     known = device_memory()
     if known is None:
         return f"{amount(needed)} a device (how much it has is not known)"
@@ -124,9 +154,7 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
     text = f"{amount(needed)} of {amount(total)} a device"
     if needed <= _TIGHT * free:
         return text
-    remedies = [] if config.rematerialise else ["train.rematerialise=true"]
-    remedies += [f"train.accumulate={2 * config.accumulate}", "a smaller batch_size", "a shorter rollout"]
-    problem = f"a rollout of {rollout} steps with {batch_size} windows needs {text}"
+    problem = f"{what} needs {text}"
     remedy = f"try {', '.join(remedies[:-1])} or {remedies[-1]}"
     if needed > total:
         raise ConfigError(f"train: {problem}; {remedy}")

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from emulator.budget import Programs, amount, check_memory
+from emulator.budget import Programs, amount, check_memory, check_validation_memory
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE
 from emulator.machine import describe
@@ -54,7 +54,7 @@ class TrainingCost:
       sharing: Devices that share a batch, and those that share latitudes.
       ceiling: Operations a second in matrix products, measured.
       precision: Of these.
-      memory: Of the longest rollout and of a device, in words.
+      memory, validation_memory: Of the longest rollout, of validation, and of a device, in words.
       windows, rollout: Of the longest rollout.
       stages: What each costs.
       validations, validation_seconds: How many there are, and what one takes.
@@ -71,6 +71,7 @@ class TrainingCost:
     rollout: int
     stages: tuple[StageCost, ...]
     validations: int
+    validation_memory: str
     validation_seconds: float
 
     @property
@@ -95,6 +96,7 @@ class TrainingCost:
             f"devices      {self.devices}; {self.sharing[0]} share a batch, {self.sharing[1]} share latitudes",
             f"ceiling      {self.ceiling / 1e12:.3g} TFLOP/s in {self.precision} matrix products, measured",
             f"memory       {self.memory}, for {self.windows} windows of {self.rollout} steps",
+            f"             {self.validation_memory}, for validation",
             "",
             f"{'stage':>5} {'steps':>7} {'rollout':>7} {'windows':>7} {'GFLOP/step':>10} {'memory':>10} {'s/step':>8}"
             f" {'of ceiling':>10} {'time':>10}",
@@ -125,6 +127,8 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
     programs = Programs(job.step, state, job.task, job.store, job.layout, config)
     longest = job.longest.windows
     memory = check_memory(programs.memory(longest.batch_size, longest.steps), longest.steps, longest.batch_size, config)
+    needed = programs.validation_memory(job.validation, longest.batch_size, longest.steps)
+    validation_memory = check_validation_memory(needed, job.validation)
     rate = job.layout.matrix_rate(config.precision)
     stages = []
     for span in job.spans:
@@ -143,6 +147,7 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
         rollout=longest.steps,
         stages=tuple(stages),
         validations=total // config.validate_every + bool(total % config.validate_every),
+        validation_memory=validation_memory,
         validation_seconds=_seconds_of_validation(job, state),
     )
 

@@ -34,7 +34,7 @@ from data_prep.store import Store, open_store
 from emulator.anomalies import anomalies_of
 from emulator.arriving import Arriving
 from emulator.background import told_once
-from emulator.budget import Programs, check_memory, step_flops
+from emulator.budget import Programs, check_memory, check_validation_memory, step_flops
 from emulator.checkpoint import (
     CHECKPOINTS,
     Checkpoints,
@@ -275,7 +275,7 @@ def work(spans: Sequence[StageSpan], steps: int) -> float:
 
 
 def _look_ahead(job: Job, programs: Programs, config: TrainConfig, watch: Watch) -> None:
-    """Says what the longest rollout will need, and what the devices can do.
+    """Says what the longest rollout and validation will need, and what the devices can do.
 
     Raises:
       ConfigError: it does not fit into memory, which would else be met hours later.
@@ -283,7 +283,10 @@ def _look_ahead(job: Job, programs: Programs, config: TrainConfig, watch: Watch)
     longest = job.longest.windows
     with watch.clock.paused():
         memory = _check_memory(programs, (longest.batch_size, longest.steps), config)
-    logger.info("train: the longest rollout needs %s; %s, %.3g TFLOP/s", memory, describe(), watch.rate / 1e12)
+        needed = programs.validation_memory(job.validation, longest.batch_size, longest.steps)
+        validating = check_validation_memory(needed, job.validation)
+    what = f"the longest rollout needs {memory}, validation {validating}"
+    logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
 
 
 def _check_memory(programs: Programs, shape: tuple[int, int], config: TrainConfig) -> str:

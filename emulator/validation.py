@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from data_prep.errors import ConfigError
 from data_prep.spec import Channel, StateSpec
@@ -17,7 +17,7 @@ from data_prep.store import Store
 from emulator.config import TrainConfig
 from emulator.devices import AXES, Layout
 from emulator.loader import Batch, load_batch
-from emulator.rollout import rollout
+from emulator.stepper import State
 from emulator.train_step import Task, on_every_device
 
 _MAX_HEADLINE = 6
@@ -90,13 +90,17 @@ class Validation:
         rows = starts[np.linspace(0, starts.size - 1, n).round().astype(np.int64)]
         return cls(store, rows.reshape(-1, size), config.validation_steps, layout)
 
+    def program(self, params: nnx.State, batch: Batch, task: Task) -> jax.stages.Compiled:
+        """What ``run`` runs for each chunk; shapes may stand in place of arrays."""
+        return _moments.lower(params, batch, task, self.layout).compile()
+
     def run(self, params: nnx.State, task: Task) -> Skill:
         """Skill of forecasts with these weights."""
-        sums = [
-            jax.tree.map(np.asarray, _moments(params, batch, task, self.layout))
-            for batch in (load_batch(self.store, rows, self.steps, self.layout) for rows in self.rows)
+        chunks = [
+            np.asarray(_moments(params, load_batch(self.store, rows, self.steps, self.layout), task, self.layout))
+            for rows in self.rows
         ]
-        error, change, true_change = (np.mean(parts, axis=0) for parts in zip(*sums, strict=True))
+        error, change, true_change = np.mean(chunks, axis=0).swapaxes(0, 1)
         unit = np.asarray(task.stepper.normalizer.output_std)
         loss = float((np.asarray(task.channel_weights) * error / unit**2).mean())
         # a channel that does not change at all, as some at the start of a nature run, has no activity to compare
@@ -105,18 +109,26 @@ class Validation:
 
 
 @partial(jax.jit, static_argnames="layout")
-def _moments(params: nnx.State, batch: Batch, task: Task, layout: Layout) -> tuple[Array, Array, Array]:
-    """Mean squares by lead and channel: of the error, of the forecast's change over a step and of the truth's."""
+def _moments(params: nnx.State, batch: Batch, task: Task, layout: Layout) -> Float[Array, "steps kind state"]:
+    """Mean squares by lead and channel: of the error, of the forecast's change over a step and of the truth's.
 
-    def mean_square(x: Float[Array, "batch steps lat lon state"], task: Task) -> Float[Array, "steps state"]:
-        return jnp.mean(task.latitude_weights[:, None, None] * x**2, axis=(0, 2, 3))
+    They are taken where the steps are made, as in ``rollout``: a whole forecast is never held.
+    """
 
-    def on_one(params: nnx.State, batch: Batch, task: Task) -> tuple[Array, Array, Array]:
-        truth = jnp.asarray(batch.state)
-        forecast = rollout(task.stepper, params, truth[:, 0], jnp.asarray(batch.forcing))
-        change = jnp.diff(jnp.concatenate([truth[:, :1], forecast], axis=1), axis=1)
-        fields = (forecast - truth[:, 1:], change, jnp.diff(truth, axis=1))
-        return jax.lax.pmean(tuple(mean_square(x, task) for x in fields), AXES)
+    def on_one(params: nnx.State, batch: Batch, task: Task) -> Float[Array, "steps kind state"]:
+        states, forcing = jnp.asarray(batch.state), jnp.asarray(batch.forcing)
+        at = partial(jax.lax.dynamic_index_in_dim, axis=1, keepdims=False)
+
+        def mean_square(x: State) -> Float[Array, " state"]:
+            return jnp.mean(task.latitude_weights[:, None, None] * x**2, axis=(0, 1, 2))
+
+        def step(before: State, i: Int[Array, ""]) -> tuple[State, Float[Array, "kind state"]]:
+            after = task.stepper.advance(params, before, at(forcing, i))
+            truth_before, truth = at(states, i), at(states, i + 1)
+            return after, jnp.stack([mean_square(x) for x in (after - truth, after - before, truth - truth_before)])
+
+        _, moments = jax.lax.scan(step, states[:, 0], jnp.arange(forcing.shape[1]))
+        return jax.lax.pmean(moments, AXES)
 
     return on_every_device(on_one, layout, params, batch, task)
 
