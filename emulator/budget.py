@@ -72,13 +72,11 @@ class Programs:
 
     def validation_memory(self, validation: Validation, batch_size: int, steps: int) -> int:
         """Bytes that validation needs on every device, beside the state and batches of such steps that wait."""
-        program = validation.program(
-            self._state.averaged, self._batch(validation.rows.shape[1], validation.steps), self._task
-        )
-        state, averaged = (
-            sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(tree)) for tree in (self._state, self._state.averaged)
-        )
-        return _account(program) + state - averaged + self._waiting(batch_size, steps)
+        shapes = self._batch(validation.rows.shape[1], validation.steps)
+        program = validation.program(self._state.averaged, shapes, self._task)
+        others = (self._state.params, self._state.optimiser)
+        state = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(others))
+        return _account(program) + state + self._waiting(batch_size, steps)
 
     def _waiting(self, batch_size: int, steps: int) -> int:
         """Bytes of the batches on every device that wait their turn."""
@@ -135,7 +133,7 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
     Raises:
       ConfigError: it is more than the device has, with what to change.
     """
-    remedies = [] if config.rematerialise else ["train.rematerialise=true"]
+    remedies = ["train.rematerialise=true"] if rollout > 1 and not config.rematerialise else []
     remedies += [f"train.accumulate={2 * config.accumulate}", "a smaller batch_size", "a shorter rollout"]
     return _held_against_device(needed, f"a rollout of {rollout} steps with {batch_size} windows", remedies)
 

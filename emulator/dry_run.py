@@ -96,7 +96,6 @@ class TrainingCost:
             f"devices      {self.devices}; {self.sharing[0]} share a batch, {self.sharing[1]} share latitudes",
             f"ceiling      {self.ceiling / 1e12:.3g} TFLOP/s in {self.precision} matrix products, measured",
             f"memory       {self.memory}, for {self.windows} windows of {self.rollout} steps",
-            f"             {self.validation_memory}, for validation",
             "",
             f"{'stage':>5} {'steps':>7} {'rollout':>7} {'windows':>7} {'GFLOP/step':>10} {'memory':>10} {'s/step':>8}"
             f" {'of ceiling':>10} {'time':>10}",

@@ -123,6 +123,17 @@ def check_half_precision_is_near(config, grid, tolerance=0.05):
     assert {p.dtype for p in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
 
 
+def check_little_is_kept_in_float32(config, grid):
+    """Of what the forward pass in half precision leaves for the backward pass, parameters aside."""
+    graph, params = structure(config, grid, dtype="bfloat16")
+    x = jax.ShapeDtypeStruct((1, *grid.shape, N_IN), jnp.float32)
+    back = jax.eval_shape(lambda p, x: jax.vjp(lambda p, x: nnx.merge(graph, p)(x), p, x)[1], params, x)
+    shapes = {p.shape for p in jax.tree.leaves(params)}
+    kept = [a for a in jax.tree.leaves(back) if a.shape not in shapes]
+    in_float32 = sum(a.size * 4 for a in kept if a.dtype == jnp.float32)
+    assert in_float32 < 0.3 * sum(a.size * a.dtype.itemsize for a in kept)
+
+
 def check_turning_commutes(config, grid, columns, atol=1e-4):
     model, x = randomised(config, grid), inputs(grid)
     turned, straight = model(jnp.roll(x, columns, axis=2)), model(x)

@@ -11,7 +11,7 @@ from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from data_prep.store import open_store
 from emulator import budget
-from emulator.budget import Programs, check_memory, step_flops
+from emulator.budget import Programs, check_memory, check_validation_memory, step_flops
 from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.devices import WHOLE
@@ -76,6 +76,29 @@ def test_memory_counts_the_rollout_and_shrinks_with_parts_and_recomputation(expe
     assert needed(6, accumulate=8) < 0.6 * longest
 
 
+def test_validation_holds_one_step_at_a_time_and_is_refused_where_it_cannot_fit(experiment, monkeypatch):
+    store = open_store(experiment / "store.zarr")
+
+    def needed(steps):
+        config = TrainConfig(batch_size=4, stages=[RolloutStage(steps=1)], validation_steps=steps)
+        job = set_up(config, MODEL, store, 0)
+        state = job.layout.place(job.fresh, WHOLE)
+        programs = Programs(job.step, state, job.task, store, job.layout, config)
+        return job.validation, programs.validation_memory(job.validation, 4, 1)
+
+    (_, few), (validation, many) = needed(2), needed(8)
+    n_channels = len(store.spec.state_channels) + len(store.spec.forcing_channels)
+    truth = 6 * 4 * (4 * 8 * 16 * n_channels)  # of six steps more, for four windows
+    assert 0 < many - few < 1.2 * truth
+    monkeypatch.setattr(budget, "device_memory", lambda: (16 * GIB, 8 * GIB))
+    with pytest.raises(ConfigError) as error:
+        check_validation_memory(20 * GIB, validation)
+    assert str(error.value) == (
+        "train: validation of 8 steps with 4 windows at a time needs 20.0 GiB of 16.0 GiB a device; "
+        "try a smaller train.validation_steps or fewer train.validation_windows"
+    )
+
+
 def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog):
     config = TrainConfig(stages=[RolloutStage(steps=1)])
     monkeypatch.setattr(budget, "device_memory", lambda: (16 * GIB, 8 * GIB))
@@ -89,6 +112,8 @@ def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog)
         "train: a rollout of 12 steps with 16 windows needs 20.0 GiB of 16.0 GiB a device; "
         "try train.rematerialise=true, train.accumulate=2, a smaller batch_size or a shorter rollout"
     )
+    with pytest.raises(ConfigError, match=r"; try train.accumulate=2, "):  # one step is held whole
+        check_memory(20 * GIB, 1, 16, config)
     monkeypatch.setattr(budget, "device_memory", lambda: None)
     assert "not known" in check_memory(20 * GIB, 12, 16, config)
 

@@ -104,6 +104,10 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     check.check_half_precision_is_near(TINY, GLOBE)
 
 
+def test_little_is_kept_in_float32_for_the_gradient_in_bfloat16():
+    check.check_little_is_kept_in_float32(TINY, GLOBE)
+
+
 def test_turning_by_a_third_turns_the_output():
     check.check_turning_commutes(TINY, GLOBE, 8)  # the mesh looks the same after 120 degrees, and so does the grid
 

@@ -37,6 +37,10 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     check.check_half_precision_is_near(GLOBAL, GLOBE)
 
 
+def test_little_is_kept_in_float32_for_the_gradient_in_bfloat16():
+    check.check_little_is_kept_in_float32(GLOBAL, GLOBE)
+
+
 @pytest.mark.parametrize(("config", "cells"), [(GLOBAL, 2), (WINDOWED, 8)], ids=["by a patch", "by a window"])
 def test_turning_the_globe_turns_the_output(config, cells):
     check.check_turning_commutes(config, GLOBE, cells)

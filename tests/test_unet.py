@@ -53,6 +53,10 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters():
     check.check_half_precision_is_near(TINY, GLOBE)
 
 
+def test_little_is_kept_in_float32_for_the_gradient_in_bfloat16():
+    check.check_little_is_kept_in_float32(TINY, GLOBE)
+
+
 @pytest.mark.parametrize("grid", [REGION, Grid.gaussian(16)], ids=["framed region", "globe"])
 def test_counted_arithmetic_is_what_xla_counts(grid):
     config = UNetConfig(patch=2, width=64, multipliers=[1, 2, 3], blocks=1)

@@ -26,7 +26,7 @@ from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import GraphConfig
 from emulator.models.icosphere import Icosphere
-from emulator.models.layers import N_ZONAL, Head, linear, refuse_regional, zonal_features
+from emulator.models.layers import N_ZONAL, Head, Norm, linear, refuse_regional, zonal_features
 
 _NEIGHBOURS = 3  # mesh nodes a grid cell exchanges messages with: about the corners of the triangle it lies in
 _N_EDGE_FEATURES = 4
@@ -154,12 +154,12 @@ class Messages(nnx.Module):
           dtype: Compute precision.
           rngs: Source of the initial parameters.
         """
-        self.sender_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
-        self.receiver_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.sender_norm = Norm(width, dtype=dtype, rngs=rngs)
+        self.receiver_norm = Norm(width, dtype=dtype, rngs=rngs)
         self.send = linear(width, width, bias=False, dtype=dtype, rngs=rngs)
         self.receive = linear(width, width, bias=False, dtype=dtype, rngs=rngs)
         self.edge = linear(_N_EDGE_FEATURES, width, dtype=dtype, rngs=rngs)
-        self.mean_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.mean_norm = Norm(width, dtype=dtype, rngs=rngs)
         self.update = linear(2 * width, width, bias=False, dtype=dtype, rngs=rngs)
         self.out = linear(width, width, zero=zero, bias=False, dtype=dtype, rngs=rngs)
 

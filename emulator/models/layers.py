@@ -253,6 +253,23 @@ def linear(
     )
 
 
+class Norm(nnx.RMSNorm):
+    """Division by the root mean square over channels, times a scale (Zhang and Sennrich 2019), in float32.
+
+    The backward pass computes it again from its input. Kept would be three float32 arrays as large as the input, which
+    in half precision are half of all that is kept.
+    """
+
+    def __call__(self, x: Float[Array, "*place channel"], mask: Array | None = None) -> Float[Array, "*place channel"]:
+        """Normalises every cell."""
+        graph, params = nnx.split(self)
+
+        def normalise(params: nnx.State, x: Array) -> Array:
+            return nnx.RMSNorm.__call__(nnx.merge(graph, params), x, mask=mask)
+
+        return jax.checkpoint(normalise, prevent_cse=False)(params, x)
+
+
 class GatedMLP(nnx.Module):
     """``out(silu(gate) * value)`` with gate and value from one matrix product (SwiGLU, Shazeer 2020); ends at zero."""
 
@@ -288,7 +305,7 @@ class Head(nnx.Module):
           dtype: Compute precision.
           rngs: Source of the initial parameters.
         """
-        self.norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.norm = Norm(width, dtype=dtype, rngs=rngs)
         to_output = partial(linear, n_out=n_out, zero=True, dtype=dtype, out_dtype=jnp.float32, rngs=rngs)
         self.latent = to_output(width)
         self.direct = to_output(n_in, bias=False)
@@ -331,7 +348,7 @@ class ResidualBlock(nnx.Module):
     """
 
     def __init__(self, width: int, boundary: Boundary, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
-        self.norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.norm = Norm(width, dtype=dtype, rngs=rngs)
         self.first = SphereConv(width, width, boundary, dtype=dtype, rngs=rngs)
         self.second = SphereConv(width, width, boundary, zero=True, dtype=dtype, rngs=rngs)
 

@@ -24,6 +24,7 @@ from emulator.models.layers import (
     N_ZONAL,
     GatedMLP,
     Head,
+    Norm,
     hidden_channels,
     linear,
     refuse_regional,
@@ -74,9 +75,9 @@ class Block(nnx.Module):
         self, config: SpectralConfig, truncation: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
     ) -> None:
         width = config.width
-        self.filter_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.filter_norm = Norm(width, dtype=dtype, rngs=rngs)
         self.filter = SpectralFilter(width, truncation, dtype=dtype, rngs=rngs)
-        self.mlp_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.mlp_norm = Norm(width, dtype=dtype, rngs=rngs)
         self.mlp = GatedMLP(width, hidden_channels(width, config.mlp_ratio), dtype=dtype, rngs=rngs)
 
     def __call__(

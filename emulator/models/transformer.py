@@ -36,6 +36,7 @@ from emulator.models.layers import (
     Frame,
     GatedMLP,
     Head,
+    Norm,
     depth_to_space,
     hidden_channels,
     linear,
@@ -238,8 +239,8 @@ class Attention(nnx.Module):
         self.heads = heads
         self.dtype = dtype
         self.query_key_value = linear(width, 3 * width, bias=False, dtype=dtype, rngs=rngs)
-        self.query_norm = nnx.RMSNorm(width // heads, dtype=jnp.float32, rngs=rngs)
-        self.key_norm = nnx.RMSNorm(width // heads, dtype=jnp.float32, rngs=rngs)
+        self.query_norm = Norm(width // heads, dtype=jnp.float32, rngs=rngs)
+        self.key_norm = Norm(width // heads, dtype=jnp.float32, rngs=rngs)
         self.out = linear(width, width, zero=True, bias=False, dtype=dtype, rngs=rngs)
 
     def __call__(
@@ -265,9 +266,9 @@ class Block(nnx.Module):
 
     def __init__(self, config: TransformerConfig, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
         width = config.width
-        self.attention_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.attention_norm = Norm(width, dtype=dtype, rngs=rngs)
         self.attention = Attention(width, config.heads, dtype=dtype, rngs=rngs)
-        self.mlp_norm = nnx.RMSNorm(width, dtype=dtype, rngs=rngs)
+        self.mlp_norm = Norm(width, dtype=dtype, rngs=rngs)
         self.mlp = GatedMLP(width, hidden_channels(width, config.mlp_ratio), dtype=dtype, rngs=rngs)
 
     def __call__(

@@ -23,6 +23,7 @@ from emulator.config import UNetConfig
 from emulator.models.layers import (
     Boundary,
     Frame,
+    Norm,
     ResidualBlock,
     depth_to_space,
     linear,
@@ -77,7 +78,7 @@ class UNet(nnx.Module):
         self.double = nnx.List([dense(b, 4 * a) for a, b in pairwise(widths)])
         self.join = nnx.List([dense(2 * w, w) for w in widths[:-1]])
         self.decoder = nnx.List([blocks(w) for w in widths[:-1]])
-        self.norm = nnx.RMSNorm(widths[0], dtype=dtype, rngs=rngs)
+        self.norm = Norm(widths[0], dtype=dtype, rngs=rngs)
         to_output = partial(dense, n_out=deep_out, zero=True, out_dtype=jnp.float32)
         self.head = to_output(widths[0])
         self.shortcut = to_output(deep_in, bias=False)
