@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +47,8 @@ from emulator.packing import unpack_table
 from emulator.run_folder import DESCRIPTION, SHIPPED, run_folder
 from emulator.stepper import make_stepper
 
+logger = logging.getLogger(__name__)
+
 FORMAT_VERSION = 1
 ARRAYS, WEIGHTS = "arrays.npz", "weights.npz"
 CHECKPOINTS = "checkpoints"
@@ -56,11 +61,17 @@ class Checkpoints:
 
     A state is written under a temporary name that is changed at the end, so a kill in the middle of a save leaves the
     one before it as it was. Of several processes the first alone reads and writes: every one of them holds all of it.
+
+    Training waits for the copy to the host, and for a save that is still being written when the next one comes.
     """
 
     def __init__(self, run_dir: Path) -> None:
         """Opens the checkpoints of a run folder, making it if need be."""
         self._manager: ocp.CheckpointManager | None = None
+        self._weights = run_dir / WEIGHTS
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._being_written: Future[None] | None = None
+        self._saves, self._waited = 0, 0.0
         if jax.process_index() == 0:
             alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
             options = ocp.CheckpointManagerOptions(
@@ -74,15 +85,38 @@ class Checkpoints:
             with _readable(folder, "delete the damaged one of its folders, and training goes on from the other"):
                 self._manager = ocp.CheckpointManager(folder, options=options)
 
-    def save(self, step: int, state: Any) -> None:
-        """Saves a pytree of arrays under a step; does nothing if it is there.
+    def save(self, step: int, state: Any, weights: Any = None) -> None:
+        """Saves a pytree of arrays under a step, if nothing is there, and then the weights that forecasts use.
 
-        The arrays are copied first: training gives their buffers away with its next step.
+        Both are copied first: training gives their buffers away with its next step. Hashes and files are made in the
+        background; what goes wrong there is raised by the next call, or by ``close``.
         """
-        if self._manager is not None and step not in self._manager.all_steps():
-            leaves = named_leaves(state)
+        if self._manager is None:
+            return
+        start = time.perf_counter()
+        self._finish()
+        copies = named_leaves(state), None if weights is None else named_leaves(weights)
+        self._being_written = self._writer.submit(self._write, self._manager, step, *copies)
+        self._saves, self._waited = self._saves + 1, self._waited + time.perf_counter() - start
+
+    def _write(
+        self,
+        manager: ocp.CheckpointManager,
+        step: int,
+        leaves: dict[str, np.ndarray],
+        weights: dict[str, np.ndarray] | None,
+    ) -> None:
+        if step not in manager.all_steps():
             facts = {"format_version": FORMAT_VERSION, "sha256": _digest_of_leaves(leaves)}
-            self._manager.save(step, args=ocp.args.StandardSave(leaves), custom_metadata=facts)
+            manager.save(step, args=ocp.args.StandardSave(leaves), custom_metadata=facts)
+            manager.wait_until_finished()
+        if weights is not None:
+            write_arrays(self._weights, weights)
+
+    def _finish(self) -> None:
+        if self._being_written is not None:
+            written, self._being_written = self._being_written, None
+            written.result()
 
     def restore(self, template: Tree) -> Tree | None:
         """The newest state, in the structure of ``template``; ``None`` when nothing was saved.
@@ -109,9 +143,16 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being written."""
+        start = time.perf_counter()
+        try:
+            self._finish()
+        finally:
+            self._writer.shutdown()
         if self._manager is not None:
-            self._manager.wait_until_finished()
             self._manager.close()
+        if self._saves:
+            waited = self._waited + time.perf_counter() - start
+            logger.info("checkpoints: training waited %.3g s for %d of them", waited, self._saves)
 
 
 @contextmanager
@@ -128,6 +169,9 @@ def _readable(folder: Any, remedy: str) -> Iterator[None]:
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:
     """Copies of all arrays of a pytree by their path, e.g. ``encoder/0/1/first/kernel``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    for _, leaf in leaves:  # all on their way before the first is waited for
+        if isinstance(leaf, jax.Array):
+            leaf.copy_to_host_async()
     return {jax.tree_util.keystr(path, simple=True, separator="/"): np.array(leaf) for path, leaf in leaves}
 
 
@@ -210,11 +254,6 @@ def write_description(run_dir: Path, description: Mapping[str, Any]) -> None:
     """Writes ``run.json`` with its hash; inverse of ``read_description``."""
     signed = {**description, "sha256": _digest_of(description)}
     write_text(run_dir / DESCRIPTION, json.dumps(signed, indent=1))
-
-
-def write_weights(run_dir: Path, params: nnx.State) -> None:
-    """Writes ``weights.npz``: the weights that forecasts use."""
-    write_arrays(run_dir / WEIGHTS, named_leaves(params))
 
 
 def read_weights(run_dir: Path, template: nnx.State) -> nnx.State:

@@ -41,7 +41,6 @@ from emulator.checkpoint import (
     describe_run,
     read_description,
     read_weights,
-    write_weights,
 )
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE, Layout, failing_together
@@ -118,9 +117,7 @@ def train(
         )
 
         def save(state: TrainState) -> None:
-            checkpoints.save(int(state.step), state)
-            if layout.writes:
-                write_weights(run_dir, state.averaged)
+            checkpoints.save(int(state.step), state, state.averaged)
 
         with (
             closing(Record(run_dir, done)) if layout.writes else nullcontext() as record,

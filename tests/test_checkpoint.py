@@ -1,11 +1,13 @@
 """The run folder is enough to forecast, and the forecaster does what its protocol says."""
 
 import contextlib
+import errno
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from tiny_store import TIMESTEP, write_store
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import stack_channels
+from emulator import checkpoint
 from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, replace_leaves, write_description
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.pretrained import ship_run
@@ -161,6 +164,34 @@ def test_leaves_go_there_and_back_by_name():
         replace_leaves(tree, {"a/0": arrays["a/0"]}, source="test")
 
 
+def test_saving_keeps_training_waiting_for_the_copy_alone(tmp_path, monkeypatch):
+    go_on, digest = threading.Event(), checkpoint._digest_of_leaves
+    monkeypatch.setattr(checkpoint, "_digest_of_leaves", lambda leaves: digest(leaves) if go_on.wait(60) else "late")
+    array = np.full(4, 1.0, np.float32)
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(1, {"weights": array}, {"weights": array})
+        array[:] = 2.0  # as a donated buffer
+        assert not (tmp_path / "weights.npz").exists()
+        go_on.set()
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        np.testing.assert_array_equal(checkpoints.restore({"weights": array})["weights"], np.full(4, 1.0))
+    with np.load(tmp_path / "weights.npz") as file:
+        np.testing.assert_array_equal(file["weights"], np.full(4, 1.0))
+
+
+@pytest.mark.parametrize("later", ["save", "close"])
+def test_what_goes_wrong_in_the_background_is_raised_in_training(tmp_path, monkeypatch, later):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_arrays", full)
+    tree = {"weights": np.zeros(4, np.float32)}
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(1, tree, tree)
+        with pytest.raises(OSError, match="No space left on device"):
+            checkpoints.save(2, tree, tree) if later == "save" else checkpoints.close()
+
+
 _KILLED_WHILE_SAVING = """
 import os, signal, sys, threading, time
 from pathlib import Path
@@ -170,7 +201,7 @@ from emulator.checkpoint import Checkpoints
 folder = Path(sys.argv[1])
 checkpoints = Checkpoints(folder)
 checkpoints.save(1, {"weights": np.full(4, 1.0, np.float32)})
-checkpoints._manager.wait_until_finished()
+checkpoints._being_written.result()
 
 def power_cut():
     while not [p for p in (folder / "checkpoints").iterdir() if p.name.startswith("2.")]:

@@ -152,10 +152,10 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finishe
 
 
 def test_a_kill_without_warning_loses_only_what_came_after_the_checkpoint(store, finished, tmp_path, monkeypatch):
-    def power_cut(self, step, state):
+    def power_cut(self, step, state, weights):
         if step == 4:
             raise SystemError("power cut")
-        return save(self, step, state)
+        return save(self, step, state, weights)
 
     save = Checkpoints.save
     monkeypatch.setattr(Checkpoints, "save", power_cut)

@@ -408,8 +408,9 @@ def make_targets(root: Path) -> list[Target]:
 
     from data_prep.grid import Grid
     from data_prep.inspect import inspect_files
+    from data_prep.npz import write_arrays
     from data_prep.store import open_store
-    from emulator.checkpoint import describe_run, load_forecaster, write_weights
+    from emulator.checkpoint import WEIGHTS, describe_run, load_forecaster, named_leaves
     from emulator.config import UNetConfig, load_config
     from emulator.stages import stage_seconds
     from emulator.stepper import make_stepper
@@ -433,7 +434,7 @@ def make_targets(root: Path) -> list[Target]:
     describe_run(run, store, model, precision="float32", seed=0, identity="i", experiment=facts)
     described = (store.spec, store.grid, store.statistics, store.static)
     _, params = make_stepper(model, *described, precision="float32", seed=0)
-    write_weights(run, params)
+    write_arrays(run / WEIGHTS, named_leaves(params))
 
     finished = {"fingerprint": "f", "finished": True, "seconds": 1.5}
     stages = {"prepare": finished, "train": {"fingerprint": "g", "finished": False}}
