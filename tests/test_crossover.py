@@ -52,6 +52,12 @@ def test_undecided():
     assert found.outcome == "undecided"  # too few blocks for any interval
 
 
+def test_an_interval_beside_its_value_is_no_win():
+    """Errors of 1e30 in a damaged forecast file do that."""
+    value = np.array([1.0, 1.0, 1.0])
+    assert find_crossover(LEADS[:3], Estimate(value, value - 5, value - 3), 0.95).outcome == "undecided"
+
+
 def test_a_crossing_that_is_not_lost_again_has_an_open_interval():
     found = band([-3, -2, -0.5, 0.5, 0.6, 0.7])
     assert found.outcome == "crossover" and found.hours == pytest.approx(21)

@@ -81,7 +81,7 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
     if not np.isfinite(value).all():
         return Crossover("undecided")
     sure = discoveries(difference, confidence)
-    won, lost = upper < 0, lower > 0
+    won, lost = (value < 0) & (upper < 0), (value > 0) & (lower > 0)  # absurd scores put a value outside
     wins = [run for run in _runs(won) if sure[run].any()]
     if not wins:
         ahead, losses = np.flatnonzero(value < 0), np.flatnonzero(lost & sure)
