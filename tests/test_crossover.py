@@ -54,8 +54,8 @@ def test_undecided():
 
 def test_an_interval_beside_its_value_is_no_win():
     """Errors of 1e30 in a damaged forecast file do that."""
-    value = np.array([1.0, 1.0, 1.0])
-    assert find_crossover(LEADS[:3], Estimate(value, value - 5, value - 3), 0.95).outcome == "undecided"
+    found = find_crossover(LEADS[:3], Estimate(np.array([1.0, -3, -3]), np.full(3, -4.0), np.full(3, -2.0)), 0.95)
+    assert found.outcome == "beyond the last lead" and not found.from_first_lead
 
 
 def test_a_crossing_that_is_not_lost_again_has_an_open_interval():
