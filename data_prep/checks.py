@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep import clock
 from data_prep.errors import DataError
 from data_prep.slips import hint, slip_of, standard_height
 from data_prep.spec import Channel, StateSpec
@@ -24,11 +25,12 @@ def check_time_axis(times: np.ndarray, where: str) -> None:
     steps = np.diff(times)
     repeated = steps == np.timedelta64(0, "ns")
     if repeated.any():
-        raise DataError(f"{where}: the time {text(times[1:][repeated][0])} occurs twice; remove the duplicate")
+        raise DataError(f"{where}: the time {clock.text(times[1:][repeated][0])} occurs twice; remove the duplicate")
     if (steps < np.timedelta64(0, "ns")).any():
         place = int(np.flatnonzero(steps < np.timedelta64(0, "ns"))[0])
         raise DataError(
-            f"{where}: times run backwards from {text(times[place])} to {text(times[place + 1])}; sort the file by time"
+            f"{where}: times run backwards from {clock.text(times[place])} to {clock.text(times[place + 1])}; "
+            "sort the file by time"
         )
 
 
@@ -61,7 +63,7 @@ def interval_of(times: np.ndarray, where: str) -> np.timedelta64:
     if irregular.any():
         place = int(np.flatnonzero(irregular)[0])
         raise DataError(
-            f"{where}: irregular time step: {hours(steps[place]):g} h after {text(times[place])}, "
+            f"{where}: irregular time step: {hours(steps[place]):g} h after {clock.text(times[place])}, "
             f"elsewhere {hours(interval):g} h; resample the data to a regular interval"
         )
     return interval
@@ -144,15 +146,10 @@ def fill_with_mean(values: np.ndarray) -> np.ndarray:
     return np.where(missing, mean, values).astype(np.float32)
 
 
-def text(time: np.datetime64) -> str:
-    """A time for messages: ``2013-01-01T06:00``."""
-    return str(np.datetime_as_string(time, unit="m"))
-
-
 def hours(span: np.timedelta64) -> float:
     """A time span in hours."""
     return float(span / np.timedelta64(1, "h"))
 
 
 def _at(times: np.ndarray, row: int) -> str:
-    return f" at {text(times[row])}" if times.size else ""
+    return f" at {clock.text(times[row])}" if times.size else ""

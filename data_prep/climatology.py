@@ -25,8 +25,8 @@ from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
+from data_prep import clock
 from data_prep.arrays import ArrayLike
-from data_prep.checks import text
 from data_prep.clock import day_of_year, seconds_of_day, year_fraction
 from data_prep.errors import DataError
 
@@ -139,7 +139,7 @@ class Climatology:
         unknown = distance.min(axis=1) > 1e-6
         if unknown.any():
             raise DataError(
-                f"climatology: no estimate at {text(times[unknown][0])}; "
+                f"climatology: no estimate at {clock.text(times[unknown][0])}; "
                 f"training data hold the hours {', '.join(f'{h:g}' for h in self.hours)} UTC"
             )
         return distance.argmin(axis=1)
@@ -150,7 +150,7 @@ class Climatology:
         beyond = np.abs(self.season.position(times)) > self.season.half_width + BEYOND_SEASON_DAYS
         if beyond.any():
             raise DataError(
-                f"climatology: no estimate at {text(times[beyond][0])}: training data cover "
+                f"climatology: no estimate at {clock.text(times[beyond][0])}: training data cover "
                 f"{2 * self.season.half_width:.0f} days of the year, and the date lies more than "
                 f"{BEYOND_SEASON_DAYS:g} days outside; give the training split more of the year"
             )

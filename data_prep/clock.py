@@ -1,6 +1,6 @@
 """Where a time stands in its day and year: the one calendar arithmetic that forcings and climatologies share.
 
-Times are ``datetime64`` in UTC on the proleptic Gregorian calendar. Everything here is vectorised over ``times``.
+Times are ``datetime64`` in UTC on the proleptic Gregorian calendar. What takes ``times`` is vectorised over them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 DAY_SECONDS = 86400.0
+
+
+def text(time: np.datetime64) -> str:
+    """A time for messages: ``2013-01-01T06:00``."""
+    return str(np.datetime_as_string(time, unit="m"))
 
 
 def day_of_year(times: np.ndarray) -> np.ndarray:

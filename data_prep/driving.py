@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import checks
+from data_prep import checks, clock
 from data_prep.config import DataConfig, VariableConfig
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -52,9 +52,9 @@ class Driving:
         for name, timeline in self.timelines.items():
             missing = np.setdiff1d(times, timeline.times)
             if missing.size:
-                span = " to ".join(checks.text(t) for t in timeline.times[[0, -1]])
+                span = " to ".join(clock.text(t) for t in timeline.times[[0, -1]])
                 raise DataError(
-                    f"{timeline.sources[0].path} (data.lateral): no {name} at {checks.text(missing[0])} "
+                    f"{timeline.sources[0].path} (data.lateral): no {name} at {clock.text(missing[0])} "
                     f"({missing.size} of {times.size} times are missing; there are {timeline.times.size} from {span}); "
                     "add them, or leave those times out"
                 )

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from data_prep import checks, quality
+from data_prep import checks, clock, quality
 from data_prep.config import DataConfig, ForcingConfig, VariableConfig
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, DAYS_IN_TABLE
@@ -156,7 +156,7 @@ class RawSegment:
         levels = self.timelines[name].variable.levels
         for row in np.flatnonzero(stuck.any(axis=1) | mirrored)[:1]:
             where = f"{self.path_of(name, start + row)}: {name}"
-            at = checks.text(self.times[start + row])
+            at = clock.text(self.times[start + row])
             if mirrored[row]:
                 raise DataError(
                     f"{where} is turned north to south at {at} against the time before; 'emulator inspect' lists all "
@@ -354,7 +354,7 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
     times, source_of, row_of = times[order], source_of[order], row_of[order]
     for row in np.flatnonzero(np.diff(times) == np.timedelta64(0, "ns")):
         first, second = (sources[source_of[row + i]] for i in (0, 1))
-        at = f"{variable.name} at {checks.text(times[row])}"
+        at = f"{variable.name} at {clock.text(times[row])}"
         if "duplicates" not in config.repair:
             raise DataError(
                 f"{second.path}: {at} is in {first.path} too; remove one of them, or keep the first of equal ones by "
@@ -388,7 +388,7 @@ def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
     steps = np.diff(timeline.times)
     flipped = quality.flipped_rows(summary.mirrored, np.flatnonzero(steps != steps.min()) + 1)
     if flipped.any():
-        span = checks.text(timeline.times[flipped][0])
+        span = clock.text(timeline.times[flipped][0])
         logger.warning("%s: %d times turned back north to south, from %s", variable.name, int(flipped.sum()), span)
     return replace(timeline, flipped=flipped)
 
@@ -402,7 +402,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
         if odd.size:
             lacking, having = (timeline, reference) if odd[0] in reference.times else (reference, timeline)
             raise DataError(
-                f"{lacking.sources[0].path}: {lacking.variable.name} has no {checks.text(odd[0])}, "
+                f"{lacking.sources[0].path}: {lacking.variable.name} has no {clock.text(odd[0])}, "
                 f"{having.variable.name} does ({odd.size} times differ)"
             )
     times, where = reference.times, str(reference.sources[0].path)
@@ -421,13 +421,13 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     out: list[RawSegment] = []
     for first, last in pairwise(bounds):
         if first:
-            span = " and ".join(checks.text(t) for t in times[first - 1 : first + 1])
+            span = " and ".join(clock.text(t) for t in times[first - 1 : first + 1])
             logger.info("no data between %s: a new segment begins", span)
         begin = _first_kept(times[first:last], timestep, stride, needs_history=bool(sums))
         kept = times[first:last][begin::stride]
         if kept.size < 2:
             logger.warning(
-                "%s: the stretch at %s holds less than two steps and is left out", where, checks.text(times[first])
+                "%s: the stretch at %s holds less than two steps and is left out", where, clock.text(times[first])
             )
             continue
         name = stem(reference.sources[reference.source_of[first]].path)

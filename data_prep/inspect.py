@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from data_prep import checks, quality
+from data_prep import checks, clock, quality
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.forcing import DAYS_IN_TABLE
@@ -242,7 +242,7 @@ def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: di
     if not errors:
         return None
     path, first = errors[0]
-    at = f" at {checks.text(first.first)}" if first.first is not None else ""
+    at = f" at {clock.text(first.first)}" if first.first is not None else ""
     count = f"the first of {len(errors)} defects" if len(errors) > 1 else "a defect"
     remedy = {
         "duplicate": "data.repair: [duplicates] keeps the first of equal ones",
@@ -347,7 +347,7 @@ def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> d
     }
     if any(a >= b for a, b in ends.values()):
         return {"segments": {}}
-    return {**{name: [checks.text(t) for t in pair] for name, pair in ends.items()}, "gap_days": gap}
+    return {**{name: [clock.text(t) for t in pair] for name, pair in ends.items()}, "gap_days": gap}
 
 
 def _days(number: float) -> np.timedelta64:
@@ -386,7 +386,7 @@ def _file_json(file: FileReport) -> dict[str, Any]:
         "path": str(source.path),
         "format": format_of(source.path),
         "grid": {"global": source.grid.is_global, **source.grid.to_dict()},
-        "times": [checks.text(t) for t in times[[0, -1]]] if times.size else [],
+        "times": [clock.text(t) for t in times[[0, -1]]] if times.size else [],
         "number_of_times": int(times.size),
         "interval_hours": checks.hours(np.diff(times).min()) if times.size > 1 else None,
         "vertical": file.vertical,
@@ -396,7 +396,7 @@ def _file_json(file: FileReport) -> dict[str, Any]:
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
-    first, last = (None if t is None else checks.text(t) for t in (finding.first, finding.last))
+    first, last = (None if t is None else clock.text(t) for t in (finding.first, finding.last))
     return asdict(finding) | {"first": first, "last": last}
 
 
@@ -407,9 +407,9 @@ def _file_lines(file: FileReport) -> list[str]:
     if times.size == 0:
         lines.append("  times   none")
     elif times.size == 1:
-        lines.append(f"  times   {checks.text(times[0])} only: an initial condition")
+        lines.append(f"  times   {clock.text(times[0])} only: an initial condition")
     else:
-        ends = " to ".join(checks.text(t) for t in times[[0, -1]])
+        ends = " to ".join(clock.text(t) for t in times[[0, -1]])
         lines.append(f"  times   {times.size} from {ends}, every {checks.hours(np.diff(times).min()):g} h")
     rows = [("variable", "in the file", "unit", "levels", "lowest", "highest", "NaN", "extent")]
     for report in file.fields:
@@ -447,7 +447,7 @@ def _finding_lines(findings: Sequence[Finding]) -> list[str]:
     errors = sum(f.severity == "error" for f in findings)
     lines = [f"quality: {errors} errors, {len(findings) - errors} warnings"]
     for finding in sorted(findings, key=lambda f: f.severity)[:_MOST_FINDINGS]:
-        ends = list(dict.fromkeys(checks.text(t) for t in (finding.first, finding.last) if t is not None))
+        ends = list(dict.fromkeys(clock.text(t) for t in (finding.first, finding.last) if t is not None))
         span = f" {' to '.join(ends)}" + (f" ({finding.count} times)" if finding.count > 1 else "") if ends else ""
         lines.append(f"  {finding.severity:7s}  {finding.kind}: {finding.channel}{span}: {finding.text}")
     if len(findings) > _MOST_FINDINGS:

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from data_prep import checks
+from data_prep import checks, clock
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
 from data_prep.instants import instants_of
@@ -164,7 +164,7 @@ class Source:
                     " and ".join(str(v) for v in np.atleast_1d(block[axis].values)) if axis in block.coords else ""
                 )
                 where = conflict.any([d for d in conflict.dims if d != self._axes.time])
-                at = f" at {checks.text(where[self._axes.time].values[where.values][0])}" if where.ndim else ""
+                at = f" at {clock.text(where[self._axes.time].values[where.values][0])}" if where.ndim else ""
                 raise DataError(
                     f"{self.path}: {block.name} has conflicting values of expver {versions}{at}; "
                     "keep one expver for each time before"

@@ -10,7 +10,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from data_prep import checks
+from data_prep import clock
 from data_prep.config import SplitConfig
 from data_prep.errors import DataError
 from data_prep.inputs import RawSegment
@@ -51,7 +51,7 @@ def split_segments(segments: Sequence[RawSegment], config: SplitConfig) -> tuple
     pieces = _by_segment(segments, config) if config.segments is not None else _by_time(segments, config)
     empty = [s for s in SPLITS if s not in {p.split for p in pieces} and (s == "train" or config.segments is None)]
     if empty:
-        span = " to ".join(checks.text(t) for t in (segments[0].times[0], segments[-1].times[-1]))
+        span = " to ".join(clock.text(t) for t in (segments[0].times[0], segments[-1].times[-1]))
         raise DataError(
             f"data.split: no data for {', '.join(empty)}; the files hold {span} in {len(segments)} segments"
         )
@@ -60,7 +60,7 @@ def split_segments(segments: Sequence[RawSegment], config: SplitConfig) -> tuple
         if before.split != after.split and distance < config.gap_days:
             raise DataError(
                 f"data.split: {after.split} data begin {distance:g} days after {before.split} data end "
-                f"({checks.text(before.times[-1])}), closer than gap_days {config.gap_days:g}; move one of them"
+                f"({clock.text(before.times[-1])}), closer than gap_days {config.gap_days:g}; move one of them"
             )
     return pieces
 

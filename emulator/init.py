@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
-from data_prep.checks import text as time_text
+from data_prep.clock import text as time_text
 from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError, how_to_install
 from data_prep.inputs import Inputs, open_canonical
