@@ -1,6 +1,7 @@
 """Settings and the one experiment that every test may share."""
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 
@@ -8,6 +9,15 @@ import pytest
 
 # Set before jax is imported anywhere: sharding is tested on virtual devices, and warnings of the C++ side stay quiet.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(autouse=True)
+def fresh_loggers():
+    """Our logs reach ``caplog`` also after a test that ran a command, which keeps them to itself."""
+    for name in ("emulator", "data_prep"):
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [], True
+        log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+import xarray as xr
 from doc_blocks import ROOT, Block, Runner, Wrong, blocks_of, check, pages
 from doc_checkout import copy, make_checkout
 from markdown_it import MarkdownIt
 
 from emulator.config import ExperimentConfig
 from emulator.evaluation.metrics import METRICS
+from emulator.evaluation.table import read_crossover
 
 DOCS = ROOT / "docs"
 
@@ -141,13 +143,30 @@ def test_the_table_of_metrics_is_complete():
     assert table == wanted, wanted
 
 
+def load(name):
+    """A module that lies beside the pages."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("page", ["commands.md", "config.md"])
 def test_the_written_tables_are_current(page):
     """To mend it: make reference."""
-    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
-    reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(reference)
-    assert (DOCS / page).read_text(encoding="utf-8") == reference.page(page)
+    assert (DOCS / page).read_text(encoding="utf-8") == load("reference").page(page)
+
+
+def test_the_tables_of_results_are_printed_from_a_scores_file(tiny_experiment, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["results_tables.py", str(tiny_experiment / "scores.nc")])
+    load("results_tables").main()
+    text = capsys.readouterr().out
+    assert text.startswith("RMSE at 6 hours / 24 hours\n")
+    with xr.open_dataset(tiny_experiment / "scores.nc") as scores:
+        rmse = scores["rmse"].sel(variable="mean_sea_level_pressure", forecaster="network", region="all").values / 100
+        until = read_crossover(scores, "network", "physics_t21", "geopotential@500").describe()
+    assert f"| Mean sea-level pressure, hPa | {rmse[0]:.3g} / {rmse[-1]:.3g} |" in text
+    assert f"| Z500 | {until} |" in text
 
 
 def test_every_key_of_a_config_is_described():
