@@ -185,8 +185,9 @@ class TrainConfig(Section):
 
     start_from: str | None = Field(
         None,
-        description="Run folder whose weights training begins with: fine-tuning, or pretraining on other data. Network "
-        "and number of channels must be the same; channels go by their order",
+        description="Folder of a run or experiment, or name of a network that ships, whose weights training begins "
+        "with: fine-tuning, or pretraining on other data. Network and number of channels must be the same; channels go "
+        "by their order",
     )
     batch_size: Positive = Field(16, description="Windows per optimiser step")
     accumulate: Positive = Field(

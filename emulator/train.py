@@ -51,7 +51,7 @@ from emulator.models.layers import count_parameters
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import Tracker, track
 from emulator.record import Clock, Record
-from emulator.run_folder import DESCRIPTION
+from emulator.run_folder import DESCRIPTION, run_folder
 from emulator.stability import GradientWatch, forecast_warning
 from emulator.stepper import make_stepper
 from emulator.train_step import Norms, Task, TrainState, make_train_step
@@ -232,7 +232,7 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
         model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
     )
     if config.start_from is not None:
-        params = read_weights(Path(config.start_from), params)
+        params = read_weights(run_folder(config.start_from), params)
     weights = channel_weights(store.spec, config.variable_weights, config.level_weighting)
     latitude_weights = jnp.asarray(store.grid.latitude_weights, jnp.float32)
     task = Task(stepper, latitude_weights, jnp.asarray(weights), config.rematerialise)

@@ -72,7 +72,7 @@ def finished(store, tmp_path_factory):
 
 
 def test_a_network_that_learned_before_goes_on_from_there(store, finished, tmp_path):
-    start = {"start_from": str(finished)}
+    start = {"start_from": str(finished.parent)}  # an experiment's folder means its run
     config = CONFIG.model_copy(update=start | {"stages": [RolloutStage(steps=1, learning_rate=1e-12, warmup=0)]})
     weights = [np.load(folder / "weights.npz") for folder in (finished, run(store, tmp_path / "next", config))]
     for name in weights[0].files:
@@ -85,6 +85,8 @@ def test_another_network_to_start_from_is_refused_by_name(store, finished, tmp_p
     other = MODEL.model_copy(update={"width": 16})
     with pytest.raises(DataError, match=r"weights.npz: array .* has shape .*, expected"):
         train(config, other, store, tmp_path / "run", 0, {"name": "test"})
+    with pytest.raises(DataError, match=r"networks/speedy_t31/weights.npz: array"):
+        run(store, tmp_path / "run", CONFIG.model_copy(update={"start_from": "speedy_t31"}))
     with pytest.raises(DataError, match="has not reached its first checkpoint"):
         run(store, tmp_path / "run", CONFIG.model_copy(update={"start_from": str(tmp_path)}))
 
