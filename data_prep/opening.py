@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Literal
 
@@ -57,10 +58,16 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
                 return _open_grib(path), _nothing
             netCDF4.set_chunk_cache(_CHUNK_CACHE_BYTES)
             file = xr.backends.NetCDF4DataStore.open(path)
-            return xr.open_dataset(file, chunks=None, decode_timedelta=False), file.close
+            return xr.open_dataset(file, chunks=None, decode_timedelta=False), partial(_close, file)
     except Exception as error:  # noqa: BLE001 - what libraries make of damaged or hostile metadata is anything
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
         raise DataError(f"{path}: cannot be read as a {noun} ({one_line(error)})") from None
+
+
+def _close(file: xr.backends.NetCDF4DataStore) -> None:
+    """Closes it when no thread reads it; of itself xarray 2025.7 closes it in the midst of a read."""
+    with file.lock:
+        file.close(needs_lock=False)
 
 
 def _nothing() -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -344,7 +345,9 @@ def open_forecasts(path: Path) -> xr.Dataset:
       DataError: it cannot be read, or lacks a dimension that forecast files have.
     """
     try:
-        dataset = xr.open_dataset(path, engine="netcdf4")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # xarray of 2025 about spans without the attribute dtype
+            dataset = xr.open_dataset(path, engine="netcdf4")
     except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise DataError(f"{path}: not a readable NetCDF file ({one_line(error)})") from None
     missing = {"init_time", "lead_time", "latitude", "longitude"} - set(map(str, dataset.dims))

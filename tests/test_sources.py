@@ -1,5 +1,6 @@
 """Any CF-like file gives the same canonical fields, or one clear line that says why not."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import netCDF4
@@ -248,6 +249,23 @@ def test_files_that_reading_has_moved_on_from_are_closed_and_can_be_read_again(t
         assert open_files(tmp_path) - {"boundary.nc"} == touched
     timeline = timelines["surface_pressure"]
     np.testing.assert_array_equal(timeline.read(0, 2)[..., 0], data["surface_pressure"][:2])
+
+
+def test_a_file_is_not_closed_while_another_thread_reads_it(tmp_path):
+    data = weather(times_from("2001-01-01", 24))
+    data.to_netcdf(tmp_path / "a.nc")
+    source = open_source(tmp_path / "a.nc", NAMES, "pressure")
+    expected = data["surface_pressure"].values.astype(np.float32)
+
+    def read_and_release(worker):
+        for row in range(200):
+            np.testing.assert_array_equal(
+                source.read("surface_pressure", (), row % 24, row % 24 + 1)[..., 0], expected[[row % 24]]
+            )
+            source.release()
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(read_and_release, range(4)))
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2], [2, 1, 0], [4, 2, 0], [3], [1, 0, 2], [0, 0, 0], [2, 3, 1, 0], []])
