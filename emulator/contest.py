@@ -138,8 +138,8 @@ def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> No
         return
     rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
     network = competitors(config, folder, store)[NETWORK]()
-    blocks = network.forecast(store.dataset(rows), leads)
-    measure_long_run(blocks, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK)
+    runs = (network.forecast(store.dataset(rows[[i]]), leads) for i in range(rows.size))
+    measure_long_run(runs, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK)
 
 
 def plot_everything(config: ExperimentConfig, folder: Path) -> None:

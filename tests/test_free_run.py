@@ -9,6 +9,7 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import unstack_channels
 from emulator import checkpoint, contest
+from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig, parse_config
 from emulator.evaluation.free_run import long_run_leads, long_run_rows, measure_long_run
 from emulator.evaluation.report_free_run import describe_free_run
@@ -33,23 +34,23 @@ def still_world():
 
 
 def run_of(store, days, state_at, *, inits=2, every=24, block=3):
-    """Blocks of a run whose state is ``state_at(init, day)``, and what ``measure_long_run`` needs beside them."""
+    """Blocks of runs whose state is ``state_at(init, day)``, and what ``measure_long_run`` needs beside them."""
     run = LongRunConfig(days=days, every_hours=every, initial_times=inits)
     rows, leads = long_run_rows(store, CONFIG, run), long_run_leads(store, run)
     times = store.times[rows]
 
-    def blocks():
+    def blocks(i):
         for start in range(0, leads.size, block):
             some = leads[start : start + block]
-            states = np.stack([[state_at(i, lead / DAY) for lead in some] for i in range(inits)])
-            coords = {"init_time": times, "lead_time": some}
+            states = np.stack([[state_at(i, lead / DAY) for lead in some]])
+            coords = {"init_time": times[[i]], "lead_time": some}
             yield unstack_channels(states, store.spec, store.spec.state_channels, store.grid, coords)
 
-    return blocks(), times, leads
+    return map(blocks, range(inits)), times, leads
 
 
-def measure(store, tmp_path, blocks, times, leads, config=CONFIG):
-    measured = measure_long_run(blocks, store, config, times, leads, tmp_path / "long_run.nc", forecaster="network")
+def measure(store, tmp_path, runs, times, leads, config=CONFIG):
+    measured = measure_long_run(runs, store, config, times, leads, tmp_path / "long_run.nc", forecaster="network")
     assert [p.name for p in tmp_path.iterdir()] == ["long_run.nc"]
     on_disk = xr.load_dataset(tmp_path / "long_run.nc")
     xr.testing.assert_equal(measured, on_disk)
@@ -121,18 +122,17 @@ def test_a_run_that_blows_up_is_a_result(still_world, tmp_path):
 
 
 def test_a_forecaster_that_gives_up_is_a_result_too(still_world, tmp_path):
-    blocks, times, leads = run_of(still_world, 12, lambda i, day: unchanging(still_world))
+    (first, second), times, leads = run_of(still_world, 12, lambda i, day: unchanging(still_world))
 
     def giving_up():
-        yield next(blocks)
-        raise DataError("network: the forecast is not finite any more at lead 96 h")
+        yield next(first)
+        raise ForecastStoppedError("network: the forecast is not finite any more at lead 96 h")
 
-    found = measure(still_world, tmp_path, giving_up(), times, leads)
-    assert found["days_finite"].values.tolist() == [3.0, 3.0] and np.isinf(found["days_within"]).all()
-    assert "lead 96 h" in found.attrs["ended"]
+    found = measure(still_world, tmp_path, [giving_up(), second], times, leads)  # the other goes on
+    assert found["days_finite"].values.tolist() == [3.0, np.inf] and np.isinf(found["days_within"]).all()
+    assert found.attrs["ended"] == "network: the forecast is not finite any more at lead 96 h"
     assert describe_free_run(found)[:2] == (
-        "Network was left to itself for 12 days from 2 initial times but was stopped after day 3, all of them with the "
-        "first.",
+        "Network was left to itself for 12 days from 2 initial times but 1 of them was stopped after day 3.",
         "No global mean leaves what the truth does at that time of the year for 10 days before the run ends.",
     )
 
@@ -142,7 +142,7 @@ def test_a_forecaster_that_gives_up_is_a_result_too(still_world, tmp_path):
 
     with pytest.raises(DataError, match="another grid"):
         measure_long_run(
-            never_starting(), still_world, CONFIG, times, leads, tmp_path / "none.nc", forecaster="network"
+            [never_starting()], still_world, CONFIG, times, leads, tmp_path / "none.nc", forecaster="network"
         )
     assert not (tmp_path / "none.nc").exists()
 
@@ -156,7 +156,7 @@ def test_another_member_of_the_truth_stays_in_its_range(tmp_path):
     states = np.stack([store.state[rows[0] + int(lead // STEP)] for lead in leads])[None]
     coords = {"init_time": store.times[rows], "lead_time": leads}
     block = unstack_channels(states, store.spec, store.spec.state_channels, store.grid, coords)
-    found = measure(store, tmp_path, iter([block]), store.times[rows], leads)
+    found = measure(store, tmp_path, [iter([block])], store.times[rows], leads)
     assert np.isinf(found["days_within"]).all()
     spread = np.array([3.0, 4.0, 400.0, 3.0])  # of the weather
     assert (abs(found["zonal_bias"]).max("latitude")[0].values[[0, 1, 3]] < spread[[0, 1, 3]]).all()
@@ -171,13 +171,13 @@ def test_sigma_states_are_seen_on_pressure_levels(tmp_path):
     coords = {"init_time": store.times[rows], "lead_time": leads}
     states = store.state[rows[0] + 2 : rows[0] + 2 * leads.size + 1 : 2][None]
     block = unstack_channels(states, store.spec, store.spec.state_channels, store.grid, coords)
-    found = measure(store, tmp_path, iter([block]), store.times[rows], leads, config)
+    found = measure(store, tmp_path, [iter([block])], store.times[rows], leads, config)
     assert found["variable"].values.tolist() == config.headline
     assert found["units"].values.tolist() == ["m2 s-2", "Pa"]
     assert np.isfinite(found["zonal_bias"]).all()
     lacking = EvaluateConfig(headline=["vorticity@500"])
     with pytest.raises(DataError, match="lacks vorticity@500"):
-        measure_long_run(iter([block]), store, lacking, store.times[rows], leads, tmp_path / "x.nc", forecaster="x")
+        measure_long_run([iter([block])], store, lacking, store.times[rows], leads, tmp_path / "x.nc", forecaster="x")
 
 
 def test_runs_are_spread_over_the_split():

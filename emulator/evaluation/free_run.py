@@ -11,9 +11,10 @@ nothing on one side of it, nothing is said of that day.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from data_prep.store import Store
 from data_prep.variables import SURFACE
 from data_prep.vertical import derive
 from emulator import __version__
+from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig
 from emulator.evaluation.fields import Planes, units_of
 from emulator.evaluation.spectra import fine_scales, mean_power
@@ -149,7 +151,7 @@ def long_run_leads(store: Store, run: LongRunConfig) -> np.ndarray:
 
 
 def measure_long_run(
-    blocks: Iterator[xr.Dataset],
+    runs: Iterable[Iterator[xr.Dataset]],
     store: Store,
     config: EvaluateConfig,
     init_times: np.ndarray,
@@ -158,13 +160,13 @@ def measure_long_run(
     *,
     forecaster: str,
 ) -> xr.Dataset:
-    """Measures a long run while it goes, and writes ``long_run.nc``.
+    """Measures a long run while it goes, one initial time after the other, and writes ``long_run.nc``.
 
-    A run that is not finite any more is a result, not an error, whether its blocks say so or the forecaster gives up. A
-    forecaster gives up on all initial times at the first that fails, so days are then the least of theirs.
+    A run that is not finite any more is a result, not an error, whether its blocks say so or the forecaster gives up;
+    the others go on.
 
     Args:
-      blocks: As ``Forecaster.forecast`` yields them, over these initial times and leads.
+      runs: For each initial time what ``Forecaster.forecast`` yields from it alone, over these leads.
       store: The truth.
       config: Which variables (``headline``, all when empty) on which pressure levels.
       init_times: ``datetime64[ns] (init_time,)``.
@@ -183,22 +185,24 @@ def measure_long_run(
       DataError: the blocks lack a variable.
       DiskError: the file cannot be written.
     """
-    first = next(blocks)
+    others = iter(runs)
+    opening = next(others)
+    first = next(opening)
     variables = list(config.headline) or list(_planes(first.isel(lead_time=[0]), store, config))
     valid = init_times[:, None] + lead_times[None, :]
     climate = Climate.of(store, config, variables, np.unique(seconds_of_day(valid.ravel())))
     run = _Accumulated.empty(climate, valid, lead_times, variables, store)
-    ended = ""
+    ended: list[str] = []
     with track(valid.size, f"{forecaster} left to itself") as progress:
-        block: xr.Dataset | None = first
-        while block is not None:
-            run.add(block, store, config)
-            progress.advance(block.sizes["init_time"] * block.sizes["lead_time"])
+        for i, blocks in enumerate(chain([chain([first], opening)], others)):
             try:
-                block = next(blocks, None)
-            except DataError as error:  # the forecaster itself stops where it is not finite any more
+                for block in blocks:
+                    progress.advance(block.sizes["lead_time"])
+                    if not run.add(i, block, store, config):
+                        break
+            except ForecastStoppedError as error:  # the forecaster itself stops where it leaves what is possible
                 logger.warning("long run: %s", error)
-                ended, block = str(error), None
+                ended.append(str(error))
     measured = run.finish()
     measured.attrs |= {
         "Conventions": CONVENTIONS,
@@ -210,7 +214,7 @@ def measure_long_run(
         "window_days": WINDOW_DAYS,
         "pool_days": POOL_DAYS,
         "stay_days": STAY_DAYS,
-    } | ({"ended": ended} if ended else {})
+    } | ({"ended": "; ".join(ended)} if ended else {})
     measured = measured.assign_coords(units=("variable", [units_of(v, store) for v in variables]))
     _write(measured, out)
     return measured
@@ -230,7 +234,6 @@ class _Accumulated:
       bias: Sums of zonal means less the truth's, ``(window, variable, latitude)``.
       power, truth_power: Sums of fine-scale power, ``(window, variable)``.
       count: How many states these sums are of, ``(window,)``.
-      lost: Whether a run has been found not to be finite, ``(init_time,)``.
     """
 
     climate: Climate
@@ -243,7 +246,6 @@ class _Accumulated:
     power: np.ndarray
     truth_power: np.ndarray
     count: np.ndarray
-    lost: np.ndarray
 
     @classmethod
     def empty(
@@ -262,26 +264,26 @@ class _Accumulated:
             np.zeros((windows, n)),
             np.zeros((windows, n)),
             np.zeros(windows, np.int64),
-            np.zeros(valid.shape[0], bool),
         )
 
-    def add(self, block: xr.Dataset, store: Store, config: EvaluateConfig) -> None:
-        """Adds a block ``(init_time, lead_time, ...)`` that holds all initial times."""
+    def add(self, i: int, block: xr.Dataset, store: Store, config: EvaluateConfig) -> bool:
+        """Adds a block ``(1, lead_time, ...)`` of initial time ``i``. Returns whether all of it is finite."""
         for lead in range(block.sizes["lead_time"]):
             one = block.isel(lead_time=lead).rename(init_time="time")
             at = int(np.flatnonzero(self.lead_times == block["lead_time"].values[lead])[0])
             with np.errstate(all="ignore"):  # what is not finite any more is counted, not complained about
                 found = _Summary.of(_planes(one, store, config), self.variables, store)
-            self.lost[:] |= ~found.finite
+            if not found.finite[0]:
+                return False
+            self.mean[i, at] = found.mean[0]
             window = int(_window(_days(self.lead_times[at])))
-            for i in np.flatnonzero(~self.lost):
-                self.mean[i, at] = found.mean[i]
-                day = int(day_of_year(self.valid[i, at : at + 1])[0]) - 1
-                if np.isfinite(self.climate.mean[day]).all():
-                    self.bias[window] += found.zonal[i] - self.climate.zonal_mean[day]
-                    self.power[window] += found.power[i]
-                    self.truth_power[window] += self.climate.fine_power[day]
-                    self.count[window] += 1
+            day = int(day_of_year(self.valid[i, at : at + 1])[0]) - 1
+            if np.isfinite(self.climate.mean[day]).all():
+                self.bias[window] += found.zonal[0] - self.climate.zonal_mean[day]
+                self.power[window] += found.power[0]
+                self.truth_power[window] += self.climate.fine_power[day]
+                self.count[window] += 1
+        return True
 
     def finish(self) -> xr.Dataset:
         """Means and when the truth's range was left."""

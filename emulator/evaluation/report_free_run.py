@@ -22,9 +22,13 @@ def describe_free_run(run: xr.Dataset) -> tuple[str, ...]:
     runs = run.sizes["init_time"]
     finite = run["days_finite"].values
     lasted = bool(np.isinf(finite).all())
-    end = "and stayed finite" if lasted else f"but was not finite after day {finite.min():.0f}"
-    if "ended" in run.attrs:
-        end = f"but was stopped after day {finite.min():.0f}" + (", all of them with the first" if runs > 1 else "")
+    end = "and stayed finite"
+    if not lasted:
+        days_of = sorted(finite[np.isfinite(finite)])
+        of = f"{len(days_of)} of them " if runs > 1 else ""
+        verb = "stopped" if "ended" in run.attrs else "not finite"
+        when = " and ".join(f"{day:.0f}" for day in days_of)
+        end = f"but {of}{'were' if len(days_of) > 1 else 'was'} {verb} after day {when}"
     times = "one initial time" if runs == 1 else f"{runs} initial times"
     out = [f"{name} was left to itself for {days[-1]:.0f} days from {times} {end}."]
     known = run["truth_mean"].notnull().any("variable").values
