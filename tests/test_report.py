@@ -598,7 +598,7 @@ def test_a_long_run_is_told_in_words(experiment, tmp_path):
     run = find_free_run(scores, tmp_path)
     assert find_free_run(scores.assign_attrs(data_hash="other"), tmp_path) is None
     assert describe_free_run(run) == (
-        "Network was left to itself for 60 days from 2 initial times but was not finite after day 55.",
+        "Network was left to itself for 60 days from 2 initial times but 1 of them was not finite after day 55.",
         "Global means leave what the truth does at that time of the year for 10 days: Z500 after 12 days.",
         "The others never leave what the truth does at that time of the year for 10 days before the run ends.",
         "The truth covers 67 % of these dates; of the rest nothing is said.",
