@@ -209,8 +209,9 @@ class TrainConfig(Section):
         False, description="Recompute each model step in the backward pass: less memory, a third more arithmetic"
     )
     variable_weights: dict[str, PositiveFloat] = Field({}, description="Loss weight by variable; 1 where not named")
-    level_weighting: Literal["equal", "pressure"] = Field(
-        "equal", description="Loss weight of the levels of a variable: equal, or in proportion to pressure (or sigma)"
+    level_weighting: Literal["equal", "sqrt_pressure", "pressure"] = Field(
+        "equal",
+        description="Loss weight of the levels of a variable: equal, or as pressure (or sigma) or as its root",
     )
     anomalies: bool = Field(
         False,
@@ -284,12 +285,20 @@ class Box(Section):
         return self
 
 
+class SpongeConfig(Section):
+    """What departs from the training climatology in the topmost levels decays."""
+
+    levels: Positive = Field(description="How many levels, from the top")
+    days: PositiveFloat = Field(description="Time in which a departure falls to 1/e, on top of what the network does")
+
+
 class LongRunConfig(Section):
     """The network left to itself for months: its drift, its climate, its small scales."""
 
     days: Positive = Field(360, description="Length of the run; it may go on beyond the end of the data")
     every_hours: Positive = Field(24, description="Interval between the states that are looked at")
     initial_times: Positive = Field(2, description="Runs, from times spread over the split")
+    sponge: SpongeConfig | None = Field(None, description="Hold the topmost levels; leave out to do without")
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:

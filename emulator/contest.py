@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.initial_times import initial_indices, verified_leads
+from emulator.sponge import Sponge
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,8 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     store = open_store(folder / "store.zarr")
     init_times = store.times[initial_indices(store, config.evaluate)]
     check_config(store, config.evaluate, init_times, verified_leads(config.evaluate))
+    if config.evaluate.long_run is not None and config.evaluate.long_run.sponge is not None:
+        Sponge.of(config.evaluate.long_run.sponge, store)
     _check_external(config)
 
 
@@ -138,8 +142,12 @@ def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> No
         return
     rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
     network = competitors(config, folder, store)[NETWORK]()
+    if run.sponge is not None:
+        assert isinstance(network, NeuralForecaster)
+        network = replace(network, sponge=Sponge.of(run.sponge, store))
     runs = (network.forecast(store.dataset(rows[[i]]), leads) for i in range(rows.size))
-    measure_long_run(runs, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK)
+    held = {} if run.sponge is None else {"sponge": f"of {run.sponge.levels} levels and {run.sponge.days:g} days"}
+    measure_long_run(runs, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK, attributes=held)
 
 
 def plot_everything(config: ExperimentConfig, folder: Path) -> None:

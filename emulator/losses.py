@@ -12,9 +12,13 @@ from jaxtyping import Array, Float
 from data_prep.errors import ConfigError
 from data_prep.spec import StateSpec
 
+LevelWeighting = Literal["equal", "sqrt_pressure", "pressure"]
+
+_EXPONENT: Mapping[LevelWeighting, float] = {"equal": 0.0, "sqrt_pressure": 0.5, "pressure": 1.0}
+
 
 def channel_weights(
-    spec: StateSpec, variable_weights: Mapping[str, float], level_weighting: Literal["equal", "pressure"] = "equal"
+    spec: StateSpec, variable_weights: Mapping[str, float], level_weighting: LevelWeighting = "equal"
 ) -> np.ndarray:
     """Weight of every state channel in the loss, mean 1, float32 ``(state,)``.
 
@@ -22,8 +26,8 @@ def channel_weights(
       spec: The channels.
       variable_weights: Weight of a variable; 1 where it is not named.
       level_weighting: ``pressure`` weighs the levels of a variable in proportion to their pressure or sigma, hence to
-        the density of the air there (Lam et al. 2023, doi:10.1126/science.adi2336), which leaves the mean weight of
-        the variable alone; ``equal`` weighs them alike.
+        the density of the air there (Lam et al. 2023, doi:10.1126/science.adi2336), ``sqrt_pressure`` to the root of
+        it; both leave the mean weight of the variable alone. ``equal`` weighs them alike.
 
     Raises:
       ConfigError: a name is no state variable.
@@ -36,10 +40,10 @@ def channel_weights(
             f"{', '.join(dict.fromkeys(names))}"
         )
     weights = np.array([variable_weights.get(name, 1.0) for name in names], np.float64)
-    if level_weighting == "pressure":
-        levels = np.array([1.0 if c.level is None else c.level for c in spec.state_channels])
-        mean_level = {name: np.mean(levels[[n == name for n in names]]) for name in names}
-        weights *= levels / [mean_level[name] for name in names]
+    levels = np.array([1.0 if c.level is None else c.level for c in spec.state_channels])
+    by_level = levels ** _EXPONENT[level_weighting]
+    mean_of = {name: np.mean(by_level[[n == name for n in names]]) for name in names}
+    weights *= by_level / [mean_of[name] for name in names]
     return (weights / weights.mean()).astype(np.float32)
 
 

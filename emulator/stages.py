@@ -47,6 +47,7 @@ class Stage:
         made from what is at hand; the old result stays until the new one is whole.
       same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay.
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
+      of_network: Those of its outputs that a new training makes worthless, where others are worth keeping.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Stage:
     outdated: Callable[[Path], str | None] = lambda _: None
     same_again: bool = False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
+    of_network: tuple[str, ...] = ()
 
 
 def _simulate(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
@@ -126,6 +128,11 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
 def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     from emulator.contest import write_all_forecasts
 
+    # those of others outlast a training, but not a change of what they depend on
+    mark, made_for = fingerprint(config, stage_named("forecast"), but_for="train"), folder / "forecasts" / _MADE_FOR
+    if not made_for.exists() or made_for.read_text(encoding="utf-8") != mark:
+        discard(made_for.parent)
+        write_text(made_for, mark)
     write_all_forecasts(config, folder)
 
 
@@ -141,6 +148,9 @@ def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     plot_everything(config, folder)
 
 
+_MADE_FOR = "made_for.txt"
+"""Beside forecasts: the fingerprint of what those of everybody but the network depend on."""
+
 # Of `evaluate`, what forecasts depend on: another file to score, or another bootstrap, asks for no new forecast.
 _FORECAST_KEYS = (
     "seed",
@@ -152,7 +162,14 @@ STAGES = (
     Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), same_again=True),
     Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store, same_again=True),
     Stage("train", ("run",), _train, ("model", "train"), ("store.zarr",), look_ahead=_check_comparison),
-    Stage("forecast", ("forecasts",), _forecast, _FORECAST_KEYS, ("store.zarr", "run")),
+    Stage(
+        "forecast",
+        ("forecasts",),
+        _forecast,
+        _FORECAST_KEYS,
+        ("store.zarr", "run"),
+        of_network=("forecasts/network.nc", "forecasts/network_stopped.nc"),
+    ),
     Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, ("evaluate",), ("store.zarr", "forecasts")),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
 )
@@ -168,12 +185,13 @@ def applicable_stages(config: ExperimentConfig) -> tuple[Stage, ...]:
     return tuple(s for s in STAGES if s.name != "simulate" or config.simulate is not None)
 
 
-def fingerprint(config: ExperimentConfig, stage: Stage) -> str:
-    """Hash of all config values that this stage and those before it depend on."""
+def fingerprint(config: ExperimentConfig, stage: Stage, *, but_for: str | None = None) -> str:
+    """Hash of all config values that this stage and those before it, but for one of them, depend on."""
     resolved = config.model_dump(mode="json")
     relevant: dict[str, Any] = {}
     for s in applicable_stages(config):
-        relevant |= {key: reduce(getitem, key.split("."), resolved) for key in s.depends}
+        if s.name != but_for:
+            relevant |= {key: reduce(getitem, key.split("."), resolved) for key in s.depends}
         if s.name == stage.name:
             break
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
@@ -223,7 +241,7 @@ def _run_stage(
     record = records.get(stage.name)
     stages = applicable_stages(config)
     if redo:
-        _discard(folder, stages[stages.index(stage) :], records)
+        _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
     elif _done_before(folder, stage, mark, record):
         if (why := stage.outdated(folder)) is None:
             logger.info("%s: done before, skipped", title)
@@ -247,16 +265,16 @@ def _run_stage(
     seconds = time.monotonic() - start
     if again:
         logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
-        _discard(folder, stages[stages.index(stage) + 1 :], records)
+        _discard(folder, stages[stages.index(stage) + 1 :], records, because_of=stage)
     records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)} | resumed)
     logger.info("%s: finished in %s", title, duration(seconds))
 
 
-def _discard(folder: Path, stages: Sequence[Stage], records: _Records) -> None:
+def _discard(folder: Path, stages: Sequence[Stage], records: _Records, *, because_of: Stage) -> None:
     """Removes results, the last first: after a kill nothing is left of what was made from something removed."""
     for stage in reversed(stages):
         records.remove(stage.name)
-        for output in stage.outputs:
+        for output in (because_of.name == "train" and stage.of_network) or stage.outputs:
             discard(folder / output)
 
 

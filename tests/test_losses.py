@@ -44,8 +44,10 @@ def test_weight_of_an_unknown_variable_is_refused():
         channel_weights(SPEC, {"temprature": 2.0})
 
 
-def test_levels_weigh_by_pressure_and_leave_their_variable_its_weight():
+def test_levels_weigh_by_pressure_or_its_root_and_leave_their_variable_its_weight():
     weights = channel_weights(SPEC, {}, "pressure")  # temperature at 500 and 850 hPa, humidity at one, rain at none
     np.testing.assert_allclose(weights, [500 / 675, 850 / 675, 1, 1], rtol=1e-6)
     weights = channel_weights(SPEC, {"temperature": 3.0}, "pressure")
     np.testing.assert_allclose(weights, np.array([3 * 500 / 675, 3 * 850 / 675, 1, 1]) / 2, rtol=1e-6)
+    roots = np.sqrt([500, 850])
+    np.testing.assert_allclose(channel_weights(SPEC, {}, "sqrt_pressure"), [*roots / roots.mean(), 1, 1], rtol=1e-6)

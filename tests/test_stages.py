@@ -6,7 +6,7 @@ import json
 import pytest
 
 from data_prep.errors import UserError
-from emulator import stages
+from emulator import contest, stages
 from emulator.config import parse_config
 
 RAW = {
@@ -14,6 +14,9 @@ RAW = {
     "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
     "train": {"stages": [{"steps": 3}]},
 }
+
+
+FORECASTS = ("forecasts/network.nc", "forecasts/climatology.nc")
 
 
 @pytest.fixture
@@ -24,7 +27,9 @@ def calls(monkeypatch):
     def fake(stage):
         def run(config, folder, workers):
             made.append(stage.name)
-            for output in stage.outputs:
+            if stage.name == "forecast":
+                (folder / "forecasts").mkdir(exist_ok=True)
+            for output in FORECASTS if stage.name == "forecast" else stage.outputs:
                 (folder / output).write_text(stage.name)
 
         return dataclasses.replace(stage, run=run, look_ahead=lambda *_: None)
@@ -71,7 +76,9 @@ def test_a_changed_config_is_refused_until_redo(tmp_path, calls):
     calls.clear()
     stages.run_stages(changed, ["train"], redo=True)
     assert calls == ["train"]
-    assert not (tmp_path / "work/scores.nc").exists()  # made from the discarded weights
+    gone = ("scores.nc", "forecasts/network.nc")  # made from the discarded weights
+    assert not any((tmp_path / "work" / name).exists() for name in gone)
+    assert (tmp_path / "work/forecasts/climatology.nc").exists()  # which was not
     stages.run_stages(changed)
     assert calls == ["train", "forecast", "evaluate", "plot"]
 
@@ -125,7 +132,10 @@ def _stopping(monkeypatch, name):
     """The stage of this name is stopped when half of its results are there."""
 
     def stopped(config, folder, workers):
-        (folder / stages.stage_named(name).outputs[0]).write_text("half")
+        if name == "forecast":
+            (folder / "forecasts").mkdir()
+        else:
+            (folder / stages.stage_named(name).outputs[0]).write_text("half")
         raise KeyboardInterrupt
 
     whole = stages.STAGES
@@ -196,9 +206,26 @@ def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived
         stages.run_stages(config(tmp_path), ["train"], redo=True)
     except KeyboardInterrupt:
         monkeypatch.undo()
-    order = ["run", "forecasts", "scores.nc", "plots"]
+    order = ["run", "forecasts/network.nc", "scores.nc", "plots"]
     there = [(folder / name).exists() for name in order]
     assert there == sorted(there, reverse=True), "something outlived what it was made from"
+
+
+def test_forecasts_of_others_outlast_a_training_but_not_what_they_depend_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(contest, "write_all_forecasts", lambda *_: None)
+    kept = tmp_path / "forecasts" / "climatology.nc"
+
+    def is_kept(**changes):
+        stages._forecast(config(tmp_path, **changes), tmp_path, None)
+        return kept.exists()
+
+    kept.parent.mkdir()
+    kept.touch()
+    assert not is_kept()  # of nobody knows which config
+    kept.touch()
+    assert is_kept() and is_kept(train={"stages": [{"steps": 4}]}, model={"kind": "unet", "width": 32})
+    assert is_kept(evaluate={"bootstrap": 50})
+    assert not is_kept(evaluate={"lead_hours": 48})
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, calls):

@@ -11,7 +11,7 @@ nothing on one side of it, nothing is said of that day.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -159,6 +159,7 @@ def measure_long_run(
     out: Path,
     *,
     forecaster: str,
+    attributes: Mapping[str, str] | None = None,
 ) -> xr.Dataset:
     """Measures a long run while it goes, one initial time after the other, and writes ``long_run.nc``.
 
@@ -173,6 +174,7 @@ def measure_long_run(
       lead_times: ``timedelta64[ns] (lead_time,)``, evenly spaced.
       out: The file; it appears only when it is complete.
       forecaster: Who runs, by name.
+      attributes: What else is to be known of the runs; ``sponge``, where the topmost levels were held.
 
     Returns:
       As written: ``global_mean`` and the truth's ``truth_mean``, ``truth_lowest``, ``truth_highest`` by ``(init_time,
@@ -214,6 +216,7 @@ def measure_long_run(
         "window_days": WINDOW_DAYS,
         "pool_days": POOL_DAYS,
         "stay_days": STAY_DAYS,
+        **(attributes or {}),
     } | ({"ended": "; ".join(ended)} if ended else {})
     measured = measured.assign_coords(units=("variable", [units_of(v, store) for v in variables]))
     _write(measured, out)

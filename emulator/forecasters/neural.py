@@ -19,7 +19,8 @@ from data_prep.store import persisted_channels
 from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
-from emulator.rollout import rollout
+from emulator.rollout import Relaxation, rollout
+from emulator.sponge import Sponge
 from emulator.stepper import Stepper
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class NeuralForecaster:
       fill_nan: Whether NaN in forcings is filled, as training did.
       lateral: Lateral boundary values by valid time, ``(time,)`` to ``(time, lat, lon, lateral)``, for a network that
         was trained with them.
+      sponge: What holds the topmost levels, if anything.
       trained_on: Least and most value of the prognostic channels and of the persisted forcings in the training data, by
         the channel's name; empty for networks of before these were kept.
     """
@@ -64,6 +66,7 @@ class NeuralForecaster:
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     fill_nan: bool = False
     lateral: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False)
+    sponge: Sponge | None = field(default=None, repr=False)
 
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
         """See ``Forecaster.forecast``.
@@ -88,7 +91,7 @@ class NeuralForecaster:
             steps = np.arange(first, first + block)
             # what drives the steps beyond the last lead, which are dropped, need not be known
             forcing = self._forcings(times, np.minimum(steps, last), persisted)
-            states = _roll(self.stepper, self.params, state, forcing)
+            states = _roll(self.stepper, self.params, state, forcing, relaxation=self._relaxation(times, steps))
             state = states[:, -1]
             fields = np.asarray(states)[:, steps <= last]
             if self.climatology is not None:
@@ -104,6 +107,16 @@ class NeuralForecaster:
                 yield unstack_channels(chosen, self.spec, self.spec.state_channels, self.grid, coords)
             if stop is not None:
                 raise ForecastStoppedError(f"{self.name}: {stop[1]}; train longer or over longer rollouts")
+
+    def _relaxation(self, times: np.ndarray, steps: np.ndarray) -> Relaxation | None:
+        if self.sponge is None:
+            return None
+        if self.climatology is not None:  # states are departures already
+            shape = (times.size, steps.size, *self.grid.shape, len(self.spec.state_channels))
+            return Relaxation(self.sponge.rate, np.zeros(shape, np.float32))
+        return Relaxation(
+            self.sponge.rate, climatology_at_valid_time(self.sponge.climatology, times, steps * self.timestep)
+        )
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
         """What is to be known of forecasts from these fields: where they lie outside of what the network has seen.
