@@ -134,7 +134,7 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
 
 def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> None:
     """The long run of the network, where the config asks for one: measured as it goes, into ``long_run.nc``."""
-    from emulator.evaluation.free_run import long_run_leads, long_run_rows, measure_long_run
+    from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
 
     out, run = folder / "long_run.nc", config.evaluate.long_run
     out.unlink(missing_ok=True)
@@ -155,13 +155,13 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.maps import plot_maps
     from emulator.evaluation.plots import plot_long_run
     from emulator.evaluation.plots import plot_scores as draw_scores
-    from emulator.evaluation.report_sources import find_free_run
+    from emulator.evaluation.report_sources import find_long_run
     from emulator.evaluation.table import headline_variables
 
     store = open_store(folder / "store.zarr")
     scores = open_scores(folder / "scores.nc")
     draw_scores(scores, folder / "plots")
-    if (run := find_free_run(scores, folder)) is not None:
+    if (run := find_long_run(scores, folder)) is not None:
         plot_long_run(run, folder / "plots")
     paths = forecast_paths(config, folder, store)
     shown = {name: paths[name] for name in (NETWORK, *map(physics_name, config.evaluate.physics))}
@@ -193,7 +193,7 @@ def write_report(path: Path, out: Path | None) -> Path:
       The page: ``out``, or ``report.html`` beside the scores.
     """
     from emulator.evaluation.report import write_report as write
-    from emulator.evaluation.report_sources import find_fields, find_free_run, find_provenance
+    from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
 
     scores = open_scores(path)
     fields, why_not = find_fields(scores, path.parent)
@@ -201,7 +201,7 @@ def write_report(path: Path, out: Path | None) -> Path:
         scores,
         out or path.with_name("report.html"),
         fields=fields,
-        free_run=find_free_run(scores, path.parent),
+        long_run=find_long_run(scores, path.parent),
         provenance=find_provenance(scores, path.parent),
         without_fields=why_not,
     )

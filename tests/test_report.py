@@ -18,8 +18,8 @@ from emulator.cli import main
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report import Provenance, write_report
 from emulator.evaluation.report_fields import collect_fields
-from emulator.evaluation.report_free_run import describe_free_run
-from emulator.evaluation.report_sources import find_fields, find_free_run, find_provenance
+from emulator.evaluation.report_long_run import describe_long_run
+from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
 from emulator.evaluation.style import forecaster_label
 from emulator.evaluation.table import format_table, read_crossover, world_sentence
 
@@ -593,34 +593,34 @@ def made_up_long_run(data_hash):
 
 def test_a_long_run_is_told_in_words(experiment, tmp_path):
     scores = experiment[2]
-    assert find_free_run(scores, tmp_path) is None
+    assert find_long_run(scores, tmp_path) is None
     made_up_long_run(scores.attrs["data_hash"]).to_netcdf(tmp_path / "long_run.nc")
-    run = find_free_run(scores, tmp_path)
-    assert find_free_run(scores.assign_attrs(data_hash="other"), tmp_path) is None
-    assert describe_free_run(run) == (
+    run = find_long_run(scores, tmp_path)
+    assert find_long_run(scores.assign_attrs(data_hash="other"), tmp_path) is None
+    assert describe_long_run(run) == (
         "Network was left to itself for 60 days from 2 initial times but 1 of them was not finite after day 55.",
         "Global means leave what the truth does at that time of the year for 10 days: Z500 after 12 days.",
         "The others never leave what the truth does at that time of the year for 10 days before the run ends.",
         "The truth covers 67 % of these dates; of the rest nothing is said.",
         "Fine-scale amplitude in days 31 to 60 is 0.80 to 0.80 times the truth's, farthest off in Z500.",
     )
-    body = write_report(scores, tmp_path / "run.html", free_run=run).read_text(encoding="utf-8")
+    body = write_report(scores, tmp_path / "run.html", long_run=run).read_text(encoding="utf-8")
     assert "Network was left to itself for 60 days" in body
-    assert 'id="h-free-run"' in body and 'aria-labelledby="h-free-run" hidden' not in body
+    assert 'id="h-long-run"' in body and 'aria-labelledby="h-long-run" hidden' not in body
     without = write_report(scores, tmp_path / "run.html").read_text(encoding="utf-8")
-    assert 'aria-labelledby="h-free-run" hidden' in without
+    assert 'aria-labelledby="h-long-run" hidden' in without
 
 
 @needs_browser
 def test_a_long_run_is_shown_beside_the_truth(window, experiment, tmp_path):
     run = made_up_long_run(experiment[2].attrs["data_hash"])
-    window.open(write_report(experiment[2], tmp_path / "run.html", free_run=run))
-    assert window.run("return document.querySelectorAll('#free-run-zonal rect').length") == 18
-    before = window.run("return document.querySelector('#free-run-means').innerHTML")
+    window.open(write_report(experiment[2], tmp_path / "run.html", long_run=run))
+    assert window.run("return document.querySelectorAll('#long-run-zonal rect').length") == 18
+    before = window.run("return document.querySelector('#long-run-means').innerHTML")
     window.choose("#controls label:nth-child(3) select", "Near-surface temperature")
-    assert window.run("return document.querySelector('#free-run-means').innerHTML") != before
+    assert window.run("return document.querySelector('#long-run-means').innerHTML") != before
     window.choose("#controls label:nth-child(3) select", "T500")
-    assert "Of T500 the long run kept nothing" in text_of(window, "#free-run-caption")
+    assert "Of T500 the long run kept nothing" in text_of(window, "#long-run-caption")
     assert window.complaints() == []
 
 

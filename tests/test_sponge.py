@@ -16,7 +16,7 @@ from data_prep.spec import stack_channels
 from emulator import contest
 from emulator.checkpoint import load_forecaster
 from emulator.config import RolloutStage, SpongeConfig, TrainConfig, UNetConfig, parse_config
-from emulator.evaluation.report_free_run import describe_free_run
+from emulator.evaluation.report_long_run import describe_long_run
 from emulator.sponge import Sponge
 from emulator.train import train
 
@@ -80,7 +80,7 @@ def test_all_levels_may_be_held_but_not_more_and_not_with_half_a_year(silent):
         Sponge.of(SpongeConfig(levels=1, days=10.0), summer)
 
 
-def test_the_free_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monkeypatch):
+def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monkeypatch):
     store, forecaster, expected = silent
     monkeypatch.setattr(contest, "open_store", lambda path: store)
     monkeypatch.setattr(contest, "competitors", lambda *_: {"network": lambda: forecaster})
@@ -104,5 +104,5 @@ def test_the_free_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monk
     np.testing.assert_allclose(
         held["global_mean"][0, :, 0] - target, share * (free["global_mean"][0, :, 0] - target), rtol=0.01, atol=1e-3
     )
-    assert "sponge" not in free.attrs and "sponge" not in describe_free_run(free)[0]
-    assert "left to itself, but for a sponge of 1 levels and 2 days, for 10 days" in describe_free_run(held)[0]
+    assert "sponge" not in free.attrs and "sponge" not in describe_long_run(free)[0]
+    assert "left to itself, but for a sponge of 1 levels and 2 days, for 10 days" in describe_long_run(held)[0]

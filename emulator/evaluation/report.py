@@ -30,7 +30,7 @@ from data_prep.errors import DataError
 from emulator import __version__
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
-from emulator.evaluation.report_free_run import describe_free_run, pack_free_run
+from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
 from emulator.evaluation.report_numbers import Shown, numbers
 from emulator.evaluation.style import forecaster_label, variable_label
 from emulator.evaluation.table import world_sentence
@@ -44,7 +44,7 @@ _SCRIPTS = (
     "curves.js",
     "spectra.js",
     "maps.js",
-    "free_run.js",
+    "long_run.js",
     "cost.js",
     "main.js",
 )
@@ -69,7 +69,7 @@ def write_report(
     out: Path,
     *,
     fields: Fields | None = None,
-    free_run: xr.Dataset | None = None,
+    long_run: xr.Dataset | None = None,
     provenance: Provenance | None = None,
     without_fields: str = "No forecast files lie beside the scores.",
 ) -> Path:
@@ -79,7 +79,7 @@ def write_report(
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
       out: The HTML file; it appears only when it is complete.
       fields: For maps.
-      free_run: What a long run did, as ``measure_long_run`` returns it.
+      long_run: What a long run did, as ``measure_long_run`` returns it.
       provenance: What is known beside the scores.
       without_fields: Why there are no fields, as the page tells it.
 
@@ -92,7 +92,7 @@ def write_report(
     """
     if scores.sizes["forecaster"] < 2:
         raise DataError("report: the scores hold one forecaster only; a comparison needs two")
-    page = _page(scores, fields, free_run, provenance or Provenance(), without_fields)
+    page = _page(scores, fields, long_run, provenance or Provenance(), without_fields)
     write_text(out, page)
     return out
 
@@ -100,7 +100,7 @@ def write_report(
 def _page(
     scores: xr.Dataset,
     fields: Fields | None,
-    free_run: xr.Dataset | None,
+    long_run: xr.Dataset | None,
     provenance: Provenance,
     without_fields: str,
 ) -> str:
@@ -110,7 +110,7 @@ def _page(
     script = f'"use strict";\n(async () => {{\n{parts}\n}})();'
     shown = Shown.of(scores)
     headline = make_headline(scores)
-    packed_run = None if free_run is None else pack_free_run(free_run, shown.variables)
+    packed_run = None if long_run is None else pack_long_run(long_run, shown.variables)
     payload = numbers(scores, shown, headline.reference, fields, packed_run)
     name = escape(provenance.facts.get("Experiment", "Weather emulator"))
     template = Template((assets / "report.html").read_text(encoding="utf-8"))
@@ -125,8 +125,8 @@ def _page(
         headline=escape(headline.sentence),
         world=escape(world_sentence(scores) or _UNKNOWN_WORLD),
         details=_items(headline.details),
-        free_run=_items(() if free_run is None else describe_free_run(free_run)),
-        free_run_hidden=" hidden" if free_run is None else "",
+        long_run=_items(() if long_run is None else describe_long_run(long_run)),
+        long_run_hidden=" hidden" if long_run is None else "",
         basis=escape(_basis(scores)),
         left_out=_left_out(scores, shown),
         fields="" if fields is None else " hidden",

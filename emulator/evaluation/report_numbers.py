@@ -126,7 +126,7 @@ class _Places:
 
 
 def numbers(
-    scores: xr.Dataset, shown: Shown, reference: str, fields: Fields | None, free_run: dict[str, Any] | None
+    scores: xr.Dataset, shown: Shown, reference: str, fields: Fields | None, long_run: dict[str, Any] | None
 ) -> dict[str, Any]:
     """All that the scripts draw.
 
@@ -135,7 +135,7 @@ def numbers(
       shown: Which variables, in their order.
       reference: Whom the candidate is compared with first.
       fields: For maps.
-      free_run: Of the long run, as ``report_free_run`` packs it.
+      long_run: Of the long run, as ``report_long_run`` packs it.
 
     Returns:
       What becomes JSON. Axes of arrays are forecaster or pair, place, lead; values are in shown units.
@@ -164,7 +164,7 @@ def numbers(
         "confidence": float(scores.attrs["confidence"]),
         "fields": None if fields is None else _packed_fields(fields, names, scores["variable"].values.tolist()),
         "spectra": _spectra(scores),
-        "free_run": free_run,
+        "long_run": long_run,
     }
 
 

@@ -45,7 +45,7 @@ def find_fields(scores: xr.Dataset, folder: Path) -> tuple[Fields | None, str]:
         return None, f"The forecast files beside the scores cannot be shown: {error}."
 
 
-def find_free_run(scores: xr.Dataset, folder: Path) -> xr.Dataset | None:
+def find_long_run(scores: xr.Dataset, folder: Path) -> xr.Dataset | None:
     """The long run that lies beside a scores file, if it was measured against the same truth."""
     try:
         run = xr.load_dataset(folder / "long_run.nc")

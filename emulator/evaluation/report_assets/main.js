@@ -8,7 +8,7 @@ for (const [id, data, setUp] of [["spectra-section", DATA.spectra, setUpSpectra]
   byId(id).hidden = !data;
   if (data) setUp();
 }
-if (DATA.free_run) setUpFreeRun();
+if (DATA.long_run) setUpLongRun();
 setUpCost();
 redrawAll();
 document.documentElement.dataset.drawn = "";

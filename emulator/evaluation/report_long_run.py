@@ -12,7 +12,7 @@ from emulator.evaluation.report_arrays import floats
 from emulator.evaluation.style import forecaster_label, shown_unit, variable_label
 
 
-def describe_free_run(run: xr.Dataset) -> tuple[str, ...]:
+def describe_long_run(run: xr.Dataset) -> tuple[str, ...]:
     """Sentences: whether it stayed finite, when global means left the truth's range, how lively it is at the end.
 
     Args:
@@ -63,7 +63,7 @@ def describe_free_run(run: xr.Dataset) -> tuple[str, ...]:
     return tuple(out)
 
 
-def pack_free_run(run: xr.Dataset, variables: Sequence[str]) -> dict[str, Any] | None:
+def pack_long_run(run: xr.Dataset, variables: Sequence[str]) -> dict[str, Any] | None:
     """Numbers of the pictures, in shown units; ``None`` where none of the page's variables was measured.
 
     Args:

@@ -1,24 +1,24 @@
 // A forecaster left to itself for months: its global mean beside the truth's range, its zonal bias, its fine scales.
 
-function setUpFreeRun() {
-  const run = DATA.free_run;
+function setUpLongRun() {
+  const run = DATA.long_run;
   const tables = Object.fromEntries(
     ["global_mean", "truth_mean", "truth_lowest", "truth_highest", "zonal_bias", "fine_scale_ratio"].map((key) => [key, unpack(run[key])]),
   );
   const forecaster = DATA.forecasters[DATA.candidate];
   const last = run.days[run.days.length - 1];
   const dayTicksOf = (width) => ticks(0, last, Math.max(2, Math.floor(width / 60)));
-  const hosts = Object.fromEntries(["means", "zonal", "fine"].map((name) => [name, byId(`free-run-${name}`)]));
+  const hosts = Object.fromEntries(["means", "zonal", "fine"].map((name) => [name, byId(`long-run-${name}`)]));
 
   function show() {
     const v = run.variables.indexOf(state.variable);
     const variable = DATA.variables[state.variable];
     Object.values(hosts).forEach((host) => host.replaceChildren());
     if (v < 0) {
-      byId("free-run-caption").textContent = `Of ${variable.label} the long run kept nothing; choose a headline variable.`;
+      byId("long-run-caption").textContent = `Of ${variable.label} the long run kept nothing; choose a headline variable.`;
       return;
     }
-    byId("free-run-caption").textContent =
+    byId("long-run-caption").textContent =
       `${variable.label}. Global means: lines from ${run.starts.join(" and ")} UTC; shaded what the truth does at that time of the year. ` +
       `Zonal means: less the truth's, over ${run.window_days} days. Fine scales: amplitude over the truth's.`;
     means(v, variable);

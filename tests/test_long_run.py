@@ -11,8 +11,8 @@ from data_prep.spec import unstack_channels
 from emulator import checkpoint, contest
 from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig, parse_config
-from emulator.evaluation.free_run import long_run_leads, long_run_rows, measure_long_run
-from emulator.evaluation.report_free_run import describe_free_run
+from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
+from emulator.evaluation.report_long_run import describe_long_run
 from emulator.forecasters.persistence import Persistence
 
 CONFIG = EvaluateConfig()
@@ -131,7 +131,7 @@ def test_a_forecaster_that_gives_up_is_a_result_too(still_world, tmp_path):
     found = measure(still_world, tmp_path, [giving_up(), second], times, leads)  # the other goes on
     assert found["days_finite"].values.tolist() == [3.0, np.inf] and np.isinf(found["days_within"]).all()
     assert found.attrs["ended"] == "network: the forecast is not finite any more at lead 96 h"
-    assert describe_free_run(found)[:2] == (
+    assert describe_long_run(found)[:2] == (
         "Network was left to itself for 12 days from 2 initial times but 1 of them was stopped after day 3.",
         "No global mean leaves what the truth does at that time of the year for 10 days before the run ends.",
     )
