@@ -142,11 +142,12 @@ def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> No
         return
     rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
     network = competitors(config, folder, store)[NETWORK]()
+    held = {}
     if run.sponge is not None:
         assert isinstance(network, NeuralForecaster)
         network = replace(network, sponge=Sponge.of(run.sponge, store))
+        held["sponge"] = f"topmost levels: {run.sponge.levels}, days to 1/e: {run.sponge.days:g}"
     runs = (network.forecast(store.dataset(rows[[i]]), leads) for i in range(rows.size))
-    held = {} if run.sponge is None else {"sponge": f"of {run.sponge.levels} levels and {run.sponge.days:g} days"}
     measure_long_run(runs, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK, attributes=held)
 
 

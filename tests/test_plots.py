@@ -275,6 +275,9 @@ def test_a_long_run_is_drawn_as_it_was_measured():
     assert any(np.allclose(m, 0.01 * run["global_mean"].values[1, :, 1]) for m in means)  # hPa
     np.testing.assert_allclose(panels[1].collections[0].get_array(), run["zonal_bias"].values[:, 0].T)
     assert panels[2].lines[0].get_xdata().tolist() == [15, 45] and panels[2].lines[0].get_ydata().tolist() == [0.9, 0.8]
+    assert long_run_figure(run).get_suptitle().startswith("Network left to itself; shaded")
+    held = long_run_figure(run.assign_attrs(sponge="2 levels, 20 days")).get_suptitle()
+    assert held.startswith("Network left to itself but for a sponge (2 levels, 20 days); shaded")
     without = run.assign(fine_scale_ratio=np.nan * run["fine_scale_ratio"])
     assert not any("Fine" in a.get_title("left") for a in long_run_figure(without).axes)
 

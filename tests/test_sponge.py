@@ -104,5 +104,5 @@ def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monk
     np.testing.assert_allclose(
         held["global_mean"][0, :, 0] - target, share * (free["global_mean"][0, :, 0] - target), rtol=0.01, atol=1e-3
     )
-    assert "sponge" not in free.attrs and "sponge" not in describe_long_run(free)[0]
-    assert "left to itself, but for a sponge of 1 levels and 2 days, for 10 days" in describe_long_run(held)[0]
+    said = "A sponge took departures from climatology down (topmost levels: 1, days to 1/e: 2)."
+    assert said in describe_long_run(held) and said not in describe_long_run(free)

@@ -151,9 +151,10 @@ def long_run_figure(run: xr.Dataset) -> Figure:
         row[0].set_title(f"{variable_label(variable)}: global mean", loc="left", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("Days")
+    held = f" but for a sponge ({run.attrs['sponge']})" if "sponge" in run.attrs else ""
     figure.suptitle(
-        f"{forecaster_label(run.attrs['forecaster'])} left to itself; shaded: what the truth does at that time of the "
-        "year",
+        f"{forecaster_label(run.attrs['forecaster'])} left to itself{held}; shaded: what the truth does at that time "
+        "of the year",
         fontsize=10,
         x=0.01,
         ha="left",

@@ -30,8 +30,9 @@ def describe_long_run(run: xr.Dataset) -> tuple[str, ...]:
         when = " and ".join(f"{day:.0f}" for day in days_of)
         end = f"but {of}{'were' if len(days_of) > 1 else 'was'} {verb} after day {when}"
     times = "one initial time" if runs == 1 else f"{runs} initial times"
-    held = f", but for a sponge {run.attrs['sponge']}," if "sponge" in run.attrs else ""
-    out = [f"{name} was left to itself{held} for {days[-1]:.0f} days from {times} {end}."]
+    out = [f"{name} was left to itself for {days[-1]:.0f} days from {times} {end}."]
+    if "sponge" in run.attrs:
+        out.append(f"A sponge took departures from climatology down ({run.attrs['sponge']}).")
     known = run["truth_mean"].notnull().any("variable").values
     if not known.any():
         return (*out, "The truth covers no part of these dates, so nothing is said of its climate.")
