@@ -40,9 +40,11 @@ class Sponge:
         channels = store.spec.state_channels[: store.spec.n_prognostic]
         levels = sorted({c.level for c in channels if c.level is not None})  # pressure and sigma grow downwards
         if config.levels > len(levels):
-            raise ConfigError(f"sponge.levels: {config.levels} are asked for, the state has {len(levels)}")
+            asked = f"{config.levels} are asked for, the state has {len(levels)}"
+            raise ConfigError(f"evaluate.long_run.sponge.levels: {asked}")
         if not store.climatology.season.whole_year:
-            raise ConfigError("sponge: the training data cover a part of the year, so there is no climatology to go to")
+            why = "the training data cover a part of the year, so there is no climatology to go to"
+            raise ConfigError(f"evaluate.long_run.sponge: {why}")
         rate = np.zeros(len(store.spec.state_channels), np.float32)
         within = [i for i, c in enumerate(channels) if c.level in levels[: config.levels]]
         rate[within] = -np.expm1(-(store.timestep / np.timedelta64(1, "D")) / config.days)

@@ -80,22 +80,38 @@ def test_all_levels_may_be_held_but_not_more_and_not_with_half_a_year(silent):
         Sponge.of(SpongeConfig(levels=1, days=10.0), summer)
 
 
+def config_of(**long_run):
+    raw = {
+        "name": "x",
+        "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [3]}}},
+        "train": {"stages": [{"steps": 1}]},
+        "evaluate": {
+            "split": "validation",
+            "lead_hours": 24,
+            "headline": ["temperature@500"],
+            "long_run": {"days": 10, "initial_times": 1, **long_run},
+        },
+    }
+    return parse_config(raw)
+
+
+def test_a_sponge_that_cannot_be_is_refused_before_anything_is_trained(silent, tmp_path, monkeypatch):
+    store, _, _ = silent
+    monkeypatch.setattr(contest, "open_store", lambda path: store)
+    contest.check_comparison(config_of(sponge={"levels": 2, "days": 2.0}), tmp_path)
+    with pytest.raises(ConfigError, match=r"^evaluate\.long_run\.sponge\.levels: 9 are asked for"):
+        contest.check_comparison(config_of(sponge={"levels": 9, "days": 2.0}), tmp_path)
+
+
 def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monkeypatch):
     store, forecaster, expected = silent
     monkeypatch.setattr(contest, "open_store", lambda path: store)
     monkeypatch.setattr(contest, "competitors", lambda *_: {"network": lambda: forecaster})
     monkeypatch.setattr("emulator.evaluation.scores.evaluate", lambda *_, **__: None)
     monkeypatch.setattr("emulator.evaluation.table.format_table", lambda _: "")
-    long_run = {"days": 10, "initial_times": 1}
 
     def measured(**more):
-        raw = {
-            "name": "x",
-            "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [3]}}},
-            "train": {"stages": [{"steps": 1}]},
-            "evaluate": {"split": "validation", "headline": ["temperature@500"], "long_run": {**long_run, **more}},
-        }
-        contest.score_all_forecasts(parse_config(raw), tmp_path)
+        contest.score_all_forecasts(config_of(**more), tmp_path)
         return xr.load_dataset(tmp_path / "long_run.nc")
 
     free, held = measured(), measured(sponge={"levels": 1, "days": 2.0})
