@@ -98,7 +98,7 @@ def test_forecast_that_stops_being_finite_is_stopped_at_lead_and_variable(traine
     store, run_dir, _ = trained
     forecaster = load_forecaster(run_dir)
 
-    def diverging(stepper, params, initial, forcing):
+    def diverging(stepper, params, initial, forcing, **_):
         states = np.array(rollout(stepper, params, jnp.asarray(initial), jnp.asarray(forcing)))
         states[1, 2:, 0, 0, 2] = np.inf
         return states
