@@ -126,10 +126,12 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
 
 
 def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
+    from data_prep.store import read_manifest
     from emulator.contest import write_all_forecasts
 
     # those of others outlast a training, but not a change of what they depend on
-    mark, made_for = fingerprint(config, stage_named("forecast"), but_for="train"), folder / "forecasts" / _MADE_FOR
+    data_hash, made_for = read_manifest(folder / "store.zarr")["data_hash"], folder / "forecasts" / _MADE_FOR
+    mark = f"{fingerprint(config, stage_named('forecast'), but_for='train')} {data_hash}"
     if not made_for.exists() or made_for.read_text(encoding="utf-8") != mark:
         discard(made_for.parent)
         write_text(made_for, mark)
@@ -149,7 +151,7 @@ def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
 
 
 _MADE_FOR = "made_for.txt"
-"""Beside forecasts: the fingerprint of what those of everybody but the network depend on."""
+"""Beside forecasts: what those of everybody but the network depend on, config and data."""
 
 # Of `evaluate`, what forecasts depend on: another file to score, or another bootstrap, asks for no new forecast.
 _FORECAST_KEYS = (

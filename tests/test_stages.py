@@ -213,6 +213,8 @@ def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived
 
 def test_forecasts_of_others_outlast_a_training_but_not_what_they_depend_on(tmp_path, monkeypatch):
     monkeypatch.setattr(contest, "write_all_forecasts", lambda *_: None)
+    data = {"data_hash": "these"}
+    monkeypatch.setattr("data_prep.store.read_manifest", lambda _: data)
     kept = tmp_path / "forecasts" / "climatology.nc"
 
     def is_kept(**changes):
@@ -225,6 +227,9 @@ def test_forecasts_of_others_outlast_a_training_but_not_what_they_depend_on(tmp_
     kept.touch()
     assert is_kept() and is_kept(train={"stages": [{"steps": 4}]}, model={"kind": "unet", "width": 32})
     assert is_kept(evaluate={"bootstrap": 50})
+    assert not is_kept(evaluate={"lead_hours": 48})
+    kept.touch()
+    data["data_hash"] = "others"  # the files were others when the store was made again
     assert not is_kept(evaluate={"lead_hours": 48})
 
 
