@@ -18,7 +18,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 EXTRAS ?= physics,dev
 CONSTRAINTS ?= -c constraints.txt
-# HASHES=constraints-hashed.txt: with all extras, and nothing whose hash that file does not hold
+# HASHES=constraints-hashed.txt: with the extras physics, dev and docs, and nothing whose hash that file does not hold
 HASHES ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRAS)

@@ -1,10 +1,10 @@
-"""Who competes in an experiment: the network, physics raw, corrected and as ensembles, the twin, the references."""
+"""Who competes in an experiment: the network, physics raw, corrected and as ensembles, the twin, references, means."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,12 +19,17 @@ from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.correction import Correction, fit_correction
 from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.perturbations import RandomFields
+from emulator.forecasters.written import WrittenForecasts
 from emulator.initial_times import training_indices, verified_leads
 
 logger = logging.getLogger(__name__)
 
 NETWORK = "network"
+MEANS = "forecasts/means"
+
+_ENSEMBLE = "_ensemble"
 
 Maker = Callable[[], Forecaster]
 """Makes a forecaster when it is needed: a physics model takes a while to build, a correction to fit."""
@@ -33,10 +38,10 @@ Maker = Callable[[], Forecaster]
 def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Maker]:
     """Every forecaster that the experiment runs, by name, in the order of tables and in which they are to be run.
 
-    Corrected physics reads the file of the raw forecasts, so the raw ones come before it.
+    Corrected physics and means read the files of others, so these come before them.
 
     Raises:
-      ConfigError: an external forecast has the name of one of them.
+      ConfigError: a mean is of a forecaster that is none or no single one, or two forecasters have one name.
     """
     from emulator.forecasters.statistical import make_reference
 
@@ -53,9 +58,16 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
         makers |= _with_ensemble(twin_name(config), partial(_twin, config, store), evaluate.twin, config, store)
     for reference in evaluate.references:
         makers[reference] = partial(make_reference, reference, store, verified_leads(evaluate))
-    for name in makers.keys() & evaluate.forecasts.keys():
-        raise ConfigError(f"evaluate.forecasts.{name}: a forecaster of the experiment has this name; choose another")
+    single = [name for name in makers if not name.endswith(_ENSEMBLE)]
+    _refuse_taken("means", evaluate.means, makers)
+    makers |= {name: _mean_maker(name, of, single, folder, store) for name, of in evaluate.means.items()}
+    _refuse_taken("forecasts", evaluate.forecasts, makers)
     return makers
+
+
+def forecast_path(name: str, config: ExperimentConfig, folder: Path) -> Path:
+    """The file of a forecaster of the experiment. Those of means lie apart: a new network makes them worthless."""
+    return folder / MEANS / f"{name}.nc" if name in config.evaluate.means else _path(name, folder)
 
 
 def physics_name(baseline: PhysicsBaseline) -> str:
@@ -73,7 +85,7 @@ def predictability_limit(config: ExperimentConfig) -> str | None:
     """Whose error is the limit of what can be forecast: the twin's ensemble, else the single twin, else unknown."""
     if config.evaluate.twin is None:
         return None
-    return twin_name(config) + ("_ensemble" if config.evaluate.twin.members > 1 else "")
+    return twin_name(config) + (_ENSEMBLE if config.evaluate.twin.members > 1 else "")
 
 
 def truth_of(config: ExperimentConfig) -> str:
@@ -121,7 +133,7 @@ def _with_ensemble(
     def ensemble() -> Forecaster:
         return EnsembleForecaster(make(), options.members, fields, config.evaluate.batch)
 
-    return {name: make, f"{name}_ensemble": ensemble}
+    return {name: make, f"{name}{_ENSEMBLE}": ensemble}
 
 
 def _physics(store: Store, baseline: PhysicsBaseline) -> Forecaster:
@@ -162,7 +174,23 @@ def _fit(config: ExperimentConfig, folder: Path, store: Store, baseline: Physics
 def _corrected(
     name: str, folder: Path, store: Store, baseline: PhysicsBaseline, fitted: Callable[[], Correction], damped: bool
 ) -> Forecaster:
-    raw = folder / "forecasts" / f"{physics_name(baseline)}.nc"
-    return CorrectedForecaster(
-        name, store.spec, store.grid, store.timestep, store.climatology, raw, fitted(), damped=damped
-    )
+    raw = WrittenForecasts(_path(physics_name(baseline), folder), store.spec)
+    return CorrectedForecaster(name, store.grid, store.timestep, store.climatology, raw, fitted(), damped)
+
+
+def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None:
+    for name in names:
+        if name in taken:
+            raise ConfigError(f"evaluate.{key}.{name}: a forecaster of the experiment has this name; choose another")
+
+
+def _mean_maker(name: str, of: Sequence[str], single: Sequence[str], folder: Path, store: Store) -> Maker:
+    for member in of:
+        if member not in single:
+            raise ConfigError(f"evaluate.means.{name}: {member}: no single forecaster; there are {', '.join(single)}")
+    members = tuple(WrittenForecasts(_path(member, folder), store.spec) for member in of)
+    return partial(MeanForecaster, name, store.grid, store.timestep, members)
+
+
+def _path(name: str, folder: Path) -> Path:
+    return folder / "forecasts" / f"{name}.nc"

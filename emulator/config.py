@@ -23,6 +23,7 @@ from data_prep.errors import ConfigError, one_line
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+ForecasterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -330,8 +331,13 @@ class EvaluateConfig(Section):
         "the corrected ones out",
     )
     twin: TwinConfig | None = Field(None, description="Needs a `simulate` section")
-    forecasts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")], str] = Field(
-        {}, description="Forecast files of other models (NetCDF or Zarr), by the name they get"
+    means: dict[ForecasterName, Annotated[list[str], Field(min_length=2)]] = Field(
+        {},
+        description="Means of the experiment's own single forecasts, by the name they get, such as "
+        "{network_and_regression: [network, linear_pcs]}",
+    )
+    forecasts: dict[ForecasterName, str] = Field(
+        {}, description="Forecast files of other models (NetCDF, GRIB or Zarr), by the name they get"
     )
     headline: list[str] = Field(
         [], description="Variables of the table and the plots, e.g. geopotential@500; all when empty"

@@ -20,6 +20,7 @@ from data_prep.store import Store, open_store
 from emulator.competitors import (
     NETWORK,
     competitors,
+    forecast_path,
     lateral_boundary_of,
     physics_name,
     predictability_limit,
@@ -31,6 +32,7 @@ from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.initial_times import initial_indices, verified_leads
 from emulator.sponge import Sponge
@@ -41,7 +43,7 @@ logger = logging.getLogger(__name__)
 def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Location]:
     """The file of every forecaster in the order of tables, external ones last, whether it exists or not."""
     own: dict[str, Location] = {
-        name: folder / "forecasts" / f"{name}.nc" for name in competitors(config, folder, store)
+        name: forecast_path(name, config, folder) for name in competitors(config, folder, store)
     }
     return own | {name: locate(path) for name, path in config.evaluate.forecasts.items()}
 
@@ -82,7 +84,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     _check_external(config)
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
     for name, make in competitors(config, folder, store).items():
-        path = folder / "forecasts" / f"{name}.nc"
+        path = forecast_path(name, config, folder)
         if path.exists():
             logger.info("forecast: %s is there", path.name)
             continue
@@ -104,7 +106,7 @@ def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
 
 
 def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) -> dict[str, Any]:
-    if isinstance(forecaster, CorrectedForecaster):
+    if isinstance(forecaster, CorrectedForecaster | MeanForecaster):
         return forecaster.attributes()
     lateral = lateral_boundary_of(store) if forecaster.name == NETWORK else None
     known = forecaster.attributes(initial) if isinstance(forecaster, NeuralForecaster) else {}

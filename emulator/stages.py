@@ -157,7 +157,7 @@ _MADE_FOR = "made_for.txt"
 _FORECAST_KEYS = (
     "seed",
     *(f"evaluate.{key}" for key in ("split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits")),
-    *(f"evaluate.{key}" for key in ("references", "physics", "correction_inits", "twin")),
+    *(f"evaluate.{key}" for key in ("references", "physics", "correction_inits", "twin", "means")),
 )
 
 STAGES = (
@@ -170,7 +170,7 @@ STAGES = (
         _forecast,
         _FORECAST_KEYS,
         ("store.zarr", "run"),
-        of_network=("forecasts/network.nc", "forecasts/network_stopped.nc"),
+        of_network=("forecasts/network.nc", "forecasts/network_stopped.nc", "forecasts/means"),
     ),
     Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, ("evaluate",), ("store.zarr", "forecasts")),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),

@@ -23,7 +23,7 @@ from emulator.config import UNetConfig
 from emulator.models.layers import (
     Boundary,
     Frame,
-    Norm,
+    Head,
     ResidualBlock,
     depth_to_space,
     linear,
@@ -78,10 +78,7 @@ class UNet(nnx.Module):
         self.double = nnx.List([dense(b, 4 * a) for a, b in pairwise(widths)])
         self.join = nnx.List([dense(2 * w, w) for w in widths[:-1]])
         self.decoder = nnx.List([blocks(w) for w in widths[:-1]])
-        self.norm = Norm(widths[0], dtype=dtype, rngs=rngs)
-        to_output = partial(dense, n_out=deep_out, zero=True, out_dtype=jnp.float32)
-        self.head = to_output(widths[0])
-        self.shortcut = to_output(deep_in, bias=False)
+        self.head = Head(widths[0], deep_in, deep_out, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon out"]:
         """Applies the network."""
@@ -99,8 +96,7 @@ class UNet(nnx.Module):
             h = self.join[level](jnp.concatenate([skips[level], h], axis=-1))
             for block in self.decoder[level]:
                 h = block(h)
-        out = depth_to_space(self.head(self.norm(h)) + self.shortcut(patches), self.patch)
-        return self.frame.remove(out)
+        return self.frame.remove(depth_to_space(self.head(h, patches), self.patch))
 
 
 def matmul_flops(config: UNetConfig, n_in: int, n_out: int, grid: Grid) -> int:
@@ -112,7 +108,7 @@ def matmul_flops(config: UNetConfig, n_in: int, n_out: int, grid: Grid) -> int:
     widths = [config.width * m for m in config.multipliers]
     cells = math.prod(_frame(config, grid).framed(grid)) // config.patch**2
     deep_in, deep_out = n_in * config.patch**2, n_out * config.patch**2
-    total = cells * (deep_in * widths[0] + widths[0] * deep_out + deep_in * deep_out)  # embed, head, shortcut
+    total = cells * (deep_in * widths[0] + widths[0] * deep_out + deep_in * deep_out)  # embed, head
     for level, width in enumerate(widths):
         is_coarsest = level == len(widths) - 1
         here = cells // 4**level

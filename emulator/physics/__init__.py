@@ -1,4 +1,4 @@
-"""The full-physics model: SPEEDY on the dinosaur spectral core, both through ``jcm`` (extra ``physics``).
+"""The physics model: SPEEDY, of intermediate complexity, on dinosaur's core; both through ``jcm``, extra ``physics``.
 
 Everything that touches ``jcm`` lives in this package, and nothing of the core imports it at module level.
 """

@@ -1,0 +1,73 @@
+"""Forecasts that lie in a file already: what corrections and means are made of, without a second run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.arrays import rows_at
+from data_prep.disk import reading
+from data_prep.errors import DataError
+from data_prep.spec import StateSpec, stack_channels
+from emulator.forecast_io import open_forecasts
+
+_COST = (
+    "seconds_per_simulated_day",
+    "simulated_days_per_second",
+    "cost_excludes_compilation",
+    "forecasts_at_once",
+    "hardware",
+)
+
+
+@dataclass(frozen=True)
+class WrittenForecasts:
+    """The file of a single forecaster of an experiment.
+
+    Attributes:
+      path: The file.
+      spec: What its states hold.
+    """
+
+    path: Path
+    spec: StateSpec
+
+    @contextmanager
+    def reader(self, times: np.ndarray, leads: np.ndarray) -> Iterator[Callable[[np.ndarray], np.ndarray]]:
+        """Opens the file.
+
+        Args:
+          times: Initial times that will be read, ``datetime64[ns]``; repeats are allowed.
+          leads: All leads that will be, ``timedelta64[ns]``.
+
+        Yields:
+          Some of the leads to states from all these times, ``(init_time, lead, latitude, longitude, state_channel)``.
+
+        Raises:
+          DataError: the file lacks one of them.
+        """
+        starts, repeats = np.unique(times, return_inverse=True)
+        with reading(self.path), open_forecasts(self.path) as file:
+            rows = self._rows(file["init_time"].values.astype("datetime64[ns]"), starts, "initial time")
+            columns = self._rows(file["lead_time"].values.astype("timedelta64[ns]"), leads, "lead")
+
+            def states(block: np.ndarray) -> np.ndarray:
+                part = file.isel(init_time=rows, lead_time=columns[np.isin(leads, block)])
+                return stack_channels(part, self.spec.state_channels, source=str(self.path))[repeats]
+
+            yield states
+
+    def cost(self) -> dict[str, object]:
+        """What the forecasts cost, as the attributes of the file say it."""
+        with reading(self.path), open_forecasts(self.path) as file:
+            return {key: file.attrs[key] for key in _COST if key in file.attrs}
+
+    def _rows(self, have: np.ndarray, wanted: np.ndarray, what: str) -> np.ndarray:
+        rows, missing = rows_at(have, wanted)
+        if missing.size:
+            raise DataError(f"{self.path}: lacks the {what} {missing[0]}; make the forecasts again")
+        return rows
