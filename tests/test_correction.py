@@ -10,7 +10,8 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import stack_channels, unstack_channels
 from emulator.config import EvaluateConfig
-from emulator.forecast_io import open_forecasts, write_forecasts
+from emulator.forecast_form import open_forecasts
+from emulator.forecast_io import write_forecasts
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.correction import Correction, FoldSums, area_product, estimate, fit_correction
 from emulator.initial_times import initial_indices, training_indices

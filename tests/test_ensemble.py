@@ -8,7 +8,8 @@ from data_prep.clock import seconds_of_day
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import stack_channels
-from emulator.forecast_io import open_forecasts, write_forecasts
+from emulator.forecast_form import open_forecasts
+from emulator.forecast_io import write_forecasts
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.persistence import Persistence
 from emulator.forecasters.perturbations import RandomFields

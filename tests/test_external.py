@@ -19,7 +19,8 @@ from emulator.evaluation.external import open_external
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.scores import evaluate
-from emulator.forecast_io import open_forecasts, write_forecasts
+from emulator.forecast_form import open_forecasts
+from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence
 
 LEADS = lead_times(1)

@@ -17,7 +17,8 @@ from data_prep.disk import DiskError
 from data_prep.errors import DataError, UserError
 from data_prep.grid import Grid
 from emulator.bounds import ForecastStoppedError
-from emulator.forecast_io import ForecastWriter, open_forecasts, write_forecasts
+from emulator.forecast_form import open_forecasts
+from emulator.forecast_io import ForecastWriter, write_forecasts
 from emulator.forecasters.persistence import Persistence
 
 

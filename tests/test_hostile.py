@@ -28,7 +28,7 @@ from data_prep.store import open_store
 from data_prep.units import convertible
 from emulator.cli import main
 from emulator.config import load_config
-from emulator.forecast_io import open_forecasts
+from emulator.forecast_form import open_forecasts
 from emulator.stages import run_stages
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""Scores forecast files against the truth. Imports no model, no trainer and no forecaster.
+"""Scores forecast files against the truth. Imports no model, no trainer and no forecaster, nor does what it imports.
 
 The way of a number: ``fields`` reads truth, climatology and forecasts through one function; ``statistics``
 reduces them to area means per initial time, which are additive; ``metrics`` turns mean statistics into

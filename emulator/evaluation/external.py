@@ -29,6 +29,7 @@ from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
 from data_prep.store import Store
 from data_prep.units import Conversion, conversion, convertible
 from data_prep.variables import SURFACE, is_accumulation, known
+from emulator.forecast_form import AXES
 
 
 class _Wanted(NamedTuple):
@@ -53,7 +54,6 @@ _MEMBER = _Wanted(("realization", "number", "member", "ensemble_member", "ensemb
 _DERIVED = ("geopotential", "mean_sea_level_pressure")
 """What is verified beyond the state where the truth is on sigma levels."""
 
-_ORDER = ("init_time", "lead_time", "realization", "level", "latitude", "longitude")
 _HEIGHTS = ("gh", "zg", "hgt", "geopotential_height")
 _LARGEST_HOUR = 1e9  # a lead without a unit that is larger counts nanoseconds, as NumPy does
 
@@ -163,7 +163,7 @@ class ExternalForecasts:
             block = block.expand_dims({f"scalar {name}": 1 for name in scalars})
             ours |= {f"scalar {name}": name for name in scalars}
         theirs = {ours[str(d)]: str(d) for d in block.dims}
-        dims = tuple(name for name in _ORDER if name in theirs)
+        dims = tuple(name for name in AXES if name in theirs)
         values = block.transpose(*(theirs[name] for name in dims)).values[..., self.rows[:, None], self.columns]
         if field.to_si != Conversion(field.to_si.units):
             values = values.astype(np.float64) * field.to_si.factor + field.to_si.offset

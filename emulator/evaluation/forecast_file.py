@@ -23,7 +23,7 @@ from data_prep.spec import Variable, level_dim
 from data_prep.store import Store
 from data_prep.variables import SURFACE
 from emulator.evaluation.external import ExternalForecasts, open_external
-from emulator.forecast_io import open_forecasts
+from emulator.forecast_form import open_forecasts
 
 _MOST_NAMED = 4  # of what is missing, in a message
 

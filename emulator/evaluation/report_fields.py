@@ -21,7 +21,7 @@ from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
 from emulator.evaluation.table import candidate, headline_variables, opponents
-from emulator.forecast_io import open_forecasts
+from emulator.forecast_form import open_forecasts
 from emulator.progress import track
 
 _WIDEST = 128  # grid points along a circle that a map on a page can show

@@ -17,7 +17,7 @@ from emulator.evaluation.report import Provenance
 from emulator.evaluation.report_fields import Fields, collect_fields
 from emulator.evaluation.style import forecaster_label
 from emulator.evaluation.table import candidate
-from emulator.forecast_io import open_forecasts
+from emulator.forecast_form import open_forecasts
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from data_prep.disk import reading
 from data_prep.errors import DataError
 from data_prep.spec import stack_channels
 from data_prep.store import Store
-from emulator.forecast_io import open_forecasts
+from emulator.forecast_form import open_forecasts
 
 _FOLDS = 8  # more would leave neighbours in time apart no better, and cost memory
 _BLOCK_BYTES = 64 * 2**20  # of the sums; reading and filtering take some four times that

@@ -13,7 +13,7 @@ from data_prep.arrays import rows_at
 from data_prep.disk import reading
 from data_prep.errors import DataError
 from data_prep.spec import StateSpec, stack_channels
-from emulator.forecast_io import open_forecasts
+from emulator.forecast_form import open_forecasts
 
 _COST = (
     "seconds_per_simulated_day",
