@@ -5,7 +5,8 @@ Files and data sets are read, forecast, scored and drawn by the functions that t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -23,18 +24,18 @@ from data_prep.locations import Location, locate
 from data_prep.netcdf_file import write_netcdf
 from data_prep.opening import open_lazily
 from data_prep.sources import open_source, read_initial
-from data_prep.spec import CONVENTIONS
 from data_prep.store import Segment, Store, given_channels, memory_store
 from data_prep.variables import SURFACE
 from emulator.config import EvaluateConfig, first_error
+from emulator.evaluation.external import open_external
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.scores import evaluate
 from emulator.forecast import lead_times
-from emulator.forecast_io import ForecastWriter
+from emulator.forecast_form import open_forecasts
+from emulator.forecast_io import ForecastWriter, describe_forecasts, surface_field
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.statistical import make_reference
-from emulator.machine import describe
 
 _BATCH = 8  # initial times at once
 
@@ -63,6 +64,7 @@ def predict(
 
     Raises:
       DataError: one line on what ``initial`` or ``lateral`` lacks.
+      ForecastStoppedError: a forecast of a network left physical bounds; ``write_forecasts`` keeps what came before.
     """
     if lateral is not None:
         forecaster = _driven(forecaster, lateral)
@@ -71,17 +73,18 @@ def predict(
     fill_nan = False
     if isinstance(forecaster, NeuralForecaster):
         names, fill_nan = forecaster.sources, forecaster.fill_nan
-    chosen = _times_of(initial, forecaster, names) if times is None else np.atleast_1d(np.asarray(times))
-    if chosen.size == 0:
-        raise DataError("times: holds none; leave it out to forecast from every time")
-    fields = xr.concat(
-        [read_initial(initial, forecaster.spec, forecaster.grid, time, names, fill_nan=fill_nan) for time in chosen],
-        "time",
-        data_vars="minimal",
-        coords="minimal",
-        compat="override",
-        join="exact",
-    )
+    with _opened(initial) as data:
+        chosen = _times_of(data, forecaster, names) if times is None else np.atleast_1d(np.asarray(times))
+        if chosen.size == 0:
+            raise DataError("times: holds none; leave it out to forecast from every time")
+        fields = xr.concat(
+            [read_initial(data, forecaster.spec, forecaster.grid, time, names, fill_nan=fill_nan) for time in chosen],
+            "time",
+            data_vars="minimal",
+            coords="minimal",
+            compat="override",
+            join="exact",
+        )
     return _run(forecaster, fields, leads)
 
 
@@ -97,7 +100,8 @@ def score(
 
     Args:
       forecasts: By name: what ``predict`` returns, a forecast file, or another centre's forecasts on the same grid
-        (docs/evaluation.md says which forms are understood). All must hold the same initial times and leads.
+        (docs/evaluation.md says which forms are understood). All must hold the same initial times and leads; another
+        centre's may hold more. Where there are only such, the first tells the initial times and leads.
       store: The truth, and the training climatology that anomalies are measured from.
       truth: Verify against these fields instead of the store's own, such as an analysis of later times. Times of the
         store belong to the split that they have there, so training data are no test data; all others are test data.
@@ -108,22 +112,24 @@ def score(
       Scores as in ``scores.nc`` (docs/architecture.md), in memory.
 
     Raises:
-      DataError, ConfigError: one line on what does not fit together.
+      DataError, ConfigError: one line on what does not fit together, or on a name that is none or a reference's.
     """
     if not forecasts:
         raise DataError("score: no forecasts; give them by name, such as {'network': predict(...)}")
+    config = _section(options | {"forecasts": dict.fromkeys(forecasts, ""), "references": [*references]})
+    for name in config.references:
+        if name in forecasts:
+            raise ConfigError(f"score: forecasts.{name}: a reference has this name; choose another")
     verified = store if truth is None else _against(truth, store)
-    with TemporaryDirectory(prefix="emulator-") as name:
-        folder = Path(name)
+    with TemporaryDirectory(prefix="emulator-") as temporary:
+        folder = Path(temporary)
         paths = {n: _as_file(n, f, folder) for n, f in forecasts.items()}
         external = {n: str(path) for n, path in paths.items() if not _is_own(path)}
-        config = _section(options | {"forecasts": external})
-        own = next((path for n, path in paths.items() if n not in external), None)
-        if references and own is not None:
-            with xr.open_dataset(own) as first:
-                init_times, leads = first["init_time"].values, first["lead_time"].values
+        config = config.model_copy(update={"forecasts": external})
+        if config.references:
+            init_times, leads = _times_to_refer_to(paths, external, verified)
             initial = verified.dataset(_rows(verified, init_times))
-            for reference in references:
+            for reference in config.references:
                 made = _run(make_reference(reference, store, leads), initial, leads)
                 paths[reference] = _as_file(reference, made, folder)
         with evaluate(paths, verified, config, folder / "scores.nc", training=store) as scores:
@@ -171,22 +177,25 @@ def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.D
     out = xr.concat(parts, "init_time", data_vars="minimal")
     surface = getattr(forecaster, "surface_geopotential", None)
     if surface is not None:
-        out[SURFACE] = (
-            ("latitude", "longitude"),
-            surface,
-            {"units": "m2 s-2", "standard_name": "surface_geopotential"},
-        )
-    return out.assign_attrs(
-        Conventions=CONVENTIONS,
-        title=f"{forecaster.name} forecasts",
-        forecaster=forecaster.name,
-        seconds_per_simulated_day=cost.seconds_per_simulated_day,
-        simulated_days_per_second=cost.simulated_days_per_second,
-        hardware=describe(),
-    )
+        out[SURFACE] = surface_field(surface)
+    return out.assign_attrs(describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"])))
 
 
-def _times_of(initial: xr.Dataset | str | Path, forecaster: Forecaster, names: Mapping[str, str]) -> np.ndarray:
+@contextmanager
+def _opened(initial: xr.Dataset | str | Path) -> Iterator[xr.Dataset]:
+    """The data set, opened once for all its times; what is said of it names the file."""
+    if isinstance(initial, xr.Dataset):
+        yield initial
+        return
+    path = locate(initial)
+    with open_lazily(path) as data:
+        try:
+            yield data
+        except DataError as error:
+            raise DataError(str(error).replace("data set:", f"{path}:", 1)) from None
+
+
+def _times_of(initial: xr.Dataset, forecaster: Forecaster, names: Mapping[str, str]) -> np.ndarray:
     asked = {v.name: (names.get(v.name, v.name), v.name) for v in forecaster.spec.with_role("prognostic")}
     times = open_source(initial, asked, forecaster.spec.vertical).times
     if times.size == 0:
@@ -212,6 +221,26 @@ def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path) -> Loca
 def _is_own(path: Location) -> bool:
     with open_lazily(path) as dataset:
         return {"init_time", "lead_time", "latitude", "longitude"} <= set(dataset.dims)
+
+
+def _times_to_refer_to(
+    paths: Mapping[str, Location], external: Container[str], store: Store
+) -> tuple[np.ndarray, np.ndarray]:
+    """Initial times and leads for references: of the first forecasts in our form, else of the first of another centre.
+
+    Raises:
+      DataError: no lead is one that a reference can forecast.
+    """
+    own = next((path for name, path in paths.items() if name not in external), None)
+    if own is not None:
+        with open_forecasts(Path(own)) as file:
+            return file["init_time"].values, file["lead_time"].values
+    other = open_external(next(iter(paths.values())), store)
+    steps = other.lead_times / store.timestep
+    leads = np.sort(other.lead_times[(steps > 0) & (steps % 1 == 0)])
+    if leads.size == 0:
+        raise DataError(f"{other.path}: no lead is a multiple of the truth's time step; give references=[]")
+    return other.init_times, leads
 
 
 def _section(options: Mapping[str, Any]) -> EvaluateConfig:
@@ -242,6 +271,8 @@ def _against(truth: xr.Dataset, store: Store) -> Store:
         raise DataError(f"truth: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")
     if not source.grid.matches(store.grid):
         raise DataError(f"truth: its grid is {source.grid.describe()}, the store's {store.grid.describe()}")
+    if source.times.size == 0:
+        raise DataError("truth: no time coordinate; give the times of its fields as a coordinate named time")
     n = source.times.size
     values = np.concatenate([source.read(v.name, v.levels, 0, n) for v in state], axis=-1)
     split = np.full(n, "test", object)

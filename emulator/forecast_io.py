@@ -86,14 +86,7 @@ def write_forecasts(
     """
     cost = Cost()
     blocks = forecast_batches(forecaster, initial, lead_times, batch=batch, cost=cost)
-    constants = {}
-    if surface_geopotential is not None:
-        constants[SURFACE] = xr.DataArray(
-            surface_geopotential,
-            dims=("latitude", "longitude"),
-            attrs={"units": "m2 s-2", "standard_name": "surface_geopotential", "long_name": "geopotential at surface"},
-        )
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    constants = {} if surface_geopotential is None else {SURFACE: surface_field(surface_geopotential)}
     total = initial.sizes["time"] * lead_times.size
     stopped: ForecastStoppedError | None = None
     with (
@@ -108,24 +101,41 @@ def write_forecasts(
             stopped = error
             kept = writer.stop(str(error))
         writer.set_attributes(
-            {
-                "Conventions": CONVENTIONS,
-                "title": f"{forecaster.name} forecasts",
-                "source": f"{forecaster.name}, emulator {__version__}",
-                "forecaster": forecaster.name,
-                "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {command}",
-                "emulator_version": __version__,
-                "seconds_per_simulated_day": cost.seconds_per_simulated_day,
-                "simulated_days_per_second": cost.simulated_days_per_second,
-                "cost_excludes_compilation": str(cost.warm).lower(),
-                "forecasts_at_once": min(batch, initial.sizes["time"]),
-                "hardware": describe(),
-                **(attributes or {}),
-            }
+            describe_forecasts(forecaster, cost, min(batch, initial.sizes["time"])) | dict(attributes or {})
         )
     if stopped is not None:
         raise ForecastStoppedError(f"{stopped}" + (f"; what came before is in {kept}" if kept else ""))
     return cost
+
+
+def describe_forecasts(forecaster: Forecaster, cost: Cost, at_once: int) -> dict[str, str | float]:
+    """Global attributes of forecasts: who made them, by which command, at what cost.
+
+    Args:
+      forecaster: Who forecast.
+      cost: What it cost.
+      at_once: Initial times that ran together.
+    """
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {
+        "Conventions": CONVENTIONS,
+        "title": f"{forecaster.name} forecasts",
+        "source": f"{forecaster.name}, emulator {__version__}",
+        "forecaster": forecaster.name,
+        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {command}",
+        "emulator_version": __version__,
+        "seconds_per_simulated_day": cost.seconds_per_simulated_day,
+        "simulated_days_per_second": cost.simulated_days_per_second,
+        "cost_excludes_compilation": str(cost.warm).lower(),
+        "forecasts_at_once": at_once,
+        "hardware": describe(),
+    }
+
+
+def surface_field(geopotential: np.ndarray) -> xr.DataArray:
+    """The surface that forecasts on sigma levels stand on, m2 s-2, ``(latitude, longitude)``, as files hold it."""
+    attrs = {"units": "m2 s-2", "standard_name": "surface_geopotential", "long_name": "geopotential at surface"}
+    return xr.DataArray(geopotential, dims=("latitude", "longitude"), attrs=attrs)
 
 
 class ForecastWriter:
@@ -249,7 +259,7 @@ class ForecastWriter:
             self._discard()
 
     def _finish(self) -> None:
-        if self._stopped and self._file is None:
+        if self._stopped and not self._written.any():
             return
         if not self._written.all() or self._file is None:
             raise DataError(

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from tiny_store import TIMESTEP, write_store
 from world_files import region, region_section
 
 import emulator
+from data_prep import opening
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.npz import read_arrays, write_arrays
+from data_prep.opening import format_of
 from data_prep.pipeline import prepare
 from emulator.api import _against
 from emulator.cli import main
@@ -23,6 +26,7 @@ from emulator.config import DataConfig, EvaluateConfig, RolloutStage, TrainConfi
 from emulator.evaluation.scores import evaluate
 from emulator.forecast import forecast_file
 from emulator.forecast_io import write_forecasts
+from emulator.forecasters.persistence import Persistence
 from emulator.forecasters.statistical import make_reference
 from emulator.train import train
 
@@ -86,6 +90,35 @@ def test_a_forecast_is_that_of_the_command(work, tmp_path):
     xr.testing.assert_allclose(in_memory, in_file)
 
 
+def test_forecasts_in_memory_are_described_as_their_file_is(tmp_path):
+    @dataclass(frozen=True)
+    class OnASurface(Persistence):
+        surface_geopotential: np.ndarray | None = None
+
+    store = make_store(days=8)
+    surface = np.ones(store.grid.shape, np.float32)
+    forecaster = OnASurface(store.spec, store.grid, store.timestep, surface_geopotential=surface)
+    initial, leads = store.dataset([0, 1]), np.arange(1, 5) * TIMESTEP
+    write_forecasts(forecaster, initial, leads, tmp_path / "f.nc", surface_geopotential=surface)
+    made = emulator.predict(forecaster, initial, days=1)
+    with xr.open_dataset(tmp_path / "f.nc") as file:
+        assert list(made.attrs) == list(file.attrs)
+        own = ("history", "seconds_per_simulated_day", "simulated_days_per_second")  # of each run
+        assert all(made.attrs[key] == file.attrs[key] for key in file.attrs if key not in own)
+        xr.testing.assert_identical(made["geopotential_at_surface"], file["geopotential_at_surface"])
+
+
+def test_a_file_is_opened_once_however_many_times_it_holds(tmp_path, monkeypatch):
+    store, path, opened = make_store(days=4), tmp_path / "mine.nc", []
+    store.dataset([0, 1, 2]).to_netcdf(path)
+    monkeypatch.setattr(opening, "format_of", lambda path: opened.append(path) or format_of(path))
+    persistence = Persistence(store.spec, store.grid, store.timestep)
+    assert emulator.predict(persistence, path, days=0.25).sizes["init_time"] == 3
+    assert opened == [path]
+    with pytest.raises(DataError, match=r"^\S*mine.nc: no time 2031"):
+        emulator.predict(persistence, path, days=1, times=["2031-01-01"])
+
+
 def test_scores_are_those_of_the_command(tmp_path):
     store = make_store(days=15)
     rows, leads = evaluation_rows(store, 4), np.arange(1, 5) * TIMESTEP
@@ -109,6 +142,34 @@ def test_scores_are_those_of_the_command(tmp_path):
     )
 
 
+def test_references_start_where_another_centres_forecasts_do(tmp_path):
+    """Which hold the analysis too, as lead zero: no reference forecasts that."""
+    store = make_store(days=15)
+    initial = store.dataset(evaluation_rows(store, 4))
+    made = emulator.predict(make_reference("persistence", store, TIMESTEP * np.arange(1, 3)), initial, days=0.5)
+    analysis = made.isel(lead_time=[0]).assign_coords(lead_time=np.zeros(1, "timedelta64[ns]"))
+    theirs = xr.concat([analysis, made], "lead_time").rename(init_time="time", lead_time="prediction_timedelta")
+    wanted = emulator.score({"mine": made}, store, bootstrap=50)["rmse"]
+    found = emulator.score({"mine": theirs}, store, bootstrap=50)["rmse"]
+    assert found["forecaster"].values.tolist() == ["mine", "persistence", "climatology"]
+    xr.testing.assert_allclose(found, wanted)
+    with pytest.raises(DataError, match=r"no lead is a multiple of the truth's time step; give references=\[\]"):
+        emulator.score({"mine": theirs.isel(prediction_timedelta=[0])}, store)
+
+
+def test_names_are_the_forecasts_own_and_no_paths(tmp_path):
+    store = make_store(days=8)
+    made = emulator.predict(Persistence(store.spec, store.grid, store.timestep), store.dataset([100]), days=0.25)
+    with pytest.raises(ConfigError, match=r"^score: forecasts.persistence: a reference has this name; choose another$"):
+        emulator.score({"persistence": made}, store)
+    outside = tmp_path / "outside"
+    with pytest.raises(ConfigError, match=r"^score: forecasts.*outside.*should match pattern"):
+        emulator.score({str(outside): made}, store, references=[])
+    assert not outside.with_suffix(".nc").exists()
+    with pytest.raises(ConfigError, match=r"^score: references.1: input should be 'persistence', .*got 'monkey'"):
+        emulator.score({"mine": made}, store, references=["climatology", "monkey"])
+
+
 def test_another_truth_takes_the_place_of_the_stores_own(work):
     store = emulator.open_store(work / "store.zarr")
     with xr.open_dataset(work / "mine.nc") as mine:
@@ -122,6 +183,8 @@ def test_another_truth_takes_the_place_of_the_stores_own(work):
     assert float(other["bias"].sel(variable="temperature@850", region="all").mean()) == pytest.approx(100, abs=5)
     with pytest.raises(DataError, match="truth: missing temperature"):
         emulator.score({"network": forecast}, store, truth=truth.drop_vars("temperature"), references=[])
+    with pytest.raises(DataError, match="truth: no time coordinate; give the times of its fields as a coordinate"):
+        emulator.score({"network": forecast}, store, truth=truth.isel(time=0, drop=True), references=[])
 
 
 def test_another_truth_of_training_times_is_no_test_data(work):

@@ -107,6 +107,16 @@ def test_interrupted_or_incomplete_leaves_nothing(store, tmp_path):
     assert list(path.parent.iterdir()) == []
 
 
+def test_a_forecast_that_is_impossible_at_once_says_so_and_leaves_nothing(store, tmp_path):
+    hot = store.dataset(np.arange(4)).map(lambda field: field + 1000, keep_attrs=True)
+    persistence = Persistence(store.spec, store.grid, store.timestep)
+    with pytest.raises(
+        ForecastStoppedError, match=r"bounds at lead 6 h: temperature ranges .* unstable$"
+    ):
+        write_forecasts(persistence, hot, lead_times(1), tmp_path / "f.nc", batch=2)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_earlier_file_survives_a_failed_rewrite(store, tmp_path):
     path = tmp_path / "f.nc"
     path.write_text("earlier")
