@@ -262,6 +262,18 @@ def test_what_does_not_fit_is_one_line(folder, store, tmp_path, change, expected
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
+def test_forecasts_of_others_are_bounded_as_the_truth_is(tmp_path):
+    store = make_store(Grid.gaussian(8), days=2, world=ON_SIGMA)
+    data = store.dataset([0, 1]).rename(time="init_time").expand_dims(lead_time=LEADS, axis=1)
+    data = data[["temperature", "specific_humidity"]].copy(deep=True)
+    data["specific_humidity"] -= 0.002
+    data.to_netcdf(tmp_path / "other.nc")
+    found = open_external(tmp_path / "other.nc", store).read(list(data), np.arange(2), np.arange(4))
+    assert (data["specific_humidity"] < 0).any() and (data["specific_humidity"] > 0).any()
+    np.testing.assert_array_equal(found["specific_humidity"], np.maximum(data["specific_humidity"], 0))
+    np.testing.assert_array_equal(found["temperature"], data["temperature"])
+
+
 def test_accumulations_from_the_start_are_not_taken_for_those_of_an_interval(tmp_path):
     from tiny_store import write_store
 

@@ -25,6 +25,7 @@ from data_prep.locations import Location
 from data_prep.opening import open_lazily
 from data_prep.positions import latitude_order, longitude_order
 from data_prep.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
+from data_prep.sources import clip_to_minimum
 from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
 from data_prep.store import Store
 from data_prep.units import Conversion, conversion, convertible
@@ -69,6 +70,7 @@ class ExternalField:
       level_dim: The vertical dimension there; ``None`` where the level is a scalar, or there is none.
       level_rows: Positions of ``levels`` on it.
       constant: Whether it is the same in all forecasts.
+      minimum: Physical lower bound, as the truth has it.
     """
 
     raw_name: str
@@ -77,6 +79,7 @@ class ExternalField:
     level_dim: str | None = None
     level_rows: tuple[int, ...] = ()
     constant: bool = False
+    minimum: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +118,8 @@ class ExternalForecasts:
           inits, leads: Positions of the initial times and leads in the file.
 
         Returns:
-          Dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``, float32, SI.
+          Dims ``(init_time, lead_time[, realization][, level], latitude, longitude)``, float32, SI; nothing below
+          the truth's ``minimum``.
 
         Raises:
           DataError: the file cannot be read.
@@ -167,7 +171,7 @@ class ExternalForecasts:
         values = block.transpose(*(theirs[name] for name in dims)).values[..., self.rows[:, None], self.columns]
         if field.to_si != Conversion(field.to_si.units):
             values = values.astype(np.float64) * field.to_si.factor + field.to_si.offset
-        return dims, values.astype(np.float32, copy=False)
+        return dims, clip_to_minimum(values.astype(np.float32, copy=False), field.minimum)
 
 
 def open_external(path: Location, store: Store, pressure_levels: Sequence[float] = ()) -> ExternalForecasts:
@@ -255,12 +259,13 @@ def _field(
         raise DataError(f"{path}: {raw_name} has the dimension {', '.join(other)}, unknown in forecast files")
     state = {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
     on_levels = bool(state[name].levels) if name in state else bool((entry := known(name)) and entry.on_levels)
+    minimum = state[name].minimum if name in state else None
     coordinate = vertical_dim or scalar_pressure(variable)
     if not on_levels or coordinate is None or coordinate not in variable.coords:
         if on_levels or (vertical_dim is not None and variable.sizes[vertical_dim] > 1):
             found = "no levels" if on_levels else f"{variable.sizes[str(vertical_dim)]} levels"
             raise DataError(f"{path}: {raw_name} has {found}, the truth's {name} has {'some' if on_levels else 'none'}")
-        return ExternalField(raw_name, to_si, constant=name == SURFACE), None
+        return ExternalField(raw_name, to_si, constant=name == SURFACE, minimum=minimum), None
     kind, values = vertical_kind(variable[coordinate])
     truth = store.spec.vertical
     if kind == truth == "sigma" and name not in state:
@@ -272,7 +277,8 @@ def _field(
     else:
         raise DataError(f"{path}: {raw_name} is on {kind} levels ({coordinate}), the truth on {truth} levels")
     at = _level_rows(path, raw_name, values, wanted)
-    field = ExternalField(raw_name, to_si, tuple(map(float, wanted)), vertical_dim, at if vertical_dim else ())
+    rows = at if vertical_dim else ()
+    field = ExternalField(raw_name, to_si, tuple(map(float, wanted)), vertical_dim, rows, minimum=minimum)
     return field, "pressure" if kind == "pressure" else "sigma"
 
 
