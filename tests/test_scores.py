@@ -3,7 +3,7 @@
 import dataclasses
 import pickle
 import warnings
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 
 import numpy as np
@@ -305,6 +305,20 @@ def test_workers_give_the_same_scores(scored, store, tmp_path):
         pytest.raises(DataError, match="a worker died"),
     ):
         evaluate(paths, on_disk, CONFIG, tmp_path / "scores.nc", executor=pool)
+
+
+def test_a_worker_that_a_cluster_lost_is_one_line(scored, store, tmp_path):
+    class KilledWorker(Exception):
+        pass
+
+    class Cluster(Executor):
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(KilledWorker("score-1: attempted on 4 workers"))
+            return future
+
+    with pytest.raises(DataError, match=r"^evaluate: a worker died"):
+        evaluate(scored[1], store, CONFIG, tmp_path / "scores.nc", executor=Cluster())
 
 
 def test_a_mask_takes_points_out_and_allows_holes_there(scored, store, tmp_path):

@@ -7,14 +7,16 @@ gives is exact on its own, so blocks may be scored anywhere and in any order.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.store import Store
+from data_prep.tasks import in_order, lost_worker
 from emulator.evaluation.extremes import BIN_COUNT, Bins, scale_of
 from emulator.evaluation.fields import Verification, has_climatology
 from emulator.evaluation.forecast_file import ForecastFile
@@ -153,7 +155,7 @@ class Tally:
 
 
 def tallies(scoring: Scoring, executor: Executor | None = None) -> Iterator[Tally]:
-    """Scores everything, some initial times at a time, in no particular order.
+    """Scores everything, some initial times at a time, in their order.
 
     Args:
       scoring: What.
@@ -164,21 +166,15 @@ def tallies(scoring: Scoring, executor: Executor | None = None) -> Iterator[Tall
     """
     n = scoring.verification.init_times.size
     tasks = [slice(start, min(start + _TASK_INITS, n)) for start in range(0, n, _TASK_INITS)]
-    if executor is None:
-        for inits in tasks:
-            yield score(scoring, inits)
-        return
-    waiting = [executor.submit(score, scoring, inits) for inits in tasks]
+    work = partial(score, scoring)
     try:
-        while waiting:
-            yield waiting.pop(0).result()
-    except BrokenExecutor:
+        yield from map(work, tasks) if executor is None else in_order(work, tasks, executor)
+    except Exception as error:
+        if not lost_worker(error):
+            raise
         raise DataError(
             "evaluate: a worker died; what it last said is above; if it ran out of memory, use fewer workers"
         ) from None
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def score(scoring: Scoring, inits: slice) -> Tally:
