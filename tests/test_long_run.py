@@ -147,6 +147,21 @@ def test_a_forecaster_that_gives_up_is_a_result_too(still_world, tmp_path):
     assert not (tmp_path / "none.nc").exists()
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_run_that_ends_at_once_is_a_result_whichever_it_is(still_world, tmp_path, which):
+    runs, times, leads = run_of(still_world, 12, lambda i, day: unchanging(still_world))
+
+    def ended():
+        raise ForecastStoppedError("network: left physical bounds at lead 6 h")
+        yield
+
+    runs = [ended() if i == which else run for i, run in enumerate(runs)]
+    found = measure(still_world, tmp_path, runs, times, leads)
+    assert found["days_finite"].values.tolist() == [0.0 if i == which else np.inf for i in range(2)]
+    assert found.attrs["ended"] == "network: left physical bounds at lead 6 h"
+    np.testing.assert_allclose(found["zonal_bias"], 0, atol=1e-9)
+
+
 def test_another_member_of_the_truth_stays_in_its_range(tmp_path):
     """Weather alone is neither drift nor bias: a run that replays the test member."""
     store = make_store(Grid.gaussian(12), splits=("train", "train", "train", "test"))

@@ -12,6 +12,12 @@ def identity(mean):
     return mean
 
 
+def score(bootstrap, values, formula=identity):
+    """Interval of formula(mean); ``(init_time, cell)``."""
+    resamples = bootstrap.resamples(values.T)
+    return bootstrap.interval(resamples, formula(resamples.means(values.T)))
+
+
 def paired(bootstrap, a, b, formula=np.sqrt):
     """Interval of formula(mean a) - formula(mean b); ``(cell, init_time)``."""
     resamples = bootstrap.resamples(np.concatenate([a, b]))
@@ -21,7 +27,7 @@ def paired(bootstrap, a, b, formula=np.sqrt):
 def test_the_same_seed_gives_the_same_interval():
     values = 1 + np.random.default_rng(0).normal(size=(40, 6)) ** 2
     trajectory = np.zeros(40, int)
-    first, again, other = (Bootstrap(trajectory, 200, 0.95, seed).score(values, np.sqrt) for seed in (1, 1, 2))
+    first, again, other = (score(Bootstrap(trajectory, 200, 0.95, seed), values, np.sqrt) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.lower, again.lower)
     assert (first.lower != other.lower).any()
     assert ((first.lower < first.value) & (first.value < first.upper)).all()
@@ -30,7 +36,7 @@ def test_the_same_seed_gives_the_same_interval():
 def test_an_interval_is_as_long_as_students_t():
     """Times of their own: the textbook interval of a mean; resamples only divide its length."""
     values = np.exp(np.random.default_rng(0).normal(size=(9, 300)))
-    found = Bootstrap(np.arange(9), 1000, 0.9).score(values, identity)
+    found = score(Bootstrap(np.arange(9), 1000, 0.9), values)
     length = 2 * values.std(axis=0, ddof=1) / 3 * stats.t.ppf(0.95, 8)
     np.testing.assert_allclose(found.upper - found.lower, length)
     np.testing.assert_allclose(found.value, values.mean(axis=0))
@@ -40,7 +46,7 @@ def test_an_interval_is_as_long_as_students_t():
 
 def test_scores_that_are_no_means_have_the_error_of_the_delta_method():
     squares = np.exp(0.3 * np.random.default_rng(0).normal(size=(400, 100)))
-    found = Bootstrap(np.arange(400), 400, 0.95).score(squares, np.sqrt)
+    found = score(Bootstrap(np.arange(400), 400, 0.95), squares, np.sqrt)
     error = squares.std(axis=0, ddof=1) / np.sqrt(400) / (2 * np.sqrt(squares.mean(axis=0)))
     np.testing.assert_allclose(found.upper - found.lower, 2 * error * stats.t.ppf(0.975, 399), rtol=0.01)
 
@@ -77,15 +83,15 @@ def test_two_trajectories_that_disagree_decide_nothing():
     rng = np.random.default_rng(0)
     trajectory = np.repeat([0, 1], 20)
     values = np.where(trajectory == 0, -1.0, -0.4)[:, None] + 0.05 * rng.normal(size=(40, 1))
-    estimate = Bootstrap(trajectory, 500, 0.95).score(values, identity)
+    estimate = score(Bootstrap(trajectory, 500, 0.95), values)
     assert estimate.lower[0] < -2 and estimate.upper[0] > 0.5  # two clusters: Student's t with one degree of freedom
     agreeing = values - np.array([-1.0, -0.4])[trajectory][:, None] - 0.7
-    estimate = Bootstrap(trajectory, 500, 0.95).score(agreeing, identity)
+    estimate = score(Bootstrap(trajectory, 500, 0.95), agreeing)
     assert -0.75 < estimate.lower[0] < estimate.upper[0] < -0.65
 
 
 def test_a_single_initial_time_decides_nothing():
-    estimate = Bootstrap(np.zeros(1, int), 100, 0.95).score(np.array([[-3.0]]), identity)
+    estimate = score(Bootstrap(np.zeros(1, int), 100, 0.95), np.array([[-3.0]]))
     assert (estimate.value[0], estimate.lower[0], estimate.upper[0]) == (-3.0, -np.inf, np.inf)
 
 

@@ -15,9 +15,7 @@ from emulator.evaluation.metrics import Metric, computable
 from emulator.evaluation.pairs import compare_pairs
 from emulator.evaluation.resampling import Resamples
 from emulator.evaluation.scorecard import better_everywhere, significant_cells
-from emulator.evaluation.significance import Bootstrap
-
-_ENDS = {"": "value", "_lower": "lower", "_upper": "upper"}
+from emulator.evaluation.significance import ENDS, Bootstrap
 
 
 def compare(statistics: xr.Dataset, config: EvaluateConfig) -> xr.Dataset:
@@ -69,7 +67,7 @@ def _with_intervals(
     """Metrics of one variable with their intervals, by ``(forecaster, lead_time, region)``."""
     dims = ("forecaster", "lead_time", "region")
     shape = tuple(one.sizes[d] for d in dims)
-    arrays = {metric.name + end: np.full(shape, np.nan) for metric in metrics for end in _ENDS}
+    arrays = {metric.name + end: np.full(shape, np.nan) for metric in metrics for end in ENDS}
     of_truth = {name: _rows(x, resamples) for name, x in one.data_vars.items() if "forecaster" not in x.dims}
     for f in range(shape[0]):
         mine = {name: _rows(x[f], resamples) for name, x in one.data_vars.items() if "forecaster" in x.dims}
@@ -79,12 +77,12 @@ def _with_intervals(
             if not there.any():
                 continue
             found = bootstrap.interval(resamples, rows[there])
-            for end, attribute in _ENDS.items():
+            for end, attribute in ENDS.items():
                 arrays[metric.name + end][f].reshape(-1)[there] = getattr(found, attribute)
     long_names = {
         metric.name + end: f"{end[1:]} end of the interval of {metric.name}" if end else metric.long_name
         for metric in metrics
-        for end in _ENDS
+        for end in ENDS
     }
     return xr.Dataset({name: (dims, array, {"long_name": long_names[name]}) for name, array in arrays.items()})
 

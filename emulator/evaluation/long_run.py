@@ -14,9 +14,8 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import xarray as xr
@@ -32,6 +31,7 @@ from data_prep.vertical import derive
 from emulator import __version__
 from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig
+from emulator.evaluation.encoding import encoding_of
 from emulator.evaluation.fields import Planes, units_of
 from emulator.evaluation.spectra import fine_scales, mean_power
 from emulator.progress import track
@@ -77,8 +77,7 @@ class Climate:
         with track(rows.size, "states of the truth read for its climate") as progress:
             for start in range(0, rows.size, _ROWS_AT_ONCE):
                 some = rows[start : start + _ROWS_AT_ONCE]
-                names = [v.name for v in store.spec.with_role("prognostic", "diagnostic")]
-                parts.append(_Summary.of(_planes(store.dataset(some)[names], store, config), variables, store))
+                parts.append(_Summary.of(_truth(store, some, config), variables, store))
                 progress.advance(some.size)
         days = day_of_year(store.times[rows])
         zonal, mean, power = (np.concatenate([getattr(p, key) for p in parts]) for key in ("zonal", "mean", "power"))
@@ -187,16 +186,13 @@ def measure_long_run(
       DataError: the blocks lack a variable.
       DiskError: the file cannot be written.
     """
-    others = iter(runs)
-    opening = next(others)
-    first = next(opening)
-    variables = list(config.headline) or list(_planes(first.isel(lead_time=[0]), store, config))
+    variables = list(config.headline) or list(_truth(store, np.arange(1), config))
     valid = init_times[:, None] + lead_times[None, :]
     climate = Climate.of(store, config, variables, np.unique(seconds_of_day(valid.ravel())))
     run = _Accumulated.empty(climate, valid, lead_times, variables, store)
     ended: list[str] = []
     with track(valid.size, f"{forecaster} left to itself") as progress:
-        for i, blocks in enumerate(chain([chain([first], opening)], others)):
+        for i, blocks in enumerate(runs):
             try:
                 for block in blocks:
                     progress.advance(block.sizes["lead_time"])
@@ -219,7 +215,8 @@ def measure_long_run(
         **(attributes or {}),
     } | ({"ended": "; ".join(ended)} if ended else {})
     measured = measured.assign_coords(units=("variable", [units_of(v, store) for v in variables]))
-    _write(measured, out)
+    with replacing(out) as temporary:
+        write_netcdf(measured, temporary, encoding=encoding_of(measured))
     return measured
 
 
@@ -346,6 +343,12 @@ def _days_within(days: np.ndarray, outside: np.ndarray) -> float:
     return float("inf")
 
 
+def _truth(store: Store, rows: np.ndarray, config: EvaluateConfig) -> Planes:
+    """Verified variables of the truth."""
+    names = [v.name for v in store.spec.with_role("prognostic", "diagnostic")]
+    return _planes(store.dataset(rows)[names], store, config)
+
+
 def _planes(dataset: xr.Dataset, store: Store, config: EvaluateConfig) -> Planes:
     """Verified variables as planes; unlike a verification's, they may hold what is not finite."""
     if store.spec.vertical == "sigma" and SURFACE not in dataset:
@@ -368,15 +371,3 @@ def _days(lead_times: np.ndarray) -> np.ndarray:
 def _window(days: np.ndarray) -> np.ndarray:
     """Which window a day of the run belongs to; day 30 ends the first."""
     return np.ceil(np.asarray(days) / WINDOW_DAYS - 1e-9).astype(np.int64) - 1
-
-
-def _write(measured: xr.Dataset, out: Path) -> None:
-    encoding: dict[str, dict[str, Any]] = {
-        "lead_time": {"units": "seconds", "dtype": "int64"},
-        "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
-    }
-    for name, variable in measured.variables.items():  # a checksum in every chunk, which HDF5 compares when it reads
-        if variable.ndim and variable.dtype.kind in "fiu":
-            encoding.setdefault(str(name), {})["fletcher32"] = True
-    with replacing(out) as temporary:
-        write_netcdf(measured, temporary, encoding=encoding)

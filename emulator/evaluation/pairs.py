@@ -12,7 +12,7 @@ import xarray as xr
 from emulator.evaluation.crossover import Outcome, find_crossover
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.resampling import Resamples
-from emulator.evaluation.significance import Bootstrap, Estimate
+from emulator.evaluation.significance import ENDS, Bootstrap, Estimate
 from emulator.evaluation.style import is_physics
 from emulator.evaluation.time_gain import time_gain
 
@@ -33,7 +33,6 @@ _LONG_NAMES = {
     "crossover_outcome": "the crossover in words",
     "crossover_from_first_lead": "1 where that is the first lead",
 }
-_ENDS = {"": "value", "_lower": "lower", "_upper": "upper"}
 
 
 def compare_pairs(
@@ -118,7 +117,7 @@ class _Table:
     """Arrays by forecaster, reference and cell (lead, region); NaN where nothing was put."""
 
     def __init__(self, forecasters: int, grid: tuple[int, ...], quantities: Sequence[str]) -> None:
-        names = [quantity + end for quantity in quantities for end in _ENDS]
+        names = [quantity + end for quantity in quantities for end in ENDS]
         shape = (forecasters, forecasters, int(np.prod(grid)))
         self.arrays = {name: np.full(shape, np.nan) for name in (*names, "rmse_difference_p", "rmse_difference_p_geer")}
         self._grid = grid
@@ -126,7 +125,7 @@ class _Table:
     def put(
         self, name: str, place: tuple[int, int], estimate: Estimate, cells: np.ndarray | slice = slice(None)
     ) -> None:
-        for end, attribute in _ENDS.items():
+        for end, attribute in ENDS.items():
             self.arrays[name + end][place][cells] = getattr(estimate, attribute)
 
     def variables(self) -> dict[str, xr.Variable]:

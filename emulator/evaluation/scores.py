@@ -27,6 +27,7 @@ from data_prep.store import Store
 from emulator import __version__
 from emulator.config import EvaluateConfig
 from emulator.evaluation.comparison import compare
+from emulator.evaluation.encoding import encoding_of
 from emulator.evaluation.extremes import QUANTILES
 from emulator.evaluation.fields import Verification, cannot_hold, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
@@ -93,12 +94,12 @@ def evaluate(
 
     with replacing(out) as temporary:
         coordinates = _coordinates(scoring, facts)
-        write_netcdf(coordinates, temporary, encoding=_encoding(coordinates))
+        write_netcdf(coordinates, temporary, encoding=encoding_of(coordinates))
         distributions = _write_statistics(temporary, scoring, executor)
         with xr.open_dataset(temporary) as statistics:
             compared = compare(statistics, config).drop_vars(list(statistics.data_vars)).load()
         scores = _with_cost(compared.merge(distributions), files)
-        write_netcdf(scores, temporary, mode="a", encoding=_encoding(scores))
+        write_netcdf(scores, temporary, mode="a", encoding=encoding_of(scores))
     return xr.open_dataset(out)
 
 
@@ -290,18 +291,3 @@ def _attributes(store: Store, config: EvaluateConfig, verification: Verification
         "bootstrap": config.bootstrap,
         "seed": SEED,
     }
-
-
-_TIME_ENCODING: dict[str, dict[str, Any]] = {
-    "lead_time": {"units": "seconds", "dtype": "int64"},
-    "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
-}
-
-
-def _encoding(scores: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """Small, and with a checksum in every chunk, which HDF5 compares when it reads."""
-    small = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
-    fields = {str(n): small for n, v in scores.variables.items() if v.ndim and v.dtype.kind in "fiu"}
-    times = {n: small | _TIME_ENCODING[n] for n in _TIME_ENCODING if n in scores.variables}
-    quantile = {"quantile": small | {"_FillValue": None}} if "quantile" in scores.variables else {}
-    return fields | times | quantile

@@ -14,6 +14,7 @@ from data_prep.probe import probe
 from emulator.evaluation.metrics import METRICS
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.scores import FORMAT_VERSION
+from emulator.evaluation.significance import ENDS
 from emulator.evaluation.table import headline_variables
 
 _CELL = ("variable", "lead_time", "region")
@@ -22,13 +23,12 @@ _PAIR = ("forecaster", "reference", *_CELL)
 _CROSSING = ("forecaster", "reference", "variable", "region")
 _POWER = ("variable", "lead_time", "wavenumber")
 _TAIL = ("variable", "lead_time", "quantile")
-_ENDS = ("", "_lower", "_upper")
 _WITH_ENDS = {
     **dict.fromkeys(METRICS, _ALL),
     **dict.fromkeys(("rmse_difference", "rmse_ratio", "time_gain_hours", "gap_closed"), _PAIR),
 }
 _DIMS = {
-    **{name + end: dims for name, dims in _WITH_ENDS.items() for end in _ENDS},
+    **{name + end: dims for name, dims in _WITH_ENDS.items() for end in ENDS},
     **dict.fromkeys(("rmse_difference_p", "rmse_difference_p_geer", "rmse_difference_significant"), _PAIR),
     **{f"crossover_{key}": _CROSSING for key in ("hours", "lower", "upper", "start", "outcome", "from_first_lead")},
     **dict.fromkeys(("seconds_per_simulated_day", "simulated_days_per_second", "hardware"), ("forecaster",)),
@@ -40,7 +40,7 @@ _DIMS = {
     "units": ("variable",),
 }
 _NEEDED = (
-    *(f"{name}{end}" for name in ("rmse", "acc", "activity") for end in _ENDS),
+    *(f"{name}{end}" for name in ("rmse", "acc", "activity") for end in ENDS),
     *(name for name, dims in _DIMS.items() if dims == _CROSSING),
     *("seconds_per_simulated_day", "simulated_days_per_second", "hardware", "units"),
 )
@@ -81,7 +81,7 @@ def open_scores(path: Path) -> xr.Dataset:
 def _what_is_wrong(scores: xr.Dataset) -> str | None:
     """The first thing that is not as ``evaluate`` writes it."""
     needed = {*_NEEDED, *_NAMES, "lead_time"}
-    for names in (*_TOGETHER, *([name + end for end in _ENDS] for name in _WITH_ENDS)):
+    for names in (*_TOGETHER, *([name + end for end in ENDS] for name in _WITH_ENDS)):
         needed |= set(names) if any(name in scores.variables for name in names) else set()
     if missing := sorted(needed - set(map(str, scores.variables))):
         return f"it lacks {', '.join(missing)}"

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -29,6 +29,10 @@ from emulator.evaluation.slow_variations import SlowVariations, fit
 
 SEED = 0
 """Of the bootstrap: the same seed gives the same intervals."""
+
+
+ENDS = {"": "value", "_lower": "lower", "_upper": "upper"}
+"""What a quantity's name is followed by in files, and which attribute of its ``Estimate`` is meant."""
 
 
 @dataclass(frozen=True)
@@ -131,11 +135,6 @@ class Bootstrap:
         if length not in self._drawn:
             self._drawn[length] = resample(self.trajectory, length, self.count, self.seed)
         return self._drawn[length]
-
-    def score(self, values: np.ndarray, formula: Callable[[np.ndarray], Any]) -> Estimate:
-        """Interval of ``formula(mean over initial times)``; values ``(init_time, cell)``, result ``(cell,)``."""
-        resamples = self.resamples(values.T)
-        return self.interval(resamples, formula(resamples.means(values.T)))
 
     def stretch(self, resamples: Resamples, rows: np.ndarray) -> Stretch:
         """What makes the interval of a score as long as Student's t has it; of rows ``(cell, row)``."""
