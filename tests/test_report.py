@@ -267,6 +267,30 @@ def test_a_store_that_is_not_the_scored_one_is_not_shown(experiment, tmp_path):
     assert find_provenance(scores, tmp_path) == Provenance("a: [", {})
 
 
+def test_damage_beside_the_scores_costs_what_is_damaged_and_no_more(experiment, tmp_path, caplog):
+    folder, _, scores, _ = experiment
+    scores.to_netcdf(tmp_path / "scores.nc")
+    (tmp_path / "forecasts").mkdir()
+    for name in ("network", "climatology"):
+        whole = (folder / "forecasts" / f"{name}.nc").read_bytes()
+        (tmp_path / "forecasts" / f"{name}.nc").write_bytes(whole[: len(whole) // 2] if name == "network" else whole)
+    run = made_up_long_run(scores.attrs["data_hash"])
+    run.to_netcdf(tmp_path / "long_run.nc", encoding={"global_mean": {"fletcher32": True}})
+    raw = bytearray((tmp_path / "long_run.nc").read_bytes())
+    raw[raw.index(run["global_mean"].values.tobytes()[:16])] ^= 0x10
+    (tmp_path / "long_run.nc").write_bytes(raw)
+    (tmp_path / "stages.json").write_text('{"train": 3, "plot": {"seconds": 2.0}}', encoding="utf-8")
+    facts = find_provenance(scores, tmp_path).facts
+    assert "Climatology" in facts["Forecasts"] and "Network" not in facts["Forecasts"]
+    assert facts["Time the stages took"] == "plot 2 s"
+    assert find_long_run(scores, tmp_path) is None
+    assert [r.message.split(str(tmp_path))[1][:23] for r in caplog.records] == [
+        "/forecasts/network.nc: ",
+        "/long_run.nc: cannot be",
+    ]
+    assert main(["report", str(tmp_path / "scores.nc")]) == 0
+
+
 def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment):
     assert main(["report", str(tmp_path / "none.nc")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -11,7 +11,7 @@ import xarray as xr
 import yaml
 
 from data_prep.disk import reading
-from data_prep.errors import UserError
+from data_prep.errors import UserError, one_line
 from data_prep.store import open_store
 from emulator.evaluation.report import Provenance
 from emulator.evaluation.report_fields import Fields, collect_fields
@@ -46,16 +46,20 @@ def find_fields(scores: xr.Dataset, folder: Path) -> tuple[Fields | None, str]:
 
 
 def find_long_run(scores: xr.Dataset, folder: Path) -> xr.Dataset | None:
-    """The long run that lies beside a scores file, if it was measured against the same truth."""
+    """The long run that lies beside a scores file, if it was measured against the same truth and can be read."""
+    path = folder / "long_run.nc"
+    if not path.exists():
+        return None
     try:
-        run = xr.load_dataset(folder / "long_run.nc")
-    except (OSError, ValueError):
+        run = xr.load_dataset(path)
+    except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
+        logger.warning("report: no long run: %s: cannot be read (%s)", path, one_line(error))
         return None
     return run if run.attrs.get("data_hash") == scores.attrs["data_hash"] and "days_within" in run else None
 
 
 def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
-    """Config, commands, versions and times of the experiment that a scores file lies in."""
+    """Config, commands, versions and times of the experiment that a scores file lies in, as far as they can be read."""
     try:
         config = (folder / "config.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
@@ -66,10 +70,11 @@ def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
         parsed = None
     facts = {"Experiment": str(parsed["name"])} if isinstance(parsed, dict) and "name" in parsed else {}
     simulation = _read_json(folder / "nature" / "simulate.json")
-    if versions := simulation.get("versions"):
+    if isinstance(versions := simulation.get("versions"), dict):
         facts["Truth simulated with"] = ", ".join(f"{k} {v}" for k, v in versions.items())
     facts |= _commands(folder, scores["forecaster"].values.tolist())
-    seconds = {k: v["seconds"] for k, v in _read_json(folder / "stages.json").items() if "seconds" in v}
+    stages = {k: v for k, v in _read_json(folder / "stages.json").items() if isinstance(v, dict)}
+    seconds = {k: v["seconds"] for k, v in stages.items() if isinstance(v.get("seconds"), int | float)}
     if seconds:
         facts["Time the stages took"] = ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())
     return Provenance(config, facts)
@@ -81,8 +86,12 @@ def _commands(folder: Path, names: list[str]) -> dict[str, str]:
     for name in names:
         path = folder / "forecasts" / f"{name}.nc"
         if path.exists():
-            with reading(path), open_forecasts(path) as file:
-                time, _, command = str(file.attrs.get("history", "")).partition(" ")
+            try:
+                with reading(path), open_forecasts(path) as file:
+                    time, _, command = str(file.attrs.get("history", "")).partition(" ")
+            except UserError as error:
+                logger.warning("report: %s", error)
+                continue
             wrote.setdefault(command or "unknown", []).append(f"{forecaster_label(name)} ({time or 'time unknown'})")
     title = "Forecasts" if len(wrote) == 1 else "Forecasts ({})"
     return {
