@@ -16,7 +16,7 @@ RAW = {
 }
 
 
-FORECASTS = ("forecasts/network.nc", "forecasts/climatology.nc")
+FORECASTS = ("forecasts/network.nc", "forecasts/climatology.nc", "forecasts/means/both.nc")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def calls(monkeypatch):
         def run(config, folder, workers):
             made.append(stage.name)
             if stage.name == "forecast":
-                (folder / "forecasts").mkdir(exist_ok=True)
+                (folder / "forecasts" / "means").mkdir(parents=True, exist_ok=True)
             for output in FORECASTS if stage.name == "forecast" else stage.outputs:
                 (folder / output).write_text(stage.name)
 
@@ -76,7 +76,7 @@ def test_a_changed_config_is_refused_until_redo(tmp_path, calls):
     calls.clear()
     stages.run_stages(changed, ["train"], redo=True)
     assert calls == ["train"]
-    gone = ("scores.nc", "forecasts/network.nc")  # made from the discarded weights
+    gone = ("scores.nc", "forecasts/network.nc", "forecasts/means")  # made from the discarded weights
     assert not any((tmp_path / "work" / name).exists() for name in gone)
     assert (tmp_path / "work/forecasts/climatology.nc").exists()  # which was not
     stages.run_stages(changed)
@@ -206,7 +206,7 @@ def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived
         stages.run_stages(config(tmp_path), ["train"], redo=True)
     except KeyboardInterrupt:
         monkeypatch.undo()
-    order = ["run", "forecasts/network.nc", "scores.nc", "plots"]
+    order = ["run", "forecasts/network.nc", "forecasts/means", "scores.nc", "plots"]
     there = [(folder / name).exists() for name in order]
     assert there == sorted(there, reverse=True), "something outlived what it was made from"
 

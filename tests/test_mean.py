@@ -1,0 +1,112 @@
+"""Means of forecasts: what is in their files, who may be a member, and that they are scored like everybody."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import xarray as xr
+from synthetic import ON_SIGMA, Noisy, evaluation_rows, lead_times, make_store
+
+from data_prep.errors import ConfigError, DataError
+from data_prep.grid import Grid
+from emulator import checkpoint, contest
+from emulator.config import parse_config
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.mean import MeanForecaster
+from emulator.forecasters.persistence import Persistence
+from emulator.forecasters.written import WrittenForecasts
+
+
+def config_of(**evaluate):
+    data = {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [3]}}}
+    evaluate = {
+        **{"lead_hours": 24, "init_every_hours": 48, "bootstrap": 50, "references": ["persistence", "climatology"]},
+        **evaluate,
+    }
+    return parse_config({"name": "x", "data": data, "train": {"stages": [{"steps": 1}]}, "evaluate": evaluate})
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """Of an experiment whose network is a noisy truth."""
+    store = make_store(Grid.gaussian(8), days=12)
+    monkeypatch.setattr(contest, "open_store", lambda path: store)
+    monkeypatch.setattr(checkpoint, "load_forecaster", lambda run: Noisy(store, "network", 0.05, 0.1))
+    return store
+
+
+@dataclass(frozen=True)
+class Drying(Persistence):
+    """Persistence with so much less humidity, which no bound stops."""
+
+    less: float = 0.0
+
+    def forecast(self, initial, lead_times):
+        for block in super().forecast(initial, lead_times):
+            humidity = block["specific_humidity"]
+            yield block.assign(specific_humidity=humidity.copy(data=humidity.values - np.float32(self.less)))
+
+
+def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_cost(tmp_path):
+    store = make_store(Grid.gaussian(8), days=6, world=ON_SIGMA)  # whose humidity is never negative
+    initial, leads = store.dataset(evaluation_rows(store, 2)), lead_times(1)
+    members = []
+    for name, less in (("one", 0.0), ("two", 0.001), ("three", 0.004)):
+        path = tmp_path / f"{name}.nc"
+        drying = Drying(store.spec, store.grid, store.timestep, name, less)
+        write_forecasts(drying, initial, leads, path, batch=4)
+        members.append(WrittenForecasts(path, store.spec))
+    mean = MeanForecaster("all", store.grid, store.timestep, tuple(members))
+    write_forecasts(mean, initial, leads, tmp_path / "all.nc", batch=3, attributes=mean.attributes())
+    files = [xr.load_dataset(member.path) for member in members]
+    found = xr.load_dataset(tmp_path / "all.nc")
+    for name in found.data_vars:
+        arithmetic = np.mean([file[name] for file in files], axis=0, dtype=np.float64)
+        least = 0.0 if name == "specific_humidity" else -np.inf
+        assert name != "specific_humidity" or (arithmetic < 0).any()
+        np.testing.assert_allclose(found[name], np.maximum(arithmetic, least), rtol=1e-6, atol=1e-9)
+    seconds = sum(file.attrs["seconds_per_simulated_day"] for file in files)
+    assert found.attrs["mean_of"] == "one, two, three"
+    assert found.attrs["seconds_per_simulated_day"] == pytest.approx(seconds)
+    assert found.attrs["simulated_days_per_second"] == pytest.approx(1 / seconds)
+    later = store.dataset(evaluation_rows(store, 2)[:1] + 1)
+    with pytest.raises(DataError, match=r"one.nc: lacks the initial time .*; make the forecasts again"):
+        next(mean.forecast(later, leads))
+
+
+def test_a_mean_is_scored_as_a_forecaster_like_others(store, tmp_path):
+    config = config_of(means={"both": ["network", "persistence"]})
+    contest.write_all_forecasts(config, tmp_path)
+    assert (tmp_path / "forecasts" / "means" / "both.nc").exists()
+    contest.score_all_forecasts(config, tmp_path)
+    scores = xr.load_dataset(tmp_path / "scores.nc")
+    assert scores["forecaster"].values.tolist() == ["network", "persistence", "climatology", "both"]
+    pair = scores.sel(forecaster="both", region="all")
+    assert np.isfinite(pair["rmse"]).all()
+    assert (pair["crossover_outcome"].sel(reference=["network", "persistence", "climatology"]) != "").all()
+    cost = scores["seconds_per_simulated_day"]
+    assert float(cost.sel(forecaster="both")) == pytest.approx(float(cost[:2].sum()))
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "expected"),
+    [
+        ({"means": {"m": ["network", "monkey"]}}, r"means.m: monkey: no single forecaster; there are network, physics"),
+        ({"means": {"m": ["network", "physics_t21_ensemble"]}}, r"means.m: physics_t21_ensemble: no single forecaster"),
+        ({"means": {"m": ["network", "persistence"], "n": ["m", "network"]}}, r"means.n: m: no single forecaster"),
+        ({"means": {"climatology": ["network", "persistence"]}}, r"means.climatology: a forecaster of the experiment"),
+        (
+            {"means": {"m": ["network", "persistence"]}, "forecasts": {"m": "x.nc"}},
+            r"forecasts.m: a forecaster of the experiment has this name; choose another",
+        ),
+    ],
+)
+def test_what_is_no_mean_is_refused_by_its_key(store, tmp_path, evaluate, expected):
+    config = config_of(physics=[{"truncation": 21, "members": 2}], **evaluate)
+    with pytest.raises(ConfigError, match=f"^evaluate.{expected}"):
+        contest.forecast_paths(config, tmp_path, store)
+
+
+def test_a_mean_of_one_is_none():
+    with pytest.raises(ConfigError, match=r"evaluate.means.m: list should have at least 2 items"):
+        config_of(means={"m": ["network"]})
