@@ -110,9 +110,7 @@ def test_interrupted_or_incomplete_leaves_nothing(store, tmp_path):
 def test_a_forecast_that_is_impossible_at_once_says_so_and_leaves_nothing(store, tmp_path):
     hot = store.dataset(np.arange(4)).map(lambda field: field + 1000, keep_attrs=True)
     persistence = Persistence(store.spec, store.grid, store.timestep)
-    with pytest.raises(
-        ForecastStoppedError, match=r"bounds at lead 6 h: temperature ranges .* unstable$"
-    ):
+    with pytest.raises(ForecastStoppedError, match=r"bounds at lead 6 h: temperature ranges .* unstable$"):
         write_forecasts(persistence, hot, lead_times(1), tmp_path / "f.nc", batch=2)
     assert list(tmp_path.iterdir()) == []
 
