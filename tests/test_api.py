@@ -255,7 +255,7 @@ def test_a_forecast_that_leaves_physical_bounds_is_stopped_and_kept_up_to_there(
     run, out = tmp_path / "run", tmp_path / "f.nc"
     shutil.copytree(work / "run", run)
     weights = read_arrays(run / "weights.npz", "")
-    weights["head/bias/value"] = np.array([60, 0, 0], np.float32)  # in standard deviations of the tendency
+    weights["head/latent/bias/value"] = np.array([60, 0, 0], np.float32)  # in standard deviations of the tendency
     write_arrays(run / "weights.npz", weights)
     code, errors = command_forecast(run, work / "mine.nc", out, capsys)
     assert code == 1 and len(errors) == 1
