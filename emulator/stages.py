@@ -170,7 +170,7 @@ STAGES = (
         _forecast,
         _FORECAST_KEYS,
         ("store.zarr", "run"),
-        of_network=("forecasts/network.nc", "forecasts/network_stopped.nc", "forecasts/means"),
+        of_network=("forecasts/means", "forecasts/network.nc", "forecasts/network_stopped.nc"),
     ),
     Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, ("evaluate",), ("store.zarr", "forecasts")),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
