@@ -27,7 +27,7 @@ import numpy as np
 
 from data_prep import clock
 from data_prep.arrays import ArrayLike
-from data_prep.clock import day_of_year, seconds_of_day, year_fraction
+from data_prep.clock import CALENDAR_DAYS, day_of_year, seconds_of_day, year_fraction
 from data_prep.errors import DataError
 
 Kind = Literal["day_of_year_hour", "annual_harmonics", "seasonal_trend"]
@@ -39,7 +39,6 @@ BEYOND_SEASON_DAYS = 30.0
 """How far outside the training season the trend of ``seasonal_trend`` may be followed."""
 
 YEAR_DAYS = 365
-CALENDAR_DAYS = 366
 
 _CIRCLE_DAYS = 365.25
 _HOLE_DAYS = 30  # a longer stretch of the calendar without data is outside the training season

@@ -19,7 +19,6 @@ import numpy as np
 import zarr
 
 from data_prep.climatology import (
-    CALENDAR_DAYS,
     WINDOW_DAYS,
     YEAR_DAYS,
     Climatology,
@@ -37,6 +36,7 @@ from data_prep.climatology import (
     triangle_sums,
     window_weights,
 )
+from data_prep.clock import CALENDAR_DAYS
 from data_prep.store import StoreWriter
 from data_prep.tasks import in_order
 

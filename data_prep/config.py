@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from data_prep.clock import parse_instant
 from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
 
 Computed = Literal[
@@ -78,7 +78,7 @@ class SplitConfig(Section):
                 if value is None or len(value) != 2:
                     raise ValueError(f"{name} needs a first and a last day")
                 try:
-                    first, last = (datetime.fromisoformat(v) for v in value)
+                    first, last = map(parse_instant, value)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from None
                 if first >= last:
@@ -163,6 +163,10 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _stretches(self) -> Self:
         for first, last in self.exclude:
-            if datetime.fromisoformat(first) > datetime.fromisoformat(last):
+            try:
+                ascending = parse_instant(first) <= parse_instant(last)
+            except ValueError as error:
+                raise ValueError(f"exclude: {error}") from None
+            if not ascending:
                 raise ValueError(f"exclude: {first} is after {last}")
         return self

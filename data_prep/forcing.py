@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from data_prep.clock import day_of_year, days_since_j2000, seconds_of_day, year_fraction
+from data_prep.clock import CALENDAR_DAYS, day_of_year, days_since_j2000, seconds_of_day, year_fraction
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.lateral import Rim
@@ -22,7 +22,6 @@ from data_prep.spec import StateSpec, Variable
 SOLAR_CONSTANT = 1361.0
 """Total solar irradiance at one astronomical unit in W m-2 (Kopp and Lean 2011)."""
 
-DAYS_IN_TABLE = 366
 
 COMPUTED_FORCINGS: dict[str, tuple[Variable, ...]] = {
     "toa_incident_solar_radiation": (
@@ -81,7 +80,7 @@ class ForcingBuilder:
     rim: Rim | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        expected = (DAYS_IN_TABLE, *self.grid.shape, len(self.climatological_channels))
+        expected = (CALENDAR_DAYS, *self.grid.shape, len(self.climatological_channels))
         if self.table.shape != expected:
             raise DataError(f"forcing table: shape {self.table.shape}, expected {expected}")
         unknown = [v.name for v in self.spec.with_role("forcing") if v.known == "computed" and v.name not in _COMPUTE]

@@ -9,7 +9,6 @@ import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from data_prep import checks, clock, quality
 from data_prep.config import DataConfig, ForcingConfig, VariableConfig
 from data_prep.errors import DataError
-from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, DAYS_IN_TABLE
+from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES
 from data_prep.grid import Grid
 from data_prep.lateral import lateral_variables
 from data_prep.locations import Location, stem
@@ -206,11 +205,12 @@ class Inputs:
     def read_table(self) -> np.ndarray:
         """Climatological forcings by day of year, ``(366, latitude, longitude, channel)``."""
         parts = [
-            self.tables[v.name].read(v.name, v.levels, 0, DAYS_IN_TABLE)
+            self.tables[v.name].read(v.name, v.levels, 0, clock.CALENDAR_DAYS)
             for v in self.spec.with_role("forcing")
             if v.known == "climatological"
         ]
-        return np.concatenate(parts, axis=-1) if parts else np.empty((DAYS_IN_TABLE, *self.grid.shape, 0), np.float32)
+        none = np.empty((clock.CALENDAR_DAYS, *self.grid.shape, 0), np.float32)
+        return np.concatenate([none, *parts], axis=-1)
 
 
 def open_canonical(paths: Sequence[Location], config: DataConfig, onto: Grid | None = None) -> Inputs:
@@ -312,9 +312,9 @@ def _check_constant(source: Source, name: str) -> None:
 
 def _check_table(source: Source, name: str) -> None:
     found = source.fields[name]
-    days = source.read(name, found.levels[:1], 0, DAYS_IN_TABLE + 1).shape[0]
-    if days != DAYS_IN_TABLE:
-        raise DataError(f"{source.path}: {name} has {days} days of the year, a table needs all {DAYS_IN_TABLE}")
+    days = source.read(name, found.levels[:1], 0, clock.CALENDAR_DAYS + 1).shape[0]
+    if days != clock.CALENDAR_DAYS:
+        raise DataError(f"{source.path}: {name} has {days} days of the year, a table needs all {clock.CALENDAR_DAYS}")
 
 
 def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence[Source]) -> Variable:
@@ -367,10 +367,8 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
         if not np.array_equal(one, other, equal_nan=True):
             raise DataError(f"{second.path}: {at} differs from what {first.path} holds; remove one of them")
         keep[row + 1] = False
-    for first_day, last_day in config.exclude:
-        begin, end = (np.datetime64(datetime.fromisoformat(day), "ns") for day in (first_day, last_day))
-        end = end + np.timedelta64(1, "D") - np.timedelta64(1, "ns") if len(last_day) <= len("2001-01-31") else end
-        keep &= (times < begin) | (times > end)
+    for first, last in config.exclude:
+        keep &= (times < clock.parse_instant(first)) | (times > clock.parse_last(last))
     if not keep.any():
         raise DataError(f"data.exclude leaves no time of {variable.name}; shorten it")
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]

@@ -19,7 +19,6 @@ import yaml
 from data_prep import checks, clock, quality
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
-from data_prep.forcing import DAYS_IN_TABLE
 from data_prep.inputs import open_canonical
 from data_prep.locations import Location
 from data_prep.opening import format_of, open_lazily
@@ -188,7 +187,7 @@ def _of_no_use(raw_name: str, interval: np.timedelta64) -> str | None:
 
 
 def _look_at_field(source: Source, found: FoundField, vertical: Vertical | None, breaks: np.ndarray) -> FieldReport:
-    n_rows = {"time": max(source.times.size, 1), "dayofyear": DAYS_IN_TABLE, "constant": 1}[found.extent]
+    n_rows = {"time": max(source.times.size, 1), "dayofyear": clock.CALENDAR_DAYS, "constant": 1}[found.extent]
     over_time = found.extent == "time" and source.times.size > 1
 
     def read(start: int, stop: int) -> np.ndarray:

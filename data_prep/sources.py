@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -321,9 +320,9 @@ def _row_of(path: Location, times: np.ndarray, time: np.datetime64 | str | None)
     if time is None:
         return times.size - 1
     try:
-        instant = np.datetime64(datetime.fromisoformat(time) if isinstance(time, str) else time)
-    except ValueError:
-        raise DataError(f"{path}: {time!r} is no time; write it like 2001-01-31T06:00") from None
+        instant = clock.parse_instant(time) if isinstance(time, str) else np.datetime64(time)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
     rows = np.flatnonzero(times == instant.astype("datetime64[ns]"))
     if rows.size == 0:
         span = " to ".join(np.datetime_as_string(t, unit="m") for t in times[[0, -1]])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -85,7 +84,7 @@ def _by_time(segments: Sequence[RawSegment], config: SplitConfig) -> tuple[Piece
     spans: dict[Split, tuple[np.datetime64, np.datetime64]] = {}
     for split, days in zip(SPLITS, (config.train, config.validation, config.test), strict=True):
         assert days is not None  # the config holds all three where it holds no segments
-        spans[split] = (_begin(days[0]), _end(days[1]))
+        spans[split] = (clock.parse_instant(days[0]), clock.parse_last(days[1]) + np.timedelta64(1, "ns"))
     pieces = []
     for segment in segments:
         for split, (first, last) in sorted(spans.items(), key=lambda item: item[1]):
@@ -98,13 +97,3 @@ def _by_time(segments: Sequence[RawSegment], config: SplitConfig) -> tuple[Piece
         if spans[split][0] < spans[others][1] and spans[others][0] < spans[split][1]:
             raise DataError(f"data.split: {split} and {others} overlap in time")
     return tuple(pieces)
-
-
-def _begin(day: str) -> np.datetime64:
-    return np.datetime64(datetime.fromisoformat(day), "ns")
-
-
-def _end(day: str) -> np.datetime64:
-    """The first instant after the last day, which is inclusive; after the very instant where a time of day is given."""
-    whole_day = len(day) <= len("2014-06-30")
-    return _begin(day) + (np.timedelta64(1, "D") if whole_day else np.timedelta64(1, "ns"))

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import yaml
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
+from data_prep.clock import parse_instant
 from data_prep.config import DataConfig, Section
 from data_prep.disk import write_text
 from data_prep.errors import ConfigError, one_line
@@ -48,6 +49,12 @@ class SimulateConfig(Section):
     chunk_days: Positive = Field(
         5, description="Days simulated and written at a time; a killed run loses at most these"
     )
+
+    @field_validator("start")
+    @classmethod
+    def _is_time(cls, start: str) -> str:
+        parse_instant(start)
+        return start
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -3,7 +3,6 @@
 import numpy as np
 
 from data_prep.climatology import (
-    CALENDAR_DAYS,
     WINDOW_DAYS,
     YEAR_DAYS,
     Climatology,
@@ -21,6 +20,7 @@ from data_prep.climatology import (
     triangle_sums,
     window_weights,
 )
+from data_prep.clock import CALENDAR_DAYS
 
 
 class ClimatologyFit:

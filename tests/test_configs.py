@@ -41,7 +41,15 @@ def test_shipped_configs_are_those_of_the_repository():
             "data.split={train: [2013-01-01, 2012-01-01], validation: [a, b], test: [a, b]}",
             "the first day 2013-01-01 is not before",
         ),
+        (
+            "data.split={train: [2013-01-01T01:00+02:00, 2012-12-31], validation: [a, b], test: [a, b]}",
+            "the first day 2013-01-01T01:00+02:00 is not before",  # with and without a zone
+        ),
         ("data.split={train: [2013-01-01, 2014-01-01]}", "missing test, validation"),
+        ("data.exclude=[[2013-01-01T00Z, now]]", "exclude: 'now' is no time; write it like 2001-01-31"),
+        ("data.exclude=[[0001-01-01, 2001-01-01]]", "exclude: '0001-01-01' lies outside the years 1678 to 2261"),
+        ("simulate.start=NaT", "simulate.start: 'NaT' is no time; write it like 2001-01-31 or 2001-01-31T06:00"),
+        ("simulate.start=today", "simulate.start: 'today' is no time"),
         ("simulate={output_truncation: 42}", "simulate: output_truncation 42 exceeds truncation 31"),
         (
             "model={kind: transfomer}",

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from data_prep.clock import parse_instant
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import grid_coords
@@ -106,7 +107,7 @@ def _make_nature_run(config: ExperimentConfig) -> None:
     coords = grid_coords(grid) | {"level": ("level", sigma, {"units": "1"})}
     times = np.arange(0, simulate.days * 24 + 1, simulate.output_hours).astype("timedelta64[h]")
     for member in range(simulate.members):
-        first = np.datetime64(simulate.start, "ns") + np.timedelta64(1461 * member, "D")
+        first = parse_instant(simulate.start) + np.timedelta64(1461 * member, "D")
         fields = {
             name: _field(name, ("time", times.size), sigma.size, grid, rng)
             for name in [*data.prognostic, *data.diagnostic]

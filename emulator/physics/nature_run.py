@@ -27,6 +27,7 @@ import numpy as np
 from jcm.model import RunState
 
 import emulator
+from data_prep.clock import parse_instant
 from data_prep.disk import closing_once, replacing, write_text
 from data_prep.errors import ConfigError, DataError
 from data_prep.json_file import read_object
@@ -199,14 +200,14 @@ class _Run:
 
 def _start_of(config: SimulateConfig) -> np.datetime64:
     try:
-        start = np.datetime64(config.start, "h")
-    except ValueError:
-        raise ConfigError(f"simulate.start: {config.start!r} is no ISO 8601 date; write e.g. 1901-01-01") from None
+        start = parse_instant(config.start).astype("datetime64[h]")
+    except ValueError as error:
+        raise ConfigError(f"simulate.start: {error}") from None
     days = config.develop_days + config.spinup_days + config.days + RELABEL_DAYS * (config.members - 1)
-    if start < np.datetime64("1678-01-01") or start + np.timedelta64(days, "D") >= _END_OF_TIME:
+    if start + np.timedelta64(days, "D") >= _END_OF_TIME:
         raise ConfigError(
             f"simulate.start: the dates of {config.members} members, four years apart from {config.start}, must lie "
-            f"between 1678 and {_END_OF_TIME}; start earlier or ask for fewer members"
+            f"before {_END_OF_TIME}; start earlier or ask for fewer members"
         )
     return start
 
