@@ -215,14 +215,13 @@ class Store:
     def dataset(self, indices: Sequence[int] | np.ndarray) -> xr.Dataset:
         """State and persisted forcings at these rows, canonical: dims ``(time, [level,] latitude, longitude)``."""
         rows = np.asarray(indices, np.int64)
-        state = self.take_states(rows)
+        values, kept = self.take_states(rows), persisted_channels(self.spec)
+        if kept:
+            persisted = self.take_persisted(rows)[..., ~self.forcing_builder.is_lateral]
+            values = np.concatenate([values, persisted], axis=-1)
         time_coord = ("time", self.times[rows], {"standard_name": "time", "long_name": "time", "axis": "T"})
-        out = unstack_channels(state, self.spec, self.spec.state_channels, self.grid, {"time": time_coord})
-        channels = persisted_channels(self.spec)
-        if channels:
-            kept = self.take_persisted(rows)[..., ~self.forcing_builder.is_lateral]
-            out = out.merge(unstack_channels(kept, self.spec, channels, self.grid, {"time": time_coord}))
-        return out
+        channels = (*self.spec.state_channels, *kept)
+        return unstack_channels(values, self.spec, channels, self.grid, {"time": time_coord})
 
     @property
     def surface_geopotential(self) -> np.ndarray | None:

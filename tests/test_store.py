@@ -14,9 +14,18 @@ from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
 from data_prep.rows import StoredRows
-from data_prep.spec import StateSpec, Variable
+from data_prep.spec import StateSpec, Variable, stack_channels
 from data_prep.statistics import Moments, Statistics, state_moments
-from data_prep.store import MANIFEST, Segment, Store, StoreWriter, chunk_rows, memory_store, open_store
+from data_prep.store import (
+    MANIFEST,
+    Segment,
+    Store,
+    StoreWriter,
+    chunk_rows,
+    memory_store,
+    open_store,
+    persisted_channels,
+)
 from emulator.loader import read_batch
 
 SPEC = StateSpec(
@@ -133,6 +142,19 @@ def test_fields_come_back_by_name(store, made):
     np.testing.assert_array_equal(data["temperature"].sel(level=850.0)[1], made["state"][2, ..., 1])
     np.testing.assert_array_equal(data["sea_surface_temperature"][0], made["persisted"][13, ..., 0])
     assert data["temperature"].attrs["units"] == "K"
+
+
+def test_forcings_on_levels_of_their_own_leave_the_state_as_it_is(made):
+    soil = Variable("soil_temperature", "forcing", LEVELS[:1], "K", known="persisted")
+    ozone = Variable("ozone", "forcing", (600.0,), "kg kg-1", known="persisted")
+    spec = StateSpec((*SPEC.variables, soil, ozone), "pressure")
+    more = np.random.default_rng(1).standard_normal((*made["persisted"].shape[:-1], 2)).astype(np.float32)
+    persisted = np.concatenate([made["persisted"], more], axis=-1)
+    data = memory_store(**{**made, "spec": spec, "persisted": persisted}).dataset([13, 2])
+    rows = [13, 2]
+    np.testing.assert_array_equal(stack_channels(data, spec.state_channels), made["state"][rows])
+    np.testing.assert_array_equal(stack_channels(data, persisted_channels(spec)), persisted[rows])
+    assert data["temperature"].sizes["level"] == len(LEVELS)
 
 
 def test_small_rows_share_a_chunk_and_large_ones_do_not():
