@@ -92,10 +92,15 @@ def stamp(location: Location) -> list[int | str]:
     """What changes when the data do: size and time of change; of a URL the hash of its Zarr metadata.
 
     Raises:
-      DataError: no Zarr store lies at the URL.
+      DataError: no Zarr store lies at the URL, the folder is empty, or a link leads nowhere.
     """
     if isinstance(location, Path):
-        stats = [f.stat() for f in (location.rglob("*") if location.is_dir() else (location,))]
+        try:
+            stats = [f.stat() for f in (location.rglob("*") if location.is_dir() else (location,))]
+        except OSError as error:
+            raise DataError(f"{location}: cannot be read ({one_line(error)})") from None
+        if not stats:
+            raise DataError(f"{location}: an empty folder; expected a NetCDF or GRIB file, or a Zarr store")
         return [sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)]
     system, path = _filesystem(location)
     for name in _ZARR_METADATA:

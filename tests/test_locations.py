@@ -1,0 +1,25 @@
+"""What stands for the state of a file, a folder and a link."""
+
+import pytest
+
+from data_prep.errors import DataError
+from data_prep.locations import stamp
+
+
+def test_a_stamp_changes_with_what_a_folder_holds(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "part").write_text("one")
+    before = stamp(tmp_path / "a.zarr")
+    assert stamp(tmp_path / "a.zarr") == before
+    (tmp_path / "a.zarr" / "part").write_text("three")
+    assert stamp(tmp_path / "a.zarr") != before
+
+
+def test_what_has_no_stamp_is_one_line_with_its_path(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link.nc").symlink_to(tmp_path / "gone.nc")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link").symlink_to(tmp_path / "gone")
+    for name, reason in (("empty", "an empty folder"), ("link.nc", "No such file"), ("folder", "No such file")):
+        with pytest.raises(DataError, match=f"{name}: .*{reason}"):
+            stamp(tmp_path / name)
