@@ -34,6 +34,8 @@ _TROUBLES = {
     errno.EMFILE: "too many open files; raise the limit (ulimit -n)",
 }
 
+_LOCK_TRIES = 100
+
 
 class DiskError(UserError):
     """The disk refused; what was written before is whole, and the same call goes on from there."""
@@ -129,23 +131,33 @@ def hidden_beside(path: Path, *, folder: bool = False) -> Iterator[Path]:
 
 
 def _lock(folder: Path, path: Path) -> int:
-    """Makes a folder and locks it, for as long as the descriptor that is returned is open."""
-    while True:
-        if folder.is_symlink() or not folder.is_dir():
-            remove(folder)
-        folder.mkdir(exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    """Makes a folder and locks it, for as long as the descriptor that is returned is open.
+
+    Whoever had it may remove it, and others make it, between any two of these steps: then it is tried again.
+    """
+    busy = UserError(f"{path}: another process is writing it; wait for that, or choose another name")
+    for left in reversed(range(_LOCK_TRIES)):
+        try:
+            if folder.is_symlink() or not folder.is_dir():
+                folder.unlink(missing_ok=True)  # what has become a folder meanwhile is refused, and may be in use
+            folder.mkdir(exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError):
+            if left:
+                continue
+            raise
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise UserError(f"{path}: another process is writing it; wait for that, or choose another name") from None
+            raise busy from None
         except OSError:
             return lock  # a file system that locks no folders
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), folder.stat(follow_symlinks=False)):
                 return lock
         os.close(lock)  # whoever had it has just removed it
+    raise busy
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from data_prep.disk import (
     trouble,
     write_text,
 )
-from data_prep.errors import DataError
+from data_prep.errors import DataError, UserError
 
 
 def test_what_fails_half_way_leaves_what_was_there(tmp_path):
@@ -103,6 +104,38 @@ def test_a_second_process_that_writes_the_same_file_is_refused(tmp_path):
     assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
     subprocess.run([sys.executable, "-c", second], check=True)
     assert path.read_text() == "second"
+
+
+def test_a_folder_that_comes_and_goes_while_it_is_locked_is_tried_again(tmp_path, monkeypatch):
+    path, hidden = tmp_path / "result", tmp_path / ".result.partial"
+    opened, meanwhile = os.open, [lambda: None, hidden.touch]
+
+    def open_(name, *rest, **options):
+        if name == hidden and meanwhile:
+            hidden.rmdir()
+            meanwhile.pop()()
+        return opened(name, *rest, **options)
+
+    monkeypatch.setattr(os, "open", open_)
+    write_text(path, "whole")
+    assert not meanwhile and path.read_text() == "whole" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_comes_just_before_it_is_made_is_somebody_elses(tmp_path, monkeypatch):
+    path, hidden = tmp_path / "result", tmp_path / ".result.partial"
+    is_dir, answers = Path.is_dir, [False]
+    with replacing(path) as temporary:
+        temporary.write_text("first")
+        monkeypatch.setattr(Path, "is_dir", lambda p: answers.pop() if p == hidden and answers else is_dir(p))
+        with pytest.raises(UserError, match="another process is writing it"):
+            write_text(path, "second")
+    assert not answers and path.read_text() == "first"
+
+
+def test_a_folder_that_never_stays_is_an_error_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(FileNotFoundError(errno.ENOENT, "gone")))
+    with pytest.raises(DiskError, match="gone"):
+        write_text(tmp_path / "result", "text")
 
 
 def test_a_result_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
