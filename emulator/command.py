@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
+from types import FrameType
 
-from data_prep.errors import UserError
+from data_prep.disk import writing
+from data_prep.errors import ConfigError, UserError
 
 
 def as_command(function: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str] | None], int]:
@@ -25,6 +31,51 @@ def as_command(function: Callable[[Sequence[str]], None]) -> Callable[[Sequence[
         return 0
 
     return command
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Makes SIGTERM a KeyboardInterrupt while the block runs, where nobody else has a use for it.
+
+    A second one ends the process at once. Programs that are started, and workers that are spawned, do not inherit it.
+    """
+    main = threading.current_thread() is threading.main_thread()  # to which alone Python delivers signals
+    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def check_appendable(path: Path, option: str) -> None:
+    """Makes sure, before the work that it will tell of, that a line can be appended to a file.
+
+    Raises:
+      ConfigError: its folder is not there or may not be written, or it is a folder itself.
+    """
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(
+            f"{option} {path}: cannot be written from {Path.cwd()}; name a file in a folder that is there, "
+            "or work in the root of a checkout"
+        )
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends a line to a text file.
+
+    Raises:
+      DiskError: it cannot be written.
+    """
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def set_up_logging() -> None:

@@ -23,7 +23,7 @@ import xarray as xr
 
 from data_prep.errors import DataError
 from emulator import __version__
-from emulator.command import as_command
+from emulator.command import append_line, as_command, check_appendable
 from emulator.config import ExperimentConfig, load_config
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import forecaster_label
@@ -141,7 +141,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--hours", type=float, default=120.0, help="lead at which physics is to be beaten (120)")
     parser.add_argument("--records", type=Path, default=RECORDS, help=f"the table, a line a run ({RECORDS})")
     arguments = parser.parse_args(argv)
-    made = attempt(load_config(arguments.config, arguments.set), arguments.hours)
-    with arguments.records.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(made)) + "\n")
-    print(format_records(read_records(arguments.records)))  # noqa: T201 - the result the user came for
+    config = load_config(arguments.config, arguments.set)
+    check_appendable(arguments.records, "--records")
+    before = read_records(arguments.records) if arguments.records.exists() else []
+    made = attempt(config, arguments.hours)
+    print(format_records([*before, made]))  # noqa: T201 - the result the user came for
+    append_line(arguments.records, json.dumps(asdict(made)))

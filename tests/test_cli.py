@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,32 @@ def test_the_module_is_the_command_and_exit_codes_are_documented(capsys):
     text = build_parser().format_help()
     for code in ("0  ", "1  ", "2  ", "130"):
         assert f"\n  {code}" in text
+
+
+@pytest.mark.parametrize(
+    ("signals", "code", "said"),
+    [(["SIGINT"], 130, True), (["SIGTERM"], 130, True), (["SIGTERM", "SIGTERM"], -signal.SIGTERM, False)],
+)
+def test_whatever_interrupts_a_command_ends_it_alike(signals, code, said):
+    """The second of two comes while the first is being obeyed, and works at once."""
+    code_of = """
+import os, signal, sys
+from emulator import cli
+
+def work(arguments):
+    try:
+        for name in sys.argv[1:2]:
+            os.kill(os.getpid(), getattr(signal, name))
+    finally:
+        for name in sys.argv[2:]:
+            os.kill(os.getpid(), getattr(signal, name))
+
+cli._dispatch = work
+sys.exit(cli.main(["verify", "store.zarr"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code_of, *signals], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code
+    assert done.stderr == ("stopped; the same command goes on from here\n" if said else "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

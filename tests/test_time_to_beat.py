@@ -76,6 +76,23 @@ def test_a_stage_that_was_stopped_has_no_clock(finished):
         stage_seconds(finished, "plot")
 
 
+def test_an_attempt_that_cannot_be_kept_is_not_made(finished, tmp_path, monkeypatch, capsys):
+    config, folder = tmp_path / "tiny.yaml", tmp_path / "docs"
+    config.write_text(json.dumps({**EXPERIMENT, "workdir": str(finished)}))
+    words = [str(config), "--records", str(folder / "records.jsonl")]
+    run = time_to_beat.run_stages
+    monkeypatch.setattr(time_to_beat, "run_stages", lambda _: pytest.fail("there was work"))
+    assert main(words) == 2
+    assert f"--records {folder / 'records.jsonl'}: cannot be written" in capsys.readouterr().err
+    folder.mkdir()
+    (folder / "records.jsonl").write_text("{}")
+    assert main(words) == 1  # a table that is none, which the new line would go into
+    (folder / "records.jsonl").unlink()
+    monkeypatch.setattr(time_to_beat, "run_stages", lambda config: [folder.rmdir(), run(config)][1])
+    assert main(words) == 1
+    assert "| tiny | 3.0 (1.0 + 0.5 + 1.5) |" in capsys.readouterr().out
+
+
 def test_attempts_collect_in_a_table_with_the_fastest_winner_first(finished, tmp_path, capsys):
     config, records = tmp_path / "tiny.yaml", tmp_path / "records.jsonl"
     config.write_text(json.dumps({**EXPERIMENT, "workdir": str(finished)}))
