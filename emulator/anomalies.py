@@ -39,8 +39,27 @@ class AnomalyRows:
         return states
 
 
+@dataclass(frozen=True, eq=False)
+class PersistedRows:
+    """Rows of what a store persists, read through it: compared with their hashes, and pickled as it is."""
+
+    store: Store
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is persisted."""
+        return self.store.persisted.shape
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self.store.take_persisted(key if isinstance(key, np.ndarray) else np.arange(self.shape[0])[key])
+
+
 def anomalies_of(store: Store) -> Store:
-    """The store with departures from its climatology as states, and their moments over the training split."""
+    """The store with departures from its climatology as states, and their moments over the training split.
+
+    It lies in no folder: a worker that opened its store's would get the fields. The climatology remains that of the
+    fields, for who adds it back.
+    """
     rows = AnomalyRows(store)
     weights, n_channels = store.grid.latitude_weights, len(store.spec.state_channels)
     states, changes = [], []
@@ -58,7 +77,15 @@ def anomalies_of(store: Store) -> Store:
         tendency_std=change.std.astype(np.float32),
     )
     none = np.empty((0, 0), np.uint8)  # the rows of the store itself are compared with their hashes
-    return replace(store, spec=without_bounds(store.spec), statistics=statistics, state=rows, digests=none)
+    return replace(
+        store,
+        spec=without_bounds(store.spec),
+        statistics=statistics,
+        state=rows,
+        persisted=PersistedRows(store),
+        digests=none,
+        path=None,
+    )
 
 
 def without_bounds(spec: StateSpec) -> StateSpec:

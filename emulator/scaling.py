@@ -32,13 +32,14 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.store import Segment, Store
 from emulator import __version__
 from emulator.budget import Programs, step_flops
-from emulator.command import as_command
+from emulator.command import append_line, as_command, check_appendable
 from emulator.config import ExperimentConfig, RolloutStage, load_config
 from emulator.devices import WHOLE
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.train import Job, open_for_training, set_up
 from emulator.train_step import TrainState
+from emulator.validation import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,7 @@ def measure(config: ExperimentConfig, axis: Axis, steps: int, years: float | Non
         float(steps * step_flops(config.model, store, size, 1)),
         round(seconds, 1),
         seed,
-        float(np.mean(skill.rmse[-1, :n] / _climatology_error(job)[:n])),
+        float(np.mean(skill.rmse[-1, :n] / _climatology_error(store, job.validation)[:n])),
         float(np.median(skill.activity[-1, :n])),
         store.data_hash,
         describe(),
@@ -189,9 +190,14 @@ def _learn(job: Job, programs: Programs) -> tuple[TrainState, float]:
     return state, time.perf_counter() - began
 
 
-def _climatology_error(job: Job) -> np.ndarray:
-    """RMSE of climatology at the verified lead from the same initial times, ``(state,)``."""
-    store, rows = job.store, job.validation.rows.ravel() + job.validation.steps
+def _climatology_error(store: Store, validation: Validation) -> np.ndarray:
+    """RMSE of climatology at the verified lead from the same initial times, ``(state,)``.
+
+    Args:
+      store: The fields themselves, also where the network sees anomalies: the error of either is the same.
+      validation: Whose initial times and lead are meant.
+    """
+    rows = validation.rows.ravel() + validation.steps
     truth = np.stack([store.read_state(row, row + 1)[0] for row in rows.tolist()])
     error = truth - store.climatology.at(store.times[rows])
     return np.sqrt(np.mean(store.grid.latitude_weights[:, None, None] * error**2, axis=(0, 1, 2)))
@@ -315,7 +321,8 @@ def main(argv: Sequence[str]) -> None:
         print(plot(read_points(arguments.points), arguments.out))  # noqa: T201 - the result the user came for
         return
     config = load_config(arguments.config, arguments.set)
+    check_appendable(arguments.points, "--points")
     point = measure(config, arguments.axis, arguments.steps, arguments.years, arguments.seed)
-    with arguments.points.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(point)) + "\n")
-    print(json.dumps(asdict(point)))  # noqa: T201 - the result the user came for
+    line = json.dumps(asdict(point))
+    print(line)  # noqa: T201 - the result the user came for
+    append_line(arguments.points, line)

@@ -1,5 +1,6 @@
 """A network that learns departures from climatology: what it sees, and that a forecast comes back to fields."""
 
+import pickle
 from dataclasses import replace
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 import xarray as xr
 from tiny_store import TIMESTEP, write_store
 
+from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import stack_channels
 from data_prep.store import open_store
@@ -16,7 +18,7 @@ from emulator.anomalies import anomalies_of
 from emulator.checkpoint import load_forecaster
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters.persistence import AnomalyPersistence
-from emulator.train import train
+from emulator.train import open_for_training, train
 
 CONFIG = TrainConfig(
     anomalies=True,
@@ -58,6 +60,25 @@ def test_states_are_departures_and_statistics_theirs(trained):
         ):
             np.testing.assert_allclose(std, np.sqrt((weights * (values - mean) ** 2).mean((0, 1, 2, 3))), rtol=1e-4)
         np.testing.assert_array_equal(found.forcing_std, store.statistics.forcing_std)
+
+
+def test_a_worker_is_sent_anomalies_and_no_fields(trained):
+    seen = anomalies_of(open_for_training(trained[0].path))
+    sent = pickle.loads(pickle.dumps(seen))
+    rows = np.arange(3, 6)
+    np.testing.assert_array_equal(sent.take_states(rows), seen.take_states(rows))
+    np.testing.assert_array_equal(sent.take_persisted(rows), trained[0].take_persisted(rows))
+    assert len(pickle.dumps(seen)) < 10 * len(pickle.dumps(seen.climatology))  # the rows are not sent along
+
+
+def test_what_persists_is_compared_with_its_hash(trained):
+    store = trained[0]
+    persisted = store.persisted[:].copy()
+    persisted[4] += 1
+    damaged = anomalies_of(replace(store, persisted=persisted))
+    damaged.take_persisted(np.array([3]))
+    with pytest.raises(DataError, match="damaged"):
+        damaged.take_persisted(np.array([3, 4]))
 
 
 def test_a_network_that_says_nothing_keeps_the_anomaly(trained):

@@ -9,9 +9,10 @@ from tiny_store import write_store
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
+from data_prep.store import open_store
 from emulator import scaling
 from emulator.config import parse_config, save_config
-from emulator.scaling import fit, main, plot, read_points, thinned, training_years
+from emulator.scaling import fit, main, measure, plot, read_points, thinned, training_years
 
 EXPERIMENT = {
     "name": "tiny",
@@ -60,6 +61,23 @@ def test_more_steps_have_a_lower_error(points):
     assert long.score < 0.8 * short.score
 
 
+@pytest.mark.parametrize("anomalies", [False, True])
+def test_the_score_is_over_the_error_of_climatology(folder, anomalies):
+    """Persistence, which an untrained network is but for a little, of fields or of anomalies; worked out here."""
+    train = {**EXPERIMENT["train"], "anomalies": anomalies, "validation_steps": 1}
+    config = parse_config({**EXPERIMENT, "train": train, "workdir": str(folder)})
+    point = measure(config, "compute", 1, None, 0)
+    store, n = open_store(folder / "store.zarr"), 3
+    rows = store.windows("validation", 13)
+    rows = rows[np.linspace(0, rows.size - 1, 4).round().astype(int)]
+    weights = store.grid.latitude_weights[:, None, None]
+    states, later = (store.take_states(r) for r in (rows, rows + 12))
+    before, then = (store.climatology.at(store.times[r]) for r in (rows, rows + 12))
+    kept = then + states - before if anomalies else states
+    error, climate = (np.sqrt((weights * (x - later) ** 2).mean((0, 1, 2)))[:n] for x in (kept, then))
+    assert point.score == pytest.approx((error / climate).mean(), rel=0.1)
+
+
 def test_thinned_data_are_spread_over_all_there_are(tmp_path):
     store = write_store(tmp_path / "store.zarr", Grid.gaussian(4), n_times=300)
     half = thinned(store, training_years(store) / 2)
@@ -80,6 +98,19 @@ def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
     assert code == 2
     assert "--steps 9: would take" in capsys.readouterr().err
     assert not file.exists()
+
+
+def test_a_point_that_cannot_be_kept_is_not_made(folder, monkeypatch, capsys, points, tmp_path):
+    words = ["measure", str(folder / "tiny.yaml"), "--axis", "data", "--steps", "9", "--points"]
+    monkeypatch.setattr(scaling, "measure", lambda *_: pytest.fail("there was work"))
+    for bad in (tmp_path / "docs" / "points.jsonl", tmp_path):
+        assert main([*words, str(bad)]) == 2
+        assert f"--points {bad}: cannot be written" in capsys.readouterr().err
+    (tmp_path / "docs").mkdir()
+    monkeypatch.setattr(scaling, "measure", lambda *_: [(tmp_path / "docs").rmdir(), points[0]][1])
+    assert main([*words, str(tmp_path / "docs" / "points.jsonl")]) == 1
+    out, log = capsys.readouterr()
+    assert json.loads(out) == dataclasses.asdict(points[0]) and "cannot be written" in log
 
 
 def test_the_slope_is_found_with_an_interval_that_holds_it():
