@@ -1,5 +1,7 @@
 """The mesh network: the icosphere's counts, edges and their geometry, and what every model must do."""
 
+from dataclasses import fields
+
 import jax
 import jax.numpy as jnp
 import model_checks as check
@@ -10,7 +12,7 @@ from flax import nnx
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import GraphConfig
-from emulator.models import build, latitude_factor
+from emulator.models import build, graph, latitude_factor
 from emulator.models.graph import Edges, MeshGraph
 from emulator.models.icosphere import Icosphere
 
@@ -135,3 +137,20 @@ def test_grids_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match=r"refinement: 3 makes a mesh of 642 nodes, \d+ of which are near no cell"):
         jax.eval_shape(lambda: build(TINY.model_copy(update={"refinement": 3}), 3, 2, GLOBE, nnx.Rngs(0)))
     assert latitude_factor(TINY) is None
+
+
+def test_edges_too_many_for_a_program_are_refused_before_they_are_made(monkeypatch):
+    monkeypatch.setattr(Icosphere, "of", lambda _: pytest.fail("would take a gigabyte"))
+    fine = Grid.from_arrays(np.linspace(-90, 90, 1801), np.arange(3600) / 10)
+    for refinement, grid in ((5, fine), (11, GLOBE)):
+        with pytest.raises(ConfigError, match=rf"refinement: {refinement} on .* MiB of constants .* a coarser grid"):
+            build(TINY.model_copy(update={"refinement": refinement}), 3, 2, grid, nnx.Rngs(0))
+
+
+def test_the_size_of_the_constants_is_that_of_the_edges(monkeypatch):
+    found = []
+    monkeypatch.setattr(graph, "check_constants", lambda n_bytes, *_: found.append(n_bytes))
+    made = MeshGraph.of(Grid.gaussian(8), 1)
+    edges = [getattr(e, f.name) for e in (made.to_mesh, made.within, made.to_grid) for f in fields(e)]
+    arrays = [a for a in (*edges, made.mesh_features, made.grid_features) if isinstance(a, np.ndarray)]
+    assert found == [4 * sum(a.size for a in arrays)]  # as a device holds them: no number takes eight bytes

@@ -10,7 +10,7 @@ from scipy.special import sph_harm_y
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import SpectralConfig
-from emulator.models import build, latitude_factor
+from emulator.models import build, forward_flops, latitude_factor
 from emulator.models.spectral import SpectralFilter
 from emulator.models.spherical_harmonics import SphericalHarmonics, legendre_functions
 
@@ -117,3 +117,18 @@ def test_grids_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match=r"truncation: 7, but .* resolves 6 at most"):
         build(TINY.model_copy(update={"truncation": 7}), 3, 2, GLOBE, nnx.Rngs(0))
     assert latitude_factor(TINY) is None
+
+
+@pytest.mark.parametrize("truncation", [None, 304])
+def test_bases_too_large_for_a_program_are_refused_before_they_are_made(truncation, monkeypatch):
+    monkeypatch.setattr(SphericalHarmonics, "of", lambda *_: pytest.fail("would take a gigabyte"))
+    fine = Grid.from_arrays(np.linspace(-90, 90, 721), np.arange(1440) / 4)
+    config = TINY.model_copy(update={"truncation": truncation})
+    reason = r"model.truncation: \d+ on .* needs \d+ MiB of constants in the program, 512 can be; choose 304 at most"
+    if truncation is None:
+        with pytest.raises(ConfigError, match=reason):
+            build(config, 3, 2, fine, nnx.Rngs(0))
+    else:
+        assert forward_flops(config, 3, 2, fine) > 0
+        with pytest.raises(ConfigError, match=reason):
+            forward_flops(config.model_copy(update={"truncation": 305}), 3, 2, fine)

@@ -26,7 +26,7 @@ from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import GraphConfig
 from emulator.models.icosphere import Icosphere
-from emulator.models.layers import N_ZONAL, Head, Norm, linear, refuse_regional, zonal_features
+from emulator.models.layers import N_ZONAL, Head, Norm, check_constants, linear, refuse_regional, zonal_features
 
 _NEIGHBOURS = 3  # mesh nodes a grid cell exchanges messages with: about the corners of the triangle it lies in
 _N_EDGE_FEATURES = 4
@@ -112,9 +112,11 @@ class MeshGraph:
         """The graph of a grid.
 
         Raises:
-          ConfigError: the grid is regional, or the mesh so fine that some of its nodes are near no cell.
+          ConfigError: the grid is regional, the mesh so fine that some of its nodes are near no cell, or either so
+            fine that the edges are too many for one program.
         """
         refuse_regional(grid, "graph")
+        _check_size(math.prod(grid.shape), refinement, f"model.refinement: {refinement} on {grid.describe()}")
         from scipy.spatial import cKDTree  # slow to import, and other networks do without it
 
         mesh = Icosphere.of(refinement)
@@ -137,6 +139,13 @@ class MeshGraph:
             zonal_features(mesh.vertices[:, 2]),
             zonal_features(cells[:, 2]),
         )
+
+
+def _check_size(cells: int, refinement: int, what: str) -> None:
+    edges = 2 * _NEIGHBOURS * cells + 2 * 30 * sum(4**r for r in range(refinement + 1))
+    nodes = cells + 10 * 4**refinement + 2
+    n_bytes = 4 * (edges * (3 + _N_EDGE_FEATURES) + nodes * N_ZONAL)
+    check_constants(n_bytes, what, "choose a smaller one, a coarser grid (data.regrid), or model.kind unet")
 
 
 class Messages(nnx.Module):

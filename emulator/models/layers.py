@@ -24,6 +24,9 @@ from emulator.models.halo import rows_beyond
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _POLE_TOLERANCE_DEG = 1e-3
 
+MOST_CONSTANT_BYTES = 2**29
+"""Of a compiled program; XLA copies and hashes them, and a device holds them beside the weights."""
+
 N_ZONAL = 8
 """How many Legendre polynomials of the sine of latitude tell a network where it is."""
 
@@ -325,6 +328,19 @@ def zonal_features(sin_latitude: np.ndarray) -> np.ndarray:
     """
     degrees = np.arange(N_ZONAL)
     return (np.polynomial.legendre.legvander(sin_latitude, N_ZONAL - 1) * np.sqrt(2 * degrees + 1)).astype(np.float32)
+
+
+def check_constants(n_bytes: int, what: str, remedy: str) -> None:
+    """For arrays that depend on the grid alone and are part of the compiled program, before they are made.
+
+    Raises:
+      ConfigError: they are larger than ``MOST_CONSTANT_BYTES``.
+    """
+    if n_bytes > MOST_CONSTANT_BYTES:
+        raise ConfigError(
+            f"{what}: needs {n_bytes / 2**20:.0f} MiB of constants in the program, {MOST_CONSTANT_BYTES / 2**20:.0f} "
+            f"can be; {remedy}"
+        )
 
 
 def refuse_regional(grid: Grid, kind: str) -> None:

@@ -37,12 +37,11 @@ def _truncation(config: SpectralConfig, grid: Grid) -> int:
     """The truncation of a config on a grid.
 
     Raises:
-      ConfigError: the grid is regional or does not resolve the truncation.
+      ConfigError: the grid is regional or does not resolve the truncation, or that is too high for one program.
     """
     refuse_regional(grid, config.kind)
-    if config.truncation is None:
-        return min((2 * grid.shape[0] - 1) // 3, highest_truncation(grid))
-    return check_truncation(config.truncation, grid, "model.truncation")
+    finest = min((2 * grid.shape[0] - 1) // 3, highest_truncation(grid))
+    return check_truncation(config.truncation or finest, grid, "model.truncation")
 
 
 class SpectralFilter(nnx.Module):

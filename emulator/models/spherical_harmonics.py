@@ -10,6 +10,7 @@ own samplings, or come with a physics model.)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ from jaxtyping import Array, Float
 
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
+from emulator.models.layers import MOST_CONSTANT_BYTES, check_constants
 
 
 def legendre_functions(truncation: int, sin_latitude: np.ndarray) -> np.ndarray:
@@ -55,14 +57,20 @@ def highest_truncation(grid: Grid) -> int:
 
 
 def check_truncation(truncation: int, grid: Grid, key: str) -> int:
-    """The truncation itself, where a global grid resolves it.
+    """The truncation itself, where a global grid resolves it and its Legendre functions are no burden.
 
     Raises:
-      ConfigError: it does not; the config's ``key`` is named, and what it can be at most.
+      ConfigError: they are not so; the config's ``key`` is named, and what it can be at most.
     """
     most = highest_truncation(grid)
     if truncation > most:
         raise ConfigError(f"{key}: {truncation}, but {grid.describe()} resolves {most} at most")
+    per_pair = 2 * 4 * grid.shape[0]  # bytes of a degree and order, there and back
+    check_constants(
+        per_pair * (truncation + 1) ** 2,
+        f"{key}: {truncation} on {grid.describe()}",
+        f"choose {math.isqrt(MOST_CONSTANT_BYTES // per_pair) - 1} at most",
+    )
     return truncation
 
 
