@@ -24,13 +24,14 @@ _DAMAGED = (
 )
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
     """Writes a file, whole or not at all."""
+    write = np.savez_compressed if compressed else np.savez
     with (
         replacing(path) as temporary,
         temporary.open("wb") as file,
     ):  # given a name, NumPy would add a suffix of its own
-        np.savez(file, allow_pickle=False, **arrays)
+        write(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
+from emulator.progress import duration
 from emulator.train import Job, StageSpan, open_for_training, set_up
 from emulator.train_step import TrainState
 
@@ -98,18 +99,18 @@ class TrainingCost:
             f"memory       {self.memory}, for {self.windows} windows of {self.rollout} steps",
             "",
             f"{'stage':>5} {'steps':>7} {'rollout':>7} {'windows':>7} {'GFLOP/step':>10} {'memory':>10} {'s/step':>8}"
-            f" {'of ceiling':>10} {'time':>10}",
+            f" {'of ceiling':>10} {'time':>12}",
         ]
         for number, s in enumerate(self.stages, 1):
             lines.append(
                 f"{number:>5} {s.steps:>7} {s.rollout:>7} {s.batch_size:>7} {s.operations / 1e9:>10.4g}"
-                f" {amount(s.memory):>10} {s.seconds:>8.3g} {s.utilisation:>10.1%} {_duration(s.steps * s.seconds):>10}"
+                f" {amount(s.memory):>10} {s.seconds:>8.3g} {s.utilisation:>10.1%} {duration(s.steps * s.seconds):>12}"
             )
         training, validating = self.training_seconds, self.validations * self.validation_seconds
         lines += [
             "",
-            f"time         {_duration(training + validating)}: {self.steps} steps in {_duration(training)}, "
-            f"{self.validations} validations in {_duration(validating)}",
+            f"time         {duration(training + validating)}: {self.steps} steps in {duration(training)}, "
+            f"{self.validations} validations in {duration(validating)}",
             "nothing was trained and nothing written",
         ]
         return "\n".join(lines)
@@ -183,9 +184,3 @@ def _seconds_of_validation(job: Job, state: TrainState) -> float:
     start = time.perf_counter()
     job.validation.run(state.averaged, job.task)
     return time.perf_counter() - start
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"

@@ -20,8 +20,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
+from data_prep.clock import CALENDAR_DAYS
 from data_prep.clock import text as time_text
 from data_prep.config import DataConfig
+from data_prep.disk import write_text
 from data_prep.errors import ConfigError, DataError, how_to_install
 from data_prep.inputs import Inputs, open_canonical
 from data_prep.inspect import FieldReport, Report, few_words, flow, inspect_files
@@ -29,8 +31,10 @@ from data_prep.locations import Location, find_files, is_url
 from data_prep.opening import open_lazily
 from data_prep.splits import split_segments
 from data_prep.store import SPLITS, Split
+from data_prep.variables import UPPER_AIR
 from emulator import __version__
 from emulator.config import parse_config
+from emulator.progress import duration
 from emulator.sizing import MOST_PASSES, OPTIMISER, Machine, Plan, plan_by_trial, this_machine
 
 _WEATHERBENCH_LEVELS = (50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
@@ -60,7 +64,6 @@ _BUSY = 1.5  # processes a core; a command like this one alone stays below it
 _YEAR_COVERED = 0.8  # of the days of a year, for a climatology to be learned against
 _CALENDAR_YEARS = 3.0  # of fewer, an input that tells dates apart would be learned by heart
 _LITTLE_DATA_YEARS = 10.0
-_UPPER_AIR = ("u_component_of_wind", "v_component_of_wind", "temperature", "specific_humidity")
 
 
 def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
@@ -90,8 +93,7 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     plan = plan_by_trial(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes, longest)
     text = _text(out, report, data, plan, leads, physics, machine, minutes)
     parse_config(yaml.safe_load(text), source=str(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     return _summary(out, report, data, plan, leads, physics, machine)
 
 
@@ -242,7 +244,7 @@ def _has_little(data: _Data) -> bool:
 
 def _share_of_year(times: np.ndarray) -> float:
     days = times.astype("datetime64[D]")
-    return np.unique((days - days.astype("datetime64[Y]")).astype(int)).size / 366
+    return np.unique((days - days.astype("datetime64[Y]")).astype(int)).size / CALENDAR_DAYS
 
 
 def _as_globs(paths: Sequence[Location]) -> list[str]:
@@ -265,7 +267,7 @@ def _physics(data: _Data) -> _Physics:
     spec, grid = data.inputs.spec, data.inputs.grid
     if not grid.is_global:
         return [], "SPEEDY is a global model, the grid is regional"
-    lacking = [name for name in _UPPER_AIR if name not in data.section["prognostic"]]
+    lacking = [name for name in UPPER_AIR if name not in data.section["prognostic"]]
     if lacking:
         return [], f"SPEEDY cannot start without {', '.join(lacking)}"
     if importlib.util.find_spec("jcm") is None:
@@ -372,12 +374,11 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
     longest = max(stage.rollout for stage in plan.stages)
     steps = min(max(12, longest), max(1, (max(data.lengths["validation"]) - 1) // 2))
     interval = plan.steps // 4 if plan.steps >= _FEW_STEPS else plan.steps
-    spare = plan.seconds < 0.9 * 60 * minutes
     lines = [
-        f"# {_duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes):",
+        f"# {duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes):",
         f"# {_certainty(plan, machine)}.",
-        f"# More would not help: these are {MOST_PASSES} passes through the data, which are few."
-        if spare
+        f"# More would not help: the first stage alone is {MOST_PASSES} passes through the data, which are few."
+        if plan.few_data
         else "# More steps and a wider network learn more: init --minutes. Compiling and validation come on top.",
         "train:",
         *(["  anomalies: true  # with little data the course of day and year need not be learned"] * _has_little(data)),
@@ -428,7 +429,7 @@ def _headline(data: _Data) -> list[str]:
     """The usual variables as far as they are verified, else the middle level of each."""
     names = [c.name for c in data.inputs.spec.state_channels]
     if data.inputs.spec.vertical == "sigma":  # verified on pressure levels, which can be derived of these
-        if set(_UPPER_AIR) <= set(data.section["prognostic"]) and "surface_pressure" in names:
+        if set(UPPER_AIR) <= set(data.section["prognostic"]) and "surface_pressure" in names:
             return [v for v in _HEADLINE if v in names or v != "2m_temperature"]
         return []
     usual = [name for name in _HEADLINE if name in names]
@@ -448,7 +449,7 @@ def _summary(
     lines = [
         f"data     {channels} channel{'s' * (channels != 1)} on {data.inputs.grid.describe()}; times: {counts}",
         f"network  U-Net of width {plan.model.width}, {plan.parameters / 1e6:.2g} million parameters; "
-        f"{plan.steps} steps, {_duration(plan.seconds)} on {machine.description} ({_certainty(plan, machine)})",
+        f"{plan.steps} steps, {duration(plan.seconds)} on {machine.description} ({_certainty(plan, machine)})",
         f"scores   leads to {leads.longest} h every {leads.step} h, initial times every {leads.every} h",
         f"physics  {'yes' if baselines else 'no'}: {why}",
     ]
@@ -477,7 +478,3 @@ def _name_of(out: Path) -> str:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
-
-
-def _duration(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -23,8 +23,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_prep.disk import write_text
 from data_prep.errors import DataError
 from data_prep.netcdf_file import write_netcdf
+from data_prep.npz import write_arrays
 from data_prep.store import Store, open_store
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import derive
@@ -135,7 +137,7 @@ def ship(experiment: Path, out: Path, samples: int) -> None:
             "test": {"initial_times": int(inits.size), "errors": _errors(scores, inits, leads, names)},
         }
     card["sample"]["errors"][candidate(scores)] = sample_errors(out)  # with the weights as they ship
-    (out / _CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+    write_text(out / _CARD, json.dumps(card, indent=1))
 
 
 def ship_run(run: Path, out: Path) -> None:
@@ -144,11 +146,12 @@ def ship_run(run: Path, out: Path) -> None:
     description["experiment"]["workdir"] = ""
     write_description(out, description)
     with np.load(run / WEIGHTS, allow_pickle=False) as weights:
-        np.savez_compressed(out / WEIGHTS, **{name: weights[name].astype(np.float16) for name in weights.files})
+        half = {name: weights[name].astype(np.float16) for name in weights.files}
+        write_arrays(out / WEIGHTS, half, compressed=True)
     with np.load(run / ARRAYS, allow_pickle=False) as arrays:
         kept = {name: arrays[name] for name in arrays.files if name != "forcing/table"}
         kept |= {f"forcing/packed/{name}": part for name, part in pack_table(arrays["forcing/table"]).items()}
-        np.savez_compressed(out / ARRAYS, **kept)
+        write_arrays(out / ARRAYS, kept, compressed=True)
 
 
 def _truth(store: Store, rows: np.ndarray, times: np.ndarray, leads: np.ndarray, names: Sequence[str]) -> xr.Dataset:

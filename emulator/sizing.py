@@ -98,6 +98,7 @@ class Plan:
       stages: Of training.
       seconds: That all steps take.
       measured: Whether that follows from steps that were timed, or from arithmetic.
+      few_data: Whether the first stage ends for its ``MOST_PASSES`` through the data, and not for the time.
     """
 
     model: UNetConfig
@@ -108,6 +109,7 @@ class Plan:
     stages: tuple[RolloutStage, ...]
     seconds: float
     measured: bool = False
+    few_data: bool = False
 
     @property
     def steps(self) -> int:
@@ -187,7 +189,8 @@ def plan_training(
         recipe = [_Part(1, 0.2, 5e-3, batch), _Part(6, 0.3, 3e-3, half), _Part(min(20, longest), 0.5, 1e-3, half)]
     recipe = [p for p in recipe if p.rollout == 1 or sum(max(0, n - p.rollout) for n in lengths) >= p.batch]
     seconds = 60.0 * minutes
-    most = min(_MOST_STEPS, max(1, MOST_PASSES * windows // batch))
+    passed = max(1, MOST_PASSES * windows // batch)
+    most = min(_MOST_STEPS, passed)
     least = min(_LEAST_STEPS if longest is None else _LEAST_STEPS // 3, most)
     for width in _WIDTHS:
         if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
@@ -213,7 +216,16 @@ def plan_training(
         )
     smallest, rollout = min(p.batch for p in recipe), max(p.rollout for p in recipe)
     accumulate, rematerialise = _parts(model, spec, grid, machine, smallest, rollout)
-    return Plan(model, _count(model, spec, grid), batch, accumulate, rematerialise, tuple(stages), spent)
+    return Plan(
+        model,
+        _count(model, spec, grid),
+        batch,
+        accumulate,
+        rematerialise,
+        tuple(stages),
+        spent,
+        few_data=first >= passed == most,
+    )
 
 
 class _Part(NamedTuple):

@@ -173,6 +173,20 @@ def test_a_config_is_never_overwritten(tmp_path, capsys):
     assert (tmp_path / "c.yaml").read_text() == "mine"
 
 
+def test_a_config_is_whole_or_not_there(tmp_path, monkeypatch):
+    path, out = canonical(world(times_from("2001-01-01", 60), REGION), tmp_path), tmp_path / "c.yaml"
+    monkeypatch.setattr(sizing, "measured_seconds", lambda *_: 1.0)
+    write = Path.write_text
+
+    def killed(file, text, **options):
+        write(file, text[:100], **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", killed)
+    assert main(["init", str(path), "--out", str(out)]) == 130
+    assert not out.exists()
+
+
 def test_physics_is_left_out_for_a_reason(tmp_path):
     path = canonical(world(times_from("2001-01-01", 60)), tmp_path)
     made(tmp_path, str(path))
@@ -213,6 +227,15 @@ def test_more_time_never_makes_a_smaller_network():
     widths = [p.model.width for p in plans]
     assert widths == sorted(widths) and widths[-1] > widths[0]
     assert all(p.seconds <= 60 * m * 1.01 or p.model.width == 16 for p, m in zip(plans, (1, 5, 60, 600), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "times", "few"), [(0.01, 4000, False), (1, 4000, False), (600, 100, True), (6000, 40_000, False)]
+)
+def test_data_are_few_where_the_passes_end_the_first_stage_and_not_where_time_does(minutes, times, few):
+    found = plan_training(spec(), Grid.gaussian(32), [times], MACHINE, minutes)
+    passes = found.stages[0].steps * found.batch_size / (times - 1)
+    assert found.few_data == few == (abs(passes / sizing.MOST_PASSES - 1) < 0.01)
 
 
 def test_the_time_of_training_follows_from_steps_that_were_timed(monkeypatch):

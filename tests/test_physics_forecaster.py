@@ -16,10 +16,11 @@ from physics_fixtures import developed
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import VERTICAL_ATTRS, StateSpec, Variable, grid_coords
+from data_prep.variables import UPPER_AIR
 from data_prep.vertical import derive
 from emulator.forecasters.physics import PhysicsForecaster
 from emulator.physics import transfer
-from emulator.physics.speedy import PROGNOSTIC, UPPER_AIR, SpeedyModel, held_fields
+from emulator.physics.speedy import PROGNOSTIC, SpeedyModel, held_fields
 from emulator.physics.surface import move_to_surface
 
 pytestmark = pytest.mark.physics

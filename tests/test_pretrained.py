@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
-from emulator.checkpoint import load_forecaster
+from emulator.checkpoint import ARRAYS, WEIGHTS, load_forecaster
 from emulator.cli import main
-from emulator.pretrained import check
+from emulator.pretrained import check, ship_run
 from emulator.run_folder import run_folder
 
 SHIPPED = run_folder("speedy_t31")
@@ -74,6 +74,27 @@ def test_damage_to_its_description_is_noticed(copy):
     file.write_text(file.read_text().replace('"timestep_seconds": 21600.0', '"timestep_seconds": 10800.0'))
     with pytest.raises(DataError, match="damaged, its contents do not match its hash"):
         load_forecaster(copy)
+
+
+def test_a_network_is_shipped_in_whole_files(copy, tmp_path, monkeypatch):
+    with np.load(copy / ARRAYS) as arrays:
+        unpacked = {name: arrays[name] for name in arrays.files if not name.startswith("forcing/packed/")}
+    np.savez(copy / ARRAYS, **unpacked, **{"forcing/table": np.zeros((366, 2, 3, 1), np.float32)})
+    save, out = np.savez_compressed, tmp_path / "out"
+    out.mkdir()
+
+    def killed(file, **arrays):
+        save(file, **arrays)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez_compressed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ship_run(copy, out)
+    assert not (out / WEIGHTS).exists()
+    monkeypatch.undo()
+    ship_run(copy, out)
+    with np.load(out / WEIGHTS) as weights, np.load(out / ARRAYS) as arrays:
+        assert all(array.dtype == np.float16 for array in weights.values()) and "forcing/packed/change" in arrays
 
 
 def test_nothing_that_ships_is_large_or_names_a_machine():

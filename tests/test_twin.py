@@ -15,11 +15,12 @@ from physics_fixtures import HOURS, INTERVALS, developed
 
 from data_prep.grid import Grid
 from data_prep.spec import VERTICAL_ATTRS, Channel, StateSpec, Variable, grid_coords
+from data_prep.variables import UPPER_AIR
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.physics import PhysicsForecaster
 from emulator.physics import transfer
 from emulator.physics.ensemble import Ensemble
-from emulator.physics.speedy import PROGNOSTIC, UPPER_AIR, SpeedyModel, from_fields
+from emulator.physics.speedy import PROGNOSTIC, SpeedyModel, from_fields
 from emulator.physics.surface import move_to_surface
 
 pytestmark = pytest.mark.physics

@@ -36,7 +36,6 @@ from emulator.physics.ensemble import Ensemble, batch_width
 from emulator.physics.speedy import (
     NEAR_SURFACE_TEMPERATURE,
     PROGNOSTIC,
-    UPPER_AIR,
     SpeedyModel,
     filter_initial_shock,
     from_fields,

@@ -41,13 +41,11 @@ from jcm.physics.speedy.speedy_terms import speedy_physics
 from jcm.terrain import TerrainData, get_terrain
 
 from data_prep.grid import Grid
+from data_prep.variables import UPPER_AIR
 from emulator.physics import transfer
 
 REFERENCE_PRESSURE = 1.0e5
 """Pa; jcm's surface pressure is relative to it."""
-
-UPPER_AIR = ("u_component_of_wind", "v_component_of_wind", "temperature", "specific_humidity")
-"""Prognostic fields on sigma levels, in the order of files."""
 
 PROGNOSTIC = (*UPPER_AIR, "surface_pressure")
 """What a gridpoint state consists of."""
