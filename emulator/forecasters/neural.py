@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import jax
 import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8
+
+T = TypeVar("T")
 
 _roll = jax.jit(rollout)
 
@@ -85,17 +87,10 @@ class NeuralForecaster:
         if self.climatology is not None:
             state = state - self.climatology.at(times)
         wanted = leads // self.timestep
-        last = int(wanted[-1])
-        block = _even_block(last, state.nbytes)
-        for first in range(1, last + 1, block):
-            steps = np.arange(first, first + block)
-            # what drives the steps beyond the last lead, which are dropped, need not be known
-            forcing = self._forcings(times, np.minimum(steps, last), persisted)
-            states = _roll(self.stepper, self.params, state, forcing, relaxation=self._relaxation(times, steps))
-            state = states[:, -1]
-            fields = np.asarray(states)[:, steps <= last]
+        for states, steps in _one_ahead(self._blocks(times, state, persisted, int(wanted[-1]))):
+            fields = np.asarray(states)[:, : steps.size]
             if self.climatology is not None:
-                climate = climatology_at_valid_time(self.climatology, times, steps[steps <= last] * self.timestep)
+                climate = climatology_at_valid_time(self.climatology, times, steps * self.timestep)
                 fields = np.maximum(fields + climate, self.spec.state_minimum)
             stop = first_departure(fields, *self._bounds, times, steps * self.timestep)
             if stop is not None:
@@ -103,10 +98,26 @@ class NeuralForecaster:
             keep = np.isin(steps, wanted)
             if keep.any():
                 coords = {"init_time": times, "lead_time": steps[keep] * self.timestep}
-                chosen = fields[:, keep[: fields.shape[1]]]
-                yield unstack_channels(chosen, self.spec, self.spec.state_channels, self.grid, coords)
+                yield unstack_channels(fields[:, keep], self.spec, self.spec.state_channels, self.grid, coords)
             if stop is not None:
                 raise ForecastStoppedError(f"{self.name}: {stop[1]}; train longer or over longer rollouts")
+
+    def _blocks(
+        self, times: np.ndarray, state: np.ndarray, persisted: np.ndarray, last: int
+    ) -> Iterator[tuple[jax.Array, np.ndarray]]:
+        """States of all blocks, as JAX has begun to make them, and the steps that they are of.
+
+        The last block's states may be more than its steps: those beyond ``last``.
+        """
+        block = _even_block(last, state.nbytes)
+        now: np.ndarray | jax.Array = state
+        for first in range(1, last + 1, block):
+            steps = np.arange(first, first + block)
+            # what drives the steps beyond the last lead, which are dropped, need not be known
+            forcing = self._forcings(times, np.minimum(steps, last), persisted)
+            states = _roll(self.stepper, self.params, now, forcing, relaxation=self._relaxation(times, steps))
+            now = states[:, -1]
+            yield states, steps[steps <= last]
 
     def _relaxation(self, times: np.ndarray, steps: np.ndarray) -> Relaxation | None:
         if self.sponge is None:
@@ -181,6 +192,15 @@ class NeuralForecaster:
             given = np.concatenate([given, self.lateral(valid.ravel())], axis=-1)
         flat = self.forcing_builder.at(valid.ravel(), given)
         return flat.reshape(*valid.shape, *flat.shape[1:])
+
+
+def _one_ahead(blocks: Iterator[T]) -> Iterator[T]:
+    """The same, each when the next has been begun: an accelerator works while the host takes the last one over."""
+    current = next(blocks)
+    for following in blocks:
+        yield current
+        current = following
+    yield current
 
 
 def _even_block(steps: int, state_bytes: int) -> int:
