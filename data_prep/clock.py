@@ -5,16 +5,14 @@ Times are ``datetime64`` in UTC on the proleptic Gregorian calendar. What takes 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import numpy as np
+
+from data_prep.iso_time import parse_iso
 
 DAY_SECONDS = 86400.0
 
 CALENDAR_DAYS = 366
 """Days of a table by day of year."""
-
-_YEARS = range(1678, 2262)  # that nanoseconds since 1970 reach whole
 
 
 def text(time: np.datetime64) -> str:
@@ -23,20 +21,8 @@ def text(time: np.datetime64) -> str:
 
 
 def parse_instant(text: str) -> np.datetime64:
-    """The instant of an ISO 8601 text in UTC, ``datetime64[ns]``; of a day its first, and a time zone is taken off.
-
-    Raises:
-      ValueError: it is none, or outside the years 1678 to 2261; the message says what is expected.
-    """
-    try:
-        instant = datetime.fromisoformat(text)
-        if instant.tzinfo is not None:
-            instant = instant.astimezone(UTC).replace(tzinfo=None)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no time; write it like 2001-01-31 or 2001-01-31T06:00") from None
-    if instant.year not in _YEARS:
-        raise ValueError(f"{text!r} lies outside the years {_YEARS[0]} to {_YEARS[-1]}")
-    return np.datetime64(instant, "ns")
+    """The instant of an ISO 8601 text in UTC, ``datetime64[ns]``; raises as ``parse_iso``."""
+    return np.datetime64(parse_iso(text), "ns")
 
 
 def parse_last(text: str) -> np.datetime64:

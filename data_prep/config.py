@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from data_prep.clock import parse_instant
 from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
+from data_prep.iso_time import parse_iso
 
 Computed = Literal[
     "toa_incident_solar_radiation",
@@ -78,7 +78,7 @@ class SplitConfig(Section):
                 if value is None or len(value) != 2:
                     raise ValueError(f"{name} needs a first and a last day")
                 try:
-                    first, last = map(parse_instant, value)
+                    first, last = map(parse_iso, value)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from None
                 if first >= last:
@@ -164,7 +164,7 @@ class DataConfig(Section):
     def _stretches(self) -> Self:
         for first, last in self.exclude:
             try:
-                ascending = parse_instant(first) <= parse_instant(last)
+                ascending = parse_iso(first) <= parse_iso(last)
             except ValueError as error:
                 raise ValueError(f"exclude: {error}") from None
             if not ascending:

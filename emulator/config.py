@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 import yaml
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from data_prep.clock import parse_instant
 from data_prep.config import DataConfig, Section
 from data_prep.disk import write_text
 from data_prep.errors import ConfigError, one_line
+from data_prep.iso_time import parse_iso
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -56,7 +56,7 @@ class SimulateConfig(Section):
     @field_validator("start")
     @classmethod
     def _is_time(cls, start: str) -> str:
-        parse_instant(start)
+        parse_iso(start)
         return start
 
     @model_validator(mode="after")
