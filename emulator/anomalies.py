@@ -51,7 +51,8 @@ class PersistedRows:
         return self.store.persisted.shape
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        return self.store.take_persisted(key if isinstance(key, np.ndarray) else np.arange(self.shape[0])[key])
+        rows = key if isinstance(key, np.ndarray) else np.asarray(np.arange(self.shape[0])[key])
+        return self.store.take_persisted(rows)
 
 
 def anomalies_of(store: Store) -> Store:

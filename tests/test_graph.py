@@ -150,7 +150,7 @@ def test_edges_too_many_for_a_program_are_refused_before_they_are_made(monkeypat
 def test_the_size_of_the_constants_is_that_of_the_edges(monkeypatch):
     found = []
     monkeypatch.setattr(graph, "check_constants", lambda n_bytes, *_: found.append(n_bytes))
-    made = MeshGraph.of(Grid.gaussian(8), 1)
+    made = MeshGraph.of(Grid.gaussian(10), 1)
     edges = [getattr(e, f.name) for e in (made.to_mesh, made.within, made.to_grid) for f in fields(e)]
     arrays = [a for a in (*edges, made.mesh_features, made.grid_features) if isinstance(a, np.ndarray)]
     assert found == [4 * sum(a.size for a in arrays)]  # as a device holds them: no number takes eight bytes
