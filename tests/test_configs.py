@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import ConfigError
-from emulator.config import load_config, parse_config, save_config, shipped_configs
+from emulator.config import SimulateConfig, load_config, parse_config, save_config, shipped_configs
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
@@ -20,6 +20,14 @@ MINIMAL = {
 def test_every_config_in_the_repository_is_valid(path):
     config = load_config(path)
     assert config.name == path.stem
+
+
+def test_no_day_is_kept_of_a_truth_that_has_not_settled():
+    """From rest SPEEDY's winds take 100 days, its uppermost layer 200 (docs/beware.md)."""
+    truths = [config.simulate for path in CONFIGS if (config := load_config(path)).simulate is not None]
+    assert len(truths) >= 4
+    for truth in (*truths, SimulateConfig()):
+        assert truth.develop_days + truth.spinup_days >= 150
 
 
 def test_shipped_configs_are_those_of_the_repository():
