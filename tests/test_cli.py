@@ -100,6 +100,7 @@ def work(arguments):
         for name in sys.argv[2:]:
             os.kill(os.getpid(), getattr(signal, name))
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background turns off
 cli._dispatch = work
 sys.exit(cli.main(["verify", "store.zarr"]))
 """

@@ -14,6 +14,7 @@ from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.correction import Correction, FoldSums, area_product, estimate, fit_correction
+from emulator.forecasters.written import WrittenForecasts
 from emulator.initial_times import initial_indices, training_indices
 
 LEADS = lead_times(2, 12)
@@ -77,7 +78,7 @@ def contest(tmp_path, store, forecaster, training=24):
     for damped, word in ((False, "debiased"), (True, "damped")):
         name = f"physics_t21_{word}"
         corrected = CorrectedForecaster(
-            name, store.spec, GRID, STEP, store.climatology, paths["raw"], correction, damped=damped
+            name, GRID, STEP, store.climatology, WrittenForecasts(paths["raw"], store.spec), correction, damped
         )
         paths[word] = tmp_path / f"{name}.nc"
         write_forecasts(corrected, store.dataset(rows), LEADS, paths[word], batch=5, attributes=corrected.attributes())
@@ -185,9 +186,8 @@ def test_physical_bounds_hold_after_a_correction(tmp_path):
     write_forecasts(forecaster, store.dataset(rows), leads, tmp_path / "raw.nc")
     too_wet = np.full((leads.size, *GRID.shape, len(store.spec.state_channels)), 1e-2, np.float32)
     correction = Correction(leads, too_wet, np.ones((leads.size, too_wet.shape[-1]), np.float32), 1)
-    corrected = CorrectedForecaster(
-        "x", store.spec, GRID, STEP, store.climatology, tmp_path / "raw.nc", correction, damped=False
-    )
+    raw = WrittenForecasts(tmp_path / "raw.nc", store.spec)
+    corrected = CorrectedForecaster("x", GRID, STEP, store.climatology, raw, correction, damped=False)
     (block,) = corrected.forecast(store.dataset(rows), leads)
     assert float(block["specific_humidity"].min()) == 0.0
     with pytest.raises(DataError, match=r"raw.nc: lacks the initial time"):

@@ -36,7 +36,7 @@ def test_the_shipped_network_is_better_than_climatology_at_day_three():
 def test_other_weights_are_noticed(copy, capsys):
     with np.load(copy / "weights.npz") as file:
         weights = {name: file[name] for name in file.files}
-    weights["head/kernel/value"] = weights["head/kernel/value"] * np.float16(0.9)
+    weights["head/latent/kernel/value"] = weights["head/latent/kernel/value"] * np.float16(0.9)
     np.savez_compressed(copy / "weights.npz", **weights)
     assert main(["check-pretrained", str(copy)]) == 1
     shown = capsys.readouterr()
