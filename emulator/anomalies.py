@@ -33,7 +33,7 @@ class AnomalyRows:
         return self.store.state.shape
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        rows = key if isinstance(key, np.ndarray) else np.asarray(np.arange(self.shape[0])[key])
+        rows = _rows(key, self.store)
         states = self.store.take_states(rows)
         states -= self.store.climatology.at(self.store.times[rows].ravel()).reshape(states.shape)
         return states
@@ -51,8 +51,12 @@ class PersistedRows:
         return self.store.persisted.shape
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        rows = key if isinstance(key, np.ndarray) else np.asarray(np.arange(self.shape[0])[key])
-        return self.store.take_persisted(rows)
+        return self.store.take_persisted(_rows(key, self.store))
+
+
+def _rows(key: Any, store: Store) -> np.ndarray:
+    """The rows that an index means."""
+    return key if isinstance(key, np.ndarray) else np.asarray(np.arange(store.times.size)[key])
 
 
 def anomalies_of(store: Store) -> Store:

@@ -27,7 +27,6 @@ from emulator.initial_times import training_indices, verified_leads
 logger = logging.getLogger(__name__)
 
 NETWORK = "network"
-MEANS = "forecasts/means"
 
 _ENSEMBLE = "_ensemble"
 
@@ -67,7 +66,7 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
 
 def forecast_path(name: str, config: ExperimentConfig, folder: Path) -> Path:
     """The file of a forecaster of the experiment. Those of means lie apart: a new network makes them worthless."""
-    return folder / MEANS / f"{name}.nc" if name in config.evaluate.means else _path(name, folder)
+    return _path(f"means/{name}" if name in config.evaluate.means else name, folder)
 
 
 def physics_name(baseline: PhysicsBaseline) -> str:

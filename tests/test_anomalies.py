@@ -64,7 +64,7 @@ def test_states_are_departures_and_statistics_theirs(trained):
 
 def test_a_worker_is_sent_anomalies_and_no_fields(trained):
     seen = anomalies_of(open_for_training(trained[0].path))
-    sent = pickle.loads(pickle.dumps(seen))
+    sent = pickle.loads(pickle.dumps(seen))  # our own bytes: how a pool of processes hands it on
     rows = np.arange(3, 6)
     np.testing.assert_array_equal(sent.take_states(rows), seen.take_states(rows))
     np.testing.assert_array_equal(sent.take_persisted(rows), trained[0].take_persisted(rows))

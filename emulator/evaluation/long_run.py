@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 import xarray as xr
 
-from data_prep.clock import day_of_year, seconds_of_day
+from data_prep.clock import CALENDAR_DAYS, day_of_year, seconds_of_day
 from data_prep.disk import replacing
 from data_prep.errors import ConfigError, DataError
 from data_prep.netcdf_file import write_netcdf
@@ -49,7 +49,6 @@ STAY_DAYS = 10.0
 
 _MOST_TRUTH = 4000  # states; more would not sharpen a climate, and reading them would take longer than the run
 _ROWS_AT_ONCE = 16
-_CALENDAR_DAYS = 366
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,10 @@ class Climate:
                 progress.advance(some.size)
         days = day_of_year(store.times[rows])
         zonal, mean, power = (np.concatenate([getattr(p, key) for p in parts]) for key in ("zonal", "mean", "power"))
-        by_day = [np.full((_CALENDAR_DAYS, *values.shape[1:]), np.nan) for values in (zonal, mean, mean, mean, power)]
+        by_day = [np.full((CALENDAR_DAYS, *values.shape[1:]), np.nan) for values in (zonal, mean, mean, mean, power)]
         out = cls(by_day[0], by_day[1], by_day[2], by_day[3], by_day[4])
-        for day in range(1, _CALENDAR_DAYS + 1):
-            offset = (days - day + _CALENDAR_DAYS // 2) % _CALENDAR_DAYS - _CALENDAR_DAYS // 2
+        for day in range(1, CALENDAR_DAYS + 1):
+            offset = (days - day + CALENDAR_DAYS // 2) % CALENDAR_DAYS - CALENDAR_DAYS // 2
             near = np.abs(offset) <= POOL_DAYS
             if not (near & (offset <= 0)).any() or not (near & (offset >= 0)).any():
                 continue
