@@ -38,6 +38,7 @@ from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.statistical import make_reference
 
 _BATCH = 8  # initial times at once
+_OF_SCORING = {"split", "headline", "pressure_levels", "derived", "regions", "mask", "bootstrap", "confidence"}
 
 
 def predict(
@@ -106,17 +107,24 @@ def score(
       truth: Verify against these fields instead of the store's own, such as an analysis of later times. Times of the
         store belong to the split that they have there, so training data are no test data; all others are test data.
       references: Statistical forecasts to score beside them, made from the same initial times.
-      options: Keys of the config's ``evaluate`` section, such as ``headline``, ``regions``, ``split`` or ``bootstrap``.
+      options: Keys of the config's ``evaluate`` section that say how to score: ``split``, ``headline``,
+        ``pressure_levels``, ``derived``, ``regions``, ``mask``, ``bootstrap``, ``confidence``.
 
     Returns:
       Scores as in ``scores.nc`` (docs/architecture.md), in memory.
 
     Raises:
-      DataError, ConfigError: one line on what does not fit together, or on a name that is none or a reference's.
+      DataError, ConfigError: one line on what does not fit together, on a name that is none or a reference's, or on a
+        key of ``evaluate`` that says what an experiment forecasts.
     """
     if not forecasts:
         raise DataError("score: no forecasts; give them by name, such as {'network': predict(...)}")
     config = _section(options | {"forecasts": dict.fromkeys(forecasts, ""), "references": [*references]})
+    if idle := options.keys() - _OF_SCORING:
+        raise ConfigError(
+            f"score: {min(idle)}: says what an experiment forecasts, and these forecasts are made; "
+            f"understood here: {', '.join(sorted(_OF_SCORING))}"
+        )
     for name in config.references:
         if name in forecasts:
             raise ConfigError(f"score: forecasts.{name}: a reference has this name; choose another")
@@ -178,7 +186,8 @@ def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.D
     surface = getattr(forecaster, "surface_geopotential", None)
     if surface is not None:
         out[SURFACE] = surface_field(surface)
-    return out.assign_attrs(describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"])))
+    known = forecaster.attributes(initial) if isinstance(forecaster, NeuralForecaster) else {}
+    return out.assign_attrs(describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"])) | known)
 
 
 @contextmanager

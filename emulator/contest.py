@@ -168,8 +168,12 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
         plot_long_run(run, folder / "plots")
     paths = forecast_paths(config, folder, store)
     shown = {name: paths[name] for name in (NETWORK, *map(physics_name, config.evaluate.physics))}
-    for variable in headline_variables(scores):
-        plot_maps(shown, store, config.evaluate, variable, folder / "plots" / f"maps_{variable.replace('@', '')}.png")
+    try:
+        for variable in headline_variables(scores):
+            out = folder / "plots" / f"maps_{variable.replace('@', '')}.png"
+            plot_maps(shown, store, config.evaluate, variable, out)
+    except DataError as error:  # curves and report stand without the forecasts
+        logger.warning("plot: no maps: %s", error)
     write_report(folder / "scores.nc", None)
 
 

@@ -231,6 +231,8 @@ def test_mistakes_are_one_line(work):
         emulator.score({}, store)
     with pytest.raises(ConfigError, match=r"^score: headlines: no such key; did you mean headline\?$"):
         emulator.score({"network": late}, store, headlines=["temperature@850"])
+    with pytest.raises(ConfigError, match="^score: init_every_hours: says what an experiment forecasts"):
+        emulator.score({"network": late}, store, init_every_hours=12)
 
 
 def test_importing_costs_nothing_and_the_names_are_there():
@@ -281,6 +283,8 @@ def test_a_forecast_from_fields_that_training_never_saw_says_so(work, tmp_path, 
         assert command_forecast(work / "run", source, tmp_path / "f.nc", capsys) == (0, [])
         with xr.open_dataset(tmp_path / "f.nc") as made:
             said.append(made.attrs["outside_training_range"])
+            in_memory = emulator.predict(emulator.load_forecaster(work / "run"), source, days=1, times=made["init_time"])
+        assert in_memory.attrs["outside_training_range"] == said[-1]
     assert said[0] == "none"
     assert [part.split()[0] for part in said[1].split("; ")] == ["temperature@500", "temperature@850"]
     assert "trained on" in said[1]

@@ -117,6 +117,24 @@ def test_all_files_are_written_once_and_scored(made, tmp_path):
     assert rmse.sel(forecaster="twin_t42") < rmse.sel(forecaster="physics_t31") < rmse.sel(forecaster="physics_t21")
 
 
+def test_a_damaged_forecast_costs_the_maps_and_no_more(made, tmp_path, caplog):
+    config = config_of(
+        tmp_path, physics=[], twin=None, correction_inits=0, references=["climatology"], headline=["temperature@850"]
+    )
+    contest.write_all_forecasts(config, tmp_path)
+    contest.score_all_forecasts(config, tmp_path)
+    contest.plot_everything(config, tmp_path)
+    drawn = {"report.html", "plots/skill.png", "plots/maps_temperature850.png"}
+    assert all((tmp_path / name).exists() for name in drawn)
+    for name in drawn:
+        (tmp_path / name).unlink()
+    damaged = tmp_path / "forecasts" / "network.nc"
+    damaged.write_bytes(damaged.read_bytes()[:-5000])
+    contest.plot_everything(config, tmp_path)
+    assert {name for name in drawn if not (tmp_path / name).exists()} == {"plots/maps_temperature850.png"}
+    assert any(str(damaged) in r.message and r.message.startswith("plot: no maps") for r in caplog.records)
+
+
 def test_an_ensemble_runs_no_more_at_once_than_batch(made, tmp_path):
     store, _ = made
     config = config_of(tmp_path)
