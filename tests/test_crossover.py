@@ -47,7 +47,8 @@ def test_undecided():
     assert early.outcome == early.describe() == "undecided" and np.isnan(early.hours)
     assert early.lower == -np.inf and early.upper == pytest.approx(12 + 6 * 0.5 / 1.5)  # lost from there on
     assert band([-0.5, 0.2, -0.3]).upper == np.inf
-    assert band([np.nan, -2, 2]).outcome == "undecided"
+    lacking = band([np.nan, -2, 2])
+    assert lacking.outcome == lacking.describe() == "not scored" and np.isnan(lacking.hours)
     found = find_crossover(LEADS[:3], Estimate(np.array([-3.0, -2, 1]), np.full(3, -np.inf), np.full(3, np.inf)), 0.95)
     assert found.outcome == "undecided"  # too few blocks for any interval
 

@@ -337,15 +337,16 @@ def test_every_outcome_has_an_honest_sentence(experiment, change, sentence):
 
 
 def with_outcomes(scores, outcomes):
-    """The scores, the network's crossovers replaced: hours, 0 for never better, by reference."""
+    """The scores, the network's crossovers replaced: hours, 0 for never better, None for not scored, by reference."""
     names = ["network", *outcomes]
     out = with_more_forecasters(scores, names).copy(deep=True)
     out["crossover_outcome"] = out["crossover_outcome"].astype(object)
     for name, hours in outcomes.items():
         place = {"forecaster": "network", "reference": name}
-        out["crossover_outcome"].loc[place] = "crossover" if hours else "never better"
-        for key, value in (("hours", hours), ("lower", hours - 6), ("upper", hours + 6), ("start", 6.0)):
-            out[f"crossover_{key}"].loc[place] = value if hours else np.nan
+        words = {None: "not scored", 0: "never better"}.get(hours, "crossover")
+        out["crossover_outcome"].loc[place] = words
+        for key, value in (("hours", 0), ("lower", -6), ("upper", 6), ("start", 6.0 - (hours or 0))):
+            out[f"crossover_{key}"].loc[place] = hours + value if hours else np.nan
     return out
 
 
@@ -372,6 +373,21 @@ def with_outcomes(scores, outcomes):
             {"climatology": 72, "twin_t31": 0},
             "The network beats Climatology in Z500 up to 3.0 days [2.8, 3.2].",
             [],
+        ),
+        (  # who lacks the variable is no opponent in it
+            {"climatology": 72, "hres": None},
+            "The network beats Climatology in Z500 up to 3.0 days [2.8, 3.2].",
+            ["it is better up to a crossover in 2, against"],
+        ),
+        (
+            {"physics_t21": 72, "physics_t21_debiased": 80, "physics_t21_damped": None},
+            "The network beats Physics T21 in Z500 up to 3.0 days [2.8, 3.2].",
+            ["hardest of the 2 physics baselines", "No damped physics was scored"],
+        ),
+        (
+            {"hres": None},
+            "The network was not compared with hres in Z500: one of the two was not scored there.",
+            ["it is not scored in 2, against hres"],
         ),
     ],
 )

@@ -191,7 +191,7 @@ def test_a_variable_that_one_lacks_is_scored_for_the_others_and_said(scored, sto
     rmse = scores["rmse"].sel(variable=["temperature@500", "temperature@850"])
     assert rmse.sel(forecaster="network").isnull().all() and (rmse.sel(forecaster="physics_t21") > 0).all()
     pair = scores.sel(forecaster="network", reference="physics_t21")
-    assert pair["crossover_outcome"].values.tolist() == ["undecided", "undecided", "crossover", "crossover"]
+    assert pair["crossover_outcome"].values.tolist() == ["not scored", "not scored", "crossover", "crossover"]
 
 
 def test_truth_and_forecasts_on_sigma_go_through_one_function(tmp_path):

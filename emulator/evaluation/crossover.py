@@ -11,7 +11,7 @@ from emulator.evaluation.significance import Estimate, discoveries
 
 _HOURS_BELOW = 48.0
 
-Outcome = Literal["crossover", "beyond the last lead", "never better", "undecided"]
+Outcome = Literal["crossover", "beyond the last lead", "never better", "undecided", "not scored"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Crossover:
     Attributes:
       outcome: ``crossover`` where there is a number; ``beyond the last lead``: still ahead there; ``never
         better``: significantly worse before it is ahead anywhere, and nowhere significantly better;
-        ``undecided``: the data do not say.
+        ``undecided``: the data do not say; ``not scored``: one of the two lacks the score.
       hours: Lead up to which it is ahead; infinite beyond the last lead, NaN without a winning interval.
       lower, upper: Interval of ``hours`` by test inversion. Every lead from ``start`` to ``lower`` is won
         significantly; ``lower`` is infinite where that holds up to the last. ``upper`` is infinite where no lead up
@@ -74,12 +74,12 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
       confidence: Of those intervals.
 
     Returns:
-      The crossover, or its outcome in words; undecided where a difference is not finite (a score that does
+      The crossover, or its outcome in words; not scored where a difference is not finite (a score that does
       not exist).
     """
     value, lower, upper = difference.value, difference.lower, difference.upper
     if not np.isfinite(value).all():
-        return Crossover("undecided")
+        return Crossover("not scored")
     sure = discoveries(difference, confidence)
     won, lost = (value < 0) & (upper < 0), (value > 0) & (lower > 0)  # absurd scores put a value outside
     wins = [run for run in _runs(won) if sure[run].any()]

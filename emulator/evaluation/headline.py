@@ -53,6 +53,7 @@ def make_headline(scores: xr.Dataset) -> Headline:
     name, variable = candidate(scores), headline_variables(scores)[0]
     references = opponents(scores)
     hardest, crossover = _hardest(scores, name, references, variable)
+    scored = [r for r in references if read_crossover(scores, name, r, variable).outcome != "not scored"]
     sentence = describe(scores, name, hardest, variable, crossover)
     raw = [r for r in references if is_physics(r) and not physics_form(r)]
     if crossover.outcome not in _WINS and raw:
@@ -61,7 +62,7 @@ def make_headline(scores: xr.Dataset) -> Headline:
             only = f"it beats {forecaster_label(easier)} only as it is, raw, {_until(scores, won)}"
             sentence = f"{sentence.removesuffix('.')}; {only}."
     details = [
-        _difficulty(references, hardest),
+        _difficulty(scored, hardest),
         _other_variables(scores, name, references),
         _time_gain(scores, name, hardest, variable),
         _gap_closed(scores, name, hardest, variable),
@@ -79,6 +80,8 @@ def describe(scores: xr.Dataset, name: str, reference: str, variable: str, cross
             return f"{a} beats {b} in {what} {_until(scores, crossover)}."
         case "never better":
             return f"{a} is never better than {b} in {what} up to {lead_text(_hours(scores)[-1])}."
+        case "not scored":
+            return f"{a} was not compared with {b} in {what}: one of the two was not scored there."
         case _:
             count = scores.attrs["initial_times"]
             return (
@@ -100,7 +103,7 @@ def _until(scores: xr.Dataset, won: Crossover) -> str:
 
 
 def _hardest(scores: xr.Dataset, name: str, references: Sequence[str], variable: str) -> tuple[str, Crossover]:
-    """Who is beaten least, the earlier named of two equals."""
+    """Who is beaten least, the earlier named of two equals; of those who lack the score nothing can be said."""
     found = {r: read_crossover(scores, name, r, variable) for r in references}
     hardest = min(references, key=lambda r: _rank(found[r]))
     return hardest, found[hardest]
@@ -108,7 +111,7 @@ def _hardest(scores: xr.Dataset, name: str, references: Sequence[str], variable:
 
 def _rank(crossover: Crossover) -> tuple[int, float]:
     """Orders outcomes from the worst for the forecaster to the best."""
-    order = ("never better", "undecided", *_WINS)
+    order = ("never better", "undecided", *_WINS, "not scored")
     hours = crossover.hours if np.isfinite(crossover.hours) else 0.0
     return order.index(crossover.outcome), hours
 
@@ -143,6 +146,7 @@ def _other_variables(scores: xr.Dataset, name: str, references: Sequence[str]) -
         "better to the last lead": outcomes.count("beyond the last lead"),
         "never better": outcomes.count("never better"),
         "undecided": outcomes.count("undecided"),
+        "not scored": outcomes.count("not scored"),
     }
     parts = [f"{text} in {count}" for text, count in counts.items() if count]
     whom = forecaster_label(references[0]) if len(references) == 1 else "the hardest opponent of each"

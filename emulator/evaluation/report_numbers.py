@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
@@ -25,7 +25,7 @@ from emulator.evaluation.style import (
 )
 from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables
 
-_OUTCOMES: tuple[Outcome, ...] = ("crossover", "beyond the last lead", "never better", "undecided")
+_OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _MOST_BYTES = 3_400_000  # of numbers before they are compressed, to half as many letters
 
 
