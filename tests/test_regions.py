@@ -16,6 +16,7 @@ from emulator.evaluation.regions import (
     default_regions,
     read_mask,
     region_weights,
+    scored_regions,
 )
 
 GRID = Grid.from_arrays(np.arange(-87.5, 90, 5.0), np.arange(0.0, 360.0, 5.0))
@@ -72,6 +73,15 @@ def test_boxes_of_a_config():
         region_weights(GRID, [Region("nowhere", latitude=(1, 2))])
 
 
+def test_a_default_region_without_points_is_left_out_and_its_name_is_free():
+    """No row of four lies within 20 degrees of the equator."""
+    coarse = Grid.from_arrays([-67.5, -22.5, 22.5, 67.5], np.arange(0.0, 360.0, 45.0))
+    regions = scored_regions(coarse, {"tropics": Box(latitude=(-30, 30))})
+    assert [r.name for r in regions] == ["all", "northern_extratropics", "southern_extratropics", "europe", "tropics"]
+    with pytest.raises(DataError, match=r"^evaluate\.regions\.europe: .* choose another$"):
+        scored_regions(coarse, {"europe": Box(latitude=(40, 70))})
+
+
 def test_a_mask_takes_points_out_of_every_region(tmp_path):
     mask = np.ones(GRID.shape)
     mask[:30], mask[31, 2] = 0, np.nan
@@ -83,8 +93,14 @@ def test_a_mask_takes_points_out_of_every_region(tmp_path):
     assert read.sum() == 6 * 72 - 1 and not read[31, 2]
     weights = region_weights(GRID, default_regions(GRID)[:1], mask=read)[0]
     assert (weights[~read] == 0).all() and weights.sum() == pytest.approx(1)
-    with pytest.raises(DataError, match="tropics: no point"):
+    with pytest.raises(DataError, match=r"tropics: no point that evaluate\.mask leaves"):
         region_weights(GRID, default_regions(GRID), mask=read)
+    names = [r.name for r in scored_regions(GRID, {"arctic": Box(latitude=(66, 90))}, mask=read)]
+    assert names == ["all", "northern_extratropics", "europe", "arctic"]
+    with pytest.raises(DataError, match=r"region antarctic: no point that evaluate\.mask leaves"):
+        scored_regions(GRID, {"antarctic": Box(latitude=(-90, -66))}, mask=read)
+    with pytest.raises(DataError, match=r"region all: no point that evaluate\.mask leaves"):
+        scored_regions(GRID, {}, mask=np.zeros(GRID.shape, bool))
     with pytest.raises(DataError, match="the mask's grid"):
         read_mask(tmp_path / "mask.nc", Grid.gaussian(8))
     field.rename("land").to_netcdf(tmp_path / "other.nc")

@@ -72,15 +72,31 @@ CONTINENTS = (
 SURFACES = (Region("land", surface="land"), Region("sea", surface="sea"))
 
 
-def default_regions(grid: Grid, land: np.ndarray | None = None) -> tuple[Region, ...]:
+def default_regions(grid: Grid, land: np.ndarray | None = None, mask: np.ndarray | None = None) -> tuple[Region, ...]:
     """What a score file holds: the whole grid; on the globe the latitude belts and continents; land and sea if known.
 
-    A continent that no point of a coarse grid falls into is left out.
+    A part of it that no point falls into, of a coarse grid or of those that the mask leaves, is left out.
     """
-    belts = GLOBAL_REGIONS if grid.is_global else GLOBAL_REGIONS[:1]
-    continents = [r for r in CONTINENTS if grid.is_global and r.mask(grid).any()]
-    surfaces = [r for r in SURFACES if land is not None and r.share(grid, land).any()]
-    return (*belts, *continents, *surfaces)
+    parts = (*GLOBAL_REGIONS[1:], *CONTINENTS) if grid.is_global else ()
+    parts += SURFACES if land is not None else ()
+    verified = True if mask is None else mask
+    return (GLOBAL_REGIONS[0], *(r for r in parts if (r.share(grid, land) * verified).any()))
+
+
+def scored_regions(
+    grid: Grid, own: Mapping[str, Box], land: np.ndarray | None = None, mask: np.ndarray | None = None
+) -> tuple[Region, ...]:
+    """The default regions and a config's own.
+
+    Raises:
+      DataError: one of its own has the name of a default one, or holds no point that is verified.
+    """
+    usual = default_regions(grid, land, mask)
+    for name in own.keys() & {r.name for r in usual}:
+        raise DataError(f"evaluate.regions.{name}: every evaluation here has a region of this name; choose another")
+    regions = (*usual, *boxes(own))
+    region_weights(grid, regions, land, mask)
+    return regions
 
 
 def region_weights(
@@ -97,7 +113,7 @@ def region_weights(
       mask: Points that are verified at all, bool ``(latitude, longitude)``; every point when left out.
 
     Raises:
-      DataError: no grid point lies in a region.
+      DataError: no grid point, or none that is verified, lies in a region.
     """
     out = np.empty((len(regions), *grid.shape))
     for weights, region in zip(out, regions, strict=True):
@@ -105,7 +121,8 @@ def region_weights(
         if mask is not None:
             weights *= mask
         if not weights.any():
-            raise DataError(f"region {region.name}: no point of the grid lies inside ({grid.describe()})")
+            what = "no point of the grid" if mask is None else "no point that evaluate.mask leaves"
+            raise DataError(f"region {region.name}: {what} lies inside ({grid.describe()})")
         weights /= weights.sum()
     return out
 

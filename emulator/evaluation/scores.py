@@ -31,7 +31,7 @@ from emulator.evaluation.encoding import encoding_of
 from emulator.evaluation.extremes import QUANTILES
 from emulator.evaluation.fields import Verification, cannot_hold, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
-from emulator.evaluation.regions import boxes, default_regions, read_mask
+from emulator.evaluation.regions import read_mask, scored_regions
 from emulator.evaluation.scoring import Distribution, Scoring, tallies
 from emulator.evaluation.significance import SEED
 from emulator.evaluation.statistics import LONG_NAMES
@@ -86,7 +86,7 @@ def evaluate(
         raise DataError(
             f"evaluate: forecasts start in the {', '.join(sorted(foreign))} split, evaluate.split is {config.split}"
         )
-    regions = (*default_regions(store.grid, store.land_share), *boxes(config.regions))
+    regions = scored_regions(store.grid, config.regions, store.land_share, verification.mask)
     training = training or store
     gap = _gap_hours(verification, training, config)
     scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions, training)
@@ -107,9 +107,11 @@ def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, l
     """Finds, before there are forecasts, what ``evaluate`` would refuse of its config.
 
     Raises:
-      DataError: the truth holds no such headline variable, or the mask is none for its grid.
+      DataError: the truth holds no such headline variable, the mask is none for its grid, or a region of the config's
+        has a name that is taken or holds nothing that is verified.
     """
     verification = _verification(store, config, init_times, lead_times)
+    scored_regions(store.grid, config.regions, store.land_share, verification.mask)
     _gap_hours(verification, store, config)
     truth, _ = verification.observations(verification.rows[:1, 0])
     for name in (v for v in config.headline if v not in truth):
