@@ -291,6 +291,14 @@ def test_damage_beside_the_scores_costs_what_is_damaged_and_no_more(experiment, 
     assert main(["report", str(tmp_path / "scores.nc")]) == 0
 
 
+def test_maps_of_more_variables_than_fit_show_the_last_lead(experiment, monkeypatch):
+    """As 26 variables on 128 x 64 points of a config that names no headline."""
+    folder, store, scores, fields = experiment
+    monkeypatch.setattr("emulator.evaluation.report_fields._EXAMPLE_BYTES", 1000)
+    paths = {name: folder / "forecasts" / f"{name}.nc" for name in fields.forecasters}
+    assert collect_fields(scores, paths, store).example["hours"].tolist() == [96]
+
+
 def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment):
     assert main(["report", str(tmp_path / "none.nc")]) == 1
     assert capsys.readouterr().err.count("\n") == 1

@@ -180,7 +180,7 @@ def _shown(scores: xr.Dataset, held: tuple[str, ...]) -> tuple[str, ...]:
 def _example(view: _View) -> dict[str, Any]:
     all_leads = view.first.lead_times
     plane_bytes = int(np.prod(view.shape)) * len(view.variables) * (1 + len(view.files))
-    every = max(1, -(-all_leads.size * plane_bytes // _EXAMPLE_BYTES))
+    every = min(max(1, -(-all_leads.size * plane_bytes // _EXAMPLE_BYTES)), all_leads.size)
     columns = np.arange(every - 1, all_leads.size, every)
     leads = all_leads[columns]
     verification = view.verification(leads)
