@@ -69,6 +69,24 @@ def test_a_run_that_does_what_the_truth_does_has_no_bias(still_world, tmp_path):
     np.testing.assert_allclose(found["global_mean"], mean, rtol=1e-6)
 
 
+def test_a_truth_that_is_not_read_whole_is_read_at_all_hours_of_the_day(still_world, tmp_path, monkeypatch):
+    """Every fourth state of four a day is of one hour: the course of the day would be taken for a bias."""
+
+    def with_day(time):
+        hour = (time - time.astype("datetime64[D]")) / np.timedelta64(1, "h")
+        return unchanging(still_world) + np.float32(3 * np.cos(np.pi * hour / 12))
+
+    world = with_state(still_world, np.stack([with_day(t) for t in still_world.times]))
+    monkeypatch.setattr("emulator.evaluation.long_run._MOST_TRUTH", world.times.size // 4)
+    start = world.times[long_run_rows(world, CONFIG, LongRunConfig(initial_times=1))[0]]
+
+    def like_the_truth(i, day):
+        return with_day(start + np.timedelta64(round(24 * day), "h"))
+
+    found = measure(world, tmp_path, *run_of(world, 12, like_the_truth, inits=1, every=6))
+    np.testing.assert_allclose(found["zonal_bias"], 0, atol=0.1)
+
+
 def test_drift_bias_and_blurring_are_measured_as_they_are(still_world, tmp_path):
     def drifting(i, day):
         """Two kelvin too warm from day 5 on in the first run; the second stays, but its waves are half as high."""

@@ -71,7 +71,9 @@ class Climate:
     def of(cls, store: Store, config: EvaluateConfig, variables: Sequence[str], hours: np.ndarray) -> Self:
         """Reads the truth of all splits at these hours of the day (seconds), some thousands of states at most."""
         rows = np.flatnonzero(np.isin(seconds_of_day(store.times), hours))
-        rows = rows[:: max(1, -(-rows.size // _MOST_TRUTH))]
+        # Whole days, all hours of each: every fourth of six-hourly states would be of one hour of the day.
+        day = np.unique(store.times[rows].astype("datetime64[D]"), return_inverse=True)[1]
+        rows = rows[day % max(1, -(-rows.size // _MOST_TRUTH)) == 0]
         parts = []
         with track(rows.size, "states of the truth read for its climate") as progress:
             for start in range(0, rows.size, _ROWS_AT_ONCE):
