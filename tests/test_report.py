@@ -652,6 +652,12 @@ def test_a_long_run_is_told_in_words(experiment, tmp_path):
         "The truth covers 67 % of these dates; of the rest nothing is said.",
         "Fine-scale amplitude in days 31 to 60 is 0.80 to 0.80 times the truth's, farthest off in Z500.",
     )
+    brief = run.isel(lead_time=slice(0, 9), window=[0]).assign(days_finite=("init_time", [np.inf, 4.0]))
+    assert describe_long_run(brief.assign(days_within=run["days_within"] + np.inf)) == (
+        "Network was left to itself for 9 days from 2 initial times but 1 of them was not finite after day 4.",
+        "That is too short to tell whether global means stay where the truth has them: 10 days outside count.",
+        "Fine-scale amplitude in days 1 to 9 is 0.90 to 1.00 times the truth's, farthest off in Z500.",
+    )
     body = write_report(scores, tmp_path / "run.html", long_run=run).read_text(encoding="utf-8")
     assert "Network was left to itself for 60 days" in body
     assert 'id="h-long-run"' in body and 'aria-labelledby="h-long-run" hidden' not in body

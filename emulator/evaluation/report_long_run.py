@@ -45,7 +45,11 @@ def describe_long_run(run: xr.Dataset) -> tuple[str, ...]:
             f"{variable_label(v)} {f'after {day:.0f} days' if day else 'from the start'}" for day, v in gone
         )
         out.append(f"Global means leave what the truth does at that time of the year for {stay} days: {listed}.")
-    if len(gone) < len(left):
+    if float(np.minimum(finite, days[-1]).max()) < run.attrs["stay_days"]:
+        out.append(
+            f"That is too short to tell whether global means stay where the truth has them: {stay} days outside count."
+        )
+    elif len(gone) < len(left):
         rest = "No global mean leaves" if not gone else "The others never leave"
         end = "" if lasted else " before the run ends"
         out.append(f"{rest} what the truth does at that time of the year for {stay} days{end}.")
@@ -56,8 +60,9 @@ def describe_long_run(run: xr.Dataset) -> tuple[str, ...]:
         last = ratio.isel(window=-1)
         worst = int(np.nanargmax(np.abs(np.log(last.values))))
         window = int(last["window"])
+        until = min(window + run.attrs["window_days"], days[-1])
         out.append(
-            f"Fine-scale amplitude in days {window + 1} to {window + run.attrs['window_days']} is "
+            f"Fine-scale amplitude in days {window + 1} to {until:.0f} is "
             f"{float(last.min()):.2f} to {float(last.max()):.2f} times the truth's, farthest off in "
             f"{variable_label(str(last['variable'].values[worst]))}."
         )
