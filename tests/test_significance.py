@@ -44,6 +44,12 @@ def test_an_interval_is_as_long_as_students_t():
     assert 0.5 < right.mean() < 0.65  # the longer side is that of the longer tail
 
 
+def test_a_single_resample_shows_nothing():
+    """It has no spread, which is not that of a score that is known exactly."""
+    found = score(Bootstrap(np.zeros(20, int), 1, 0.95), 1 + np.random.default_rng(0).normal(size=(20, 3)))
+    assert np.isneginf(found.lower).all() and np.isposinf(found.upper).all() and (found.p(0.95) == 1).all()
+
+
 def test_scores_that_are_no_means_have_the_error_of_the_delta_method():
     squares = np.exp(0.3 * np.random.default_rng(0).normal(size=(400, 100)))
     found = score(Bootstrap(np.arange(400), 400, 0.95), squares, np.sqrt)
