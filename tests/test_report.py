@@ -434,7 +434,7 @@ def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):
     ("truth", "names", "start"),
     [
         ("nature run SPEEDY T42", ["network", "physics_t21"], "This holds in the SPEEDY world"),
-        ("analysis", ["network", "physics_t21"], "The truth is an analysis of the observed atmosphere"),
+        ("analysis", ["network", "physics_t21"], "The truth is taken to be an analysis of the observed"),
         ("simulation by M, historical", ["network"], "The truth is a simulation by M, historical"),
         (None, ["network", "twin_t31"], "This holds in the SPEEDY world"),
         (None, ["network", "physics_t21"], ""),

@@ -59,7 +59,9 @@ def world_sentence(scores: xr.Dataset) -> str:
             "This holds in the SPEEDY world: the truth is a simulation by that model (a nature run), "
             f"not the observed atmosphere.{lateral}"
         )
-    world = "The truth is an analysis of the observed atmosphere, not a simulation." if truth == "analysis" else ""
+    world = ""
+    if truth == "analysis":
+        world = "The truth is taken to be an analysis of the observed atmosphere: its files name no simulation."
     if truth.startswith("simulation"):
         world = f"The truth is a {truth}: this holds in that model's world, not in the observed atmosphere."
     return f"{world}{lateral}".strip()
