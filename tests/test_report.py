@@ -309,7 +309,14 @@ def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment)
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"crossover_outcome": "never better"}, "The network is never better than Physics T21 in Z500 up to 4 days."),
+        (
+            {"crossover_outcome": "never better", "rmse": 1.0},
+            "The network is never better than Physics T21 in Z500 up to 4 days.",
+        ),
+        (
+            {"crossover_outcome": "never better"},  # and yet its error is the smaller one somewhere
+            "The network is worse than Physics T21 in Z500 at first, and beyond doubt better at no lead up to 4 days.",
+        ),
         (
             {"crossover_outcome": "undecided"},
             "Undecided: from 24 initial times it cannot be told whether the network ever beats Physics T21 in Z500.",
@@ -353,6 +360,8 @@ def with_outcomes(scores, outcomes):
         place = {"forecaster": "network", "reference": name}
         words = {None: "not scored", 0: "never better"}.get(hours, "crossover")
         out["crossover_outcome"].loc[place] = words
+        if hours == 0:
+            out["rmse"].loc[{"forecaster": name}] = 0.0
         for key, value in (("hours", 0), ("lower", -6), ("upper", 6), ("start", 6.0 - (hours or 0))):
             out[f"crossover_{key}"].loc[place] = hours + value if hours else np.nan
     return out
@@ -426,7 +435,10 @@ def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):
     scores["better_everywhere"].loc[{k: v for k, v in place.items() if k != "variable"}] = 1
     details = " ".join(make_headline(scores).details)
     assert sentence in details
-    assert "closes 45 % [30, 60] of the gap from Physics T21 to the predictability limit (Climatology)." in details
+    assert (
+        "At 4 days it closes 45 % [30, 60] of the gap from Physics T21 to the predictability limit (Climatology)."
+        in details
+    )
     assert "Beyond doubt better at every lead in every headline variable than Physics T21." in details
 
 

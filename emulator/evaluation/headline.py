@@ -79,7 +79,10 @@ def describe(scores: xr.Dataset, name: str, reference: str, variable: str, cross
         case "crossover" | "beyond the last lead":
             return f"{a} beats {b} in {what} {_until(scores, crossover)}."
         case "never better":
-            return f"{a} is never better than {b} in {what} up to {lead_text(_hours(scores)[-1])}."
+            rmse, last = scores["rmse"].sel(variable=variable, region=WHOLE), lead_text(_hours(scores)[-1])
+            if (rmse.sel(forecaster=name) < rmse.sel(forecaster=reference)).any():  # later, and perhaps by chance
+                return f"{a} is worse than {b} in {what} at first, and beyond doubt better at no lead up to {last}."
+            return f"{a} is never better than {b} in {what} up to {last}."
         case "not scored":
             return f"{a} was not compared with {b} in {what}: one of the two was not scored there."
         case _:
@@ -187,7 +190,7 @@ def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) ->
         return ""
     part = "none" if share < 0 else f"{share:.0f} % [{lower:.0f}, {upper:.0f}]"
     gap = f"the gap from {forecaster_label(reference)} to {limit_label(str(scores.attrs['predictability_limit']))}"
-    return f"There it closes {part} of {gap}."
+    return f"At {lead_text(_hours(scores)[at])} it closes {part} of {gap}."
 
 
 def _everywhere(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
