@@ -131,15 +131,15 @@ def score(
     verified = store if truth is None else _against(truth, store)
     with TemporaryDirectory(prefix="emulator-") as temporary:
         folder = Path(temporary)
-        paths = {n: _as_file(n, f, folder) for n, f in forecasts.items()}
-        external = {n: str(path) for n, path in paths.items() if not _is_own(path)}
+        paths = {n: _as_file(n, f, folder, store) for n, f in forecasts.items()}
+        external = {n: str(path) for n, path in paths.items() if not _is_own_file(path, store)}
         config = config.model_copy(update={"forecasts": external})
         if config.references:
             init_times, leads = _times_to_refer_to(paths, external, verified)
             initial = verified.dataset(_rows(verified, init_times))
             for reference in config.references:
                 made = _run(make_reference(reference, store, leads), initial, leads)
-                paths[reference] = _as_file(reference, made, folder)
+                paths[reference] = _as_file(reference, made, folder, store)
         with evaluate(paths, verified, config, folder / "scores.nc", training=store) as scores:
             return scores.load()
 
@@ -212,12 +212,12 @@ def _times_of(initial: xr.Dataset, forecaster: Forecaster, names: Mapping[str, s
     return times
 
 
-def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path) -> Location:
+def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path, store: Store) -> Location:
     """Where a forecast lies; data sets are written first."""
     if not isinstance(forecast, xr.Dataset):
         return locate(forecast)
     path = folder / f"{name}.nc"
-    if not {"init_time", "lead_time"} <= set(forecast.dims):
+    if not _is_own(forecast, store):
         write_netcdf(forecast, path)
         return path
     constants = {SURFACE: forecast[SURFACE]} if SURFACE in forecast else {}
@@ -227,9 +227,22 @@ def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path) -> Loca
     return path
 
 
-def _is_own(path: Location) -> bool:
+def _is_own_file(path: Location, store: Store) -> bool:
     with open_lazily(path) as dataset:
-        return {"init_time", "lead_time", "latitude", "longitude"} <= set(dataset.dims)
+        return _is_own(dataset, store)
+
+
+def _is_own(forecast: xr.Dataset, store: Store) -> bool:
+    """Whether forecasts are in our form with all that its readers rely on: units, orientation, no single member.
+
+    What is not is read as another centre's, whose units and orientation are made out.
+    """
+    if not {"init_time", "lead_time", "latitude", "longitude"} <= set(forecast.dims):
+        return False
+    ascending = [(np.diff(forecast[name].values) > 0).all() for name in ("latitude", "longitude")]
+    state = [v for v in store.spec.with_role("prognostic", "diagnostic") if v.name in forecast]
+    in_si = all(forecast[v.name].attrs.get("units", v.units) == v.units for v in state)
+    return all(ascending) and forecast["longitude"].values[0] >= 0 and in_si and forecast.sizes.get("realization") != 1
 
 
 def _times_to_refer_to(

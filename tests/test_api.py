@@ -142,6 +142,25 @@ def test_scores_are_those_of_the_command(tmp_path):
     )
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+def test_our_dimensions_in_another_form_are_read_as_another_centres(as_file, tmp_path):
+    """Whoever renames dimensions keeps Celsius, rows from the north, longitudes from -180 or a single member."""
+    store = make_store(days=15)
+    initial = store.dataset(evaluation_rows(store, 4))
+    made = emulator.predict(make_reference("persistence", store, TIMESTEP * np.arange(1, 3)), initial, days=0.5)
+    celsius = made.copy(deep=True)
+    for name in ("temperature", "2m_temperature"):
+        celsius[name] = (celsius[name] - 273.15).assign_attrs(units="degC")
+    west = made.assign_coords(longitude=(made["longitude"] + 180) % 360 - 180).sortby("longitude")
+    wanted = emulator.score({"mine": made}, store, references=[], bootstrap=50)["rmse"]
+    north = made.isel(latitude=slice(None, None, -1))
+    for i, theirs in enumerate((celsius, north, west, made.expand_dims(realization=[0]))):
+        path = tmp_path / f"{i}.nc"
+        theirs.to_netcdf(path)
+        found = emulator.score({"mine": path if as_file else theirs}, store, references=[], bootstrap=50)["rmse"]
+        xr.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
 def test_references_start_where_another_centres_forecasts_do(tmp_path):
     """Which hold the analysis too, as lead zero: no reference forecasts that."""
     store = make_store(days=15)
@@ -231,7 +250,7 @@ def test_mistakes_are_one_line(work):
         emulator.score({}, store)
     with pytest.raises(ConfigError, match=r"^score: headlines: no such key; did you mean headline\?$"):
         emulator.score({"network": late}, store, headlines=["temperature@850"])
-    with pytest.raises(ConfigError, match="^score: init_every_hours: says what an experiment forecasts"):
+    with pytest.raises(ConfigError, match=r"^score: init_every_hours: says what an experiment forecasts"):
         emulator.score({"network": late}, store, init_every_hours=12)
 
 
@@ -283,7 +302,9 @@ def test_a_forecast_from_fields_that_training_never_saw_says_so(work, tmp_path, 
         assert command_forecast(work / "run", source, tmp_path / "f.nc", capsys) == (0, [])
         with xr.open_dataset(tmp_path / "f.nc") as made:
             said.append(made.attrs["outside_training_range"])
-            in_memory = emulator.predict(emulator.load_forecaster(work / "run"), source, days=1, times=made["init_time"])
+            in_memory = emulator.predict(
+                emulator.load_forecaster(work / "run"), source, days=1, times=made["init_time"]
+            )
         assert in_memory.attrs["outside_training_range"] == said[-1]
     assert said[0] == "none"
     assert [part.split()[0] for part in said[1].split("; ")] == ["temperature@500", "temperature@850"]
