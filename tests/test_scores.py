@@ -22,7 +22,7 @@ from emulator.evaluation.report import write_report
 from emulator.evaluation.report_fields import collect_fields
 from emulator.evaluation.scores import evaluate
 from emulator.evaluation.scores_file import open_scores
-from emulator.evaluation.spectra import mean_power
+from emulator.evaluation.spectra import fine_scales, mean_power
 from emulator.evaluation.table import format_table
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
@@ -147,6 +147,14 @@ def test_an_ensemble_is_scored_with_its_mean_and_as_an_ensemble(scored, store, t
     np.testing.assert_allclose(*(scores["rmse"].sel(forecaster=n) for n in ("ens", "network")), rtol=1e-5)
     np.testing.assert_allclose(scores["ensemble_spread"].sel(forecaster="ens"), 1.0, rtol=1e-3)
     assert (scores["crps_fair"].sel(forecaster="ens") < scores["mae"].sel(forecaster="ens")).all()
+    # fine scales in which members differ are not its mean's, whose error and activity stand beside them
+    wave = 0.01 * np.cos(np.radians(fine_scales(store.grid).stop * single["longitude"]))
+    members = xr.concat([single * (1 + wave), single * (1 - wave)], "realization").assign_attrs(single.attrs)
+    members.transpose("init_time", "lead_time", "realization", ...).to_netcdf(tmp_path / "waves.nc")
+    scores = evaluate({"network": paths["network"], "ens": tmp_path / "waves.nc"}, store, CONFIG, tmp_path / "w.nc")
+    ens, network = (scores.sel(forecaster=n, region="all") for n in ("ens", "network"))
+    np.testing.assert_allclose(ens["fine_scale_ratio"], network["fine_scale_ratio"], rtol=1e-3)
+    assert (ens["forecast_power"].sum("wavenumber") > 1.01 * network["forecast_power"].sum("wavenumber")).all()
     assert scores["crps_fair"].sel(forecaster="network").isnull().all()
 
 

@@ -220,7 +220,10 @@ def _add_forecast(
     place: slice,
     observed: Observed,
 ) -> None:
-    """One variable of one forecaster; of an ensemble the mean is scored, and the ensemble."""
+    """One variable of one forecaster; of an ensemble the mean is scored, and the ensemble.
+
+    Spectra and distributions of an ensemble are its members'; its fine-scale power is the mean's, as its error is.
+    """
     is_ensemble = field.ndim == observed.truth.ndim + 1
     single = field.mean(axis=0, dtype=np.float64) if is_ensemble else field
     found = deterministic_statistics(single, observed, scoring.weights)
@@ -240,8 +243,10 @@ def _add_forecast(
             weights = scoring.weights[0] / len(members)
             tally.distribution.forecast_counts[cell] += scoring.bins[variable].count(member - climatology, weights)
     if tally.distribution.forecast_power is not None:
-        power = np.mean([mean_power(member, scoring.verification.store.grid) for member in members], axis=0)
-        _set_whole(tally.statistics["forecast_fine_power"][cell], place, _fine(power, scoring))
+        grid = scoring.verification.store.grid
+        of_single = mean_power(single, grid)
+        power = np.mean([mean_power(member, grid) for member in members], axis=0) if is_ensemble else of_single
+        _set_whole(tally.statistics["forecast_fine_power"][cell], place, _fine(of_single, scoring))
         tally.distribution.forecast_power[cell] += power.sum(axis=0)
 
 
