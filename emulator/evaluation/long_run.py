@@ -72,8 +72,8 @@ class Climate:
         """Reads the truth of all splits at these hours of the day (seconds), some thousands of states at most."""
         rows = np.flatnonzero(np.isin(seconds_of_day(store.times), hours))
         # Whole days, all hours of each: every fourth of six-hourly states would be of one hour of the day.
-        day = np.unique(store.times[rows].astype("datetime64[D]"), return_inverse=True)[1]
-        rows = rows[day % max(1, -(-rows.size // _MOST_TRUTH)) == 0]
+        nth_day = np.unique(store.times[rows].astype("datetime64[D]"), return_inverse=True)[1]
+        rows = rows[nth_day % max(1, -(-rows.size // _MOST_TRUTH)) == 0]
         parts = []
         with track(rows.size, "states of the truth read for its climate") as progress:
             for start in range(0, rows.size, _ROWS_AT_ONCE):

@@ -77,7 +77,7 @@ def default_regions(grid: Grid, land: np.ndarray | None = None, mask: np.ndarray
 
     A part of it that no point falls into, of a coarse grid or of those that the mask leaves, is left out.
     """
-    parts = (*GLOBAL_REGIONS[1:], *CONTINENTS) if grid.is_global else ()
+    parts: tuple[Region, ...] = (*GLOBAL_REGIONS[1:], *CONTINENTS) if grid.is_global else ()
     parts += SURFACES if land is not None else ()
     verified = True if mask is None else mask
     return (GLOBAL_REGIONS[0], *(r for r in parts if (r.share(grid, land) * verified).any()))
