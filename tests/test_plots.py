@@ -241,10 +241,10 @@ def test_pictures_of_many_forecasters_show_the_usual_ones(world):
 
 
 def test_labels_and_units():
-    assert [variable_label(v) for v in ("geopotential@500", "temperature@0.95", "u_component_of_wind@850")] == [
+    assert [variable_label(v) for v in ("geopotential@500", "temperature@0.95", "temperature@1")] == [
         "Z500",
         "T at sigma 0.95",
-        "U850",
+        "T1",  # hPa: no layer's centre is at sigma 1
     ]
     assert (shown_unit("mean_sea_level_pressure", "Pa").factor, shown_unit("x", "Pa").label) == (0.01, "hPa")
     assert shown_unit("specific_humidity@700", "kg kg-1").factor == 1000

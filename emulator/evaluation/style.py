@@ -131,7 +131,7 @@ def variable_label(name: str) -> str:
     if not level:
         return _LONG.get(variable, variable.replace("_", " ").capitalize())
     short = _SHORT.get(variable, variable.replace("_", " ").capitalize() + " ")
-    return f"{short}{level}" if float(level) > 1 else f"{short.strip()} at sigma {level}"
+    return f"{short}{level}" if float(level) >= 1 else f"{short.strip()} at sigma {level}"
 
 
 def region_label(name: str) -> str:
