@@ -91,6 +91,9 @@ def test_a_mask_takes_points_out_of_every_region(tmp_path):
     file.to_netcdf(tmp_path / "mask.nc")
     read = read_mask(tmp_path / "mask.nc", GRID)
     assert read.sum() == 6 * 72 - 1 and not read[31, 2]
+    west = file.assign_coords(longitude=(file["longitude"] + 180) % 360 - 180).sortby("longitude")
+    west.to_netcdf(tmp_path / "west.nc")  # from -180 on, as shapes are usually drawn
+    np.testing.assert_array_equal(read_mask(tmp_path / "west.nc", GRID), read)
     weights = region_weights(GRID, default_regions(GRID)[:1], mask=read)[0]
     assert (weights[~read] == 0).all() and weights.sum() == pytest.approx(1)
     with pytest.raises(DataError, match=r"tropics: no point that evaluate\.mask leaves"):

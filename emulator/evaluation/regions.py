@@ -12,6 +12,7 @@ import xarray as xr
 
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
+from data_prep.positions import latitude_order, longitude_order
 from emulator.config import Box
 
 WHOLE = "all"
@@ -140,6 +141,8 @@ def boxes(sections: Mapping[str, Box]) -> tuple[Region, ...]:
 def read_mask(path: Path, grid: Grid) -> np.ndarray:
     """The field ``mask`` of a NetCDF file: True where there is something to verify, bool ``(latitude, longitude)``.
 
+    Latitudes may run either way, longitudes from -180 or from 0.
+
     Raises:
       DataError: the file cannot be read, holds no such field, or is on another grid.
     """
@@ -150,11 +153,12 @@ def read_mask(path: Path, grid: Grid) -> np.ndarray:
                     f"{path}: expected a variable mask(latitude, longitude), "
                     f"found {', '.join(map(str, dataset.data_vars))}"
                 )
-            field = dataset["mask"].sortby("latitude").transpose("latitude", "longitude").load()
+            field = dataset["mask"].transpose("latitude", "longitude").load()
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable NetCDF file ({one_line(error)})") from None
-    found = Grid.from_arrays(field["latitude"], field["longitude"])
+    latitude, longitude = latitude_order(path, field["latitude"]), longitude_order(path, field["longitude"])
+    found = Grid.from_arrays(latitude.values, longitude.values)
     if not found.matches(grid):
         raise DataError(f"{path}: the mask's grid ({found.describe()}) is not the truth's ({grid.describe()})")
-    values = np.asarray(field.values, np.float64)
+    values = np.asarray(field.values, np.float64)[latitude.rows[:, None], longitude.rows]
     return np.isfinite(values) & (values > 0.5)
