@@ -382,6 +382,12 @@ def with_outcomes(scores, outcomes):
             ["hardest of the 2 physics baselines", "No debiased physics was scored"],
         ),
         (
+            {"physics_t21": 72, "physics_t21_debiased": 60, "physics_t21_damped": 0},
+            "The network is never better than Physics T21 damped in Z500 up to 4 days; "
+            "it beats Physics T21 as it is, raw, up to 3.0 days [2.8, 3.2].",  # and not only that
+            [],
+        ),
+        (
             {"physics_t21": 72, "climatology": 24},
             "The network beats Physics T21 in Z500 up to 3.0 days [2.8, 3.2].",
             ["No debiased or damped physics was scored: it might be harder to beat."],

@@ -53,14 +53,16 @@ def make_headline(scores: xr.Dataset) -> Headline:
     name, variable = candidate(scores), headline_variables(scores)[0]
     references = opponents(scores)
     hardest, crossover = _hardest(scores, name, references, variable)
-    scored = [r for r in references if read_crossover(scores, name, r, variable).outcome != "not scored"]
+    outcomes = {r: read_crossover(scores, name, r, variable).outcome for r in references}
+    scored = [r for r in references if outcomes[r] != "not scored"]
     sentence = describe(scores, name, hardest, variable, crossover)
     raw = [r for r in references if is_physics(r) and not physics_form(r)]
     if crossover.outcome not in _WINS and raw:
         easier, won = _hardest(scores, name, raw, variable)
         if won.outcome in _WINS:
-            only = f"it beats {forecaster_label(easier)} only as it is, raw, {_until(scores, won)}"
-            sentence = f"{sentence.removesuffix('.')}; {only}."
+            only = "" if any(physics_form(r) and outcomes[r] in _WINS for r in references) else "only "
+            beaten = f"it beats {forecaster_label(easier)} {only}as it is, raw, {_until(scores, won)}"
+            sentence = f"{sentence.removesuffix('.')}; {beaten}."
     details = [
         _difficulty(scored, hardest),
         _other_variables(scores, name, references),
