@@ -1,6 +1,6 @@
 """Means of forecasts: what is in their files, who may be a member, and that they are scored like everybody."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from emulator import checkpoint, contest
 from emulator.config import parse_config
+from emulator.evaluation.forecast_file import ForecastFile
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.persistence import Persistence
@@ -67,6 +68,9 @@ def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_c
         np.testing.assert_allclose(found[name], np.maximum(arithmetic, least), rtol=1e-6, atol=1e-9)
     seconds = sum(file.attrs["seconds_per_simulated_day"] for file in files)
     assert found.attrs["mean_of"] == "one, two, three"
+    file = ForecastFile.open(tmp_path / "all.nc", store)
+    assert not file.is_damped  # of winds of opposite directions, which cancel in a mean with climatology too
+    assert replace(file, attributes={**file.attributes, "mean_of": "network, linear_pcs"}).is_damped
     assert found.attrs["seconds_per_simulated_day"] == pytest.approx(seconds)
     assert found.attrs["simulated_days_per_second"] == pytest.approx(1 / seconds)
     later = store.dataset(evaluation_rows(store, 2)[:1] + 1)

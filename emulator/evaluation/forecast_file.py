@@ -25,6 +25,7 @@ from data_prep.variables import SURFACE
 from emulator.evaluation.external import ExternalForecasts, open_external
 from emulator.forecast_form import open_forecasts
 
+_DAMPED = ("climatology", "damped_anomaly_persistence", "linear_pcs")
 _MOST_NAMED = 4  # of what is missing, in a message
 
 
@@ -57,9 +58,9 @@ class ForecastFile:
 
     @property
     def is_damped(self) -> bool:
-        """Whether it holds the climatology, or forecasts that are drawn towards it by construction."""
-        name = str(self.attributes.get("forecaster", ""))
-        return name in ("climatology", "damped_anomaly_persistence", "linear_pcs") or name.endswith("_damped")
+        """Whether it holds the climatology, forecasts drawn towards it by construction, or a mean with such."""
+        names = (str(self.attributes.get("forecaster", "")), *str(self.attributes.get("mean_of", "")).split(", "))
+        return any(name in _DAMPED or name.endswith("_damped") for name in names)
 
     @classmethod
     def open(cls, path: Path, store: Store) -> ForecastFile:
