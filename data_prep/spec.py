@@ -221,12 +221,16 @@ def stack_channels(dataset: xr.Dataset, channels: Iterable[Channel], *, source: 
 
 
 def unstack_channels(
-    array: np.ndarray, spec: StateSpec, channels: tuple[Channel, ...], grid: Grid, coords: Mapping[str, Any]
+    array: np.ndarray | dask.array.Array,
+    spec: StateSpec,
+    channels: tuple[Channel, ...],
+    grid: Grid,
+    coords: Mapping[str, Any],
 ) -> xr.Dataset:
     """Inverse of ``stack_channels``: tensor ``(*coords, latitude, longitude, channel)`` to named CF fields.
 
     Args:
-      array: The tensor; its leading axes are those of ``coords`` in their order.
+      array: The tensor, which may be lazy; its leading axes are those of ``coords`` in their order.
       spec: Gives units, standard names and the vertical coordinate.
       channels: What the last axis holds.
       grid: Gives latitude and longitude.

@@ -48,6 +48,7 @@ from data_prep.spec import Channel, StateSpec, unstack_channels
 from data_prep.statistics import Statistics
 
 if TYPE_CHECKING:
+    import dask.array
     import xarray as xr
 
 FORMAT_VERSION = 2
@@ -215,12 +216,28 @@ class Store:
     def dataset(self, indices: Sequence[int] | np.ndarray) -> xr.Dataset:
         """State and persisted forcings at these rows, canonical: dims ``(time, [level,] latitude, longitude)``."""
         rows = np.asarray(indices, np.int64)
-        values, kept = self.take_states(rows), persisted_channels(self.spec)
-        if kept:
-            persisted = self.take_persisted(rows)[..., ~self.forcing_builder.is_lateral]
-            values = np.concatenate([values, persisted], axis=-1)
+        return self._canonical(rows, self._fields(rows))
+
+    def lazy_dataset(self, indices: Sequence[int] | np.ndarray) -> xr.Dataset:
+        """The same, but a row is read when it is loaded: for more rows than memory holds."""
+        import dask.array
+
+        rows = np.asarray(indices, np.int64)
+        read = dask.delayed(self._fields, pure=False)
+        shape = (1, *self.grid.shape, len(self.spec.state_channels) + len(persisted_channels(self.spec)))
+        parts = [dask.array.from_delayed(read(row), shape, np.float32) for row in np.split(rows, rows.size)]
+        return self._canonical(rows, dask.array.concatenate(parts))
+
+    def _fields(self, rows: np.ndarray) -> np.ndarray:
+        """State and persisted forcings, ``(row, latitude, longitude, channel)``."""
+        values = self.take_states(rows)
+        if not persisted_channels(self.spec):
+            return values
+        return np.concatenate([values, self.take_persisted(rows)[..., ~self.forcing_builder.is_lateral]], axis=-1)
+
+    def _canonical(self, rows: np.ndarray, values: np.ndarray | dask.array.Array) -> xr.Dataset:
         time_coord = ("time", self.times[rows], {"standard_name": "time", "long_name": "time", "axis": "T"})
-        channels = (*self.spec.state_channels, *kept)
+        channels = (*self.spec.state_channels, *persisted_channels(self.spec))
         return unstack_channels(values, self.spec, channels, self.grid, {"time": time_coord})
 
     @property

@@ -161,7 +161,7 @@ def _fit(config: ExperimentConfig, folder: Path, store: Store, baseline: Physics
         logger.info("forecast: %d training forecasts, to correct %s by", indices.size, name)
         write_forecasts(
             _physics(store, baseline),
-            store.dataset(indices),
+            store.lazy_dataset(indices),
             verified_leads(config.evaluate),
             path,
             batch=config.evaluate.batch,

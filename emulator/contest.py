@@ -89,7 +89,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
             logger.info("forecast: %s is there", path.name)
             continue
         forecaster = make()
-        initial = store.dataset(indices)
+        initial = store.lazy_dataset(indices)
         write_forecasts(
             forecaster,
             initial,

@@ -117,6 +117,14 @@ def test_all_files_are_written_once_and_scored(made, tmp_path):
     assert rmse.sel(forecaster="twin_t42") < rmse.sel(forecaster="physics_t31") < rmse.sel(forecaster="physics_t21")
 
 
+def test_initial_fields_are_not_read_all_at_once(made, tmp_path, monkeypatch):
+    store, _ = made
+    monkeypatch.delattr(type(store), "dataset")
+    config = config_of(tmp_path, twin=None)
+    contest.write_all_forecasts(config, tmp_path)
+    assert (tmp_path / "forecasts" / "damped_anomaly_persistence.nc").exists()
+
+
 def test_a_damaged_forecast_costs_the_maps_and_no_more(made, tmp_path, caplog):
     config = config_of(
         tmp_path, physics=[], twin=None, correction_inits=0, references=["climatology"], headline=["temperature@850"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 from climatology_oracle import ClimatologyFit
 from weather_files import GRID, HOURS_6, LEVELS, times_from
 
@@ -142,6 +143,16 @@ def test_fields_come_back_by_name(store, made):
     np.testing.assert_array_equal(data["temperature"].sel(level=850.0)[1], made["state"][2, ..., 1])
     np.testing.assert_array_equal(data["sea_surface_temperature"][0], made["persisted"][13, ..., 0])
     assert data["temperature"].attrs["units"] == "K"
+
+
+def test_lazy_fields_are_the_same_and_read_when_they_are_loaded(store, monkeypatch):
+    rows, read = [], type(store).take_states
+    monkeypatch.setattr(type(store), "take_states", lambda self, wanted: rows.extend(wanted) or read(self, wanted))
+    lazy = store.lazy_dataset([13, 2, 7])
+    assert rows == []
+    part = lazy.isel(time=[1, 2]).load()
+    assert sorted(rows) == [2, 7]
+    xr.testing.assert_identical(part, store.dataset([2, 7]))
 
 
 def test_forcings_on_levels_of_their_own_leave_the_state_as_it_is(made):

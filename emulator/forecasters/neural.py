@@ -133,19 +133,20 @@ class NeuralForecaster:
         """What is to be known of forecasts from these fields: where they lie outside of what the network has seen.
 
         Args:
-          initial: As ``forecast`` takes them.
+          initial: As ``forecast`` takes them; may be lazy.
         """
+        n = self.spec.n_prognostic
+        channels = (*self.spec.state_channels[:n], *persisted_channels(self.spec))
+        low, high = np.full(len(channels), np.inf), np.full(len(channels), -np.inf)
+        for i in range(initial.sizes["time"]):  # of lazy fields one time at once
+            state, persisted = self._initial_arrays(initial.isel(time=[i]).load())
+            values = np.concatenate([state[..., :n], persisted], axis=-1)
+            low, high = np.minimum(low, values.min(axis=(0, 1, 2))), np.maximum(high, values.max(axis=(0, 1, 2)))
         found = []
-        state, persisted = self._initial_arrays(initial)
-        for channels, values in (
-            (self.spec.state_channels[: self.spec.n_prognostic], state),
-            (persisted_channels(self.spec), persisted),
-        ):
-            for i, channel in enumerate(channels):
-                least, most = self.trained_on.get(channel.name, (-np.inf, np.inf))
-                low, high = float(values[..., i].min()), float(values[..., i].max())
-                if low < least or high > most:
-                    found.append(f"{channel.name} {low:.6g} to {high:.6g}, trained on {least:.6g} to {most:.6g}")
+        for name, least_here, most_here in zip((c.name for c in channels), low, high, strict=True):
+            least, most = self.trained_on.get(name, (-np.inf, np.inf))
+            if least_here < least or most_here > most:
+                found.append(f"{name} {least_here:.6g} to {most_here:.6g}, trained on {least:.6g} to {most:.6g}")
         return {"outside_training_range": "; ".join(found) or ("none" if self.trained_on else "not known")}
 
     @property
