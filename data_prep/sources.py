@@ -386,6 +386,11 @@ def _found_field(
     if axis is not None and axis in variable.coords:
         if entry is None or entry.on_levels or variable.sizes[axis] > 1:  # not the height of a surface field
             levels, rows = _levels(path, variable[axis], vertical)
+    elif axis is not None and variable.sizes[axis] > 1:
+        raise DataError(
+            f"{path}: the dimension {axis} of {variable.name} has no coordinate values, so its {variable.sizes[axis]} "
+            "levels cannot be told apart; give it some (hPa or sigma)"
+        )
     elif entry is not None and entry.on_levels and (scalar := scalar_pressure(variable)) is not None:
         levels, rows = _levels(path, variable[scalar], vertical)
     return FoundField(

@@ -146,6 +146,10 @@ REFUSED = {
     "ensemble": (lambda d: xr.concat([d, d], "member"), "ensemble dimension member of 2; choose one"),
     "stations": (lambda d: d.isel(latitude=0, drop=True), "no one-dimensional latitude axis"),
     "numbered": (lambda d: d.drop_vars("latitude"), "latitude has no coordinate values"),
+    "levels without values": (
+        lambda d: d.drop_vars("level"),
+        "dimension level of temperature has no coordinate values, so its 2 levels",
+    ),
     "times as numbers": (lambda d: d.assign_coords(time=range(6)), "no CF units"),
     "duplicate": (lambda d: d.isel(time=[0, 1, 1, 2]), "time 2001-01-30T06:00 occurs twice"),
     "backwards": (lambda d: d.isel(time=[0, 2, 1]), "run backwards from 2001-01-30T12:00 to 2001-01-30T06:00"),
