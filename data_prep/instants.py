@@ -41,14 +41,14 @@ def instants_of(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     if values.dtype == object:
         times = _from_cftime(path, str(name), values)
     elif values.dtype.kind == "M":
+        if np.isnat(values).any():
+            raise DataError(f"{path}: {name} has missing values; drop them from the file")
         _check_years(path, str(name), values.astype("datetime64[Y]").astype(np.int64) + 1970)
         times = values.astype("datetime64[ns]")
     else:
         raise DataError(
             f"{path}: {name} has no CF units such as 'hours since 1900-01-01'; its values are {values.dtype} numbers"
         )
-    if np.isnat(times).any():
-        raise DataError(f"{path}: {name} has missing values; drop them from the file")
     return _rounded(times, _resolution_seconds(coordinate))
 
 

@@ -150,6 +150,10 @@ REFUSED = {
         lambda d: d.drop_vars("level"),
         "dimension level of temperature has no coordinate values, so its 2 levels",
     ),
+    "a time is missing": (
+        lambda d: d.assign_coords(time=d.time.where(d.time != d.time[2])),
+        "time has missing values; drop them",
+    ),
     "times as numbers": (lambda d: d.assign_coords(time=range(6)), "no CF units"),
     "duplicate": (lambda d: d.isel(time=[0, 1, 1, 2]), "time 2001-01-30T06:00 occurs twice"),
     "backwards": (lambda d: d.isel(time=[0, 2, 1]), "run backwards from 2001-01-30T12:00 to 2001-01-30T06:00"),
