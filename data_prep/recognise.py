@@ -279,6 +279,8 @@ def _horizontal(
             f"{path}: no one-dimensional {axis} axis found among its {where}; name it {axis} or give it "
             f"the units degrees_{'north' if axis == 'latitude' else 'east'}"
         )
+    if dims[0] not in data.coords:
+        raise DataError(f"{path}: the dimension {dims[0]} has no coordinate values")
     return dims[0]
 
 

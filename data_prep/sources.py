@@ -223,8 +223,6 @@ def open_source(
     raw = everything[list(dict.fromkeys(present.values()))]
     axes = find_axes(path, raw)
     refuse_other_dimensions(path, raw, axes)
-    for axis in (axes.latitude, axes.longitude):
-        _require_values(path, raw, axis)
     latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
     try:
         grid = Grid.from_arrays(latitude.values, longitude.values)
@@ -330,15 +328,10 @@ def _row_of(path: Location, times: np.ndarray, time: np.datetime64 | str | None)
     return int(rows[0])
 
 
-def _require_values(path: Location, raw: xr.Dataset, name: str) -> None:
-    if name not in raw.coords:
-        raise DataError(f"{path}: the dimension {name} has no coordinate values")
-
-
 def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: bool) -> np.ndarray:
     if axes.instants is None:
-        if axes.time is not None:
-            _require_values(path, raw, axes.time)
+        if axes.time is not None and axes.time not in raw.coords:
+            raise DataError(f"{path}: the dimension {axes.time} has no coordinate values")
         return np.empty(0, "datetime64[ns]")
     times = instants_of(path, raw[axes.instants])
     checks.check_time_axis(np.unique(times) if admit_duplicates and _ascends(times) else times, str(path))

@@ -156,6 +156,13 @@ def test_forecasts_and_zarr_keep_their_dimensions(tmp_path):
         np.testing.assert_array_equal(result["lead_time"], data["lead_time"])
 
 
+def test_a_grid_without_coordinates_is_not_made_up(tmp_path):
+    path = tmp_path / "numbered.nc"
+    weather().drop_vars(["latitude", "longitude"]).to_netcdf(path)
+    with pytest.raises(DataError, match=r"numbered.nc: the dimension latitude has no coordinate values"):
+        grid_of_file(path)
+
+
 def test_the_grid_of_another_file_and_the_policies(tmp_path, capsys):
     region = Grid.from_arrays(np.arange(20, 61, 10.0), np.arange(350, 391, 10.0))
     like = write(weather(region), tmp_path / "like.nc")
