@@ -215,8 +215,8 @@ def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) ->
         values = clip_to_minimum(piece.segment.read(variable.name, first, last), variable.minimum)
         values = checks.fill_with_mean(values) if fill else values
         channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
-        where = str(piece.segment.path_of(variable.name, first))
-        checks.check_values(values, channels, spec, piece.times[start:stop], where)
+        for path, rows in piece.segment.files_of(variable.name, first, last):
+            checks.check_values(values[rows], channels, spec, piece.times[start:stop][rows], str(path))
         into[...] = values
 
     def read_all(variables: Sequence[Variable], *, fill: bool) -> np.ndarray:

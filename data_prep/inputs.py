@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -169,8 +169,14 @@ class RawSegment:
 
     def path_of(self, name: str, index: int) -> Location:
         """The file that holds a variable at ``times[index]``."""
+        return next(self.files_of(name, index, index + 1))[0]
+
+    def files_of(self, name: str, start: int, stop: int) -> Iterator[tuple[Location, slice]]:
+        """The files that hold a variable at times ``[start, stop)``, and which of these each of them holds."""
         timeline = self.timelines[name]
-        return timeline.sources[int(timeline.source_of[self.first_row + index * self.stride])].path
+        numbers = timeline.source_of[self.first_row + np.arange(start, stop) * self.stride]
+        for run in np.split(np.arange(stop - start), np.flatnonzero(np.diff(numbers)) + 1):
+            yield timeline.sources[int(numbers[run[0]])].path, slice(int(run[0]), int(run[-1]) + 1)
 
 
 @dataclass(frozen=True, eq=False)

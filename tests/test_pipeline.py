@@ -341,6 +341,24 @@ class TestRefusals:
         with pytest.raises(DataError, match=r"data.inputs: .*/nature/\*.nc matches no file"):
             find_inputs(["{workdir}/nature/*.nc"], tmp_path)
 
+    def test_of_no_file_in_a_folder_whose_name_looks_like_a_pattern(self, tmp_path):
+        folder = tmp_path / "run [1]"
+        folder.mkdir()
+        (folder / "a.nc").touch()
+        assert find_inputs(["{workdir}/*.nc"], folder) == (folder / "a.nc",)
+
+
+def test_a_defect_is_told_with_the_file_that_holds_it(tmp_path):
+    """A block of the store may be made of many files."""
+    data = weather(times_from("2001-01-01", 40))
+    data["surface_pressure"][30, 2, 2] = np.nan
+    for day in range(10):
+        data.isel(time=slice(4 * day, 4 * day + 4)).to_netcdf(tmp_path / f"day_{day}.nc")
+    boundary().to_netcdf(tmp_path / "boundary.nc")
+    section = config(["{workdir}/*.nc"], split={"segments": {}})
+    with pytest.raises(DataError, match=r"day_7.nc: surface_pressure has NaN .* at 2001-01-08T12:00"):
+        prepare(section, tmp_path / "store.zarr", tmp_path)
+
 
 def test_nan_in_forcings_is_filled_where_the_config_says_so(tmp_path):
     data = with_value("sea_surface_temperature", np.nan, 0)(weather(times_from("2001-01-01", 4 * 30)))
