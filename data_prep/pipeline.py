@@ -9,6 +9,7 @@ store is the same to the last bit.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -149,10 +150,9 @@ def find_inputs(patterns: Sequence[str], workdir: Path, key: str = "data.inputs"
     """
     found: dict[Location, None] = {}
     for pattern in patterns:
-        text = pattern.replace("{workdir}", str(workdir))
-        matches = find(text)
+        matches = find(pattern.replace("{workdir}", glob.escape(str(workdir))))
         if not matches:
-            raise DataError(f"{key}: {text} matches no file (from {Path.cwd()})")
+            raise DataError(f"{key}: {pattern.replace('{workdir}', str(workdir))} matches no file (from {Path.cwd()})")
         found |= dict.fromkeys(matches)
     return tuple(p.absolute() if isinstance(p, Path) else p for p in found)
 
