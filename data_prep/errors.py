@@ -55,3 +55,7 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """A file or data set that cannot be used; the message names the file, the variable and the place."""
+
+
+class UnreadableError(DataError):
+    """Fields that could not be read: the file is damaged, or a disk or a network failed, and the next try succeeds."""

@@ -29,7 +29,7 @@ from data_prep.blocks import Block, Ingredients, Recipe, Written, edge_moments, 
 from data_prep.climatology_fit import StoreFit
 from data_prep.config import DataConfig
 from data_prep.disk import disk_in_one_line, put_in_place, take_back, write_text
-from data_prep.errors import DataError, UserError
+from data_prep.errors import DataError, UnreadableError, UserError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.locations import Location, find, stamp
@@ -70,7 +70,8 @@ def prepare(
 
     Raises:
       DataError: one line on what is wrong with the files.
-      UserError: one line on what happened to a worker or to the disk; the same call goes on from there.
+      UserError: one line on what happened to a worker or to the disk; the same call goes on from there. So it does
+        after an ``UnreadableError``.
     """
     paths = find_inputs(config.inputs, workdir)
     driving = find_inputs(config.lateral.inputs, workdir, "data.lateral.inputs") if config.lateral is not None else ()
@@ -80,10 +81,14 @@ def prepare(
         take_back(partial / "store", out)
     try:
         with disk_in_one_line(out), _in_one_line(out):
-            _prepare(recipe, partial, on_block, executor)
-    except DataError:
-        shutil.rmtree(partial, ignore_errors=True)  # the files must be mended first, so there is nothing to take up
-        raise
+            open_recipe(recipe)  # what is refused here leaves what was begun before, by another config perhaps
+            try:
+                _prepare(recipe, partial, on_block, executor)
+            except UnreadableError:
+                raise  # a network may have failed, and all else that was read is there
+            except DataError:
+                shutil.rmtree(partial, ignore_errors=True)  # the files must be mended first: nothing to take up
+                raise
     finally:
         open_recipe.cache_clear()
     with disk_in_one_line(out):

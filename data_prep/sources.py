@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep import checks, clock
-from data_prep.errors import DataError, one_line
+from data_prep.errors import DataError, UnreadableError, one_line
 from data_prep.grid import Grid
 from data_prep.instants import instants_of
 from data_prep.locations import Location, locate
@@ -124,8 +124,10 @@ class Source:
         try:
             block = variable.isel(selection).compute()  # in the file's order: transposing unread data reads it slowly
         except Exception as error:  # noqa: BLE001 - what libraries make of damaged bytes and metadata is anything
-            raise DataError(
-                f"{self.path}: {found.raw_name} cannot be read ({one_line(error)}); the file may be damaged"
+            why = "the service may have failed: run the same command again"
+            raise UnreadableError(
+                f"{self.path}: {found.raw_name} cannot be read ({one_line(error)}); "
+                f"{why if isinstance(self.path, str) else 'the file may be damaged'}"
             ) from None
         if self._axes.expver in block.dims:
             block = self._join_expver(block)

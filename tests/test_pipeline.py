@@ -14,7 +14,7 @@ import xarray as xr
 from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times_from, weather, write_members
 
 from data_prep import pipeline
-from data_prep.errors import DataError
+from data_prep.errors import DataError, UnreadableError
 from data_prep.pipeline import find_inputs, prepare
 from data_prep.statistics import Moments
 from data_prep.store import Store, StoreWriter, open_store
@@ -193,6 +193,34 @@ class TestResuming:
     @staticmethod
     def stop(done, total):
         raise Killed
+
+
+def unreadable(*_):
+    raise OSError("the server did not answer")
+
+
+@pytest.mark.parametrize("begun_by", ["itself", "another config"])
+def test_what_was_made_outlives_a_read_that_fails_and_a_refused_config(begun_by, members, tmp_path, monkeypatch):
+    """Of a data set that comes over a network, hours of work."""
+    small_blocks(monkeypatch)
+    out, section = tmp_path / "store.zarr", config(members[1])
+    if begun_by == "itself":
+        with monkeypatch.context() as patch, pytest.raises(UnreadableError, match=r"cannot be read \(the server did"):
+
+            def fail(done, _):
+                if done == 7:
+                    patch.setattr(xr.DataArray, "isel", unreadable)
+
+            prepare(section, out, tmp_path, fail)
+    else:
+        with pytest.raises(Killed):
+            prepare(section, out, tmp_path, TestResuming.stop)
+        with pytest.raises(DataError, match="lacks level 700"):
+            prepare(config(members[1], prognostic={"temperature": {"levels": [700.0]}}), out, tmp_path)
+    said = []
+    monkeypatch.setattr(pipeline.logger, "info", lambda text, *_: said.append(text))
+    open_store(prepare(section, out, tmp_path)).verify()
+    assert any("resuming" in text for text in said)
 
 
 class TestSplitsInTime:
