@@ -243,7 +243,7 @@ def open_canonical(paths: Sequence[Location], config: DataConfig, onto: Grid | N
                 raise DataError(f"data: {name} is named both as {asked[name][0]} and as {role}")
             asked[name] = (role, variable)
     names = {name: (variable.source or name,) for name, (_, variable) in asked.items()}
-    twice = "duplicates" in config.repair
+    twice = "duplicates" in config.repair or bool(config.exclude)  # what is left out may be there twice
     sources = [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
     if onto is not None:
         sources = bring_to(sources, onto, lambda grid, where: make_regridder(grid, onto, "bilinear", where=where))
@@ -356,14 +356,21 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
     source_of = np.repeat(np.arange(len(sources)), [s.times.size for s in sources])
     row_of = np.concatenate([np.arange(s.times.size) for s in sources])
     order = np.argsort(times, kind="stable")
-    keep = np.ones(times.size, bool)
     times, source_of, row_of = times[order], source_of[order], row_of[order]
+    keep = np.ones(times.size, bool)
+    for first, last in config.exclude:
+        keep &= (times < clock.parse_instant(first)) | (times > clock.parse_last(last))
+    if not keep.any():
+        raise DataError(f"data.exclude leaves no time of {variable.name}; shorten it")
+    times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
+    keep = np.ones(times.size, bool)
     for row in np.flatnonzero(np.diff(times) == np.timedelta64(0, "ns")):
         first, second = (sources[source_of[row + i]] for i in (0, 1))
         at = f"{variable.name} at {clock.text(times[row])}"
         if "duplicates" not in config.repair:
+            there = "there twice" if first is second else f"in {first.path} too"
             raise DataError(
-                f"{second.path}: {at} is in {first.path} too; remove one of them, or keep the first of equal ones by "
+                f"{second.path}: {at} is {there}; remove one of them, or keep the first of equal ones by "
                 "data.repair: [duplicates]"
             )
         one, other = (
@@ -373,10 +380,6 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
         if not np.array_equal(one, other, equal_nan=True):
             raise DataError(f"{second.path}: {at} differs from what {first.path} holds; remove one of them")
         keep[row + 1] = False
-    for first, last in config.exclude:
-        keep &= (times < clock.parse_instant(first)) | (times > clock.parse_last(last))
-    if not keep.any():
-        raise DataError(f"data.exclude leaves no time of {variable.name}; shorten it")
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
     nothing = np.zeros(times.size, bool)
     slips, on_pressure = "unit_slips" in config.repair, config.vertical == "pressure"

@@ -365,6 +365,20 @@ class TestRefusals:
         with pytest.raises(DataError, match=r"b.nc: temperature at 2001-01-10T00:00 is in .*a.nc too"):
             prepare(config(["{workdir}/*.nc"], split=BY_TIME), tmp_path / "store.zarr", tmp_path)
 
+    def test_of_times_that_are_there_twice_but_for_those_that_are_left_out(self, tmp_path):
+        data = weather(times_from("2001-01-01", 4 * 30))
+        data["temperature"][44] += 1
+        data.isel(time=slice(0, 43)).to_netcdf(tmp_path / "a.nc")
+        other = data.isel(time=[42, 43, 43, *range(44, 120)])
+        other["temperature"][0] += 1
+        other.to_netcdf(tmp_path / "b.nc")
+        boundary().to_netcdf(tmp_path / "c.nc")
+        exclude = [["2001-01-11T12", "2001-01-11T18"]]
+        section = config(["{workdir}/*.nc"], split=BY_TIME, exclude=exclude)
+        open_store(prepare(section, tmp_path / "store.zarr", tmp_path)).verify()
+        with pytest.raises(DataError, match=r"b.nc: temperature at 2001-01-11T18:00 is there twice; remove one"):
+            prepare(section.model_copy(update={"exclude": [exclude[0][:1] * 2]}), tmp_path / "store.zarr", tmp_path)
+
     def test_of_a_glob_without_a_match(self, tmp_path):
         with pytest.raises(DataError, match=r"data.inputs: .*/nature/\*.nc matches no file"):
             find_inputs(["{workdir}/nature/*.nc"], tmp_path)
