@@ -263,7 +263,8 @@ def read_initial(
       fill_nan: Fill NaN in forcings as training did (``data.nan: fill_mean``); otherwise they are refused.
 
     Returns:
-      Canonical fields with dims ``(time, [level,] latitude, longitude)``: one time, in memory, finite and possible.
+      Canonical fields with dims ``(time, [level,] latitude, longitude)``: one time, in memory, possible, and finite but
+      for diagnostic ones: rain may well be missing at an initial time.
 
     Raises:
       DataError: one line on what is missing or wrong.
@@ -293,7 +294,8 @@ def read_initial(
         if fill_nan and variable.role == "forcing":
             field_values = checks.fill_with_mean(field_values)
         channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
-        checks.check_values(field_values, channels, spec, source.times[row : row + 1], str(path))
+        if variable.role != "diagnostic" or np.isfinite(field_values).all():  # no network reads those
+            checks.check_values(field_values, channels, spec, source.times[row : row + 1], str(path))
         coords = {"time": ("time", source.times[row : row + 1], {"standard_name": "time", "axis": "T"})}
         part = unstack_channels(field_values, spec, channels, grid, coords)
         out = out.merge(_on_own_level_axis(part, out))

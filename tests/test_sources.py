@@ -347,6 +347,10 @@ class TestInitialConditions:
         path = self.write(tmp_path, lambda d: d.drop_vars("total_precipitation_6hr"))
         assert "total_precipitation_6hr" not in read_initial(path, SPEC, GRID)
 
+    def test_diagnostics_may_be_missing_at_the_initial_time(self, tmp_path):
+        path = self.write(tmp_path, lambda d: d.assign(total_precipitation_6hr=d.total_precipitation_6hr * np.nan))
+        assert np.isnan(read_initial(path, SPEC, GRID)["total_precipitation_6hr"]).all()
+
     def test_nan_in_forcings_is_filled_only_when_asked(self, tmp_path):
         path = self.write(
             tmp_path, lambda d: d.assign(sea_surface_temperature=d.sea_surface_temperature.where(d.latitude < 50))
