@@ -92,14 +92,6 @@ class Timeline:
         return out
 
 
-@dataclass
-class _Watch:
-    """What sequence checks remember of a variable between reads: a sample of one field, and the index after it."""
-
-    index: int = -1
-    sample: np.ndarray | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class RawSegment:
     """An unbroken stretch of the record at the model's time step.
@@ -119,7 +111,7 @@ class RawSegment:
     stride: int
     timelines: Mapping[str, Timeline]
     grid: Grid
-    _watches: dict[str, _Watch] = field(default_factory=dict, repr=False)
+    _last: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False)  # a sample, the index after it
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         """One variable at times ``[start, stop)``: SI, float32 ``(time, latitude, longitude, level)``.
@@ -146,12 +138,13 @@ class RawSegment:
 
     def _check_sequence(self, name: str, values: np.ndarray, start: int) -> None:
         """Compares fields with those before them; the one before the block is read again only out of order."""
-        watch = self._watches.setdefault(name, _Watch())
-        before = watch.sample if watch.index == start else None
+        index, sample = self._last.get(name, (-1, None))
+        before = sample if index == start else None
         if before is None and start > 0:
             before = quality.thin(self._read(name, start - 1, start))
         stuck, mirrored = quality.compare(values, before, self.grid)
-        watch.index, watch.sample = start + values.shape[0], quality.thin(values[-1:]).copy()
+        # both at once: another thread may be reading the next rows
+        self._last[name] = start + values.shape[0], quality.thin(values[-1:]).copy()
         levels = self.timelines[name].variable.levels
         for row in np.flatnonzero(stuck.any(axis=1) | mirrored)[:1]:
             where = f"{self.path_of(name, start + row)}: {name}"
