@@ -23,7 +23,7 @@ from data_prep.inputs import open_canonical
 from data_prep.locations import Location
 from data_prep.opening import format_of, open_lazily
 from data_prep.quality import Finding
-from data_prep.recognise import canonical_name, level_coordinate, numeric_fields, vertical_kind
+from data_prep.recognise import canonical_name, find_axes, level_coordinate, numeric_fields, vertical_kind
 from data_prep.sources import FoundField, Source, open_source
 from data_prep.spec import Vertical
 from data_prep.variables import accumulation_hours, is_accumulation, known
@@ -142,11 +142,17 @@ def _findings(file: FileReport) -> list[Finding]:
 
 def _look_at(path: Location) -> FileReport:
     data = open_lazily(path)
+    candidates = list(numeric_fields(data))
+    axes = find_axes(path, data[candidates]) if candidates else None
+    horizontal = {axes.latitude, axes.longitude} if axes is not None else set()
     vertical: Vertical | None = None
     names: dict[str, tuple[str, ...]] = {}
     skipped: list[tuple[str, str]] = []
-    for raw_name in numeric_fields(data):
+    for raw_name in candidates:
         variable = data[raw_name]
+        if not horizontal <= set(variable.dims):
+            skipped.append((raw_name, f"no field: it runs over {', '.join(map(str, variable.dims))}"))
+            continue
         axis = level_coordinate(variable)
         kind = vertical_kind(variable[axis])[0] if axis is not None and axis in variable.coords else None
         canonical = canonical_name(variable)

@@ -82,13 +82,18 @@ def find_axes(path: Location, data: xr.Dataset) -> Axes:
 
 
 def refuse_other_dimensions(path: Location, data: xr.Dataset, axes: Axes) -> None:
-    """Refuses variables over anything but time, level, latitude and longitude.
+    """Refuses variables over anything but time, level, latitude and longitude, and those without the latter two.
 
     Raises:
       DataError: says what the dimension is taken for and what to do with it.
     """
     own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
     for name, variable in data.data_vars.items():
+        if not {axes.latitude, axes.longitude} <= set(variable.dims):
+            raise DataError(
+                f"{path}: {name} is no field over latitude and longitude: it runs over "
+                f"{', '.join(map(str, variable.dims)) or 'nothing'}; leave it out of the config"
+            )
         vertical = level_coordinate(variable)
         for dim in (str(d) for d in variable.dims if d not in own and d != vertical and variable.sizes[d] > 1):
             n = variable.sizes[dim]

@@ -87,6 +87,18 @@ def test_ranges_units_and_missing_values_are_told(tmp_path):
     assert section["nan"] == "fill_mean" and section["forcing"] == {"sea_surface_temperature": {"known": "persisted"}}
 
 
+def test_what_is_no_field_is_left_out(tmp_path):
+    data = weather(times_from("2001-01-01", 12))
+    data["zonal_mean"] = data["surface_pressure"].mean("longitude", keep_attrs=True)
+    data["time_bounds"] = (("time", "nv"), np.zeros((12, 2)))  # which no attribute says to be bounds
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.refusal is None
+    assert "left out: zonal_mean (no field: it runs over time, latitude)" in report.text
+    assert "left out: time_bounds (no field: it runs over time, nv)" in report.text
+    assert set(report.section["prognostic"]) == {"temperature", "surface_pressure"}
+
+
 def monthly(data: xr.Dataset) -> xr.Dataset:
     return data.isel(time=slice(0, 6)).assign_coords(time=np.arange("2001-01", "2001-07", dtype="datetime64[M]"))
 

@@ -150,6 +150,10 @@ REFUSED = {
         lambda d: d.drop_vars("level"),
         "dimension level of temperature has no coordinate values, so its 2 levels",
     ),
+    "zonal mean": (
+        lambda d: d.assign(temperature=d.temperature.mean("longitude", keep_attrs=True)),
+        "temperature is no field over latitude and longitude: it runs over time, level, latitude",
+    ),
     "a time is missing": (
         lambda d: d.assign_coords(time=d.time.where(d.time != d.time[2])),
         "time has missing values; drop them",
