@@ -88,12 +88,14 @@ def check_values(
     bad = ~(np.isfinite(low) & np.isfinite(high))
     if bad.any():
         row, i = np.argwhere(bad)[0]
-        given = spec[channels[i].variable].role in ("forcing", "static")
-        remedy = "or set data.nan: fill_mean" if given else "or leave those times out by data.exclude"
         share = 1 - np.isfinite(values[row, ..., i]).mean()
+        fillable = spec[channels[i].variable].role in ("forcing", "static") and share < 1
+        remedy = "set data.nan: fill_mean" if fillable else "leave those times out by data.exclude"
+        if not times.size and not fillable:
+            remedy = "leave the variable out of the config"
         raise DataError(
             f"{where}: {channels[i].name} has NaN or infinity in {share:.1%} of its points{_at(times, row)}; "
-            f"fill them before, {remedy}"
+            f"fill them before, or {remedy}"
         )
     for i, channel in enumerate(channels):
         units = spec[channel.variable].units

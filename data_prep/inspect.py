@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class FieldReport:
       found: Where it is and what it is called.
       low, high: Range of its finite values in SI; NaN where there are none.
       missing: Share of points that are NaN.
+      lacking: Whether points are missing as a rule, so that it cannot be predicted.
+      unchanging: Whether it repeats itself from the first time to the last.
       constant: Its levels that never and nowhere change; ``None`` stands for a surface field.
       findings: What is wrong with it.
     """
@@ -55,6 +57,8 @@ class FieldReport:
     low: float
     high: float
     missing: float
+    lacking: bool
+    unchanging: bool
     constant: tuple[float | None, ...]
     findings: tuple[Finding, ...]
 
@@ -118,6 +122,7 @@ def inspect_files(paths: Sequence[Location]) -> Report:
         if len(paths) == 1:
             raise
         raise DataError(f"{error}; or leave this file out: files that are named together make one data set") from None
+    files = _without_empty(files)
     section = _section(files)
     findings = tuple(f for file in files for f in _findings(file))
     return Report(_text(files, section), section, findings, _refusal(paths, files, section), tuple(files))
@@ -211,8 +216,40 @@ def _look_at_field(source: Source, found: FoundField, vertical: Vertical | None,
     )
     some = np.isfinite(summary.low).any()
     low, high = (float(np.nanmin(summary.low)), float(np.nanmax(summary.high))) if some else (np.nan, np.nan)
-    constant = quality.constant_levels(summary, found.levels) if n_rows > 1 else ()
-    return FieldReport(found, low, high, float(summary.missing.mean()), constant, tuple(findings))
+    missing = float(summary.missing.mean())
+    by_rule = bool((np.median(summary.missing, axis=0) > 0).any())
+    lacking = by_rule if quality.is_part_of_state(found.name, found.to_si.units) else missing > 0
+    unchanging, constant = quality.never_changes(summary), quality.constant_levels(summary, found.levels)
+    return FieldReport(found, low, high, missing, lacking, unchanging, constant, tuple(findings))
+
+
+def _without_empty(files: Sequence[FileReport]) -> list[FileReport]:
+    """Leaves out the variables that have no value in any of the files."""
+    filled = {r.found.raw_name for f in files for r in f.fields if np.isfinite(r.low)}
+    out = []
+    for file in files:
+        empty = [(r.found.raw_name, "no point has a value") for r in file.fields if r.found.raw_name not in filled]
+        fields = tuple(r for r in file.fields if r.found.raw_name in filled)
+        out.append(replace(file, fields=fields, skipped=(*file.skipped, *empty)))
+    return out
+
+
+def _fixed(files: Sequence[FileReport]) -> set[str]:
+    """Names of what has no time, or a single one beside a record of many: orography and masks of any one day."""
+    times: dict[str, list[np.ndarray]] = {}
+    for file in files:
+        for report in file.fields:
+            some = file.source.times if report.found.extent == "time" else file.source.times[:0]
+            times.setdefault(report.found.raw_name, []).append(some)
+    count = {name: np.unique(np.concatenate(parts)).size for name, parts in times.items()}
+    return {name for name, n in count.items() if n <= 1 < max(count.values())}
+
+
+def record_times(files: Sequence[FileReport]) -> np.ndarray:
+    """All times of what moves, ascending."""
+    fixed = _fixed(files)
+    moving = [f.source.times for f in files if {r.found.raw_name for r in f.fields if r.found.extent == "time"} - fixed]
+    return np.unique(np.concatenate([np.empty(0, "datetime64[ns]"), *moving]))
 
 
 def _time_findings(source: Source) -> list[Finding]:
@@ -237,7 +274,7 @@ def _time_findings(source: Source) -> list[Finding]:
 
 def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: dict[str, Any]) -> str | None:
     """What preparation would say: first of the files together, then of their values."""
-    if any(f.source.times.size > 1 for f in files):
+    if record_times(files).size > 1:
         try:
             with few_words():
                 open_canonical(paths, DataConfig.model_validate({**section, "repair": ["duplicates"]}))
@@ -260,7 +297,7 @@ def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: di
 def _section(files: Sequence[FileReport]) -> dict[str, Any]:
     """A ``data`` section that reads these files: every variable in the role that suits it."""
     roles: dict[str, dict[str, Any]] = {"prognostic": {}, "diagnostic": {}, "forcing": {}, "static": {}}
-    times = np.unique(np.concatenate([f.source.times for f in files]))
+    times, fixed = record_times(files), _fixed(files)
     timestep = _timestep_hours(times)
     holes = False
     for file in files:
@@ -272,7 +309,9 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
                 name = f"total_precipitation_{timestep:g}hr"
             if found.raw_name != name:
                 options["source"] = found.raw_name
-            if report.constant:
+            static = found.extent == "constant" or (found.extent == "time" and found.raw_name in fixed)
+            alone = found.extent == "time" and file.source.times.size == 1 and not static
+            if report.constant and not alone:  # of one time nobody knows what others hold
                 varying = [level for level in found.levels if level not in report.constant]
                 if not varying:
                     continue  # nothing to learn from
@@ -280,11 +319,11 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
             slow = entry is not None and entry.slow
             if found.extent == "dayofyear":
                 role, options["known"] = "forcing", "climatological"
-            elif found.extent == "constant":
+            elif static:
                 role = "static"
-            elif is_accumulation(name):
+            elif is_accumulation(name) and not report.lacking:
                 role, options["minimum"] = "diagnostic", 0.0
-            elif slow or report.missing > 0:
+            elif slow or report.lacking or report.unchanging:
                 role, options["known"] = "forcing", "persisted"
             else:
                 role = "prognostic"

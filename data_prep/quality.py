@@ -16,7 +16,7 @@ import numpy as np
 
 from data_prep.grid import Grid
 from data_prep.slips import hint, slip_of
-from data_prep.variables import changes_every_step, possible_range
+from data_prep.variables import changes_every_step, is_accumulation, possible_range
 
 Severity = Literal["error", "warning"]
 Kind = Literal["duplicate", "gap", "missing", "impossible", "unit slip", "stuck", "flipped latitudes", "constant"]
@@ -226,8 +226,10 @@ def judge(
         def lacking(row: int, missing: np.ndarray = missing) -> str:
             return f"NaN or infinity in {missing[row]:.1%} of the points"
 
-        if changes_every_step(name, units):  # that of a sea under ice may come and go
-            add("error", "missing", channel, np.flatnonzero(missing > usual + 1e-9), lacking)
+        gone = missing == 1  # which nothing can be filled with
+        if is_part_of_state(name, units):  # the points of a sea under ice may come and go
+            gone |= missing > usual + 1e-9
+        add("error", "missing", channel, np.flatnonzero(gone), lacking)
         pressure = level if on_pressure else None
         slipped = np.array(
             [
@@ -245,7 +247,7 @@ def judge(
         add("error", "impossible", channel, np.flatnonzero(impossible), said)
         if times.size:
             add(strict, "stuck", channel, np.flatnonzero(summary.stuck[:, i]), lambda _: "repeats the field before it")
-    constant = constant_levels(summary, levels) if summary.low.shape[0] > 1 else ()
+    constant = constant_levels(summary, levels) if times.size != 1 else ()
     if constant:
         where = f" at {', '.join(f'{level:g}' for level in constant if level is not None)}" if levels else ""
         text = f"the same everywhere and always{where}: nothing to learn from"
@@ -260,6 +262,16 @@ def judge(
         lambda _: "north and south are exchanged",
     )
     return out
+
+
+def is_part_of_state(name: str, units: str) -> bool:
+    """Whether NaN at some times is a defect of these times, and no property of the variable as of a sea's surface."""
+    return changes_every_step(name, units) or is_accumulation(name)
+
+
+def never_changes(summary: Summary) -> bool:
+    """Whether every field repeats the one before, at all levels; false of a single one."""
+    return summary.stuck.shape[0] > 1 and bool(summary.stuck[1:].all())
 
 
 def constant_levels(summary: Summary, levels: Sequence[float]) -> tuple[float | None, ...]:

@@ -26,7 +26,7 @@ from data_prep.config import DataConfig
 from data_prep.disk import write_text
 from data_prep.errors import ConfigError, DataError, how_to_install
 from data_prep.inputs import Inputs, open_canonical
-from data_prep.inspect import FieldReport, Report, few_words, flow, inspect_files
+from data_prep.inspect import FieldReport, Report, few_words, flow, inspect_files, record_times
 from data_prep.locations import Location, find_files, is_url
 from data_prep.opening import open_lazily
 from data_prep.splits import split_segments
@@ -122,7 +122,7 @@ class _Data:
         """
         section = report.section | _repairs(report)
         section |= {role: _chosen_levels(report, role, section[role]) for role in _ROLES if role in section}
-        n_times = np.unique(np.concatenate([f.source.times for f in report.files])).size
+        n_times = record_times(report.files).size
         count = f"{n_times} time{'s' if n_times != 1 else ''}"
         few = f"{_where(report)}: {count}, too few for training, validation and test data"
         if section["split"] == {"segments": {}}:
@@ -298,7 +298,7 @@ def _text(
     machine: Machine,
     minutes: float,
 ) -> str:
-    times = np.unique(np.concatenate([f.source.times for f in report.files]))
+    times = record_times(report.files)
     return "\n".join(
         [
             f"# Written by 'emulator init' {__version__}; change what you like, then: emulator run {_quoted(out)}",

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
-from weather_files import SHARED, times_from, weather, write_members
+from weather_files import GRID, SHARED, times_from, weather, write_members
 from world_files import DIALECTS, canonical, world
 
+from data_prep.errors import DataError
 from data_prep.inspect import inspect_files
 from data_prep.pipeline import prepare
 from data_prep.store import open_store
@@ -97,6 +98,80 @@ def test_what_is_no_field_is_left_out(tmp_path):
     assert "left out: zonal_mean (no field: it runs over time, latitude)" in report.text
     assert "left out: time_bounds (no field: it runs over time, nv)" in report.text
     assert set(report.section["prognostic"]) == {"temperature", "surface_pressure"}
+
+
+def invariants(times: np.ndarray) -> xr.Dataset:
+    """Orography, a mask and a kind of soil, as the Climate Data Store gives them: along time."""
+    field = np.random.default_rng(0).random(GRID.shape)
+    fields = np.broadcast_to(field, (times.size, *GRID.shape))
+    units = {"z": "m**2 s**-2", "lsm": "(0 - 1)", "slt": "~"}
+    dims = ("time", "latitude", "longitude")
+    return xr.Dataset(
+        {n: (dims, fields, {"units": u}) for n, u in units.items()}, weather(times).drop_vars("level").coords
+    )
+
+
+def test_what_has_one_time_beside_a_record_is_static(tmp_path):
+    """Orography and masks may be had of any one day, which is no time of the record."""
+    weather(times_from("2001-01-01", 200)).to_netcdf(tmp_path / "a.nc")
+    invariants(times_from("1979-01-01", 1)).to_netcdf(tmp_path / "invariants.nc")
+    report = inspect_files([tmp_path / "a.nc", tmp_path / "invariants.nc"])
+    assert report.refusal is None
+    assert report.section["static"] == {
+        "geopotential_at_surface": {"source": "z"},
+        "land_sea_mask": {"source": "lsm"},
+        "slt": {},
+    }
+    store = open_store(prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path))
+    assert [s.split for s in store.segments] == ["train", "validation", "test"]
+    assert str(store.times[0]) == "2001-01-01T00:00:00.000000000"
+
+
+def test_what_never_changes_is_not_stepped_forward(tmp_path):
+    times = times_from("2001-01-01", 200)
+    xr.merge([weather(times), invariants(times)[["slt"]]]).to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.section["forcing"]["slt"] == {"known": "persisted"}
+    prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path)
+
+
+def test_what_is_the_same_everywhere_or_has_no_value_is_left_out(tmp_path):
+    data = weather(times_from("2001-01-01", 200))
+    data["sea_surface_temperature"] *= np.nan
+    data["land_sea_mask"] = xr.ones_like(data["surface_pressure"][0], dtype="float32").assign_attrs(units="1")
+    for part in range(2):
+        data.isel(time=slice(100 * part, 100 * part + 100)).to_netcdf(tmp_path / f"{part}.nc")
+    report = inspect_files([tmp_path / "0.nc", tmp_path / "1.nc"])
+    assert report.refusal is None and "left out: sea_surface_temperature (no point has a value)" in report.text
+    assert not {"static", "forcing", "nan"} & set(report.section)
+    prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("total_precipitation_6hr", [0]), ("sea_surface_temperature", [7]), ("temperature", [3])]
+)
+def test_fields_that_are_missing_at_some_times_are_refused_as_prepare_does(name, rows, tmp_path):
+    data = weather(times_from("2001-01-01", 200))
+    data[name][rows] = np.nan
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    at = str(data.time.values[rows[0]])[:16]
+    assert report.refusal is not None and f"{name}" in report.refusal and f"at {at}: missing, NaN" in report.refusal
+    section = pasted(report.text, tmp_path)
+    with pytest.raises(DataError, match=f"{name}.* has NaN or infinity in 100.0% of its points at {at}") as error:
+        prepare(section, tmp_path / "store.zarr", tmp_path)
+    assert "fill_mean" not in str(error.value)
+    without = section.model_copy(update={"exclude": [[at, at]]})  # in the role that it has without the defect
+    store = open_store(prepare(without, tmp_path / "store.zarr", tmp_path))
+    assert store.spec["temperature"].role == "prognostic"
+
+
+def test_files_of_one_time_each_are_looked_at_together(tmp_path):
+    data = weather(times_from("2001-01-01", 12))
+    for row in range(12):
+        data.isel(time=[row], latitude=slice(row == 5, None)).to_netcdf(tmp_path / f"{row:02d}.nc")
+    report = inspect_files(sorted(tmp_path.glob("*.nc")))
+    assert report.refusal is not None and "05.nc: its grid is 8 x 3 regional" in report.refusal
 
 
 def monthly(data: xr.Dataset) -> xr.Dataset:

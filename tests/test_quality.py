@@ -162,8 +162,7 @@ def test_fields_with_holes_and_without_any_value(tmp_path):
     report = inspect_files([canonical(planted(empty), tmp_path)])
     found = {(f.kind, f.channel, f.count) for f in report.findings if f.severity == "error"}
     assert found == {("flipped latitudes", "2m_temperature", 4)}
-    lost = [f for f in report.findings if f.kind == "missing" and f.channel == "temperature@500"]
-    assert [f.text for f in lost] == ["NaN in 100.0% of the points at most times"]
+    assert report.files[0].skipped == (("temperature", "no point has a value"),)
 
 
 def test_orientation_is_that_of_most_times_and_starts_anew_after_a_gap():
