@@ -95,6 +95,10 @@ def open_driving(paths: Sequence[Location], config: DataConfig, spec: StateSpec,
         for v in spec.with_role("prognostic")
     }
     nothing: dict[str, Any] = {"diagnostic": {}, "forcing": {}, "static": {}, "computed": [], "exclude": []}
-    section = config.model_copy(update={"prognostic": wanted, "lateral": None, "regrid": None, **nothing})
+    # on the region, fields that are flipped in a larger file are no mirror images
+    repair = [r for r in config.repair if r != "flipped_latitudes"]
+    section = config.model_copy(
+        update={"prognostic": wanted, "lateral": None, "regrid": None, "repair": repair, **nothing}
+    )
     inputs = open_canonical(paths, section, grid)
     return Driving(spec, inputs.segments[0].timelines, mask)

@@ -21,7 +21,7 @@ from data_prep.grid import Grid
 from data_prep.lateral import lateral_variables
 from data_prep.locations import Location, stem
 from data_prep.regrid import make_regridder
-from data_prep.regridded import bring_to, regrid_sources
+from data_prep.regridded import RegriddedSource, bring_to, regrid_sources
 from data_prep.slips import slip_of
 from data_prep.sources import Extent, Source, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
@@ -380,10 +380,21 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
 
 
 def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
-    """The timeline with the latitudes of its flipped fields turned back; reads it once to find them."""
+    """The timeline with the latitudes of its flipped fields turned back; reads it once to find them.
+
+    Raises:
+      DataError: a file is brought to a grid on which exchanged latitudes are no mirror image any more.
+    """
     variable = timeline.variable
     if not changes_every_step(variable.name, variable.units) or timeline.times.size < 2:
         return timeline
+    for source in timeline.sources:
+        if isinstance(source, RegriddedSource) and not source.mirrors_alike:
+            raise DataError(
+                f"{source.path}: data.repair: flipped_latitudes cannot be found once the fields are on another part of "
+                f"the globe ({grid.describe()}); 'emulator inspect' finds them in the files: leave them out by "
+                "data.exclude"
+            )
     summary = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
     steps = np.diff(timeline.times)
     flipped = quality.flipped_rows(summary.mirrored, np.flatnonzero(steps != steps.min()) + 1)

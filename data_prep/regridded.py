@@ -20,6 +20,8 @@ from data_prep.sources import Source
 _READ_BYTES = 2**26
 """What is read of a file before it is regridded; a single row of one variable may be more."""
 
+_SAME_MIDDLE_DEG = 1e-2
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RegriddedSource(Source):
@@ -37,6 +39,12 @@ class RegriddedSource(Source):
             # in canonical order, so that the last bit of a product does not depend on that of the file
             parts.append(self._regridder(np.ascontiguousarray(values)))
         return np.concatenate(parts)
+
+    @property
+    def mirrors_alike(self) -> bool:
+        """Whether latitudes that are exchanged in the file come out exchanged: both grids have one middle."""
+        middles = [grid.latitude[0] + grid.latitude[-1] for grid in (self._regridder.source, self.grid)]
+        return abs(middles[0] - middles[1]) < _SAME_MIDDLE_DEG
 
 
 def regrid_sources(sources: Sequence[Source], config: RegridConfig) -> list[Source]:

@@ -106,6 +106,20 @@ def test_repairs_are_made_where_the_config_says_so(change, repair, tolerance, tm
     np.testing.assert_allclose(mended, good, rtol=0, atol=tolerance)
 
 
+def test_flipped_fields_are_not_turned_back_where_they_are_no_mirror_images(tmp_path):
+    """Of a global file that a region is taken out of, a flipped field is the other hemisphere's."""
+    (tmp_path / "good").mkdir()
+    good, bad = canonical(world(), tmp_path / "good"), canonical(planted(flip), tmp_path)
+    region = world().isel(latitude=slice(0, 5))
+    region.to_netcdf(tmp_path / "region.nc")
+    repair = ["flipped_latitudes"]
+    with pytest.raises(DataError, match=r"flipped_latitudes cannot be found .*leave them out by data.exclude"):
+        stored(bad, repair=repair, regrid={"like": str(tmp_path / "region.nc")})
+    globe = {"grid": "16x8", "method": "bilinear"}
+    whole = stored(good, regrid=globe).read_state(0, N)
+    np.testing.assert_allclose(stored(bad, repair=repair, regrid=globe).read_state(0, N), whole, rtol=1e-6)
+
+
 def test_excluded_stretches_begin_a_new_segment(tmp_path):
     path = canonical(planted(sentinel), tmp_path)
     store = stored(path, exclude=[["2001-01-03T12", "2001-01-04T06:00"]])
