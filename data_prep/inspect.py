@@ -225,11 +225,11 @@ def _look_at_field(source: Source, found: FoundField, vertical: Vertical | None,
 
 def _without_empty(files: Sequence[FileReport]) -> list[FileReport]:
     """Leaves out the variables that have no value in any of the files."""
-    filled = {r.found.raw_name for f in files for r in f.fields if np.isfinite(r.low)}
+    filled = {r.found.name for f in files for r in f.fields if np.isfinite(r.low)}
     out = []
     for file in files:
-        empty = [(r.found.raw_name, "no point has a value") for r in file.fields if r.found.raw_name not in filled]
-        fields = tuple(r for r in file.fields if r.found.raw_name in filled)
+        empty = [(r.found.raw_name, "no point has a value") for r in file.fields if r.found.name not in filled]
+        fields = tuple(r for r in file.fields if r.found.name in filled)
         out.append(replace(file, fields=fields, skipped=(*file.skipped, *empty)))
     return out
 
@@ -240,7 +240,7 @@ def _fixed(files: Sequence[FileReport]) -> set[str]:
     for file in files:
         for report in file.fields:
             some = file.source.times if report.found.extent == "time" else file.source.times[:0]
-            times.setdefault(report.found.raw_name, []).append(some)
+            times.setdefault(report.found.name, []).append(some)
     count = {name: np.unique(np.concatenate(parts)).size for name, parts in times.items()}
     return {name for name, n in count.items() if n <= 1 < max(count.values())}
 
@@ -248,7 +248,7 @@ def _fixed(files: Sequence[FileReport]) -> set[str]:
 def record_times(files: Sequence[FileReport]) -> np.ndarray:
     """All times of what moves, ascending."""
     fixed = _fixed(files)
-    moving = [f.source.times for f in files if {r.found.raw_name for r in f.fields if r.found.extent == "time"} - fixed]
+    moving = [f.source.times for f in files if {r.found.name for r in f.fields if r.found.extent == "time"} - fixed]
     return np.unique(np.concatenate([np.empty(0, "datetime64[ns]"), *moving]))
 
 
@@ -299,6 +299,9 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
     roles: dict[str, dict[str, Any]] = {"prognostic": {}, "diagnostic": {}, "forcing": {}, "static": {}}
     times, fixed = record_times(files), _fixed(files)
     timestep = _timestep_hours(times)
+    meanings: dict[str, set[str]] = {}  # in one file z may be on levels, and in another at the surface
+    for found in (r.found for f in files for r in f.fields):
+        meanings.setdefault(found.raw_name, set()).add(found.name)
     holes = False
     for file in files:
         for report in file.fields:
@@ -307,9 +310,9 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
             options: dict[str, Any] = {}
             if is_accumulation(name):
                 name = f"total_precipitation_{timestep:g}hr"
-            if found.raw_name != name:
+            if found.raw_name != name and len(meanings[found.raw_name]) == 1:
                 options["source"] = found.raw_name
-            static = found.extent == "constant" or (found.extent == "time" and found.raw_name in fixed)
+            static = found.extent == "constant" or (found.extent == "time" and found.name in fixed)
             alone = found.extent == "time" and file.source.times.size == 1 and not static
             if report.constant and not alone:  # of one time nobody knows what others hold
                 varying = [level for level in found.levels if level not in report.constant]

@@ -198,7 +198,7 @@ def _repairs(report: Report) -> dict[str, Any]:
 
 def _chosen_levels(report: Report, role: str, variables: Mapping[str, Any]) -> dict[str, Any]:
     """The variables with their levels spelled out: WeatherBench's thirteen where the files hold more."""
-    fields = {f.found.raw_name: f.found for file in report.files for f in file.fields}
+    fields = {key: f.found for file in report.files for f in file.fields for key in (f.found.raw_name, f.found.name)}
     out = {}
     for name, options in variables.items():
         levels = options.get("levels", fields[options.get("source", name)].levels)
@@ -323,7 +323,8 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
     section = data.section
     fields: dict[str, list[FieldReport]] = {}
     for field in (f for file in report.files for f in file.fields):
-        fields.setdefault(field.found.raw_name, []).append(field)
+        for key in {field.found.raw_name, field.found.name}:
+            fields.setdefault(key, []).append(field)
     lines = ["data:", f"  inputs: {flow(section['inputs'])}"]
     if "vertical" in section:
         lines.append(f"  vertical: {section['vertical']}")

@@ -17,6 +17,7 @@ from data_prep.pipeline import prepare
 from data_prep.store import open_store
 from emulator.cli import main
 from emulator.config import load_config
+from emulator.init import _Data
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,6 +126,25 @@ def test_what_has_one_time_beside_a_record_is_static(tmp_path):
     store = open_store(prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path))
     assert [s.split for s in store.segments] == ["train", "validation", "test"]
     assert str(store.times[0]) == "2001-01-01T00:00:00.000000000"
+
+
+def test_one_name_may_mean_two_variables_in_two_files(tmp_path):
+    """The Climate Data Store calls geopotential on levels z, and that of the surface too."""
+    data = weather(times_from("2001-01-01", 200))
+    heights = xr.DataArray([54000, 14000], {"level": data["level"]})
+    data["z"] = (heights + 10 * (data["temperature"] - 260)).transpose(*data["temperature"].dims)
+    data["z"].attrs["units"] = "m**2 s**-2"
+    data.to_netcdf(tmp_path / "levels.nc")
+    invariants(times_from("2001-01-01", 1))[["z"]].to_netcdf(tmp_path / "surface.nc")
+    paths = [tmp_path / "surface.nc", tmp_path / "levels.nc"]
+    report = inspect_files(paths)
+    assert report.refusal is None
+    assert report.section["prognostic"]["geopotential"] == {}
+    assert report.section["static"] == {"geopotential_at_surface": {}}
+    section = _Data.of(paths, report).section
+    assert section["prognostic"]["geopotential"] == {"levels": [500, 850]}
+    store = open_store(prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path))
+    assert store.surface_geopotential is not None and store.surface_geopotential.max() < 1
 
 
 def test_what_never_changes_is_not_stepped_forward(tmp_path):
