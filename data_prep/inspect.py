@@ -122,7 +122,7 @@ def inspect_files(paths: Sequence[Location]) -> Report:
         if len(paths) == 1:
             raise
         raise DataError(f"{error}; or leave this file out: files that are named together make one data set") from None
-    files = _without_empty(files)
+    files = _with_shared_times(_without_empty(files))
     section = _section(files)
     findings = tuple(f for file in files for f in _findings(file))
     return Report(_text(files, section), section, findings, _refusal(paths, files, section), tuple(files))
@@ -250,6 +250,25 @@ def record_times(files: Sequence[FileReport]) -> np.ndarray:
     fixed = _fixed(files)
     moving = [f.source.times for f in files if {r.found.name for r in f.fields if r.found.extent == "time"} - fixed]
     return np.unique(np.concatenate([np.empty(0, "datetime64[ns]"), *moving]))
+
+
+def _with_shared_times(files: Sequence[FileReport]) -> list[FileReport]:
+    """Finds the times of each file at which one before it holds the same variable."""
+    fixed = _fixed(files)
+    holders: dict[str, list[int]] = {}
+    for number, file in enumerate(files):
+        for name in {r.found.name for r in file.fields if r.found.extent == "time"} - fixed:
+            holders.setdefault(name, []).append(number)
+    shared: list[set[np.datetime64]] = [set() for _ in files]
+    for numbers in set(map(tuple, holders.values())):
+        times = np.concatenate([files[n].source.times for n in numbers])
+        holder = np.repeat(numbers, [files[n].source.times.size for n in numbers])
+        _, first, where = np.unique(times, return_index=True, return_inverse=True)
+        for row in np.flatnonzero(holder != holder[first[where]]):
+            shared[holder[row]].add(times[row])
+    text = "is in a file before this one too"
+    found = ([Finding("error", "duplicate", "time", t, t, 1, text) for t in sorted(some)] for some in shared)
+    return [replace(file, findings=(*file.findings, *new)) for file, new in zip(files, found, strict=True)]
 
 
 def _time_findings(source: Source) -> list[Finding]:

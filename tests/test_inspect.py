@@ -11,6 +11,7 @@ import yaml
 from weather_files import GRID, SHARED, times_from, weather, write_members
 from world_files import DIALECTS, canonical, world
 
+from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.inspect import inspect_files
 from data_prep.pipeline import prepare
@@ -192,6 +193,28 @@ def test_files_of_one_time_each_are_looked_at_together(tmp_path):
         data.isel(time=[row], latitude=slice(row == 5, None)).to_netcdf(tmp_path / f"{row:02d}.nc")
     report = inspect_files(sorted(tmp_path.glob("*.nc")))
     assert report.refusal is not None and "05.nc: its grid is 8 x 3 regional" in report.refusal
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_times_that_two_files_hold_are_found(equal, tmp_path):
+    """Files of a month each often hold the first hour of the next month too."""
+    data = weather(times_from("2001-01-01", 200))
+    data.isel(time=slice(0, 101)).to_netcdf(tmp_path / "a.nc")
+    later = data.isel(time=slice(100, 200))
+    if not equal:
+        later["temperature"][0] += 1
+    later.to_netcdf(tmp_path / "b.nc")
+    paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    report = inspect_files(paths)
+    assert [(f.kind, f.first) for f in report.findings] == [("duplicate", data.time.values[100])]
+    assert report.refusal is not None
+    if equal:
+        assert "b.nc: a defect: time at 2001-01-26T00:00: duplicate, is in a file before" in report.refusal
+        section = DataConfig.model_validate(_Data.of(paths, report).section)
+        assert section.repair == ["duplicates"]
+        prepare(section, tmp_path / "store.zarr", tmp_path)
+    else:
+        assert "temperature at 2001-01-26T00:00 differs from what" in report.refusal
 
 
 def monthly(data: xr.Dataset) -> xr.Dataset:
