@@ -88,8 +88,10 @@ def check_values(
     bad = ~(np.isfinite(low) & np.isfinite(high))
     if bad.any():
         row, i = np.argwhere(bad)[0]
-        share = 1 - np.isfinite(values[row, ..., i]).mean()
-        fillable = spec[channels[i].variable].role in ("forcing", "static") and share < 1
+        field = values[row, ..., i]
+        share = 1 - np.isfinite(field).mean()
+        # what fill_mean fills is NaN, from the rest of the field
+        fillable = spec[channels[i].variable].role in ("forcing", "static") and share < 1 and not np.isinf(field).any()
         remedy = "set data.nan: fill_mean" if fillable else "leave those times out by data.exclude"
         if not times.size and not fillable:
             remedy = "leave the variable out of the config"

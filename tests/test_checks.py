@@ -44,6 +44,18 @@ def test_what_is_not_finite_is_named_with_its_first_time(value):
 
 
 @pytest.mark.parametrize(
+    ("value", "points", "remedy"),
+    [(np.nan, 1, "set data.nan: fill_mean"), (np.nan, None, "leave those times"), (np.inf, 1, "leave those times")],
+)
+def test_filling_is_advised_where_it_helps(value, points, remedy):
+    spec = StateSpec((Variable("sea_surface_temperature", "forcing", (), "K", known="persisted"),))
+    values = np.full((TIMES.size, 3, 5, 1), 280.0, np.float32)
+    values[1, :points, :points] = value
+    with pytest.raises(DataError, match=f"fill them before, or {remedy}"):
+        checks.check_values(values, spec.forcing_channels, spec, TIMES, "a.nc")
+
+
+@pytest.mark.parametrize(
     ("channel", "value", "what"),
     [
         (0, 49.0, r"temperature@500 ranges from 49 to 270 K at 2001-01-01T06:00, possible are 50 to 400"),
