@@ -217,6 +217,20 @@ def test_times_that_two_files_hold_are_found(equal, tmp_path):
         assert "temperature at 2001-01-26T00:00 differs from what" in report.refusal
 
 
+@pytest.mark.parametrize(("missing", "whole"), [(1, False), (50, True)])
+def test_stretches_are_split_whole_where_they_are_well_apart(missing, whole, tmp_path):
+    """A time that is missing here and there keeps no forecast from running out of one split into the next."""
+    times = times_from("2001-01-01", 300 + 2 * missing)
+    rows = np.concatenate([np.arange(100) + part * (100 + missing) for part in range(3)])
+    weather(times[rows]).to_netcdf(tmp_path / "a.nc")
+    split = inspect_files([tmp_path / "a.nc"]).section["split"]
+    if whole:
+        assert split == {"segments": {"validation": [1], "test": [2]}}
+    else:
+        first, last = (np.datetime64(split[name][end]) for name, end in (("test", 0), ("validation", 1)))
+        assert (first - last) / np.timedelta64(1, "D") >= split["gap_days"] > 2
+
+
 def monthly(data: xr.Dataset) -> xr.Dataset:
     return data.isel(time=slice(0, 6)).assign_coords(time=np.arange("2001-01", "2001-07", dtype="datetime64[M]"))
 
