@@ -93,8 +93,8 @@ class Checkpoints:
         """
         if self._manager is None:
             return
+        self.finish()
         start = time.perf_counter()
-        self._finish()
         copies = named_leaves(state), None if weights is None else named_leaves(weights)
         self._being_written = self._writer.submit(self._write, self._manager, step, *copies)
         self._saves, self._waited = self._saves + 1, self._waited + time.perf_counter() - start
@@ -113,10 +113,13 @@ class Checkpoints:
         if weights is not None:
             write_arrays(self._weights, weights)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Waits for what is being written, and raises what went wrong there."""
         if self._being_written is not None:
+            start = time.perf_counter()
             written, self._being_written = self._being_written, None
             written.result()
+            self._waited += time.perf_counter() - start
 
     def restore(self, template: Tree) -> Tree | None:
         """The newest state, in the structure of ``template``; ``None`` when nothing was saved.
@@ -143,16 +146,14 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for what is being written."""
-        start = time.perf_counter()
         try:
-            self._finish()
+            self.finish()
         finally:
             self._writer.shutdown()
         if self._manager is not None:
             self._manager.close()
         if self._saves:
-            waited = self._waited + time.perf_counter() - start
-            logger.info("checkpoints: training waited %.3g s for %d of them", waited, self._saves)
+            logger.info("checkpoints: training waited %.3g s for %d of them", self._waited, self._saves)
 
 
 @contextmanager

@@ -51,6 +51,9 @@ ROWS = P(LATITUDE_AXIS)
 HEARTBEAT_SECONDS = 30
 """A process that has said nothing for so long is given up."""
 
+LEAVE_SECONDS = 30
+"""A process that ends waits for the others for so long: one that failed must not leave them waiting for ever."""
+
 _BROKEN_CONNECTION = re.compile(
     r"^(unavailable|aborted|cancelled|deadline_exceeded):"
     r"|gloo|connection|broken pipe|socket|timed out|heartbeat|remote process|network error|unhandled system error",
@@ -155,6 +158,15 @@ class Layout:
         """The first process's values, as arrays on the host, in every process."""
         return multihost_utils.broadcast_one_to_all(tree) if jax.process_count() > 1 else tree
 
+    def meet(self) -> None:
+        """Waits for the other processes as long as they need.
+
+        Whoever ends is waited for at exit for ``LEAVE_SECONDS`` alone, and then all are ended: also the first, which
+        may still be writing.
+        """
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("met")
+
     def windows_here(self, n: int) -> np.ndarray:
         """Which of the ``n`` windows of a batch the devices of this process hold, ascending."""
         process = jax.process_index()
@@ -212,7 +224,7 @@ def join_processes() -> int:
         who = {"coordinator_address": os.environ[names[0]], "num_processes": count, "process_id": number}
     try:
         jax.distributed.initialize(
-            **who, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=HEARTBEAT_SECONDS
+            **who, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=LEAVE_SECONDS
         )
     except (RuntimeError, ValueError) as error:
         raise ConfigError(f"several processes: could not join the others ({_first_line(error)})") from None

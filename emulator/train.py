@@ -119,6 +119,10 @@ def train(
         def save(state: TrainState) -> None:
             checkpoints.save(int(state.step), state, state.averaged)
 
+        def leave_together() -> None:
+            checkpoints.finish()
+            layout.meet()
+
         with (
             closing(Record(run_dir, done)) if layout.writes else nullcontext() as record,
             _stop_requests() as stop_wanted,
@@ -144,6 +148,7 @@ def train(
                             watch.add(step, norms, span, catch_up=validate or keep or first)
                         except TooManySkippedError:
                             save(state)
+                            leave_together()
                             raise
                         if first:  # what can wait comes behind it: whoever waits sees a first loss sooner
                             logger.info("train: first step done, loss %.4g", float(norms.loss))
@@ -155,9 +160,11 @@ def train(
                             if keep:
                                 save(state)
                         if stop:
+                            leave_together()
                             logger.info("train: stopped at step %d of %d, state saved", now, total)
                             raise KeyboardInterrupt
         save(state)  # again if a kill came between checkpoint and weights
+        leave_together()
     return run_dir
 
 

@@ -184,7 +184,7 @@ CONFIG = TrainConfig(
 )
 
 
-def start_two(store, run_dir, cache, *, die_at=None):
+def start_two(store, run_dir, cache, *, config=CONFIG, die_at=None, slow_disk=None):
     """Two processes on loopback; the second kills itself when it reads the batch of step ``die_at``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -196,7 +196,7 @@ def start_two(store, run_dir, cache, *, die_at=None):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
         "XLA_FLAGS": FAST_COMPILE,
     }
-    arguments = (store, run_dir, CONFIG.model_dump_json())
+    arguments = (store, run_dir, config.model_dump_json(), *(() if slow_disk is None else ("--slow-disk", slow_disk)))
     more = [() if die_at is None or i == 0 else ("--die-at", die_at) for i in range(2)]
     return [
         start("train_worker.py", *arguments, *more[i], environment=common | {"JAX_PROCESS_ID": str(i)})
@@ -241,6 +241,16 @@ def test_two_processes_survive_the_death_of_one_and_end_where_one_process_ends(t
         # all together: where a gradient is next to nothing, Adam makes a step of its rounding
         difference = sum(np.sum((two[name] - one[name]) ** 2) for name in one.files) ** 0.5
         assert difference < 1e-4 * sum(np.sum(one[name] ** 2) for name in one.files) ** 0.5
+
+
+def test_the_first_process_has_the_time_that_its_last_checkpoint_takes(tmp_path):
+    store = tmp_path / "store.zarr"
+    write_store(store, Grid.gaussian(8))
+    config = CONFIG.model_copy(update={"stages": [RolloutStage(steps=1)], "checkpoint_every": 10})
+    processes = start_two(store, tmp_path / "run", tmp_path / "xla", config=config, slow_disk=12)
+    outputs = [finish(process) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert (tmp_path / "run" / "weights.npz").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
-"""One process of a training run, for tests: ``train_worker.py STORE RUN_DIR CONFIG_JSON [--die-at STEP]``."""
+"""One process of a training run, for tests: ``train_worker.py STORE RUN_DIR CONFIG_JSON [--die-at | --slow-disk]``."""
 
 import argparse
 import logging
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from data_prep.errors import UserError
+from emulator import checkpoint, devices
 from emulator.config import TrainConfig, UNetConfig
 from emulator.devices import exit_code, join_processes
 from emulator.loader import Windows
@@ -21,6 +23,7 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("config", type=TrainConfig.model_validate_json)
     parser.add_argument("--die-at", type=int)
+    parser.add_argument("--slow-disk", type=float, help="seconds that weights take, twice what is waited at exit")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("emulator").setLevel(logging.INFO)
@@ -33,6 +36,15 @@ def main() -> int:
             return whole(self, step, layout)
 
         Windows.batch = die
+    if arguments.slow_disk is not None:
+        devices.LEAVE_SECONDS = round(arguments.slow_disk / 2)
+        write = checkpoint.write_arrays
+
+        def write_slowly(path, arrays):
+            time.sleep(arguments.slow_disk if path.name == checkpoint.WEIGHTS else 0)
+            write(path, arrays)
+
+        checkpoint.write_arrays = write_slowly
     try:
         join_processes()
         from emulator.train import train
