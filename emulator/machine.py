@@ -27,6 +27,17 @@ _COPIED_ACCELERATOR = 2**31
 _MEASURE_SECONDS = 0.3
 
 
+AMPERE = 8.0
+"""Compute capability of the first Nvidia GPUs that multiply bfloat16."""
+
+
+def nvidia_capability() -> float | None:
+    """Compute capability of the default device; ``None`` where that is no GPU of Nvidia's."""
+    device = jax.devices()[0]
+    is_nvidia = device.platform == "gpu" and "cuda" in device.client.platform_version
+    return float(device.compute_capability) if is_nvidia else None
+
+
 def describe() -> str:
     """The hardware in a few words, e.g. ``1 x NVIDIA H100`` or ``AMD EPYC, 2 cores``."""
     devices = jax.devices()

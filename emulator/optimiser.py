@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 from optax.contrib import MuonDimensionNumbers, muon
 
 from emulator.config import RolloutStage, TrainConfig
+from emulator.machine import AMPERE, nvidia_capability
 
 _ADAM_BETAS = (0.9, 0.95)  # GraphCast's: a short second moment suits short schedules
 _ADAM_UPDATE_RMS = 0.2  # of a typical Adam update over its learning rate
@@ -56,7 +57,8 @@ def make_optimiser(config: TrainConfig, schedule: optax.Schedule) -> optax.Gradi
             muon_weight_dimension_numbers=_kernels_as_matrices,
             consistent_rms=_ADAM_UPDATE_RMS,
         )
-        if config.precision == "bfloat16":
+        # XLA refuses to be told so on older Nvidia GPUs, where it computes in float32 what a network has in bfloat16
+        if config.precision == "bfloat16" and (nvidia_capability() or AMPERE) >= AMPERE:
             update = _with_half_precision_products(update)
     else:
         decayed = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731 - optax wants a function

@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from data_prep.grid import Grid
 from emulator.config import TransformerConfig
+from emulator.machine import AMPERE, nvidia_capability
 from emulator.models.halo import roll_rows, rows_of_band
 from emulator.models.layers import (
     N_ZONAL,
@@ -227,9 +228,7 @@ def _cudnn_takes(dtype: DTypeLike, head_size: int) -> bool:
     """Whether cuDNN's flash attention runs on the default device: Nvidia since Ampere, half precision, small heads."""
     if dtype not in (jnp.bfloat16, jnp.float16) or head_size % 8 or head_size > _CUDNN_LARGEST_HEAD:
         return False
-    device = jax.devices()[0]
-    is_nvidia = device.platform == "gpu" and "cuda" in device.client.platform_version
-    return is_nvidia and float(device.compute_capability) >= 8.0
+    return (nvidia_capability() or 0.0) >= AMPERE
 
 
 class Attention(nnx.Module):
