@@ -8,11 +8,14 @@ import model_checks as check
 import numpy as np
 import pytest
 from flax import nnx
+from jax._src.cudnn import fused_attention_stablehlo
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import TransformerConfig
-from emulator.models import build, halo, latitude_factor
+from emulator.models import build, halo, latitude_factor, transformer
 from emulator.models.transformer import PatchLayout, Tokens, _cudnn_takes, attend, window_order
 
 GLOBAL = TransformerConfig(kind="transformer", patch=2, width=16, depth=2, heads=2)
@@ -190,3 +193,20 @@ def test_fused_kernel_is_asked_for_only_where_it_runs(
     )
     monkeypatch.setattr(jax, "devices", lambda: [device])
     assert _cudnn_takes(jnp.dtype(dtype), size) is expected
+
+
+@pytest.mark.skipif(jax.version.__version_info__ < (0, 10, 2), reason="the lowest that the extra `cuda` takes")
+def test_the_fused_kernel_and_its_gradient_fit_into_the_program_of_every_device(monkeypatch):
+    """No GPU is at hand: the step is traced and lowered for one, inside of ``shard_map`` as training has it."""
+    monkeypatch.setattr(transformer, "_cudnn_takes", lambda *_: True)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91200)
+    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda _: True)
+    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+
+    def gradient(x):
+        return jax.grad(lambda x: attend(x, x, x, None).astype(jnp.float32).sum())(x)
+
+    split = jax.jit(jax.shard_map(gradient, mesh=mesh, in_specs=P("data"), out_specs=P("data")))
+    x = jax.ShapeDtypeStruct((2, 1, 8, 2, 16), jnp.bfloat16)
+    program = split.trace(x).lower(lowering_platforms=("cuda",)).as_text()
+    assert program.count("__cudnn$fmha") == 2  # there and back
