@@ -79,6 +79,8 @@ def test_a_comparison_takes_paces_trains_and_tells(folder, training, capsys):
         ("run", "graph"),
     ]
     unet, mesh = training[1][2], training[3][2]
+    # one could not be shared by several devices
+    assert [c.validation_windows for _, _, c in training] == [unet.validation_windows] * 4
     assert [s.steps for s in unet.stages] == [144, 48]  # 72 s and 48 s
     assert (mesh.batch_size, [s.steps for s in mesh.stages]) == (2, [240])
     shown = capsys.readouterr().out
