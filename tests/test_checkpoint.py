@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -92,6 +94,25 @@ def test_bad_initial_fields_are_refused(trained):
     broken["temperature"][1, 1, 3, 4] = np.nan
     with pytest.raises(DataError, match=rf"temperature@850 at {store.times[1]!s:.16} holds NaN"):
         next(forecaster.forecast(broken, leads))
+
+
+def test_the_range_of_initial_fields_is_found_without_a_copy_of_them_all(trained):
+    store, run_dir, _ = trained
+    initial = store.dataset(np.arange(70))
+    warmest, hottest_sea = (
+        float(initial["temperature"].isel(level=0).max()),
+        float(initial["sea_surface_temperature"].max()),
+    )
+    forecaster = replace(
+        load_forecaster(run_dir), trained_on={"temperature@500": (0.0, 250.0), "sea_surface_temperature": (0.0, 300.0)}
+    )
+    tracemalloc.start()
+    said = forecaster.attributes(initial)["outside_training_range"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "temperature@500 " in said and f" to {warmest:.6g}, trained on 0 to 250" in said
+    assert ("sea_surface_temperature" in said) == (hottest_sea > 300)
+    assert peak < max(initial.nbytes / 2, 2**19)  # of the small grid, what the program itself needs
 
 
 def test_forecast_that_stops_being_finite_is_stopped_at_lead_and_variable(trained, monkeypatch):

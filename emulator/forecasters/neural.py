@@ -137,16 +137,17 @@ class NeuralForecaster:
         """
         n = self.spec.n_prognostic
         channels = (*self.spec.state_channels[:n], *persisted_channels(self.spec))
-        low, high = np.full(len(channels), np.inf), np.full(len(channels), -np.inf)
-        for i in range(initial.sizes["time"]):  # of lazy fields one time at once
+        lowest, highest = [], []
+        for i in range(initial.sizes["time"]):  # one at a time: all of them need not fit into memory
             state, persisted = self._initial_arrays(initial.isel(time=[i]).load())
             values = np.concatenate([state[..., :n], persisted], axis=-1)
-            low, high = np.minimum(low, values.min(axis=(0, 1, 2))), np.maximum(high, values.max(axis=(0, 1, 2)))
+            lowest.append(values.min(axis=(0, 1, 2)))
+            highest.append(values.max(axis=(0, 1, 2)))
         found = []
-        for name, least_here, most_here in zip((c.name for c in channels), low, high, strict=True):
-            least, most = self.trained_on.get(name, (-np.inf, np.inf))
-            if least_here < least or most_here > most:
-                found.append(f"{name} {least_here:.6g} to {most_here:.6g}, trained on {least:.6g} to {most:.6g}")
+        for channel, low, high in zip(channels, np.min(lowest, axis=0), np.max(highest, axis=0), strict=True):
+            least, most = self.trained_on.get(channel.name, (-np.inf, np.inf))
+            if low < least or high > most:
+                found.append(f"{channel.name} {low:.6g} to {high:.6g}, trained on {least:.6g} to {most:.6g}")
         return {"outside_training_range": "; ".join(found) or ("none" if self.trained_on else "not known")}
 
     @property
