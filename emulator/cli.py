@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.json_file import finite
-from emulator.command import interrupted_by_sigterm, set_up_logging
+from emulator.command import interrupted_by_sigterm, memory_in_one_line, set_up_logging
 from emulator.compilation_cache import remember_compiled
 from emulator.parser import build_parser
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging()
     remember_compiled()
     try:
-        with interrupted_by_sigterm():
+        with interrupted_by_sigterm(), memory_in_one_line():
             _dispatch(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the one place that talks to the user about errors

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from data_prep.disk import writing
-from data_prep.errors import ConfigError, UserError
+from data_prep.errors import ConfigError, DataError, UserError, one_line
 
 
 def as_command(function: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str] | None], int]:
@@ -24,13 +24,33 @@ def as_command(function: Callable[[Sequence[str]], None]) -> Callable[[Sequence[
     def command(argv: Sequence[str] | None = None) -> int:
         set_up_logging()
         try:
-            function(sys.argv[1:] if argv is None else argv)
+            with memory_in_one_line():
+                function(sys.argv[1:] if argv is None else argv)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
             return error.exit_code
         return 0
 
     return command
+
+
+@contextmanager
+def memory_in_one_line() -> Iterator[None]:
+    """Turns a lack of memory, of the machine or of an accelerator, into one line.
+
+    Raises:
+      DataError: in place of the error.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # JAX's errors are of the second kind
+        if not isinstance(error, MemoryError) and not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        raise DataError(
+            f"memory does not suffice ({one_line(error)}); end what else holds memory on this machine or device, or do "
+            "less at once: training by train.accumulate or a smaller train.batch_size, forecasts by a smaller "
+            "evaluate.batch, preparation and scores with fewer --workers"
+        ) from None
 
 
 @contextmanager

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from tiny_store import write_store
 from world_files import canonical, world
 
 import emulator
 from data_prep.grid import Grid
+from emulator import cli
 from emulator.cli import build_parser, main
 from emulator.command import set_up_logging
 from emulator.progress import track
@@ -107,6 +110,24 @@ sys.exit(cli.main(["verify", "store.zarr"]))
     done = subprocess.run([sys.executable, "-c", code_of, *signals], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == code
     assert done.stderr == ("stopped; the same command goes on from here\n" if said else "")
+
+
+def allocate_too_much_by_numpy(_):
+    np.empty(2**58)
+
+
+def allocate_too_much_by_jax(_):
+    jnp.zeros(2**46).block_until_ready()
+
+
+@pytest.mark.parametrize("work", [allocate_too_much_by_numpy, allocate_too_much_by_jax])
+def test_a_lack_of_memory_is_one_line(monkeypatch, capsys, work):
+    monkeypatch.setattr(cli, "_dispatch", work)
+    assert main(["verify", "store.zarr"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: memory does not suffice (")
+    assert "a smaller train.batch_size" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
