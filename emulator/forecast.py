@@ -83,7 +83,7 @@ def lead_times(timestep: np.timedelta64, days: float) -> np.ndarray:
       DataError: it is no positive multiple of the time step.
     """
     step = timestep / np.timedelta64(1, "D")
-    steps = round(days / step)
+    steps = round(days / step) if np.isfinite(days) else 0
     if steps < 1 or abs(steps * step - days) > 1e-6:
         raise DataError(f"{days:g} days: expected a positive multiple of the model's time step of {step:g} days")
     return np.arange(1, steps + 1) * timestep

@@ -24,7 +24,7 @@ from emulator.api import _against
 from emulator.cli import main
 from emulator.config import DataConfig, EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.evaluation.scores import evaluate
-from emulator.forecast import forecast_file
+from emulator.forecast import forecast_file, lead_times
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence
 from emulator.forecasters.statistical import make_reference
@@ -252,6 +252,12 @@ def test_mistakes_are_one_line(work):
         emulator.score({"network": late}, store, headlines=["temperature@850"])
     with pytest.raises(ConfigError, match=r"^score: init_every_hours: says what an experiment forecasts"):
         emulator.score({"network": late}, store, init_every_hours=12)
+
+
+@pytest.mark.parametrize("days", [0.3, 0.0, -1.0, float("nan"), float("inf")])
+def test_a_forecast_takes_whole_steps(days):
+    with pytest.raises(DataError, match=f"^{days:g} days: expected a positive multiple of the model's time step"):
+        lead_times(TIMESTEP, days)
 
 
 def test_importing_costs_nothing_and_the_names_are_there():
