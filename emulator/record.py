@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -93,7 +94,7 @@ class Record:
           done: The step that training goes on from.
         """
         path = run_dir / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= done]
+        kept = [line for line in _lines(path) if _step_of(line) <= done]
         write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
         self._run_dir, self._done = run_dir, done
@@ -156,4 +157,12 @@ def _lines(path: Path) -> list[str]:
     """Whole lines of a file, none if there is no file; a kill may have cut the last one short."""
     if not path.exists():
         return []
-    return path.read_text(encoding="utf-8").split("\n")[:-1]
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+
+
+def _step_of(line: str) -> float:
+    """The step of an entry; beyond all of what a power cut left in its place, which must not stop a training."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf

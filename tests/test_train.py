@@ -24,6 +24,7 @@ from emulator.devices import WHOLE, Layout
 from emulator.loader import Windows, load_batch
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import track
+from emulator.record import Record
 from emulator.train import set_up, train, work
 from emulator.train_step import averaging_decay, with_noise
 
@@ -208,6 +209,13 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
         run(store, tmp_path / "run", CONFIG.model_copy(update={"stages": stages}))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, steps_before + 1))
+
+
+def test_what_a_power_cut_left_in_the_record_does_not_stop_a_training(tmp_path):
+    entries = [json.dumps({"kind": "train", "step": step}).encode() for step in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([entries[0], b"\0" * 9, b"\xff{", b"[]", *entries[1:], b""]))
+    Record(tmp_path, 2).close()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == b"\n".join([*entries[:2], b""])
 
 
 def test_finished_run_is_left_alone(store, finished):
