@@ -97,7 +97,9 @@ def train(
       KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
     store = open_for_training(store_path)
-    job = set_up(config, model_config, store, seed)
+    # what a run began with is not needed to go on, and may be gone
+    afresh = config if not _begun(run_dir) else config.model_copy(update={"start_from": None})
+    job = set_up(afresh, model_config, store, seed)
     layout, total = job.layout, job.spans[-1].stop
     if layout.writes:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -305,6 +307,11 @@ def open_for_training(path: Path) -> Store:
     if n_bytes > IN_MEMORY_BYTES:
         return store
     return replace(store, state=Arriving(store.state), persisted=Arriving(store.persisted))
+
+
+def _begun(run_dir: Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    return any(path.name.isdigit() for path in (run_dir / CHECKPOINTS).glob("*"))  # others are being written
 
 
 def _claim(

@@ -82,6 +82,16 @@ def test_a_network_that_learned_before_goes_on_from_there(store, finished, tmp_p
     assert max(np.abs(weights[0][name]).max() for name in weights[0].files if "head" in name) > 1e-4
 
 
+def test_a_run_goes_on_without_what_it_began_with(store, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "before")
+    config = CONFIG.model_copy(update={"start_from": str(tmp_path / "before"), "stages": [RolloutStage(steps=1)]})
+    run(store, tmp_path / "run", config)
+    shutil.rmtree(tmp_path / "before")
+    weights = (tmp_path / "run" / "weights.npz").read_bytes()
+    run(store, tmp_path / "run", config)
+    assert (tmp_path / "run" / "weights.npz").read_bytes() == weights
+
+
 def test_another_network_to_start_from_is_refused_by_name(store, finished, tmp_path):
     config = CONFIG.model_copy(update={"start_from": str(finished)})
     other = MODEL.model_copy(update={"width": 16})
