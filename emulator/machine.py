@@ -103,7 +103,7 @@ def best_seconds(work: Callable[[], Any], *, seconds: float) -> float:
 
 
 def device_memory() -> tuple[int, int] | None:
-    """Bytes that a device has, and how many of them are free; ``None`` where nobody says.
+    """Bytes that a device has for this program, and how many of them others leave it; ``None`` where nobody says.
 
     Of a CPU: the machine's or container's memory, shared evenly among its virtual devices.
     """
@@ -112,15 +112,16 @@ def device_memory() -> tuple[int, int] | None:
         stats = device.memory_stats()
         if not stats or "bytes_limit" not in stats:
             return None
-        return stats["bytes_limit"], stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+        limit = stats["bytes_limit"]  # what is in use of it is this program's own, which its account counts already
+        return limit, limit
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     except (OSError, KeyError):
         return None
-    limit = _container_limit()
+    container = _container_limit()
     n = jax.local_device_count()
-    return min(total, limit) // n, min(free, limit) // n
+    return min(total, container) // n, min(free, container) // n
 
 
 def _container_limit() -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -116,6 +117,15 @@ def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog)
         check_memory(20 * GIB, 1, 16, config)
     monkeypatch.setattr(budget, "device_memory", lambda: None)
     assert "not known" in check_memory(20 * GIB, 12, 16, config)
+
+
+def test_the_memory_that_training_holds_on_an_accelerator_is_not_counted_against_it(monkeypatch, caplog):
+    stats = {"bytes_limit": 16 * GIB, "bytes_in_use": 5 * GIB}
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
+    monkeypatch.setattr("jax.local_devices", lambda: [device])
+    with caplog.at_level(logging.WARNING, "emulator"):
+        text = check_memory(12 * GIB, 12, 16, TrainConfig(stages=[RolloutStage(steps=1)]))
+    assert (text, caplog.text) == ("12.0 GiB of 16.0 GiB a device", "")
 
 
 def test_this_machine_knows_its_memory():
