@@ -463,3 +463,5 @@ def _stop_requests() -> Iterator[Callable[[int], bool]]:
         yield lambda _: wanted
     finally:
         give_back()
+    if wanted:  # after the last step had asked: what follows training must not begin
+        raise KeyboardInterrupt

@@ -27,6 +27,7 @@ from emulator.progress import track
 from emulator.record import Record
 from emulator.train import set_up, train, work
 from emulator.train_step import averaging_decay, with_noise
+from emulator.validation import Validation
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 CONFIG = TrainConfig(
@@ -163,6 +164,24 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finishe
     for name, array in straight.items():
         np.testing.assert_array_equal(array, resumed[name], err_msg=name)
     assert [e["loss"] for e in entries(finished, "train")] == [e["loss"] for e in entries(tmp_path, "train")]
+
+
+def test_who_interrupts_the_last_validation_is_obeyed(store, finished, tmp_path, monkeypatch):
+    whole, ran = Validation.run, []
+
+    def interrupted(self, params, task):
+        ran.append(self)
+        if len(ran) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, params, task)
+
+    monkeypatch.setattr(Validation, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(store, tmp_path)
+    assert last_checkpoint(tmp_path)[0] == 8
+    monkeypatch.undo()
+    run(store, tmp_path)
+    assert (tmp_path / "weights.npz").read_bytes() == (finished / "weights.npz").read_bytes()
 
 
 def test_a_kill_without_warning_loses_only_what_came_after_the_checkpoint(store, finished, tmp_path, monkeypatch):
