@@ -54,6 +54,9 @@ HEARTBEAT_SECONDS = 30
 LEAVE_SECONDS = 30
 """A process that ends waits for the others for so long: one that failed must not leave them waiting for ever."""
 
+MEET_SECONDS = 6 * 3600
+"""A process waits for the others for so long where they have work to do; one that dies is noticed all the same."""
+
 _BROKEN_CONNECTION = re.compile(
     r"^(unavailable|aborted|cancelled|deadline_exceeded):"
     r"|gloo|connection|broken pipe|socket|timed out|heartbeat|remote process|network error|unhandled system error",
@@ -162,10 +165,13 @@ class Layout:
         """Waits for the other processes as long as they need.
 
         Whoever ends is waited for at exit for ``LEAVE_SECONDS`` alone, and then all are ended: also the first, which
-        may still be writing.
+        may still be writing. Devices take no part: some give up a collective that others do not join for a minute.
         """
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("met")
+            from orbax.checkpoint.multihost import sync_global_processes  # slow to import, and seldom needed
+
+            everybody = set(range(jax.process_count()))  # named, or Orbax would have the devices wait
+            sync_global_processes("met", timeout=MEET_SECONDS, processes=everybody)
 
     def windows_here(self, n: int) -> np.ndarray:
         """Which of the ``n`` windows of a batch the devices of this process hold, ascending."""
