@@ -17,7 +17,8 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 
 if TYPE_CHECKING:
-    import xarray as xr  # slow to import, and training does without it
+    import dask.array
+    import xarray as xr  # both slow to import, and training does without them
 
 Role = Literal["prognostic", "diagnostic", "forcing", "static"]
 Vertical = Literal["pressure", "sigma"]
