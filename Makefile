@@ -45,7 +45,7 @@ install: $(STAMP)
 
 demo: install
 	$(BIN)/emulator run demo
-	@echo; echo "What an evening of two busy cores buys: the network that ships, forecasting from its sample"
+	@echo; echo "What an hour and a half of two cores buys: the network that ships, forecasting from its sample"
 	$(BIN)/emulator check-pretrained
 
 test: install
