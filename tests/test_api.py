@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from synthetic import evaluation_rows, make_store
+from synthetic import ON_SIGMA, evaluation_rows, make_store
 from tiny_store import TIMESTEP, write_store
 from world_files import region, region_section
 
@@ -159,6 +159,22 @@ def test_our_dimensions_in_another_form_are_read_as_another_centres(as_file, tmp
         theirs.to_netcdf(path)
         found = emulator.score({"mine": path if as_file else theirs}, store, references=[], bootstrap=50)["rmse"]
         xr.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_a_file_that_was_opened_is_scored_like_the_file(tmp_path):
+    store = make_store(days=12, world=ON_SIGMA)  # such files hold the pressure at the top beside the forecasts
+    leads, path = np.arange(1, 5) * TIMESTEP, tmp_path / "f.nc"
+    rows = evaluation_rows(store, 4)
+    write_forecasts(
+        make_reference("persistence", store, leads),
+        store.dataset(rows),
+        leads,
+        path,
+        surface_geopotential=store.surface_geopotential,
+    )
+    with xr.open_dataset(path) as opened:
+        rmse = emulator.score({"opened": opened, "file": path}, store, references=[], bootstrap=50)["rmse"]
+    np.testing.assert_array_equal(rmse.sel(forecaster="opened"), rmse.sel(forecaster="file"))
 
 
 def test_references_start_where_another_centres_forecasts_do(tmp_path):
