@@ -7,6 +7,7 @@ block at a time.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -393,9 +394,12 @@ def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> d
     steps = np.diff(times)
     breaks = np.flatnonzero(steps > steps.min())
     lengths = np.diff([0, *(breaks + 1), times.size])
-    alike = lengths.size >= 3 and lengths.min() > 0.5 * lengths.max()
-    if alike and steps[breaks[-2:]].min() >= _days(_GAP_DAYS):  # a time or two that are missing part no forecasts
-        return {"segments": {"validation": [int(lengths.size) - 2], "test": [int(lengths.size) - 1]}}
+    if lengths.size >= 3 and lengths.min() > 0.5 * lengths.max():
+        apart, long = steps[breaks[-2:]].min(), (lengths.min() - 1) * steps.min()
+        if apart >= min(_days(_GAP_DAYS), long):  # a time or two that are missing part no forecasts
+            gap = math.floor(apart / np.timedelta64(1, "D") * 100) / 100
+            segments = {"validation": [int(lengths.size) - 2], "test": [int(lengths.size) - 1]}
+            return {"segments": segments, **({"gap_days": gap} if gap < _GAP_DAYS else {})}
     days = float((times[-1] - times[0]) / np.timedelta64(1, "D"))
     gap = min(_GAP_DAYS, round(days / 25, 2))
     first, second = (times[int(share * (times.size - 1))] for share in (_SHARES[0], sum(_SHARES)))
