@@ -222,8 +222,8 @@ def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path, store: 
         return path
     constants = {SURFACE: forecast[SURFACE]} if SURFACE in forecast else {}
     with ForecastWriter(path, forecast["init_time"].values, forecast["lead_time"].values, constants) as writer:
-        fields = [name for name, field in forecast.items() if {"init_time", "lead_time"} <= set(field.dims)]
-        writer.write(forecast[fields].load())  # what else a file holds, as the pressure at the model's top, it may keep
+        fields = [key for key, field in forecast.items() if {"init_time", "lead_time"} <= set(field.dims)]
+        writer.write(forecast[fields].load())  # an opened file holds more: the pressure at the model's top
         writer.set_attributes({str(key): value for key, value in forecast.attrs.items()})
     return path
 
