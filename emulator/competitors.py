@@ -1,4 +1,4 @@
-"""Who competes in an experiment: the network, physics raw, corrected and as ensembles, the twin, references, means."""
+"""Who competes in an experiment: network and physics, raw and corrected, ensembles, the twin, references, means."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 NETWORK = "network"
 
 _ENSEMBLE = "_ensemble"
+_CORRECTED = ("debiased", "damped")
+
 
 Maker = Callable[[], Forecaster]
 """Makes a forecaster when it is needed: a physics model takes a while to build, a correction to fit."""
@@ -37,7 +39,8 @@ Maker = Callable[[], Forecaster]
 def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Maker]:
     """Every forecaster that the experiment runs, by name, in the order of tables and in which they are to be run.
 
-    Corrected physics and means read the files of others, so these come before them.
+    Corrected forecasts and means read the files of others, so these come before them. The network is corrected if
+    physics is, by as many training forecasts: like is to be compared with like.
 
     Raises:
       ConfigError: a mean is of a forecaster that is none or no single one, or two forecasters have one name.
@@ -48,11 +51,11 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     makers: dict[str, Maker] = {NETWORK: partial(_network, folder, store)}
     for baseline in evaluate.physics:
         makers |= _with_ensemble(physics_name(baseline), partial(_physics, store, baseline), baseline, config, store)
-    for baseline in evaluate.physics if evaluate.correction_inits else ():
-        fitted = cache(partial(_fit, config, folder, store, baseline))
-        for damped, word in ((False, "debiased"), (True, "damped")):
-            name = f"{physics_name(baseline)}_{word}"
-            makers[name] = partial(_corrected, name, folder, store, baseline, fitted, damped)
+    if evaluate.physics and evaluate.correction_inits:
+        for raw in (NETWORK, *map(physics_name, evaluate.physics)):
+            fitted = cache(partial(_fit, raw, makers[raw], config, folder, store))
+            for word in _CORRECTED:
+                makers[f"{raw}_{word}"] = partial(_corrected, raw, word, folder, store, fitted)
     if evaluate.twin is not None:
         makers |= _with_ensemble(twin_name(config), partial(_twin, config, store), evaluate.twin, config, store)
     for reference in evaluate.references:
@@ -152,15 +155,14 @@ def _twin(config: ExperimentConfig, store: Store) -> Forecaster:
     )
 
 
-def _fit(config: ExperimentConfig, folder: Path, store: Store, baseline: PhysicsBaseline) -> Correction:
-    """The correction of a baseline, from training forecasts that are made now if they are not there."""
-    name = physics_name(baseline)
-    path = folder / "forecasts" / "training" / f"{name}.nc"
+def _fit(raw: str, make: Maker, config: ExperimentConfig, folder: Path, store: Store) -> Correction:
+    """The correction of a forecaster, from training forecasts that are made now if they are not there."""
+    path = folder / "forecasts" / "training" / f"{raw}.nc"
     if not path.exists():
         indices = training_indices(store, config.evaluate)
-        logger.info("forecast: %d training forecasts, to correct %s by", indices.size, name)
+        logger.info("forecast: %d training forecasts, to correct %s by", indices.size, raw)
         write_forecasts(
-            _physics(store, baseline),
+            make(),
             store.lazy_dataset(indices),
             verified_leads(config.evaluate),
             path,
@@ -170,11 +172,10 @@ def _fit(config: ExperimentConfig, folder: Path, store: Store, baseline: Physics
     return fit_correction(path, store)
 
 
-def _corrected(
-    name: str, folder: Path, store: Store, baseline: PhysicsBaseline, fitted: Callable[[], Correction], damped: bool
-) -> Forecaster:
-    raw = WrittenForecasts(_path(physics_name(baseline), folder), store.spec)
-    return CorrectedForecaster(name, store.grid, store.timestep, store.climatology, raw, fitted(), damped)
+def _corrected(raw: str, word: str, folder: Path, store: Store, fitted: Callable[[], Correction]) -> Forecaster:
+    written = WrittenForecasts(_path(raw, folder), store.spec)
+    name, damped = f"{raw}_{word}", word == "damped"
+    return CorrectedForecaster(name, store.grid, store.timestep, store.climatology, written, fitted(), damped)
 
 
 def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None:

@@ -337,8 +337,8 @@ class EvaluateConfig(Section):
     )
     correction_inits: Annotated[int, Field(ge=0)] = Field(
         32,
-        description="Training forecasts of each physics baseline, by which it is also debiased and damped; 0 leaves "
-        "the corrected ones out",
+        description="Training forecasts of each physics baseline, and then of the network as well, by which they are "
+        "also debiased and damped; 0 leaves the corrected ones out",
     )
     twin: TwinConfig | None = Field(None, description="Needs a `simulate` section")
     means: dict[ForecasterName, Annotated[list[str], Field(min_length=2)]] = Field(

@@ -43,8 +43,8 @@ class Stage:
       run: Does the work, on the workers if it can share it; must resume or start over by itself after a kill.
       depends: Config keys (dotted) that the result depends on, beside those of the stages before it.
       needs: Outputs of earlier stages without which it cannot start.
-      outdated: Why a finished result is made again all the same, or ``None``. Only for what costs little and can be
-        made from what is at hand; the old result stays until the new one is whole.
+      outdated: Why a finished result is made again or completed all the same, or ``None``. Only for what costs little
+        and can be made from what is at hand; the old result stays until the new one is whole.
       same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay.
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
       of_network: Those of its outputs that a new training makes worthless, where others are worth keeping.
@@ -55,7 +55,7 @@ class Stage:
     run: Callable[[ExperimentConfig, Path, Executor | None], None]
     depends: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    outdated: Callable[[Path], str | None] = lambda _: None
+    outdated: Callable[[ExperimentConfig, Path], str | None] = lambda *_: None
     same_again: bool = False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     of_network: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ def _compare_data(folder: Path) -> None:
         )
 
 
-def _older_store(folder: Path) -> str | None:
+def _older_store(_: ExperimentConfig, folder: Path) -> str | None:
     from data_prep.store import FORMAT_VERSION, older_version
 
     if (version := older_version(folder / "store.zarr")) is None:
@@ -138,6 +138,17 @@ def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> Non
     write_all_forecasts(config, folder)
 
 
+def _missing_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
+    from data_prep.store import open_store
+    from emulator.competitors import competitors, forecast_path
+
+    if not (folder / "store.zarr").exists():
+        return None
+    names = competitors(config, folder, open_store(folder / "store.zarr"))
+    missing = [path.name for name in names if not (path := forecast_path(name, config, folder)).exists()]
+    return f"{', '.join(missing)} not there, and made now" if missing else None
+
+
 def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
     from emulator.contest import score_all_forecasts
 
@@ -160,6 +171,12 @@ _FORECAST_KEYS = (
     *(f"evaluate.{key}" for key in ("references", "physics", "correction_inits", "twin", "means")),
 )
 
+_FORECASTS_OF_NETWORK = (
+    "forecasts/means",
+    *(f"forecasts/network{form}.nc" for form in ("", "_stopped", "_debiased", "_damped")),
+    *(f"forecasts/training/network{form}.nc" for form in ("", "_stopped")),
+)
+
 STAGES = (
     Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), same_again=True),
     Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store, same_again=True),
@@ -170,7 +187,8 @@ STAGES = (
         _forecast,
         _FORECAST_KEYS,
         ("store.zarr", "run"),
-        of_network=("forecasts/means", "forecasts/network.nc", "forecasts/network_stopped.nc"),
+        outdated=_missing_forecasts,
+        of_network=_FORECASTS_OF_NETWORK,
     ),
     Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, ("evaluate",), ("store.zarr", "forecasts")),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
@@ -245,7 +263,7 @@ def _run_stage(
     if redo:
         _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
     elif _done_before(folder, stage, mark, record):
-        if (why := stage.outdated(folder)) is None:
+        if (why := stage.outdated(config, folder)) is None:
             logger.info("%s: done before, skipped", title)
             return
         logger.info("%s: %s", title, why)

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from synthetic import Noisy, make_store
 
+from data_prep.disk import discard
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from emulator import checkpoint, competitors, contest, stages
@@ -17,6 +18,7 @@ from emulator.initial_times import initial_indices, verified_leads
 
 ALL = [
     *("network", "physics_t21", "physics_t21_ensemble", "physics_t31"),
+    *("network_debiased", "network_damped"),
     *("physics_t21_debiased", "physics_t21_damped", "physics_t31_debiased", "physics_t31_damped"),
     *("twin_t42", "twin_t42_ensemble"),
     *("persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"),
@@ -80,13 +82,13 @@ def test_everybody_takes_part_in_the_order_of_tables(made, tmp_path):
     assert "twin_t42_ensemble" not in contest.forecast_paths(without_members, tmp_path, store)
 
 
-def test_all_files_are_written_once_and_scored(made, tmp_path):
+def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     store, names = made
     config = config_of(tmp_path)
     contest.write_all_forecasts(config, tmp_path)
     folder = tmp_path / "forecasts"
     assert {p.stem for p in folder.glob("*.nc")} == set(ALL)
-    assert sorted(p.name for p in (folder / "training").iterdir()) == ["physics_t21.nc", "physics_t31.nc"]
+    assert sorted(p.stem for p in (folder / "training").iterdir()) == ["network", "physics_t21", "physics_t31"]
     files = {name: xr.open_dataset(folder / f"{name}.nc") for name in ALL}
     for name, file in files.items():
         assert file.attrs["forecaster"] == name and file.attrs["data_hash"] == store.data_hash
@@ -107,10 +109,23 @@ def test_all_files_are_written_once_and_scored(made, tmp_path):
     assert names == [] and (folder / "physics_t31_damped.nc").exists()  # not even the model is built again
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
+    # what comes from the network's forecasts is known as such, to be removed with it
+    for path in stages.stage_named("forecast").of_network:
+        discard(tmp_path / path)
+    assert not list(folder.rglob("*network*"))
+    forecasting = stages.stage_named("forecast")
+    assert forecasting.outdated(config, tmp_path) is None  # no store, nothing to be made from
+    monkeypatch.setattr("data_prep.store.open_store", lambda path: store)
+    (tmp_path / "store.zarr").mkdir()
+    why = forecasting.outdated(config, tmp_path)
+    assert why == "network.nc, network_debiased.nc, network_damped.nc not there, and made now"
+    contest.write_all_forecasts(config, tmp_path)
+    assert names == ["network"] * 2 and forecasting.outdated(config, tmp_path) is None
+
     few = config_of(tmp_path, correction_inits=0, references=["persistence"])
     contest.score_all_forecasts(few, tmp_path)
     scores = xr.load_dataset(tmp_path / "scores.nc")
-    assert scores["forecaster"].values.tolist() == [name for name in ALL[:11] if "_d" not in name]
+    assert scores["forecaster"].values.tolist() == [name for name in ALL[:13] if "_d" not in name]
     assert scores.attrs["truth"] == "nature run SPEEDY T42"
     assert scores.attrs["predictability_limit"] == "twin_t42_ensemble"
     rmse = scores["rmse"].sel(variable="temperature@850", region="all").isel(lead_time=0)

@@ -50,7 +50,7 @@ def test_every_stage_leaves_what_it_promises(folder, capsys):
 def test_all_forecasters_start_from_the_same_times(folder):
     files = sorted((folder / "forecasts").glob("*.nc"))
     assert {f.stem for f in files} == {
-        *("network", "physics_t21", "physics_t21_debiased", "physics_t21_damped"),
+        *(f"{model}{form}" for model in ("network", "physics_t21") for form in ("", "_debiased", "_damped")),
         *("persistence", "anomaly_persistence", "climatology"),
     }
     times = [xr.open_dataset(f)["init_time"].values for f in files]

@@ -183,6 +183,7 @@ MANY = [
     "twin_t42",
     "twin_t42_ensemble",
     *("persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"),
+    *("network_debiased", "network_damped"),
     "IFS_HRES",
     "graphcast",
 ]
@@ -214,6 +215,8 @@ def test_a_dozen_forecasters_are_told_apart():
         "Twin T42",
         "Twin T42 ensemble mean",
     ]
+    assert len({styles[n][0] for n in ("network", "network_debiased", "network_damped")}) == 1
+    assert forecaster_label("network_damped") == "Network damped"
     assert forecaster_label("IFS_HRES") == "IFS HRES"
     assert forecaster_label("damped_anomaly_persistence") == "Damped anomaly persistence"
     assert forecaster_label("linear_pcs") == "Linear regression on PCs"
@@ -229,6 +232,7 @@ def test_pictures_of_many_forecasters_show_the_usual_ones(world):
         "twin_t42_ensemble",
         "persistence",
         "climatology",
+        "network_damped",
         "IFS_HRES",
         "graphcast",
     ]

@@ -421,6 +421,25 @@ def test_a_win_is_claimed_only_against_the_hardest_physics(experiment, outcomes,
         assert any(text in detail for detail in headline.details), headline.details
 
 
+def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):
+    names = ["network", "physics_t21", "physics_t21_debiased", "physics_t21_damped", "network_damped"]
+    scores = with_more_forecasters(experiment[2], names).copy(deep=True)
+    scores["crossover_outcome"] = scores["crossover_outcome"].astype(object)
+    scores["crossover_outcome"].loc[{"forecaster": "network"}] = "never better"
+    place = {"forecaster": "network_damped", "reference": "physics_t21_damped"}
+    scores["crossover_outcome"].loc[place] = "beyond the last lead"
+    for key in ("hours", "lower", "upper", "start"):
+        scores[f"crossover_{key}"].loc[place] = np.nan
+    details = make_headline(scores).details
+    sentence = "Damped as physics is, by its own training forecasts, it is better to the last lead in 2, against damped"
+    assert any(sentence in detail for detail in details), details
+    assert "Network damped, Physics T21 damped" in format_table(scores)  # and no column for the debiased network
+    assert "Network debiased" not in format_table(scores)
+    without = scores.sel(forecaster=names[:-1], reference=names[:-1])
+    assert not any("Damped as physics" in detail for detail in make_headline(without).details)
+    assert "Like against like" not in format_table(without)
+
+
 @pytest.mark.parametrize(
     ("gain", "sentence"),
     [

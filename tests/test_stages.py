@@ -32,7 +32,7 @@ def calls(monkeypatch):
             for output in FORECASTS if stage.name == "forecast" else stage.outputs:
                 (folder / output).write_text(stage.name)
 
-        return dataclasses.replace(stage, run=run, look_ahead=lambda *_: None)
+        return dataclasses.replace(stage, run=run, outdated=lambda *_: None, look_ahead=lambda *_: None)
 
     monkeypatch.setattr(stages, "STAGES", tuple(fake(s) for s in stages.STAGES))
     return made

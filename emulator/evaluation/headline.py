@@ -66,6 +66,7 @@ def make_headline(scores: xr.Dataset) -> Headline:
     details = [
         _difficulty(scored, hardest),
         _other_variables(scores, name, references),
+        _like_with_like(scores, name, references),
         _time_gain(scores, name, hardest, variable),
         _gap_closed(scores, name, hardest, variable),
         _everywhere(scores, name, references),
@@ -145,7 +146,22 @@ def _other_variables(scores: xr.Dataset, name: str, references: Sequence[str]) -
     variables = headline_variables(scores)
     if len(variables) == 1:
         return ""
-    outcomes = [_hardest(scores, name, references, v)[1].outcome for v in variables]
+    whom = forecaster_label(references[0]) if len(references) == 1 else "the hardest opponent of each"
+    return f"Of the {len(variables)} headline variables it is {_in_how_many(scores, name, references)}, against {whom}."
+
+
+def _like_with_like(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
+    """How many headline variables are won where both sides are damped: post-processing helps a network as well."""
+    own, others = f"{name}_damped", [r for r in references if physics_form(r) == "damped"]
+    if own not in scores["forecaster"].values or not others:
+        return ""
+    won = _in_how_many(scores, own, others)
+    return f"Damped as physics is, by its own training forecasts, it is {won}, against damped physics."
+
+
+def _in_how_many(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
+    """``better to the last lead in 5, undecided in 2``: headline variables, each against its own hardest opponent."""
+    outcomes = [_hardest(scores, name, references, v)[1].outcome for v in headline_variables(scores)]
     counts = {
         "better up to a crossover": outcomes.count("crossover"),
         "better to the last lead": outcomes.count("beyond the last lead"),
@@ -153,9 +169,7 @@ def _other_variables(scores: xr.Dataset, name: str, references: Sequence[str]) -
         "undecided": outcomes.count("undecided"),
         "not scored": outcomes.count("not scored"),
     }
-    parts = [f"{text} in {count}" for text, count in counts.items() if count]
-    whom = forecaster_label(references[0]) if len(references) == 1 else "the hardest opponent of each"
-    return f"Of the {len(variables)} headline variables it is {', '.join(parts)}, against {whom}."
+    return ", ".join(f"{text} in {count}" for text, count in counts.items() if count)
 
 
 def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> str:

@@ -15,6 +15,8 @@ _BLUE, _VERMILION, _PURPLE, _GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
 _SOLID, _DASHED, _DOTTED, _MIXED = "-", (0, (5, 2)), (0, (1, 1.6)), (0, (6, 2, 1.2, 2))
 _FIXED = {
     "network": (_VERMILION, _SOLID),
+    "network_debiased": (_VERMILION, _DASHED),
+    "network_damped": (_VERMILION, _MIXED),
     "persistence": (_GREY, _DOTTED),
     "anomaly_persistence": (_GREY, _DASHED),
     "damped_anomaly_persistence": (_GREY, _MIXED),
@@ -112,12 +114,12 @@ def limit_label(name: str) -> str:
 def default_lines(names: Sequence[str], candidate: str) -> list[str]:
     """Whom a picture of many forecasters shows unless asked otherwise, in the order of ``names``.
 
-    The candidate, each physics model as it is and damped, the best twin (the ensemble mean where there is one),
+    Network and physics models as they are and damped, the best twin (the ensemble mean where there is one),
     climatology, persistence, and everybody else's models; without physics the hardest of the simple references too.
     """
     twins = [n for n in names if n.startswith("twin")]
     best_twin = ([n for n in twins if physics_form(n) == "ensemble"] or twins)[:1]
-    left_out = {"anomaly_persistence"}
+    left_out = {"anomaly_persistence", "network_debiased"}
     if any(map(is_physics, names)):
         left_out.add("damped_anomaly_persistence")
     left_out |= {n for n in names if is_physics(n) and physics_form(n) not in ("", "damped")}

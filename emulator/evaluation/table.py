@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from rich.console import Console
@@ -45,6 +47,16 @@ def opponents(scores: xr.Dataset) -> list[str]:
     return single or [n for n in names if not n.startswith("twin")] or names
 
 
+def like_with_like(scores: xr.Dataset) -> list[tuple[str, str]]:
+    """Pairs of candidate and physics baseline that were corrected in the same way, each by its own training forecasts.
+
+    The raw candidate against corrected physics is the harder race: damping takes error off anybody's late leads.
+    """
+    names = scores["forecaster"].values.tolist()
+    pairs = [(f"{candidate(scores)}_{physics_form(n)}", n) for n in opponents(scores) if physics_form(n)]
+    return [(own, other) for own, other in pairs if own in names]
+
+
 def world_sentence(scores: xr.Dataset) -> str:
     """Where all of it holds, by what the truth and the boundary are; empty where the scores do not say."""
     lateral = ""
@@ -85,6 +97,8 @@ def format_table(scores: xr.Dataset) -> str:
     with console.capture() as capture:
         console.print(_basis(scores), soft_wrap=True)
         console.print(_error_table(scores))
+        if alike := like_with_like(scores):
+            console.print(_alike_table(scores, alike))
         console.print(_cost_table(scores))
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
@@ -112,6 +126,17 @@ def _error_table(scores: xr.Dataset) -> Table:
             beaten = "" if other == name else _in_words(read_crossover(scores, name, other, variable))
             table.add_row(title if i == 0 else "", forecaster_label(other), *cells, beaten)
         table.add_section()
+    return table
+
+
+def _alike_table(scores: xr.Dataset, pairs: Sequence[tuple[str, str]]) -> Table:
+    table = Table(title="Like against like: until when the first is ahead of the second")
+    table.add_column("Variable")
+    for own, other in pairs:
+        table.add_column(f"{forecaster_label(own)}, {forecaster_label(other)}")
+    for variable in headline_variables(scores):
+        cells = [_in_words(read_crossover(scores, own, other, variable)) for own, other in pairs]
+        table.add_row(variable_label(variable), *cells)
     return table
 
 
