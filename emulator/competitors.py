@@ -48,7 +48,7 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     from emulator.forecasters.statistical import make_reference
 
     evaluate = config.evaluate
-    makers: dict[str, Maker] = {NETWORK: partial(_network, folder, store)}
+    makers = _with_ensemble(NETWORK, partial(_network, folder, store), evaluate.network, config, store)
     for baseline in evaluate.physics:
         makers |= _with_ensemble(physics_name(baseline), partial(_physics, store, baseline), baseline, config, store)
     if evaluate.physics and evaluate.correction_inits:

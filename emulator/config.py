@@ -332,6 +332,9 @@ class EvaluateConfig(Section):
         ["persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"],
         description="Statistical references; linear_pcs, a regression on principal components, is for small grids",
     )
+    network: EnsembleOptions = Field(
+        default_factory=EnsembleOptions, description="An ensemble of the network, beside its single forecast"
+    )
     physics: list[PhysicsBaseline] = Field(
         [], description="SPEEDY from the same fields; these must be on one of its Gaussian grids"
     )

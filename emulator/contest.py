@@ -108,8 +108,9 @@ def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
 def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) -> dict[str, Any]:
     if isinstance(forecaster, CorrectedForecaster | MeanForecaster):
         return forecaster.attributes()
-    lateral = lateral_boundary_of(store) if forecaster.name == NETWORK else None
-    known = forecaster.attributes(initial) if isinstance(forecaster, NeuralForecaster) else {}
+    single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
+    lateral = lateral_boundary_of(store) if single.name == NETWORK else None
+    known = single.attributes(initial) if isinstance(single, NeuralForecaster) else {}
     return known | ({"lateral_boundary": lateral} if lateral else {})
 
 

@@ -168,12 +168,13 @@ _MADE_FOR = "made_for.txt"
 _FORECAST_KEYS = (
     "seed",
     *(f"evaluate.{key}" for key in ("split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits")),
-    *(f"evaluate.{key}" for key in ("references", "physics", "correction_inits", "twin", "means")),
+    *(f"evaluate.{key}" for key in ("network", "references", "physics", "correction_inits", "twin", "means")),
 )
 
 _FORECASTS_OF_NETWORK = (
     "forecasts/means",
-    *(f"forecasts/network{form}.nc" for form in ("", "_stopped", "_debiased", "_damped")),
+    *(f"forecasts/network{form}.nc" for form in ("", "_stopped", "_ensemble", "_ensemble_stopped")),
+    *(f"forecasts/network_{form}.nc" for form in ("debiased", "damped")),
     *(f"forecasts/training/network{form}.nc" for form in ("", "_stopped")),
 )
 

@@ -17,7 +17,7 @@ from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.initial_times import initial_indices, verified_leads
 
 ALL = [
-    *("network", "physics_t21", "physics_t21_ensemble", "physics_t31"),
+    *("network", "network_ensemble", "physics_t21", "physics_t21_ensemble", "physics_t31"),
     *("network_debiased", "network_damped"),
     *("physics_t21_debiased", "physics_t21_damped", "physics_t31_debiased", "physics_t31_damped"),
     *("twin_t42", "twin_t42_ensemble"),
@@ -38,6 +38,7 @@ def raw_config(tmp_path, **evaluate):
         "train": {"stages": [{"steps": 1}]},
         "evaluate": {
             **{"lead_hours": 24, "init_every_hours": 24, "bootstrap": 50, "correction_inits": 6, "batch": 4},
+            "network": {"members": 3},
             "physics": [{"truncation": 21, "members": 2}, {"truncation": 31}],
             "twin": {"members": 4},
             **evaluate,
@@ -76,7 +77,8 @@ def test_everybody_takes_part_in_the_order_of_tables(made, tmp_path):
     assert paths["ifs"] == Path("elsewhere/ifs.zarr")
     assert paths["physics_t21_damped"] == tmp_path / "forecasts" / "physics_t21_damped.nc"
     assert names == []  # nothing is built to find that out
-    plain = config_of(tmp_path, physics=[{"truncation": 21}], correction_inits=0, twin=None, references=["climatology"])
+    few = {"network": {"members": 1}, "physics": [{"truncation": 21}], "twin": None, "references": ["climatology"]}
+    plain = config_of(tmp_path, correction_inits=0, **few)
     assert list(contest.forecast_paths(plain, tmp_path, store)) == ["network", "physics_t21", "climatology"]
     without_members = config_of(tmp_path, twin={"members": 1})
     assert "twin_t42_ensemble" not in contest.forecast_paths(without_members, tmp_path, store)
@@ -96,6 +98,7 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
         np.testing.assert_array_equal(file["lead_time"], verified_leads(config.evaluate))
         assert ("realization" in file.dims) == name.endswith("ensemble")
     assert files["twin_t42_ensemble"].sizes["realization"] == 4
+    assert files["network_ensemble"].sizes["realization"] == 3
     cost = "seconds_per_simulated_day"
     assert files["physics_t31_damped"].attrs[cost] == files["physics_t31"].attrs[cost]
     training = xr.open_dataset(folder / "training" / "physics_t21.nc")["init_time"].values
@@ -118,14 +121,14 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     monkeypatch.setattr("data_prep.store.open_store", lambda path: store)
     (tmp_path / "store.zarr").mkdir()
     why = forecasting.outdated(config, tmp_path)
-    assert why == "network.nc, network_debiased.nc, network_damped.nc not there, and made now"
+    assert why == "network.nc, network_ensemble.nc, network_debiased.nc, network_damped.nc not there, and made now"
     contest.write_all_forecasts(config, tmp_path)
-    assert names == ["network"] * 2 and forecasting.outdated(config, tmp_path) is None
+    assert names == ["network"] * 3 and forecasting.outdated(config, tmp_path) is None
 
     few = config_of(tmp_path, correction_inits=0, references=["persistence"])
     contest.score_all_forecasts(few, tmp_path)
     scores = xr.load_dataset(tmp_path / "scores.nc")
-    assert scores["forecaster"].values.tolist() == [name for name in ALL[:13] if "_d" not in name]
+    assert scores["forecaster"].values.tolist() == [name for name in ALL[:14] if "_d" not in name]
     assert scores.attrs["truth"] == "nature run SPEEDY T42"
     assert scores.attrs["predictability_limit"] == "twin_t42_ensemble"
     rmse = scores["rmse"].sel(variable="temperature@850", region="all").isel(lead_time=0)

@@ -17,13 +17,14 @@ _FIXED = {
     "network": (_VERMILION, _SOLID),
     "network_debiased": (_VERMILION, _DASHED),
     "network_damped": (_VERMILION, _MIXED),
+    "network_ensemble": (_VERMILION, _DOTTED),
     "persistence": (_GREY, _DOTTED),
     "anomaly_persistence": (_GREY, _DASHED),
     "damped_anomaly_persistence": (_GREY, _MIXED),
     "linear_pcs": (_BLACK, _MIXED),
     "climatology": (_BLACK, _DASHED),
 }
-_WORDS = {"linear_pcs": "Linear regression on PCs"}
+_WORDS = {"linear_pcs": "Linear regression on PCs", "network_ensemble": "Network ensemble mean"}
 _FAMILIES = {"physics": (_BLUE, _SKY, _PURPLE), "twin": (_GREEN,)}
 _FORMS = {
     "": ("", _SOLID),

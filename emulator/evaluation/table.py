@@ -48,12 +48,12 @@ def opponents(scores: xr.Dataset) -> list[str]:
 
 
 def like_with_like(scores: xr.Dataset) -> list[tuple[str, str]]:
-    """Pairs of candidate and physics baseline that were corrected in the same way, each by its own training forecasts.
+    """Pairs of candidate and physics of which the same was made: corrected by training forecasts, an ensemble's mean.
 
-    The raw candidate against corrected physics is the harder race: damping takes error off anybody's late leads.
+    The candidate as it is meets corrected physics at a disadvantage: damping takes error off anybody's late leads.
     """
     names = scores["forecaster"].values.tolist()
-    pairs = [(f"{candidate(scores)}_{physics_form(n)}", n) for n in opponents(scores) if physics_form(n)]
+    pairs = [(f"{candidate(scores)}_{physics_form(n)}", n) for n in names if is_physics(n) and physics_form(n)]
     return [(own, other) for own, other in pairs if own in names]
 
 
