@@ -254,7 +254,7 @@ def read_initial(
     """Initial conditions for a forecast, from any file that holds the model's variables on its grid.
 
     Args:
-      path: A NetCDF file, a Zarr folder, or what xarray made of one.
+      path: A NetCDF or GRIB file, a Zarr folder, the URL of a Zarr store, or what xarray made of one.
       spec: What the model needs: prognostic variables and persisted forcings; diagnostic ones are taken along where the
         file holds all their levels, for the references that need them.
       grid: The model's grid.
