@@ -40,7 +40,8 @@ class SimulateConfig(Section):
     start: str = Field("1901-01-01", description="Date of the start from rest, ISO 8601")
     develop_days: Positive = Field(
         240,
-        description="Days from rest before the members are perturbed; winds take 100, the stratosphere 200 to settle",
+        description="Days from rest before the members are perturbed; with `spinup_days` 100 or more let winds settle, "
+        "300 the stratosphere",
     )
     perturbation: PositiveFloat = Field(0.1, description="Relative noise on the vorticity of the developed state")
     spinup_days: Positive = Field(60, description="Days after the perturbation that are discarded; members part in 30")

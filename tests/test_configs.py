@@ -23,7 +23,7 @@ def test_every_config_in_the_repository_is_valid(path):
 
 
 def test_no_day_is_kept_of_a_truth_that_has_not_settled():
-    """From rest SPEEDY's winds take 100 days, its uppermost layer 200 (docs/beware.md)."""
+    """From rest SPEEDY's winds take 100 days, its uppermost layer 300 (docs/beware.md); at 150 that is 2 K too warm."""
     truths = [config.simulate for path in CONFIGS if (config := load_config(path)).simulate is not None]
     assert len(truths) >= 4
     for truth in (*truths, SimulateConfig()):
