@@ -86,7 +86,8 @@ class Grid:
         """Whether the longitudes go round the globe with even spacing."""
         lon = np.asarray(self.longitude)
         spacing = 360.0 / lon.size
-        return bool(np.allclose(np.diff(lon), spacing, atol=_TOLERANCE_DEG))
+        closes = lon[0] + 360.0 - lon[-1] < 1.5 * spacing  # of a fine grid a column may be missing within the tolerance
+        return bool(closes and np.allclose(np.diff(lon), spacing, atol=_TOLERANCE_DEG))
 
     @cached_property
     def has_poles(self) -> bool:

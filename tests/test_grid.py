@@ -27,6 +27,13 @@ def test_a_regional_grid_is_neither_periodic_nor_polar():
     assert grid.cell_areas.sum() == pytest.approx(band * 132.5 / 360, rel=1e-12)
 
 
+@pytest.mark.parametrize("spacing", [0.25, 0.5])
+def test_a_fine_grid_without_its_last_columns_does_not_close_the_circle(spacing):
+    latitude, longitude = np.linspace(-90, 90, 19), np.arange(0, 360, spacing)
+    assert Grid.from_arrays(latitude, longitude).is_global
+    assert not Grid.from_arrays(latitude, longitude[longitude <= 359]).periodic
+
+
 def test_rows_on_the_poles_weigh_half_a_cell():
     grid = Grid.from_arrays(np.linspace(-90, 90, 19), np.arange(36) * 10.0)
     edges = np.sin(np.radians([85.0, 90.0]))
