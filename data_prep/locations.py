@@ -40,11 +40,16 @@ def find(pattern: str) -> list[Location]:
     """All places that a path or URL with wild cards means, sorted; none where nothing matches.
 
     Raises:
-      DataError: the protocol of a URL is not known, or the service cannot be reached.
+      DataError: it is no pattern, the protocol of a URL is not known, or the service cannot be reached.
     """
     if not is_url(pattern):
         anchor = Path(pattern).anchor
-        return [*sorted(Path(anchor).glob(pattern[len(anchor) :]))]
+        try:
+            return [*sorted(Path(anchor).glob(pattern[len(anchor) :]))]
+        except (ValueError, IndexError):
+            raise DataError(
+                f"{pattern!r} is no path or pattern of files; '**' stands for whole folders alone"
+            ) from None
     if not _WILD.search(pattern):
         return [pattern]  # whether there is such a store shows when it is opened
     system, path = _filesystem(pattern)
