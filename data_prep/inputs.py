@@ -23,7 +23,7 @@ from data_prep.locations import Location, stem
 from data_prep.regrid import make_regridder
 from data_prep.regridded import RegriddedSource, bring_to, regrid_sources
 from data_prep.slips import slip_of
-from data_prep.sources import Extent, Source, open_source
+from data_prep.sources import Extent, Source, clip_to_minimum, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
 from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, is_accumulation, known
 
@@ -195,7 +195,7 @@ class Inputs:
     def read_static(self) -> np.ndarray:
         """Static fields of files in the order of the spec, ``(latitude, longitude, channel)``."""
         parts = [
-            self.constants[v.name].read(v.name, v.levels)
+            clip_to_minimum(self.constants[v.name].read(v.name, v.levels), v.minimum)
             for v in self.spec.with_role("static")
             if v.name in self.constants
         ]
@@ -204,7 +204,7 @@ class Inputs:
     def read_table(self) -> np.ndarray:
         """Climatological forcings by day of year, ``(366, latitude, longitude, channel)``."""
         parts = [
-            self.tables[v.name].read(v.name, v.levels, 0, clock.CALENDAR_DAYS)
+            clip_to_minimum(self.tables[v.name].read(v.name, v.levels, 0, clock.CALENDAR_DAYS), v.minimum)
             for v in self.spec.with_role("forcing")
             if v.known == "climatological"
         ]

@@ -420,6 +420,17 @@ def test_lower_bounds_apply_to_the_truth(tmp_path):
     assert run(tmp_path, data).read_state(0, 40)[..., 3].min() == 0.0
 
 
+def test_lower_bounds_apply_to_static_fields_and_yearly_tables(tmp_path):
+    store = run(
+        tmp_path,
+        weather(times_from("2001-01-01", 4 * 30)),
+        static={"geopotential_at_surface": {"minimum": 5e3}},
+        forcing={"soil_temperature": {"known": "climatological", "minimum": 282.0}},
+    )
+    assert store.static[..., 0].min() == 5e3
+    assert store.forcing_builder.table.min() == 282.0
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not here")
 def test_the_regional_data_set_end_to_end(tmp_path):
     section = load_config("ncep_air").data
