@@ -251,8 +251,8 @@ def _resume(partial: Path, plan: str) -> dict[int, Written]:
     if recorded.read_text(encoding="utf-8") != plan:
         return {}
     done: dict[int, Written] = {}
-    for line in log.read_text(encoding="utf-8").splitlines():
-        with suppress(json.JSONDecodeError):  # the line that a kill cut off
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):  # the line that a kill cut off, or a power cut left anything of
             written = Written.from_json(json.loads(line))
             done[written.start] = written
     if done:

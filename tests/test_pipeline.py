@@ -143,6 +143,14 @@ class TestResuming:
         assert again.data_hash == whole.data_hash
         assert sorted(p.name for p in tmp_path.iterdir()) == ["store.zarr"]
 
+    def test_what_a_power_cut_left_in_the_log_costs_its_own_block_alone(self, members, whole, tmp_path):
+        out = tmp_path / "store.zarr"
+        with pytest.raises(Killed):
+            prepare(config(members[1]), out, tmp_path, self.stop)
+        log = tmp_path / "store.zarr.partial" / "blocks.jsonl"
+        log.write_bytes(log.read_bytes()[:-10] + b"\xff\x00\xfe")
+        assert open_store(prepare(config(members[1]), out, tmp_path)).data_hash == whole.data_hash
+
     def test_a_run_of_another_config_starts_afresh(self, members, tmp_path):
         out = tmp_path / "store.zarr"
         with pytest.raises(Killed):
