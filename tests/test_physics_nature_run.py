@@ -151,6 +151,15 @@ def test_dates_out_of_the_calendar_are_refused_before_anything_is_done(change: d
     assert not (tmp_path / "never").exists()
 
 
+@pytest.mark.parametrize(
+    ("days", "hours", "years"), [(90, 6, 4), (1460, 6, 4), (1460, 24, 8), (1461, 6, 8), (3000, 6, 12)]
+)
+def test_labels_of_members_neither_overlap_nor_meet(days: int, hours: int, years: int):
+    apart = nature_run.days_apart(CONFIG.model_copy(update={"days": days, "output_hours": hours}))
+    assert apart * 4 == years * 1461
+    assert 24 * apart > 24 * days + hours
+
+
 def test_boundary_fields_are_what_the_physics_sees(nature: Path):
     from jcm.date import DateData
 

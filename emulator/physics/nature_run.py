@@ -59,8 +59,8 @@ from emulator.progress import track
 
 logger = logging.getLogger(__name__)
 
-RELABEL_DAYS = 1461
-"""Members share a clock; member m is relabelled by 4 m years, which keep the calendar and make times unique."""
+FOUR_YEARS_DAYS = 1461
+"""Members share a clock, and are relabelled by multiples of four years, which keep the calendar."""
 
 FORMAT_VERSION = 1
 RECORD = "simulate.json"
@@ -203,13 +203,19 @@ def _start_of(config: SimulateConfig) -> np.datetime64:
         start = parse_instant(config.start).astype("datetime64[h]")
     except ValueError as error:
         raise ConfigError(f"simulate.start: {error}") from None
-    days = config.develop_days + config.spinup_days + config.days + RELABEL_DAYS * (config.members - 1)
+    apart = days_apart(config)
+    days = config.develop_days + config.spinup_days + config.days + apart * (config.members - 1)
     if start + np.timedelta64(days, "D") >= _END_OF_TIME:
         raise ConfigError(
-            f"simulate.start: the dates of {config.members} members, four years apart from {config.start}, must lie "
-            f"before {_END_OF_TIME}; start earlier or ask for fewer members"
+            f"simulate.start: the dates of {config.members} members, {4 * apart // FOUR_YEARS_DAYS} years apart from "
+            f"{config.start}, must lie before {_END_OF_TIME}; start earlier or ask for fewer members"
         )
     return start
+
+
+def days_apart(config: SimulateConfig) -> int:
+    """Between the labels of one member and the next: four years, or as many times as part their records by a gap."""
+    return FOUR_YEARS_DAYS * ((24 * config.days + config.output_hours) // (24 * FOUR_YEARS_DAYS) + 1)
 
 
 def _check(fields: dict[str, np.ndarray], chunk_start: np.datetime64, interval_hours: int) -> None:
@@ -304,7 +310,7 @@ def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, st
             fields = read_arrays(_part(out_dir / _PARTS, chunk), f"delete {out_dir / _PARTS} to start over")
             if record == 0:
                 for member, file in enumerate(files):
-                    shift = np.timedelta64(RELABEL_DAYS * member, "D")
+                    shift = np.timedelta64(days_apart(config) * member, "D")
                     _define(file, config, model, {n: f.ndim - 2 for n, f in fields.items()}, first + shift + hours)
                     file.setncattr("member", np.int32(member))
             for name, values in fields.items():
