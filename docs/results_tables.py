@@ -10,7 +10,7 @@ import xarray as xr
 
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import forecaster_label, is_physics, lead_text, physics_form, shown_unit, variable_label
-from emulator.evaluation.table import candidate, headline_variables, opponents, read_crossover
+from emulator.evaluation.table import candidate, headline_variables, like_with_like, opponents, read_crossover
 
 ERROR_HOURS = (6, 24, 72, 120, 240)
 LATER_HOURS = (24, 72, 120, 240)
@@ -23,6 +23,7 @@ def main() -> None:
     for title, hours, table in (
         ("RMSE", ERROR_HOURS, errors(scores)),
         ("Ahead until", (), crossovers(scores)),
+        ("Like against like", (), alike(scores)),
         ("Activity, then fine scales", LATER_HOURS, liveliness(scores)),
         ("Share of the gap closed", GAP_HOURS, gaps(scores)),
         ("Geometric mean of the ratios of RMSE", LATER_HOURS, means(scores)),
@@ -52,6 +53,20 @@ def crossovers(scores: xr.Dataset) -> str:
             for v in headline_variables(scores)
         ],
     )
+
+
+def alike(scores: xr.Dataset) -> str:
+    """RMSE, then crossover, of the network and of physics where the same was made of both."""
+    pairs = like_with_like(scores)
+    heads, rows = [], {v: [variable_label(v)] for v in headline_variables(scores)}
+    for own, other in pairs:
+        heads += [f"{forecaster_label(own)} over {forecaster_label(other)}", "ahead until", "activity"]
+        for variable, row in rows.items():
+            rmse = [_at(scores, "rmse", LATER_HOURS, forecaster=name, variable=variable) for name in (own, other)]
+            activity = _at(scores, "activity", LATER_HOURS, forecaster=own, variable=variable)
+            until = read_crossover(scores, own, other, variable).describe()
+            row += [_list(rmse[0] / rmse[1], "{:.2f}"), until, _list(activity, "{:.2f}")]
+    return _lines(heads, list(rows.values()))
 
 
 def liveliness(scores: xr.Dataset) -> str:
@@ -117,7 +132,11 @@ def _scored(scores: xr.Dataset, hours: Iterable[int]) -> list[np.timedelta64]:
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    heads = ["", *(forecaster_label(name) for name in names)]
+    return _lines([forecaster_label(name) for name in names], rows)
+
+
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    heads = ["", *columns]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, ["---"] * len(heads), *rows])
 
 
