@@ -73,6 +73,16 @@ def test_boxes_of_a_config():
         region_weights(GRID, [Region("nowhere", latitude=(1, 2))])
 
 
+def test_the_ends_of_a_box_belong_to_it_on_both_sides_of_greenwich():
+    """355.1 - 360 and 365.1 - 360 are not quite the numbers that a config names."""
+    grid = Grid.from_arrays([40.0, 41.0], np.round(np.arange(350.0, 370.05, 0.1), 1))
+    longitude = np.round(np.asarray(grid.longitude) - 360.0, 1)
+    for west, east in ((-4.9, 5.1), (-9.9, 0.1), (0.3, 9.7), (-8.3, -0.1)):
+        (region,) = boxes({"box": Box(longitude=(west, east))})
+        inside = longitude[region.mask(grid)[0]]
+        assert (inside[0], inside[-1]) == (west, east)
+
+
 def test_a_default_region_without_points_is_left_out_and_its_name_is_free():
     """No row of four lies within 20 degrees of the equator."""
     coarse = Grid.from_arrays([-67.5, -22.5, 22.5, 67.5], np.arange(0.0, 360.0, 45.0))

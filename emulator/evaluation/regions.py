@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -37,7 +37,7 @@ class Region:
 
     def mask(self, grid: Grid) -> np.ndarray:
         """Whether each point belongs to the box, bool ``(latitude, longitude)``."""
-        lat, lon = np.asarray(grid.latitude), np.asarray(grid.longitude) % 360.0
+        lat, lon = np.asarray(grid.latitude), _eastward(np.asarray(grid.longitude))
         (south, north), (west, east) = self.latitude, self.longitude
         rows = (lat >= south) & (lat <= north)
         columns = (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)
@@ -134,8 +134,13 @@ def boxes(sections: Mapping[str, Box]) -> tuple[Region, ...]:
     for name, box in sections.items():
         west, east = box.longitude
         round_the_globe = east - west >= 360
-        out.append(Region(name, box.latitude, (0.0, 360.0) if round_the_globe else (west % 360.0, east % 360.0)))
+        out.append(Region(name, box.latitude, (0.0, 360.0) if round_the_globe else (_eastward(west), _eastward(east))))
     return tuple(out)
+
+
+def _eastward(degrees: Any) -> Any:
+    """Degrees east in [0, 360), as exact as a grid's: 365.1 is 5.1, though it is not for the last bit of the modulo."""
+    return np.round(degrees % 360.0, 6) % 360.0
 
 
 def read_mask(path: Path, grid: Grid) -> np.ndarray:
@@ -154,7 +159,7 @@ def read_mask(path: Path, grid: Grid) -> np.ndarray:
                     f"found {', '.join(map(str, dataset.data_vars))}"
                 )
             field = dataset["mask"].transpose("latitude", "longitude").load()
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: not a readable NetCDF file ({one_line(error)})") from None
     latitude, longitude = latitude_order(path, field["latitude"]), longitude_order(path, field["longitude"])
     found = Grid.from_arrays(latitude.values, longitude.values)
