@@ -170,6 +170,20 @@ def test_a_store_at_a_url_is_scored_as_the_same_store_on_disk(folder, store, tmp
     xr.testing.assert_equal(scores[0]["rmse"], scores[1]["rmse"])
 
 
+def test_times_in_any_order_give_the_same_comparison(folder, store, tmp_path):
+    """Where there are only files of others, the first tells the times: a comparison needs them in order."""
+    data = weatherbench(folder / "whole.nc").isel(time=slice(0, 12))
+    data.to_netcdf(tmp_path / "other.nc")
+    shuffled = data.isel(time=np.random.default_rng(0).permutation(12), prediction_timedelta=slice(None, None, -1))
+    shuffled.to_netcdf(tmp_path / "shuffled.nc")
+    wanted, found = (
+        evaluate({"other": tmp_path / f"{name}.nc"}, store, CONFIG, tmp_path / f"{name}_scores.nc").load()
+        for name in ("other", "shuffled")
+    )
+    for name in ("rmse", "rmse_lower", "squared_error"):
+        xr.testing.assert_allclose(found[name], wanted[name])
+
+
 def test_one_initial_time_as_a_scalar(folder, store, tmp_path):
     own = open_forecasts(folder / "own.nc").isel(init_time=[2]).load()
     own.to_netcdf(tmp_path / "own.nc")
@@ -252,6 +266,15 @@ def test_pressure_levels_against_a_truth_on_sigma(tmp_path):
         ),
         (lambda d: xr.concat([d, d.isel(time=[0])], "time"), r"values of time occur twice"),
         (lambda d: d["2m_temperature"].assign_attrs(units="m").to_dataset(), r"unit 'm' of 2m_temperature cannot"),
+        (
+            lambda d: d.assign({"2m_temperature": d["2m_temperature"].isel(prediction_timedelta=0, drop=True)}),
+            r"2m_temperature lacks the dimension prediction_timedelta, so it is no forecast; drop it",
+        ),
+        (lambda d: d.isel(prediction_timedelta=[]), r"prediction_timedelta is empty or lacks values"),
+        (
+            lambda d: hours(d).assign_coords(prediction_timedelta=[6.0, np.nan, *np.arange(18.0, 49.0, 6.0)]),
+            r"prediction_timedelta is empty or lacks values",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(folder, store, tmp_path, change, expected):

@@ -257,6 +257,9 @@ def _field(
     other = [d for d in map(str, variable.dims) if d not in (*dims.values(), vertical_dim) and variable.sizes[d] > 1]
     if other:
         raise DataError(f"{path}: {raw_name} has the dimension {', '.join(other)}, unknown in forecast files")
+    needed = {d for axis, d in dims.items() if axis != "realization"}
+    if name != SURFACE and (lacking := sorted(needed - set(variable.dims))):
+        raise DataError(f"{path}: {raw_name} lacks the dimension {', '.join(lacking)}, so it is no forecast; drop it")
     state = {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
     on_levels = bool(state[name].levels) if name in state else bool((entry := known(name)) and entry.on_levels)
     minimum = state[name].minimum if name in state else None
@@ -312,6 +315,8 @@ def _coordinate(path: Location, raw: xr.Dataset, wanted: _Wanted) -> xr.DataArra
 def _spans(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     """Leads as ``timedelta64[ns]``, from time spans, numbers with a unit, or bare hours or nanoseconds."""
     values = np.atleast_1d(coordinate.values)
+    if values.size == 0 or bool(coordinate.isnull().any()):
+        raise DataError(f"{path}: {coordinate.name} is empty or lacks values")
     if values.dtype.kind == "m":
         return values.astype("timedelta64[ns]")
     units = coordinate.attrs.get("units")

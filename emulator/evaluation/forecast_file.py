@@ -142,6 +142,7 @@ def open_all(
     others = {name: open_external(paths[name], store, pressure_levels) for name in paths if name in external}
     all_files: list[ForecastFile | ExternalForecasts] = [*own.values(), *others.values()]
     first = all_files[0]
+    inits, leads = np.sort(first.init_times), np.sort(first.lead_times)  # of ours they are in order
     for file in own.values():
         for axis in ("init_times", "lead_times"):
             ours, theirs = getattr(file, axis), getattr(first, axis)
@@ -151,7 +152,7 @@ def open_all(
                     f"{Path(first.path).name} ({describe_times(theirs)}); all forecasters must share all of them: "
                     "make the forecasts again"
                 )
-    chosen = {name: ExternalFile.choose(source, first.init_times, first.lead_times) for name, source in others.items()}
+    chosen = {name: ExternalFile.choose(source, inits, leads) for name, source in others.items()}
     return {name: (own | chosen)[name] for name in paths}
 
 
