@@ -200,6 +200,9 @@ def test_a_variable_that_one_lacks_is_scored_for_the_others_and_said(scored, sto
     assert rmse.sel(forecaster="network").isnull().all() and (rmse.sel(forecaster="physics_t21") > 0).all()
     pair = scores.sel(forecaster="network", reference="physics_t21")
     assert pair["crossover_outcome"].values.tolist() == ["not scored", "not scored", "crossover", "crossover"]
+    for name in ("forecast_power", "forecast_quantile"):
+        absent = scores[name].sel(forecaster="network").isnull().all(["lead_time", scores[name].dims[-1]])
+        assert absent.values.tolist() == [True, True, False, False], name
 
 
 def test_truth_and_forecasts_on_sigma_go_through_one_function(tmp_path):

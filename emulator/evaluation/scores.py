@@ -243,7 +243,8 @@ def _distributions(total: Distribution, scoring: Scoring) -> xr.Dataset:
     }
     coords: dict[str, Any] = {"quantile": ("quantile", list(QUANTILES), {"long_name": "probability", "units": "1"})}
     if total.forecast_power is not None and total.truth_power is not None:
-        text = "area-mean power along the circles of latitude, {}; the highest wavenumber counts double"
+        even = scoring.verification.store.grid.shape[1] % 2 == 0
+        text = "area-mean power along the circles of latitude, {}" + "; the highest wavenumber counts double" * even
         dims = ("variable", "lead_time", "wavenumber")
         data["forecast_power"] = (
             ("forecaster", *dims),

@@ -197,6 +197,8 @@ def score(scoring: Scoring, inits: slice) -> Tally:
             for j, variable in enumerate(scoring.variables):
                 if variable in forecast:
                     _add_forecast(tally, scoring, forecast[variable], variable, (i, j), place, observed[variable])
+                elif tally.distribution.forecast_power is not None:
+                    tally.distribution.forecast_power[i, j] = np.nan
     return tally
 
 
