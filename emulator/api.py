@@ -22,7 +22,7 @@ from data_prep.arrays import rows_at
 from data_prep.errors import ConfigError, DataError
 from data_prep.locations import Location, locate
 from data_prep.netcdf_file import write_netcdf
-from data_prep.opening import open_lazily
+from data_prep.opening import format_of, open_lazily
 from data_prep.sources import open_source, read_initial
 from data_prep.store import Segment, Store, given_channels, memory_store
 from data_prep.variables import SURFACE
@@ -31,7 +31,7 @@ from emulator.evaluation.external import open_external
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.scores import evaluate
 from emulator.forecast import lead_times
-from emulator.forecast_form import open_forecasts
+from emulator.forecast_form import AXES, open_forecasts
 from emulator.forecast_io import ForecastWriter, describe_forecasts, surface_field
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
 from emulator.forecasters.neural import NeuralForecaster
@@ -217,6 +217,7 @@ def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path, store: 
     if not isinstance(forecast, xr.Dataset):
         return locate(forecast)
     path = folder / f"{name}.nc"
+    forecast = _storable(forecast)
     if not _is_own(forecast, store):
         write_netcdf(forecast, path)
         return path
@@ -228,22 +229,36 @@ def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path, store: 
     return path
 
 
+def _storable(forecast: xr.Dataset) -> xr.Dataset:
+    """Without the attributes that Zarr holds and NetCDF cannot: null, true or false, sections."""
+    out = forecast.copy()
+    for owner in (out, *out.variables.values()):
+        kinds = {k: np.asarray(v).dtype.kind for k, v in owner.attrs.items()}
+        owner.attrs = {k: v for k, v in owner.attrs.items() if kinds[k] in "iufUS"}
+    return out
+
+
 def _is_own_file(path: Location, store: Store) -> bool:
     with open_lazily(path) as dataset:
-        return _is_own(dataset, store)
+        return format_of(path) == "NetCDF" and _is_own(dataset, store)
 
 
 def _is_own(forecast: xr.Dataset, store: Store) -> bool:
-    """Whether forecasts are in our form with all that its readers rely on: units, orientation, no single member.
+    """Whether forecasts are in our form with all that its readers rely on: units, order, time spans, no single member.
 
-    What is not is read as another centre's, whose units and orientation are made out.
+    What is not is read as another centre's, whose units and order are made out.
     """
-    if not {"init_time", "lead_time", "latitude", "longitude"} <= set(forecast.dims):
+    dims = set(map(str, forecast.dims))
+    strange = {d for d in dims.difference(AXES) if not d.startswith("level")}
+    if strange or not {"init_time", "lead_time", "latitude", "longitude"} <= dims or 0 in forecast.sizes.values():
         return False
-    ascending = [(np.diff(forecast[name].values) > 0).all() for name in ("latitude", "longitude")]
+    ascending = all(forecast.get_index(d).is_monotonic_increasing for d in dims - {"realization"})
+    lead = forecast["lead_time"]
+    with_spans = lead.dtype.kind == "m" or "dtype" in lead.attrs  # by which xarray decodes them
     state = [v for v in store.spec.with_role("prognostic", "diagnostic") if v.name in forecast]
     in_si = all(forecast[v.name].attrs.get("units", v.units) == v.units for v in state)
-    return all(ascending) and forecast["longitude"].values[0] >= 0 and in_si and forecast.sizes.get("realization") != 1
+    one_member = forecast.sizes.get("realization") == 1
+    return ascending and with_spans and in_si and not one_member and bool(forecast["longitude"][0] >= 0)
 
 
 def _times_to_refer_to(
@@ -263,7 +278,7 @@ def _times_to_refer_to(
     leads = np.sort(other.lead_times[(steps > 0) & (steps % 1 == 0)])
     if leads.size == 0:
         raise DataError(f"{other.path}: no lead is a multiple of the truth's time step; give references=[]")
-    return other.init_times, leads
+    return np.sort(other.init_times), leads
 
 
 def _section(options: Mapping[str, Any]) -> EvaluateConfig:

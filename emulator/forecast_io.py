@@ -301,7 +301,8 @@ class ForecastWriter:
                 _write_time(file, dim, values, (dim,), **({"axis": "T"} if dim == "init_time" else {}))
         for dim in others:
             values = block[dim].values
-            variable = file.createVariable(dim, values.dtype, (dim,), fletcher32=True, chunksizes=values.shape)
+            dtype = values.dtype.newbyteorder("=")  # Zarr names the byte order even where it is the machine's
+            variable = file.createVariable(dim, dtype, (dim,), fletcher32=True, chunksizes=values.shape)
             variable.setncatts(block[dim].attrs)
             variable[:] = values
             if block[dim].attrs == VERTICAL_ATTRS["sigma"] and "surface_pressure" in block:

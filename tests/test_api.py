@@ -144,7 +144,7 @@ def test_scores_are_those_of_the_command(tmp_path):
 
 @pytest.mark.parametrize("as_file", [False, True])
 def test_our_dimensions_in_another_form_are_read_as_another_centres(as_file, tmp_path):
-    """Whoever renames dimensions keeps Celsius, rows from the north, longitudes from -180 or a single member."""
+    """Whoever renames dimensions keeps Celsius, rows from the north, longitudes from -180, one member, any order."""
     store = make_store(days=15)
     initial = store.dataset(evaluation_rows(store, 4))
     made = emulator.predict(make_reference("persistence", store, TIMESTEP * np.arange(1, 3)), initial, days=0.5)
@@ -154,11 +154,32 @@ def test_our_dimensions_in_another_form_are_read_as_another_centres(as_file, tmp
     west = made.assign_coords(longitude=(made["longitude"] + 180) % 360 - 180).sortby("longitude")
     wanted = emulator.score({"mine": made}, store, references=[], bootstrap=50)["rmse"]
     north = made.isel(latitude=slice(None, None, -1))
-    for i, theirs in enumerate((celsius, north, west, made.expand_dims(realization=[0]))):
+    upwards = made.isel(level=slice(None, None, -1), lead_time=slice(None, None, -1), init_time=slice(None, None, -1))
+    hours = made.assign_coords(lead_time=[6, 12])
+    single = (made.expand_dims(realization=[0]), made.expand_dims(number=[0]))
+    for i, theirs in enumerate((celsius, north, west, upwards, hours, *single)):
         path = tmp_path / f"{i}.nc"
         theirs.to_netcdf(path)
         found = emulator.score({"mine": path if as_file else theirs}, store, references=[], bootstrap=50)["rmse"]
         xr.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_a_zarr_store_in_our_form_is_scored_whatever_its_attributes(tmp_path):
+    store = make_store(days=15)
+    made = emulator.predict(
+        make_reference("persistence", store, TIMESTEP * np.arange(1, 3)),
+        store.dataset(evaluation_rows(store, 4)),
+        days=0.5,
+    )
+    described = made.assign_attrs(null=None, yes=True, section={"a": 1})
+    described["temperature"].attrs["null"] = None
+    described.drop_encoding().to_zarr(tmp_path / "f.zarr", zarr_format=2, consolidated=True)
+    with xr.open_zarr(tmp_path / "f.zarr", chunks=None) as opened:
+        forecasts = {"made": made, "path": tmp_path / "f.zarr", "opened": opened}
+        rmse = emulator.score(forecasts, store, references=[], bootstrap=50)["rmse"]
+        assert "section" in opened.attrs
+    for name in ("path", "opened"):
+        np.testing.assert_array_equal(rmse.sel(forecaster=name), rmse.sel(forecaster="made"))
 
 
 def test_a_file_that_was_opened_is_scored_like_the_file(tmp_path):
