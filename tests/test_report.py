@@ -205,6 +205,28 @@ def test_maps_show_the_forecast_that_was_scored(experiment):
         assert shown["rmse"][0, i] == pytest.approx(float(squared) ** 0.5, rel=1e-5)
 
 
+def test_maps_are_not_of_other_forecasts_than_were_scored(experiment, tmp_path):
+    """Made again from fewer initial times they would be shown under the errors and the date of others."""
+    folder, store, scores, fields = experiment
+    paths = {}
+    for name in fields.forecasters:
+        paths[name] = tmp_path / f"{name}.nc"
+        with xr.open_dataset(folder / "forecasts" / f"{name}.nc") as whole:
+            whole.isel(init_time=slice(0, 2)).to_netcdf(paths[name])
+    with pytest.raises(DataError, match=r"network.nc: its init_time \(2 from .* is not that of the scores \("):
+        collect_fields(scores, paths, store)
+
+
+def test_errors_of_maps_are_those_of_the_scores(experiment):
+    """Which a mask may have left points out of."""
+    folder, store, scores, fields = experiment
+    paths = {name: folder / "forecasts" / f"{name}.nc" for name in fields.forecasters}
+    masked = collect_fields(scores.assign(squared_error=scores["squared_error"] / 4), paths, store)
+    for name in HEADLINE:
+        mine, whole = (f.example["variables"][name]["rmse"] for f in (masked, fields))
+        np.testing.assert_allclose(mine, whole / 2)
+
+
 def test_spectra_hold_the_variance(experiment, page):
     scores, data = experiment[2], data_of(page)
     truth, forecast = (unpack(data["spectra"][key]) for key in ("truth", "forecast"))

@@ -13,10 +13,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from data_prep.disk import reading
+from data_prep.errors import DataError
 from data_prep.store import Store
 from data_prep.vertical import KINEMATIC
 from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
-from emulator.evaluation.forecast_file import ForecastFile, open_all
+from emulator.evaluation.forecast_file import ForecastFile, describe_times, open_all
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
@@ -65,10 +66,14 @@ def collect_fields(scores: xr.Dataset, paths: Mapping[str, Path], store: Store) 
       store: The truth.
 
     Raises:
-      DataError: a file does not fit the truth or the other files.
+      DataError: a file does not fit the truth, the other files or the scores.
     """
     names = _shown(scores, tuple(paths))
     view = _View(scores, open_all({name: paths[name] for name in names}, store), store)
+    for axis, held in (("init_time", view.first.init_times), ("lead_time", view.first.lead_times)):
+        if not np.array_equal(scores[axis].values, held):
+            scored, held = describe_times(scores[axis].values), describe_times(held)
+            raise DataError(f"{view.first.path}: its {axis} ({held}) is not that of the scores ({scored})")
     inits = _mean_inits(view.first.init_times.size)
     with track(1 + inits.size, "forecasts read for the report") as progress:
         example = _example(view)
@@ -188,8 +193,8 @@ def _example(view: _View) -> dict[str, Any]:
     inits = slice(init, init + 1)
     observed, _, index = verification.truth_and_climatology(inits)
     forecasts = [_single(verification.forecast(_SomeLeads.of(f, columns), inits), f) for f in view.files.values()]
-    grid = view.store.grid
-    weights = grid.latitude_weights[:, None] / np.prod(grid.shape)
+    squared = view.scores["squared_error"].sel(forecaster=list(view.files), region=WHOLE)
+    squared = squared.isel(init_time=init, lead_time=columns).transpose("variable", "forecaster", "lead_time")
     out = {}
     for variable in view.variables:
         factor = shown_unit(variable, units_of(variable, view.store)).factor
@@ -203,7 +208,7 @@ def _example(view: _View) -> dict[str, Any]:
             "low": low,
             "high": high,
             "reach": reach,
-            "rmse": np.sqrt((weights * error**2).sum((-2, -1))),
+            "rmse": factor * np.sqrt(squared.sel(variable=variable).values),
         }
     start = np.datetime_as_string(view.first.init_times[init], "h").replace("T", " ") + " UTC"
     return {"init": start, "hours": leads / np.timedelta64(1, "h"), "variables": out}
