@@ -668,6 +668,15 @@ def test_the_front_holds_whom_nobody_beats_in_cost_and_error(window, experiment,
     window.open(write_report(scores, tmp_path / "cost.html"))
     assert window.run("return document.querySelector('#cost path').dataset.front") == "physics_t21 network"
     assert "their cost or error is unknown: Climatology." in text_of(window, "#cost-caption")
+    scores["seconds_per_simulated_day"][:] = [3.0, 3.1, 2.9, np.nan]  # no power of ten is near
+    window.open(write_report(scores, tmp_path / "near.html"))
+    ticks = window.run("return [...document.querySelectorAll('#cost text')].map((t) => t.textContent)")
+    assert {"2", "5"} <= set(ticks)
+    assert text_of(window, "#cost-controls .lead").startswith("Day ")
+    window.run(
+        "const r = document.querySelector('#cost-controls input'); r.value = 0; r.dispatchEvent(new Event('input'))"
+    )
+    assert text_of(window, "#cost-controls .lead") == "6 h"
 
 
 def made_up_long_run(data_hash):

@@ -13,17 +13,21 @@ function ticks(low, high, count) {
   return out.map((t) => parseFloat(t.toPrecision(12)));
 }
 
-// A power of ten as people write it.
+// A power of ten, or one, two or five of them, as people write it.
 function powerText(t) {
-  const exponent = Math.round(Math.log10(t));
+  const exponent = Math.floor(Math.log10(t) + 1e-9);
+  const digit = Math.round(t / 10 ** exponent);
+  if (digit > 1) return Math.abs(exponent) <= 3 ? String(parseFloat(t.toPrecision(1))) : `${digit}×${powerText(10 ** exponent)}`;
   if (Math.abs(exponent) <= 3) return exponent >= 0 ? String(t) : t.toFixed(-exponent);
   return `10${[...String(exponent)].map((c) => ({ "-": "⁻" })[c] || "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]).join("")}`;
 }
 
+// Powers of ten; where there are fewer than two, one, two and five of each.
 function logTicks(low, high) {
   const out = [];
-  for (let e = Math.ceil(Math.log10(low) - 1e-9); 10 ** e <= high * 1.000001; e += 1) out.push(10 ** e);
-  return out;
+  for (let e = Math.floor(Math.log10(low)); 10 ** e <= high * 1.000001; e += 1) out.push(10 ** e);
+  const inside = (all) => all.filter((t) => t >= low * 0.999999 && t <= high * 1.000001);
+  return inside(out).length > 1 ? inside(out) : inside(out.flatMap((t) => [t, 2 * t, 5 * t]));
 }
 
 function dayTicks(width) {

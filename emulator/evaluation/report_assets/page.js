@@ -28,7 +28,7 @@ function number(value) {
 }
 
 function leadText(hours) {
-  return hours < 24 ? `${number(hours)} h` : `Day ${parseFloat((hours / 24).toFixed(2))}`;
+  return hours < 24 ? `${parseFloat(hours.toFixed(2))} h` : `Day ${parseFloat((hours / 24).toFixed(2))}`;
 }
 
 const withUnit = (text, unit) => (unit ? `${text} ${unit}` : text);
