@@ -232,7 +232,8 @@ def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path, store: 
 def _storable(forecast: xr.Dataset) -> xr.Dataset:
     """Without the attributes that Zarr holds and NetCDF cannot: null, true or false, sections."""
     out = forecast.copy()
-    for owner in (out, *out.variables.values()):
+    owners: list[Any] = [out, *out.variables.values()]
+    for owner in owners:
         kinds = {k: np.asarray(v).dtype.kind for k, v in owner.attrs.items()}
         owner.attrs = {k: v for k, v in owner.attrs.items() if kinds[k] in "iufUS"}
     return out

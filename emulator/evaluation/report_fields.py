@@ -72,8 +72,8 @@ def collect_fields(scores: xr.Dataset, paths: Mapping[str, Path], store: Store) 
     view = _View(scores, open_all({name: paths[name] for name in names}, store), store)
     for axis, held in (("init_time", view.first.init_times), ("lead_time", view.first.lead_times)):
         if not np.array_equal(scores[axis].values, held):
-            scored, held = describe_times(scores[axis].values), describe_times(held)
-            raise DataError(f"{view.first.path}: its {axis} ({held}) is not that of the scores ({scored})")
+            found, scored = map(describe_times, (held, scores[axis].values))
+            raise DataError(f"{view.first.path}: its {axis} ({found}) is not that of the scores ({scored})")
     inits = _mean_inits(view.first.init_times.size)
     with track(1 + inits.size, "forecasts read for the report") as progress:
         example = _example(view)
