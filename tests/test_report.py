@@ -429,6 +429,11 @@ def with_outcomes(scores, outcomes):
             "The network beats Physics T21 in Z500 up to 3.0 days [2.8, 3.2].",
             ["hardest of the 2 physics baselines", "No damped physics was scored"],
         ),
+        (  # nor is the candidate's own ensemble one
+            {"network_ensemble": 24, "climatology": 72},
+            "The network beats Climatology in Z500 up to 3.0 days [2.8, 3.2].",
+            [],
+        ),
         (
             {"hres": None},
             "The network was not compared with hres in Z500: one of the two was not scored there.",

@@ -21,7 +21,7 @@ from emulator.evaluation.forecast_file import ForecastFile, describe_times, open
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
-from emulator.evaluation.table import candidate, headline_variables, opponents
+from emulator.evaluation.table import candidate, headline_variables, made_of_candidate, opponents
 from emulator.forecast_form import open_forecasts
 from emulator.progress import track
 
@@ -176,9 +176,8 @@ class _SomeLeads(ForecastFile):
 def _shown(scores: xr.Dataset, held: tuple[str, ...]) -> tuple[str, ...]:
     """The candidate, its hardest opponent, then whom the curves show before all others, as many as fit on a page."""
     names = scores["forecaster"].values.tolist()
-    ranked = dict.fromkeys(
-        [candidate(scores), make_headline(scores).reference, *default_lines(names, candidate(scores)), *names]
-    )
+    usual = [n for n in default_lines(names, candidate(scores)) if n not in made_of_candidate(scores)]
+    ranked = dict.fromkeys([candidate(scores), make_headline(scores).reference, *usual, *names])
     return tuple([n for n in ranked if n in held][:_MOST_FORECASTERS])
 
 

@@ -40,11 +40,17 @@ def opponents(scores: xr.Dataset) -> list[str]:
     """Against whom a win is claimed: every physics baseline, raw, debiased and damped; without one, everybody else.
 
     The mean of a physics ensemble is shown but is no opponent: it costs many forecasts and blurs. The twin is none
-    either: it is the limit.
+    either: it is the limit; nor is what was made of the candidate itself.
     """
-    names = [n for n in scores["forecaster"].values.tolist() if n != candidate(scores)]
+    own = {candidate(scores), *made_of_candidate(scores)}
+    names = [n for n in scores["forecaster"].values.tolist() if n not in own]
     single = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
     return single or [n for n in names if not n.startswith("twin")] or names
+
+
+def made_of_candidate(scores: xr.Dataset) -> set[str]:
+    """Names of the candidate debiased, damped and as an ensemble, whether they were scored or not."""
+    return {f"{candidate(scores)}_{form}" for form in ("debiased", "damped", "ensemble")}
 
 
 def like_with_like(scores: xr.Dataset) -> list[tuple[str, str]]:
