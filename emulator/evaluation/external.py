@@ -92,7 +92,7 @@ class ExternalForecasts:
       init_times, lead_times: All that it holds, ``datetime64[ns]`` and ``timedelta64[ns]``, in its order.
       fields: What can be compared with the truth, by canonical name.
       vertical: What its levels are.
-      is_ensemble: Whether it has members.
+      members: How many; 0 of single forecasts.
       attributes: Its global attributes.
       dims: Its dimensions by our names; one that it has not (a scalar coordinate) is left out.
       rows, columns: Its latitudes and longitudes in canonical order.
@@ -104,7 +104,7 @@ class ExternalForecasts:
     lead_times: np.ndarray
     fields: Mapping[str, ExternalField]
     vertical: Vertical | None
-    is_ensemble: bool
+    members: int
     attributes: Mapping[str, Any]
     dims: Mapping[str, str]
     rows: np.ndarray
@@ -208,8 +208,8 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
         member = _find(raw, _MEMBER)
         dims = {"latitude": axes.latitude, "longitude": axes.longitude}
         dims |= {name: str(c.dims[0]) for name, c in (("init_time", init), ("lead_time", lead)) if c.ndim}
-        is_ensemble = member is not None and raw.sizes.get(member, 1) > 1
-        if is_ensemble:
+        members = raw.sizes.get(member, 1) if member is not None else 1
+        if members > 1:
             dims["realization"] = str(member)
         described = {n: _field(path, raw[r], n, store, pressure_levels, dims) for n, r in names.items()}
         kinds = {kind for _, kind in described.values() if kind is not None}
@@ -225,7 +225,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
             lead_times=_unique(path, _spans(path, lead), str(lead.name)),
             fields=fields,
             vertical=next(iter(kinds), None),
-            is_ensemble=is_ensemble,
+            members=members if members > 1 else 0,
             attributes=dict(raw.attrs),
             dims=dims,
             rows=latitude.rows,

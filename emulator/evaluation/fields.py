@@ -20,7 +20,7 @@ from data_prep.spec import level_dim, unstack_channels
 from data_prep.store import Store
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import WINDS, derive
-from emulator.evaluation.forecast_file import ForecastFile, describe_times
+from emulator.evaluation.forecast_file import ALL, ForecastFile, describe_times
 
 Planes = dict[str, np.ndarray]
 
@@ -99,9 +99,14 @@ class Verification:
         truth = self._planes(store.dataset(rows)[names], "truth", self.derived)
         return truth, self._planes(expected, "climatology", self.derived)
 
-    def forecast(self, file: ForecastFile, inits: slice) -> Planes:
-        """A forecast's planes ``([realization,] init_time, lead_time, latitude, longitude)``."""
-        fields = file.read(file.variables, inits)
+    def forecast(self, file: ForecastFile, inits: slice, leads: slice | np.ndarray = ALL) -> Planes:
+        """A forecast's planes ``([realization,] init_time, lead_time, latitude, longitude)``.
+
+        Args:
+          file: Which.
+          inits, leads: Positions of initial times and leads in the file.
+        """
+        fields = file.read(file.variables, inits, leads)
         lacks_winds = file.is_external and any(name not in fields for name in WINDS)
         derived = [name for name in self.derived if not lacks_winds and not cannot_hold(file, name)]
         return self._planes(fields, str(file.path), derived)

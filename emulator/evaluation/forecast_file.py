@@ -28,6 +28,9 @@ from emulator.forecast_form import open_forecasts
 _DAMPED = ("climatology", "damped_anomaly_persistence", "linear_pcs")
 _MOST_NAMED = 4  # of what is missing, in a message
 
+ALL = slice(None)
+"""Of the positions along an axis."""
+
 
 @dataclass(frozen=True)
 class ForecastFile:
@@ -40,7 +43,7 @@ class ForecastFile:
       init_times: ``datetime64[ns] (init_time,)``.
       lead_times: ``timedelta64[ns] (lead_time,)``.
       variables: What it holds of the truth's variables, and the surface that it stands on.
-      is_ensemble: Whether it has members.
+      members: How many; 0 of single forecasts.
       attributes: Its global attributes.
     """
 
@@ -48,8 +51,13 @@ class ForecastFile:
     init_times: np.ndarray
     lead_times: np.ndarray
     variables: tuple[str, ...]
-    is_ensemble: bool
+    members: int
     attributes: Mapping[str, Any]
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it has members."""
+        return self.members > 0
 
     @property
     def is_external(self) -> bool:
@@ -76,15 +84,15 @@ class ForecastFile:
                 dataset["init_time"].values.astype("datetime64[ns]"),
                 dataset["lead_time"].values.astype("timedelta64[ns]"),
                 tuple(n for n in (*_state(store), SURFACE) if n in dataset),
-                "realization" in dataset.dims,
+                dataset.sizes.get("realization", 0),
                 dataset.attrs,
             )
 
-    def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
-        """These variables from these initial times, loaded."""
+    def read(self, names: Sequence[str], inits: slice, leads: slice | np.ndarray = ALL) -> xr.Dataset:
+        """These variables from these initial times at these leads, by position, loaded."""
         path = Path(self.path)
         with reading(path), open_forecasts(path) as dataset:
-            return dataset[list(names)].isel(init_time=inits).load()
+            return dataset[list(names)].isel(init_time=inits, lead_time=leads).load()
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,12 @@ class ExternalFile(ForecastFile):
         init_rows = _positions(source.path, source.init_times, init_times, "initial times")
         lead_rows = _positions(source.path, source.lead_times, lead_times, "leads")
         names = tuple(source.fields)
-        described = (source.path, init_times, lead_times, names, source.is_ensemble, source.attributes)
+        described = (source.path, init_times, lead_times, names, source.members, source.attributes)
         return cls(*described, source, init_rows, lead_rows)
 
-    def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
-        """These variables from these initial times, loaded."""
-        return self.source.read(names, self.init_rows[inits], self.lead_rows)
+    def read(self, names: Sequence[str], inits: slice, leads: slice | np.ndarray = ALL) -> xr.Dataset:
+        """These variables from these initial times at these leads, by position, loaded."""
+        return self.source.read(names, self.init_rows[inits], self.lead_rows[leads])
 
 
 def open_all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from data_prep.disk import reading
 from data_prep.errors import DataError
 from data_prep.store import Store
 from data_prep.vertical import KINEMATIC
@@ -22,7 +21,6 @@ from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
 from emulator.evaluation.table import candidate, headline_variables, made_of_candidate, opponents
-from emulator.forecast_form import open_forecasts
 from emulator.progress import track
 
 _WIDEST = 128  # grid points along a circle that a map on a page can show
@@ -149,30 +147,6 @@ class _View:
         return planes[..., ::-1, :][..., :: self._step, :: self._step]
 
 
-@dataclass(frozen=True)
-class _SomeLeads(ForecastFile):
-    """A forecast file of which only some leads are read."""
-
-    columns: np.ndarray
-
-    @classmethod
-    def of(cls, file: ForecastFile, columns: np.ndarray) -> _SomeLeads:
-        return cls(
-            file.path,
-            file.init_times,
-            file.lead_times[columns],
-            file.variables,
-            file.is_ensemble,
-            file.attributes,
-            columns,
-        )
-
-    def read(self, names: Sequence[str], inits: slice) -> xr.Dataset:
-        path = Path(self.path)
-        with reading(path), open_forecasts(path) as dataset:
-            return dataset[list(names)].isel(init_time=inits, lead_time=self.columns).load()
-
-
 def _shown(scores: xr.Dataset, held: tuple[str, ...]) -> tuple[str, ...]:
     """The candidate, its hardest opponent, then whom the curves show before all others, as many as fit on a page."""
     names = scores["forecaster"].values.tolist()
@@ -191,7 +165,7 @@ def _example(view: _View) -> dict[str, Any]:
     init = _typical(view.scores)
     inits = slice(init, init + 1)
     observed, _, index = verification.truth_and_climatology(inits)
-    forecasts = [_single(verification.forecast(_SomeLeads.of(f, columns), inits), f) for f in view.files.values()]
+    forecasts = [_single(verification.forecast(f, inits, columns), f) for f in view.files.values()]
     squared = view.scores["squared_error"].sel(forecaster=list(view.files), region=WHOLE)
     squared = squared.isel(init_time=init, lead_time=columns).transpose("variable", "forecaster", "lead_time")
     out = {}
@@ -239,7 +213,7 @@ def _means(view: _View, inits: np.ndarray, advance: Callable[[int], None]) -> di
         one = slice(init, init + 1)
         observed, _, index = verification.truth_and_climatology(one)
         for i, file in enumerate(view.files.values()):
-            planes = _single(verification.forecast(_SomeLeads.of(file, columns), one), file)
+            planes = _single(verification.forecast(file, one, columns), file)
             for v in view.variables:
                 errors[v][i] += planes[v][0] - observed[v][index[0]]
         advance(1)

@@ -182,9 +182,9 @@ def score(scoring: Scoring, inits: slice) -> Tally:
     tally = Tally.empty(scoring, inits)
     verification = scoring.verification
     truth = _Truth(scoring)
-    channels = len(verification.store.spec.state_channels)
-    per_init = 4 * verification.lead_times.size * channels * int(np.prod(verification.store.grid.shape))
-    step = max(1, int(_BLOCK_BYTES // per_init))
+    n_leads, channels = verification.lead_times.size, len(verification.store.spec.state_channels)
+    per_lead = 4 * channels * int(np.prod(verification.store.grid.shape))
+    step = max(1, int(_BLOCK_BYTES // (per_lead * n_leads)))
     for start in range(inits.start, inits.stop, step):
         block = slice(start, min(start + step, inits.stop))
         place = slice(block.start - inits.start, block.stop - inits.start)
@@ -193,12 +193,17 @@ def score(scoring: Scoring, inits: slice) -> Tally:
         for j, variable in enumerate(scoring.variables):
             _add_truth(tally, scoring, variable, j, place, observed[variable])
         for i, file in enumerate(scoring.files.values()):
-            forecast = verification.forecast(file, block)
-            for j, variable in enumerate(scoring.variables):
-                if variable in forecast:
-                    _add_forecast(tally, scoring, forecast[variable], variable, (i, j), place, observed[variable])
-                elif tally.distribution.forecast_power is not None:
-                    tally.distribution.forecast_power[i, j] = np.nan
+            at_once = max(1, int(_BLOCK_BYTES // (per_lead * (block.stop - block.start) * max(1, file.members))))
+            for first in range(0, n_leads, at_once):
+                leads = slice(first, min(first + at_once, n_leads))
+                forecast = verification.forecast(file, block, leads)
+                for j, variable in enumerate(scoring.variables):
+                    cells = (i, j, leads)
+                    if variable in forecast:
+                        part = observed[variable][:, leads]
+                        _add_forecast(tally, scoring, forecast[variable], variable, cells, place, part)
+                    elif tally.distribution.forecast_power is not None:
+                        tally.distribution.forecast_power[cells] = np.nan
     return tally
 
 
@@ -218,7 +223,7 @@ def _add_forecast(
     scoring: Scoring,
     field: np.ndarray,
     variable: str,
-    cell: tuple[int, int],
+    cells: tuple[int, int, slice],
     place: slice,
     observed: Observed,
 ) -> None:
@@ -235,7 +240,7 @@ def _add_forecast(
         found["seeps"] = scoring.rain[variable].area_means(single, observed.truth, scoring.weights)
     for name, value in found.items():
         if has_climatology(variable) or name not in ANOMALY_STATISTICS:
-            tally.statistics[name][(*cell, slice(None), place)] = np.moveaxis(value, 0, 1)
+            tally.statistics[name][(*cells, place)] = np.moveaxis(value, 0, 1)
     if not scoring.with_distributions:
         return
     members = field if is_ensemble else field[None]
@@ -243,13 +248,13 @@ def _add_forecast(
         climatology = observed.truth - observed.anomaly
         for member in members:
             weights = scoring.weights[0] / len(members)
-            tally.distribution.forecast_counts[cell] += scoring.bins[variable].count(member - climatology, weights)
+            tally.distribution.forecast_counts[cells] += scoring.bins[variable].count(member - climatology, weights)
     if tally.distribution.forecast_power is not None:
         grid = scoring.verification.store.grid
         of_single = mean_power(single, grid)
         power = np.mean([mean_power(member, grid) for member in members], axis=0) if is_ensemble else of_single
-        _set_whole(tally.statistics["forecast_fine_power"][cell], place, _fine(of_single, scoring))
-        tally.distribution.forecast_power[cell] += power.sum(axis=0)
+        _set_whole(tally.statistics["forecast_fine_power"][cells], place, _fine(of_single, scoring))
+        tally.distribution.forecast_power[cells] += power.sum(axis=0)
 
 
 def _fine(power: np.ndarray, scoring: Scoring) -> np.ndarray:

@@ -115,8 +115,8 @@ class Observed:
         anomaly = o - climatology
         return cls(o, anomaly, area_means(anomaly, weights), area_means(anomaly * anomaly, weights), power)
 
-    def __getitem__(self, index: np.ndarray | slice | None) -> Self:
-        """A part of it, along the first axis."""
+    def __getitem__(self, index: np.ndarray | slice | tuple[slice, ...] | None) -> Self:
+        """A part of it, along the first axes."""
         parts: list[Any] = [None if a is None else a[index] for a in self._arrays()]
         return type(self)(*parts)
 
