@@ -32,9 +32,9 @@ from data_prep.recognise import (
     scalar_pressure,
     vertical_kind,
 )
-from data_prep.spec import StateSpec, Vertical, unstack_channels
+from data_prep.spec import StateSpec, Variable, Vertical, unstack_channels
 from data_prep.units import Conversion, conversion
-from data_prep.variables import known
+from data_prep.variables import accumulation_hours, is_accumulation, known
 
 logger = logging.getLogger(__name__)
 
@@ -250,6 +250,7 @@ def read_initial(
     names: Mapping[str, str] | None = None,
     *,
     fill_nan: bool = False,
+    timestep: np.timedelta64 | None = None,
 ) -> xr.Dataset:
     """Initial conditions for a forecast, from any file that holds the model's variables on its grid.
 
@@ -261,6 +262,7 @@ def read_initial(
       time: Which time of the file, ISO 8601 if text; its last one by default.
       names: Canonical name to name in the file, where they differ; either name is accepted.
       fill_nan: Fill NaN in forcings as training did (``data.nan: fill_mean``); otherwise they are refused.
+      timestep: The model's, over which precipitation is summed where the file's times are closer; as preparation does.
 
     Returns:
       Canonical fields with dims ``(time, [level,] latitude, longitude)``: one time, in memory, possible, and finite but
@@ -290,7 +292,7 @@ def read_initial(
         found = source.fields.get(variable.name)
         if found is None or (variable.role == "diagnostic" and not set(variable.levels) <= set(found.levels)):
             continue
-        field_values = clip_to_minimum(source.read(variable.name, variable.levels, row, row + 1), variable.minimum)
+        field_values = clip_to_minimum(_initial_field(source, variable, row, timestep), variable.minimum)
         if fill_nan and variable.role == "forcing":
             field_values = checks.fill_with_mean(field_values)
         channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
@@ -300,6 +302,30 @@ def read_initial(
         part = unstack_channels(field_values, spec, channels, grid, coords)
         out = out.merge(_on_own_level_axis(part, out))
     return out
+
+
+def _initial_field(source: Source, variable: Variable, row: int, timestep: np.timedelta64 | None) -> np.ndarray:
+    """One time of a variable, precipitation summed over the step that ends there: NaN of a diagnostic that lacks times.
+
+    Raises:
+      DataError: times to be summed are missing, and the network needs the sum.
+    """
+    name, times = variable.name, source.times
+    stated = accumulation_hours(source.fields[name].raw_name)
+    count, interval = 1, np.timedelta64(0, "ns")
+    if timestep is not None and is_accumulation(name) and stated != checks.hours(timestep) and times.size > 1:
+        interval = np.diff(times).min()
+        count = max(1, int(timestep // interval))
+    first = row + 1 - count
+    if first >= 0 and times[row] - times[first] == (count - 1) * interval:
+        raw = source.read(name, variable.levels, first, row + 1)
+        return raw if count == 1 else raw.sum(axis=0, keepdims=True)
+    if variable.role == "diagnostic":
+        return np.full((1, *source.grid.shape, max(1, len(variable.levels))), np.nan, np.float32)
+    raise DataError(
+        f"{source.path}: {source.fields[name].raw_name} is to be summed over the {count} times that lead to "
+        f"{clock.text(times[row])}, and some are missing; add them, or choose a later time"
+    )
 
 
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:

@@ -74,12 +74,13 @@ def predict(
     fill_nan = False
     if isinstance(forecaster, NeuralForecaster):
         names, fill_nan = forecaster.sources, forecaster.fill_nan
+    spec, grid, timestep = forecaster.spec, forecaster.grid, forecaster.timestep
     with _opened(initial) as data:
         chosen = _times_of(data, forecaster, names) if times is None else np.atleast_1d(np.asarray(times))
         if chosen.size == 0:
             raise DataError("times: holds none; leave it out to forecast from every time")
         fields = xr.concat(
-            [read_initial(data, forecaster.spec, forecaster.grid, time, names, fill_nan=fill_nan) for time in chosen],
+            [read_initial(data, spec, grid, time, names, fill_nan=fill_nan, timestep=timestep) for time in chosen],
             "time",
             data_vars="minimal",
             coords="minimal",

@@ -47,7 +47,13 @@ def forecast_file(
     leads = lead_times(forecaster.timestep, days)
     probe([source])
     initial = read_initial(
-        source, forecaster.spec, forecaster.grid, time, forecaster.sources, fill_nan=forecaster.fill_nan
+        source,
+        forecaster.spec,
+        forecaster.grid,
+        time,
+        forecaster.sources,
+        fill_nan=forecaster.fill_nan,
+        timestep=forecaster.timestep,
     )
     attributes = forecaster.attributes(initial)
     if attributes["outside_training_range"] not in ("none", "not known"):

@@ -1,13 +1,15 @@
 """Any CF-like file gives the same canonical fields, or one clear line that says why not."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from weather_files import GRID, LEVELS, SHARED, boundary, config, times_from, weather
+from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times_from, weather
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -17,7 +19,7 @@ from data_prep.positions import pick
 from data_prep.sources import open_source, read_initial
 from data_prep.spec import StateSpec, Variable
 from data_prep.units import conversion
-from data_prep.variables import GRAVITY
+from data_prep.variables import GRAVITY, is_accumulation
 
 TIMES = times_from("2001-01-30", 6)
 NAMES = {"temperature": ("temperature", "t"), "surface_pressure": ("surface_pressure", "sp")}
@@ -346,6 +348,27 @@ class TestInitialConditions:
     def test_bounds_apply_to_inputs_too(self, tmp_path):
         path = self.write(tmp_path, lambda d: d.assign(total_precipitation_6hr=d.total_precipitation_6hr - 1e-3))
         assert float(read_initial(path, SPEC, GRID)["total_precipitation_6hr"].min()) == 0.0
+
+    @pytest.mark.parametrize("role", ["prognostic", "diagnostic"])
+    def test_rain_of_closer_times_is_summed_over_the_model_step(self, role, tmp_path):
+        spec = replace(
+            SPEC, variables=tuple(replace(v, role=role) if is_accumulation(v.name) else v for v in SPEC.variables)
+        )
+        hourly = weather(times_from("2001-01-30", 12, np.timedelta64(1, "h")))
+        rain = hourly["total_precipitation_6hr"]
+        path, read = tmp_path / "initial.nc", partial(read_initial, grid=GRID, timestep=HOURS_6)
+        names = {"total_precipitation_6hr": "tp"}
+        hourly.rename(total_precipitation_6hr="tp").to_netcdf(path)
+        found = read(path, spec, time="2001-01-30T07:00", names=names)
+        np.testing.assert_allclose(found["total_precipitation_6hr"][0], rain[2:8].sum("time"), rtol=1e-6)
+        if role == "prognostic":
+            with pytest.raises(DataError, match="tp is to be summed over the 6 times that lead to 2001-01-30T04:00"):
+                read(path, spec, time="2001-01-30T04:00", names=names)
+        else:
+            found = read(path, spec, time="2001-01-30T04:00", names=names)
+            assert np.isnan(found["total_precipitation_6hr"]).all()
+        hourly.to_netcdf(path)  # sums over six hours every hour
+        np.testing.assert_array_equal(read(path, spec)["total_precipitation_6hr"][0], rain[-1])
 
     def test_diagnostics_may_be_absent(self, tmp_path):
         path = self.write(tmp_path, lambda d: d.drop_vars("total_precipitation_6hr"))
