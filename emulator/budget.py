@@ -134,7 +134,9 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
       ConfigError: it is more than the device has, with what to change.
     """
     remedies = ["train.rematerialise=true"] if rollout > 1 and not config.rematerialise else []
-    remedies += [f"train.accumulate={2 * config.accumulate}", "a smaller batch_size", "a shorter rollout"]
+    sizes, parts = (config.batch_size, *(s.batch_size for s in config.stages if s.batch_size)), 2 * config.accumulate
+    remedies += [f"train.accumulate={parts}"] if not any(size % parts for size in sizes) else []
+    remedies += ["a smaller batch_size", "a shorter rollout"]
     return _held_against_device(needed, f"a rollout of {rollout} steps with {batch_size} windows", remedies)
 
 

@@ -115,6 +115,9 @@ def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog)
     )
     with pytest.raises(ConfigError, match=r"; try train.accumulate=2, "):  # one step is held whole
         check_memory(20 * GIB, 1, 16, config)
+    odd = TrainConfig(batch_size=6, accumulate=2, stages=[RolloutStage(steps=1)])
+    with pytest.raises(ConfigError, match="; try a smaller batch_size or"):  # four parts do not divide it
+        check_memory(20 * GIB, 1, 6, odd)
     monkeypatch.setattr(budget, "device_memory", lambda: None)
     assert "not known" in check_memory(20 * GIB, 12, 16, config)
 
