@@ -326,8 +326,9 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
             seed=0,
         )
         climatology = Climatology.from_arrays(climate) if climate else None
-        packed = _below(arrays, "forcing/packed/")  # in a folder that ships
-        forcing = {"table": unpack_table(packed)} if packed else _below(arrays, "forcing/")
+        forcing = _below(arrays, "forcing/")
+        if packed := _below(forcing, "packed/"):  # in a folder that ships
+            forcing["table"] = unpack_table(packed)
         builder = ForcingBuilder.from_arrays(forcing, grid, spec, timestep)
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description["experiment"])

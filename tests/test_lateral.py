@@ -17,6 +17,7 @@ from data_prep.store import open_store
 from emulator.cli import main
 from emulator.forecasters.statistical import make_reference
 from emulator.loader import read_batch
+from emulator.pretrained import ship_run
 
 REGION = Grid.from_arrays(np.arange(20.0, 61.0, 5.0), np.arange(200.0, 261.0, 5.0))
 WORLD = Grid.gaussian(16)
@@ -170,6 +171,13 @@ def test_files_and_scores_say_where_the_boundary_is_from(folder):
     assert "lateral_boundary" not in persistence.attrs
     assert xr.load_dataset(folder / "scores.nc").attrs["lateral_boundary"] == "the driving data set at valid time"
     assert "this compares no forecasts" in " ".join((folder / "table.txt").read_text().split())
+
+
+def test_a_network_that_ships_keeps_its_rim(folder, tmp_path):
+    ship_run(folder / "run", tmp_path)
+    ours, theirs = (emulator.load_forecaster(path).forcing_builder.rim for path in (folder / "run", tmp_path))
+    np.testing.assert_array_equal(theirs.mask, RIM)
+    np.testing.assert_array_equal(theirs.interior, ours.interior)
 
 
 class TestForecastOfAFile:
