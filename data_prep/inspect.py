@@ -354,9 +354,7 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
             holes |= role in ("forcing", "static") and report.missing > 0
             if all(name not in taken for taken in roles.values()):
                 roles[role][name] = options
-    if not roles[
-        "prognostic"
-    ]:  # a config needs one; the files of one time or of constants alone have none of their own
+    if not roles["prognostic"]:  # a config needs one, and files of one time or of constants alone have none
         others = [r for r in ("diagnostic", "forcing", "static") if roles[r]]
         if not others:
             raise DataError(f"{files[0].source.path}: nothing to learn from: no field varies, or all are computed")
