@@ -17,6 +17,7 @@ from data_prep.lateral import rim_mask
 from data_prep.locations import Location
 from data_prep.sources import clip_to_minimum
 from data_prep.spec import StateSpec
+from data_prep.variables import is_accumulation
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,5 +101,11 @@ def open_driving(paths: Sequence[Location], config: DataConfig, spec: StateSpec,
     section = config.model_copy(
         update={"prognostic": wanted, "lateral": None, "regrid": None, "repair": repair, **nothing}
     )
-    inputs = open_canonical(paths, section, grid)
-    return Driving(spec, inputs.segments[0].timelines, mask)
+    segment = open_canonical(paths, section, grid).segments[0]
+    sums = [name for name in segment.timelines if is_accumulation(name)]
+    if sums and segment.stride > 1:
+        raise DataError(
+            f"{paths[0]} (data.lateral): {sums[0]} comes {segment.stride} times in a model step; sum it over "
+            f"{config.timestep_hours:g} h before"
+        )
+    return Driving(spec, segment.timelines, mask)

@@ -146,6 +146,17 @@ def test_a_driving_data_set_that_lacks_something_is_refused_by_name(files, tmp_p
     assert "\n" not in str(error.value)
 
 
+def test_driving_rain_at_times_closer_than_the_model_step_is_refused(files, tmp_path):
+    closer = times_from("2001-01-01", 79, np.timedelta64(3, "h"))
+    for name, grid, times in (("region.nc", REGION, TIMES), ("driving.nc", WORLD, closer)):
+        data = waves(grid, times)
+        rain = ((data["temperature"] - 240) * 1e-4).assign_attrs(units="m")
+        data.assign(tp=rain).to_netcdf(tmp_path / name)
+    config = section(tmp_path, prognostic={"temperature": {}, "total_precipitation_6hr": {"source": "tp"}})
+    with pytest.raises(DataError, match=r"total_precipitation_6hr comes 2 times in a model step; sum it over 6 h"):
+        prepare(DataConfig.model_validate(config), tmp_path / "store.zarr", tmp_path)
+
+
 @pytest.fixture(scope="module")
 def folder(files, tmp_path_factory):
     """A network trained for a few steps, its forecasts and scores."""
