@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.perturbations import RandomFields
 from emulator.forecasters.written import WrittenForecasts
-from emulator.initial_times import training_indices, verified_leads
+from emulator.initial_times import initial_indices, training_indices, verified_leads
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,22 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     makers |= {name: _mean_maker(name, of, single, folder, store) for name, of in evaluate.means.items()}
     _refuse_taken("forecasts", evaluate.forecasts, makers)
     return makers
+
+
+def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
+    """What forecasts that are not there yet will take on disk, those that corrections learn from included."""
+    evaluate = config.evaluate
+    models: dict[str, EnsembleOptions] = {NETWORK: evaluate.network} | {physics_name(b): b for b in evaluate.physics}
+    if evaluate.twin is not None:
+        models[twin_name(config)] = evaluate.twin
+    members = {f"{name}{_ENSEMBLE}": options.members for name, options in models.items()}
+    missing = [n for n in competitors(config, folder, store) if not forecast_path(n, config, folder).exists()]
+    forecasts = initial_indices(store, evaluate).size * sum(members.get(name, 1) for name in missing)
+    if any(name.endswith(_CORRECTED) for name in missing):
+        raw = (NETWORK, *map(physics_name, evaluate.physics))
+        forecasts += training_indices(store, evaluate).size * sum(not _training_path(n, folder).exists() for n in raw)
+    cells = verified_leads(evaluate).size * len(store.spec.state_channels) * math.prod(store.grid.shape)
+    return 4 * cells * forecasts
 
 
 def forecast_path(name: str, config: ExperimentConfig, folder: Path) -> Path:
@@ -157,7 +174,7 @@ def _twin(config: ExperimentConfig, store: Store) -> Forecaster:
 
 def _fit(raw: str, make: Maker, config: ExperimentConfig, folder: Path, store: Store) -> Correction:
     """The correction of a forecaster, from training forecasts that are made now if they are not there."""
-    path = folder / "forecasts" / "training" / f"{raw}.nc"
+    path = _training_path(raw, folder)
     if not path.exists():
         indices = training_indices(store, config.evaluate)
         logger.info("forecast: %d training forecasts, to correct %s by", indices.size, raw)
@@ -190,6 +207,10 @@ def _mean_maker(name: str, of: Sequence[str], single: Sequence[str], folder: Pat
             raise ConfigError(f"evaluate.means.{name}: {member}: no single forecaster; there are {', '.join(single)}")
     members = tuple(WrittenForecasts(_path(member, folder), store.spec) for member in of)
     return partial(MeanForecaster, name, store.grid, store.timestep, members)
+
+
+def _training_path(name: str, folder: Path) -> Path:
+    return folder / "forecasts" / "training" / f"{name}.nc"
 
 
 def _path(name: str, folder: Path) -> Path:

@@ -6,6 +6,7 @@ Every forecaster gets the same initial fields and the same initial times, writes
 from __future__ import annotations
 
 import logging
+import shutil
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from data_prep.locations import Location, locate
 from data_prep.store import Store, open_store
 from emulator.competitors import (
     NETWORK,
+    bytes_to_write,
     competitors,
     forecast_path,
     lateral_boundary_of,
@@ -63,6 +65,19 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     if config.evaluate.long_run is not None and config.evaluate.long_run.sponge is not None:
         Sponge.of(config.evaluate.long_run.sponge, store)
     _check_external(config)
+    _warn_of_a_small_disk(config, folder, store)
+
+
+def _warn_of_a_small_disk(config: ExperimentConfig, folder: Path, store: Store) -> None:
+    needed, free = bytes_to_write(config, folder, store), shutil.disk_usage(folder).free
+    if needed > free:
+        logger.warning(
+            "forecast: forecasts will take %.0f GB, %.0f GB are free in %s; fewer members (evaluate.network, .physics, "
+            ".twin), a longer evaluate.lead_step_hours or evaluate.init_every_hours take less",
+            needed / 1e9,
+            free / 1e9,
+            folder,
+        )
 
 
 def _check_external(config: ExperimentConfig) -> None:
@@ -82,6 +97,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     indices = initial_indices(store, config.evaluate)
     leads = verified_leads(config.evaluate)
     _check_external(config)
+    _warn_of_a_small_disk(config, folder, store)
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
     for name, make in competitors(config, folder, store).items():
         path = forecast_path(name, config, folder)

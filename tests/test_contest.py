@@ -135,6 +135,22 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     assert rmse.sel(forecaster="twin_t42") < rmse.sel(forecaster="physics_t31") < rmse.sel(forecaster="physics_t21")
 
 
+def test_a_disk_too_small_for_all_forecasts_is_known_before(made, tmp_path, monkeypatch, caplog):
+    store, _ = made
+    config = config_of(tmp_path)
+    planned = competitors.bytes_to_write(config, tmp_path, store)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=planned - 1))
+    contest.check_comparison(config, tmp_path)
+    assert "forecasts will take 0 GB, 0 GB are free" in caplog.text and caplog.text.count("\n") == 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=planned))
+    contest.write_all_forecasts(config, tmp_path)
+    assert caplog.text.count("forecasts will take") == 1
+    written = sum(path.stat().st_size for path in (tmp_path / "forecasts").rglob("*.nc"))
+    assert 0.7 * written < planned < written  # small files are headers in good part
+    assert competitors.bytes_to_write(config, tmp_path, store) == 0
+
+
 def test_initial_fields_are_not_read_all_at_once(made, tmp_path, monkeypatch):
     store, _ = made
     monkeypatch.delattr(type(store), "dataset")
