@@ -19,7 +19,7 @@ from emulator.evaluation.style import (
     physics_form,
     variable_label,
 )
-from emulator.evaluation.table import candidate, headline_variables, opponents, read_crossover
+from emulator.evaluation.table import candidate, headline_variables, like_with_like, opponents, read_crossover
 
 _LIVELY_HOURS = 120  # where the liveliness is quoted: late enough for blurring to show, early enough for skill
 _WINS = ("crossover", "beyond the last lead")
@@ -66,7 +66,7 @@ def make_headline(scores: xr.Dataset) -> Headline:
     details = [
         _difficulty(scored, hardest),
         _other_variables(scores, name, references),
-        _like_with_like(scores, name, references),
+        _both_damped(scores, name),
         _time_gain(scores, name, hardest, variable),
         _gap_closed(scores, name, hardest, variable),
         _everywhere(scores, name, references),
@@ -150,10 +150,11 @@ def _other_variables(scores: xr.Dataset, name: str, references: Sequence[str]) -
     return f"Of the {len(variables)} headline variables it is {_in_how_many(scores, name, references)}, against {whom}."
 
 
-def _like_with_like(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
+def _both_damped(scores: xr.Dataset, name: str) -> str:
     """How many headline variables are won where both sides are damped: post-processing helps a network as well."""
-    own, others = f"{name}_damped", [r for r in references if physics_form(r) == "damped"]
-    if own not in scores["forecaster"].values or not others:
+    own = f"{name}_damped"
+    others = [other for mine, other in like_with_like(scores) if mine == own]
+    if not others:
         return ""
     won = _in_how_many(scores, own, others)
     return f"Damped as physics is, by its own training forecasts, it is {won}, against damped physics."
