@@ -32,7 +32,6 @@ NETWORK = "network"
 _ENSEMBLE = "_ensemble"
 _CORRECTED = ("debiased", "damped")
 
-
 Maker = Callable[[], Forecaster]
 """Makes a forecaster when it is needed: a physics model takes a while to build, a correction to fit."""
 
@@ -68,6 +67,11 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     return makers
 
 
+def missing_forecasts(config: ExperimentConfig, folder: Path, store: Store) -> list[str]:
+    """Names of the experiment's own forecasters whose file is not there."""
+    return [n for n in competitors(config, folder, store) if not forecast_path(n, config, folder).exists()]
+
+
 def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
     """What forecasts that are not there yet will take on disk, those that corrections learn from included."""
     evaluate = config.evaluate
@@ -75,7 +79,7 @@ def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
     if evaluate.twin is not None:
         models[twin_name(config)] = evaluate.twin
     members = {f"{name}{_ENSEMBLE}": options.members for name, options in models.items()}
-    missing = [n for n in competitors(config, folder, store) if not forecast_path(n, config, folder).exists()]
+    missing = missing_forecasts(config, folder, store)
     forecasts = initial_indices(store, evaluate).size * sum(members.get(name, 1) for name in missing)
     if any(name.endswith(_CORRECTED) for name in missing):
         raw = (NETWORK, *map(physics_name, evaluate.physics))

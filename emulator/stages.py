@@ -140,13 +140,12 @@ def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> Non
 
 def _missing_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
     from data_prep.store import open_store
-    from emulator.competitors import competitors, forecast_path
+    from emulator.competitors import missing_forecasts
 
     if not (folder / "store.zarr").exists():
         return None
-    names = competitors(config, folder, open_store(folder / "store.zarr"))
-    missing = [path.name for name in names if not (path := forecast_path(name, config, folder)).exists()]
-    return f"{', '.join(missing)} not there, and made now" if missing else None
+    missing = missing_forecasts(config, folder, open_store(folder / "store.zarr"))
+    return f"no forecasts of {', '.join(missing)}; made now" if missing else None
 
 
 def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:

@@ -121,7 +121,7 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     monkeypatch.setattr("data_prep.store.open_store", lambda path: store)
     (tmp_path / "store.zarr").mkdir()
     why = forecasting.outdated(config, tmp_path)
-    assert why == "network.nc, network_ensemble.nc, network_debiased.nc, network_damped.nc not there, and made now"
+    assert why == "no forecasts of network, network_ensemble, network_debiased, network_damped; made now"
     contest.write_all_forecasts(config, tmp_path)
     assert names == ["network"] * 3 and forecasting.outdated(config, tmp_path) is None
 
