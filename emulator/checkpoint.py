@@ -50,6 +50,9 @@ from emulator.stepper import make_stepper
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
+"""Of run folders."""
+STATE_VERSION = 2
+"""Of the states in ``checkpoints``; those of version 1 had an array for each kernel."""
 ARRAYS, WEIGHTS = "arrays.npz", "weights.npz"
 CHECKPOINTS = "checkpoints"
 
@@ -107,7 +110,7 @@ class Checkpoints:
         weights: dict[str, np.ndarray] | None,
     ) -> None:
         if step not in manager.all_steps():
-            facts = {"format_version": FORMAT_VERSION, "sha256": _digest_of_leaves(leaves)}
+            facts = {"format_version": STATE_VERSION, "sha256": _digest_of_leaves(leaves)}
             manager.save(step, args=ocp.args.StandardSave(leaves), custom_metadata=facts)
             manager.wait_until_finished()
         if weights is not None:
@@ -134,12 +137,15 @@ class Checkpoints:
         remedy = f"delete {folder}, and training goes on from the checkpoint before it"
         with _readable(folder, remedy):
             facts = self._manager.metadata(step).custom_metadata or {}
+        version = facts.get("format_version", STATE_VERSION)
+        if version != STATE_VERSION:
+            raise DataError(
+                f"{folder}: format version {version}, this program reads {STATE_VERSION}; "
+                f"{_how_to_train(self._weights.parent)}, or go on with the program that began it"
+            )
+        with _readable(folder, remedy):
             saved = self._manager.restore(step, args=ocp.args.StandardRestore(named_leaves(template)))
             leaves = {name: np.asarray(array) for name, array in saved.items()}
-        if facts.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise DataError(
-                f"{folder}: format version {facts['format_version']}, this program reads {FORMAT_VERSION}; {remedy}"
-            )
         if facts.get("sha256") != _digest_of_leaves(leaves):
             raise DataError(f"{folder}: damaged, its arrays do not match their hash; {remedy}")
         return replace_leaves(template, leaves, source=str(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import jax.numpy as jnp
 import numpy as np
@@ -71,15 +72,29 @@ class Constraints:
             chosen = np.array(self.conserved)
             weights = jnp.asarray(self.grid.latitude_weights, jnp.float32)[:, None, None]
             means = (answer[..., chosen] * weights).mean(axis=(1, 2), keepdims=True) / weights.mean()
-            answer = answer.at[..., chosen].add(-means)
+            answer += jnp.zeros((*means.shape[:-1], answer.shape[-1])).at[..., chosen].set(-means)
         return answer
 
     def _truncate(self, answer: Fields) -> Fields:
         channels, degrees = map(np.array, zip(*self.truncated, strict=True))
         harmonics = SphericalHarmonics.of(self.grid, int(degrees.max()))
         keep = np.arange(degrees.max() + 1)[:, None] <= degrees
-        z = harmonics.analyse(answer[..., channels]) * jnp.asarray(keep, jnp.float32)[:, None, None]
-        return answer.at[..., channels].set(harmonics.synthesise(z))
+        # slices and no indices, with which an accelerator goes over all fields once more
+        cuts = _runs(np.isin(np.arange(answer.shape[-1]), channels))
+        fine = jnp.concatenate([answer[..., part] for part, chosen in cuts if chosen], axis=-1)
+        z = harmonics.analyse(fine) * jnp.asarray(keep, jnp.float32)[:, None, None]
+        smooth, done, out = harmonics.synthesise(z), 0, []
+        for part, chosen in cuts:
+            n = part.stop - part.start
+            out.append(smooth[..., done : done + n] if chosen else answer[..., part])
+            done += n if chosen else 0
+        return jnp.concatenate(out, axis=-1)
+
+
+def _runs(mask: np.ndarray) -> list[tuple[slice, bool]]:
+    """Slices of equal values, and the values."""
+    ends = [0, *(np.flatnonzero(np.diff(mask)) + 1), mask.size]
+    return [(slice(int(a), int(b)), bool(mask[a])) for a, b in pairwise(ends)]
 
 
 def _refuse_unknown(asked: Iterable[str], names: list[str], key: str) -> None:

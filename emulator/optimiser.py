@@ -7,16 +7,12 @@ rate so far, in which a short stage of rollouts at the end would hardly count.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import optax
-from flax import nnx
 from jaxtyping import Array, Int
-from optax.contrib import MuonDimensionNumbers, muon
 
 from emulator.config import RolloutStage, TrainConfig
-from emulator.machine import AMPERE, nvidia_capability
+from emulator.muon import scale_by_muon
 
 _ADAM_BETAS = (0.9, 0.95)  # GraphCast's: a short second moment suits short schedules
 _ADAM_UPDATE_RMS = 0.2  # of a typical Adam update over its learning rate
@@ -49,17 +45,14 @@ def make_optimiser(config: TrainConfig, schedule: optax.Schedule) -> optax.Gradi
     """
     beta1, beta2 = _ADAM_BETAS
     if config.optimiser == "muon":
-        update = muon(
-            schedule,
-            weight_decay=config.weight_decay,
-            adam_b1=beta1,
-            adam_b2=beta2,
-            muon_weight_dimension_numbers=_kernels_as_matrices,
-            consistent_rms=_ADAM_UPDATE_RMS,
+        kernels = optax.chain(
+            scale_by_muon(_ADAM_UPDATE_RMS, half_precision=config.precision == "bfloat16"),
+            optax.add_decayed_weights(config.weight_decay),
+            optax.scale_by_learning_rate(schedule),
         )
-        # XLA refuses to be told so on older Nvidia GPUs, where it computes in float32 what a network has in bfloat16
-        if config.precision == "bfloat16" and (nvidia_capability() or AMPERE) >= AMPERE:
-            update = _with_half_precision_products(update)
+        others = optax.nadam(schedule, beta1, beta2)
+        labels = lambda params: jax.tree.map(lambda p: "kernels" if p.ndim > 1 else "others", params)  # noqa: E731
+        update = optax.partition({"kernels": kernels, "others": others}, labels)
     else:
         decayed = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731 - optax wants a function
         update = optax.adamw(schedule, beta1, beta2, weight_decay=config.weight_decay, mask=decayed)
@@ -70,20 +63,3 @@ def updates_before(state: optax.OptState) -> Int[Array, ""]:
     """How many updates an optimiser has made, by which its schedule goes."""
     counts = optax.tree.get_all_with_path(state, "count")  # all alike: its parts work in step
     return counts[0][1]
-
-
-def _with_half_precision_products(inner: optax.GradientTransformationExtraArgs) -> optax.GradientTransformation:
-    """The transformation with bfloat16 factors in its matrix products, which are summed in float32."""
-
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        with jax.default_matmul_precision("BF16_BF16_F32"):
-            return inner.update(updates, state, params)
-
-    return optax.GradientTransformation(inner.init, update)
-
-
-def _kernels_as_matrices(params: nnx.State) -> Any:
-    """For every kernel ``(..., out)`` the axes that Muon sums over and keeps; ``None`` for what Adam gets."""
-    return jax.tree.map(
-        lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), p.ndim - 1) if p.ndim > 1 else None, params
-    )

@@ -119,7 +119,7 @@ def train(
         )
 
         def save(state: TrainState) -> None:
-            checkpoints.save(int(state.step), state, state.averaged)
+            checkpoints.save(int(state.step), state, state.averaged.params)
 
         def leave_together() -> None:
             checkpoints.finish()

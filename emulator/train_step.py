@@ -23,6 +23,7 @@ from emulator.loader import Batch
 from emulator.losses import weighted_mse
 from emulator.optimiser import updates_before
 from emulator.rollout import rollout
+from emulator.stacks import Stacks
 from emulator.stepper import Stepper
 
 Result = TypeVar("Result")
@@ -41,16 +42,20 @@ class TrainState(NamedTuple):
 
     step: Int[Array, ""]
     skipped: Int[Array, ""]
-    params: nnx.State
-    averaged: nnx.State
+    params: Stacks
+    averaged: Stacks
     optimiser: optax.OptState
 
     @classmethod
     def fresh(cls, params: nnx.State, optimiser: optax.GradientTransformation) -> TrainState:
         """The state before the first step, on the host: devices hold no second copy of what training takes over."""
+
+        def initial(params: nnx.State) -> tuple[Stacks, Stacks, optax.OptState]:
+            stacks = Stacks.of(params)
+            return stacks, jax.tree.map(jnp.copy, stacks), optimiser.init(stacks)
+
         # one program, which the next start finds compiled
-        averaged, moments = jax.jit(lambda p: (jax.tree.map(jnp.copy, p), optimiser.init(p)))(params)
-        return cls(*jax.device_get((jnp.int32(0), jnp.int32(0), params, averaged, moments)))
+        return cls(*jax.device_get((jnp.int32(0), jnp.int32(0), *jax.jit(initial)(params))))
 
 
 class Norms(NamedTuple):
@@ -87,14 +92,14 @@ jax.tree_util.register_dataclass(Task)
 
 
 def on_every_device(
-    work: Callable[[nnx.State, Batch, Task], Result], layout: Layout, params: nnx.State, batch: Batch, task: Task
+    work: Callable[[Stacks, Batch, Task], Result], layout: Layout, stacks: Stacks, batch: Batch, task: Task
 ) -> Result:
-    """``work(params, batch, task)`` on every device with its windows and its band of latitudes.
+    """``work(stacks, batch, task)`` on every device with its windows and its band of latitudes.
 
     What ``work`` returns must be the same on all of them: a sum or a mean over ``AXES``.
     """
     specs = (WHOLE, WINDOWS, task.specs())
-    return jax.shard_map(work, mesh=layout.mesh, in_specs=specs, out_specs=WHOLE)(params, batch, task)
+    return jax.shard_map(work, mesh=layout.mesh, in_specs=specs, out_specs=WHOLE)(stacks, batch, task)
 
 
 def loss_of(params: nnx.State, batch: Batch, task: Task) -> Float[Array, ""]:
@@ -124,11 +129,12 @@ def make_train_step(
       seed: Of the noise.
     """
 
-    def loss_and_gradient(params: nnx.State, batch: Batch, task: Task) -> tuple[Float[Array, ""], nnx.State]:
+    def loss_and_gradient(stacks: Stacks, batch: Batch, task: Task) -> tuple[Float[Array, ""], Stacks]:
         # Each device differentiates with respect to a copy of its own. Were the weights common, the sum over devices
         # would sit wherever they are used: in every step of a rollout, in every part of a batch.
-        own = jax.lax.pcast(params, AXES, to="varying")
-        return jax.lax.pmean(_by_parts(own, batch, task, config.accumulate), AXES)
+        own = jax.lax.pcast(stacks.params, AXES, to="varying")
+        loss, gradient = _by_parts(own, batch, task, config.accumulate)
+        return jax.lax.pmean((loss, Stacks.of(gradient)), AXES)
 
     def train_step(state: TrainState, batch: Batch, task: Task) -> tuple[TrainState, Norms]:
         if config.input_noise:

@@ -8,7 +8,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data_prep.errors import ConfigError
@@ -17,6 +16,7 @@ from data_prep.store import Store
 from emulator.config import TrainConfig
 from emulator.devices import AXES, Layout
 from emulator.loader import Batch, load_batch
+from emulator.stacks import Stacks
 from emulator.stepper import State
 from emulator.train_step import Task, on_every_device
 
@@ -90,14 +90,14 @@ class Validation:
         rows = starts[np.linspace(0, starts.size - 1, n).round().astype(np.int64)]
         return cls(store, rows.reshape(-1, size), config.validation_steps, layout)
 
-    def program(self, params: nnx.State, batch: Batch, task: Task) -> jax.stages.Compiled:
+    def program(self, weights: Stacks, batch: Batch, task: Task) -> jax.stages.Compiled:
         """What ``run`` runs for each chunk; shapes may stand in place of arrays."""
-        return _moments.lower(params, batch, task, self.layout).compile()
+        return _moments.lower(weights, batch, task, self.layout).compile()
 
-    def run(self, params: nnx.State, task: Task) -> Skill:
+    def run(self, weights: Stacks, task: Task) -> Skill:
         """Skill of forecasts with these weights."""
         chunks = [
-            np.asarray(_moments(params, load_batch(self.store, rows, self.steps, self.layout), task, self.layout))
+            np.asarray(_moments(weights, load_batch(self.store, rows, self.steps, self.layout), task, self.layout))
             for rows in self.rows
         ]
         error, change, true_change = np.mean(chunks, axis=0).swapaxes(0, 1)
@@ -109,14 +109,14 @@ class Validation:
 
 
 @partial(jax.jit, static_argnames="layout")
-def _moments(params: nnx.State, batch: Batch, task: Task, layout: Layout) -> Float[Array, "steps kind state"]:
+def _moments(weights: Stacks, batch: Batch, task: Task, layout: Layout) -> Float[Array, "steps kind state"]:
     """Mean squares by lead and channel: of the error, of the forecast's change over a step and of the truth's.
 
     They are taken where the steps are made, as in ``rollout``: a whole forecast is never held.
     """
 
-    def on_one(params: nnx.State, batch: Batch, task: Task) -> Float[Array, "steps kind state"]:
-        states, forcing = jnp.asarray(batch.state), jnp.asarray(batch.forcing)
+    def on_one(weights: Stacks, batch: Batch, task: Task) -> Float[Array, "steps kind state"]:
+        params, states, forcing = weights.params, jnp.asarray(batch.state), jnp.asarray(batch.forcing)
         at = partial(jax.lax.dynamic_index_in_dim, axis=1, keepdims=False)
 
         def mean_square(x: State) -> Float[Array, " state"]:
@@ -130,7 +130,7 @@ def _moments(params: nnx.State, batch: Batch, task: Task, layout: Layout) -> Flo
         _, moments = jax.lax.scan(step, states[:, 0], jnp.arange(forcing.shape[1]))
         return jax.lax.pmean(moments, AXES)
 
-    return on_every_device(on_one, layout, params, batch, task)
+    return on_every_device(on_one, layout, weights, batch, task)
 
 
 def headline_channels(spec: StateSpec) -> tuple[Channel, ...]:

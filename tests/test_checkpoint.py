@@ -235,6 +235,21 @@ time.sleep(60)
 """
 
 
+def test_a_state_of_another_format_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    array = np.full(4, 1.0, np.float32)
+    monkeypatch.setattr("emulator.checkpoint.STATE_VERSION", 1)
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(1, {"of another time": array})
+    monkeypatch.undo()
+    with (
+        contextlib.closing(Checkpoints(tmp_path)) as checkpoints,
+        pytest.raises(
+            DataError, match=r"format version 1, this program reads 2; train again.* or go on with the program"
+        ),
+    ):
+        checkpoints.restore({"weights": array})
+
+
 def test_the_last_good_checkpoint_survives_a_kill_in_the_middle_of_a_save(tmp_path):
     command = [sys.executable, "-c", _KILLED_WHILE_SAVING, str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parent.parent, timeout=120, check=False)

@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import signal
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -413,36 +412,6 @@ def test_weights_decay_but_norms_and_biases_do_not():
     updates, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.1)
     np.testing.assert_array_equal(updates["scale"], 0)
-
-
-def gpu(capability):
-    client = SimpleNamespace(platform_version="PJRT C API cuda 12080")
-    return SimpleNamespace(platform="gpu", client=client, compute_capability=capability)
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "half"),
-    [
-        ("float32", None, False),
-        ("bfloat16", None, True),
-        ("bfloat16", gpu("9.0"), True),
-        ("bfloat16", gpu("7.5"), False),  # where XLA says: Unsupported algorithm on the current device
-    ],
-    ids=["float32", "bfloat16", "Hopper", "Turing"],
-)
-def test_muon_multiplies_matrices_in_the_precision_of_the_network(monkeypatch, precision, device, half):
-    if device is not None:
-        monkeypatch.setattr(jax, "devices", lambda: [device])
-    config = CONFIG.model_copy(update={"precision": precision})
-    optimiser = make_optimiser(config, optax.constant_schedule(1.0))
-    params = {"kernel": jnp.ones((4, 8)), "scale": jnp.ones(8)}
-    state = optimiser.init(params)
-    program = str(jax.make_jaxpr(optimiser.update)(params, state, params))
-    assert program.count("dot_general") >= 3
-    in_half = program.count("BF16_BF16_F32")
-    assert in_half == (program.count("dot_general") if half else 0)
-    updates, _ = optimiser.update(params, state, params)
-    assert {u.dtype for u in updates.values()} == {jnp.dtype("float32")}
 
 
 def test_devices_hold_no_second_copy_of_the_state(store):

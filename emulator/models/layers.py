@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -391,6 +391,6 @@ def depth_to_space(
     return x.reshape(b, h * size, w * size, c // size**2)
 
 
-def count_parameters(params: nnx.State) -> int:
-    """How many numbers a model learns."""
+def count_parameters(params: Any) -> int:
+    """How many numbers a model learns; ``params`` is any pytree of them."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
