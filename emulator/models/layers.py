@@ -80,24 +80,47 @@ def pad_sphere(
     """
     (south, north), (west, east) = rows, columns
     n_rows, n_columns = x.shape[1:3]
-    skip = 1 if boundary.pole == "on_row" else 0
-    if south or north:
-        if boundary.pole == "none":
-            beyond_south, beyond_north = jnp.repeat(x[:, :1], south, axis=1), jnp.repeat(x[:, -1:], north, axis=1)
-        else:
-            if max(south, north) > n_rows - skip:
-                raise ValueError(f"padding by {max(south, north)} rows, but there are {n_rows}")
-            if n_columns % 2:
-                raise ValueError(f"the way over a pole needs an even number of longitudes, there are {n_columns}")
-            beyond_south = jnp.roll(x[:, skip : skip + south][:, ::-1], n_columns // 2, axis=2)
-            beyond_north = jnp.roll(x[:, n_rows - skip - north : n_rows - skip][:, ::-1], n_columns // 2, axis=2)
-        beyond_south, beyond_north = rows_beyond(x, beyond_south, beyond_north)
-        x = jnp.concatenate([beyond_south, x, beyond_north], axis=1)
-    if not boundary.periodic:
-        return jnp.pad(x, ((0, 0), (0, 0), (west, east), (0, 0)), mode="edge")
-    if max(west, east) > n_columns:
+    if max(west, east) > n_columns and boundary.periodic:
         raise ValueError(f"padding by {max(west, east)} columns, but there are {n_columns}")
-    return jnp.concatenate([x[:, :, n_columns - west :], x, x[:, :, :east]], axis=2)
+    beyond = _beyond(x, south, north, boundary) if south or north else (x[:, :0], x[:, :0])
+    if not boundary.periodic:
+        widths = ((0, 0), (0, 0), (west, east), (0, 0))
+        return jnp.pad(jnp.concatenate([beyond[0], x, beyond[1]], axis=1), widths, mode="edge")
+
+    def placed(part: Array, row: int, column: int) -> Array:
+        ends = n_rows + south + north - row - part.shape[1], n_columns + west + east - column - part.shape[2]
+        around = ((0, 0, 0), (row, ends[0], 0), (column, ends[1], 0), (0, 0, 0))
+        return jax.lax.pad(part, jnp.zeros((), part.dtype), around)
+
+    def round_the_globe(part: Array) -> Array:
+        return jnp.concatenate([part[:, :, n_columns - west :], part, part[:, :, :east]], axis=2)
+
+    # A sum of parts with zeros around them is one pass over the fields on an accelerator, where rows first and then
+    # columns are two.
+    parts = [
+        (x, south, west),
+        (x[:, :, n_columns - west :], south, 0),
+        (x[:, :, :east], south, west + n_columns),
+        (round_the_globe(beyond[0]), 0, 0),
+        (round_the_globe(beyond[1]), south + n_rows, 0),
+    ]
+    first, *others = (placed(*part) for part in parts if part[0].size)
+    return sum(others, first)
+
+
+def _beyond(x: Array, south: int, north: int, boundary: Boundary) -> tuple[Array, Array]:
+    """The rows beyond the outer ones; see ``pad_sphere``."""
+    n_rows, n_columns = x.shape[1:3]
+    if boundary.pole == "none":
+        return rows_beyond(x, jnp.repeat(x[:, :1], south, axis=1), jnp.repeat(x[:, -1:], north, axis=1))
+    skip = 1 if boundary.pole == "on_row" else 0
+    if max(south, north) > n_rows - skip:
+        raise ValueError(f"padding by {max(south, north)} rows, but there are {n_rows}")
+    if n_columns % 2:
+        raise ValueError(f"the way over a pole needs an even number of longitudes, there are {n_columns}")
+    beyond_south = jnp.roll(x[:, skip : skip + south][:, ::-1], n_columns // 2, axis=2)
+    beyond_north = jnp.roll(x[:, n_rows - skip - north : n_rows - skip][:, ::-1], n_columns // 2, axis=2)
+    return rows_beyond(x, beyond_south, beyond_north)
 
 
 @dataclass(frozen=True)
