@@ -39,23 +39,31 @@ class Programs:
     """The compiled step for batches of any shape; each is compiled when first asked for."""
 
     def __init__(
-        self, step: jax.stages.Wrapped, state: TrainState, task: Task, store: Store, layout: Layout, config: TrainConfig
+        self,
+        step: jax.stages.Wrapped,
+        state: TrainState,
+        task: Task,
+        store: Store,
+        layout: Layout,
+        config: TrainConfig,
+        options: Mapping[str, str | bool] | None = None,
     ) -> None:
         """Compiles nothing yet.
 
         Args:
           step: Of ``train_step.make_train_step``.
-          state, task: As the step will take them, on the devices.
+          state, task: As the step will take them, on the devices; shapes may stand in place of arrays.
           store: Says the shapes of batches.
           layout: The devices.
           config: Says whether results must be the same to the bit.
+          options: More of the compiler's.
         """
         self._step, self._task, self._store, self._layout = step, task, store, layout
         self._state = jax.tree.map(_shape_of, state)
         on_accelerator = jax.default_backend() != "cpu"
-        self._options: dict[str, str | bool] | None = None
+        self._options: dict[str, str | bool] = dict(options or {})
         if config.deterministic and on_accelerator:
-            self._options = {"xla_gpu_deterministic_ops": True}
+            self._options["xla_gpu_deterministic_ops"] = True
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
 
     def of(self, batch_size: int, steps: int) -> jax.stages.Compiled:
@@ -63,7 +71,7 @@ class Programs:
         key = (batch_size, steps)
         if key not in self._compiled:
             lowered = self._step.lower(self._state, self._batch(*key), self._task)
-            self._compiled[key] = lowered.compile(compiler_options=self._options)
+            self._compiled[key] = lowered.compile(compiler_options=self._options or None)
         return self._compiled[key]
 
     def memory(self, batch_size: int, steps: int) -> int:

@@ -24,6 +24,24 @@ _LEAST, _SECONDS = 3, 1.0  # steps, and how long they are repeated
 def measured_seconds(model: ModelConfig, spec: StateSpec, grid: Grid, config: TrainConfig) -> float:
     """Median wall time of a step of the config's first stage. Needs no store; compiles, which takes some seconds."""
     layout = Layout.of(config.mesh)
+    step, fresh, task = made_up_task(model, spec, grid, config, layout)
+    state = layout.place(fresh, WHOLE)
+    task = layout.place(task, task.specs())
+    n_state, n_forcing = len(spec.state_channels), len(spec.forcing_channels)
+    batch = _made_up(config, (*grid.shape, n_state), (*grid.shape, n_forcing), layout)
+    times: list[float] = []
+    while len(times) < 2 + _LEAST or sum(times[2:]) < _SECONDS:
+        start = time.perf_counter()
+        state, norms = step(state, batch, task)
+        jax.block_until_ready(norms)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[2:]))  # the first one compiles, the second finds caches cold
+
+
+def made_up_task(
+    model: ModelConfig, spec: StateSpec, grid: Grid, config: TrainConfig, layout: Layout
+) -> tuple[jax.stages.Wrapped, TrainState, Task]:
+    """The step to be compiled, the state before the first one and its task on the host, of data of no kind at all."""
     n_state, n_forcing, n_static = map(len, (spec.state_channels, spec.forcing_channels, spec.static_channels))
     moments = [make(n, np.float32) for n in (n_state, n_state, n_forcing, n_static) for make in (np.zeros, np.ones)]
     static = np.zeros((*grid.shape, n_static), np.float32)
@@ -33,16 +51,7 @@ def measured_seconds(model: ModelConfig, spec: StateSpec, grid: Grid, config: Tr
     schedule = learning_rate_schedule(config.stages)
     optimiser = make_optimiser(config, schedule)
     step = make_train_step(config, optimiser, schedule, layout, seed=0)
-    state = layout.place(TrainState.fresh(params, optimiser), WHOLE)
-    task = layout.place(task, task.specs())
-    batch = _made_up(config, (*grid.shape, n_state), (*grid.shape, n_forcing), layout)
-    times: list[float] = []
-    while len(times) < 2 + _LEAST or sum(times[2:]) < _SECONDS:
-        start = time.perf_counter()
-        state, norms = step(state, batch, task)
-        jax.block_until_ready(norms)
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[2:]))  # the first one compiles, the second finds caches cold
+    return step, TrainState.fresh(params, optimiser), task
 
 
 def _made_up(config: TrainConfig, state: tuple[int, ...], forcing: tuple[int, ...], layout: Layout) -> Batch:

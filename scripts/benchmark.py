@@ -12,7 +12,7 @@ from emulator.benchmarks.history import record, show
 from emulator.command import as_command
 
 HISTORY = Path(__file__).parent.parent / "benchmarks" / "history.jsonl"
-NAMES = ("train", "start", "forecast", "load", "prepare", "evaluate")
+NAMES = ("train", "start", "forecast", "load", "prepare", "evaluate", "program")
 
 
 @as_command

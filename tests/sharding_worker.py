@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import optax
 
 from data_prep.errors import ConfigError
 from data_prep.store import open_store
+from emulator.benchmarks.program import collectives
 from emulator.budget import Programs
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, TransformerConfig, UNetConfig
 from emulator.devices import WHOLE, Layout
@@ -26,27 +26,6 @@ def config(data, space, **changes):
     mesh = MeshConfig(data=data, space=space)
     settings = {"batch_size": 8, "stages": [stage], "validation_windows": 8, "validation_steps": 2, "input_noise": 0.1}
     return TrainConfig(mesh=mesh, **{**settings, **changes})
-
-
-def collectives(text):
-    """Of a compiled program: how many operations of each kind there are, bytes all-reduced, and kinds inside loops."""
-    kinds: dict[str, int] = {}
-    reduced, in_loops = 0, []
-    for computation in re.split(r"\n(?=\S)", text):
-        for shapes, kind in re.findall(
-            r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|collective-broadcast|reduce-scatter)"
-            r"(?:-start)?\(",
-            computation,
-        ):
-            kinds[kind] = kinds.get(kind, 0) + 1
-            if kind == "all-reduce":
-                sizes = [
-                    int(np.prod([int(n) for n in dims.split(",") if n])) for dims in re.findall(r"f32\[(.*?)\]", shapes)
-                ]
-                reduced += 4 * sum(sizes)
-            if not computation.startswith("ENTRY"):
-                in_loops.append(kind)
-    return {"kinds": kinds, "reduced_bytes": reduced, "in_loops": sorted(set(in_loops))}
 
 
 def trained(store, data, space):
