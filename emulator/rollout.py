@@ -33,6 +33,7 @@ def rollout(
     *,
     relaxation: Relaxation | None = None,
     rematerialise: bool = False,
+    unroll: bool = False,
 ) -> Float[Array, "batch time lat lon state"]:
     """States after 1, 2, ... steps.
 
@@ -44,6 +45,7 @@ def rollout(
       relaxation: What the states decay towards, if anything.
       rematerialise: Recompute what happens within a step in the backward pass instead of keeping it: memory of the
         states plus one step instead of all steps, for a third more arithmetic.
+      unroll: Compile every step apart instead of a loop.
     """
 
     def step(state: State, now: tuple[Forcing, State | None]) -> tuple[State, State]:
@@ -55,5 +57,5 @@ def rollout(
 
     target = None if relaxation is None else jnp.moveaxis(relaxation.target, 1, 0)
     by_step = (jnp.moveaxis(forcing, 1, 0), target)
-    _, states = jax.lax.scan(jax.checkpoint(step) if rematerialise else step, initial, by_step)
+    _, states = jax.lax.scan(jax.checkpoint(step) if rematerialise else step, initial, by_step, unroll=unroll)
     return jnp.moveaxis(states, 0, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -27,6 +28,11 @@ from emulator.stacks import Stacks
 from emulator.stepper import Stepper
 
 Result = TypeVar("Result")
+
+UNROLLED = 12
+"""Rollouts up to so many steps are compiled without a loop for a GPU, where a third of their time would go into copying
+what the backward pass needs in and out of the loop's arrays. On a CPU that makes no difference, and TPUs take minutes
+to compile it."""
 
 
 class TrainState(NamedTuple):
@@ -102,10 +108,10 @@ def on_every_device(
     return jax.shard_map(work, mesh=layout.mesh, in_specs=specs, out_specs=WHOLE)(stacks, batch, task)
 
 
-def loss_of(params: nnx.State, batch: Batch, task: Task) -> Float[Array, ""]:
-    """Loss of a rollout through all times of a batch."""
+def loss_of(params: nnx.State, batch: Batch, task: Task, *, unroll: bool = False) -> Float[Array, ""]:
+    """Loss of a rollout through all times of a batch; ``unroll`` as of ``rollout``."""
     truth, forcing = jnp.asarray(batch.state), jnp.asarray(batch.forcing)
-    forecast = rollout(task.stepper, params, truth[:, 0], forcing, rematerialise=task.rematerialise)
+    forecast = rollout(task.stepper, params, truth[:, 0], forcing, rematerialise=task.rematerialise, unroll=unroll)
     unit = task.stepper.normalizer.output_std
     return weighted_mse(forecast, truth[:, 1:], unit, task.latitude_weights, task.channel_weights)
 
@@ -129,11 +135,16 @@ def make_train_step(
       seed: Of the noise.
     """
 
+    on_gpu = layout.mesh.devices.flat[0].platform == "gpu"
+    fixed = {stage.rollout for stage in config.stages if not stage.random_length}
+
     def loss_and_gradient(stacks: Stacks, batch: Batch, task: Task) -> tuple[Float[Array, ""], Stacks]:
         # Each device differentiates with respect to a copy of its own. Were the weights common, the sum over devices
         # would sit wherever they are used: in every step of a rollout, in every part of a batch.
         own = jax.lax.pcast(stacks.params, AXES, to="varying")
-        loss, gradient = _by_parts(own, batch, task, config.accumulate)
+        steps = batch.forcing.shape[1]
+        unroll = on_gpu and steps in fixed and steps <= UNROLLED
+        loss, gradient = _by_parts(own, batch, task, config.accumulate, unroll)
         return jax.lax.pmean((loss, Stacks.of(gradient)), AXES)
 
     def train_step(state: TrainState, batch: Batch, task: Task) -> tuple[TrainState, Norms]:
@@ -173,9 +184,11 @@ def averaging_decay(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, "
     return jnp.minimum(config.ema_decay, (1.0 + since) / (10.0 + since))
 
 
-def _by_parts(params: nnx.State, batch: Batch, task: Task, parts: int) -> tuple[Float[Array, ""], nnx.State]:
+def _by_parts(
+    params: nnx.State, batch: Batch, task: Task, parts: int, unroll: bool
+) -> tuple[Float[Array, ""], nnx.State]:
     """Loss and gradient of a batch, worked off in so many equal parts."""
-    value_and_grad = jax.value_and_grad(loss_of)
+    value_and_grad = jax.value_and_grad(partial(loss_of, unroll=unroll))
     if parts == 1:
         return value_and_grad(params, batch, task)
 

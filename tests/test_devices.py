@@ -12,7 +12,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from sharding_worker import collectives
 from tiny_store import write_store
 from train_worker import MODEL
 
@@ -91,24 +90,6 @@ def test_sharing_latitudes_costs_rows_from_the_neighbours_and_one_sum_of_gradien
     assert set(found["kinds"]) == {"all-reduce", "collective-permute"}
     assert gradients <= found["reduced_bytes"] <= gradients + 1024
     assert found["in_loops"] == ["collective-permute"]
-
-
-def test_communication_is_counted_where_there_is_some():
-    text = """HloModule m
-
-%body (x: f32[4]) -> f32[4] {
-  ROOT %gather = f32[8,2]{1,0} all-gather(%x), dimensions={0}
-}
-
-ENTRY %main (x: f32[4]) -> f32[4] {
-  %sum = (f32[], f32[3,2]{1,0}) all-reduce(%a, %b), to_apply=%add
-}
-"""
-    assert collectives(text) == {
-        "kinds": {"all-gather": 1, "all-reduce": 1},
-        "reduced_bytes": 28,
-        "in_loops": ["all-gather"],
-    }
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,16 @@ def test_gradients_of_scan_loop_and_recomputation_agree(parts):
         gradient(lambda p: loop(stepper, p, initial, forcing)),
         gradient(lambda p: rollout(stepper, p, initial, forcing)),
         gradient(lambda p: rollout(stepper, p, initial, forcing, rematerialise=True)),
+        gradient(lambda p: rollout(stepper, p, initial, forcing, unroll=True)),
     ]
     for other in gradients[1:]:
         for a, b in zip(jax.tree.leaves(gradients[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4 * float(jnp.abs(a).max()) + 1e-7)
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_an_unrolled_program_has_no_loop(parts, unroll):
+    stepper, params, batch = parts
+    initial, forcing = jnp.asarray(batch.state[:, 0]), jnp.asarray(batch.forcing)
+    program = jax.jit(lambda p: rollout(stepper, p, initial, forcing, unroll=unroll)).lower(params).as_text()
+    assert ("stablehlo.while" in program) != unroll

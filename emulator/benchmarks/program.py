@@ -83,7 +83,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     programs = Programs(step, state, _shapes(task, task.specs(), layout), store, layout, config, options)
     text = programs.of(batch, length).as_text() or ""
     operations = step_flops(model, store, batch, length) / layout.mesh.size
-    rows = _rows_of_h100(text, operations, batch, config.precision) if arguments.card == "h100" else []
+    again = 4 / 3 if config.rematerialise else 1.0
+    rows = _rows_of_h100(text, operations, again, batch, config.precision) if arguments.card == "h100" else []
     what = f"{model.kind}, {count_parameters(fresh.params) / 1e6:.3g} M parameters, {batch} windows of {length} steps"
     rows = [
         Row(what, operations / 1e9, "GFLOP"),
@@ -95,13 +96,13 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return [Table(title, f"{layout.mesh.size} x {devices[0].device_kind}", rows)]
 
 
-def _rows_of_h100(text: str, operations: float, batch: int, precision: str) -> list[Row]:
+def _rows_of_h100(text: str, operations: float, again: float, batch: int, precision: str) -> list[Row]:
     found = list(kernels(text))
     launches = sum(k.times for k in found)
     others = sum(k.times * k.n_bytes for k in found if not k.is_product) / H100_COPY_RATE
     products = sum(k.times * k.n_bytes for k in found if k.is_product) / H100_COPY_RATE
     arithmetic = operations / H100_MATRIX_RATE[precision]
-    seconds = launches * LAUNCH_SECONDS + others + max(products, arithmetic)
+    seconds = launches * LAUNCH_SECONDS + others + max(products, again * arithmetic)
     by_part = Counter[str]()
     for kernel in found:
         by_part[kernel.part] += kernel.times
@@ -142,7 +143,7 @@ def _shapes(tree: Any, specs: Any, layout: Layout) -> Any:
     """Shapes in place of arrays, on devices that are not there."""
 
     def shape(array: Any, spec: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(np.shape(array), np.result_type(array), sharding=layout.sharding(spec))
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=layout.sharding(spec))
 
     return jax.tree.map(shape, tree, specs)
 
@@ -213,10 +214,11 @@ def _traffic(each: _Instruction, shapes: Mapping[str, str], inner: list[_Instruc
             written += sizes[i.operands[1]] - sizes[i.name]
         if i.kind == "parameter":
             users = [u for u in inner if i.name in u.operands]
+            kinds = {u.kind if u.operands[0] == i.name else "" for u in users}
             operand = each.operands[int(i.attributes)]
-            if users and all(u.kind == "dynamic-update-slice" and u.operands[0] == i.name for u in users):
+            if kinds == {"dynamic-update-slice"}:
                 read[operand] = 0
-            elif users and all(u.kind == "dynamic-slice" for u in users):
+            elif kinds == {"dynamic-slice"}:
                 read[operand] = sum(sizes[u.name] for u in users)
     return sum(read.values()) + max(written, 0)
 
