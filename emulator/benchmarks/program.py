@@ -1,8 +1,8 @@
 """The training step as an accelerator would run it, compiled where there is none: its kernels, traffic and memory.
 
 Nothing is run and nothing is timed. `h100` needs `pip install "jax[cuda12]"`, `v5e` needs `pip install libtpu`. The
-step at best is what no H100 can be faster than with this program: every kernel is asked for, every operand and result
-passes through memory once, and the model's arithmetic takes what the data sheet says.
+step at best is worked out: every kernel costs an assumed launch, every operand and result passes through memory once
+(caches are not counted), and the model's arithmetic takes what the data sheet says.
 """
 
 from __future__ import annotations
