@@ -1,5 +1,5 @@
 """``python -m emulator`` is the ``emulator`` command."""
 
-from emulator.cli import main
+from emulator.cli import start
 
-raise SystemExit(main())
+raise SystemExit(start())

@@ -18,14 +18,21 @@ from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.json_file import finite
 from emulator.command import interrupted_by_sigterm, memory_in_one_line, set_up_logging
 from emulator.compilation_cache import remember_compiled
+from emulator.large_pages import use_large_pages
 from emulator.parser import build_parser
 
 if TYPE_CHECKING:
     from emulator.config import ExperimentConfig
 
 
+def start(*words: str) -> int:
+    """``main`` of these words and those of the command line, as the only work of a process."""
+    use_large_pages()
+    return main([*words, *sys.argv[1:]])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit code; ``parser.EXIT_CODES`` says what they mean."""
+    """Does what a command line says. Returns the exit code; ``parser.EXIT_CODES`` says what they mean."""
     arguments = build_parser().parse_args(argv)
     set_up_logging()
     remember_compiled()
@@ -244,4 +251,4 @@ def _regrid(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(start())

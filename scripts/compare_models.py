@@ -2,7 +2,10 @@
 
 import sys
 
-from emulator.model_comparison import main
+from emulator.large_pages import use_large_pages
 
 if __name__ == "__main__":
+    use_large_pages()
+    from emulator.model_comparison import main
+
     sys.exit(main())

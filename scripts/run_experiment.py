@@ -2,7 +2,7 @@
 
 import sys
 
-from emulator.cli import main
+from emulator.cli import start
 
 if __name__ == "__main__":
-    sys.exit(main(["run", *sys.argv[1:]]))
+    sys.exit(start("run"))

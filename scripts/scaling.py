@@ -2,7 +2,10 @@
 
 import sys
 
-from emulator.scaling import main
+from emulator.large_pages import use_large_pages
 
 if __name__ == "__main__":
+    use_large_pages()
+    from emulator.scaling import main
+
     sys.exit(main())
