@@ -1,4 +1,4 @@
-"""Memory in large pages, on Linux: it takes a quarter off a training step on a CPU.
+"""Memory in large pages, on Linux: it takes a fifth to a quarter off a training step on a CPU.
 
 XLA asks the system for a program's memory anew at every call. In pages of 4 KiB, that of a training step of the demo's
 network (180 MiB) is 45,000 faults before a number is in it. The system has pages of 2 MiB for programs that ask, and

@@ -12,7 +12,7 @@ from data_prep.grid import Grid
 from data_prep.store import open_store
 from emulator import scaling
 from emulator.config import parse_config, save_config
-from emulator.scaling import fit, main, measure, plot, read_points, thinned, training_years
+from emulator.scaling import curves, fit, frontier, main, measure, plot, read_points, tell, thinned, training_years
 from emulator.validation import Skill, Validation
 
 EXPERIMENT = {
@@ -41,15 +41,14 @@ def folder(tmp_path_factory):
 def points(folder):
     """A point of no worth, and one that learned."""
     file = folder / "points.jsonl"
-    for steps in (1, 200):
-        arguments = ["--axis", "compute", "--steps", str(steps), "--points", str(file)]
-        assert main(["measure", str(folder / "tiny.yaml"), *arguments]) == 0
+    assert main(["measure", str(folder / "tiny.yaml"), "--steps", "1", "200", "--points", str(file)]) == 0
     return read_points(file)
 
 
 def test_a_point_says_what_it_was_made_of(points):
     short, long = points
-    assert (short.steps, long.steps, long.batch_size, long.axis) == (1, 200, 4, "compute")
+    assert (short.steps, long.steps, long.batch_size) == (1, 200, 4)
+    assert (long.optimiser, long.learning_rate) == ("muon", 2e-2)
     assert long.operations == pytest.approx(200 * short.operations)
     assert long.parameters == short.parameters > 100
     assert long.years == pytest.approx(80 / 1461, abs=1e-3)
@@ -74,7 +73,7 @@ def test_the_score_of_anomalies_is_over_the_error_of_climatology(folder, monkeyp
     last = starts[np.linspace(0, starts.size - 1, 4).round().astype(int)] + 12
     error = store.take_states(last) - store.climatology.at(store.times[last])
     climate = np.sqrt((store.grid.latitude_weights[:, None, None] * error**2).mean((0, 1, 2)))
-    assert measure(config, "compute", 1, None, 0).score == pytest.approx(np.mean(1 / climate[:3]), rel=1e-4)
+    assert measure(config, 1, None, 0).score == pytest.approx(np.mean(1 / climate[:3]), rel=1e-4)
 
 
 def test_thinned_data_are_spread_over_all_there_are(tmp_path):
@@ -93,14 +92,14 @@ def test_thinned_data_are_spread_over_all_there_are(tmp_path):
 def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
     monkeypatch.setattr(scaling, "_MOST_SECONDS", 1e-6)
     file = folder / "none.jsonl"
-    code = main(["measure", str(folder / "tiny.yaml"), "--axis", "data", "--steps", "9", "--points", str(file)])
+    code = main(["measure", str(folder / "tiny.yaml"), "--steps", "9", "--points", str(file)])
     assert code == 2
     assert "--steps 9: would take" in capsys.readouterr().err
     assert not file.exists()
 
 
 def test_a_point_that_cannot_be_kept_is_not_made(folder, monkeypatch, capsys, points, tmp_path):
-    words = ["measure", str(folder / "tiny.yaml"), "--axis", "data", "--steps", "9", "--points"]
+    words = ["measure", str(folder / "tiny.yaml"), "--steps", "9", "--points"]
     monkeypatch.setattr(scaling, "measure", lambda *_: pytest.fail("there was work"))
     for bad in (tmp_path / "docs" / "points.jsonl", tmp_path):
         assert main([*words, str(bad)]) == 2
@@ -130,10 +129,54 @@ def test_the_interval_covers_the_slope_as_often_as_it_says():
     assert 0.92 < np.mean([s.lower < -0.1 < s.upper for s in found]) < 0.98
 
 
-def test_the_picture_has_a_panel_an_axis_and_tells_the_slopes(points, folder, tmp_path, capsys):
-    told = plot(points, tmp_path / "scaling.png")
-    assert told.startswith("compute: exponent -") and "2 points" in told
+def grid_of(point):
+    """Networks of 1, 4 and 16 thousand weights trained for 100 to 400 steps, errors by power laws of both."""
+    return [
+        dataclasses.replace(
+            point,
+            model={**point.model, "width": width},
+            parameters=1000 * width**2,
+            steps=steps,
+            operations=1e6 * width**2 * steps,
+            score=2 * width**-0.2 * steps**-0.1,
+        )
+        for width in (1, 2, 4)
+        for steps in (100, 200, 400)
+    ]
+
+
+def test_points_that_differ_in_one_thing_make_a_curve(points):
+    grid = grid_of(points[1])
+    by_size = list(curves(grid, "parameters"))
+    assert [c.held for c in by_size] == [f"{n} steps, 0.055 years" for n in (100, 200, 400)]
+    assert [c.slope.exponent for c in by_size] == pytest.approx([-0.1] * 3)
+    by_steps = list(curves(grid, "operations of training"))
+    assert [c.slope.exponent for c in by_steps] == pytest.approx([-0.1] * 3)
+    assert by_steps[0].x == [1e8, 2e8, 4e8]
+    assert not list(curves(grid, "simulated years"))
+    strangers = [dataclasses.replace(p, data_hash=str(i)) for i, p in enumerate(grid)]
+    assert not list(curves(strangers, "parameters"))
+
+
+def test_the_frontier_is_what_nothing_cheaper_beats(points):
+    grid = grid_of(points[1])
+    best = frontier(grid)
+    assert [p.score for p in best] == sorted((p.score for p in best), reverse=True)
+    for p in grid:
+        assert any(q.operations <= p.operations and q.score <= p.score for q in best)
+    assert best[0].operations == 1e8 and best[-1].parameters == 16_000
+
+
+def test_the_picture_and_the_tables_show_every_curve(points, folder, tmp_path, capsys):
+    (tmp_path / "grid.jsonl").write_text("".join(json.dumps(dataclasses.asdict(p)) + "\n" for p in grid_of(points[1])))
+    assert main(["plot", str(tmp_path / "scaling.png"), "--points", str(tmp_path / "grid.jsonl")]) == 0
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
+    told = capsys.readouterr().out
+    assert "| parameters: 1e+03, 4e+03, 1.6e+04 | 400 steps, 0.055 years | 3 | -0.100 [-0.100, -0.100] |" in told
+    assert told.count("| operations of training: ") == 3
+    assert "| operations | parameters | width | steps | s | least error |" in told
+    assert "| operations | parameters | steps | s | least error |" in tell(points)  # two points make no curve
+    plot(points, tmp_path / "two.png")
     (tmp_path / "bad.jsonl").write_text(json.dumps({**dataclasses.asdict(points[0]), "colour": "red"}))
     assert main(["plot", str(tmp_path / "p.png"), "--points", str(tmp_path / "bad.jsonl")]) == 1
     assert "no file of scaling points" in capsys.readouterr().err
