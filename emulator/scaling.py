@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -42,8 +41,6 @@ from emulator.models.layers import count_parameters
 from emulator.train import Job, open_for_training, set_up
 from emulator.train_step import TrainState
 from emulator.validation import Validation
-
-logger = logging.getLogger(__name__)
 
 POINTS = Path("docs/scaling.jsonl")
 LEAD_HOURS = 72
