@@ -13,6 +13,7 @@ from pathlib import Path
 
 _SETTING = "GLIBC_TUNABLES"
 _TUNABLE = "glibc.malloc.hugetlb"
+_STARTED_AGAIN = "EMULATOR_STARTED_AGAIN"
 _LEAST_GLIBC = (2, 35)
 _PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -24,8 +25,9 @@ def use_large_pages() -> None:
     against it; under a debugger, and on other systems, nothing happens.
     """
     said = os.environ.get(_SETTING, "")
-    if _TUNABLE in said or sys.gettrace() or not sys.executable or not _on_request():
+    if _TUNABLE in said or _STARTED_AGAIN in os.environ or sys.gettrace() or not sys.executable or not _on_request():
         return
+    os.environ[_STARTED_AGAIN] = "1"  # once, also where the loader drops the other one (a setuid program)
     os.environ[_SETTING] = ":".join(filter(None, [said, f"{_TUNABLE}=1"]))
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
