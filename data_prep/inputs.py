@@ -22,9 +22,10 @@ from data_prep.lateral import lateral_variables
 from data_prep.locations import Location, stem
 from data_prep.regrid import make_regridder
 from data_prep.regridded import RegriddedSource, bring_to, regrid_sources
-from data_prep.slips import slip_of
+from data_prep.slips import may_slip, slips_of
 from data_prep.sources import Extent, Source, clip_to_minimum, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
+from data_prep.units import Conversion
 from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, is_accumulation, known
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ class Timeline:
       times: All times, ascending and unique, ``(row,)``.
       source_of, row_of: For every row, which file and which row of it.
       flipped: Rows whose latitudes are to be turned round, ``(row,)``.
-      slips: Whether fields in an evidently other unit are converted.
-      on_pressure: Whether its levels are hPa.
+      slips: The units that rows are in by mistake.
+      slip_of_row: Which of these each row is in, -1 for the right one, ``(row,)``.
     """
 
     variable: Variable
@@ -50,8 +51,8 @@ class Timeline:
     source_of: np.ndarray
     row_of: np.ndarray
     flipped: np.ndarray
-    slips: bool
-    on_pressure: bool
+    slips: tuple[Conversion, ...]
+    slip_of_row: np.ndarray
     _open: set[int] = field(default_factory=set, repr=False)  # the files that the last read was of
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -67,11 +68,16 @@ class Timeline:
             first, last = int(self.row_of[run[0]]), int(self.row_of[run[-1]])
             parts.append(source.read(self.variable.name, self.variable.levels, first, last + 1, step))
         values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        turned = self.flipped[rows]
+        turned, slipped = self.flipped[rows], self.slip_of_row[rows]
         if turned.any():
             values = values.copy()
             values[turned] = values[turned, ::-1]
-        return self._without_slips(values) if self.slips else values
+        if (slipped >= 0).any():
+            values = values.copy()
+            for number, slip in enumerate(self.slips):
+                there = slipped == number
+                values[there] = values[there].astype(np.float64) * slip.factor + slip.offset
+        return values
 
     def _leave_all_but(self, wanted: set[int]) -> None:
         """Releases the files that reading has moved on from, so that memory does not grow with their number."""
@@ -79,17 +85,6 @@ class Timeline:
             self.sources[number].release()
         self._open.clear()
         self._open.update(wanted)
-
-    def _without_slips(self, values: np.ndarray) -> np.ndarray:
-        """Fields in an evidently other unit, brought to SI."""
-        low, high, out = values.min(axis=(1, 2)), values.max(axis=(1, 2)), values.copy()
-        for row, i in np.ndindex(*low.shape):
-            level = self.variable.levels[i] if self.variable.levels and self.on_pressure else None
-            found = slip_of(self.variable.name, self.variable.units, level, float(low[row, i]), float(high[row, i]))
-            if found is not None:
-                converted = values[row, ..., i].astype(np.float64) * found.factor + found.offset
-                out[row, ..., i] = converted.astype(np.float32)
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +249,9 @@ def open_canonical(paths: Sequence[Location], config: DataConfig, onto: Grid | N
     spec = _spec(described, config)
     moving = [v for v in described.values() if v.role in ("prognostic", "diagnostic") or v.known == "persisted"]
     timelines = {v.name: _timeline(v, holders[v.name], config) for v in moving}
+    if "unit_slips" in config.repair:  # first: a field in another unit is like none before it, mirrored or not
+        on_pressure = config.vertical == "pressure"
+        timelines = {name: _converted(timeline, on_pressure=on_pressure) for name, timeline in timelines.items()}
     if "flipped_latitudes" in config.repair:
         timelines = {name: _turned_back(timeline, sources[0].grid) for name, timeline in timelines.items()}
     return Inputs(
@@ -374,9 +372,27 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
             raise DataError(f"{second.path}: {at} differs from what {first.path} holds; remove one of them")
         keep[row + 1] = False
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
-    nothing = np.zeros(times.size, bool)
-    slips, on_pressure = "unit_slips" in config.repair, config.vertical == "pressure"
-    return Timeline(variable, sources, times, source_of, row_of, nothing, slips, on_pressure)
+    return Timeline(
+        variable, sources, times, source_of, row_of, np.zeros(times.size, bool), (), np.full(times.size, -1, np.int8)
+    )
+
+
+def _converted(timeline: Timeline, *, on_pressure: bool) -> Timeline:
+    """The timeline with fields in an evidently other unit brought to SI; reads it once to find them."""
+    variable = timeline.variable
+    if not may_slip(variable.name, variable.units):
+        return timeline
+    grid = timeline.sources[0].grid
+    summary = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
+    levels = variable.levels if variable.levels and on_pressure else (None,) * summary.low.shape[1]
+    slips: list[Conversion] = []
+    slip_of_row = np.full(timeline.times.size, -1, np.int8)
+    for number in np.unique(timeline.source_of):
+        rows = np.flatnonzero(timeline.source_of == number)
+        found = slips_of(variable.name, variable.units, levels, summary.low[rows], summary.high[rows])
+        slips += [slip for slip in dict.fromkeys(found) if slip is not None and slip not in slips]
+        slip_of_row[rows] = [-1 if slip is None else slips.index(slip) for slip in found]
+    return replace(timeline, slips=tuple(slips), slip_of_row=slip_of_row)
 
 
 def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:

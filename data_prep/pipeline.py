@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 _BLOCK_BYTES = 32 * 2**20
 _MAX_BLOCK_ROWS = 64
 _EDGES = 64
-_LOG_VERSION = 3
+_LOG_VERSION = 4
 
 Hook = Callable[[int, int], None]
 """Called with (tasks done, tasks in all) after each block that is written, and each part of what is fitted."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
 
 from data_prep.units import Conversion
 from data_prep.variables import GRAVITY, possible_range
@@ -40,6 +44,50 @@ def slip_of(name: str, units: str, level: float | None, low: float, high: float)
     if lowest <= low and high <= highest:
         return None
     return next((c for unit, first, last, c in _SLIPS if units == unit and first <= low and high <= last), None)
+
+
+def may_slip(name: str, units: str) -> bool:
+    """Whether ``slip_of`` can tell the units of a variable apart at all."""
+    return name == "geopotential" or any(units == unit for unit, *_ in _SLIPS)
+
+
+def slips_of(
+    name: str, units: str, levels: Sequence[float | None], low: np.ndarray, high: np.ndarray
+) -> list[Conversion | None]:
+    """The unit that each time of a file is in, of all levels alike: nobody writes one level in another unit.
+
+    Levels near the ground and dry ones tell nothing of their own, and go with those that do. A time at which no level
+    tells goes with the time beside it, unless the values jump there by about what a change of unit is.
+
+    Args:
+      name, units: As of ``slip_of``.
+      levels: In hPa; ``None`` for fields on no pressure surface.
+      low, high: Ranges of the fields, ``(time, level)``.
+
+    Returns:
+      By time, as of ``slip_of``; ``None`` too where levels disagree: whoever checks the values refuses those that slip.
+    """
+    told = [
+        {slip_of(name, units, *field) for field in zip(levels, least, most, strict=True)} - {None}
+        for least, most in zip(low.tolist(), high.tolist(), strict=True)
+    ]
+    out = [next(iter(slips)) if len(slips) == 1 else None for slips in told]
+    slip = next((slip for slip in out if slip is not None), None)
+    if slip is None or slip.factor == 1.0 or len(set(out) - {None}) > 1:
+        return out
+    first = out.index(slip)
+    largest = int(high[first].argmax())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.log(high[:, largest]).tolist()
+    for rows in (range(first, len(out)), range(first, -1, -1)):
+        slipped = True
+        for before, row in pairwise(rows):
+            if told[row]:
+                slipped = out[row] is not None
+                continue
+            slipped ^= abs(size[row] - size[before]) > abs(math.log(slip.factor)) / 2
+            out[row] = slip if slipped else None
+    return out
 
 
 def hint(name: str, units: str, level: float | None, low: float, high: float) -> str:

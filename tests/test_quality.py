@@ -106,6 +106,51 @@ def test_repairs_are_made_where_the_config_says_so(change, repair, tolerance, tm
     np.testing.assert_allclose(mended, good, rtol=0, atol=tolerance)
 
 
+def with_levels(data: xr.Dataset, name: str, factors: dict[float, float]) -> xr.Dataset:
+    """The variable at these levels only, the lower of the world's times a factor."""
+    levels = xr.DataArray(list(factors.values()), {"level": list(factors)})
+    field = (data[name].sel(level=850, drop=True) * levels).transpose("time", "level", "latitude", "longitude")
+    return data[[name]].drop_dims("level").assign({name: field.astype("float32").assign_attrs(data[name].attrs)})
+
+
+def test_a_slip_of_unit_is_one_of_all_levels_and_of_dry_times_too(tmp_path):
+    """Of humidity in g/kg the stratosphere looks like kg/kg, and so do times at which all of a dry place does."""
+    good = with_levels(world(), "specific_humidity", {50.0: 2e-4, 1000.0: 1.0})
+    good["specific_humidity"][5:9] /= xr.DataArray([20.0, 300.0, 300.0, 20.0], dims="time")
+    good["specific_humidity"][20:, 1] /= 20
+    bad = good.copy(deep=True)
+    bad["specific_humidity"][:30] *= 1000  # of one file, as of files that were joined
+    section = {"prognostic": {"specific_humidity": {}}, "timestep_hours": 6}
+    for name, data in (("good", good), ("bad", bad)):
+        (tmp_path / name).mkdir()
+        data["level"].attrs["units"] = "hPa"
+        data.to_netcdf(tmp_path / name / "file.nc")
+    wanted = stored(tmp_path / "good" / "file.nc", **section).read_state(0, N)
+    mended = stored(tmp_path / "bad" / "file.nc", **section, repair=["unit_slips"]).read_state(0, N)
+    np.testing.assert_allclose(mended, wanted, rtol=1e-5)
+
+
+def test_heights_near_the_ground_are_converted_with_those_above(tmp_path):
+    """At 1000 hPa a height may be anything, so that level alone says nothing."""
+    good = with_levels(world(), "geopotential", {500.0: 3.6, 1000.0: 0.05})
+    for name, data in (("good", good), ("bad", good.assign(geopotential=good["geopotential"] / 9.80665))):
+        (tmp_path / name).mkdir()
+        data["level"].attrs["units"] = "hPa"
+        data["geopotential"].attrs["units"] = "m2 s-2"
+        data.to_netcdf(tmp_path / name / "file.nc")
+    section = {"prognostic": {"geopotential": {}}, "timestep_hours": 6}
+    wanted = stored(tmp_path / "good" / "file.nc", **section).read_state(0, N)
+    mended = stored(tmp_path / "bad" / "file.nc", **section, repair=["unit_slips"]).read_state(0, N)
+    np.testing.assert_allclose(mended, wanted, rtol=1e-5)
+
+
+def test_levels_in_two_units_are_refused(tmp_path):
+    data = world()
+    data["temperature"][10:14, 0] -= 273.15
+    with pytest.raises(DataError, match=r"temperature@850 ranges from .* at 2001-01-03T12:00, possible are"):
+        stored(canonical(data, tmp_path), repair=["unit_slips"])
+
+
 def test_flipped_fields_are_not_turned_back_where_they_are_no_mirror_images(tmp_path):
     """Of a global file that a region is taken out of, a flipped field is the other hemisphere's."""
     (tmp_path / "good").mkdir()
