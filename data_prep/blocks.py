@@ -6,8 +6,8 @@ more than once: the same rows get the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from data_prep import checks
 from data_prep.config import DataConfig
 from data_prep.driving import Driving, open_driving
 from data_prep.forcing import ForcingBuilder, channel_names, coordinate_fields
-from data_prep.inputs import Inputs, open_canonical
+from data_prep.inputs import Inputs, Mending, mendings_of, open_canonical
 from data_prep.lateral import Rim
 from data_prep.locations import Location
 from data_prep.sources import clip_to_minimum
@@ -37,12 +37,14 @@ class Recipe:
       paths: The files, in order.
       driving: Those of the driving data set, if there is one.
       identity: Hash of config and files (path, size, time of change).
+      mendings: What is mended of the files and of the driving ones, once it has been found; follows from the others.
     """
 
     config: str
     paths: tuple[Location, ...]
     driving: tuple[Location, ...]
     identity: str
+    mendings: tuple[Mapping[str, Mending], Mapping[str, Mending]] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,12 @@ class Ingredients:
     static: np.ndarray
     builder: ForcingBuilder
     driving: Driving | None
+
+    @property
+    def mendings(self) -> tuple[dict[str, Mending], dict[str, Mending]]:
+        """What a recipe can spare others to look for."""
+        driving = self.driving.timelines if self.driving is not None else {}
+        return mendings_of(self.inputs.segments[0].timelines), mendings_of(driving)
 
     @property
     def training(self) -> tuple[tuple[int, int], ...]:
@@ -121,7 +129,8 @@ def open_recipe(recipe: Recipe) -> Ingredients:
       DataError: one line on what is wrong with the files, or with their constant fields.
     """
     config = DataConfig.model_validate_json(recipe.config)
-    inputs = open_canonical(list(recipe.paths), config)
+    own, of_driving = recipe.mendings or (None, None)
+    inputs = open_canonical(list(recipe.paths), config, mendings=own)
     pieces = split_segments(inputs.segments, config.split)
     stops = np.cumsum([p.times.size for p in pieces]).tolist()
     segments = tuple(
@@ -131,7 +140,7 @@ def open_recipe(recipe: Recipe) -> Ingredients:
     times = np.concatenate([p.times for p in pieces])
     driving = None
     if config.lateral is not None:
-        driving = open_driving(recipe.driving, config, inputs.spec, inputs.grid)
+        driving = open_driving(recipe.driving, config, inputs.spec, inputs.grid, of_driving)
         driving.refuse_gaps(times)
     return Ingredients(config, inputs, pieces, segments, times, *_read_fixed(inputs, config, driving), driving)
 

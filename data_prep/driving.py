@@ -12,7 +12,7 @@ from data_prep import checks, clock
 from data_prep.config import DataConfig, VariableConfig
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.inputs import Timeline, open_canonical
+from data_prep.inputs import Mending, Timeline, open_canonical
 from data_prep.lateral import rim_mask
 from data_prep.locations import Location
 from data_prep.sources import clip_to_minimum
@@ -75,7 +75,13 @@ class Driving:
         return values
 
 
-def open_driving(paths: Sequence[Location], config: DataConfig, spec: StateSpec, grid: Grid) -> Driving:
+def open_driving(
+    paths: Sequence[Location],
+    config: DataConfig,
+    spec: StateSpec,
+    grid: Grid,
+    mendings: Mapping[str, Mending] | None = None,
+) -> Driving:
     """Opens a driving data set lazily; its fields are brought to the regional grid bilinearly.
 
     Args:
@@ -83,6 +89,7 @@ def open_driving(paths: Sequence[Location], config: DataConfig, spec: StateSpec,
       config: The section of the regional data, with ``lateral``.
       spec: Of the regional state: its prognostic variables and levels are what is read.
       grid: The regional grid.
+      mendings: What is mended of the files, where it is known.
 
     Raises:
       DataError: one line: what is missing, does not cover the grid, or cannot be read; or the grid is global.
@@ -101,7 +108,7 @@ def open_driving(paths: Sequence[Location], config: DataConfig, spec: StateSpec,
     section = config.model_copy(
         update={"prognostic": wanted, "lateral": None, "regrid": None, "repair": repair, **nothing}
     )
-    segment = open_canonical(paths, section, grid).segments[0]
+    segment = open_canonical(paths, section, grid, mendings).segments[0]
     sums = [name for name in segment.timelines if is_accumulation(name)]
     if sums and segment.stride > 1:
         raise DataError(

@@ -32,6 +32,26 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
+class Mending:
+    """What ``data.repair`` does to the rows of a variable.
+
+    Attributes:
+      flipped: Rows whose latitudes are to be turned round, ``(row,)``.
+      slips: The units that rows are in by mistake.
+      slip_of_row: Which of these each row is in, -1 for the right one, ``(row,)``.
+    """
+
+    flipped: np.ndarray
+    slips: tuple[Conversion, ...]
+    slip_of_row: np.ndarray
+
+    @classmethod
+    def none(cls, n_rows: int) -> Mending:
+        """Nothing, of so many rows."""
+        return cls(np.zeros(n_rows, bool), (), np.full(n_rows, -1, np.int8))
+
+
+@dataclass(frozen=True, eq=False)
 class Timeline:
     """One variable over all files that hold it.
 
@@ -40,9 +60,7 @@ class Timeline:
       sources: The files.
       times: All times, ascending and unique, ``(row,)``.
       source_of, row_of: For every row, which file and which row of it.
-      flipped: Rows whose latitudes are to be turned round, ``(row,)``.
-      slips: The units that rows are in by mistake.
-      slip_of_row: Which of these each row is in, -1 for the right one, ``(row,)``.
+      mending: What is mended of them.
     """
 
     variable: Variable
@@ -50,9 +68,7 @@ class Timeline:
     times: np.ndarray
     source_of: np.ndarray
     row_of: np.ndarray
-    flipped: np.ndarray
-    slips: tuple[Conversion, ...]
-    slip_of_row: np.ndarray
+    mending: Mending
     _open: set[int] = field(default_factory=set, repr=False)  # the files that the last read was of
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -68,13 +84,13 @@ class Timeline:
             first, last = int(self.row_of[run[0]]), int(self.row_of[run[-1]])
             parts.append(source.read(self.variable.name, self.variable.levels, first, last + 1, step))
         values = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        turned, slipped = self.flipped[rows], self.slip_of_row[rows]
+        turned, slipped = self.mending.flipped[rows], self.mending.slip_of_row[rows]
         if turned.any():
             values = values.copy()
             values[turned] = values[turned, ::-1]
         if (slipped >= 0).any():
             values = values.copy()
-            for number, slip in enumerate(self.slips):
+            for number, slip in enumerate(self.mending.slips):
                 there = slipped == number
                 values[there] = values[there].astype(np.float64) * slip.factor + slip.offset
         return values
@@ -207,13 +223,24 @@ class Inputs:
         return np.concatenate([none, *parts], axis=-1)
 
 
-def open_canonical(paths: Sequence[Location], config: DataConfig, onto: Grid | None = None) -> Inputs:
+def mendings_of(timelines: Mapping[str, Timeline]) -> dict[str, Mending]:
+    """What is mended, by variable; those of which nothing is are left out."""
+    return {n: t.mending for n, t in timelines.items() if t.mending.slips or t.mending.flipped.any()}
+
+
+def open_canonical(
+    paths: Sequence[Location],
+    config: DataConfig,
+    onto: Grid | None = None,
+    mendings: Mapping[str, Mending] | None = None,
+) -> Inputs:
     """Opens the files of a data set lazily and joins them by variable and time.
 
     Args:
       paths: The files.
       config: What is asked of them.
       onto: A grid to bring them to bilinearly, whatever the config says.
+      mendings: ``mendings_of`` the same, where it is known: the record is not read to find what to mend then.
 
     Raises:
       DataError: one line on what is missing, does not fit together, or cannot be read.
@@ -249,11 +276,10 @@ def open_canonical(paths: Sequence[Location], config: DataConfig, onto: Grid | N
     spec = _spec(described, config)
     moving = [v for v in described.values() if v.role in ("prognostic", "diagnostic") or v.known == "persisted"]
     timelines = {v.name: _timeline(v, holders[v.name], config) for v in moving}
-    if "unit_slips" in config.repair:  # first: a field in another unit is like none before it, mirrored or not
-        on_pressure = config.vertical == "pressure"
-        timelines = {name: _converted(timeline, on_pressure=on_pressure) for name, timeline in timelines.items()}
-    if "flipped_latitudes" in config.repair:
-        timelines = {name: _turned_back(timeline, sources[0].grid) for name, timeline in timelines.items()}
+    if mendings is None:
+        timelines = _mended(timelines, config, sources[0].grid)
+    else:
+        timelines = {n: replace(t, mending=mendings.get(n, t.mending)) for n, t in timelines.items()}
     return Inputs(
         spec=spec,
         grid=sources[0].grid,
@@ -372,9 +398,18 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
             raise DataError(f"{second.path}: {at} differs from what {first.path} holds; remove one of them")
         keep[row + 1] = False
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
-    return Timeline(
-        variable, sources, times, source_of, row_of, np.zeros(times.size, bool), (), np.full(times.size, -1, np.int8)
-    )
+    return Timeline(variable, sources, times, source_of, row_of, Mending.none(times.size))
+
+
+def _mended(timelines: Mapping[str, Timeline], config: DataConfig, grid: Grid) -> dict[str, Timeline]:
+    """The timelines with what ``data.repair`` asks for."""
+    out = dict(timelines)
+    if "unit_slips" in config.repair:  # first: a field in another unit is like none before it, mirrored or not
+        on_pressure = config.vertical == "pressure"
+        out = {name: _converted(timeline, on_pressure=on_pressure) for name, timeline in out.items()}
+    if "flipped_latitudes" in config.repair:
+        out = {name: _turned_back(timeline, grid) for name, timeline in out.items()}
+    return out
 
 
 def _converted(timeline: Timeline, *, on_pressure: bool) -> Timeline:
@@ -392,7 +427,7 @@ def _converted(timeline: Timeline, *, on_pressure: bool) -> Timeline:
         found = slips_of(variable.name, variable.units, levels, summary.low[rows], summary.high[rows])
         slips += [slip for slip in dict.fromkeys(found) if slip is not None and slip not in slips]
         slip_of_row[rows] = [-1 if slip is None else slips.index(slip) for slip in found]
-    return replace(timeline, slips=tuple(slips), slip_of_row=slip_of_row)
+    return replace(timeline, mending=replace(timeline.mending, slips=tuple(slips), slip_of_row=slip_of_row))
 
 
 def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
@@ -417,7 +452,7 @@ def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
     if flipped.any():
         span = clock.text(timeline.times[flipped][0])
         logger.warning("%s: %d times turned back north to south, from %s", variable.name, int(flipped.sum()), span)
-    return replace(timeline, flipped=flipped)
+    return replace(timeline, mending=replace(timeline.mending, flipped=flipped))
 
 
 def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid: Grid) -> tuple[RawSegment, ...]:

@@ -81,7 +81,8 @@ def prepare(
         take_back(partial / "store", out)
     try:
         with disk_in_one_line(out), _in_one_line(out):
-            open_recipe(recipe)  # what is refused here leaves what was begun before, by another config perhaps
+            # what is refused here leaves what was begun before, by another config perhaps
+            recipe = replace(recipe, mendings=open_recipe(recipe).mendings)
             try:
                 _prepare(recipe, partial, on_block, executor)
             except UnreadableError:

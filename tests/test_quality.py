@@ -1,5 +1,7 @@
 """Every planted defect is found where it was planted; good records raise no alarm."""
 
+import pickle
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import xarray as xr
 from weather_files import SHARED, times_from
 from world_files import GRID, canonical, world, world_config
 
-from data_prep import quality
+from data_prep import pipeline, quality
+from data_prep.blocks import open_recipe
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.inputs import open_canonical
@@ -104,6 +107,27 @@ def test_repairs_are_made_where_the_config_says_so(change, repair, tolerance, tm
     good = stored(canonical(world(), tmp_path / "good")).read_state(0, N)
     mended = stored(canonical(planted(change), tmp_path), repair=[repair]).read_state(0, N)
     np.testing.assert_allclose(mended, good, rtol=0, atol=tolerance)
+
+
+class Elsewhere(Executor):
+    """Does each task as a process does that has opened nothing yet."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        open_recipe.cache_clear()
+        future = Future()
+        future.set_result(pickle.loads(pickle.dumps(fn))(*pickle.loads(pickle.dumps(args)), **kwargs))
+        return future
+
+
+def test_workers_do_not_look_for_defects_again(tmp_path, monkeypatch):
+    path, looks = canonical(planted(flip), tmp_path), []
+    monkeypatch.setattr(pipeline, "_MAX_BLOCK_ROWS", 5)
+    scan = quality.scan
+    monkeypatch.setattr(quality, "scan", lambda *args: looks.append(args) or scan(*args))
+    section = world_config([str(path)], prognostic={"temperature": {}}, repair=["flipped_latitudes", "unit_slips"])
+    store = open_store(prepare(section, tmp_path / "store.zarr", tmp_path, executor=Elsewhere()))
+    np.testing.assert_array_equal(store.dataset(range(N))["temperature"], world()["temperature"])
+    assert len(looks) == 2  # one for each repair
 
 
 def with_levels(data: xr.Dataset, name: str, factors: dict[float, float]) -> xr.Dataset:
