@@ -196,6 +196,7 @@ def _read_fixed(inputs: Inputs, config: DataConfig, driving: Driving | None) -> 
         for i, channel in enumerate(channels):
             where = str(sources[channel.variable].path)
             checks.check_values(values[..., [i]], [channel], spec, np.empty(0, "datetime64[ns]"), where)
+            values[..., i] = clip_to_minimum(values[..., i], spec[channel.variable].minimum)
     if "coordinates" in config.computed:
         static = np.concatenate([static, coordinate_fields(grid)], axis=-1)
     rim = None
@@ -221,12 +222,12 @@ def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) ->
 
     def read(variable: Variable, into: np.ndarray, *, fill: bool) -> None:
         first, last = piece.start + start, piece.start + stop
-        values = clip_to_minimum(piece.segment.read(variable.name, first, last), variable.minimum)
+        values = piece.segment.read(variable.name, first, last)
         values = checks.fill_with_mean(values) if fill else values
         channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
         for path, rows in piece.segment.files_of(variable.name, first, last):
             checks.check_values(values[rows], channels, spec, piece.times[start:stop][rows], str(path))
-        into[...] = values
+        into[...] = clip_to_minimum(values, variable.minimum)
 
     def read_all(variables: Sequence[Variable], *, fill: bool) -> np.ndarray:
         sizes = [max(1, len(v.levels)) for v in variables]

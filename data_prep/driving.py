@@ -69,10 +69,9 @@ class Driving:
             values = timeline.read(int(rows[0]), int(rows[-1]) + 1, int(steps[0]))
         else:
             values = np.concatenate([timeline.read(row, row + 1) for row in rows.tolist()])
-        values = clip_to_minimum(values, timeline.variable.minimum)
         channels = tuple(c for c in self.spec.channels("prognostic") if c.variable == name)
         checks.check_values(values[:, self.mask][:, None], channels, self.spec, times, where)
-        return values
+        return clip_to_minimum(values, timeline.variable.minimum)
 
 
 def open_driving(

@@ -23,7 +23,7 @@ from data_prep.locations import Location, stem
 from data_prep.regrid import make_regridder
 from data_prep.regridded import RegriddedSource, bring_to, regrid_sources
 from data_prep.slips import may_slip, slips_of
-from data_prep.sources import Extent, Source, clip_to_minimum, open_source
+from data_prep.sources import Extent, Source, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
 from data_prep.units import Conversion
 from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, is_accumulation, known
@@ -204,18 +204,18 @@ class Inputs:
     tables: Mapping[str, Source]
 
     def read_static(self) -> np.ndarray:
-        """Static fields of files in the order of the spec, ``(latitude, longitude, channel)``."""
+        """Static fields of files in the order of the spec, not yet clipped, ``(latitude, longitude, channel)``."""
         parts = [
-            clip_to_minimum(self.constants[v.name].read(v.name, v.levels), v.minimum)
+            self.constants[v.name].read(v.name, v.levels)
             for v in self.spec.with_role("static")
             if v.name in self.constants
         ]
         return np.concatenate(parts, axis=-1)[0] if parts else np.empty((*self.grid.shape, 0), np.float32)
 
     def read_table(self) -> np.ndarray:
-        """Climatological forcings by day of year, ``(366, latitude, longitude, channel)``."""
+        """Climatological forcings by day of year, not yet clipped, ``(366, latitude, longitude, channel)``."""
         parts = [
-            clip_to_minimum(self.tables[v.name].read(v.name, v.levels, 0, clock.CALENDAR_DAYS), v.minimum)
+            self.tables[v.name].read(v.name, v.levels, 0, clock.CALENDAR_DAYS)
             for v in self.spec.with_role("forcing")
             if v.known == "climatological"
         ]

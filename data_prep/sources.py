@@ -292,12 +292,15 @@ def read_initial(
         found = source.fields.get(variable.name)
         if found is None or (variable.role == "diagnostic" and not set(variable.levels) <= set(found.levels)):
             continue
-        field_values = clip_to_minimum(_initial_field(source, variable, row, timestep), variable.minimum)
+        field_values = _initial_field(source, variable, row, timestep)
         if fill_nan and variable.role == "forcing":
             field_values = checks.fill_with_mean(field_values)
         channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
-        if variable.role != "diagnostic" or np.isfinite(field_values).all():  # no network reads those
-            checks.check_values(field_values, channels, spec, source.times[row : row + 1], str(path))
+        # no network reads diagnostic ones, which may be missing, in parts or as a whole
+        given = checks.fill_with_mean(field_values) if variable.role == "diagnostic" else field_values
+        if variable.role != "diagnostic" or not np.isnan(given).any():
+            checks.check_values(given, channels, spec, source.times[row : row + 1], str(path))
+        field_values = clip_to_minimum(field_values, variable.minimum)
         coords = {"time": ("time", source.times[row : row + 1], {"standard_name": "time", "axis": "T"})}
         part = unstack_channels(field_values, spec, channels, grid, coords)
         out = out.merge(_on_own_level_axis(part, out))
@@ -329,7 +332,7 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
 
 
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
-    """The lower bound of ``Variable.minimum``, one function for truth and inputs."""
+    """The lower bound of ``Variable.minimum``, one function for truth and inputs, once they have been checked."""
     return values if minimum is None else np.maximum(values, np.float32(minimum))
 
 

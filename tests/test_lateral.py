@@ -84,6 +84,15 @@ def test_the_rim_is_the_outer_rows_and_columns():
     )
 
 
+def test_lower_bounds_hide_no_missing_values(files, tmp_path):
+    data = waves(WORLD, TIMES).drop_vars("sea_surface_temperature")
+    data["temperature"][5] = -9999.0
+    data.to_netcdf(tmp_path / "driving.nc")
+    config = section(files, driving=tmp_path / "driving.nc", prognostic={"temperature": {"minimum": 0.0}})
+    with pytest.raises(DataError, match=r"driving.nc \(data.lateral\): temperature ranges from -9999"):
+        prepare(DataConfig.model_validate(config), tmp_path / "store.zarr", tmp_path)
+
+
 def test_a_global_grid_and_a_rim_without_interior_are_refused(files, tmp_path):
     waves(WORLD, TIMES).to_netcdf(tmp_path / "world.nc")
     config = section(files, lateral={"inputs": [str(files / "driving.nc")]}, inputs=[str(tmp_path / "world.nc")])

@@ -428,6 +428,23 @@ def test_lower_bounds_apply_to_the_truth(tmp_path):
     assert run(tmp_path, data).read_state(0, 40)[..., 3].min() == 0.0
 
 
+@pytest.mark.parametrize("name", ["total_precipitation_6hr", "sea_surface_temperature", "geopotential_at_surface"])
+@pytest.mark.parametrize("value", [-32767.0, -np.inf])
+def test_lower_bounds_hide_no_missing_values(name, value, tmp_path):
+    data, fixed = weather(times_from("2001-01-01", 4 * 30)), boundary()
+    (fixed if name in fixed else data)[name][..., 2, 2] = value
+    data.to_netcdf(tmp_path / "file.nc")
+    fixed.to_netcdf(tmp_path / "boundary.nc")
+    section = config(
+        ["{workdir}/*.nc"],
+        split=BY_TIME,
+        static={"geopotential_at_surface": {"minimum": 0.0}},
+        forcing={"sea_surface_temperature": {"minimum": 0.0}},
+    )
+    with pytest.raises(DataError, match=rf"{name} (has NaN or infinity|ranges from -32767 .* missing value)"):
+        prepare(section, tmp_path / "store.zarr", tmp_path)
+
+
 def test_lower_bounds_apply_to_static_fields_and_yearly_tables(tmp_path):
     store = run(
         tmp_path,

@@ -349,6 +349,15 @@ class TestInitialConditions:
         path = self.write(tmp_path, lambda d: d.assign(total_precipitation_6hr=d.total_precipitation_6hr - 1e-3))
         assert float(read_initial(path, SPEC, GRID)["total_precipitation_6hr"].min()) == 0.0
 
+    @pytest.mark.parametrize("value", [-32767.0, -np.inf])
+    def test_bounds_hide_no_missing_values(self, value, tmp_path):
+        def change(data):
+            data["total_precipitation_6hr"][-1, 0, 0], data["total_precipitation_6hr"][-1, 1, 1] = value, np.nan
+            return data
+
+        with pytest.raises(DataError, match=r"total_precipitation_6hr (has NaN or infinity|ranges from -32767)"):
+            read_initial(self.write(tmp_path, change), SPEC, GRID)
+
     @pytest.mark.parametrize("role", ["prognostic", "diagnostic"])
     def test_rain_of_closer_times_is_summed_over_the_model_step(self, role, tmp_path):
         spec = replace(
