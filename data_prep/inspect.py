@@ -23,7 +23,14 @@ from data_prep.inputs import open_canonical
 from data_prep.locations import Location
 from data_prep.opening import format_of, open_lazily
 from data_prep.quality import Finding
-from data_prep.recognise import canonical_name, find_axes, level_coordinate, numeric_fields, vertical_kind
+from data_prep.recognise import (
+    canonical_name,
+    find_axes,
+    level_coordinate,
+    numeric_fields,
+    vertical_kind,
+    without_single_leads,
+)
 from data_prep.sources import FoundField, Source, open_source
 from data_prep.spec import Vertical
 from data_prep.variables import accumulation_hours, is_accumulation, known
@@ -146,7 +153,7 @@ def _findings(file: FileReport) -> list[Finding]:
 
 
 def _look_at(path: Location) -> FileReport:
-    data = open_lazily(path)
+    data = without_single_leads(open_lazily(path))
     candidates = list(numeric_fields(data))
     axes = find_axes(path, data[candidates]) if candidates else None
     horizontal = {axes.latitude, axes.longitude} if axes is not None else set()

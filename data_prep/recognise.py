@@ -81,6 +81,39 @@ def find_axes(path: Location, data: xr.Dataset) -> Axes:
     return Axes(latitude, longitude, time, _instants(data, time), dayofyear, expver)
 
 
+def without_single_leads(data: xr.Dataset) -> xr.Dataset:
+    """The file without dimensions of one lead or one member; their coordinates stay, so that valid times have one axis.
+
+    Of one initial time with many leads the dimension of the initial time goes.
+    """
+    single = [d for d in data.dims if data.sizes[d] == 1 and (_is_lead(str(d)) or _ENSEMBLE.fullmatch(str(d)))]
+    out = data.squeeze(single)
+    valid = out.coords.get("valid_time")
+    if valid is not None and valid.ndim == 2:
+        out = out.squeeze([d for d in valid.dims if valid.sizes[d] == 1])
+    return out
+
+
+def refuse_initial_times(path: Location, data: xr.Dataset, axes: Axes) -> None:
+    """Refuses a single lead beside times that may be initial ones.
+
+    Raises:
+      DataError: says what to add to what.
+    """
+    if axes.instants in (None, "valid_time") or data[axes.instants].attrs.get("standard_name") == "time":
+        return
+    for name, lead in data.coords.items():
+        if _is_lead(str(name)) and lead.ndim == 0 and lead.dtype.kind in "iufm" and lead.astype(np.float64) != 0:
+            raise DataError(
+                f"{path}: holds a lead, {name}, and no valid_time, so {axes.instants} may be the initial time; "
+                f"add {name} to {axes.instants} where it is, and drop {name}"
+            )
+
+
+def _is_lead(name: str) -> bool:
+    return bool(_LEAD.fullmatch(name)) and not _TIME.fullmatch(name)
+
+
 def refuse_other_dimensions(path: Location, data: xr.Dataset, axes: Axes) -> None:
     """Refuses variables over anything but time, level, latitude and longitude, and those without the latter two.
 

@@ -28,9 +28,11 @@ from data_prep.recognise import (
     find_axes,
     find_variables,
     level_coordinate,
+    refuse_initial_times,
     refuse_other_dimensions,
     scalar_pressure,
     vertical_kind,
+    without_single_leads,
 )
 from data_prep.spec import StateSpec, Variable, Vertical, unstack_channels
 from data_prep.units import Conversion, conversion
@@ -222,8 +224,9 @@ def open_source(
     if not present:
         asked = ", ".join(" or ".join(dict.fromkeys(candidates)) for candidates in names.values())
         raise DataError(f"{path}: holds none of {asked}; it holds {', '.join(contents) or 'no variables'}")
-    raw = everything[list(dict.fromkeys(present.values()))]
+    raw = without_single_leads(everything[list(dict.fromkeys(present.values()))])
     axes = find_axes(path, raw)
+    refuse_initial_times(path, raw, axes)
     refuse_other_dimensions(path, raw, axes)
     latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
     try:

@@ -99,6 +99,46 @@ def test_every_flavour_gives_the_same_fields(flavour, tmp_path):
     np.testing.assert_allclose(pressure, truth["surface_pressure"], rtol=1e-6)
 
 
+def forecasts(data: xr.Dataset, leads: list[int], initial: slice) -> xr.Dataset:
+    """As cfgrib gives forecasts that it does not squeeze: valid times over initial times and leads."""
+    step = np.array(leads) * HOURS_6
+    time = data["time"].values[initial] - step[0]
+    valid = time[:, None] + step
+    rows = {h: data.sel(time=valid[:, i]).assign_coords(time=time) for i, h in enumerate(leads)}
+    out = xr.concat(list(rows.values()), xr.IndexVariable("step", step)).transpose("time", "step", ...)
+    out["time"].attrs["standard_name"] = "forecast_reference_time"
+    return out.assign_coords(valid_time=(("time", "step"), valid))
+
+
+@pytest.mark.parametrize(
+    ("leads", "initial"), [([1], slice(None)), ([1], slice(2, 3)), ([1, 2, 3], slice(2, 3))], ids=str
+)
+@pytest.mark.parametrize("cds_names", [False, True])
+def test_valid_times_over_a_single_lead_or_initial_time_are_found(leads, initial, cds_names, tmp_path):
+    data = forecasts(weather(TIMES), leads, initial)
+    if cds_names:
+        data = data.rename(time="forecast_reference_time", step="forecast_period").expand_dims(number=[0])
+    data.to_netcdf(tmp_path / "file.nc")
+    source = open_source(tmp_path / "file.nc", NAMES, "pressure")
+    expected = TIMES[initial] if len(leads) == 1 else TIMES[2:5]
+    np.testing.assert_array_equal(source.times, expected)
+    wanted = weather(TIMES)["surface_pressure"].sel(time=expected)
+    np.testing.assert_array_equal(source.read("surface_pressure", (), 0, expected.size)[..., 0], wanted)
+
+
+def test_a_lead_without_valid_times_is_refused(tmp_path):
+    data = forecasts(weather(TIMES), [1], slice(None)).drop_vars("valid_time")
+    data.to_netcdf(tmp_path / "file.nc")
+    with pytest.raises(DataError, match=r"holds a lead, step, and no valid_time.* add step to time .*drop step"):
+        open_source(tmp_path / "file.nc", NAMES, "pressure")
+    for valid in (
+        data.assign_coords(step=data["step"] * 0),
+        data.assign_coords(time=("time", TIMES, {"standard_name": "time"})),
+    ):
+        valid.to_netcdf(tmp_path / "file.nc")
+        np.testing.assert_array_equal(open_source(tmp_path / "file.nc", NAMES, "pressure").times, valid["time"].values)
+
+
 def test_zarr_reads_like_netcdf(tmp_path):
     truth = weather(TIMES)
     truth.to_zarr(tmp_path / "data.zarr", consolidated=False)
