@@ -418,7 +418,7 @@ def _converted(timeline: Timeline, *, on_pressure: bool) -> Timeline:
     if not may_slip(variable.name, variable.units):
         return timeline
     grid = timeline.sources[0].grid
-    summary = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
+    summary, _ = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
     levels = variable.levels if variable.levels and on_pressure else (None,) * summary.low.shape[1]
     slips: list[Conversion] = []
     slip_of_row = np.full(timeline.times.size, -1, np.int8)
@@ -446,7 +446,7 @@ def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
                 f"the globe ({grid.describe()}); 'emulator inspect' finds them in the files: leave them out by "
                 "data.exclude"
             )
-    summary = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
+    summary, _ = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
     steps = np.diff(timeline.times)
     flipped = quality.flipped_rows(summary.mirrored, np.flatnonzero(steps != steps.min()) + 1)
     if flipped.any():

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def inspect_files(paths: Sequence[Location]) -> Report:
       DataError: one line on what makes a file unusable, as preparation would give it.
     """
     try:
-        files = [_look_at(path) for path in paths]
+        files = _look_at([_open(path) for path in paths])
     except DataError as error:
         if len(paths) == 1:
             raise
@@ -152,7 +152,54 @@ def _findings(file: FileReport) -> list[Finding]:
     return [*file.findings, *(f for report in file.fields for f in report.findings)]
 
 
-def _look_at(path: Location) -> FileReport:
+@dataclass(frozen=True)
+class _Opened:
+    """A file of which the axes are known, and no field yet; attributes as of ``FileReport``."""
+
+    source: Source
+    vertical: Vertical | None
+    fields: tuple[FoundField, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class _Followed:
+    """A variable that runs over time, followed from file to file.
+
+    Attributes:
+      interval: Between its times.
+      files: Those that hold it, by number, in the order of time.
+      times, mirrored: Of each; the latter as of ``quality.Summary``.
+      continues: Whether each goes on where the one before ends.
+      end: The last one, what the variable is there, and ``quality.thin`` of its last row.
+    """
+
+    interval: np.timedelta64
+    files: list[int] = field(default_factory=list)
+    times: list[np.ndarray] = field(default_factory=list)
+    mirrored: list[np.ndarray] = field(default_factory=list)
+    continues: list[bool] = field(default_factory=list)
+    end: tuple[Source, FoundField, np.ndarray] | None = None
+
+    def before(self, source: Source, found: FoundField) -> np.ndarray | None:
+        """A sample of the field that the first one of a file follows; ``None`` where it begins something new."""
+        if self.end is None:
+            return None
+        last, as_found, sample = self.end
+        alike = as_found.levels == found.levels and last.grid.matches(source.grid)
+        step = source.times[0] - last.times[-1]
+        return sample if alike and np.timedelta64(0, "ns") < step <= self.interval else None
+
+    def flipped(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Files, and which of their rows lie the other way round than most of an unbroken stretch of time."""
+        starts = np.cumsum([0, *(times.size for times in self.times)])
+        breaks = np.flatnonzero(np.diff(np.concatenate(self.times)) > self.interval) + 1
+        anew = starts[:-1][~np.array(self.continues)]
+        rows = quality.flipped_rows(np.concatenate(self.mirrored), np.setdiff1d(np.union1d(breaks, anew), [0]))
+        yield from zip(self.files, np.split(rows, starts[1:-1]), strict=True)
+
+
+def _open(path: Location) -> _Opened:
     data = without_single_leads(open_lazily(path))
     candidates = list(numeric_fields(data))
     axes = find_axes(path, data[candidates]) if candidates else None
@@ -184,14 +231,57 @@ def _look_at(path: Location) -> FileReport:
     source = open_source(path, names, vertical, admit_duplicates=True)
     once = np.unique(source.times)
     interval = checks.interval_of(once, str(path)) if once.size > 1 else np.timedelta64(0, "ns")
-    breaks = np.flatnonzero(np.diff(source.times) > interval) + 1
     fields = []
     for found in source.fields.values():
         if (reason := _of_no_use(found.raw_name, interval)) is not None:
             skipped.append((found.raw_name, reason))
         else:
-            fields.append(_look_at_field(source, found, vertical, breaks))
-    return FileReport(source, vertical, tuple(fields), tuple(skipped), tuple(_time_findings(source)))
+            fields.append(found)
+    return _Opened(source, vertical, tuple(fields), tuple(skipped))
+
+
+def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
+    """Reads every field once, files in the order of time: what one ends with is handed on to the next."""
+    followed = {name: _Followed(interval) for name, interval in _intervals(files).items()}
+    reports: dict[tuple[int, str], FieldReport] = {}
+    for number in sorted(range(len(files)), key=lambda n: files[n].source.times[:1].tolist()):
+        file = files[number]
+        for found in file.fields:
+            thread = followed[found.name] if found.extent == "time" else None
+            before = thread.before(file.source, found) if thread is not None else None
+            reports[number, found.name], mirrored, last = _look_at_field(file, found, before)
+            if thread is not None:
+                thread.files.append(number)
+                thread.times.append(file.source.times)
+                thread.mirrored.append(mirrored)
+                thread.continues.append(before is not None)
+                thread.end = file.source, found, last
+    for name, thread in followed.items():
+        for number, rows in thread.flipped():
+            report = reports[number, name]
+            flips = quality.judge_flips(rows, files[number].source.times, name, report.found.to_si.units)
+            reports[number, name] = replace(report, findings=(*report.findings, *flips))
+    return [
+        FileReport(
+            file.source,
+            file.vertical,
+            tuple(reports[number, found.name] for found in file.fields),
+            file.skipped,
+            tuple(_time_findings(file.source)),
+        )
+        for number, file in enumerate(files)
+    ]
+
+
+def _intervals(files: Sequence[_Opened]) -> dict[str, np.timedelta64]:
+    """The smallest step of each variable that runs over time, over all files; zero of a single time."""
+    times: dict[str, list[np.ndarray]] = {}
+    for file in files:
+        for found in file.fields:
+            if found.extent == "time":
+                times.setdefault(found.name, []).append(file.source.times)
+    steps = {name: np.diff(np.unique(np.concatenate(parts))) for name, parts in times.items()}
+    return {name: some.min() if some.size else np.timedelta64(0, "ns") for name, some in steps.items()}
 
 
 def _of_no_use(raw_name: str, interval: np.timedelta64) -> str | None:
@@ -204,22 +294,24 @@ def _of_no_use(raw_name: str, interval: np.timedelta64) -> str | None:
     return None
 
 
-def _look_at_field(source: Source, found: FoundField, vertical: Vertical | None, breaks: np.ndarray) -> FieldReport:
+def _look_at_field(
+    file: _Opened, found: FoundField, before: np.ndarray | None
+) -> tuple[FieldReport, np.ndarray, np.ndarray]:
+    """A variable of a file, whether its rows are mirrored, and ``quality.thin`` of the last one."""
+    source = file.source
     n_rows = {"time": max(source.times.size, 1), "dayofyear": clock.CALENDAR_DAYS, "constant": 1}[found.extent]
-    over_time = found.extent == "time" and source.times.size > 1
 
     def read(start: int, stop: int) -> np.ndarray:
         return source.read(found.name, found.levels, start, stop)
 
-    summary = quality.scan(read, n_rows, source.grid, len(found.levels))
+    summary, last = quality.scan(read, n_rows, source.grid, len(found.levels), before)
     findings = quality.judge(
         summary,
         source.times if found.extent == "time" else np.empty(0, "datetime64[ns]"),
         found.name,
         found.to_si.units,
         found.levels,
-        on_pressure=vertical == "pressure",
-        breaks=breaks if over_time else np.empty(0, np.int64),
+        on_pressure=file.vertical == "pressure",
     )
     some = np.isfinite(summary.low).any()
     low, high = (float(np.nanmin(summary.low)), float(np.nanmax(summary.high))) if some else (np.nan, np.nan)
@@ -227,7 +319,8 @@ def _look_at_field(source: Source, found: FoundField, vertical: Vertical | None,
     by_rule = bool((np.median(summary.missing, axis=0) > 0).any())
     lacking = by_rule if quality.is_part_of_state(found.name, found.to_si.units) else missing > 0
     unchanging, constant = quality.never_changes(summary), quality.constant_levels(summary, found.levels)
-    return FieldReport(found, low, high, missing, lacking, unchanging, constant, tuple(findings))
+    report = FieldReport(found, low, high, missing, lacking, unchanging, constant, tuple(findings))
+    return report, summary.mirrored, last
 
 
 def _without_empty(files: Sequence[FileReport]) -> list[FileReport]:

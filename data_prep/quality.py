@@ -150,7 +150,9 @@ def summarise(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summ
     return Summary(low, high, 1.0 - finite.mean(axis=(1, 2)), stuck, mirrored)
 
 
-def scan(read: Callable[[int, int], np.ndarray], n_rows: int, grid: Grid, n_levels: int) -> Summary:
+def scan(
+    read: Callable[[int, int], np.ndarray], n_rows: int, grid: Grid, n_levels: int, before: np.ndarray | None = None
+) -> tuple[Summary, np.ndarray]:
     """Looks at a whole variable, some 16 MiB at a time.
 
     Args:
@@ -158,15 +160,19 @@ def scan(read: Callable[[int, int], np.ndarray], n_rows: int, grid: Grid, n_leve
       n_rows: How many there are.
       grid: Of the fields.
       n_levels: How many levels a row has.
+      before: As of ``compare``.
+
+    Returns:
+      What was seen, and ``thin`` of the last row: the ``before`` of rows that continue these.
     """
     at_once = max(1, _BLOCK_BYTES // (4 * grid.shape[0] * grid.shape[1] * max(1, n_levels)))
     parts: list[Summary] = []
-    before: np.ndarray | None = None
     for start in range(0, n_rows, at_once):
         values = read(start, min(start + at_once, n_rows))
         parts.append(summarise(values, before, grid))
-        before = thin(values[-1:])
-    return Summary.join(parts)
+        before = thin(values[-1:]).copy()
+    assert before is not None
+    return Summary.join(parts), before
 
 
 def flipped_rows(mirrored: np.ndarray, breaks: np.ndarray) -> np.ndarray:
@@ -193,9 +199,8 @@ def judge(
     levels: Sequence[float],
     *,
     on_pressure: bool,
-    breaks: np.ndarray,
 ) -> list[Finding]:
-    """What is wrong with a variable, by level and unbroken run of times.
+    """What is wrong with a variable, by level and unbroken run of times; ``judge_flips`` says the rest.
 
     Args:
       summary: Of all its rows.
@@ -204,17 +209,16 @@ def judge(
       units: SI unit.
       levels: Top first; empty for a surface field.
       on_pressure: Whether the levels are hPa.
-      breaks: Rows that begin a new stretch of time.
     """
     out: list[Finding] = []
     lowest, highest = possible_range(name, units)
 
     def add(severity: Severity, kind: Kind, channel: str, rows: np.ndarray, text: Callable[[int], str]) -> None:
-        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if rows.size else ():
+        for run in _runs(rows):
             first, last = (times[run[0]], times[run[-1]]) if times.size else (None, None)
             out.append(Finding(severity, kind, channel, first, last, run.size, text(int(run[0]))))
 
-    strict: Severity = "error" if changes_every_step(name, units) else "warning"
+    strict = _strictly(name, units)
     for i, level in enumerate(levels or (None,)):
         channel = name if level is None else f"{name}@{level:g}"
         low, high, missing = summary.low[:, i], summary.high[:, i], summary.missing[:, i]
@@ -252,16 +256,30 @@ def judge(
         where = f" at {', '.join(f'{level:g}' for level in constant if level is not None)}" if levels else ""
         text = f"the same everywhere and always{where}: nothing to learn from"
         out.append(Finding("warning", "constant", name, *_ends(times), summary.low.shape[0], text))
-    if not times.size:
-        return out
-    add(
-        strict,
-        "flipped latitudes",
-        name,
-        np.flatnonzero(flipped_rows(summary.mirrored, breaks)),
-        lambda _: "north and south are exchanged",
-    )
     return out
+
+
+def judge_flips(flipped: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:
+    """Which times of a variable lie the other way round.
+
+    Args:
+      flipped: Of ``flipped_rows``, ``(row,)``.
+      times, name, units: As of ``judge``.
+    """
+    text = "north and south are exchanged"
+    return [
+        Finding(_strictly(name, units), "flipped latitudes", name, times[run[0]], times[run[-1]], run.size, text)
+        for run in _runs(np.flatnonzero(flipped))
+    ]
+
+
+def _strictly(name: str, units: str) -> Severity:
+    return "error" if changes_every_step(name, units) else "warning"
+
+
+def _runs(rows: np.ndarray) -> list[np.ndarray]:
+    """Rows cut where one is left out."""
+    return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if rows.size else []
 
 
 def is_part_of_state(name: str, units: str) -> bool:

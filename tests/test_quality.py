@@ -90,6 +90,39 @@ def test_a_planted_defect_is_found_by_variable_and_time_and_refused(defect, tmp_
     assert "2001-01-03T12:00" in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("rows", [1, 14])
+@pytest.mark.parametrize("defect", ["flipped latitudes", "stuck"])
+def test_defects_that_begin_with_a_file_are_found(defect, rows, tmp_path):
+    """Of files of a time each no field has a neighbour in its own; of longer ones a whole one may be flipped."""
+    data = world(times_from("2001-01-01", N))
+    there = slice(14, 14 + rows)
+    if defect == "stuck":
+        data["temperature"][there, 1] = data["temperature"][13, 1].values
+    else:
+        data["temperature"][there] = data["temperature"][there].values[:, :, ::-1]
+    paths = []
+    for start in range(0, N, rows):
+        paths.append(tmp_path / f"{start:02d}.nc")
+        data.isel(time=slice(start, start + rows)).to_netcdf(paths[-1])
+    report = inspect_files(paths[::-1])
+    hits = [f for f in report.findings if f.severity == "error"]
+    assert {f.kind for f in hits} == {defect} and sum(f.count for f in hits) == rows
+    assert hits[0].first == data["time"].values[14]
+    assert report.refusal is not None and "14.nc" in report.refusal
+    with pytest.raises(DataError, match=r"14\.nc: temperature.* at 2001-01-04T12:00"):
+        prepare(world_config(list(map(str, paths))), tmp_path / "store.zarr", tmp_path)
+
+
+def test_files_that_do_not_go_on_where_others_end_are_not_compared(tmp_path):
+    """Members of an ensemble may begin alike, on different days of one clock."""
+    world(times_from("2001-01-01", N)).to_netcdf(tmp_path / "a.nc")
+    again = world(times_from("2001-01-01", N)).isel(time=slice(None, None, -1), latitude=slice(None, None, -1))
+    again = again.assign_coords(time=times_from("2001-03-01", N), latitude=again["latitude"].values[::-1])
+    again.to_netcdf(tmp_path / "b.nc")
+    report = inspect_files([tmp_path / "a.nc", tmp_path / "b.nc"])
+    assert report.findings == () and report.refusal is None
+
+
 def test_good_weather_raises_no_alarm(tmp_path):
     report = inspect_files([canonical(world(), tmp_path)])
     assert report.findings == () and report.refusal is None
@@ -258,9 +291,9 @@ def test_orientation_is_that_of_most_times_and_starts_anew_after_a_gap():
 
 def test_blocks_do_not_matter(monkeypatch):
     data = planted(flip)["temperature"].transpose("time", "latitude", "longitude", "level").values
-    whole = quality.scan(lambda a, b: data[a:b], N, GRID, 2)
+    whole, _ = quality.scan(lambda a, b: data[a:b], N, GRID, 2)
     monkeypatch.setattr(quality, "_BLOCK_BYTES", 3 * data[0].nbytes)
-    pieces = quality.scan(lambda a, b: data[a:b], N, GRID, 2)
+    pieces, _ = quality.scan(lambda a, b: data[a:b], N, GRID, 2)
     for name in ("low", "high", "missing", "stuck", "mirrored"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
     assert np.flatnonzero(whole.mirrored).tolist() == [10, 14]
