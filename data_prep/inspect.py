@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import xarray as xr
 import yaml
 
 from data_prep import checks, clock, quality
@@ -21,7 +22,7 @@ from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.inputs import open_canonical
 from data_prep.locations import Location
-from data_prep.opening import format_of, open_lazily
+from data_prep.opening import format_of, open_to_release
 from data_prep.quality import Finding
 from data_prep.recognise import (
     canonical_name,
@@ -200,7 +201,15 @@ class _Followed:
 
 
 def _open(path: Location) -> _Opened:
-    data = without_single_leads(open_lazily(path))
+    """Opens a file and closes it again: no library keeps it open until its fields are looked at."""
+    data, release = open_to_release(path)
+    try:
+        return _understood(path, without_single_leads(data))
+    finally:
+        release()
+
+
+def _understood(path: Location, data: xr.Dataset) -> _Opened:
     candidates = list(numeric_fields(data))
     axes = find_axes(path, data[candidates]) if candidates else None
     horizontal = {axes.latitude, axes.longitude} if axes is not None else set()
@@ -237,6 +246,7 @@ def _open(path: Location) -> _Opened:
             skipped.append((found.raw_name, reason))
         else:
             fields.append(found)
+    source.release()
     return _Opened(source, vertical, tuple(fields), tuple(skipped))
 
 
@@ -256,6 +266,7 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
                 thread.mirrored.append(mirrored)
                 thread.continues.append(before is not None)
                 thread.end = file.source, found, last
+        file.source.release()
     for name, thread in followed.items():
         for number, rows in thread.flipped():
             report = reports[number, name]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
-from weather_files import GRID, SHARED, times_from, weather, write_members
+from weather_files import GRID, SHARED, open_files, times_from, weather, write_members
 from world_files import DIALECTS, canonical, world
 
+from data_prep import quality
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.inspect import inspect_files
@@ -193,6 +194,25 @@ def test_files_of_one_time_each_are_looked_at_together(tmp_path):
         data.isel(time=[row], latitude=slice(row == 5, None)).to_netcdf(tmp_path / f"{row:02d}.nc")
     report = inspect_files(sorted(tmp_path.glob("*.nc")))
     assert report.refusal is not None and "05.nc: its grid is 8 x 3 regional" in report.refusal
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
+def test_files_are_closed_once_they_were_looked_at(tmp_path, monkeypatch):
+    """An open one keeps 16 MiB of decoded chunks for each of its variables."""
+    data, scan, most = weather(times_from("2001-01-01", 12)), quality.scan, []
+    for row in range(0, 12, 2):
+        data.isel(time=slice(row, row + 2)).to_netcdf(tmp_path / f"{row:02d}.nc")
+
+    def note(*args):
+        out = scan(*args)
+        most.append(len(open_files(tmp_path)))
+        return out
+
+    monkeypatch.setattr(quality, "scan", note)
+    report = inspect_files(sorted(tmp_path.glob("*.nc")))
+    assert report.findings == () and max(most) == 1
+    monkeypatch.undo()
+    assert not open_files(tmp_path)
 
 
 @pytest.mark.parametrize("equal", [True, False])

@@ -9,7 +9,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times_from, weather
+from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, open_files, times_from, weather
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -274,12 +274,6 @@ def test_open_files_cache_little(tmp_path):
         assert netCDF4.get_chunk_cache()[0] <= 2**24
     finally:
         netCDF4.set_chunk_cache(*before)
-
-
-def open_files(folder: Path) -> set[str]:
-    """Names of the files below a folder that this process holds open."""
-    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    return {link.name for link in links if link.parent == folder}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")

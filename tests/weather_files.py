@@ -90,3 +90,9 @@ def write_members(folder: Path, n_times: int = 24, members: int = 3) -> list[str
         weather(times_from(f"{2001 + 4 * m}-10-01", n_times), seed=m).to_netcdf(folder / f"member_{m:03d}.nc")
     boundary().to_netcdf(folder / "boundary.nc")
     return [f"{folder}/*.nc"]
+
+
+def open_files(folder: Path) -> set[str]:
+    """Names of the files below a folder that this process holds open."""
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return {link.name for link in links if link.parent == folder}
