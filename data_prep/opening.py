@@ -14,6 +14,8 @@ import xarray as xr
 
 from data_prep.errors import DataError, how_to_install, one_line
 from data_prep.locations import GRIB_SUFFIXES, Location, protocol_hint
+from data_prep.recognise import canonical_name
+from data_prep.variables import known
 
 Format = Literal["NetCDF", "Zarr", "GRIB"]
 
@@ -59,6 +61,8 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
             netCDF4.set_chunk_cache(_CHUNK_CACHE_BYTES)
             file = xr.backends.NetCDF4DataStore.open(path)
             return xr.open_dataset(file, chunks=None, decode_timedelta=False), partial(_close, file)
+    except DataError:
+        raise
     except Exception as error:  # noqa: BLE001 - what libraries make of damaged or hostile metadata is anything
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
         raise DataError(f"{path}: cannot be read as a {noun} ({one_line(error)})") from None
@@ -98,11 +102,19 @@ def _open_url(url: str) -> xr.Dataset:
 
 
 def _open_grib(path: Location) -> xr.Dataset:
-    """All messages of a GRIB file as one data set; cfgrib cuts it into one for each kind of level."""
+    """All messages of a GRIB file as one data set; cfgrib cuts it into one for each kind of level and set of times.
+
+    What is of a single time beside others of many, and may stay the same (a mask, orography), is a constant field.
+
+    Raises:
+      DataError: variables differ in their times.
+    """
     import cfgrib
 
     whole = xr.Dataset()
-    for number, part in enumerate(cfgrib.open_datasets(str(path), backend_kwargs={"indexpath": ""})):
+    parts = cfgrib.open_datasets(str(path), backend_kwargs={"indexpath": ""})
+    parts = sorted(parts, key=lambda part: not set(_GRIB_TIMES) & set(part.dims))  # single times come last
+    for number, part in enumerate(parts):
         for dim in set(part.dims) & set(whole.dims) - {"latitude", "longitude", *_GRIB_TIMES}:
             if not part[dim].equals(whole[dim]):  # other variables on other levels
                 part = part.rename({dim: f"{dim}_{number}"})
@@ -117,10 +129,24 @@ def _open_grib(path: Location) -> xr.Dataset:
             elif level is not None and kind == "isobaricInhPa":
                 kept = kept.expand_dims({f"isobaricInhPa_{name}": [float(level)]})
                 kept[f"isobaricInhPa_{name}"].attrs = dict(level.attrs)
+            if set(_GRIB_TIMES) & set(whole.dims) and not set(_GRIB_TIMES) & set(kept.dims) and _may_stay(kept):
+                kept = kept.drop_vars(set(_GRIB_TIMES) & set(kept.coords))
+            if any(c in whole.coords and not kept[c].equals(whole[c]) for c in _GRIB_TIMES if c in kept.coords):
+                short = variable.attrs.get("GRIB_shortName", name)
+                raise DataError(
+                    f"{path}: {name} has other times or leads than {next(iter(whole.data_vars))}; "
+                    f"put it into a file of its own: grib_copy -w shortName={short} IN OUT"
+                )
             whole = whole.merge(
                 {f"{name}_{kind}" if name in whole else str(name): kept}, join="exact", compat="no_conflicts"
             )
     return whole
+
+
+def _may_stay(variable: xr.DataArray) -> bool:
+    """Whether a variable may be the same at all times; so may one that the program does not know."""
+    entry = known(canonical_name(variable) or "")
+    return entry is None or entry.slow
 
 
 _GRIB_TIMES = ("time", "step", "valid_time")

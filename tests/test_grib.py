@@ -14,13 +14,18 @@ from data_prep.sources import open_source
 TIMES = times_from("2001-01-01", 4)
 
 
-def write(data: xr.Dataset, path) -> None:
+FIELDS = [
+    *(("temperature", 130, "isobaricInhPa", level) for level in LEVELS),
+    *(("geopotential", 129, "isobaricInhPa", level) for level in LEVELS),
+    ("2m_temperature", 167, "heightAboveGround", 2),
+    ("mean_sea_level_pressure", 151, "meanSea", 0),
+]
+
+
+def write(data: xr.Dataset, path, fields=FIELDS, mode="wb") -> None:
     """Pressure levels, a field at 2 m and one at the sea, in one file, by eccodes' own packing of 24 bits."""
     eccodes = pytest.importorskip("eccodes")
-    fields = [("temperature", 130, "isobaricInhPa", level) for level in LEVELS]
-    fields += [("geopotential", 129, "isobaricInhPa", level) for level in LEVELS]
-    fields += [("2m_temperature", 167, "heightAboveGround", 2), ("mean_sea_level_pressure", 151, "meanSea", 0)]
-    with path.open("wb") as file:
+    with path.open(mode) as file:
         for row, time in enumerate(data["time"].values):
             for name, parameter, kind, level in fields:
                 message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
@@ -42,7 +47,7 @@ def write(data: xr.Dataset, path) -> None:
                 }
                 for key, value in keys.items():
                     eccodes.codes_set(message, key, value)
-                if kind != "meanSea":
+                if kind in ("isobaricInhPa", "heightAboveGround"):
                     eccodes.codes_set(message, "level", int(level))
                 field = data[name].isel(time=row)
                 field = field.sel(level=level) if "level" in field.dims else field
@@ -84,6 +89,32 @@ def test_inspect_tells_what_a_grib_file_holds(grib):
         "mean_sea_level_pressure",
     }
     assert f"{grib} (GRIB)" in report.text
+
+
+def one_file_of(path, second: xr.Dataset, parameter: int) -> None:
+    """Temperature at 2 m, and another variable at times of its own."""
+    pytest.importorskip("cfgrib", reason="needs the extra 'grib'", exc_type=ImportError)
+    (name,) = second.data_vars
+    write(second, path, [(name, parameter, "surface", 0)])
+    write(world(TIMES), path, [FIELDS[-2]], mode="ab")
+
+
+def test_what_is_of_a_single_time_beside_many_is_constant(tmp_path):
+    mask = xr.where(world(TIMES[:1])[["2m_temperature"]] > 290, 1.0, 0.0).rename({"2m_temperature": "land_sea_mask"})
+    one_file_of(tmp_path / "data.grib2", mask.assign_coords(time=times_from("1979-01-01", 1)), 172)
+    source = open_source(tmp_path / "data.grib2", {n: (n,) for n in ("2m_temperature", "land_sea_mask")}, None)
+    np.testing.assert_array_equal(source.times, TIMES)
+    assert source.fields["land_sea_mask"].extent == "constant" and source.fields["2m_temperature"].extent == "time"
+    np.testing.assert_allclose(source.read("land_sea_mask", ())[..., 0], mask["land_sea_mask"], atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [[0], [1, 3]])
+def test_variables_that_differ_in_their_times_are_refused(rows, tmp_path):
+    pressure = world(TIMES).isel(time=rows)[["mean_sea_level_pressure"]].rename(mean_sea_level_pressure="sp")
+    one_file_of(tmp_path / "data.grib2", pressure, 134)
+    words = r"has other times or leads than .*; put it into a file of its own: grib_copy -w shortName=(sp|2t) IN OUT"
+    with pytest.raises(DataError, match=rf"data\.grib2: (sp|t2m) {words}"):
+        open_source(tmp_path / "data.grib2", {"2m_temperature": ("2m_temperature",)}, None)
 
 
 def test_without_the_extra_one_line_says_how_to_get_it(tmp_path, monkeypatch):
