@@ -34,7 +34,7 @@ from data_prep.recognise import (
 )
 from data_prep.sources import FoundField, Source, open_source
 from data_prep.spec import Vertical
-from data_prep.variables import accumulation_hours, is_accumulation, known
+from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, known
 
 _MOST_FINDINGS = 30
 _MOST_VALUES_LISTED = 12
@@ -238,6 +238,9 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
         listed = ", ".join(map(str, data.data_vars)) or "no variables"
         raise DataError(f"{path}: no fields over latitude and longitude; it holds {listed}")
     source = open_source(path, names, vertical, admit_duplicates=True)
+    if names.get(SURFACE, (SURFACE,)) != (SURFACE,) and _changes(source, SURFACE):
+        raw_name = names.pop(SURFACE)[0]  # of some pressure level, of which the file says nothing
+        source = open_source(path, names | {raw_name: (raw_name,)}, vertical, admit_duplicates=True)
     once = np.unique(source.times)
     interval = checks.interval_of(once, str(path)) if once.size > 1 else np.timedelta64(0, "ns")
     fields = []
@@ -293,6 +296,15 @@ def _intervals(files: Sequence[_Opened]) -> dict[str, np.timedelta64]:
                 times.setdefault(found.name, []).append(file.source.times)
     steps = {name: np.diff(np.unique(np.concatenate(parts))) for name, parts in times.items()}
     return {name: some.min() if some.size else np.timedelta64(0, "ns") for name, some in steps.items()}
+
+
+def _changes(source: Source, name: str) -> bool:
+    """Whether the last field of a variable differs from the first."""
+    found = source.fields[name]
+    if found.extent != "time" or source.times.size < 2:
+        return False
+    first, last = (source.read(name, found.levels, row, row + 1) for row in (0, source.times.size - 1))
+    return not np.array_equal(first, last, equal_nan=True)
 
 
 def _of_no_use(raw_name: str, interval: np.timedelta64) -> str | None:

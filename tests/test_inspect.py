@@ -149,6 +149,18 @@ def test_one_name_may_mean_two_variables_in_two_files(tmp_path):
     assert store.surface_geopotential is not None and store.surface_geopotential.max() < 1
 
 
+def test_a_geopotential_that_changes_is_not_that_of_the_surface(tmp_path):
+    """A single pressure level may come without a coordinate that says so."""
+    data = weather(times_from("2001-01-01", 200))
+    data["z"] = (54000 + 10 * (data["surface_pressure"] - 1e5)).assign_attrs(units="m**2 s**-2")
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.refusal is None and report.section["prognostic"]["z"] == {}
+    assert "geopotential_at_surface" not in report.text
+    store = open_store(prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path))
+    assert store.surface_geopotential is None and store.spec["z"].role == "prognostic"
+
+
 def test_what_never_changes_is_not_stepped_forward(tmp_path):
     times = times_from("2001-01-01", 200)
     xr.merge([weather(times), invariants(times)[["slt"]]]).to_netcdf(tmp_path / "a.nc")
