@@ -255,6 +255,11 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
 
 def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
     """Reads every field once, files in the order of time: what one ends with is handed on to the next."""
+    any(  # once for all
+        file.source.warn_of_chunks(found.name, quality.rows_at_once(file.source.grid, len(found.levels)))
+        for file in files
+        for found in file.fields
+    )
     followed = {name: _Followed(interval) for name, interval in _intervals(files).items()}
     reports: dict[tuple[int, str], FieldReport] = {}
     for number in sorted(range(len(files)), key=lambda n: files[n].source.times[:1].tolist()):

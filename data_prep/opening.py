@@ -19,7 +19,7 @@ from data_prep.variables import known
 
 Format = Literal["NetCDF", "Zarr", "GRIB"]
 
-_CHUNK_CACHE_BYTES = 2**24
+CHUNK_CACHE_BYTES = 2**24
 """Of each variable of each open NetCDF file; the library's own 64 MiB are gigabytes where a data set has many files."""
 
 
@@ -58,7 +58,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
             if kind == "GRIB":
                 warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray
                 return _open_grib(path), _nothing
-            netCDF4.set_chunk_cache(_CHUNK_CACHE_BYTES)
+            netCDF4.set_chunk_cache(CHUNK_CACHE_BYTES)
             file = xr.backends.NetCDF4DataStore.open(path)
             return xr.open_dataset(file, chunks=None, decode_timedelta=False), partial(_close, file)
     except DataError:

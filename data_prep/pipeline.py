@@ -108,6 +108,8 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
     logger.info("%s on a grid of %s", size, grid.describe())
 
     rows = _rows_per_block(spec, grid)
+    timelines = ingredients.inputs.segments[0].timelines
+    any(s.warn_of_chunks(name, rows) for name, timeline in timelines.items() for s in timeline.sources)  # once for all
     plan = f"{recipe.identity} in blocks of {rows}, version {_LOG_VERSION}, format {FORMAT_VERSION}"
     done = _resume(partial, plan)
     store = partial / "store"

@@ -150,6 +150,11 @@ def summarise(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summ
     return Summary(low, high, 1.0 - finite.mean(axis=(1, 2)), stuck, mirrored)
 
 
+def rows_at_once(grid: Grid, n_levels: int) -> int:
+    """Rows of a variable that ``scan`` reads at a time."""
+    return max(1, _BLOCK_BYTES // (4 * grid.shape[0] * grid.shape[1] * max(1, n_levels)))
+
+
 def scan(
     read: Callable[[int, int], np.ndarray], n_rows: int, grid: Grid, n_levels: int, before: np.ndarray | None = None
 ) -> tuple[Summary, np.ndarray]:
@@ -165,7 +170,7 @@ def scan(
     Returns:
       What was seen, and ``thin`` of the last row: the ``before`` of rows that continue these.
     """
-    at_once = max(1, _BLOCK_BYTES // (4 * grid.shape[0] * grid.shape[1] * max(1, n_levels)))
+    at_once = rows_at_once(grid, n_levels)
     parts: list[Summary] = []
     for start in range(0, n_rows, at_once):
         values = read(start, min(start + at_once, n_rows))

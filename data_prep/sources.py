@@ -8,6 +8,7 @@ units, latitude and longitude ascending, levels top first.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from data_prep.errors import DataError, UnreadableError, one_line
 from data_prep.grid import Grid
 from data_prep.instants import instants_of
 from data_prep.locations import Location, locate
-from data_prep.opening import open_to_release
+from data_prep.opening import CHUNK_CACHE_BYTES, open_to_release
 from data_prep.positions import Order, latitude_order, longitude_order, pick
 from data_prep.recognise import (
     Axes,
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 Extent = Literal["time", "dayofyear", "constant"]
 
 _HIGHEST_PRESSURE_HPA = 1100.0
+_MANY_TIMES = 4  # that a file may be decompressed without a word
 _DATASET = Path("data set")  # in messages, what came without a file
 
 
@@ -96,6 +98,29 @@ class Source:
     def release(self) -> None:
         """Gives back what the library keeps of an open file, its decoded chunks; reading opens it again."""
         self._release()
+
+    def warn_of_chunks(self, name: str, rows: int) -> bool:
+        """Says in the log where a NetCDF file is decompressed over and over if so many rows are read at a time."""
+        raw_name = self.fields[name].raw_name
+        variable, axis = self._raw[raw_name], self._axes.time
+        chunk = variable.encoding.get("chunksizes")
+        if chunk is None or len(chunk) != variable.ndim or axis not in variable.dims:
+            return False
+        times = chunk[variable.dims.index(axis)]
+        whole = dict(variable.sizes) | {axis: times}
+        stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
+        again = times // rows
+        if again < _MANY_TIMES or math.prod(whole.values()) * stored.itemsize <= CHUNK_CACHE_BYTES:
+            return False
+        sizes = ",".join(
+            f"{d}/{n if d in (self._axes.latitude, self._axes.longitude) else 1}" for d, n in whole.items()
+        )
+        logger.warning(
+            "%s: %s is stored in chunks of %d times, so reading it decompresses all of it some %d times; "
+            "faster: nccopy -c %s IN OUT",
+            self.path, raw_name, times, again, sizes,
+        )  # fmt: skip
+        return True
 
     def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
         """Reads one variable.

@@ -11,7 +11,7 @@ import yaml
 from weather_files import GRID, SHARED, open_files, times_from, weather, write_members
 from world_files import DIALECTS, canonical, world
 
-from data_prep import quality
+from data_prep import pipeline, quality, sources
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.inspect import inspect_files
@@ -225,6 +225,25 @@ def test_files_are_closed_once_they_were_looked_at(tmp_path, monkeypatch):
     assert report.findings == () and max(most) == 1
     monkeypatch.undo()
     assert not open_files(tmp_path)
+
+
+@pytest.mark.parametrize("chunk", [1, 40])
+def test_files_that_would_be_decompressed_over_and_over_are_told(chunk, tmp_path, monkeypatch, caplog):
+    """Small limits stand for large fields: a few rows are read at a time, and less than a chunk is kept."""
+    monkeypatch.setattr(sources, "CHUNK_CACHE_BYTES", 2**10)
+    monkeypatch.setattr(quality, "_BLOCK_BYTES", 2**10)
+    monkeypatch.setattr(pipeline, "_BLOCK_BYTES", 2**10)
+    monkeypatch.setattr("data_prep.store._CHUNK_BYTES", 1)
+    data = weather(times_from("2001-01-01", 40))[["temperature"]]
+    data.to_netcdf(tmp_path / "a.nc", encoding={"temperature": {"chunksizes": (chunk, 1, 4, 4), "zlib": True}})
+    section = pasted(inspect_files([tmp_path / "a.nc"]).text, tmp_path)
+    told = [r.getMessage() for r in caplog.records]
+    prepare(section, tmp_path / "store.zarr", tmp_path)
+    told_again = [r.getMessage() for r in caplog.records if "decompresses" in r.getMessage()][len(told) :]
+    assert (len(told), len(told_again)) == ((1, 1) if chunk == 40 else (0, 0))
+    for line in (*told, *told_again):
+        assert "a.nc: temperature is stored in chunks of 40 times" in line
+        assert "nccopy -c time/1,level/1,latitude/4,longitude/8 IN OUT" in line
 
 
 @pytest.mark.parametrize("equal", [True, False])
