@@ -379,5 +379,5 @@ def numeric_fields(data: xr.Dataset) -> Iterator[str]:
     """Names of the variables that are fields: numbers over two dimensions or more, and no bounds of cells."""
     bounds = {str(v.attrs.get(key)) for v in data.variables.values() for key in ("bounds", "climatology")}
     for name, variable in data.data_vars.items():
-        if variable.ndim >= 2 and variable.dtype.kind in "fiu" and str(name) not in bounds:
+        if variable.ndim >= 2 and variable.dtype.kind in "fiub" and str(name) not in bounds:
             yield str(name)

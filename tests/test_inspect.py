@@ -161,6 +161,16 @@ def test_a_geopotential_that_changes_is_not_that_of_the_surface(tmp_path):
     assert store.surface_geopotential is None and store.spec["z"].role == "prognostic"
 
 
+def test_masks_may_be_true_and_false(tmp_path):
+    data = weather(times_from("2001-01-01", 200))
+    data["lsm"] = (data["surface_pressure"][0] > 1e5).drop_attrs()
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.section["static"] == {"land_sea_mask": {"source": "lsm"}}
+    store = open_store(prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path))
+    np.testing.assert_array_equal(store.static[..., 0], data["lsm"])
+
+
 def test_what_never_changes_is_not_stepped_forward(tmp_path):
     times = times_from("2001-01-01", 200)
     xr.merge([weather(times), invariants(times)[["slt"]]]).to_netcdf(tmp_path / "a.nc")
