@@ -26,7 +26,7 @@ from data_prep.slips import may_slip, slips_of
 from data_prep.sources import Extent, Source, open_source
 from data_prep.spec import Known, Role, StateSpec, Variable
 from data_prep.units import Conversion
-from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, is_accumulation, known
+from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, is_accumulation, is_never_uniform, known
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class RawSegment:
         Precipitation is summed over the model step, everything else taken at its end.
 
         Raises:
-          DataError: a field repeats the one before it, or is turned round against it.
+          DataError: a field repeats the one before it, is turned round against it, or is uniform where it is not.
         """
         values = self._read(name, start, stop)
         variable = self.timelines[name].variable
@@ -154,22 +154,36 @@ class RawSegment:
         if before is None and start > 0:
             before = quality.thin(self._read(name, start - 1, start))
         stuck, mirrored = quality.compare(values, before, self.grid)
+        thinned = quality.thin(values)
         # both at once: another thread may be reading the next rows
-        self._last[name] = start + values.shape[0], quality.thin(values[-1:]).copy()
-        levels = self.timelines[name].variable.levels
+        self._last[name] = start + values.shape[0], thinned[-1:].copy()
+        variable = self.timelines[name].variable
+
+        def channel(of_levels: np.ndarray) -> str:
+            return f"{name}@{variable.levels[int(of_levels.argmax())]:g}" if variable.levels else name
+
         for row in np.flatnonzero(stuck.any(axis=1) | mirrored)[:1]:
-            where = f"{self.path_of(name, start + row)}: {name}"
-            at = clock.text(self.times[start + row])
+            where, at = self.path_of(name, start + row), clock.text(self.times[start + row])
             if mirrored[row]:
                 raise DataError(
-                    f"{where} is turned north to south at {at} against the time before; 'emulator inspect' lists all "
-                    "such times; mend them by data.repair: [flipped_latitudes]"
+                    f"{where}: {name} is turned north to south at {at} against the time before; 'emulator inspect' "
+                    "lists all such times; mend them by data.repair: [flipped_latitudes]"
                 )
-            level = f"@{levels[int(stuck[row].argmax())]:g}" if levels else ""
             raise DataError(
-                f"{where}{level} at {at} repeats the field before it bit by bit; 'emulator inspect' lists all such "
-                "times; leave them out by data.exclude"
+                f"{where}: {channel(stuck[row])} at {at} repeats the field before it bit by bit; 'emulator inspect' "
+                "lists all such times; leave them out by data.exclude"
             )
+        if is_never_uniform(name, variable.units):
+            uniform = quality.uniform(thinned if before is None else np.concatenate([before, thinned]))
+            first = start if before is None else start - 1
+            for row in np.flatnonzero((uniform[1:] != uniform[:-1]).any(axis=1))[:1]:
+                level = uniform[1:][row] != uniform[:-1][row]
+                index = first + row + int(uniform[row + 1][level].any())
+                where, at = self.path_of(name, index), clock.text(self.times[index])
+                raise DataError(
+                    f"{where}: {channel(level)} at {at} {quality.UNIFORM} "
+                    "'emulator inspect' lists all such times; leave them out by data.exclude"
+                )
 
     def path_of(self, name: str, index: int) -> Location:
         """The file that holds a variable at ``times[index]``."""

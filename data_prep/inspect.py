@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -34,7 +34,7 @@ from data_prep.recognise import (
 )
 from data_prep.sources import FoundField, Source, open_source
 from data_prep.spec import Vertical
-from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, known
+from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, is_never_uniform, known
 
 _MOST_FINDINGS = 30
 _MOST_VALUES_LISTED = 12
@@ -201,7 +201,7 @@ class _Followed:
 
 
 def _open(path: Location) -> _Opened:
-    """Opens a file and closes it again: no library keeps it open until its fields are looked at."""
+    """Opens a file and closes it again, until its fields are looked at."""
     data, release = open_to_release(path)
     try:
         return _understood(path, without_single_leads(data))
@@ -210,6 +210,7 @@ def _open(path: Location) -> _Opened:
 
 
 def _understood(path: Location, data: xr.Dataset) -> _Opened:
+    """Finds axes and variables."""
     candidates = list(numeric_fields(data))
     axes = find_axes(path, data[candidates]) if candidates else None
     horizontal = {axes.latitude, axes.longitude} if axes is not None else set()
@@ -280,6 +281,9 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
             report = reports[number, name]
             flips = quality.judge_flips(rows, files[number].source.times, name, report.found.to_si.units)
             reports[number, name] = replace(report, findings=(*report.findings, *flips))
+        for number, found_here in _uniform_files({n: reports[n, name] for n in thread.files}, files):
+            report = reports[number, name]
+            reports[number, name] = replace(report, findings=(*report.findings, *found_here))
     return [
         FileReport(
             file.source,
@@ -290,6 +294,18 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
         )
         for number, file in enumerate(files)
     ]
+
+
+def _uniform_files(reports: Mapping[int, FieldReport], files: Sequence[_Opened]) -> Iterator[tuple[int, list[Finding]]]:
+    """The files in which a level of a variable has one value everywhere, and which others tell to be no constant."""
+    varying = {level for r in reports.values() for level in (r.found.levels or (None,)) if level not in r.constant}
+    for number, report in reports.items():
+        found, times = report.found, files[number].source.times
+        if is_never_uniform(found.name, found.to_si.units):
+            lost = [level for level in report.constant if level in varying]
+            channels = [found.name if level is None else f"{found.name}@{level:g}" for level in lost]
+            ends = times[0], times[-1], times.size
+            yield number, [Finding("error", "uniform", channel, *ends, quality.UNIFORM) for channel in channels]
 
 
 def _intervals(files: Sequence[_Opened]) -> dict[str, np.timedelta64]:

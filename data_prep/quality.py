@@ -1,7 +1,8 @@
 """Quality control: what is wrong with a record, by variable and time.
 
-Two kinds of defect show in a single field: missing values and impossible ones. Two show between neighbours in time: a
-field that repeats the one before to the last bit (stuck), and one that resembles the mirror image of the one before
+Two kinds of defect show in a single field: missing values and impossible ones. Three show between neighbours in time: a
+field that repeats the one before to the last bit (stuck), one that has a single value everywhere where others have not
+(uniform: a chunk that was lost reads as its fill value), and one that resembles the mirror image of the one before
 more than the one before itself (latitudes flipped, as single days of ARCO-ERA5 are). How far real fields are from
 their mirror image was measured (docs/data.md): a factor of three the other way does not happen by chance.
 """
@@ -16,11 +17,14 @@ import numpy as np
 
 from data_prep.grid import Grid
 from data_prep.slips import hint, slip_of
-from data_prep.variables import changes_every_step, is_accumulation, possible_range
+from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform, possible_range
 
 Severity = Literal["error", "warning"]
-Kind = Literal["duplicate", "gap", "missing", "impossible", "unit slip", "stuck", "flipped latitudes", "constant"]
+Kind = Literal[
+    "duplicate", "gap", "missing", "impossible", "unit slip", "stuck", "uniform", "flipped latitudes", "constant"
+]
 
+UNIFORM = "has one value everywhere, and not at other times: a lost chunk?"
 _MIRROR_RATIO = 0.3
 _SAMPLED_POINTS = 24  # rows and columns that stand for a field when neighbours are compared
 _LEAST_ROWS, _LEAST_SPAN_DEG = 8, 30.0  # in smaller boxes a front may turn a gradient round
@@ -119,6 +123,11 @@ def stuck_and_mirrored(samples: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.
         (np.einsum("tyxl,tyxl->tl", change, change) * weight).sum(axis=1) for change in (a - b, a[:, ::-1] - b)
     )
     return stuck, mirror < _MIRROR_RATIO * distance
+
+
+def uniform(samples: np.ndarray) -> np.ndarray:
+    """Whether fields have one value everywhere, ``(row, level)``; arguments as of ``stuck_and_mirrored``."""
+    return (samples == samples[:, :1, :1]).all(axis=(1, 2))
 
 
 def compare(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -247,13 +256,18 @@ def judge(
             ],
             bool,
         )
-        impossible = ((low < lowest) | (high > highest)) & ~slipped
+        one_value = (low == high) & (missing == 0) & is_never_uniform(name, units)
+        if one_value.all():  # which inspect tells from what is constant in all files
+            one_value[:] = False
+        slipped &= ~one_value
+        impossible = ((low < lowest) | (high > highest)) & ~slipped & ~one_value
 
         def said(row: int, low: np.ndarray = low, high: np.ndarray = high, p: float | None = pressure) -> str:
             return f"{low[row]:g} to {high[row]:g} {units}{hint(name, units, p, float(low[row]), float(high[row]))}"
 
         add("error", "unit slip", channel, np.flatnonzero(slipped), said)
         add("error", "impossible", channel, np.flatnonzero(impossible), said)
+        add("error", "uniform", channel, np.flatnonzero(one_value), lambda _: UNIFORM)
         if times.size:
             add(strict, "stuck", channel, np.flatnonzero(summary.stuck[:, i]), lambda _: "repeats the field before it")
     constant = constant_levels(summary, levels) if times.size != 1 else ()

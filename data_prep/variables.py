@@ -220,3 +220,11 @@ def changes_every_step(name: str, units: str) -> bool:
     if entry is not None:
         return not entry.slow and not is_accumulation(name)
     return units in _RANGE_BY_UNIT and not any(word in name.lower() for word in _SLOW_WORDS)
+
+
+def is_never_uniform(name: str, units: str) -> bool:
+    """Whether one value everywhere is a defect: true of the winds, temperatures and pressures that the program knows.
+
+    Clouds and rain may be absent from a region, and humidity from the levels of a packed file.
+    """
+    return known(name) is not None and changes_every_step(name, units) and units in ("K", "Pa", "m s-1", "m2 s-2")

@@ -358,7 +358,7 @@ def test_inspect_and_prepare_refuse_alike(case, tmp_path, capsys):
 
 def test_a_defect_gives_the_report_and_an_exit_code(tmp_path, capsys):
     data = world()
-    data["temperature"][3] = 20.0
+    data["temperature"][3] -= 273.15
     path = canonical(data, tmp_path)
     assert main(["inspect", str(path)]) == 1
     found = capsys.readouterr()

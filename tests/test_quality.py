@@ -39,6 +39,11 @@ def stick(data: xr.Dataset) -> None:
     data["temperature"][10:14, 1] = data["temperature"][9, 1].values
 
 
+def lose(data: xr.Dataset) -> None:
+    """As a chunk of a Zarr store that is not there reads."""
+    data["u_component_of_wind"][10:14, 1] = 0
+
+
 def celsius(data: xr.Dataset) -> None:
     data["temperature"][10:14] = data["temperature"][10:14] - np.float32(273.15)
 
@@ -62,6 +67,12 @@ def hole(data: xr.Dataset) -> None:
 DEFECTS = {
     "flipped latitudes": (flip, "temperature", "north and south are exchanged", "temperature is turned north to south"),
     "stuck": (stick, "temperature@850", "repeats the field before it", "temperature@850 .*repeats the field before it"),
+    "uniform": (
+        lose,
+        "u_component_of_wind@850",
+        "has one value everywhere, and not at other times",
+        "u_component_of_wind@850 at .* has one value everywhere",
+    ),
     "unit slip": (celsius, "temperature@500", "look like degrees Celsius", "look like degrees Celsius"),
     "unit slip of pressure": (hectopascal, "mean_sea_level_pressure", "look like hPa", "look like hPa"),
     "unit slip of heights": (
@@ -91,13 +102,15 @@ def test_a_planted_defect_is_found_by_variable_and_time_and_refused(defect, tmp_
 
 
 @pytest.mark.parametrize("rows", [1, 14])
-@pytest.mark.parametrize("defect", ["flipped latitudes", "stuck"])
+@pytest.mark.parametrize("defect", ["flipped latitudes", "stuck", "uniform"])
 def test_defects_that_begin_with_a_file_are_found(defect, rows, tmp_path):
     """Of files of a time each no field has a neighbour in its own; of longer ones a whole one may be flipped."""
     data = world(times_from("2001-01-01", N))
     there = slice(14, 14 + rows)
     if defect == "stuck":
         data["temperature"][there, 1] = data["temperature"][13, 1].values
+    elif defect == "uniform":
+        data["temperature"][there, 1] = 250
     else:
         data["temperature"][there] = data["temperature"][there].values[:, :, ::-1]
     paths = []
@@ -121,6 +134,28 @@ def test_files_that_do_not_go_on_where_others_end_are_not_compared(tmp_path):
     again.to_netcdf(tmp_path / "b.nc")
     report = inspect_files([tmp_path / "a.nc", tmp_path / "b.nc"])
     assert report.findings == () and report.refusal is None
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_rain_clouds_and_humidity_may_be_absent_everywhere(first, tmp_path):
+    data = world()[["temperature", "specific_humidity"]]
+    data["total_cloud_cover"] = (data["temperature"][:, 0] / 1000).assign_attrs(units="1")
+    data["prate"] = (data["temperature"][:, 0] / 1e9).assign_attrs(units="m s-1")
+    dry = slice(0, 3) if first else slice(20, 23)
+    for name in ("specific_humidity", "total_cloud_cover", "prate"):
+        data[name][dry] = 0
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.findings == () and report.refusal is None
+    section = {role: report.section[role] for role in ("prognostic", "diagnostic") if role in report.section}
+    stored(tmp_path / "a.nc", **section)
+
+
+def test_a_record_that_begins_uniform_is_refused_where_it_is(tmp_path):
+    data = world()
+    data["temperature"][:3, 0] = 250
+    with pytest.raises(DataError, match=r"temperature@500 at 2001-01-01T12:00 has one value everywhere"):
+        stored(canonical(data, tmp_path))
 
 
 def test_good_weather_raises_no_alarm(tmp_path):
