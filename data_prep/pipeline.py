@@ -32,7 +32,7 @@ from data_prep.disk import disk_in_one_line, put_in_place, take_back, write_text
 from data_prep.errors import DataError, UnreadableError, UserError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
-from data_prep.locations import Location, find, stamp
+from data_prep.locations import Location, find, locate, stamp
 from data_prep.spec import StateSpec
 from data_prep.statistics import Moments, Statistics, sum_moments
 from data_prep.store import FORMAT_VERSION, StoreWriter, chunk_rows
@@ -241,8 +241,9 @@ def _rows_per_block(spec: StateSpec, grid: Grid) -> int:
 
 
 def _identity(config: DataConfig, paths: tuple[Location, ...]) -> str:
-    """Hash of config and files (path and ``locations.stamp``): what a half-finished run must share."""
-    files = [[str(p), *stamp(p)] for p in paths]
+    """Hash of config and files (path and ``locations.stamp``), the grid's too: what a half-finished run must share."""
+    like = (locate(config.regrid.like),) if config.regrid is not None and config.regrid.like is not None else ()
+    files = [[str(p), *stamp(p)] for p in (*paths, *like)]
     return hashlib.sha256(json.dumps([config.model_dump(mode="json"), files], sort_keys=True).encode()).hexdigest()
 
 

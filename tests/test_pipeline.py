@@ -170,6 +170,19 @@ class TestResuming:
         assert open_store(prepare(config(members[1]), out, tmp_path)).data_hash == whole.data_hash
         assert said and not any("resuming" in text for text in said)
 
+    def test_another_file_to_take_the_grid_from_starts_afresh(self, members, tmp_path):
+        region, like = weather(times_from("2001-01-01", 1)).isel(longitude=slice(0, 6)), tmp_path / "like.nc"
+        region.to_netcdf(like)
+        section = config(members[1], regrid={"like": str(like), "method": "bilinear"})
+        with pytest.raises(Killed):
+            prepare(section, tmp_path / "store.zarr", tmp_path, self.stop)
+        region.assign_coords(longitude=region["longitude"] + 45).to_netcdf(like)
+        store = open_store(prepare(section, tmp_path / "store.zarr", tmp_path))
+        store.verify()
+        np.testing.assert_array_equal(store.grid.longitude, region["longitude"] + 45)
+        truth = xr.load_dataset(members[0] / "member_000.nc")["surface_pressure"].isel(longitude=slice(1, 7))
+        np.testing.assert_allclose(store.read_state(0, 24)[..., 2], truth, rtol=1e-6)
+
     def test_an_old_store_stays_until_the_new_one_is_whole(self, members, whole, tmp_path):
         out = prepare(config(members[1]), tmp_path / "store.zarr", tmp_path)
         with pytest.raises(Killed):
