@@ -434,14 +434,10 @@ def _converted(timeline: Timeline, *, on_pressure: bool) -> Timeline:
     grid = timeline.sources[0].grid
     summary, _ = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
     levels = variable.levels if variable.levels and on_pressure else (None,) * summary.low.shape[1]
-    slips: list[Conversion] = []
-    slip_of_row = np.full(timeline.times.size, -1, np.int8)
-    for number in np.unique(timeline.source_of):
-        rows = np.flatnonzero(timeline.source_of == number)
-        found = slips_of(variable.name, variable.units, levels, summary.low[rows], summary.high[rows])
-        slips += [slip for slip in dict.fromkeys(found) if slip is not None and slip not in slips]
-        slip_of_row[rows] = [-1 if slip is None else slips.index(slip) for slip in found]
-    return replace(timeline, mending=replace(timeline.mending, slips=tuple(slips), slip_of_row=slip_of_row))
+    found = slips_of(variable.name, variable.units, levels, summary.low, summary.high)
+    slips = tuple(slip for slip in dict.fromkeys(found) if slip is not None)
+    slip_of_row = np.array([-1 if slip is None else slips.index(slip) for slip in found], np.int8)
+    return replace(timeline, mending=replace(timeline.mending, slips=slips, slip_of_row=slip_of_row))
 
 
 def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:

@@ -54,7 +54,7 @@ def may_slip(name: str, units: str) -> bool:
 def slips_of(
     name: str, units: str, levels: Sequence[float | None], low: np.ndarray, high: np.ndarray
 ) -> list[Conversion | None]:
-    """The unit that each time of a file is in, of all levels alike: nobody writes one level in another unit.
+    """The unit that each time of a record is in, of all levels alike: nobody writes one level in another unit.
 
     Levels near the ground and dry ones tell nothing of their own, and go with those that do. A time at which no level
     tells goes with the time beside it, unless the values jump there by about what a change of unit is.

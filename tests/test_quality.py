@@ -205,20 +205,22 @@ def with_levels(data: xr.Dataset, name: str, factors: dict[float, float]) -> xr.
     return data[[name]].drop_dims("level").assign({name: field.astype("float32").assign_attrs(data[name].attrs)})
 
 
-def test_a_slip_of_unit_is_one_of_all_levels_and_of_dry_times_too(tmp_path):
+@pytest.mark.parametrize("rows", [N, 1])
+def test_a_slip_of_unit_is_one_of_all_levels_and_of_dry_times_too(rows, tmp_path):
     """Of humidity in g/kg the stratosphere looks like kg/kg, and so do times at which all of a dry place does."""
     good = with_levels(world(), "specific_humidity", {50.0: 2e-4, 1000.0: 1.0})
     good["specific_humidity"][5:9] /= xr.DataArray([20.0, 300.0, 300.0, 20.0], dims="time")
     good["specific_humidity"][20:, 1] /= 20
     bad = good.copy(deep=True)
-    bad["specific_humidity"][:30] *= 1000  # of one file, as of files that were joined
-    section = {"prognostic": {"specific_humidity": {}}, "timestep_hours": 6}
+    bad["specific_humidity"][:30] *= 1000  # the rest is in kg/kg, as of files that were joined
     for name, data in (("good", good), ("bad", bad)):
         (tmp_path / name).mkdir()
         data["level"].attrs["units"] = "hPa"
-        data.to_netcdf(tmp_path / name / "file.nc")
-    wanted = stored(tmp_path / "good" / "file.nc", **section).read_state(0, N)
-    mended = stored(tmp_path / "bad" / "file.nc", **section, repair=["unit_slips"]).read_state(0, N)
+        for start in range(0, N, rows):
+            data.isel(time=slice(start, start + rows)).to_netcdf(tmp_path / name / f"{start:02d}.nc")
+    section = {"prognostic": {"specific_humidity": {}}}
+    wanted = stored(tmp_path / "good" / "*.nc", **section).read_state(0, N)
+    mended = stored(tmp_path / "bad" / "*.nc", **section, repair=["unit_slips"]).read_state(0, N)
     np.testing.assert_allclose(mended, wanted, rtol=1e-5)
 
 
@@ -230,7 +232,7 @@ def test_heights_near_the_ground_are_converted_with_those_above(tmp_path):
         data["level"].attrs["units"] = "hPa"
         data["geopotential"].attrs["units"] = "m2 s-2"
         data.to_netcdf(tmp_path / name / "file.nc")
-    section = {"prognostic": {"geopotential": {}}, "timestep_hours": 6}
+    section = {"prognostic": {"geopotential": {}}}
     wanted = stored(tmp_path / "good" / "file.nc", **section).read_state(0, N)
     mended = stored(tmp_path / "bad" / "file.nc", **section, repair=["unit_slips"]).read_state(0, N)
     np.testing.assert_allclose(mended, wanted, rtol=1e-5)
