@@ -24,6 +24,7 @@ from data_prep.spec import stack_channels
 from emulator import checkpoint
 from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, replace_leaves, write_description
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.forecasters import neural
 from emulator.pretrained import ship_run
 from emulator.rollout import rollout
 from emulator.train import train
@@ -80,6 +81,17 @@ def test_leads_asked_for_are_the_ones_given(trained):
     dense = xr.concat(forecaster.forecast(initial, np.arange(1, 11) * TIMESTEP), "lead_time")
     np.testing.assert_array_equal(sparse["lead_time"].values, leads)
     xr.testing.assert_equal(sparse, dense.sel(lead_time=leads))
+
+
+def test_no_block_is_begun_before_it_is_asked_for(trained, monkeypatch):
+    """Or its cost would be counted against nobody, and physics, which works ahead of nothing, would look dear."""
+    store, run_dir, _ = trained
+    begun = []
+    rolled = neural._roll
+    monkeypatch.setattr(neural, "_roll", lambda *a, **k: begun.append(len(begun)) or rolled(*a, **k))
+    for number, _ in enumerate(load_forecaster(run_dir).forecast(store.dataset([0]), np.arange(1, 12) * TIMESTEP), 1):
+        assert len(begun) == number
+    assert len(begun) > 1
 
 
 def test_bad_initial_fields_are_refused(trained):

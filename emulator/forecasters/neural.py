@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8
-
-T = TypeVar("T")
 
 _roll = jax.jit(rollout)
 
@@ -87,7 +85,7 @@ class NeuralForecaster:
         if self.climatology is not None:
             state = state - self.climatology.at(times)
         wanted = leads // self.timestep
-        for states, steps in _one_ahead(self._blocks(times, state, persisted, int(wanted[-1]))):
+        for states, steps in self._blocks(times, state, persisted, int(wanted[-1])):
             fields = np.asarray(states)[:, : steps.size]
             if self.climatology is not None:
                 climate = climatology_at_valid_time(self.climatology, times, steps * self.timestep)
@@ -105,9 +103,10 @@ class NeuralForecaster:
     def _blocks(
         self, times: np.ndarray, state: np.ndarray, persisted: np.ndarray, last: int
     ) -> Iterator[tuple[jax.Array, np.ndarray]]:
-        """States of all blocks, as JAX has begun to make them, and the steps that they are of.
+        """States of all blocks, and the steps that they are of.
 
-        The last block's states may be more than its steps: those beyond ``last``.
+        None is begun before it is asked for, so that whoever times a block times all of it. The last block's states may
+        be more than its steps: those beyond ``last``.
         """
         block = _even_block(last, state.nbytes)
         now: np.ndarray | jax.Array = state
@@ -194,15 +193,6 @@ class NeuralForecaster:
             given = np.concatenate([given, self.lateral(valid.ravel())], axis=-1)
         flat = self.forcing_builder.at(valid.ravel(), given)
         return flat.reshape(*valid.shape, *flat.shape[1:])
-
-
-def _one_ahead(blocks: Iterator[T]) -> Iterator[T]:
-    """The same, each when the next has been begun: an accelerator works while the host takes the last one over."""
-    current = next(blocks)
-    for following in blocks:
-        yield current
-        current = following
-    yield current
 
 
 def _even_block(steps: int, state_bytes: int) -> int:
