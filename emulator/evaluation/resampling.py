@@ -1,8 +1,8 @@
 """Moving blocks of initial times, drawn with replacement: resampled means of everything over the same draws.
 
 Initial times come in trajectories (members of a nature run, stretches of a reanalysis). A block never crosses
-from one trajectory into the next; within a trajectory blocks wrap around, so that every initial time is drawn
-equally often. A resample draws blocks from all trajectories together.
+from one trajectory into the next; within a trajectory blocks wrap around, and one no longer than a block is drawn as a
+whole, as often as makes every initial time drawn equally often. A resample draws blocks from all trajectories together.
 """
 
 from __future__ import annotations
@@ -67,13 +67,16 @@ def resample(trajectory: np.ndarray, length: int, count: int, seed: int) -> Resa
       seed: Of the random numbers.
     """
     n = trajectory.size
-    blocks = np.zeros((n, n))  # row: the block that starts at an initial time; so each is drawn equally often
+    blocks = np.zeros((n, n))  # row: the block that starts at an initial time
+    pool = []  # of rows to draw from, such that every initial time lies in as many of them: `length`
     for label in np.unique(trajectory):
         rows = np.flatnonzero(trajectory == label)
         for i in range(rows.size):
             blocks[rows[i], rows[(i + np.arange(min(length, rows.size))) % rows.size]] = 1.0
-    draws = int(np.ceil(n / blocks.sum(axis=1).mean() - 1e-9))
-    starts = np.random.default_rng([seed, length]).integers(0, n, size=(count, draws))
+        pool.append(rows if rows.size > length else np.repeat(rows[0], length))
+    entries = np.concatenate(pool)
+    draws = -(-entries.size // length)  # as many as hold n initial times in the mean
+    starts = entries[np.random.default_rng([seed, length]).integers(0, entries.size, size=(count, draws))]
     drawn = np.zeros((count, n))
     np.add.at(drawn, (np.arange(count)[:, None], starts), 1.0)
     drawn = drawn @ blocks
