@@ -97,6 +97,15 @@ def test_skill_figure_shows_every_forecaster_and_the_crossover(world):
     assert panel.get_ylabel() == "RMSE (m²/s²)"
 
 
+def test_of_a_single_lead_there_are_points(world):
+    scores = world.scores.isel(lead_time=[1])
+    for figure in (skill_figure(scores), activity_figure(scores)):
+        assert figure.legends
+        for axes in figure.axes:
+            assert not any("not scored" in text.get_text() for text in axes.texts)
+            assert any(line.get_marker() == "o" and line.get_xdata().size == 1 for line in axes.lines)
+
+
 def test_activity_and_cost_figures(world):
     scores = world.scores
     assert len(activity_figure(scores).axes) == 8  # two variables: error, correlation, activity, fine scales
@@ -292,8 +301,6 @@ def test_maps(world, tmp_path):
     assert matplotlib.image.imread(out)[..., :3].std() > 0.05
     with pytest.raises(DataError, match="does not hold vorticity"):
         plot_maps(shown, world.store, world.config, "vorticity", tmp_path / "no.png")
-    with pytest.raises(DataError, match="none of the leads 1200 h"):
-        plot_maps(shown, world.store, world.config, "2m_temperature", tmp_path / "no.png", lead_hours=(1200,))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["maps.pdf", "maps.png"]
 
 

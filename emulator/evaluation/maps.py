@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -32,31 +32,24 @@ def plot_maps(
     config: EvaluateConfig,
     variable: str,
     out: Path,
-    *,
-    lead_hours: Sequence[float] | None = None,
 ) -> Path:
-    """Draws truth, the first of each forecaster's forecasts, and its difference from the truth, one column per lead.
+    """Draws truth, the first of each forecaster's forecasts, and its difference from the truth, one column per lead:
+    24, 72 and 120 h as far as they were forecast, or the last one where there is none of these.
 
     Args:
-      forecast_paths: Forecasters to show, two or three of them, in order.
+      forecast_paths: Forecasters of single forecasts to show, two or three of them, in order.
       store: The truth.
       config: Pressure levels.
       variable: ``geopotential@500``.
       out: The PNG file; a PDF for papers is written beside it.
-      lead_hours: Leads to show, as far as they were forecast; when left out 24, 72 and 120 h, or the last one where
-        there is none of these.
 
     Raises:
-      DataError: the variable or every one of the leads is missing.
+      DataError: the variable is missing.
     """
     files = open_all(forecast_paths, store)
     first = next(iter(files.values()))
     hours = first.lead_times / np.timedelta64(1, "h")
-    if lead_hours is None:
-        lead_hours = [h for h in _LEAD_HOURS if h in hours] or hours[-1:].tolist()
-    columns = [int(i) for h in lead_hours for i in np.flatnonzero(hours == h)]
-    if not columns:
-        raise DataError(f"maps: none of the leads {', '.join(f'{h:g}' for h in lead_hours)} h was forecast")
+    columns = np.flatnonzero(np.isin(hours, _LEAD_HOURS)).tolist() or [hours.size - 1]
     verification = Verification(store, first.init_times, first.lead_times, config.pressure_levels, config.derived)
     truth, _, index = verification.truth_and_climatology(_FIRST)
     _require(truth, variable, "truth")
@@ -66,9 +59,7 @@ def plot_maps(
     for name, file in files.items():
         planes = verification.forecast(file, _FIRST)
         _require(planes, variable, str(file.path))
-        field = planes[variable]
-        field = field[0] if field.ndim == 5 else field  # of an ensemble its first member: a map of a mean is a blur
-        forecasts[name] = field[0, columns] * unit.factor
+        forecasts[name] = planes[variable][0, columns] * unit.factor
     figure = _figure(observed, forecasts, hours[columns], store, unit)
     start = np.datetime_as_string(first.init_times[0], "h").replace("T", " ")
     figure.suptitle(f"{variable_label(variable)} from {start} UTC", x=0.01, ha="left", fontweight="bold")

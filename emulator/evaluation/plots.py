@@ -236,8 +236,8 @@ def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names:
             lower, upper = one[f"{kind}_lower"].values, one[f"{kind}_upper"].values
             known = np.isfinite(lower) & np.isfinite(upper)
             axes.fill_between(days, lower, upper, where=known, color=colour, alpha=0.14, lw=0)
-        axes.plot(days, values, color=colour, linestyle=dash, lw=1.6)
-        if np.isfinite(values).sum() > 1:  # of a single lead there is no line to see
+        axes.plot(days, values, color=colour, linestyle=dash, lw=1.6, marker=_marker(days))
+        if np.isfinite(values).sum() > 1 or days.size == 1:  # of a single lead of several there is no line to see
             drawn.add(name)
         highest = max(highest, float(np.nanmax(values, initial=0.0)))
     if kind == "gap_closed":
@@ -352,7 +352,8 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
         compared = name == candidate(scores) or name in answered  # shading of a dozen lines would hide them all
         if compared and np.isfinite(lower).all() and np.isfinite(upper).all():
             axes.fill_between(days, lower, upper, color=colour, alpha=0.16, lw=0)
-        axes.plot(days, rmse, color=colour, linestyle=dash, lw=2.0 if name == candidate(scores) else 1.5)
+        width = 2.0 if name == candidate(scores) else 1.5
+        axes.plot(days, rmse, color=colour, linestyle=dash, lw=width, marker=_marker(days))
     # Room at the foot for the answers in words, which no curve may cross.
     top = 1.1 * float(here["rmse"].sel(forecaster=list(names)).max()) * unit.factor
     axes.set_ylim(-(0.04 + 0.075 * len(answered)) * top, top)
@@ -435,6 +436,11 @@ def _lead_axis(axes: Axes, days: np.ndarray) -> None:
         axes.set_xticks(hours / 24, [f"{h:g}" for h in hours])
     elif days[-1] <= 15:
         axes.set_xticks(np.arange(0, days[-1] + 0.01, 1 if days[-1] <= 10 else 2))
+
+
+def _marker(days: np.ndarray) -> str | None:
+    """A single lead makes no line."""
+    return "o" if days.size == 1 else None
 
 
 def _lead_axis_label(days: np.ndarray) -> str:
