@@ -119,7 +119,7 @@ class Climatology:
         hour = self._hour_index(times)
         if self.kind == "day_of_year_hour":
             return self._rows(day_of_year(times) - 1, hour)
-        self._check_season(times)
+        self.check_season(times)
         basis = basis_of(self.kind, self.season, times, hour, self.hours.size)
         return np.tensordot(basis.astype(np.float32), np.asarray(self.table), axes=1)
 
@@ -143,7 +143,12 @@ class Climatology:
             )
         return distance.argmin(axis=1)
 
-    def _check_season(self, times: np.ndarray) -> None:
+    def check_season(self, times: np.ndarray) -> None:
+        """Refuses times of a season that the training data did not cover.
+
+        Raises:
+          DataError: there is one.
+        """
         if self.kind != "seasonal_trend":
             return
         beyond = np.abs(self.season.position(times)) > self.season.half_width + BEYOND_SEASON_DAYS

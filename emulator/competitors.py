@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
-from data_prep.errors import ConfigError, DataError
+from data_prep.disk import reading
+from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.opening import open_lazily
 from data_prep.pipeline import find_inputs
 from data_prep.store import Store
 from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
+from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
@@ -31,12 +35,27 @@ NETWORK = "network"
 
 _ENSEMBLE = "_ensemble"
 _CORRECTED = ("debiased", "damped")
+_TIMES = {"split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits"}  # keys of `evaluate`
+_DATA_HASH, _OPTIONS = "data_hash", "options"  # global attributes of a forecast file
 
 Maker = Callable[[], Forecaster]
 """Makes a forecaster when it is needed: a physics model takes a while to build, a correction to fit."""
 
 
-def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Maker]:
+@dataclass(frozen=True)
+class Competitor:
+    """One that forecasts in an experiment.
+
+    Attributes:
+      make: Makes the forecaster.
+      options: What its forecasts depend on beside data and network; its file keeps them.
+    """
+
+    make: Maker
+    options: Mapping[str, Any]
+
+
+def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Competitor]:
     """Every forecaster that the experiment runs, by name, in the order of tables and in which they are to be run.
 
     Corrected forecasts and means read the files of others, so these come before them. The network is corrected if
@@ -48,28 +67,71 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     from emulator.forecasters.statistical import make_reference
 
     evaluate = config.evaluate
-    makers = _with_ensemble(NETWORK, partial(_network, folder, store), evaluate.network, config, store)
+    everybody = _with_ensemble(NETWORK, partial(_network, folder, store), {}, evaluate.network, config, store)
     for baseline in evaluate.physics:
-        makers |= _with_ensemble(physics_name(baseline), partial(_physics, store, baseline), baseline, config, store)
+        own = baseline.model_dump(include={"time_step_minutes", "digital_filter_hours"})
+        everybody |= _with_ensemble(
+            physics_name(baseline), partial(_physics, store, baseline), own, baseline, config, store
+        )
     if evaluate.physics and evaluate.correction_inits:
         for raw in (NETWORK, *map(physics_name, evaluate.physics)):
-            fitted = cache(partial(_fit, raw, makers[raw], config, folder, store))
+            options = {**everybody[raw].options, "correction_inits": evaluate.correction_inits}
+            fitted = cache(partial(_fit, raw, everybody[raw].make, config, folder, store))
             for word in _CORRECTED:
-                makers[f"{raw}_{word}"] = partial(_corrected, raw, word, folder, store, fitted)
+                everybody[f"{raw}_{word}"] = Competitor(partial(_corrected, raw, word, folder, store, fitted), options)
     if evaluate.twin is not None:
-        makers |= _with_ensemble(twin_name(config), partial(_twin, config, store), evaluate.twin, config, store)
+        everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, config, store)
     for reference in evaluate.references:
-        makers[reference] = partial(make_reference, reference, store, verified_leads(evaluate))
-    single = [name for name in makers if not name.endswith(_ENSEMBLE)]
-    _refuse_taken("means", evaluate.means, makers)
-    makers |= {name: _mean_maker(name, of, single, folder, store) for name, of in evaluate.means.items()}
-    _refuse_taken("forecasts", evaluate.forecasts, makers)
-    return makers
+        everybody[reference] = Competitor(partial(make_reference, reference, store, verified_leads(evaluate)), {})
+    single = {name: one for name, one in everybody.items() if not name.endswith(_ENSEMBLE)}
+    _refuse_taken("means", evaluate.means, everybody)
+    for name, of in evaluate.means.items():
+        make = _mean_maker(name, of, single, folder, store)
+        everybody[name] = Competitor(make, {"mean_of": {member: single[member].options for member in of}})
+    _refuse_taken("forecasts", evaluate.forecasts, everybody)
+    times = evaluate.model_dump(include=_TIMES)
+    return {name: replace(one, options={**times, **one.options}) for name, one in everybody.items()}
+
+
+def check_options(config: ExperimentConfig, folder: Path, store: Store) -> None:
+    """Refuses forecasts that are there and were made with other options: others of the folder may cost hours to make.
+
+    Raises:
+      UserError: a file was; what can be done is said.
+    """
+    for path, options in _files(config, folder, store).items():
+        if path.exists() and (found := _attribute(path, _OPTIONS)) != (wanted := _as_text(options)):
+            raise UserError(
+                f"{path}: was made with other options ({found}) than are asked for ({wanted}); remove it to have it "
+                "made again, or 'emulator forecast CONFIG --redo' makes all forecasts again, or choose another workdir"
+            )
+
+
+def forecasts_of_other_data(config: ExperimentConfig, folder: Path, store: Store) -> list[Path]:
+    """Files that are there and were made from other data than the store holds."""
+    return [
+        path
+        for path in _files(config, folder, store)
+        if path.exists() and _attribute(path, _DATA_HASH) != store.data_hash
+    ]
+
+
+def forecast_marks(options: Mapping[str, Any], store: Store) -> dict[str, str]:
+    """What a forecast file says of what it was made from and with."""
+    return {_DATA_HASH: store.data_hash, _OPTIONS: _as_text(options)}
 
 
 def missing_forecasts(config: ExperimentConfig, folder: Path, store: Store) -> list[str]:
     """Names of the experiment's own forecasters whose file is not there."""
     return [n for n in competitors(config, folder, store) if not forecast_path(n, config, folder).exists()]
+
+
+def what_is_lacking(config: ExperimentConfig, folder: Path, store: Store) -> str | None:
+    """Of the experiment's own forecasts, in words; ``None`` where all are there, from the data of the store."""
+    if missing := missing_forecasts(config, folder, store):
+        return f"no forecasts of {', '.join(missing)}"
+    others = len(forecasts_of_other_data(config, folder, store))
+    return f"{others} forecast files were made from other data" if others else None
 
 
 def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
@@ -146,17 +208,19 @@ def _network(folder: Path, store: Store) -> Forecaster:
 
 
 def _with_ensemble(
-    name: str, make: Maker, options: EnsembleOptions, config: ExperimentConfig, store: Store
-) -> dict[str, Maker]:
-    """A single forecaster and, where there are members, its ensemble."""
-    if options.members == 1:
-        return {name: make}
-    fields = RandomFields(store, options.perturbation, config.seed)
+    name: str, make: Maker, own: Mapping[str, Any], ensemble: EnsembleOptions, config: ExperimentConfig, store: Store
+) -> dict[str, Competitor]:
+    """A single forecaster, which depends on some options of its own, and, where there are members, its ensemble."""
+    single = Competitor(make, own)
+    if ensemble.members == 1:
+        return {name: single}
+    fields = RandomFields(store, ensemble.perturbation, config.seed)
 
-    def ensemble() -> Forecaster:
-        return EnsembleForecaster(make(), options.members, fields, config.evaluate.batch)
+    def make_ensemble() -> Forecaster:
+        return EnsembleForecaster(make(), ensemble.members, fields, config.evaluate.batch)
 
-    return {name: make, f"{name}{_ENSEMBLE}": ensemble}
+    drawn = {"members": ensemble.members, "perturbation": ensemble.perturbation, "seed": config.seed}
+    return {name: single, f"{name}{_ENSEMBLE}": Competitor(make_ensemble, {**own, **drawn})}
 
 
 def _physics(store: Store, baseline: PhysicsBaseline) -> Forecaster:
@@ -188,7 +252,7 @@ def _fit(raw: str, make: Maker, config: ExperimentConfig, folder: Path, store: S
             verified_leads(config.evaluate),
             path,
             batch=config.evaluate.batch,
-            attributes={"data_hash": store.data_hash},
+            attributes=forecast_marks(_files(config, folder, store)[path], store),
         )
     return fit_correction(path, store)
 
@@ -205,12 +269,30 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
             raise ConfigError(f"evaluate.{key}.{name}: a forecaster of the experiment has this name; choose another")
 
 
-def _mean_maker(name: str, of: Sequence[str], single: Sequence[str], folder: Path, store: Store) -> Maker:
+def _mean_maker(name: str, of: Sequence[str], single: Collection[str], folder: Path, store: Store) -> Maker:
     for member in of:
         if member not in single:
             raise ConfigError(f"evaluate.means.{name}: {member}: no single forecaster; there are {', '.join(single)}")
     members = tuple(WrittenForecasts(_path(member, folder), store.spec) for member in of)
     return partial(MeanForecaster, name, store.grid, store.timestep, members)
+
+
+def _files(config: ExperimentConfig, folder: Path, store: Store) -> dict[Path, Mapping[str, Any]]:
+    """Every file that the experiment writes, whether it is there or not, and the options that it depends on."""
+    everybody = competitors(config, folder, store)
+    files = {forecast_path(name, config, folder): one.options for name, one in everybody.items()}
+    word = f"_{_CORRECTED[0]}"
+    fitted = {name.removesuffix(word): one.options for name, one in everybody.items() if name.endswith(word)}
+    return files | {_training_path(name, folder): options for name, options in fitted.items()}
+
+
+def _attribute(path: Path, name: str) -> str:
+    with reading(path), open_forecasts(path) as dataset:
+        return str(dataset.attrs.get(name, "not known"))
+
+
+def _as_text(options: Mapping[str, Any]) -> str:
+    return json.dumps(options, sort_keys=True)
 
 
 def _training_path(name: str, folder: Path) -> Path:

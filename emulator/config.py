@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 import yaml
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
@@ -195,6 +195,14 @@ class MeshConfig(Section):
 class TrainConfig(Section):
     """Training: next-step prediction, then rollouts."""
 
+    HOW: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("mesh", "rematerialise", "accumulate", "checkpoint_every", "max_skipped"),
+            *("validate_every", "validation_windows", "validation_steps", "log_every"),
+        }
+    )
+    """Keys of how the work is done, not of what is learned: a training may go on with others."""
+
     start_from: str | None = Field(
         None,
         description="Folder of a run or experiment, or name of a network that ships, whose weights training begins "
@@ -377,6 +385,12 @@ class EvaluateConfig(Section):
         twice = sorted({t for t in truncations if truncations.count(t) > 1})
         if twice:
             raise ValueError(f"physics: truncation {twice[0]} is there twice")
+        return self
+
+    @model_validator(mode="after")
+    def _leads_end_where_they_should(self) -> Self:
+        if self.lead_hours % self.lead_step_hours:
+            raise ValueError(f"lead_hours {self.lead_hours} is no multiple of lead_step_hours {self.lead_step_hours}")
         return self
 
 

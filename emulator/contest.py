@@ -12,21 +12,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from data_prep.disk import write_text
-from data_prep.errors import DataError
+from data_prep.arrays import rows_at
+from data_prep.disk import discard, write_text
+from data_prep.errors import ConfigError, DataError
 from data_prep.locations import Location, locate
 from data_prep.store import Store, open_store
 from emulator.competitors import (
     NETWORK,
     bytes_to_write,
     competitors,
+    forecast_marks,
     forecast_path,
+    forecasts_of_other_data,
     lateral_boundary_of,
     physics_name,
     predictability_limit,
     truth_of,
+    what_is_lacking,
 )
 from emulator.config import ExperimentConfig
 from emulator.evaluation.scores_file import open_scores
@@ -36,6 +41,7 @@ from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.neural import NeuralForecaster
+from emulator.forecasters.perturbations import RandomFields
 from emulator.initial_times import initial_indices, verified_leads
 from emulator.sponge import Sponge
 
@@ -54,18 +60,44 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     """Finds, before hours of training, what the comparison would refuse.
 
     Raises:
-      DataError, ConfigError: no test data are as long as a forecast, a headline variable is misspelt, the mask or an
-        external forecast file is not there.
+      UserError: no test data are as long as a forecast, a headline variable is misspelt, the mask or an external
+        forecast file is not there, SPEEDY cannot be run from these data, there are too few for an ensemble, or a long
+        run would leave what is known of its boundaries.
     """
     from emulator.evaluation.scores import check_config
 
     store = open_store(folder / "store.zarr")
     init_times = store.times[initial_indices(store, config.evaluate)]
     check_config(store, config.evaluate, init_times, verified_leads(config.evaluate))
-    if config.evaluate.long_run is not None and config.evaluate.long_run.sponge is not None:
-        Sponge.of(config.evaluate.long_run.sponge, store)
+    _check_long_run(config, store)
+    _check_competitors(config, folder, store, init_times)
     _check_external(config)
     _warn_of_a_small_disk(config, folder, store)
+
+
+def _check_long_run(config: ExperimentConfig, store: Store) -> None:
+    from emulator.evaluation.long_run import long_run_leads, long_run_rows
+
+    run = config.evaluate.long_run
+    if run is None:
+        return
+    valid = store.times[long_run_rows(store, config.evaluate, run)][:, None] + long_run_leads(store, run)
+    if run.sponge is not None:
+        Sponge.of(run.sponge, store)
+    if run.sponge is not None or config.train.anomalies:
+        store.climatology.check_season(valid.ravel())
+    unknown = rows_at(store.times, valid.ravel())[1] if store.forcing_builder.is_lateral.any() else valid[:0]
+    if unknown.size:
+        raise ConfigError(f"evaluate.long_run: there are no lateral boundary values at {unknown[0]!s:.16}; shorten it")
+
+
+def _check_competitors(config: ExperimentConfig, folder: Path, store: Store, init_times: np.ndarray) -> None:
+    everybody, evaluate = competitors(config, folder, store), config.evaluate
+    for baseline in evaluate.physics:  # which is built: it says itself what it lacks
+        everybody[physics_name(baseline)].make()
+    ensembles = [evaluate.network, *evaluate.physics, *([evaluate.twin] if evaluate.twin else [])]
+    if any(ensemble.members > 1 for ensemble in ensembles):
+        RandomFields(store, 1.0, config.seed).check(init_times)
 
 
 def _warn_of_a_small_disk(config: ExperimentConfig, folder: Path, store: Store) -> None:
@@ -99,12 +131,15 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     _check_external(config)
     _warn_of_a_small_disk(config, folder, store)
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
-    for name, make in competitors(config, folder, store).items():
+    for path in forecasts_of_other_data(config, folder, store):
+        logger.info("forecast: %s was made from other data; made again", path.name)
+        discard(path)
+    for name, competitor in competitors(config, folder, store).items():
         path = forecast_path(name, config, folder)
         if path.exists():
             logger.info("forecast: %s is there", path.name)
             continue
-        forecaster = make()
+        forecaster = competitor.make()
         initial = store.lazy_dataset(indices)
         write_forecasts(
             forecaster,
@@ -113,7 +148,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
             path,
             batch=_initial_times_at_once(forecaster, config.evaluate.batch),
             surface_geopotential=store.surface_geopotential,
-            attributes={"data_hash": store.data_hash, **_more_attributes(forecaster, store, initial)},
+            attributes=forecast_marks(competitor.options, store) | _more_attributes(forecaster, store, initial),
         )
 
 
@@ -131,11 +166,17 @@ def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) 
 
 
 def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
-    """Scores of every forecast file against the truth, by the workers if there are any, and the table."""
+    """Scores of every forecast file against the truth, by the workers if there are any, and the table.
+
+    Raises:
+      DataError: forecasts are missing, were made from other data, or do not fit the truth.
+    """
     from emulator.evaluation.scores import evaluate
     from emulator.evaluation.table import format_table
 
     store = open_store(folder / "store.zarr")
+    if why := what_is_lacking(config, folder, store):
+        raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
     limit, lateral = predictability_limit(config), lateral_boundary_of(store)
     scores = evaluate(
         forecast_paths(config, folder, store),
@@ -160,7 +201,7 @@ def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> No
     if run is None:
         return
     rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
-    network = competitors(config, folder, store)[NETWORK]()
+    network = competitors(config, folder, store)[NETWORK].make()
     held = {}
     if run.sponge is not None:
         assert isinstance(network, NeuralForecaster)

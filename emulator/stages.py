@@ -27,7 +27,7 @@ from typing import Any
 from data_prep.disk import discard, disk_in_one_line, remove, write_text
 from data_prep.errors import UserError
 from data_prep.json_file import read_object
-from emulator.config import ExperimentConfig, save_config
+from emulator.config import ExperimentConfig, TrainConfig, save_config
 from emulator.progress import duration, track_blocks
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Stage:
       run: Does the work, on the workers if it can share it; must resume or start over by itself after a kill.
       depends: Config keys (dotted) that the result depends on, beside those of the stages before it.
       needs: Outputs of earlier stages without which it cannot start.
+      check: Refuses what is there, if it was made with other values of keys that only a part of the result depends on.
       outdated: Why a finished result is made again or completed all the same, or ``None``. Only for what costs little
         and can be made from what is at hand; the old result stays until the new one is whole.
       same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay.
@@ -55,6 +56,7 @@ class Stage:
     run: Callable[[ExperimentConfig, Path, Executor | None], None]
     depends: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    check: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     outdated: Callable[[ExperimentConfig, Path], str | None] = lambda *_: None
     same_again: bool = False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
@@ -103,7 +105,7 @@ def _older_store(_: ExperimentConfig, folder: Path) -> str | None:
 
     if (version := older_version(folder / "store.zarr")) is None:
         return None
-    return f"store.zarr has format version {version}, this program reads {FORMAT_VERSION}; made again"
+    return f"store.zarr has format version {version}, this program reads {FORMAT_VERSION}"
 
 
 def _check_comparison(config: ExperimentConfig, folder: Path) -> None:
@@ -126,26 +128,26 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
 
 
 def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
-    from data_prep.store import read_manifest
     from emulator.contest import write_all_forecasts
 
-    # those of others outlast a training, but not a change of what they depend on
-    data_hash, made_for = read_manifest(folder / "store.zarr")["data_hash"], folder / "forecasts" / _MADE_FOR
-    mark = f"{fingerprint(config, stage_named('forecast'), but_for='train')} {data_hash}"
-    if not made_for.exists() or made_for.read_text(encoding="utf-8") != mark:
-        discard(made_for.parent)
-        write_text(made_for, mark)
     write_all_forecasts(config, folder)
 
 
-def _missing_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
+def _check_forecasts(config: ExperimentConfig, folder: Path) -> None:
     from data_prep.store import open_store
-    from emulator.competitors import missing_forecasts
+    from emulator.competitors import check_options
+
+    if (folder / "store.zarr").exists():
+        check_options(config, folder, open_store(folder / "store.zarr"))
+
+
+def _incomplete_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
+    from data_prep.store import open_store
+    from emulator.competitors import what_is_lacking
 
     if not (folder / "store.zarr").exists():
         return None
-    missing = missing_forecasts(config, folder, open_store(folder / "store.zarr"))
-    return f"no forecasts of {', '.join(missing)}; made now" if missing else None
+    return what_is_lacking(config, folder, open_store(folder / "store.zarr"))
 
 
 def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
@@ -154,21 +156,22 @@ def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) 
     score_all_forecasts(config, folder, workers)
 
 
+def _newer_than_scores(config: ExperimentConfig, folder: Path) -> str | None:
+    """Files of others that were replaced since they were scored."""
+    from data_prep.locations import locate
+
+    scored = (folder / "scores.nc").stat().st_mtime
+    others = (*config.evaluate.forecasts.values(), *filter(None, [config.evaluate.mask]))
+    paths = [path for path in map(locate, others) if isinstance(path, Path) and path.exists()]
+    newer = [path for path in paths if path.stat().st_mtime > scored]
+    return f"{newer[0]} is newer than the scores" if newer else None
+
+
 def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     from emulator.contest import plot_everything
 
     plot_everything(config, folder)
 
-
-_MADE_FOR = "made_for.txt"
-"""Beside forecasts: what those of everybody but the network depend on, config and data."""
-
-# Of `evaluate`, what forecasts depend on: another file to score, or another bootstrap, asks for no new forecast.
-_FORECAST_KEYS = (
-    "seed",
-    *(f"evaluate.{key}" for key in ("split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits")),
-    *(f"evaluate.{key}" for key in ("network", "references", "physics", "correction_inits", "twin", "means")),
-)
 
 _FORECASTS_OF_NETWORK = (
     "forecasts/means",
@@ -180,17 +183,32 @@ _FORECASTS_OF_NETWORK = (
 STAGES = (
     Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), same_again=True),
     Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store, same_again=True),
-    Stage("train", ("run",), _train, ("model", "train"), ("store.zarr",), look_ahead=_check_comparison),
+    Stage(
+        "train",
+        ("run",),
+        _train,
+        ("seed", "model", *(f"train.{key}" for key in TrainConfig.model_fields if key not in TrainConfig.HOW)),
+        ("store.zarr",),
+        look_ahead=_check_comparison,
+    ),
     Stage(
         "forecast",
         ("forecasts",),
         _forecast,
-        _FORECAST_KEYS,
+        (),  # every file says itself what it depends on
         ("store.zarr", "run"),
-        outdated=_missing_forecasts,
+        check=_check_forecasts,
+        outdated=_incomplete_forecasts,
         of_network=_FORECASTS_OF_NETWORK,
     ),
-    Stage("evaluate", ("scores.nc", "table.txt"), _evaluate, ("evaluate",), ("store.zarr", "forecasts")),
+    Stage(
+        "evaluate",
+        ("scores.nc", "table.txt"),
+        _evaluate,
+        ("evaluate",),
+        ("store.zarr", "forecasts"),
+        outdated=_newer_than_scores,
+    ),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
 )
 
@@ -205,13 +223,12 @@ def applicable_stages(config: ExperimentConfig) -> tuple[Stage, ...]:
     return tuple(s for s in STAGES if s.name != "simulate" or config.simulate is not None)
 
 
-def fingerprint(config: ExperimentConfig, stage: Stage, *, but_for: str | None = None) -> str:
-    """Hash of all config values that this stage and those before it, but for one of them, depend on."""
+def fingerprint(config: ExperimentConfig, stage: Stage) -> str:
+    """Hash of all config values that this stage and those before it depend on."""
     resolved = config.model_dump(mode="json")
     relevant: dict[str, Any] = {}
     for s in applicable_stages(config):
-        if s.name != but_for:
-            relevant |= {key: reduce(getitem, key.split("."), resolved) for key in s.depends}
+        relevant |= {key: reduce(getitem, key.split("."), resolved) for key in s.depends}
         if s.name == stage.name:
             break
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
@@ -235,7 +252,6 @@ def run_stages(
     with disk_in_one_line(folder), _locked(folder):
         for left in folder.glob(".*.discarded"):  # by a kill
             remove(left)
-        save_config(config, folder / "config.yaml")
         stages = applicable_stages(config)
         unknown = set(names or ()) - {s.name for s in stages}
         if unknown:
@@ -262,11 +278,11 @@ def _run_stage(
     stages = applicable_stages(config)
     if redo:
         _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
-    elif _done_before(folder, stage, mark, record):
+    elif _done_before(config, folder, stage, mark, record):
         if (why := stage.outdated(config, folder)) is None:
             logger.info("%s: done before, skipped", title)
             return
-        logger.info("%s: %s", title, why)
+        logger.info("%s: %s; made now", title, why)
     of_nature = stage.name == "prepare" and any(i.startswith("{workdir}/nature/") for i in config.data.inputs)
     for need in (*stage.needs, *("nature",) * of_nature):
         if not (folder / need).exists():
@@ -279,6 +295,7 @@ def _run_stage(
     resumes = record and not record["finished"] and record["fingerprint"] == mark and not redo
     resumed = {"resumed": True} if resumes else {}
     again = record is not None and not redo and not stage.same_again and (record["finished"] or "again" in record)
+    save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
     records.set(stage.name, {"fingerprint": mark, "finished": False} | ({"again": True} if again else {}))
     start = time.monotonic()
     stage.run(config, folder, workers)
@@ -308,19 +325,21 @@ def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: 
     record = records.get(maker.name) if maker else None
     if maker is None or record is None:
         return
-    # plots depend on no key of their own: they show what the scores say, other forecasts of the command line included
-    if stage.depends and record["fingerprint"] != fingerprint(config, maker):
+    shows_what_is_there = stage.name == "plot"  # forecasts of the command line that was scored, too
+    if not shows_what_is_there and record["fingerprint"] != fingerprint(config, maker):
         raise _made_with_another(folder, maker)
     if not record["finished"]:
         raise UserError(
             f"{stage.name}: {folder / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
         )
+    if not shows_what_is_there:
+        maker.check(config, folder)
 
 
 def _made_with_another(folder: Path, stage: Stage) -> UserError:
     return UserError(
-        f"{folder}: the result of '{stage.name}' was made with another config; "
-        "add --redo to discard it, or choose another workdir"
+        f"{folder}: the result of '{stage.name}' was made with another config; 'emulator {stage.name} CONFIG --redo' "
+        "discards it and what was made from it, another workdir keeps both"
     )
 
 
@@ -353,14 +372,17 @@ def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> 
     """
     folder, stage = config.path, stage_named(name)
     record = _Records(folder / "stages.json").get(name)
-    if redo or not _done_before(folder, stage, fingerprint(config, stage), record):
+    if redo or not _done_before(config, folder, stage, fingerprint(config, stage), record):
         stage.run(config, folder, None)
 
 
-def _done_before(folder: Path, stage: Stage, mark: str, record: dict[str, Any] | None) -> bool:
+def _done_before(
+    config: ExperimentConfig, folder: Path, stage: Stage, mark: str, record: dict[str, Any] | None
+) -> bool:
     there = [(folder / o).exists() for o in stage.outputs]
     if record and record["fingerprint"] != mark and (record["finished"] or any(there)):
         raise _made_with_another(folder, stage)
+    stage.check(config, folder)
     return bool(record and record["finished"] and all(there))
 
 

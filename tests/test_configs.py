@@ -57,6 +57,14 @@ def test_shipped_configs_are_those_of_the_repository():
         ("data.exclude=[[2013-01-01T00Z, now]]", "exclude: 'now' is no time; write it like 2001-01-31"),
         ("data.exclude=[[0001-01-01, 2001-01-01]]", "exclude: '0001-01-01' lies outside the years 1678 to 2261"),
         ("simulate.start=NaT", "simulate.start: 'NaT' is no time; write it like 2001-01-31 or 2001-01-31T06:00"),
+        (
+            "evaluate={lead_hours: 100, lead_step_hours: 24}",
+            "lead_hours 100 is no multiple of lead_step_hours 24",
+        ),
+        (
+            "evaluate={lead_hours: 12, lead_step_hours: 24}",
+            "lead_hours 12 is no multiple of lead_step_hours 24",
+        ),
         ("simulate.start=today", "simulate.start: 'today' is no time"),
         ("simulate={output_truncation: 42}", "simulate: output_truncation 42 exceeds truncation 31"),
         (

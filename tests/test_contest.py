@@ -1,5 +1,6 @@
 """The comparison of an experiment: who takes part, in which order, what a kill leaves, what scores are told."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 import xarray as xr
 from synthetic import Noisy, make_store
 
+from data_prep.climatology import Season
 from data_prep.disk import discard
-from data_prep.errors import ConfigError, DataError
+from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.grid import Grid
 from emulator import checkpoint, competitors, contest, stages
 from emulator.config import parse_config
@@ -121,7 +123,7 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     monkeypatch.setattr("data_prep.store.open_store", lambda path: store)
     (tmp_path / "store.zarr").mkdir()
     why = forecasting.outdated(config, tmp_path)
-    assert why == "no forecasts of network, network_ensemble, network_debiased, network_damped; made now"
+    assert why == "no forecasts of network, network_ensemble, network_debiased, network_damped"
     contest.write_all_forecasts(config, tmp_path)
     assert names == ["network"] * 3 and forecasting.outdated(config, tmp_path) is None
 
@@ -133,6 +135,35 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     assert scores.attrs["predictability_limit"] == "twin_t42_ensemble"
     rmse = scores["rmse"].sel(variable="temperature@850", region="all").isel(lead_time=0)
     assert rmse.sel(forecaster="twin_t42") < rmse.sel(forecaster="physics_t31") < rmse.sel(forecaster="physics_t21")
+
+
+def test_what_would_end_a_comparison_is_found_before_training(made, tmp_path, monkeypatch):
+    store, names = made
+    config = config_of(tmp_path, **SMALL, long_run={"days": 360})
+    contest.check_comparison(config, tmp_path)
+    assert names == ["physics_t21"]  # which is built to see whether it can be; the network is not there yet
+    with pytest.raises(ConfigError, match="7 h is no multiple of the store's 6 h"):
+        contest.check_comparison(config_of(tmp_path, **SMALL, long_run={"every_hours": 7}), tmp_path)
+    anomalies = {**raw_config(tmp_path, **SMALL, long_run={"days": 360})}
+    anomalies["train"] = {"stages": [{"steps": 1}], "anomalies": True}
+    summer = dataclasses.replace(store.climatology, kind="seasonal_trend", season=Season(180.0, 60.0))
+    monkeypatch.setattr(contest, "open_store", lambda path: dataclasses.replace(store, climatology=summer))
+    contest.check_comparison(config, tmp_path)  # the climatology drives nothing
+    with pytest.raises(DataError, match="training data cover 120 days of the year"):
+        contest.check_comparison(parse_config(anomalies), tmp_path)
+    one_member = make_store(Grid.gaussian(8), days=12, splits=("train", "test"))
+    monkeypatch.setattr(contest, "open_store", lambda path: one_member)
+    with pytest.raises(DataError, match="no two training states of the season and hour"):
+        contest.check_comparison(config_of(tmp_path, **{**SMALL, "network": {"members": 2}}), tmp_path)
+
+
+def test_a_baseline_that_cannot_be_built_is_found_before_training(made, tmp_path, monkeypatch):
+    def refuse(store, baseline):
+        raise DataError("SPEEDY has no such grid")
+
+    monkeypatch.setattr(competitors, "_physics", refuse)
+    with pytest.raises(DataError, match="no such grid"):
+        contest.check_comparison(config_of(tmp_path, **SMALL), tmp_path)
 
 
 def test_a_disk_too_small_for_all_forecasts_is_known_before(made, tmp_path, monkeypatch, caplog):
@@ -182,7 +213,7 @@ def test_an_ensemble_runs_no_more_at_once_than_batch(made, tmp_path):
     config = config_of(tmp_path)
     makers = competitors.competitors(config, tmp_path, store)
     for name, members, inits in (("twin_t42_ensemble", 4, 1), ("physics_t21_ensemble", 2, 2)):
-        forecaster = makers[name]()
+        forecaster = makers[name].make()
         assert isinstance(forecaster, EnsembleForecaster) and forecaster.members == members
         assert contest._initial_times_at_once(forecaster, 4) == inits
         assert forecaster.perturbations.amplitude == 0.12
@@ -263,7 +294,79 @@ def test_another_file_to_score_asks_for_no_new_forecasts(tmp_path):
     plain, more = config_of(tmp_path), config_of(tmp_path, forecasts={"ifs": "x.zarr"}, bootstrap=60)
     changed = {s.name for s in stages.STAGES if stages.fingerprint(plain, s) != stages.fingerprint(more, s)}
     assert changed == {"evaluate", "plot"}
-    longer = config_of(tmp_path, lead_hours=48)
-    assert stages.fingerprint(plain, stages.stage_named("forecast")) != stages.fingerprint(
-        longer, stages.stage_named("forecast")
-    )
+
+
+@pytest.fixture
+def forecast_stage(made, monkeypatch, tmp_path):
+    """The stage beside a store that is there."""
+    store, names = made
+    monkeypatch.setattr("data_prep.store.open_store", lambda path: store)
+    (tmp_path / "store.zarr").mkdir()
+    return stages.stage_named("forecast"), store, names
+
+
+SMALL = {"network": {}, "physics": [{"truncation": 21}], "twin": None, "references": ["persistence"]}
+
+
+def test_one_competitor_more_leaves_the_forecasts_of_the_others(forecast_stage, tmp_path):
+    stage, _, names = forecast_stage
+    contest.write_all_forecasts(config_of(tmp_path, **SMALL), tmp_path)
+    more = {**SMALL, "references": ["persistence", "climatology"], "means": {"both": ["network", "physics_t21"]}}
+    more["physics"] = [{"truncation": 21, "members": 2}, {"truncation": 31}]
+    config = config_of(tmp_path, **more)
+    stage.check(config, tmp_path)
+    missing = "physics_t21_ensemble, physics_t31, physics_t31_debiased, physics_t31_damped, climatology, both"
+    assert stage.outdated(config, tmp_path) == f"no forecasts of {missing}"
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "forecasts").rglob("*.nc")}
+    names.clear()
+    contest.write_all_forecasts(config, tmp_path)
+    assert set(names) == {"physics_t21", "physics_t31"}  # of the former the ensemble
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+    assert stage.outdated(config, tmp_path) is None
+    contest.score_all_forecasts(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "file"),
+    [
+        ({"lead_hours": 48}, "network.nc"),
+        ({"init_every_hours": 48}, "network.nc"),
+        ({"physics": [{"truncation": 21, "time_step_minutes": 20}]}, "physics_t21.nc"),
+        ({"physics": [{"truncation": 21, "members": 3}]}, "physics_t21_ensemble.nc"),
+        ({"correction_inits": 5}, "network_debiased.nc"),
+        ({"means": {"both": ["physics_t21", "persistence"]}}, "means/both.nc"),
+    ],
+)
+def test_forecasts_that_were_made_with_other_options_are_refused(forecast_stage, tmp_path, change, file):
+    stage, _, _ = forecast_stage
+    plain = {**SMALL, "physics": [{"truncation": 21, "members": 2}], "means": {"both": ["network", "physics_t21"]}}
+    contest.write_all_forecasts(config_of(tmp_path, **plain), tmp_path)
+    changed = config_of(tmp_path, **{**plain, **change})
+    with pytest.raises(UserError, match=rf"forecasts/{file}: was made with other options \(.*; remove it to"):
+        stage.check(changed, tmp_path)
+
+
+def test_training_forecasts_of_other_options_correct_nothing(forecast_stage, tmp_path):
+    stage, _, _ = forecast_stage
+    contest.write_all_forecasts(config_of(tmp_path, **SMALL), tmp_path)
+    for path in (tmp_path / "forecasts").glob("*d.nc"):  # corrected ones, as if a kill had come before them
+        path.unlink()
+    with pytest.raises(UserError, match=r"training/network.nc: was made with other options"):
+        stage.check(config_of(tmp_path, **SMALL, correction_inits=5), tmp_path)
+
+
+def test_forecasts_from_other_data_are_made_again(forecast_stage, tmp_path, monkeypatch):
+    stage, store, names = forecast_stage
+    config = config_of(tmp_path, **SMALL)
+    contest.write_all_forecasts(config, tmp_path)
+    assert stage.outdated(config, tmp_path) is None
+    others = dataclasses.replace(store, data_hash="others")
+    monkeypatch.setattr("data_prep.store.open_store", lambda path: others)
+    assert stage.outdated(config, tmp_path) == "9 forecast files were made from other data"
+    monkeypatch.setattr(contest, "open_store", lambda path: others)
+    with pytest.raises(DataError, match="evaluate: 9 forecast files were made from other data; 'emulator forecast'"):
+        contest.score_all_forecasts(config, tmp_path)
+    names.clear()
+    contest.write_all_forecasts(config, tmp_path)
+    assert {"network", "physics_t21"} == set(names)
+    assert stage.outdated(config, tmp_path) is None

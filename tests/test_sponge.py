@@ -15,6 +15,7 @@ from data_prep.grid import Grid
 from data_prep.spec import stack_channels
 from emulator import contest
 from emulator.checkpoint import load_forecaster
+from emulator.competitors import Competitor
 from emulator.config import RolloutStage, SpongeConfig, TrainConfig, UNetConfig, parse_config
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.sponge import Sponge
@@ -106,7 +107,7 @@ def test_a_sponge_that_cannot_be_is_refused_before_anything_is_trained(silent, t
 def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monkeypatch):
     store, forecaster, expected = silent
     monkeypatch.setattr(contest, "open_store", lambda path: store)
-    monkeypatch.setattr(contest, "competitors", lambda *_: {"network": lambda: forecaster})
+    monkeypatch.setattr(contest, "competitors", lambda *_: {"network": Competitor(lambda: forecaster, {})})
     monkeypatch.setattr("emulator.evaluation.scores.evaluate", lambda *_, **__: None)
     monkeypatch.setattr("emulator.evaluation.table.format_table", lambda _: "")
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
 from data_prep.errors import UserError
-from emulator import contest, stages
+from emulator import stages
 from emulator.config import parse_config
 
 RAW = {
@@ -32,7 +33,8 @@ def calls(monkeypatch):
             for output in FORECASTS if stage.name == "forecast" else stage.outputs:
                 (folder / output).write_text(stage.name)
 
-        return dataclasses.replace(stage, run=run, outdated=lambda *_: None, look_ahead=lambda *_: None)
+        nothing = dict.fromkeys(("check", "outdated", "look_ahead"), lambda *_: None)
+        return dataclasses.replace(stage, run=run, **nothing)
 
     monkeypatch.setattr(stages, "STAGES", tuple(fake(s) for s in stages.STAGES))
     return made
@@ -211,26 +213,39 @@ def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived
     assert there == sorted(there, reverse=True), "something outlived what it was made from"
 
 
-def test_forecasts_of_others_outlast_a_training_but_not_what_they_depend_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(contest, "write_all_forecasts", lambda *_: None)
-    data = {"data_hash": "these"}
-    monkeypatch.setattr("data_prep.store.read_manifest", lambda _: data)
-    kept = tmp_path / "forecasts" / "climatology.nc"
+def test_a_command_that_is_refused_leaves_the_config_of_what_is_there(tmp_path, calls):
+    folder = stages.run_stages(config(tmp_path))
+    before = (folder / "config.yaml").read_text()
+    changed = config(tmp_path, train={"stages": [{"steps": 4}]}, evaluate={"bootstrap": 7})
+    for names in (None, ["train"], ["evaluate"]):
+        with pytest.raises(UserError, match="another config"):
+            stages.run_stages(changed, names)
+    assert (folder / "config.yaml").read_text() == before
+    stages.run_stages(changed, ["train"], redo=True)
+    assert "bootstrap: 7" in (folder / "config.yaml").read_text()
 
-    def is_kept(**changes):
-        stages._forecast(config(tmp_path, **changes), tmp_path, None)
-        return kept.exists()
 
-    kept.parent.mkdir()
-    kept.touch()
-    assert not is_kept()  # of nobody knows which config
-    kept.touch()
-    assert is_kept() and is_kept(train={"stages": [{"steps": 4}]}, model={"kind": "unet", "width": 32})
-    assert is_kept(evaluate={"bootstrap": 50})
-    assert not is_kept(evaluate={"lead_hours": 48})
-    kept.touch()
-    data["data_hash"] = "others"  # the files were others when the store was made again
-    assert not is_kept(evaluate={"lead_hours": 48})
+def test_a_file_of_others_that_was_replaced_is_scored_again(tmp_path, calls, monkeypatch):
+    others = tmp_path / "other.nc"
+    others.touch()
+    newer = stages._newer_than_scores
+    monkeypatch.setattr(
+        stages,
+        "STAGES",
+        tuple(dataclasses.replace(s, outdated=newer) if s.name == "evaluate" else s for s in stages.STAGES),
+    )
+    beside = config(tmp_path, evaluate={"forecasts": {"other": str(others), "url": "https://there/other.zarr"}})
+    folder = stages.run_stages(beside)
+    calls.clear()
+    stages.run_stages(beside)
+    assert calls == []
+    scored = (folder / "scores.nc").stat().st_mtime
+    os.utime(others, (scored + 1, scored + 1))
+    stages.run_stages(beside)
+    assert calls == ["evaluate", "plot"]
+    others.unlink()
+    stages.run_stages(beside)  # what is gone was scored
+    assert calls == ["evaluate", "plot"]
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, calls):

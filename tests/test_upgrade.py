@@ -51,7 +51,7 @@ def test_training_on_an_older_store_names_the_command_that_mends_it(experiment, 
         assert "format version 1, this program reads 2; prepare the store again: " in said
     command = shlex.split(said.partition("again: ")[2])
     assert main(command[1:]) == 0
-    assert "store.zarr has format version 1, this program reads 2; made again" in capsys.readouterr().err
+    assert "store.zarr has format version 1, this program reads 2; made now" in capsys.readouterr().err
     open_store(folder / "store.zarr").verify()
 
 

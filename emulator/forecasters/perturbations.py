@@ -61,22 +61,42 @@ class RandomFields:
         Raises:
           DataError: the training split holds no two independent states of that season and hour.
         """
-        times = self.store.times[self.training_rows]
-        one = np.asarray([time], "datetime64[ns]")
-        distance = np.abs((year_fraction(times) - year_fraction(one) + 0.5) % 1.0 - 0.5)
-        alike = np.flatnonzero((distance <= _SEASON) & (seconds_of_day(times) == seconds_of_day(one)))
+        alike, times = self._alike(time), self.store.times
+        number = int(np.asarray([time], "datetime64[ns]").view(np.uint64)[0])
         out = []
         for member in range(members):
-            rng = np.random.default_rng([self.seed, int(one.view(np.uint64)[0]), member])
-            first = int(rng.choice(alike)) if alike.size else -1
-            others = alike[np.abs(times[alike] - times[first]) >= _APART]
-            if others.size == 0:
-                raise DataError(
-                    f"ensemble: no two training states of the season and hour of {np.datetime_as_string(one[0], 'h')} "
-                    "come from different trajectories or years; give the training split more of them, or set members 1"
-                )
-            second = int(rng.choice(others))
-            rows = self.training_rows[[first, second]].tolist()
-            a, b = (self.store.read_state(row, row + 1)[0, ..., : len(self.channels)] for row in rows)
+            rng = np.random.default_rng([self.seed, number, member])
+            first = int(rng.choice(alike))
+            second = int(rng.choice(alike[np.abs(times[alike] - times[first]) >= _APART]))
+            a, b = (self.store.read_state(row, row + 1)[0, ..., : len(self.channels)] for row in (first, second))
             out.append(np.float32(self.amplitude / np.sqrt(2.0)) * (a - b))
         return np.stack(out)
+
+    def check(self, init_times: np.ndarray) -> None:
+        """Whether there is something to draw from for all these initial times.
+
+        Raises:
+          DataError: as ``draw`` does.
+        """
+        for time in init_times:
+            self._alike(time)
+
+    def _alike(self, time: np.datetime64) -> np.ndarray:
+        """Training rows of the season and hour of a time, such that each has another one that is independent of it."""
+        one = np.asarray([time], "datetime64[ns]")
+        times = self.store.times[self.training_rows]
+        distance = np.abs((self._year_fraction - year_fraction(one) + 0.5) % 1.0 - 0.5)
+        alike = np.flatnonzero((distance <= _SEASON) & (seconds_of_day(times) == seconds_of_day(one)))
+        if alike.size:
+            first, last = times[alike].min(), times[alike].max()
+            alike = alike[(times[alike] - first >= _APART) | (last - times[alike] >= _APART)]
+        if alike.size == 0:
+            raise DataError(
+                f"ensemble: no two training states of the season and hour of {np.datetime_as_string(one[0], 'h')} "
+                "come from different trajectories or years; give the training split more of them, or set members 1"
+            )
+        return self.training_rows[alike]
+
+    @cached_property
+    def _year_fraction(self) -> np.ndarray:
+        return year_fraction(self.store.times[self.training_rows])
