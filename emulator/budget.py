@@ -127,13 +127,13 @@ def _shape_of(array: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
-def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig) -> str:
-    """Compares what the longest rollout needs with what a device has.
+def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig, layout: Layout) -> str:
+    """Compares what a rollout needs with what a device has.
 
     Args:
       needed: Bytes on every device.
       rollout, batch_size: Of that rollout.
-      config: Says what could still be done about it.
+      config, layout: Say what could still be done about it.
 
     Returns:
       Both, in words.
@@ -143,7 +143,7 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
     """
     remedies = ["train.rematerialise=true"] if rollout > 1 and not config.rematerialise else []
     sizes, parts = (config.batch_size, *(s.batch_size for s in config.stages if s.batch_size)), 2 * config.accumulate
-    remedies += [f"train.accumulate={parts}"] if not any(size % parts for size in sizes) else []
+    remedies += [f"train.accumulate={parts}"] if not any(size % (parts * layout.data) for size in sizes) else []
     remedies += ["a smaller batch_size", "a shorter rollout"]
     return _held_against_device(needed, f"a rollout of {rollout} steps with {batch_size} windows", remedies)
 

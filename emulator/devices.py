@@ -135,7 +135,9 @@ class Layout:
             return
         cell = latitude_factor(model)
         if cell is None:
-            raise ConfigError(f"train.mesh.space: this {model.kind} needs all latitudes at once; set it to 1")
+            for_all = [f"model.{key}" for key in ("output_truncation", "conserve") if getattr(model, key)]
+            why = f"{' and '.join(for_all)} need" if for_all else f"this {model.kind} needs"
+            raise ConfigError(f"train.mesh.space: {why} all latitudes at once; set it to 1")
         rows = grid.shape[0]
         if rows % (cell * self.bands):
             most = rows // cell if rows % cell == 0 else 1
@@ -233,7 +235,8 @@ def join_processes() -> int:
             **who, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=LEAVE_SECONDS
         )
     except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"several processes: could not join the others ({_first_line(error)})") from None
+        remedy = "" if given else f"; {', '.join(names)} tell where the launcher does not"
+        raise ConfigError(f"several processes: could not join the others ({_first_line(error)}){remedy}") from None
     return jax.process_index()
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from emulator.budget import Programs, amount, check_memory, check_validation_memory
+from emulator.budget import Programs, amount
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.progress import duration
-from emulator.train import Job, StageSpan, open_for_training, set_up
+from emulator.train import Job, StageSpan, look_ahead, open_for_training, set_up
 from emulator.train_step import TrainState
 
 _TIMED_STEPS = 3
@@ -55,8 +55,8 @@ class TrainingCost:
       sharing: Devices that share a batch, and those that share latitudes.
       ceiling: Operations a second in matrix products, measured.
       precision: Of these.
-      memory, validation_memory: Of the longest rollout, of validation, and of a device, in words.
-      windows, rollout: Of the longest rollout.
+      memory, validation_memory: Of the stage that needs most, of validation, and of a device, in words.
+      windows, rollout: Of that stage.
       stages: What each costs.
       validations, validation_seconds: How many there are, and what one takes.
     """
@@ -125,10 +125,7 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
     job = set_up(config, model, open_for_training(store_path), seed)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, job.store, job.layout, config)
-    longest = job.longest.windows
-    memory = check_memory(programs.memory(longest.batch_size, longest.steps), longest.steps, longest.batch_size, config)
-    needed = programs.validation_memory(job.validation, longest.batch_size, longest.steps)
-    validation_memory = check_validation_memory(needed, job.validation)
+    needed = look_ahead(job, programs, job.spans, config)
     rate = job.layout.matrix_rate(config.precision)
     stages = []
     for span in job.spans:
@@ -142,12 +139,12 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
         sharing=(job.layout.data, job.layout.bands),
         ceiling=rate,
         precision=config.precision,
-        memory=memory,
-        windows=longest.batch_size,
-        rollout=longest.steps,
+        memory=needed.training,
+        windows=needed.windows.batch_size,
+        rollout=needed.windows.steps,
         stages=tuple(stages),
         validations=total // config.validate_every + bool(total % config.validate_every),
-        validation_memory=validation_memory,
+        validation_memory=needed.validation,
         validation_seconds=_seconds_of_validation(job, state),
     )
 

@@ -128,7 +128,7 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
     programs = Programs(job.step, _start(job), job.task, store, job.layout, recipe)
     state, seconds = _learn(job, programs)
     skill = job.validation.run(state.averaged, job.task)
-    size = job.longest.windows.batch_size
+    size = job.spans[0].windows.batch_size
     n = store.spec.n_prognostic
     return Point(
         config.name,

@@ -141,7 +141,7 @@ def train(
                         with watch.clock.paused(), progress.once():
                             program = programs.of(*shape)  # compiled when a shape is new
                             if first:
-                                _check_memory(programs, shape, config)
+                                check_memory(programs.memory(*shape), shape[1], shape[0], config, layout)
                         state, norms = program(state, batch, job.task)
                         now, stop = step + 1, stop_wanted(step)
                         validate = now % config.validate_every == 0 or now == total
@@ -154,8 +154,10 @@ def train(
                             raise
                         if first:  # what can wait comes behind it: whoever waits sees a first loss sooner
                             logger.info("train: first step done, loss %.4g", float(norms.loss))
-                            with progress.once():
-                                _look_ahead(job, programs, config, watch)
+                            with progress.once(), watch.clock.paused():
+                                needed = look_ahead(job, programs, job.heaviest, config)
+                            what = f"rollouts need {needed.training}, validation {needed.validation}"
+                            logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
                         with watch.clock.paused():
                             if validate:
                                 watch.validated(now, job.validation.run(state.averaged, job.task))
@@ -224,9 +226,11 @@ class Job:
     spans: tuple[StageSpan, ...]
 
     @property
-    def longest(self) -> StageSpan:
-        """The stage whose step holds most states."""
-        return max(self.spans, key=lambda s: s.windows.batch_size * s.windows.steps)
+    def heaviest(self) -> tuple[StageSpan, ...]:
+        """The stages whose steps may need most memory: for the states that they hold, or for the windows at once."""
+        states = max(self.spans, key=lambda s: s.windows.batch_size * s.windows.steps)
+        windows = max(self.spans, key=lambda s: (s.windows.batch_size, s.windows.steps))
+        return (states,) if windows is states else (states, windows)
 
 
 def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> Job:
@@ -280,24 +284,34 @@ def work(spans: Sequence[StageSpan], steps: int) -> float:
     return sum(each * max(min(steps, s.stop) - s.start, 0) for each, s in zip(per_step, spans, strict=True))
 
 
-def _look_ahead(job: Job, programs: Programs, config: TrainConfig, watch: Watch) -> None:
-    """Says what the longest rollout and validation will need, and what the devices can do.
+@dataclass(frozen=True)
+class Needed:
+    """What training needs of every device's memory, and what there is, in words.
+
+    Attributes:
+      windows: Of the stage that needs most.
+      training, validation: The memory of either.
+    """
+
+    windows: Windows
+    training: str
+    validation: str
+
+
+def look_ahead(job: Job, programs: Programs, spans: Sequence[StageSpan], config: TrainConfig) -> Needed:
+    """What rollouts of some stages, and validation, will need.
 
     Raises:
       ConfigError: it does not fit into memory, which would else be met hours later.
     """
-    longest = job.longest.windows
-    with watch.clock.paused():
-        memory = _check_memory(programs, (longest.batch_size, longest.steps), config)
-        needed = programs.validation_memory(job.validation, longest.batch_size, longest.steps)
-        validating = check_validation_memory(needed, job.validation)
-    what = f"the longest rollout needs {memory}, validation {validating}"
-    logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
 
+    def memory(windows: Windows) -> int:
+        return programs.memory(windows.batch_size, windows.steps)
 
-def _check_memory(programs: Programs, shape: tuple[int, int], config: TrainConfig) -> str:
-    size, length = shape
-    return check_memory(programs.memory(size, length), length, size, config)
+    windows = max((span.windows for span in spans), key=memory)
+    training = check_memory(memory(windows), windows.steps, windows.batch_size, config, job.layout)
+    needed = programs.validation_memory(job.validation, windows.batch_size, windows.steps)
+    return Needed(windows, training, check_validation_memory(needed, job.validation))
 
 
 def open_for_training(path: Path) -> Store:
@@ -323,7 +337,7 @@ def _claim(
       DataError: the folder holds another run.
     """
     decisive = {
-        "train": config.model_dump(mode="json", exclude={"mesh"}),  # a run may go on on other devices
+        "train": config.model_dump(mode="json", exclude=set(TrainConfig.HOW)),
         "model": model.model_dump(mode="json"),
         "data": store.data_hash,
         "seed": seed,

@@ -14,13 +14,14 @@ from data_prep.store import open_store
 from emulator import budget
 from emulator.budget import Programs, check_memory, check_validation_memory, step_flops
 from emulator.cli import main
-from emulator.config import RolloutStage, TrainConfig, UNetConfig
-from emulator.devices import WHOLE
+from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.devices import WHOLE, Layout
 from emulator.machine import device_memory
-from emulator.train import set_up
+from emulator.train import look_ahead, set_up
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 GIB = 2**30
+ONE = Layout.of(MeshConfig())
 
 
 @pytest.fixture(scope="module")
@@ -100,26 +101,42 @@ def test_validation_holds_one_step_at_a_time_and_is_refused_where_it_cannot_fit(
     )
 
 
+def test_the_stage_that_needs_most_memory_need_not_be_the_longest(experiment):
+    store = open_store(experiment / "store.zarr")
+    shapes = [(4, 1), (16, 2), (4, 10)]
+    stages = [RolloutStage(steps=1, batch_size=size, rollout=rollout) for size, rollout in shapes]
+    config = TrainConfig(stages=stages, rematerialise=True, validation_windows=4, validation_steps=2)
+    job = set_up(config, UNetConfig(patch=1, width=16, multipliers=[1], blocks=1), store, 0)
+    state = job.layout.place(job.fresh, WHOLE)
+    programs = Programs(job.step, state, job.task, store, job.layout, config)
+    assert {(s.windows.batch_size, s.windows.steps) for s in job.heaviest} == {(16, 2), (4, 10)}
+    needed = look_ahead(job, programs, job.heaviest, config).windows
+    assert (needed.batch_size, needed.steps) == (16, 2)
+
+
 def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog):
     config = TrainConfig(stages=[RolloutStage(steps=1)])
     monkeypatch.setattr(budget, "device_memory", lambda: (16 * GIB, 8 * GIB))
-    assert check_memory(4 * GIB, 12, 16, config) == "4.0 GiB of 16.0 GiB a device"
+    assert check_memory(4 * GIB, 12, 16, config, ONE) == "4.0 GiB of 16.0 GiB a device"
     with caplog.at_level(logging.WARNING, "emulator"):
-        check_memory(9 * GIB, 12, 16, config)
+        check_memory(9 * GIB, 12, 16, config, ONE)
     assert "of which 8.0 GiB are free now" in caplog.text
     with pytest.raises(ConfigError) as error:
-        check_memory(20 * GIB, 12, 16, config)
+        check_memory(20 * GIB, 12, 16, config, ONE)
     assert str(error.value) == (
         "train: a rollout of 12 steps with 16 windows needs 20.0 GiB of 16.0 GiB a device; "
         "try train.rematerialise=true, train.accumulate=2, a smaller batch_size or a shorter rollout"
     )
     with pytest.raises(ConfigError, match=r"; try train.accumulate=2, "):  # one step is held whole
-        check_memory(20 * GIB, 1, 16, config)
+        check_memory(20 * GIB, 1, 16, config, ONE)
     odd = TrainConfig(batch_size=6, accumulate=2, stages=[RolloutStage(steps=1)])
     with pytest.raises(ConfigError, match="; try a smaller batch_size or"):  # four parts do not divide it
-        check_memory(20 * GIB, 1, 6, odd)
+        check_memory(20 * GIB, 1, 6, odd, ONE)
+    shared = SimpleNamespace(data=16)
+    with pytest.raises(ConfigError, match="; try a smaller batch_size or"):  # 16 devices have one window each
+        check_memory(20 * GIB, 1, 16, config, shared)
     monkeypatch.setattr(budget, "device_memory", lambda: None)
-    assert "not known" in check_memory(20 * GIB, 12, 16, config)
+    assert "not known" in check_memory(20 * GIB, 12, 16, config, ONE)
 
 
 def test_the_memory_that_training_holds_on_an_accelerator_is_not_counted_against_it(monkeypatch, caplog):
@@ -127,7 +144,7 @@ def test_the_memory_that_training_holds_on_an_accelerator_is_not_counted_against
     device = SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
     monkeypatch.setattr("jax.local_devices", lambda: [device])
     with caplog.at_level(logging.WARNING, "emulator"):
-        text = check_memory(12 * GIB, 12, 16, TrainConfig(stages=[RolloutStage(steps=1)]))
+        text = check_memory(12 * GIB, 12, 16, TrainConfig(stages=[RolloutStage(steps=1)]), ONE)
     assert (text, caplog.text) == ("12.0 GiB of 16.0 GiB a device", "")
 
 

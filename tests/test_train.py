@@ -225,7 +225,7 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
 ):
     """That of the first program before it runs, that of the longest rollout long before its stage."""
 
-    def check(needed, rollout, batch_size, config):
+    def check(needed, rollout, batch_size, config, layout):
         assert needed > 0
         if rollout == refused:
             raise ConfigError("too much")
@@ -250,6 +250,12 @@ def test_finished_run_is_left_alone(store, finished):
     before = {p: p.read_bytes() for p in [finished / "weights.npz", finished / "metrics.jsonl"]}
     run(store, finished)
     assert {p: p.read_bytes() for p in before} == before
+
+
+def test_a_run_goes_on_with_other_keys_of_how_the_work_is_done(store, finished):
+    others = {"checkpoint_every": 7, "log_every": 3, "max_skipped": 2, "validation_windows": 2, "rematerialise": True}
+    assert set(others) < TrainConfig.HOW < set(TrainConfig.model_fields)
+    run(store, finished, CONFIG.model_copy(update=others))
 
 
 def test_folder_of_another_run_is_refused(store, finished):
