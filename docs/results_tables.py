@@ -1,4 +1,7 @@
-"""Prints the tables of ``results.md`` in Markdown: ``python docs/results_tables.py runs/speedy_t31/scores.nc``."""
+"""Prints the tables of ``results.md`` in Markdown: ``python docs/results_tables.py SCORES [BASELINE]``.
+
+With a baseline, such as ``physics_t31``, other baselines are left out.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ GAP_HOURS = (24, 72, 120)
 def main() -> None:
     """One after the other, each below its heading."""
     scores = xr.open_dataset(sys.argv[1])
+    if baseline := "".join(sys.argv[2:]):
+        names = scores["forecaster"].values.tolist()
+        scores = scores.sel(forecaster=[n for n in names if not is_physics(n) or n.startswith(baseline)])
     for title, hours, table in (
         ("RMSE", ERROR_HOURS, errors(scores)),
         ("Ahead until", (), crossovers(scores)),

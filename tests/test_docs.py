@@ -167,6 +167,12 @@ def test_the_tables_of_results_are_printed_from_a_scores_file(tiny_experiment, m
         until = read_crossover(scores, "network", "physics_t21", "geopotential@500").describe()
     assert f"| Mean sea-level pressure, hPa | {rmse[0]:.3g} / {rmse[-1]:.3g} |" in text
     assert f"| Z500 | {until} |" in text
+    monkeypatch.setattr("sys.argv", ["results_tables.py", str(tiny_experiment / "scores.nc"), "physics_t21"])
+    load("results_tables").main()
+    assert capsys.readouterr().out == text  # there is no other baseline
+    monkeypatch.setattr("sys.argv", ["results_tables.py", str(tiny_experiment / "scores.nc"), "physics_t31"])
+    load("results_tables").main()
+    assert "T21" not in capsys.readouterr().out
 
 
 def test_every_key_of_a_config_is_described():
