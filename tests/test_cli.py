@@ -151,7 +151,7 @@ def test_inspect_and_verify_for_machines(tmp_path, capsys):
     assert set(found["data"]["prognostic"]) == set(world().data_vars)
 
     data = world()
-    data["temperature"][3] = 20.0
+    data["temperature"][3] -= 273.15
     assert main(["inspect", str(canonical(data, tmp_path / "..")), "--json"]) == 1
     out, err = capsys.readouterr()
     assert "unit slip" in json.loads(out)["refusal"] and err.count("error: ") == 1
