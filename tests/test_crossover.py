@@ -69,10 +69,11 @@ def test_a_late_start_is_quoted():
     found = band([2, 1.5, -2, -3, -2, 2, 2])
     assert found.outcome == "crossover" and not found.from_first_lead
     assert found.start == pytest.approx(12 + 6 * 2.5 / 3.5)  # the upper end goes 2.5, -1 from 12 to 18 h
-    assert found.hours == pytest.approx(33)
+    assert found.hours == pytest.approx(33) and found.describe().endswith("] (from 16 hours)")
     late = band([-0.5, -0.5, -0.5, -2, -2])  # ahead from the first lead, but that is sure only later
     assert late.outcome == "beyond the last lead" and not late.from_first_lead
     assert late.start == pytest.approx(18 + 6 * 0.5 / 1.5) and late.lower == np.inf
+    assert late.describe() == "beyond the last lead (from 20 hours)"
 
 
 def test_every_lead_from_the_start_to_the_lower_end_is_won():

@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 
 from emulator.evaluation.significance import Estimate, discoveries
-
-_HOURS_BELOW = 48.0
+from emulator.evaluation.style import HOURS_BELOW, lead_text
 
 Outcome = Literal["crossover", "beyond the last lead", "never better", "undecided", "not scored"]
 
@@ -42,10 +41,14 @@ class Crossover:
         """``5.2 d [4.1, 6.0]``, below two days ``14 h [10, 18]``, or the outcome in words.
 
         Where it is significantly better only up to some lead before the last, that follows: ``beyond the last lead
-        [8.5, ...]``, in days or as ``[36 h, ...]``.
+        [8.5, ...]``, in days or as ``[36 h, ...]``; where only from a later lead than the first: ``(from 2.5 days)``.
         """
+        from_later = np.isfinite(self.start) and not self.from_first_lead
+        return self._until() + (f" (from {lead_text(self.start)})" if from_later else "")
+
+    def _until(self) -> str:
         if self.outcome == "crossover":
-            in_hours = self.hours < _HOURS_BELOW
+            in_hours = self.hours < HOURS_BELOW
             number, *ends = (
                 "..." if not np.isfinite(x) else f"{x:.0f}" if in_hours else f"{x / 24:.1f}"
                 for x in (self.hours, self.lower, self.upper)
@@ -53,7 +56,7 @@ class Crossover:
             return f"{number} {'h' if in_hours else 'd'} [{', '.join(ends)}]"
         if not np.isfinite(self.lower):
             return self.outcome
-        sure = f"{self.lower:.0f} h" if self.lower < _HOURS_BELOW else f"{self.lower / 24:.1f}"
+        sure = f"{self.lower:.0f} h" if self.lower < HOURS_BELOW else f"{self.lower / 24:.1f}"
         return f"{self.outcome} [{sure}, ...]"
 
 

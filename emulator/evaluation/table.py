@@ -14,7 +14,6 @@ from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import (
     forecaster_label,
     is_physics,
-    lead_text,
     physics_form,
     shown_unit,
     variable_label,
@@ -129,7 +128,7 @@ def _error_table(scores: xr.Dataset) -> Table:
             values = rmse.sel(variable=variable, forecaster=other).values * unit.factor
             cells = [_number(values[hours.index(h)]) for h in leads]
             title = f"{variable_label(variable)} ({unit.label})" if unit.label else variable_label(variable)
-            beaten = "" if other == name else _in_words(read_crossover(scores, name, other, variable))
+            beaten = "" if other == name else read_crossover(scores, name, other, variable).describe()
             table.add_row(title if i == 0 else "", forecaster_label(other), *cells, beaten)
         table.add_section()
     return table
@@ -141,14 +140,9 @@ def _alike_table(scores: xr.Dataset, pairs: Sequence[tuple[str, str]]) -> Table:
     for own, other in pairs:
         table.add_column(f"{forecaster_label(own)}, {forecaster_label(other)}")
     for variable in headline_variables(scores):
-        cells = [_in_words(read_crossover(scores, own, other, variable)) for own, other in pairs]
+        cells = [read_crossover(scores, own, other, variable).describe() for own, other in pairs]
         table.add_row(variable_label(variable), *cells)
     return table
-
-
-def _in_words(crossover: Crossover) -> str:
-    from_start = np.isfinite(crossover.start) and not crossover.from_first_lead
-    return crossover.describe() + (f" (from {lead_text(crossover.start)})" if from_start else "")
 
 
 def _cost_table(scores: xr.Dataset) -> Table:
