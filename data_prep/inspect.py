@@ -32,7 +32,7 @@ from data_prep.recognise import (
     vertical_kind,
     without_single_leads,
 )
-from data_prep.sources import FoundField, Source, open_source
+from data_prep.sources import FoundField, Source, open_source, warn_of_slow_chunks
 from data_prep.spec import Vertical
 from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, is_never_uniform, known
 
@@ -256,8 +256,8 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
 
 def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
     """Reads every field once, files in the order of time: what one ends with is handed on to the next."""
-    any(  # once for all
-        file.source.warn_of_chunks(found.name, quality.rows_at_once(file.source.grid, len(found.levels)))
+    warn_of_slow_chunks(
+        (file.source, found.name, quality.rows_at_once(file.source.grid, len(found.levels)))
         for file in files
         for found in file.fields
     )

@@ -33,6 +33,7 @@ from data_prep.errors import DataError, UnreadableError, UserError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.locations import Location, find, locate, stamp
+from data_prep.sources import warn_of_slow_chunks
 from data_prep.spec import StateSpec
 from data_prep.statistics import Moments, Statistics, sum_moments
 from data_prep.store import FORMAT_VERSION, StoreWriter, chunk_rows
@@ -109,7 +110,7 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
 
     rows = _rows_per_block(spec, grid)
     timelines = ingredients.inputs.segments[0].timelines
-    any(s.warn_of_chunks(name, rows) for name, timeline in timelines.items() for s in timeline.sources)  # once for all
+    warn_of_slow_chunks((source, name, rows) for name, timeline in timelines.items() for source in timeline.sources)
     plan = f"{recipe.identity} in blocks of {rows}, version {_LOG_VERSION}, format {FORMAT_VERSION}"
     done = _resume(partial, plan)
     store = partial / "store"

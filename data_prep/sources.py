@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -99,28 +99,26 @@ class Source:
         """Gives back what the library keeps of an open file, its decoded chunks; reading opens it again."""
         self._release()
 
-    def warn_of_chunks(self, name: str, rows: int) -> bool:
-        """Says in the log where a NetCDF file is decompressed over and over if so many rows are read at a time."""
+    def slow_chunks(self, name: str, rows: int) -> str | None:
+        """Where a NetCDF file is decompressed over and over if so many rows are read at a time: what is to be done."""
         raw_name = self.fields[name].raw_name
         variable, axis = self._raw[raw_name], self._axes.time
         chunk = variable.encoding.get("chunksizes")
         if chunk is None or len(chunk) != variable.ndim or axis not in variable.dims:
-            return False
+            return None
         times = chunk[variable.dims.index(axis)]
         whole = dict(variable.sizes) | {axis: times}
         stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
         again = times // rows
         if again < _MANY_TIMES or math.prod(whole.values()) * stored.itemsize <= CHUNK_CACHE_BYTES:
-            return False
+            return None
         sizes = ",".join(
             f"{d}/{n if d in (self._axes.latitude, self._axes.longitude) else 1}" for d, n in whole.items()
         )
-        logger.warning(
-            "%s: %s is stored in chunks of %d times, so reading it decompresses all of it some %d times; "
-            "faster: nccopy -c %s IN OUT",
-            self.path, raw_name, times, again, sizes,
-        )  # fmt: skip
-        return True
+        return (
+            f"{self.path}: {raw_name} is stored in chunks of {times} times, so reading it decompresses all of it some "
+            f"{again} times; faster: nccopy -c {sizes} IN OUT"
+        )
 
     def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
         """Reads one variable.
@@ -220,6 +218,13 @@ class Source:
             there = ", ".join(f"{x:g}" for x in have) or "none"
             raise DataError(f"{self.path}: {found.raw_name} lacks level {', '.join(missing)}; it has {there}")
         return [found.level_rows[int(hit[0])] for hit in hits]
+
+
+def warn_of_slow_chunks(reads: Iterable[tuple[Source, str, int]]) -> None:
+    """Says in the log what ``Source.slow_chunks`` says of sources, variables and rows at a time: once, of the first."""
+    told = (source.slow_chunks(name, rows) for source, name, rows in reads)
+    if (first := next(filter(None, told), None)) is not None:
+        logger.warning("%s", first)
 
 
 def open_source(

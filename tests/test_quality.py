@@ -1,6 +1,5 @@
 """Every planted defect is found where it was planted; good records raise no alarm."""
 
-import pickle
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -183,7 +182,7 @@ class Elsewhere(Executor):
     def submit(self, fn, /, *args, **kwargs):
         open_recipe.cache_clear()
         future = Future()
-        future.set_result(pickle.loads(pickle.dumps(fn))(*pickle.loads(pickle.dumps(args)), **kwargs))
+        future.set_result(fn(*args, **kwargs))
         return future
 
 
