@@ -30,6 +30,8 @@ class Statistics:
       lowest, highest: Of state channels at training times, shape ``(state,)``; ``None`` in what was prepared before
         they were kept.
       forcing_lowest, forcing_highest: Of forcing channels, likewise.
+      longer_tendency_std: Of the changes over longer steps that a network takes too, shape ``(longer, state)``; the
+        trainer measures them, a store has none.
     """
 
     mean: np.ndarray
@@ -44,6 +46,7 @@ class Statistics:
     highest: np.ndarray | None = None
     forcing_lowest: np.ndarray | None = None
     forcing_highest: np.ndarray | None = None
+    longer_tendency_std: np.ndarray | None = None
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name; ``from_arrays`` is the inverse."""

@@ -13,7 +13,7 @@ import numpy as np
 from data_prep.errors import ConfigError
 from data_prep.store import Store
 from emulator.config import ModelConfig, TrainConfig
-from emulator.devices import WINDOWS, Layout
+from emulator.devices import Layout, windows_spec
 from emulator.loader import PREFETCHED, Batch
 from emulator.machine import device_memory
 from emulator.models import forward_flops
@@ -32,7 +32,7 @@ def step_flops(model: ModelConfig, store: Store, batch_size: int, steps: int) ->
 
     What rematerialisation computes again is not counted: it is no use to the model, only a price for memory.
     """
-    return 3 * batch_size * steps * forward_flops(model, *network_channels(store.spec), store.grid)
+    return 3 * batch_size * steps * forward_flops(model, *network_channels(model, store.spec), store.grid)
 
 
 class Programs:
@@ -102,11 +102,13 @@ class Programs:
     def _batch(self, batch_size: int, steps: int) -> Any:
         """A batch of shapes in place of arrays."""
         spec, shape = self._store.spec, self._store.grid.shape
-        sharding = self._layout.sharding(WINDOWS)
         state = (batch_size, steps + 1, *shape, len(spec.state_channels))
         forcing = (batch_size, steps, *shape, len(spec.forcing_channels))
-        shapes: list[Any] = [jax.ShapeDtypeStruct(s, np.float32, sharding=sharding) for s in (state, forcing)]
-        return Batch(*shapes)
+        arrays: list[Any] = [
+            jax.ShapeDtypeStruct(s, dtype, sharding=self._layout.sharding(windows_spec(len(s))))
+            for s, dtype in ((state, np.float32), (forcing, np.float32), ((batch_size,), np.int32))
+        ]
+        return Batch(*arrays)
 
 
 def _account(program: jax.stages.Compiled) -> int:

@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
@@ -81,6 +82,18 @@ class NetworkConfig(Section):
     conserve: list[str] = Field(
         [], description="Variables whose global mean no step changes, such as surface_pressure; global grids only"
     )
+    time_steps: list[Positive] = Field(
+        [1],
+        description="Steps that the network can take, in time steps of the data, e.g. [1, 4]: 1 and multiples, each of "
+        "the one before. Forecasts go by the longest that fits a lead, so errors add up less often",
+    )
+
+    @field_validator("time_steps")
+    @classmethod
+    def _each_divides_the_next(cls, steps: list[int]) -> list[int]:
+        if steps[:1] != [1] or any(long <= short or long % short for short, long in pairwise(steps)):
+            raise ValueError(f"{steps} must begin with 1 and be ascending multiples, each of the one before")
+        return steps
 
 
 class UNetConfig(NetworkConfig):
@@ -177,6 +190,11 @@ class RolloutStage(Section):
     final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Last learning rate over the peak")
     batch_size: Positive | None = Field(None, description="Overrides train.batch_size")
     random_length: bool = Field(False, description="Draw the length of every batch's rollout from 1 to `rollout`")
+    time_steps: Annotated[list[Positive], Field(min_length=1)] | None = Field(
+        None,
+        description="Which of `model.time_steps` to learn; every window draws one of them (one named twice comes twice "
+        "as often). All of them where left out",
+    )
 
 
 class MeshConfig(Section):
@@ -418,6 +436,16 @@ class ExperimentConfig(Section):
     def _twin_of_a_nature_run(self) -> Self:
         if self.evaluate.twin is not None and self.simulate is None:
             raise ValueError("evaluate.twin: the truth is no nature run of this experiment (no simulate section)")
+        return self
+
+    @model_validator(mode="after")
+    def _learns_steps_that_the_network_takes(self) -> Self:
+        for i, stage in enumerate(self.train.stages):
+            unknown = sorted(set(stage.time_steps or ()) - set(self.model.time_steps))
+            if unknown:
+                raise ValueError(
+                    f"train.stages.{i}.time_steps: {unknown[0]} is none of model.time_steps {self.model.time_steps}"
+                )
         return self
 
     @property

@@ -44,7 +44,7 @@ AXES = (DATA_AXIS, LATITUDE_AXIS)
 WHOLE = P()
 """On every device the same."""
 WINDOWS = P(DATA_AXIS, None, LATITUDE_AXIS)
-"""Arrays ``(batch, time, lat, ...)``."""
+"""Arrays ``(batch, time, lat, ...)``; of ``(batch,)`` see ``windows_spec``."""
 ROWS = P(LATITUDE_AXIS)
 """Arrays ``(lat, ...)``."""
 
@@ -63,6 +63,11 @@ _BROKEN_CONNECTION = re.compile(
     re.IGNORECASE,
 )
 """What gRPC, Gloo (CPU) and NCCL (GPU) say when another process is gone; a status such as INTERNAL stands for all."""
+
+
+def windows_spec(n_dimensions: int) -> P:
+    """How an array of a batch lies that may have no more dimensions than that."""
+    return P(*WINDOWS[:n_dimensions])
 
 
 @dataclass(frozen=True)
@@ -186,7 +191,7 @@ class Layout:
 
         Args:
           here: ``windows_here(n)``.
-          windows: Those windows, ``(len(here), time, lat, ...)``.
+          windows: Those windows, ``(len(here), time, lat, ...)`` or ``(len(here),)``.
           n: Windows of the whole batch.
         """
 
@@ -196,7 +201,8 @@ class Layout:
             first = int(np.searchsorted(here, start))
             return windows[(slice(first, first + stop - start), *index[1:])]
 
-        return jax.make_array_from_callback((n, *windows.shape[1:]), self.sharding(WINDOWS), part)
+        sharding = self.sharding(windows_spec(windows.ndim))
+        return jax.make_array_from_callback((n, *windows.shape[1:]), sharding, part)
 
 
 def _from_host(array: np.ndarray, sharding: NamedSharding) -> jax.Array:

@@ -8,14 +8,14 @@ devices need, of the same batches (``load_batch``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import grain
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from data_prep.store import Store
 from emulator.devices import Layout
@@ -24,7 +24,7 @@ PREFETCHED = 2
 """Batches that are being read or kept ready, each by a worker of its own: a thread, since most of the work, reading and
 decompressing, is done without the interpreter's lock."""
 
-_LENGTH_STREAM = 1  # sets the draws of lengths apart from the shuffling
+_LENGTH_STREAM, _TIME_STEP_STREAM = 1, 2  # set the draws of either apart from the shuffling
 
 
 class Batch(NamedTuple):
@@ -34,10 +34,12 @@ class Batch(NamedTuple):
       state: Physical units; the first time is the initial one.
       forcing: Physical units, at the valid time of every step: one time fewer than ``state``. Persisted forcings keep
         their value of the initial time, as in a forecast; lateral ones are those of the valid time.
+      which: How long the steps of each window are, by their place in the network's ``time_steps``.
     """
 
     state: Float[Array | np.ndarray, "batch time lat lon state"]
     forcing: Float[Array | np.ndarray, "batch steps lat lon forcing"]
+    which: Int[Array | np.ndarray, " batch"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Windows:
       batch_size: Windows in a batch.
       seed: Of the shuffling, any number of integers.
       random_length: Whether every batch draws its own number of model steps.
+      time_steps: The lengths of step that the network can take, in rows.
+      drawn: Those of them, by place, from which every window draws its own.
     """
 
     store: Store
@@ -59,6 +63,8 @@ class Windows:
     batch_size: int
     seed: tuple[int, ...]
     random_length: bool = False
+    time_steps: tuple[int, ...] = (1,)
+    drawn: tuple[int, ...] = (0,)
 
     @cached_property
     def _shuffled(self) -> grain.MapDataset[np.ndarray]:
@@ -73,12 +79,19 @@ class Windows:
     def length(self, step: int) -> int:
         """Model steps of batch ``step``.
 
-        The time step is the network's own, so what can be drawn is how many of them a rollout takes: uniform from 1
-        to ``steps``. Errors of all leads are then learned from throughout, and a batch costs half as much on average.
+        Drawn from 1 to ``steps`` alike, errors of all leads are learned from throughout, and a batch costs half as
+        much on average.
         """
         if not self.random_length:
             return self.steps
         return int(np.random.default_rng([*self.seed, step, _LENGTH_STREAM]).integers(1, self.steps + 1))
+
+    def which(self, step: int) -> np.ndarray:
+        """How long the steps of every window in batch ``step`` are, by their place in ``time_steps``, ``(batch,)``."""
+        draw = np.random.default_rng([*self.seed, step, _TIME_STEP_STREAM]).integers(
+            len(self.drawn), size=self.batch_size
+        )
+        return np.asarray(self.drawn, np.int32)[draw]
 
     def times(self, step: int) -> np.ndarray:
         """Initial times of batch ``step``, ``datetime64[ns] (batch,)``."""
@@ -86,7 +99,7 @@ class Windows:
 
     def batch(self, step: int, layout: Layout) -> Batch:
         """Batch ``step`` on the devices."""
-        return load_batch(self.store, self.rows(step), self.length(step), layout)
+        return load_batch(self.store, self.rows(step), self.length(step), layout, self.which(step), self.time_steps)
 
     def batches(self, steps: Iterable[int], layout: Layout) -> grain.DatasetIterator[Batch]:
         """Those batches in order, read ahead; what a worker raises is raised here. To be closed."""
@@ -95,20 +108,26 @@ class Windows:
         return iter(asked.to_iter_dataset(reading))
 
 
-def read_batch(store: Store, rows: np.ndarray, steps: int) -> Batch:
+def read_batch(
+    store: Store, rows: np.ndarray, steps: int, which: np.ndarray | None = None, time_steps: Sequence[int] = (1,)
+) -> Batch:
     """The windows that start at these rows, as arrays on the host.
 
     Args:
       store: The data.
       rows: First rows, ``(batch,)``; each window must lie within one segment.
       steps: Model steps of each window.
+      which: How long the steps of each window are, by their place in ``time_steps``; by default the first.
+      time_steps: Lengths of steps, in rows.
     """
-    for row in rows.tolist():
-        store.segment_of(row, row + steps + 1)
-    state = store.take_states(rows[:, None] + np.arange(steps + 1))
-    valid = rows[:, None] + np.arange(1, steps + 1)
+    which = np.zeros(rows.size, np.int32) if which is None else which
+    strides = np.asarray(time_steps)[which]
+    for row, stride in zip(rows.tolist(), strides.tolist(), strict=True):
+        store.segment_of(row, row + steps * stride + 1)
+    needed = rows[:, None] + strides[:, None] * np.arange(steps + 1)
+    valid = needed[:, 1:]
     forcing = store.forcing_builder.at(store.times[valid.ravel()], _given(store, rows, valid))
-    return Batch(state, forcing.reshape(*valid.shape, *forcing.shape[1:]))
+    return Batch(store.take_states(needed), forcing.reshape(*valid.shape, *forcing.shape[1:]), which)
 
 
 def _given(store: Store, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -118,8 +137,15 @@ def _given(store: Store, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.where(lateral, store.take_persisted(valid.ravel()), initial) if lateral.any() else initial
 
 
-def load_batch(store: Store, rows: np.ndarray, steps: int, layout: Layout) -> Batch:
+def load_batch(
+    store: Store,
+    rows: np.ndarray,
+    steps: int,
+    layout: Layout,
+    which: np.ndarray | None = None,
+    time_steps: Sequence[int] = (1,),
+) -> Batch:
     """As ``read_batch``, on the devices; this process reads what its own devices hold."""
     here = layout.windows_here(rows.size)
-    part = read_batch(store, rows[here], steps)
+    part = read_batch(store, rows[here], steps, None if which is None else which[here], time_steps)
     return Batch(*(layout.place_windows(here, np.asarray(array), rows.size) for array in part))

@@ -50,7 +50,7 @@ def channel_weights(
 def weighted_mse(
     forecast: Float[Array, "batch time lat lon state"],
     truth: Float[Array, "batch time lat lon state"],
-    unit: Float[Array, " state"],
+    unit: Float[Array, "*batch state"],
     latitude_weights: Float[Array, " lat"],
     weights: Float[Array, " state"],
 ) -> Float[Array, ""]:
@@ -59,7 +59,8 @@ def weighted_mse(
     Args:
       forecast, truth: States in physical units.
       unit: What an error of each channel is divided by: the standard deviation of its change over one step (of its
-        value, if diagnostic), so that persistence scores about 1 after one step in every channel.
+        value, if diagnostic), so that persistence scores about 1 after one step in every channel. Anything that
+        broadcasts against the states.
       latitude_weights: Area weight of each row, mean 1.
       weights: Weight of each channel, mean 1.
 

@@ -184,7 +184,7 @@ def _train(entrant: Entrant, recipe: TrainConfig, store_path: Path, run_dir: Pat
 
 def _result(entrant: Entrant, store: Store, run_dir: Path) -> Result:
     model: ModelConfig = entrant.experiment.model
-    channels = network_channels(store.spec)
+    channels = network_channels(model, store.spec)
     logged = _entries(run_dir, "train")
     before = [0, *(e["step"] for e in logged[:-1])]
     seconds = sum((e["step"] - start) * e["seconds_per_step"] for e, start in zip(logged, before, strict=True))

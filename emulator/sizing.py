@@ -248,7 +248,7 @@ def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine) -> UNetC
                 continue  # nothing left to see at the coarser level
             model = UNetConfig(patch=patch, width=width, multipliers=multipliers, blocks=1 if machine.on_cpu else 2)
             try:
-                forward_flops(model, *network_channels(spec), grid)
+                forward_flops(model, *network_channels(model, spec), grid)
             except ConfigError as error:
                 refusal = error
             else:
@@ -261,7 +261,7 @@ def _seconds_a_step(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Mac
     """Of an optimiser step over one model step, estimated."""
     best, half = _SHARE_OF_RATE[machine.on_cpu]
     share = best * model.width / (model.width + half)
-    operations = 3 * batch * forward_flops(model, *network_channels(spec), grid)
+    operations = 3 * batch * forward_flops(model, *network_channels(model, spec), grid)
     return _STEP_SECONDS[machine.on_cpu] + operations / (share * machine.rate)
 
 
@@ -269,7 +269,7 @@ def _parts(
     model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, batch: int, rollout: int
 ) -> tuple[int, bool]:
     """In how many parts a batch is worked off, and whether model steps are computed again, so that it fits."""
-    n_in, n_out = network_channels(spec)
+    n_in, n_out = network_channels(model, spec)
     cells, widths = math.prod(grid.shape), [model.width * m for m in model.multipliers]
     latent = sum(w * cells / (model.patch**2 * 4**level) for level, w in enumerate(widths))
     kept = 4.0 * (16 * model.blocks * 2 * latent + 4 * cells * (n_in + n_out))  # bytes of a sample and model step
@@ -283,6 +283,6 @@ def _parts(
 
 
 def _count(model: UNetConfig, spec: StateSpec, grid: Grid) -> int:
-    n_in, n_out = network_channels(spec)
+    n_in, n_out = network_channels(model, spec)
     network: Any = nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), jnp.float32))
     return count_parameters(nnx.state(network, nnx.Param))

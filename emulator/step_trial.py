@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,11 @@ def made_up_task(
     n_state, n_forcing, n_static = map(len, (spec.state_channels, spec.forcing_channels, spec.static_channels))
     moments = [make(n, np.float32) for n in (n_state, n_state, n_forcing, n_static) for make in (np.zeros, np.ones)]
     static = np.zeros((*grid.shape, n_static), np.float32)
-    stepper, params = make_stepper(model, spec, grid, Statistics(*moments), static, precision=config.precision, seed=0)
+    statistics = Statistics(*moments)
+    if len(model.time_steps) > 1:
+        longer = np.ones((len(model.time_steps) - 1, n_state), np.float32)
+        statistics = replace(statistics, longer_tendency_std=longer)
+    stepper, params = make_stepper(model, spec, grid, statistics, static, precision=config.precision, seed=0)
     latitude_weights = jnp.asarray(grid.latitude_weights, jnp.float32)
     task = Task(stepper, latitude_weights, jnp.ones(n_state), config.rematerialise)
     schedule = learning_rate_schedule(config.stages)
@@ -61,5 +66,6 @@ def _made_up(config: TrainConfig, state: tuple[int, ...], forcing: tuple[int, ..
     parts = [
         draw((times, *shape), np.float32) for times, shape in ((stage.rollout + 1, state), (stage.rollout, forcing))
     ]
+    parts.append(np.zeros((), np.int32))  # all windows go by the same step
     here = layout.windows_here(n)
     return Batch(*(layout.place_windows(here, np.broadcast_to(p, (here.size, *p.shape)), n) for p in parts))

@@ -45,6 +45,7 @@ from emulator.checkpoint import (
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE, Layout, failing_together
 from emulator.loader import Batch, Windows
+from emulator.longer_steps import with_longer_steps
 from emulator.losses import channel_weights
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
@@ -208,7 +209,7 @@ class Job:
     """All that training needs, before its first step.
 
     Attributes:
-      store: The data, as anomalies where the config says so.
+      store: The data, as anomalies where the config says so; its statistics know all of the network's time steps.
       layout: The devices.
       task: On the devices.
       step: To be compiled.
@@ -237,6 +238,7 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
     """Everything before the first step, nothing compiled; ``train`` says what it raises."""
     if config.anomalies:
         store = anomalies_of(store)
+    store = with_longer_steps(store, model.time_steps[1:])
     layout = Layout.of(config.mesh)
     layout.check_latitudes(model, store.grid)
     for size in {stage.batch_size or config.batch_size for stage in config.stages}:
@@ -272,8 +274,10 @@ def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tu
     for number, stage in enumerate(config.stages):
         start = spans[-1].stop if spans else 0
         size = stage.batch_size or config.batch_size
-        starts = store.windows("train", stage.rollout + 1)
-        windows = Windows(store, starts, stage.rollout, size, (seed, number), stage.random_length)
+        steps = tuple(model.time_steps)
+        drawn = tuple(steps.index(s) for s in stage.time_steps or steps)
+        starts = store.windows("train", stage.rollout * max(steps[i] for i in drawn) + 1)
+        windows = Windows(store, starts, stage.rollout, size, (seed, number), stage.random_length, steps, drawn)
         spans.append(StageSpan(start, start + stage.steps, windows, step_flops(model, store, size, 1)))
     return tuple(spans)
 

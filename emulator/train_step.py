@@ -19,7 +19,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from emulator.config import TrainConfig
-from emulator.devices import AXES, ROWS, WHOLE, WINDOWS, Layout
+from emulator.devices import AXES, ROWS, WHOLE, Layout, windows_spec
 from emulator.loader import Batch
 from emulator.losses import weighted_mse
 from emulator.optimiser import updates_before
@@ -104,15 +104,17 @@ def on_every_device(
 
     What ``work`` returns must be the same on all of them: a sum or a mean over ``AXES``.
     """
-    specs = (WHOLE, WINDOWS, task.specs())
+    specs = (WHOLE, jax.tree.map(lambda array: windows_spec(array.ndim), batch), task.specs())
     return jax.shard_map(work, mesh=layout.mesh, in_specs=specs, out_specs=WHOLE)(stacks, batch, task)
 
 
 def loss_of(params: nnx.State, batch: Batch, task: Task, *, unroll: bool = False) -> Float[Array, ""]:
     """Loss of a rollout through all times of a batch; ``unroll`` as of ``rollout``."""
-    truth, forcing = jnp.asarray(batch.state), jnp.asarray(batch.forcing)
-    forecast = rollout(task.stepper, params, truth[:, 0], forcing, rematerialise=task.rematerialise, unroll=unroll)
-    unit = task.stepper.normalizer.output_std
+    truth, forcing, which = (jnp.asarray(array) for array in batch)
+    forecast = rollout(
+        task.stepper, params, truth[:, 0], forcing, which, rematerialise=task.rematerialise, unroll=unroll
+    )
+    unit = task.stepper.unit(which)[:, None]
     return weighted_mse(forecast, truth[:, 1:], unit, task.latitude_weights, task.channel_weights)
 
 
@@ -210,11 +212,15 @@ def with_noise(batch: Batch, stepper: Stepper, size: float, key: Array) -> Batch
     Args:
       batch: The windows.
       stepper: Knows the channels and their units.
-      size: Standard deviation, in standard deviations of the change over a step.
+      size: Standard deviation, in standard deviations of the change over a step of the window's length.
       key: Of the random numbers.
     """
     state = jnp.asarray(batch.state)
     n, scale = stepper.n_prognostic, stepper.normalizer
-    noise = size * scale.output_std[:n] * jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
+    noise = (
+        size
+        * stepper.unit(jnp.asarray(batch.which))[..., :n]
+        * jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
+    )
     noisy = jnp.maximum(state[:, 0, ..., :n] + noise, scale.minimum[:n])
     return batch._replace(state=state.at[:, 0, ..., :n].set(noisy))

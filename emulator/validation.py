@@ -16,6 +16,7 @@ from data_prep.store import Store
 from emulator.config import TrainConfig
 from emulator.devices import AXES, Layout
 from emulator.loader import Batch, load_batch
+from emulator.rollout import Bases, bases_of, hop, last_steps
 from emulator.stacks import Stacks
 from emulator.stepper import State
 from emulator.train_step import Task, on_every_device
@@ -101,7 +102,7 @@ class Validation:
             for rows in self.rows
         ]
         error, change, true_change = np.mean(chunks, axis=0).swapaxes(0, 1)
-        unit = np.asarray(task.stepper.normalizer.output_std)
+        unit = np.asarray(task.stepper.normalizer.output_std[0])
         loss = float((np.asarray(task.channel_weights) * error / unit**2).mean())
         # a channel that does not change at all, as some at the start of a nature run, has no activity to compare
         moving = np.where(true_change > 0, true_change, np.inf)
@@ -112,7 +113,7 @@ class Validation:
 def _moments(weights: Stacks, batch: Batch, task: Task, layout: Layout) -> Float[Array, "steps kind state"]:
     """Mean squares by lead and channel: of the error, of the forecast's change over a step and of the truth's.
 
-    They are taken where the steps are made, as in ``rollout``: a whole forecast is never held.
+    They are taken where the steps are made, as in a forecast, which is never held as a whole.
     """
 
     def on_one(weights: Stacks, batch: Batch, task: Task) -> Float[Array, "steps kind state"]:
@@ -122,12 +123,17 @@ def _moments(weights: Stacks, batch: Batch, task: Task, layout: Layout) -> Float
         def mean_square(x: State) -> Float[Array, " state"]:
             return jnp.mean(task.latitude_weights[:, None, None] * x**2, axis=(0, 1, 2))
 
-        def step(before: State, i: Int[Array, ""]) -> tuple[State, Float[Array, "kind state"]]:
-            after = task.stepper.advance(params, before, at(forcing, i))
-            truth_before, truth = at(states, i), at(states, i + 1)
-            return after, jnp.stack([mean_square(x) for x in (after - truth, after - before, truth - truth_before)])
+        def step(bases: Bases, now: tuple[Int[Array, ""], Int[Array, ""]]) -> tuple[Bases, Float[Array, "kind state"]]:
+            i, which = now
+            later = hop(task.stepper, params, bases, at(forcing, i), which)
+            before, after, truth_before, truth = bases[0], later[0], at(states, i), at(states, i + 1)
+            return later, jnp.stack([mean_square(x) for x in (after - truth, after - before, truth - truth_before)])
 
-        _, moments = jax.lax.scan(step, states[:, 0], jnp.arange(forcing.shape[1]))
+        rows = jnp.arange(forcing.shape[1])
+        initial = bases_of(task.stepper, states[:, 0])
+        _, moments = jax.lax.scan(
+            step, initial, (rows, jnp.asarray(last_steps(np.arange(1, rows.size + 1), task.stepper.time_steps)))
+        )
         return jax.lax.pmean(moments, AXES)
 
     return on_every_device(on_one, layout, weights, batch, task)

@@ -17,7 +17,7 @@ from emulator.config import MeshConfig, RolloutStage, TrainConfig, TransformerCo
 from emulator.devices import WHOLE, Layout
 from emulator.train import set_up
 
-MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1)
+MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1, time_steps=[1, 2])
 STEPS = 4
 
 

@@ -26,7 +26,8 @@ from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, repl
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters import neural
 from emulator.pretrained import ship_run
-from emulator.rollout import rollout
+from emulator.rollout import trajectory
+from emulator.sponge import Sponge
 from emulator.train import train
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -66,7 +67,8 @@ def test_forecast_from_the_run_folder_alone_equals_single_steps(trained):
     for i in range(11):
         kept = np.concatenate([store.take_persisted(np.array([r])) for r in rows])
         forcing = store.forcing_builder.at(store.times[rows] + leads[i], kept)
-        state = np.asarray(forecaster.stepper.advance(forecaster.params, jnp.asarray(state), jnp.asarray(forcing)))
+        arrays = jnp.asarray(state), jnp.asarray(forcing), jnp.zeros(2, int)
+        state = np.asarray(forecaster.stepper.advance(forecaster.params, *arrays))
         found = stack_channels(forecast.isel(lead_time=i), store.spec.state_channels)
         np.testing.assert_allclose(found, state, rtol=1e-5, atol=1e-5)
     assert float(np.abs(state[..., :2] - store.read_state(2, 3)[..., :2]).max()) > 0.01
@@ -81,6 +83,44 @@ def test_leads_asked_for_are_the_ones_given(trained):
     dense = xr.concat(forecaster.forecast(initial, np.arange(1, 11) * TIMESTEP), "lead_time")
     np.testing.assert_array_equal(sparse["lead_time"].values, leads)
     xr.testing.assert_equal(sparse, dense.sel(lead_time=leads))
+
+
+def test_a_network_of_several_steps_forecasts_by_the_longest_and_makes_no_more_than_it_must(tmp_path, monkeypatch):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8))
+    model = MODEL.model_copy(update={"time_steps": [1, 4]})
+    train(CONFIG, model, tmp_path / "store.zarr", tmp_path / "run", 0, {"name": "test"})
+    forecaster, made = load_forecaster(tmp_path / "run"), []
+    rolled = neural._roll
+
+    def note(*arguments):
+        made.append(np.asarray(arguments[4]).tolist())
+        return rolled(*arguments)
+
+    monkeypatch.setattr(neural, "_roll", note)
+    initial = store.dataset(np.array([2, 30]))
+
+    def forecast(rows):
+        made.clear()
+        return xr.concat(forecaster.forecast(initial, np.array(rows) * TIMESTEP), "lead_time")
+
+    dense = forecast(range(1, 10))
+    assert [which for block in made for which in block][:9] == [0, 0, 0, 1, 0, 0, 0, 1, 0]
+    sparse = forecast([4, 8])
+    assert made == [[1, 1]]
+    xr.testing.assert_allclose(sparse, dense.sel(lead_time=np.array([4, 8]) * TIMESTEP), rtol=1e-6)
+    state = jnp.asarray(np.concatenate([store.read_state(r, r + 1) for r in (2, 30)]))
+    kept = np.concatenate([store.take_persisted(np.array([r])) for r in (2, 30)])
+    forcing = store.forcing_builder.at(store.times[[2, 30]] + 4 * TIMESTEP, kept)
+    by_one_step = forecaster.stepper.advance(forecaster.params, state, jnp.asarray(forcing), jnp.ones(2, int))
+    found = stack_channels(dense.sel(lead_time=4 * TIMESTEP), store.spec.state_channels)
+    np.testing.assert_allclose(found, by_one_step, rtol=1e-5, atol=1e-5)
+    held = replace(forecaster, sponge=Sponge(np.full(4, 0.5, np.float32), store.climatology))
+    relaxed = xr.concat(held.forecast(initial, np.array([4]) * TIMESTEP), "lead_time")
+    climate = store.climatology.at(store.times[[2, 30]] + 4 * TIMESTEP)
+    expected = found + (1 - 0.5**4) * (climate - found)
+    np.testing.assert_allclose(
+        stack_channels(relaxed.isel(lead_time=0), store.spec.state_channels), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_no_block_is_begun_before_it_is_asked_for(trained, monkeypatch):
@@ -131,10 +171,11 @@ def test_forecast_that_stops_being_finite_is_stopped_at_lead_and_variable(traine
     store, run_dir, _ = trained
     forecaster = load_forecaster(run_dir)
 
-    def diverging(stepper, params, initial, forcing, **_):
-        states = np.array(rollout(stepper, params, jnp.asarray(initial), jnp.asarray(forcing)))
+    def diverging(stepper, params, bases, forcing, which, _):
+        states, bases = trajectory(stepper, params, bases, jnp.asarray(forcing), jnp.asarray(which))
+        states = np.array(states)
         states[1, 2:, 0, 0, 2] = np.inf
-        return states
+        return states, bases
 
     monkeypatch.setattr("emulator.forecasters.neural._roll", diverging)
     blocks = forecaster.forecast(store.dataset([0, 5]), np.arange(1, 5) * TIMESTEP)

@@ -63,7 +63,7 @@ def test_a_step_adds_nothing_beyond(store):
     fine = {}
     for name, truncation in (("free", {}), ("truncated", {"temperature": 6})):
         stepper, params = stepper_of(store, output_truncation=truncation)
-        change = stepper.output(random(params), batch.state[:, 0], batch.forcing[:, 0])[..., channel]
+        change = stepper.output(random(params), batch.state[:, 0], batch.forcing[:, 0], batch.which)[..., channel]
         z = SphericalHarmonics.of(GLOBE, 14).analyse(change[..., None])
         fine[name] = float(jnp.square(z[:, 7:]).sum() / jnp.square(z).sum())
     assert fine["free"] > 1e-3
@@ -76,7 +76,7 @@ def test_a_step_keeps_a_mean_that_is_conserved(store):
     drift = {}
     for name, conserve in (("free", []), ("conserved", ["temperature"])):
         stepper, params = stepper_of(store, conserve=conserve)
-        change = stepper.advance(random(params), state, batch.forcing[:, 0]) - state
+        change = stepper.advance(random(params), state, batch.forcing[:, 0], batch.which) - state
         drift[name] = np.abs(np.average(change, axis=1, weights=GLOBE.latitude_weights).mean(axis=1))
     assert drift["free"][:, :2].min() > 0.1
     assert drift["conserved"][:, :2].max() < 1e-4  # kelvins of 280, in single precision

@@ -148,7 +148,8 @@ def test_every_kind_fits_the_training_step(tmp_path, model):
     job = set_up(config, model, store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     n_forcing = len(SPEC.forcing_channels)
-    batch = Batch(jnp.zeros((2, 3, 8, 16, len(SPEC.state_channels))), jnp.zeros((2, 2, 8, 16, n_forcing)))
+    states, forcing = jnp.zeros((2, 3, 8, 16, len(SPEC.state_channels))), jnp.zeros((2, 2, 8, 16, n_forcing))
+    batch = Batch(states, forcing, jnp.zeros(2, jnp.int32))
     after, norms = jax.eval_shape(job.step, state, batch, job.task)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     assert norms.loss.dtype == jnp.float32

@@ -12,6 +12,7 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
 from emulator.loader import read_batch
+from emulator.longer_steps import with_longer_steps
 from emulator.stepper import Normalizer, make_stepper
 
 TINY = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -35,7 +36,7 @@ def batch(store):
 def test_untrained_step_is_persistence_and_the_mean(store, made, batch):
     stepper, params = made
     state = jnp.asarray(batch.state[:, 0])
-    after = stepper.advance(params, state, batch.forcing[:, 0])
+    after = stepper.advance(params, state, batch.forcing[:, 0], batch.which)
     n = SPEC.n_prognostic
     np.testing.assert_array_equal(after[..., :n], state[..., :n])
     np.testing.assert_allclose(after[..., n:], jnp.broadcast_to(store.statistics.mean[n:], after[..., n:].shape))
@@ -48,7 +49,7 @@ def test_output_is_read_in_normalised_units(store, made, batch):
         lambda path, p: p + 2.0 if "head" in jax.tree_util.keystr(path) and p.ndim == 1 else p, params
     )
     state = jnp.asarray(batch.state[:, 0])
-    after = stepper.advance(shifted, state, batch.forcing[:, 0])
+    after = stepper.advance(shifted, state, batch.forcing[:, 0], batch.which)
     s, n = store.statistics, SPEC.n_prognostic
     expected = np.where(np.arange(4) < n, state + 2 * s.tendency_std, s.mean + 2 * s.std)
     np.testing.assert_allclose(after, np.maximum(expected, SPEC.state_minimum), rtol=1e-6)
@@ -60,14 +61,15 @@ def test_diagnostic_channels_are_not_read(made, batch):
     state = jnp.asarray(batch.state[:, 0])
     spoiled = state.at[..., SPEC.n_prognostic :].set(1e9)
     np.testing.assert_array_equal(
-        stepper.advance(random, state, batch.forcing[:, 0]), stepper.advance(random, spoiled, batch.forcing[:, 0])
+        stepper.advance(random, state, batch.forcing[:, 0], batch.which),
+        stepper.advance(random, spoiled, batch.forcing[:, 0], batch.which),
     )
 
 
 def test_lower_bounds_hold(made, batch):
     stepper, params = made
     falling = jax.tree.map(lambda p: p - 50.0 if p.ndim == 1 else p, params)
-    after = stepper.advance(falling, jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0])
+    after = stepper.advance(falling, jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0], batch.which)
     assert float(after[..., 2:].min()) == 0.0
     assert float(after[..., :2].min()) < 200
 
@@ -77,3 +79,58 @@ def test_channel_without_spread_is_refused_by_name(store):
     std[1] = 0
     with pytest.raises(DataError, match="of its change of temperature@850 is not positive"):
         Normalizer.of(dataclasses.replace(store.statistics, tendency_std=std), SPEC)
+
+
+# ---- steps of several lengths
+
+
+SEVERAL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1, time_steps=[1, 4])
+
+
+@pytest.fixture(scope="module")
+def several(store):
+    """A network of steps of one row and of four, away from zero."""
+    longer = with_longer_steps(store, [4])
+    stepper, params = make_stepper(
+        SEVERAL, SPEC, store.grid, longer.statistics, store.static, precision="float32", seed=0
+    )
+    draws = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
+    return stepper, jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(draws), p.shape), params)
+
+
+def test_each_window_goes_by_its_own_step(store, several, batch):
+    stepper, params = several
+    state, forcing = jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0]
+
+    def by(*which):
+        return np.asarray(stepper.advance(params, state, forcing, jnp.array(which)))
+
+    mixed, short, long = by(0, 1), by(0, 0), by(1, 1)
+    np.testing.assert_array_equal(mixed[0], short[0])
+    np.testing.assert_array_equal(mixed[1], long[1])
+    answers = [np.asarray(stepper.output(params, state, forcing, jnp.full(2, i))) for i in (0, 1)]
+    assert np.abs(answers[0] - answers[1]).max() > 0.01  # the network is told, and not only the unit is another one
+
+
+def test_unit_is_that_of_the_change_over_the_step(store, several):
+    stepper, _ = several
+    n = SPEC.n_prognostic
+    every = np.concatenate(
+        [
+            store.read_state(s.start, s.stop)[4:] - store.read_state(s.start, s.stop)[:-4]
+            for s in store.segments
+            if s.split == "train"
+        ]
+    )
+    weights = store.grid.latitude_weights[:, None, None]
+    mean = (weights * every).mean(axis=(0, 1, 2))
+    std = np.sqrt((weights * (every - mean) ** 2).mean(axis=(0, 1, 2)))
+    unit = np.asarray(stepper.unit(jnp.array([0, 1])))[:, 0, 0]
+    np.testing.assert_allclose(unit[0, :n], store.statistics.tendency_std[:n], rtol=1e-6)
+    np.testing.assert_allclose(unit[1, :n], std[:n], rtol=1e-4)
+    np.testing.assert_array_equal(unit[:, n:], np.stack([store.statistics.std[n:]] * 2))
+
+
+def test_statistics_must_know_the_steps(store):
+    with pytest.raises(DataError, match="changes over 1 time steps, the network takes"):
+        make_stepper(SEVERAL, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=0)

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from tiny_store import write_store
+from tiny_store import SPEC, write_store
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
@@ -25,7 +25,7 @@ from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import track
 from emulator.record import Record
 from emulator.train import set_up, train, work
-from emulator.train_step import averaging_decay, with_noise
+from emulator.train_step import averaging_decay, loss_of, with_noise
 from emulator.validation import Validation
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -377,7 +377,7 @@ def test_noise_moves_the_initial_state_by_so_many_deviations_of_a_change_within_
     moved = np.asarray(noisy.state - batch.state)
     np.testing.assert_array_equal(moved[:, 1:], 0)  # what is to be learned stays as it is
     np.testing.assert_array_equal(moved[:, 0, ..., n:], 0)
-    free = (moved[:, 0, ..., :n] / np.asarray(stepper.normalizer.output_std[:n]))[..., :2]  # humidity is bounded
+    free = (moved[:, 0, ..., :n] / np.asarray(stepper.normalizer.output_std[0, :n]))[..., :2]  # humidity is bounded
     np.testing.assert_allclose(free.std(axis=(0, 1, 2)), 0.5, rtol=0.05)
     np.testing.assert_allclose(free.mean(axis=(0, 1, 2)), 0, atol=0.05)
     assert float(noisy.state[..., 2].min()) == 0
@@ -395,6 +395,52 @@ def test_rollouts_of_random_length_use_all_lengths_and_depend_on_seed_and_step_a
     step = lengths.index(2)
     assert windows.batch(step, layout).state.shape[:2] == (2, 3)
     assert windows.batch(step, layout).forcing.shape[:2] == (2, 2)
+
+
+def test_windows_of_several_steps_are_drawn_alike_from_those_of_the_stage_and_depend_on_seed_and_step_alone(store):
+    opened = open_store(store)
+    model = MODEL.model_copy(update={"time_steps": [1, 2, 4]})
+    stages = [
+        RolloutStage(steps=90, rollout=2),
+        RolloutStage(steps=90, rollout=1, time_steps=[4, 1, 4]),
+        RolloutStage(steps=9, rollout=3),
+    ]
+    spans = set_up(CONFIG.model_copy(update={"stages": stages}), model, opened, 0).spans
+    drawn = [np.concatenate([span.windows.which(step) for step in range(90)]) for span in spans]
+    assert np.allclose(np.bincount(drawn[0], minlength=3) / drawn[0].size, 1 / 3, atol=0.1)
+    assert np.allclose(np.bincount(drawn[1], minlength=3) / drawn[1].size, [1 / 3, 0, 2 / 3], atol=0.1)
+    assert spans[0].windows.which(7).tolist() == spans[0].windows.which(7).tolist()
+    batch = spans[0].windows.batch(7, Layout.of(MeshConfig()))
+    for i, (row, which) in enumerate(zip(spans[0].windows.rows(7).tolist(), batch.which.tolist(), strict=True)):
+        rows = row + np.array([0, 1, 2]) * model.time_steps[which]
+        np.testing.assert_array_equal(batch.state[i], opened.take_states(rows))
+        kept = opened.take_persisted(rows[:1])
+        np.testing.assert_array_equal(batch.forcing[i], opened.forcing_builder.at(opened.times[rows[1:]], kept[0]))
+    longest = {start % 24 + 3 * 4 for start in spans[2].windows.starts.tolist()}
+    assert max(longest) == 23  # the longest window still ends within its segment of 24 rows
+
+
+def test_a_training_over_several_steps_resumes_to_the_bit_and_its_loss_is_in_units_of_each(store, tmp_path):
+    model = MODEL.model_copy(update={"time_steps": [1, 4]})
+    stages = [RolloutStage(steps=5, learning_rate=1e-2), RolloutStage(steps=1, rollout=2, time_steps=[4])]
+    config = CONFIG.model_copy(update={"stages": stages, "checkpoint_every": 2, "input_noise": 0.1})
+    whole = train(config, model, store, tmp_path / "whole", 0, {"name": "test"})
+    shutil.copytree(whole, tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts" / "checkpoints" / "6")
+    parts = train(config, model, store, tmp_path / "parts", 0, {"name": "test"})
+    assert [entry["step"] for entry in entries(parts, "train")] == [1, 2, 3, 4, 5, 6]
+    weights = [np.load(folder / "weights.npz") for folder in (whole, parts)]
+    for name in weights[0].files:
+        np.testing.assert_array_equal(weights[1][name], weights[0][name])
+    job = set_up(config, model, open_store(store), 0)
+    batch = load_batch(job.store, np.array([1, 30]), 1, job.layout, np.array([0, 1], np.int32), (1, 4))
+    unit = np.asarray(job.task.stepper.unit(batch.which))
+    weights = np.asarray(job.task.channel_weights) * job.store.grid.latitude_weights[:, None, None]
+    mean = np.asarray(job.task.stepper.normalizer.mean)
+    answer = np.where(np.arange(4) < SPEC.n_prognostic, np.asarray(batch.state[:, :1]), mean)
+    error = (answer - np.asarray(batch.state[:, 1:])) / unit[:, None]
+    expected = (weights * error**2).mean()
+    np.testing.assert_allclose(loss_of(job.fresh.params.params, batch, job.task), expected, rtol=1e-4)
 
 
 def test_schedule_warms_up_and_comes_down_in_every_stage():

@@ -80,13 +80,14 @@ def _network_days(arguments: argparse.Namespace, members: int) -> float:
     state = jax.device_put(np.asarray(first.state[:, 0]))
     forcing = jax.device_put(np.repeat(np.asarray(first.forcing), steps, axis=1))
     # the last state alone: what is written to files is a matter of the disk
-    last = jax.jit(lambda params, state, forcing: rollout(stepper, params, state, forcing)[:, -1])
-    return members * arguments.days / best_seconds(lambda: last(params, state, forcing), seconds=2.0)
+    last = jax.jit(lambda params, state, forcing, which: rollout(stepper, params, state, forcing, which)[:, -1])
+    return members * arguments.days / best_seconds(lambda: last(params, state, forcing, first.which), seconds=2.0)
 
 
 def _flops_per_day(arguments: argparse.Namespace) -> float:
-    channels = network_channels(synthetic_spec(arguments.levels))
-    return forward_flops(parse_model(arguments.model), *channels, Grid.gaussian(arguments.rows)) / _DAYS_PER_STEP
+    model = parse_model(arguments.model)
+    channels = network_channels(model, synthetic_spec(arguments.levels))
+    return forward_flops(model, *channels, Grid.gaussian(arguments.rows)) / _DAYS_PER_STEP
 
 
 def _physics_days(truncation: int, members: int, days: int) -> float:

@@ -19,7 +19,7 @@ from data_prep.store import persisted_channels
 from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
-from emulator.rollout import Relaxation, rollout
+from emulator.rollout import Relaxation, bases_of, last_steps, rows_on_the_way, trajectory
 from emulator.sponge import Sponge
 from emulator.stepper import Stepper
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8
 
-_roll = jax.jit(rollout)
+_roll = jax.jit(trajectory)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class NeuralForecaster:
         """See ``Forecaster.forecast``.
 
         ``initial`` needs the prognostic variables and the persisted forcings. All blocks hold equally many steps, so
-        that the rollout compiles once; steps beyond the last lead, fewer than a block, are made and dropped.
+        that the rollout compiles once; the last one is filled up with steps that are made and dropped.
 
         Raises:
           DataError: the initial fields do not fit the network's variables or grid or hold NaN.
@@ -85,7 +85,7 @@ class NeuralForecaster:
         if self.climatology is not None:
             state = state - self.climatology.at(times)
         wanted = leads // self.timestep
-        for states, steps in self._blocks(times, state, persisted, int(wanted[-1])):
+        for states, steps in self._blocks(times, state, persisted, wanted):
             fields = np.asarray(states)[:, : steps.size]
             if self.climatology is not None:
                 climate = climatology_at_valid_time(self.climatology, times, steps * self.timestep)
@@ -101,32 +101,32 @@ class NeuralForecaster:
                 raise ForecastStoppedError(f"{self.name}: {stop[1]}; train longer or over longer rollouts")
 
     def _blocks(
-        self, times: np.ndarray, state: np.ndarray, persisted: np.ndarray, last: int
+        self, times: np.ndarray, state: np.ndarray, persisted: np.ndarray, wanted: np.ndarray
     ) -> Iterator[tuple[jax.Array, np.ndarray]]:
-        """States of all blocks, and the steps that they are of.
+        """States of all blocks, and the time steps of the data after initial time that they are of.
 
         None is begun before it is asked for, so that whoever times a block times all of it. The last block's states may
-        be more than its steps: those beyond ``last``.
+        be more than its steps.
         """
-        block = _even_block(last, state.nbytes)
-        now: np.ndarray | jax.Array = state
-        for first in range(1, last + 1, block):
-            steps = np.arange(first, first + block)
-            # what drives the steps beyond the last lead, which are dropped, need not be known
-            forcing = self._forcings(times, np.minimum(steps, last), persisted)
-            states = _roll(self.stepper, self.params, now, forcing, relaxation=self._relaxation(times, steps))
-            now = states[:, -1]
-            yield states, steps[steps <= last]
+        rows = rows_on_the_way(wanted, self.stepper.time_steps)
+        block = _even_block(rows.size, state.nbytes)
+        bases = bases_of(self.stepper, jax.numpy.asarray(state))
+        for first in range(0, rows.size, block):
+            steps = rows[first : first + block]
+            filled = np.pad(steps, (0, block - steps.size), mode="edge")
+            forcing = self._forcings(times, filled, persisted)
+            which = last_steps(filled, self.stepper.time_steps)
+            states, bases = _roll(self.stepper, self.params, bases, forcing, which, self._relaxation(times, filled))
+            yield states, steps
 
     def _relaxation(self, times: np.ndarray, steps: np.ndarray) -> Relaxation | None:
         if self.sponge is None:
             return None
+        rates = 1 - (1 - self.sponge.rate) ** np.asarray(self.stepper.time_steps, np.float32)[:, None]
         if self.climatology is not None:  # states are departures already
             shape = (times.size, steps.size, *self.grid.shape, len(self.spec.state_channels))
-            return Relaxation(self.sponge.rate, np.zeros(shape, np.float32))
-        return Relaxation(
-            self.sponge.rate, climatology_at_valid_time(self.sponge.climatology, times, steps * self.timestep)
-        )
+            return Relaxation(rates, np.zeros(shape, np.float32))
+        return Relaxation(rates, climatology_at_valid_time(self.sponge.climatology, times, steps * self.timestep))
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
         """What is to be known of forecasts from these fields: where they lie outside of what the network has seen.
