@@ -27,14 +27,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from pydantic import TypeAdapter
 from scipy import stats
 
-from data_prep.errors import ConfigError, DataError
+from data_prep.errors import ConfigError, DataError, one_line
 from data_prep.store import Segment, Store
 from emulator import __version__
 from emulator.budget import Programs, step_flops
 from emulator.command import append_line, as_command, check_appendable
-from emulator.config import ExperimentConfig, RolloutStage, load_config
+from emulator.config import ExperimentConfig, ModelConfig, RolloutStage, load_config
 from emulator.devices import WHOLE
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
@@ -250,9 +251,15 @@ def read_points(path: Path) -> list[Point]:
       DataError: a line is none.
     """
     try:
-        return [Point(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: no file of scaling points ({error})") from None
+        return [_point(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: no file of scaling points ({one_line(error)})") from None
+
+
+def _point(fields: dict[str, Any]) -> Point:
+    """The point of a line; keys that networks did not have when it was written get what they stood for."""
+    model: ModelConfig = TypeAdapter(ModelConfig).validate_python(fields["model"])
+    return Point(**{**fields, "model": model.model_dump(mode="json")})
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,16 @@ def test_a_point_says_what_it_was_made_of(points):
     assert long.seconds > 0
 
 
+def test_a_point_of_before_a_key_of_the_model_is_read_with_what_it_stood_for(points, tmp_path):
+    line = dataclasses.asdict(points[1])
+    del line["model"]["time_steps"]
+    (tmp_path / "old.jsonl").write_text(json.dumps(line))
+    assert read_points(tmp_path / "old.jsonl") == [points[1]]
+    (tmp_path / "none.jsonl").write_text('{"steps": 3}')
+    with pytest.raises(DataError, match="no file of scaling points"):
+        read_points(tmp_path / "none.jsonl")
+
+
 def test_more_steps_have_a_lower_error(points):
     """Waves that travel steadily can be learned; what has seen one batch is about as good as persistence."""
     short, long = points
