@@ -87,6 +87,10 @@ def test_skill_figure_shows_every_forecaster_and_the_crossover(world):
     assert [float(m.get_xdata()[0]) for m in marks] == pytest.approx([found.hours / 24])
     texts = [t.get_text() for t in panel.texts]
     assert f"vs Physics T21: {found.describe()}" in texts
+    figure.draw_without_rendering()
+    intervals = [line.get_window_extent() for line in panel.lines if line.get_linewidth() == 3]
+    assert len(intervals) == 1  # and no words over it
+    assert not any(words.get_window_extent().overlaps(box) for words in panel.texts for box in intervals)
     assert "vs Physics T31: beyond the last lead" in texts
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [
         "Network",

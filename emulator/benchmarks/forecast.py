@@ -14,6 +14,7 @@ from emulator.benchmarks.synthetic import TIMESTEP, synthetic_spec, synthetic_st
 from emulator.benchmarks.table import Row, Table
 from emulator.benchmarks.train import DEMO_NETWORK, parse_model
 from emulator.loader import read_batch
+from emulator.longer_steps import with_longer_steps
 from emulator.machine import best_seconds, describe, matrix_rate
 from emulator.models import forward_flops
 from emulator.rollout import rollout
@@ -66,9 +67,11 @@ def run(arguments: argparse.Namespace) -> list[Table]:
 def _network_days(arguments: argparse.Namespace, members: int) -> float:
     """Simulated days a second of so many forecasts together."""
     steps = round(arguments.days / _DAYS_PER_STEP)
-    store = synthetic_store(arguments.rows, arguments.levels, n_times=max(members, 8) + 2)
+    model = parse_model(arguments.model)
+    n_times = max(members, 8) + 2 + model.time_steps[-1]
+    store = with_longer_steps(synthetic_store(arguments.rows, arguments.levels, n_times), model.time_steps[1:])
     stepper, params = make_stepper(
-        parse_model(arguments.model),
+        model,
         store.spec,
         store.grid,
         store.statistics,

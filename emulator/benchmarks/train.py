@@ -22,7 +22,7 @@ from emulator.models.layers import count_parameters
 from emulator.train import AHEAD, set_up
 from emulator.train_step import Norms, Task, TrainState
 
-DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1, 2], blocks: 2}"
+DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,8 @@ def parse_model(text: str) -> ModelConfig:
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
     model = parse_model(arguments.model)
-    store = synthetic_store(arguments.rows, arguments.levels, n_times=arguments.batch + arguments.rollout + 8)
+    rows = arguments.rollout * model.time_steps[-1]
+    store = synthetic_store(arguments.rows, arguments.levels, n_times=arguments.batch + rows + 8)
     config = TrainConfig(
         batch_size=arguments.batch,
         stages=[RolloutStage(steps=1, rollout=arguments.rollout)],

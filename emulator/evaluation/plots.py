@@ -356,7 +356,7 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
         axes.plot(days, rmse, color=colour, linestyle=dash, lw=width, marker=_marker(days))
     # Room at the foot for the answers in words, which no curve may cross.
     top = 1.1 * float(here["rmse"].sel(forecaster=list(names)).max()) * unit.factor
-    axes.set_ylim(-(0.04 + 0.075 * len(answered)) * top, top)
+    axes.set_ylim(-(0.04 + 0.12 * len(answered)) * top, top)
     axes.set_yticks([t for t in axes.get_yticks() if 0 <= t <= top])
     _lead_axis(axes, days)
     axes.set_xlabel(_lead_axis_label(days))
@@ -369,10 +369,10 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
 def _mark_crossover(
     axes: Axes, scores: xr.Dataset, variable: str, reference: str, factor: float, colour: str, *, row: int
 ) -> None:
-    """A diamond where the curves cross, its interval at the foot of the panel, and the answer in words."""
+    """A diamond where the curves cross, its interval at the foot of the panel, and the answer in words above that."""
     name, days = candidate(scores), _days(scores)
     found = read_crossover(scores, name, reference, variable)
-    foot = (0.04 + 0.065 * row, axes.get_xaxis_transform())
+    foot = (0.025 + 0.085 * row, axes.get_xaxis_transform())
     if found.outcome == "crossover":
         curve = scores["rmse"].sel(forecaster=reference, variable=variable, region=WHOLE).values * factor
         at = found.hours / 24
@@ -384,10 +384,7 @@ def _mark_crossover(
         if not np.isfinite(found.upper):
             axes.plot([end], [foot[0]], marker=">", ms=5, color=colour, transform=foot[1], clip_on=False)
     text = f"vs {forecaster_label(reference)}: {found.describe()}"
-    is_late = found.outcome == "crossover" and found.hours / 24 > days[-1] / 2  # its interval is where the words were
-    x, side = (0.01, "left") if is_late else (0.99, "right")
-    ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # over an interval as wide as the panel
-    axes.text(x, foot[0], text, transform=axes.transAxes, ha=side, va="center", fontsize=7.5, color=colour, bbox=ground)
+    axes.text(0.99, foot[0] + 0.042, text, transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=colour)
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:
