@@ -22,7 +22,7 @@ from emulator.models.layers import count_parameters
 from emulator.train import AHEAD, set_up
 from emulator.train_step import Norms, Task, TrainState
 
-DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4}"
+DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1, 2], blocks: 2}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
