@@ -304,6 +304,11 @@ def _millions(point: Point) -> str:
     return f"{point.parameters / 1e6:.2g} M"
 
 
+def _network(point: Point) -> str:
+    steps = point.model["time_steps"]
+    return _millions(point) + (f", time steps {' and '.join(map(str, steps))}" if len(steps) > 1 else "")
+
+
 _AXES = {
     "parameters": _Axis(
         lambda p: p.parameters,
@@ -311,10 +316,10 @@ _AXES = {
         lambda p: f"{p.steps} steps, {p.years:.2g} years",
     ),
     "simulated years": _Axis(
-        lambda p: p.years, lambda p: (_model(p.model), p.steps), lambda p: f"{_millions(p)}, {p.steps} steps"
+        lambda p: p.years, lambda p: (_model(p.model), p.steps), lambda p: f"{_network(p)}, {p.steps} steps"
     ),
     "operations of training": _Axis(
-        lambda p: p.operations, lambda p: (_model(p.model), p.years), lambda p: f"{_millions(p)}, {p.years:.2g} years"
+        lambda p: p.operations, lambda p: (_model(p.model), p.years), lambda p: f"{_network(p)}, {p.years:.2g} years"
     ),
 }
 _LEAST = 3  # places that make a curve

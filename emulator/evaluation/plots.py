@@ -384,7 +384,9 @@ def _mark_crossover(
         if not np.isfinite(found.upper):
             axes.plot([end], [foot[0]], marker=">", ms=5, color=colour, transform=foot[1], clip_on=False)
     text = f"vs {forecaster_label(reference)}: {found.describe()}"
-    axes.text(0.99, foot[0] + 0.042, text, transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=colour)
+    axes.text(
+        0.99, foot[0] + 0.042, text, transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=colour
+    )
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:
