@@ -217,10 +217,7 @@ def with_noise(batch: Batch, stepper: Stepper, size: float, key: Array) -> Batch
     """
     state = jnp.asarray(batch.state)
     n, scale = stepper.n_prognostic, stepper.normalizer
-    noise = (
-        size
-        * stepper.unit(jnp.asarray(batch.which))[..., :n]
-        * jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
-    )
+    unit = stepper.unit(jnp.asarray(batch.which))[..., :n]
+    noise = size * unit * jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
     noisy = jnp.maximum(state[:, 0, ..., :n] + noise, scale.minimum[:n])
     return batch._replace(state=state.at[:, 0, ..., :n].set(noisy))

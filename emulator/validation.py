@@ -29,7 +29,7 @@ class Skill:
     """Of forecasts from the validation times, by lead and state channel.
 
     Attributes:
-      loss: As in training, over all leads.
+      loss: As in training, over all leads, in units of the network's shortest step.
       rmse: Area-weighted root mean square error in physical units, ``(steps, state)``.
       activity: Root mean square change over the step that leads there, over that of the truth, ``(steps, state)``.
         About one in a faithful forecast, lower in a smooth one; it grows before a forecast blows up.
@@ -129,11 +129,9 @@ def _moments(weights: Stacks, batch: Batch, task: Task, layout: Layout) -> Float
             before, after, truth_before, truth = bases[0], later[0], at(states, i), at(states, i + 1)
             return later, jnp.stack([mean_square(x) for x in (after - truth, after - before, truth - truth_before)])
 
-        rows = jnp.arange(forcing.shape[1])
-        initial = bases_of(task.stepper, states[:, 0])
-        _, moments = jax.lax.scan(
-            step, initial, (rows, jnp.asarray(last_steps(np.arange(1, rows.size + 1), task.stepper.time_steps)))
-        )
+        rows = np.arange(forcing.shape[1])
+        by_row = jnp.asarray(rows), jnp.asarray(last_steps(rows + 1, task.stepper.time_steps))
+        _, moments = jax.lax.scan(step, bases_of(task.stepper, states[:, 0]), by_row)
         return jax.lax.pmean(moments, AXES)
 
     return on_every_device(on_one, layout, weights, batch, task)

@@ -71,6 +71,14 @@ def test_shipped_configs_are_those_of_the_repository():
             "model={kind: transfomer}",
             "model: kind should be unet, transformer, spectral or graph, got {'kind': 'transfomer'}",
         ),
+        ("model.time_steps=[2, 4]", "model.time_steps: [2, 4] must begin with 1 and be ascending multiples"),
+        ("model.time_steps=[1, 4, 6]", "model.time_steps: [1, 4, 6] must begin with 1 and be ascending multiples"),
+        ("model.time_steps=[1, 4, 4]", "model.time_steps: [1, 4, 4] must begin with 1 and be ascending multiples"),
+        ("model.time_steps=[]", "model.time_steps: [] must begin with 1 and be ascending multiples"),
+        (
+            "train.stages=[{steps: 1}, {steps: 1, time_steps: [1, 4]}]",
+            "train.stages.1.time_steps: 4 is none of model.time_steps [1]",
+        ),
         ("model={kind: graph, depht: 3}", "model.depht: no such key; did you mean model.depth?"),
         ("model={kind: graph, multipliers: [1]}", "model.multipliers: no such key"),
         ("model.widht=3", "model.widht: no such key; did you mean model.width?"),  # a U-Net where no kind is named
