@@ -13,7 +13,14 @@ import xarray as xr
 
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import forecaster_label, is_physics, lead_text, physics_form, shown_unit, variable_label
-from emulator.evaluation.table import candidate, headline_variables, like_with_like, opponents, read_crossover
+from emulator.evaluation.table import (
+    candidate,
+    headline_variables,
+    like_with_like,
+    mean_ratios,
+    opponents,
+    read_crossover,
+)
 
 ERROR_HOURS = (6, 24, 72, 120, 240)
 LATER_HOURS = (24, 72, 120, 240)
@@ -106,15 +113,8 @@ def gaps(scores: xr.Dataset) -> str:
 def means(scores: xr.Dataset) -> str:
     """RMSE of the network over that of the others, the mean over the headline variables."""
     names = [*opponents(scores), *_present(scores, "twin", "climatology")]
-    row = []
-    for name in names:
-        ratios = [
-            _at(scores, "rmse", LATER_HOURS, forecaster=candidate(scores), variable=v)
-            / _at(scores, "rmse", LATER_HOURS, forecaster=name, variable=v)
-            for v in headline_variables(scores)
-        ]
-        row.append(_list(np.exp(np.log(ratios).mean(axis=0)), "{:.2f}"))
-    return _table(names, [["all", *row]])
+    ratios = mean_ratios(scores).sel(lead_time=_scored(scores, LATER_HOURS))
+    return _table(names, [["all", *(_list(ratios.sel(forecaster=name).values, "{:.2f}") for name in names)]])
 
 
 def _present(scores: xr.Dataset, *prefixes: str) -> list[str]:

@@ -25,9 +25,8 @@ from data_prep.errors import DataError
 from emulator import __version__
 from emulator.command import append_line, as_command, check_appendable
 from emulator.config import ExperimentConfig, load_config
-from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import forecaster_label
-from emulator.evaluation.table import candidate, headline_variables, opponents
+from emulator.evaluation.table import mean_ratios, opponents
 from emulator.machine import describe
 from emulator.stages import applicable_stages, run_stages, stage_seconds
 
@@ -78,13 +77,13 @@ def attempt(config: ExperimentConfig, lead_hours: float) -> Attempt:
     folder = run_stages(config)
     minutes = {name: stage_seconds(folder, name) / 60 for name in _COUNTED if name in stages}
     with xr.open_dataset(folder / "scores.nc") as scores:
-        ratios = mean_ratios(scores, lead_hours)
+        ratios = ratios_to_physics(scores, lead_hours)
         count = int(scores.attrs["initial_times"])
     today = f"{datetime.now(UTC):%Y-%m-%d}"
     return Attempt(config.name, minutes, ratios, lead_hours, count, describe(), __version__, today)
 
 
-def mean_ratios(scores: xr.Dataset, lead_hours: float) -> dict[str, float]:
+def ratios_to_physics(scores: xr.Dataset, lead_hours: float) -> dict[str, float]:
     """The network's RMSE over each physics baseline's, geometric mean over the headline variables.
 
     Raises:
@@ -96,9 +95,8 @@ def mean_ratios(scores: xr.Dataset, lead_hours: float) -> dict[str, float]:
     baselines = [n for n in opponents(scores) if n.startswith("physics")]
     if not baselines:
         raise DataError("scores: no physics baseline to beat; name one under evaluate.physics")
-    rmse = scores["rmse"].sel(region=WHOLE, lead_time=lead, variable=headline_variables(scores))
-    own = rmse.sel(forecaster=candidate(scores))
-    return {n: float(np.exp(np.log(own / rmse.sel(forecaster=n)).mean())) for n in baselines}
+    ratios = mean_ratios(scores).sel(lead_time=lead)
+    return {name: float(ratios.sel(forecaster=name)) for name in baselines}
 
 
 def format_records(attempts: Sequence[Attempt]) -> str:

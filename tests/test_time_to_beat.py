@@ -10,7 +10,7 @@ from data_prep.errors import DataError, UserError
 from emulator import time_to_beat
 from emulator.config import parse_config
 from emulator.stages import stage_seconds
-from emulator.time_to_beat import Attempt, format_records, main, mean_ratios
+from emulator.time_to_beat import Attempt, format_records, main, ratios_to_physics
 
 EXPERIMENT = {
     "name": "tiny",
@@ -48,12 +48,12 @@ def finished(tmp_path, monkeypatch):
 
 
 def test_the_verdict_is_the_mean_over_headline_variables():
-    ratios = mean_ratios(scores(), 120.0)
+    ratios = ratios_to_physics(scores(), 120.0)
     assert ratios == pytest.approx({"physics_t21": np.sqrt(0.5 * 1.5), "physics_t21_damped": np.sqrt(1.0 * 2.0)})
     with pytest.raises(DataError, match="lead 240 h was not scored"):
-        mean_ratios(scores(), 240.0)
+        ratios_to_physics(scores(), 240.0)
     with pytest.raises(DataError, match="no physics baseline"):
-        mean_ratios(scores().sel(forecaster=["network"]), 120.0)
+        ratios_to_physics(scores().sel(forecaster=["network"]), 120.0)
 
 
 def test_simulation_preparation_and_training_count(finished):

@@ -92,6 +92,16 @@ def read_crossover(scores: xr.Dataset, forecaster: str, reference: str, variable
     return Crossover(outcome, hours, lower, upper, start, bool(one["crossover_from_first_lead"]))
 
 
+def mean_ratios(scores: xr.Dataset) -> xr.DataArray:
+    """The candidate's RMSE over that of every forecaster, geometric mean over the headline variables.
+
+    Returns:
+      Below one where the candidate is ahead in the mean, dims ``(forecaster, lead_time)``.
+    """
+    rmse = scores["rmse"].sel(region=WHOLE, variable=headline_variables(scores))
+    return np.exp(np.log(rmse.sel(forecaster=candidate(scores), drop=True) / rmse).mean("variable"))
+
+
 def format_table(scores: xr.Dataset) -> str:
     """Plain text: for each headline variable a row per forecaster with RMSE by lead and the lead until it is beaten.
 

@@ -176,45 +176,49 @@ def convolve3x3(
 ) -> Float[Array, "batch lat lon out"]:
     """Convolution of fields that were padded by one cell with a 3 x 3 kernel.
 
-    The gradient is our own for the sake of processors: XLA turns the gradient of the kernel into a convolution with a
-    window as large as the field, which its CPU code runs at 30 GFLOP/s on two cores, while nine matrix products, one
-    for each offset, reach 100 (16 x 16 x 32 cells, 96 channels). Accelerators keep the convolution.
+    Accelerators take it as it stands. On a CPU both it and the gradient of its kernel are put in other words, which
+    XLA runs faster there (``scripts/benchmark.py train`` times a step).
     """
-    return _valid_convolution(padded, kernel, 0)
+    return jax.lax.platform_dependent(padded, kernel, cpu=_convolution_on_cpu, default=_convolution)
 
 
-def _valid_convolution(x: Array, kernel: Array, padding: int) -> Array:
-    pads = [(padding, padding), (padding, padding)]
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
+def _convolution(x: Array, kernel: Array, padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
+
+
+def _convolution_on_cpu(padded: Array, kernel: Array) -> Array:
+    """Over two columns of zeros more on either side, which XLA hands to Eigen: in two thirds of the time (jax 0.10)."""
+    return _convolution(padded, kernel, ((0, 0), (2, 2)))[:, :, 2:-2]
 
 
 def _convolve3x3_forward(padded: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _valid_convolution(padded, kernel, 0), (padded, kernel)
+    return convolve3x3(padded, kernel), (padded, kernel)
 
 
 def _convolve3x3_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     padded, kernel = residuals
-    to_padded = _valid_convolution(cotangent, kernel[::-1, ::-1].swapaxes(2, 3), 2)
-    to_kernel = jax.lax.platform_dependent(
-        padded, cotangent, cpu=_kernel_gradient_by_offsets, default=_kernel_gradient_by_convolution
-    )
+    to_padded = _convolution(cotangent, kernel[::-1, ::-1].swapaxes(2, 3), ((2, 2), (2, 2)))
+    to_kernel = jax.lax.platform_dependent(padded, cotangent, cpu=_kernel_gradient_on_cpu, default=_kernel_gradient)
     return to_padded, to_kernel.astype(kernel.dtype)
 
 
-def _kernel_gradient_by_offsets(padded: Array, cotangent: Array) -> Array:
-    rows, columns, n_out = cotangent.shape[1:]
-    transposed = cotangent.reshape(-1, n_out).T
-    products = [
-        (transposed @ padded[:, i : i + rows, j : j + columns].reshape(-1, padded.shape[-1])).T
-        for i in range(3)
-        for j in range(3)
-    ]
-    return jnp.stack(products).reshape(3, 3, padded.shape[-1], n_out)
-
-
-def _kernel_gradient_by_convolution(padded: Array, cotangent: Array) -> Array:
+def _kernel_gradient(padded: Array, cotangent: Array) -> Array:
     # batch plays the summed channel, channels play the batch
     return jax.lax.conv_general_dilated(padded, cotangent, (1, 1), "VALID", dimension_numbers=("CHWN", "IHWO", "HWNC"))
+
+
+def _kernel_gradient_on_cpu(padded: Array, cotangent: Array) -> Array:
+    """Three matrix products, one for each row of the kernel.
+
+    The convolution with a window as large as the field comes to 30 GFLOP/s on two cores, these to 280 (8 x 24 x 48
+    cells, 96 channels).
+    """
+    rows, _, n_out = cotangent.shape[1:]
+    n_in = padded.shape[-1]
+    columns = [jnp.pad(cotangent, ((0, 0), (0, 0), (j, 2 - j), (0, 0))) for j in range(3)]
+    wide = jnp.concatenate(columns, axis=-1).reshape(-1, 3 * n_out)
+    products = [padded[:, i : i + rows].reshape(-1, n_in).T @ wide for i in range(3)]
+    return jnp.stack(products).reshape(3, n_in, 3, n_out).swapaxes(1, 2)
 
 
 convolve3x3.defvjp(_convolve3x3_forward, _convolve3x3_backward)
