@@ -96,10 +96,11 @@ def mean_ratios(scores: xr.Dataset) -> xr.DataArray:
     """The candidate's RMSE over that of every forecaster, geometric mean over the headline variables.
 
     Returns:
-      Below one where the candidate is ahead in the mean, dims ``(forecaster, lead_time)``.
+      Below one where the candidate is ahead in the mean, NaN where a variable was not scored, dims ``(forecaster, lead_time)``.
     """
     rmse = scores["rmse"].sel(region=WHOLE, variable=headline_variables(scores))
-    return np.exp(np.log(rmse.sel(forecaster=candidate(scores), drop=True) / rmse).mean("variable"))
+    ratio = rmse.sel(forecaster=candidate(scores), drop=True) / rmse
+    return ratio.prod("variable", skipna=False) ** (1 / ratio.sizes["variable"])
 
 
 def format_table(scores: xr.Dataset) -> str:
