@@ -96,7 +96,8 @@ def mean_ratios(scores: xr.Dataset) -> xr.DataArray:
     """The candidate's RMSE over that of every forecaster, geometric mean over the headline variables.
 
     Returns:
-      Below one where the candidate is ahead in the mean, NaN where a variable was not scored, dims ``(forecaster, lead_time)``.
+      Dims ``(forecaster, lead_time)``: below one where the candidate is ahead in the mean, NaN where a variable was
+      not scored.
     """
     rmse = scores["rmse"].sel(region=WHOLE, variable=headline_variables(scores))
     ratio = rmse.sel(forecaster=candidate(scores), drop=True) / rmse
