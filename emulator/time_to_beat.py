@@ -110,7 +110,7 @@ def format_records(attempts: Sequence[Attempt]) -> str:
         "machine",
     ]
     rows = [head, ["---"] * len(head)]
-    for a in sorted(attempts, key=lambda a: (sum(r >= 1 for r in a.ratios.values()), a.total)):
+    for a in sorted(attempts, key=lambda a: (sum(not r < 1 for r in a.ratios.values()), a.total)):
         parts = " + ".join(f"{m:.1f}" for m in a.minutes.values())
         ratios = [f"{a.ratios[n]:.2f}" if n in a.ratios else "" for n in names]
         when = f"{a.lead_hours / 24:g} d, {a.initial_times} starts"

@@ -104,5 +104,8 @@ def test_attempts_collect_in_a_table_with_the_fastest_winner_first(finished, tmp
     def row(name, minutes, ratio):
         return Attempt(name, {"train": minutes}, {"physics_t21": ratio}, 120.0, 7, "two cores", "0", "2026-01-01")
 
-    table = format_records([row("slow", 9.0, 0.9), row("loser", 1.0, 1.1), row("fast", 2.0, 0.9)])
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["fast", "slow", "loser"]
+    table = format_records(
+        [row("slow", 9.0, 0.9), row("loser", 1.0, 1.1), row("fast", 2.0, 0.9), row("stopped", 1.5, np.nan)]
+    )
+    names = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert names == ["fast", "slow", "loser", "stopped"]

@@ -210,8 +210,8 @@ def _kernel_gradient(padded: Array, cotangent: Array) -> Array:
 def _kernel_gradient_on_cpu(padded: Array, cotangent: Array) -> Array:
     """Three matrix products, one for each row of the kernel.
 
-    The convolution with a window as large as the field comes to 30 GFLOP/s on two cores, these to 280 (8 x 24 x 48
-    cells, 96 channels).
+    The convolution with a window as large as the field came to 30 GFLOP/s on two cores (16 x 16 x 32 cells, 96
+    channels), these to 280 to 300 (8 x 24 x 48 and 8 x 16 x 32 cells).
     """
     rows, _, n_out = cotangent.shape[1:]
     n_in = padded.shape[-1]
