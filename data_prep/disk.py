@@ -301,6 +301,36 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def link(path: Path, to: Path) -> None:
+    """Gives a finished file, or every file of a folder, another name, whole or not at all; copied to another disk.
+
+    Nothing may ever write into such a file: as all results are, it is replaced and removed only.
+
+    Raises:
+      DiskError: it cannot be written; what was there before is untouched.
+      UserError: somebody else removed it meanwhile, or another process is writing ``to``.
+    """
+    with replacing(to, folder=path.is_dir()) as temporary:
+        try:
+            for file in path.rglob("*") if path.is_dir() else (path,):
+                if not file.is_dir():
+                    target = temporary / file.relative_to(path)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    _link_or_copy(file, target)
+        except FileNotFoundError:
+            raise UserError(f"{path}: is being removed or replaced, so it cannot be taken; try again") from None
+
+
+def _link_or_copy(path: Path, to: Path) -> None:
+    try:
+        to.hardlink_to(path)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        shutil.copyfile(path, to)
+        _to_disk(str(to))
+
+
 def remove(path: Path) -> None:
     """Removes a file, a folder with all that it holds, or a link (never what it points to); nothing if not there."""
     if path.is_symlink() or not path.is_dir():

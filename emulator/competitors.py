@@ -12,7 +12,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.disk import reading
+from data_prep.disk import link, reading
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.opening import open_lazily
 from data_prep.pipeline import find_inputs
@@ -35,6 +35,7 @@ NETWORK = "network"
 
 _ENSEMBLE = "_ensemble"
 _CORRECTED = ("debiased", "damped")
+_MEANS = "means"
 _TIMES = {"split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits"}  # keys of `evaluate`
 _DATA_HASH, _OPTIONS = "data_hash", "options"  # global attributes of a forecast file
 
@@ -116,6 +117,21 @@ def forecasts_of_other_data(config: ExperimentConfig, folder: Path, store: Store
     ]
 
 
+def take_forecasts(config: ExperimentConfig, folder: Path, store: Store) -> None:
+    """Links forecasts that ``reuse`` made from the same data with the same options; a network's are each its own."""
+    if config.reuse is None:
+        return
+    there = folder / "forecasts"
+    for path, options in _files(config, folder, store).items():
+        of_network = path.name.startswith(NETWORK) or path.parent.name == _MEANS
+        other = Path(config.reuse) / "forecasts" / path.relative_to(there)
+        if of_network or path.exists() or not other.exists():
+            continue
+        if all(_attribute(other, key) == value for key, value in forecast_marks(options, store).items()):
+            link(other, path)
+            logger.info("forecast: %s is taken from %s", path.name, config.reuse)
+
+
 def forecast_marks(options: Mapping[str, Any], store: Store) -> dict[str, str]:
     """What a forecast file says of what it was made from and with."""
     return {_DATA_HASH: store.data_hash, _OPTIONS: _as_text(options)}
@@ -152,7 +168,7 @@ def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
 
 def forecast_path(name: str, config: ExperimentConfig, folder: Path) -> Path:
     """The file of a forecaster of the experiment. Those of means lie apart: a new network makes them worthless."""
-    return _path(f"means/{name}" if name in config.evaluate.means else name, folder)
+    return _path(f"{_MEANS}/{name}" if name in config.evaluate.means else name, folder)
 
 
 def physics_name(baseline: PhysicsBaseline) -> str:

@@ -419,6 +419,11 @@ class ExperimentConfig(Section):
         description="Names the experiment in every output"
     )
     workdir: str = Field("", description="Folder of all results; runs/NAME when empty")
+    reuse: str | None = Field(
+        None,
+        description="Folder of another experiment, of which nature run, store and forecasts of all but the network are "
+        "taken, by hard links, where this config would make the same",
+    )
     seed: Annotated[int, Field(ge=0)] = Field(
         0, description="Of all that is drawn: truth, weights, batches, perturbations"
     )

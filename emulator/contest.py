@@ -30,6 +30,7 @@ from emulator.competitors import (
     lateral_boundary_of,
     physics_name,
     predictability_limit,
+    take_forecasts,
     truth_of,
     what_is_lacking,
 )
@@ -129,6 +130,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     indices = initial_indices(store, config.evaluate)
     leads = verified_leads(config.evaluate)
     _check_external(config)
+    take_forecasts(config, folder, store)
     _warn_of_a_small_disk(config, folder, store)
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
     for path in forecasts_of_other_data(config, folder, store):

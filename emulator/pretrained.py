@@ -143,7 +143,7 @@ def ship(experiment: Path, out: Path, samples: int) -> None:
 def ship_run(run: Path, out: Path) -> None:
     """Copies what a forecast needs of a run folder, made small: weights as float16, the forcing table packed."""
     description = read_description(run)
-    description["experiment"]["workdir"] = ""
+    description["experiment"] |= {"workdir": "", "reuse": None}
     write_description(out, description)
     with np.load(run / WEIGHTS, allow_pickle=False) as weights:
         half = {name: weights[name].astype(np.float16) for name in weights.files}

@@ -24,8 +24,8 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from data_prep.disk import discard, disk_in_one_line, remove, write_text
-from data_prep.errors import UserError
+from data_prep.disk import discard, disk_in_one_line, link, remove, write_text
+from data_prep.errors import ConfigError, UserError
 from data_prep.json_file import read_object
 from emulator.config import ExperimentConfig, TrainConfig, save_config
 from emulator.progress import duration, track_blocks
@@ -46,7 +46,9 @@ class Stage:
       check: Refuses what is there, if it was made with other values of keys that only a part of the result depends on.
       outdated: Why a finished result is made again or completed all the same, or ``None``. Only for what costs little
         and can be made from what is at hand; the old result stays until the new one is whole.
-      same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay.
+      same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay,
+        and may be spared where another experiment has made it.
+      begun: Whether what is there, made with another config, is the beginning of what this one asks for.
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
       of_network: Those of its outputs that a new training makes worthless, where others are worth keeping.
     """
@@ -59,6 +61,7 @@ class Stage:
     check: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     outdated: Callable[[ExperimentConfig, Path], str | None] = lambda *_: None
     same_again: bool = False
+    begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     of_network: tuple[str, ...] = ()
 
@@ -127,6 +130,12 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     )
 
 
+def _shorter_training(config: ExperimentConfig, folder: Path) -> bool:
+    from emulator.train import is_beginning
+
+    return is_beginning(folder / "run", config.train, config.model, config.seed)
+
+
 def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     from emulator.contest import write_all_forecasts
 
@@ -189,6 +198,7 @@ STAGES = (
         _train,
         ("seed", "model", *(f"train.{key}" for key in TrainConfig.model_fields if key not in TrainConfig.HOW)),
         ("store.zarr",),
+        begun=_shorter_training,
         look_ahead=_check_comparison,
     ),
     Stage(
@@ -283,6 +293,10 @@ def _run_stage(
             logger.info("%s: done before, skipped", title)
             return
         logger.info("%s: %s; made now", title, why)
+    if not redo and _taken(config, folder, stage, mark, title):
+        save_config(config, folder / "config.yaml")
+        records.set(stage.name, {"fingerprint": mark, "finished": True, "taken_from": config.reuse})
+        return
     of_nature = stage.name == "prepare" and any(i.startswith("{workdir}/nature/") for i in config.data.inputs)
     for need in (*stage.needs, *("nature",) * of_nature):
         if not (folder / need).exists():
@@ -292,7 +306,8 @@ def _run_stage(
     if all_follow:
         stage.look_ahead(config, folder)
     # of a stage that goes on where it was stopped, the seconds are those of the last part alone
-    resumes = record and not record["finished"] and record["fingerprint"] == mark and not redo
+    same = record is not None and record["fingerprint"] == mark
+    resumes = record and not redo and (not record["finished"] if same else _any_there(folder, stage))
     resumed = {"resumed": True} if resumes else {}
     again = record is not None and not redo and not stage.same_again and (record["finished"] or "again" in record)
     save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
@@ -339,7 +354,7 @@ def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: 
 def _made_with_another(folder: Path, stage: Stage) -> UserError:
     return UserError(
         f"{folder}: the result of '{stage.name}' was made with another config; 'emulator {stage.name} CONFIG --redo' "
-        "discards it and what was made from it, another workdir keeps both"
+        f"discards it and what was made from it, another workdir with reuse={folder} keeps both"
     )
 
 
@@ -351,7 +366,8 @@ def stage_seconds(folder: Path, name: str) -> float:
     """
     record = _Records(folder / "stages.json").get(name)
     if not record or not record["finished"] or "seconds" not in record:
-        raise UserError(f"{folder}: stage '{name}' is not finished")
+        why = f"was taken from {record['taken_from']}" if record and "taken_from" in record else "is not finished"
+        raise UserError(f"{folder}: stage '{name}' {why}")
     if "resumed" in record:
         raise UserError(f"{folder}: stage '{name}' was stopped on its way and has no clock; choose an empty workdir")
     return float(record["seconds"])
@@ -379,11 +395,37 @@ def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> 
 def _done_before(
     config: ExperimentConfig, folder: Path, stage: Stage, mark: str, record: dict[str, Any] | None
 ) -> bool:
-    there = [(folder / o).exists() for o in stage.outputs]
-    if record and record["fingerprint"] != mark and (record["finished"] or any(there)):
+    other = record is not None and record["fingerprint"] != mark
+    if record and other and (record["finished"] or _any_there(folder, stage)) and not stage.begun(config, folder):
         raise _made_with_another(folder, stage)
     stage.check(config, folder)
-    return bool(record and record["finished"] and all(there))
+    return bool(record and record["finished"] and not other and _all_there(folder, stage))
+
+
+def _any_there(folder: Path, stage: Stage) -> bool:
+    return any((folder / output).exists() for output in stage.outputs)
+
+
+def _all_there(folder: Path, stage: Stage) -> bool:
+    return all((folder / output).exists() for output in stage.outputs)
+
+
+def _taken(config: ExperimentConfig, folder: Path, stage: Stage, mark: str, title: str) -> bool:
+    """Links what the experiment that is reused has made with the same values; whether it has."""
+    if config.reuse is None or not stage.same_again:
+        return False
+    other = Path(config.reuse)
+    if not (other / "stages.json").exists() or other.resolve() == folder.resolve():
+        raise ConfigError(f"reuse: {other} is no folder of another experiment; with reuse=null all is made here")
+    record = _Records(other / "stages.json").get(stage.name)
+    alike = record is not None and record["finished"] and record["fingerprint"] == mark
+    if not alike or not _all_there(other, stage) or stage.outdated(config, other) is not None:
+        logger.info("%s: %s has none that this config would make", title, other)
+        return False
+    for output in stage.outputs:
+        link(other / output, folder / output)
+    logger.info("%s: taken from %s", title, other)
+    return True
 
 
 class _Records:

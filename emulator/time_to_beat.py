@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from emulator import __version__
 from emulator.command import append_line, as_command, check_appendable
 from emulator.config import ExperimentConfig, load_config
@@ -71,8 +71,11 @@ def attempt(config: ExperimentConfig, lead_hours: float) -> Attempt:
       lead_hours: The lead at which physics is to be beaten.
 
     Raises:
+      ConfigError: another experiment is reused, so nothing begins from nothing.
       DataError: a stage was stopped on its way, so its clock is wrong; or the lead was not scored.
     """
+    if config.reuse is not None:
+        raise ConfigError("reuse: the clock counts from nothing, so nothing may be taken from another experiment")
     stages = {s.name for s in applicable_stages(config)} & set(_COUNTED)
     folder = run_stages(config)
     minutes = {name: stage_seconds(folder, name) / 60 for name in _COUNTED if name in stages}

@@ -335,34 +335,53 @@ def _begun(run_dir: Path) -> bool:
 def _claim(
     run_dir: Path, config: TrainConfig, model: ModelConfig, store: Store, seed: int, experiment: Mapping[str, Any]
 ) -> None:
-    """Describes the run in its folder, or makes sure that the folder holds this very run.
+    """Describes the run in its folder, once it is sure that the folder holds no other run than this, or its beginning.
 
     Raises:
       DataError: the folder holds another run.
     """
-    decisive = {
-        "train": config.model_dump(mode="json", exclude=set(TrainConfig.HOW)),
-        "model": model.model_dump(mode="json"),
-        "data": store.data_hash,
-        "seed": seed,
-    }
-    identity = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
     if not (run_dir / DESCRIPTION).exists() and any((run_dir / CHECKPOINTS).glob("*")):
         raise DataError(f"{run_dir}: holds checkpoints of nobody knows which run, {DESCRIPTION} is missing; remove it")
-    if (run_dir / DESCRIPTION).exists() and read_description(run_dir)["identity"] != identity:
-        raise DataError(
-            f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
-        )
+    if (run_dir / DESCRIPTION).exists():
+        same_data = read_description(run_dir)["data_hash"] == store.data_hash
+        if not (same_data and is_beginning(run_dir, config, model, seed)):
+            raise DataError(
+                f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
+            )
     describe_run(
         run_dir,
         store,
         model,
         precision=config.precision,
         seed=seed,
-        identity=identity,
+        identity=_identity(config, model, store.data_hash, seed),
         experiment=experiment,
         anomalies=config.anomalies,
     )
+
+
+def is_beginning(run_dir: Path, config: TrainConfig, model: ModelConfig, seed: int) -> bool:
+    """Whether a run folder holds this run, or one that had only its first stages and can go on to the others.
+
+    Raises:
+      DataError: the folder's description is damaged.
+    """
+    if not (run_dir / DESCRIPTION).exists():
+        return False
+    found = read_description(run_dir)
+    courses = (config.model_copy(update={"stages": config.stages[:n]}) for n in range(1, len(config.stages) + 1))
+    return found["identity"] in {_identity(course, model, found["data_hash"], seed) for course in courses}
+
+
+def _identity(config: TrainConfig, model: ModelConfig, data_hash: str, seed: int) -> str:
+    """Hash of all that decides what the weights become."""
+    decisive = {
+        "train": config.model_dump(mode="json", exclude=set(TrainConfig.HOW)),
+        "model": model.model_dump(mode="json"),
+        "data": data_hash,
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
 # ---- what is looked at on the way

@@ -326,6 +326,26 @@ def test_one_competitor_more_leaves_the_forecasts_of_the_others(forecast_stage, 
     contest.score_all_forecasts(config, tmp_path)
 
 
+def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(forecast_stage, tmp_path):
+    _, _, names = forecast_stage
+    for name in ("first", "second", "third"):
+        (tmp_path / name).mkdir()
+    more = {**SMALL, "means": {"both": ["network", "physics_t21"]}}
+    contest.write_all_forecasts(config_of(tmp_path / "first", **more), tmp_path / "first")
+    names.clear()
+    second = tmp_path / "second"
+    config = config_of(second, **{**more, "references": ["persistence", "climatology"]})
+    contest.write_all_forecasts(config.model_copy(update={"reuse": str(tmp_path / "first")}), second)
+    assert set(names) == {"network"}
+    same = {p.name for p in (second / "forecasts").rglob("*.nc") if p.stat().st_nlink == 2}
+    assert same == {f"{n}.nc" for n in ("physics_t21", "physics_t21_debiased", "physics_t21_damped", "persistence")}
+    names.clear()
+    third = config_of(tmp_path / "third", **{**more, "correction_inits": 5})
+    contest.write_all_forecasts(third.model_copy(update={"reuse": str(second)}), tmp_path / "third")
+    assert (tmp_path / "third/forecasts/physics_t21.nc").samefile(second / "forecasts/physics_t21.nc")
+    assert set(names) == {"network", "physics_t21"}  # which it is corrected by is another
+
+
 @pytest.mark.parametrize(
     ("change", "file"),
     [

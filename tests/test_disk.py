@@ -15,6 +15,7 @@ from data_prep.disk import (
     closing_once,
     discard,
     disk_in_one_line,
+    link,
     put_in_place,
     reading,
     remove,
@@ -56,6 +57,31 @@ def test_a_folder_takes_the_place_of_a_folder(tmp_path):
         (tmp_path / name / name).touch()
     put_in_place(tmp_path / "new", tmp_path / "old")
     assert [p.name for p in tmp_path.rglob("*")] == ["old", "new"]
+
+
+@pytest.mark.parametrize("other_disk", [False, True])
+def test_a_result_has_another_name_and_on_another_disk_a_copy(other_disk, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(self))
+
+    if other_disk:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    (tmp_path / "folder/within").mkdir(parents=True)
+    (tmp_path / "folder/within/part").write_text("a")
+    (tmp_path / "file").write_text("b")
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/older").touch()  # makes way
+    link(tmp_path / "folder", tmp_path / "to")
+    link(tmp_path / "file", tmp_path / "beside/file")
+    assert [p.name for p in (tmp_path / "to").rglob("*")] == ["within", "part"]
+    for path in ("to/within/part", "beside/file"):
+        assert (tmp_path / path).stat().st_nlink == (1 if other_disk else 2)
+    assert [(tmp_path / p).read_text() for p in ("to/within/part", "beside/file")] == ["a", "b"]
+    remove(tmp_path / "to")
+    assert (tmp_path / "folder/within/part").exists()
+    with pytest.raises(UserError, match="gone: is being removed or replaced, so it cannot be taken"):
+        link(tmp_path / "gone", tmp_path / "beside/file")
+    assert (tmp_path / "beside/file").read_text() == "b"
 
 
 def test_a_copy_that_somebody_kept_beside_a_result_stays(tmp_path):

@@ -85,6 +85,60 @@ def test_a_changed_config_is_refused_until_redo(tmp_path, calls):
     assert calls == ["train", "forecast", "evaluate", "plot"]
 
 
+def test_a_longer_training_goes_on_from_a_shorter_and_discards_what_was_made_from_it(tmp_path, calls, monkeypatch):
+    folder = stages.run_stages(config(tmp_path))
+    begun = tuple(dataclasses.replace(s, begun=lambda *_: True) if s.name == "train" else s for s in stages.STAGES)
+    monkeypatch.setattr(stages, "STAGES", begun)
+    longer = config(tmp_path, train={"stages": [{"steps": 3}, {"steps": 4}]})
+    calls.clear()
+    stages.run_stages(longer, ["train"])
+    assert calls == ["train"]
+    assert not (folder / "scores.nc").exists() and (folder / "forecasts/climatology.nc").exists()
+    with pytest.raises(UserError, match="'train' was stopped on its way and has no clock"):
+        stages.stage_seconds(folder, "train")
+    stages.run_stages(longer)
+    assert calls == ["train", "forecast", "evaluate", "plot"]
+
+
+def test_data_that_another_experiment_made_alike_are_taken_and_not_made_again(tmp_path, calls):
+    first = stages.run_stages(config(tmp_path))
+    wider = {"model": {"kind": "unet", "width": 16}, "workdir": str(tmp_path / "wide"), "reuse": str(first)}
+    calls.clear()
+    second = stages.run_stages(config(tmp_path, **wider))
+    assert calls == ["train", "forecast", "evaluate", "plot"]
+    assert (second / "store.zarr").samefile(first / "store.zarr")
+    with pytest.raises(UserError, match=f"'prepare' was taken from {first}"):
+        stages.stage_seconds(second, "prepare")
+    calls.clear()
+    stages.run_stages(config(tmp_path, **wider), ["prepare"], redo=True)  # makes its own, and leaves the other's
+    assert calls == ["prepare"]
+    assert not (second / "store.zarr").samefile(first / "store.zarr")
+
+
+def test_data_that_another_experiment_made_otherwise_are_not_taken(tmp_path, calls, monkeypatch):
+    first = stages.run_stages(config(tmp_path), ["prepare"])
+    other = {"workdir": str(tmp_path / "second"), "reuse": str(first)}
+    stages.run_stages(config(tmp_path, **other, data={**RAW["data"], "timestep_hours": 12}), ["prepare"])
+    half = {"workdir": str(tmp_path / "third"), "reuse": str(tmp_path / "second")}
+    whole = _stopping(monkeypatch, "prepare")
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(config(tmp_path, workdir=str(tmp_path / "fourth")), ["prepare"])
+    monkeypatch.setattr(stages, "STAGES", whole)
+    stages.run_stages(config(tmp_path, **half), ["prepare"])
+    unfinished = {"workdir": str(tmp_path / "fifth"), "reuse": str(tmp_path / "fourth")}
+    stages.run_stages(config(tmp_path, **unfinished), ["prepare"])
+    assert calls == ["prepare"] * 4
+
+
+@pytest.mark.parametrize("reuse", ["nowhere", "work"])
+def test_what_is_reused_must_be_another_experiment(reuse, tmp_path, calls):
+    if reuse == "work":
+        stages.run_stages(config(tmp_path), ["prepare"])
+        (tmp_path / "work/store.zarr").unlink()
+    with pytest.raises(UserError, match=rf"^reuse: .*{reuse} is no folder of another experiment; with reuse=null"):
+        stages.run_stages(config(tmp_path, reuse=str(tmp_path / reuse)), ["prepare"])
+
+
 def test_a_config_that_failed_before_anything_was_made_may_be_mended(tmp_path, calls, monkeypatch):
     def fail(config, folder, workers):
         raise UserError("missing temprature")

@@ -66,6 +66,11 @@ def test_simulation_preparation_and_training_count(finished):
     assert "simulate" not in time_to_beat.attempt(without, 120.0).minutes
 
 
+def test_an_attempt_that_takes_from_another_experiment_is_none(finished):
+    with pytest.raises(UserError, match="reuse: the clock counts from nothing"):
+        time_to_beat.attempt(parse_config({**EXPERIMENT, "workdir": str(finished), "reuse": "runs/other"}), 120.0)
+
+
 def test_a_stage_that_was_stopped_has_no_clock(finished):
     records = json.loads((finished / "stages.json").read_text())
     records["train"]["resumed"] = True

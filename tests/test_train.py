@@ -165,6 +165,20 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finishe
     assert [e["loss"] for e in entries(finished, "train")] == [e["loss"] for e in entries(tmp_path, "train")]
 
 
+def test_a_course_with_more_stages_goes_on_from_a_shorter_one_bit_for_bit(store, finished, tmp_path):
+    shorter = CONFIG.model_copy(update={"stages": CONFIG.stages[:1]})
+    run(store, tmp_path, shorter)
+    assert last_checkpoint(tmp_path)[0] == 5
+    run(store, tmp_path)
+    straight, longer = last_checkpoint(finished)[1], last_checkpoint(tmp_path)[1]
+    for name, array in straight.items():
+        np.testing.assert_array_equal(array, longer[name], err_msg=name)
+    losses = {p: [e["loss"] for e in entries(p, "train")] for p in (finished, tmp_path)}
+    assert losses[finished] == losses[tmp_path]
+    with pytest.raises(DataError, match="another config, seed or data"):
+        run(store, tmp_path, shorter)
+
+
 def test_who_interrupts_the_last_validation_is_obeyed(store, finished, tmp_path, monkeypatch):
     whole, ran = Validation.run, []
 
