@@ -37,15 +37,24 @@ def forecast_warning(skill: Skill) -> str | None:
 
 
 class GradientWatch:
-    """Tells when a gradient is far larger than those before it. One warning for a row of them."""
+    """Tells when a gradient is far larger than those before it in its stage. One warning for a row of them."""
 
     def __init__(self) -> None:
         """Starts with no memory."""
         self._norms: deque[float] = deque(maxlen=_REMEMBERED)
+        self._stage = 0
         self._warned = False
 
-    def warning(self, norm: float) -> str | None:
-        """Takes the next finite gradient norm; a warning in one line if it begins a row of spikes."""
+    def warning(self, norm: float, stage: int) -> str | None:
+        """Takes the next finite gradient norm; a warning in one line if it begins a row of spikes.
+
+        Args:
+          norm: Of the gradient.
+          stage: A number of the stage's own: gradients of longer rollouts are larger, which is no sign of anything.
+        """
+        if stage != self._stage:
+            self._norms.clear()
+            self._stage = stage
         median = float(np.median(self._norms)) if len(self._norms) >= _ENOUGH else np.inf
         spike = norm > _SPIKE * median
         new = spike and not self._warned

@@ -437,7 +437,7 @@ class Watch:
         self.clock.count(size, length * span.operations)
         if not norms.finite:
             self._skipped(now, loss, float(norms.gradient_norm), int(norms.skipped), span.times(step))
-        elif warning := self._gradients.warning(float(norms.gradient_norm)):
+        elif warning := self._gradients.warning(float(norms.gradient_norm), span.start):
             logger.warning("train: step %d: %s", now, warning)
         if self._record and (now % self._config.log_every == 0 or now == self._job.spans[-1].stop):
             pace = self.clock.read()

@@ -34,13 +34,20 @@ def test_what_is_not_finite_comes_first():
 
 def test_a_row_of_gradient_spikes_is_one_warning():
     watch = GradientWatch()
-    assert not any(watch.warning(1.0 + 0.1 * (i % 3)) for i in range(30))
-    assert watch.warning(25.0) == "gradient norm 25, 23 times its median of late"
-    assert watch.warning(30.0) is None
-    assert watch.warning(1.0) is None
-    assert watch.warning(25.0) is not None
+    assert not any(watch.warning(1.0 + 0.1 * (i % 3), 0) for i in range(30))
+    assert watch.warning(25.0, 0) == "gradient norm 25, 23 times its median of late"
+    assert watch.warning(30.0, 0) is None
+    assert watch.warning(1.0, 0) is None
+    assert watch.warning(25.0, 0) is not None
 
 
 def test_a_few_first_steps_are_no_measure():
     watch = GradientWatch()
-    assert [watch.warning(norm) for norm in (0.01, 0.02, 50.0)] == [None, None, None]
+    assert [watch.warning(norm, 0) for norm in (0.01, 0.02, 50.0)] == [None, None, None]
+
+
+def test_the_first_gradients_of_longer_rollouts_are_no_spikes():
+    watch = GradientWatch()
+    assert not any(watch.warning(1.0, 0) for _ in range(30))
+    assert not any(watch.warning(25.0, 9000) for _ in range(30))
+    assert watch.warning(500.0, 9000) == "gradient norm 500, 20 times its median of late"
