@@ -383,9 +383,16 @@ def _mark_crossover(
         axes.plot([found.lower / 24, end], [foot[0]] * 2, color=colour, lw=3, alpha=0.6, transform=foot[1])
         if not np.isfinite(found.upper):
             axes.plot([end], [foot[0]], marker=">", ms=5, color=colour, transform=foot[1], clip_on=False)
-    text = f"vs {forecaster_label(reference)}: {found.describe()}"
     axes.text(
-        0.99, foot[0] + 0.042, text, transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=colour
+        0.99,
+        foot[0] + 0.042,
+        f"vs {forecaster_label(reference)}: {found.describe()}",
+        transform=axes.transAxes,
+        ha="right",
+        va="center",
+        fontsize=7.5,
+        color=colour,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.5},  # the dotted lines end behind it
     )
 
 
