@@ -89,8 +89,9 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
         data = _Data.of(paths, report)
     machine = this_machine()
     leads, physics = _Leads.of(data), _physics(data)
-    longest = round(leads.longest / float(data.section["timestep_hours"])) if _has_little(data) else None
-    plan = plan_by_trial(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes, longest)
+    hours = float(data.section["timestep_hours"])
+    longest = round(leads.longest / hours) if _has_little(data) else None
+    plan = plan_by_trial(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes, hours, longest)
     text = _text(out, report, data, plan, leads, physics, machine, minutes)
     parse_config(yaml.safe_load(text), source=str(out))
     write_text(out, text)

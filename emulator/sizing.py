@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from data_prep.errors import ConfigError, DataError
@@ -38,6 +39,8 @@ _MOST_STEPS = 40_000
 _MEMORY_SHARE = 0.5
 _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
+_BLOCKS = 4  # of a network of one level
+_REACH = 15.0  # degrees each way that a network should see: farther than weather travels in a step
 _LONGEST_TRIAL = 30.0  # seconds by arithmetic of a step that is tried all the same
 
 StepSeconds: TypeAlias = Callable[[UNetConfig, int, int], float]
@@ -118,7 +121,13 @@ class Plan:
 
 
 def plan_by_trial(
-    spec: StateSpec, grid: Grid, lengths: list[int], machine: Machine, minutes: float, longest: int | None = None
+    spec: StateSpec,
+    grid: Grid,
+    lengths: list[int],
+    machine: Machine,
+    minutes: float,
+    hours: float = 6.0,
+    longest: int | None = None,
 ) -> Plan:
     """As ``plan_training``, with steps that were timed on this very machine, which takes some seconds a width.
 
@@ -132,7 +141,7 @@ def plan_by_trial(
         return by_arithmetic * (1.0 if near is None else slowness[near])
 
     while True:
-        plan = plan_training(spec, grid, lengths, machine, minutes, longest, step_seconds)
+        plan = plan_training(spec, grid, lengths, machine, minutes, hours, longest, step_seconds)
         if plan.model.width in slowness:
             return replace(plan, measured=True)
         by_arithmetic = _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size)
@@ -155,6 +164,7 @@ def plan_training(
     lengths: list[int],
     machine: Machine,
     minutes: float,
+    hours: float = 6.0,
     longest: int | None = None,
     step_seconds: StepSeconds | None = None,
 ) -> Plan:
@@ -166,6 +176,7 @@ def plan_training(
       lengths: Times of each stretch of training data.
       machine: Where it is trained.
       minutes: That training may take, compilation not counted.
+      hours: Of a model step.
       longest: Of little data, the model steps of the longest forecast: rollouts go as far, which such data repay.
       step_seconds: What a step costs; by arithmetic when left out.
 
@@ -181,13 +192,17 @@ def plan_training(
     windows = sum(max(0, n - 1) for n in lengths)
     if windows < machine.devices:
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
-    batch = min(16 if math.prod(grid.shape) <= 4096 or not machine.on_cpu else 8, windows)
+    batch = min(8 if machine.on_cpu else 16, windows)
     batch = max(1, batch // machine.devices) * machine.devices
     half = max(1, batch // 2 // machine.devices) * machine.devices
-    recipe = [_Part(1, 0.75, 5e-3, batch), _Part(4, 0.25, 5e-4, batch)]
+    day, days = _steps_of(24, hours, 2, 4), _steps_of(72, hours, 4, 12)
+    recipe = [_Part(1, 0.5, 1e-2, batch), _Part(day, 0.2, 2e-3, batch), _Part(days, 0.3, 1e-3, batch)]
     if longest is not None:
         recipe = [_Part(1, 0.2, 5e-3, batch), _Part(6, 0.3, 3e-3, half), _Part(min(20, longest), 0.5, 1e-3, half)]
     recipe = [p for p in recipe if p.rollout == 1 or sum(max(0, n - p.rollout) for n in lengths) >= p.batch]
+    whole = sum(part.share for part in recipe)
+    recipe = [part._replace(share=part.share / whole) for part in recipe]
+    one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/results.md
     seconds = 60.0 * minutes
     passed = max(1, MOST_PASSES * windows // batch)
     most = min(_MOST_STEPS, passed)
@@ -195,7 +210,7 @@ def plan_training(
     for width in _WIDTHS:
         if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
             continue
-        model = _fitting(width, spec, grid, machine)
+        model = _fitting(width, spec, grid, machine, one_level)
         first = int(recipe[0].share * seconds / step_seconds(model, 1, batch))
         if first >= least:
             break
@@ -228,6 +243,11 @@ def plan_training(
     )
 
 
+def _steps_of(span: float, hours: float, least: int, most: int) -> int:
+    """Model steps of a rollout over so many hours, as far as such a loss is worth its time."""
+    return min(most, max(least, round(span / hours)))
+
+
 class _Part(NamedTuple):
     """A stage to be: model steps of a rollout, share of the time, peak learning rate, windows of a step."""
 
@@ -237,16 +257,24 @@ class _Part(NamedTuple):
     batch: int
 
 
-def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine) -> UNetConfig:
-    """A U-Net of this width that the grid takes: with the patch that suits its size if it can be."""
+def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_level: bool) -> UNetConfig:
+    """A U-Net of this width that the grid takes: with the patch that suits its size if it can be.
+
+    With ``one_level`` that is of one where it sees far enough.
+    """
     cells = math.prod(grid.shape)
     wanted = 1 if cells <= 2000 else 2 if cells <= 150_000 else 4
+    spacing = float(np.ptp(grid.latitude)) / (grid.shape[0] - 1)
     refusal: ConfigError | None = None
     for patch in (p for p in (4, 2, 1) if p <= wanted):
-        for multipliers in ([1, 2], [1]):
+        few = 1 if machine.on_cpu else 2
+        far_enough = 2 * _BLOCKS * patch * spacing >= _REACH  # two convolutions a block, a patch each way
+        for multipliers, blocks in (([1], _BLOCKS), ([1, 2], few), ([1], few)):
+            if blocks == _BLOCKS and not (one_level and far_enough):
+                continue
             if len(multipliers) > 1 and min(grid.shape) < 8 * patch:
                 continue  # nothing left to see at the coarser level
-            model = UNetConfig(patch=patch, width=width, multipliers=multipliers, blocks=1 if machine.on_cpu else 2)
+            model = UNetConfig(patch=patch, width=width, multipliers=multipliers, blocks=blocks)
             try:
                 forward_flops(model, *network_channels(model, spec), grid)
             except ConfigError as error:

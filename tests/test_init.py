@@ -290,6 +290,21 @@ def test_little_data_get_rollouts_as_long_as_the_forecasts():
     assert all(s.rollout < 8 for s in short.stages)
 
 
+def test_one_level_sees_far_enough_or_there_are_two():
+    coarse, fine = Grid.gaussian(48), Grid.from_arrays(np.linspace(-90, 90, 721), np.arange(1440) / 4)
+    found = [plan_training(spec(), grid, [4000], MACHINE, 5).model for grid in (coarse, fine)]
+    assert [(m.multipliers, m.blocks) for m in found] == [([1], 4), ([1, 2], 1)]
+
+
+@pytest.mark.parametrize(("hours", "rollouts"), [(1, [1, 4, 12]), (6, [1, 4, 12]), (12, [1, 2, 6]), (24, [1, 2, 4])])
+def test_rollouts_go_over_a_day_and_three(hours, rollouts):
+    found = plan_training(spec(), Grid.gaussian(32), [4000], MACHINE, 5, hours)
+    assert [s.rollout for s in found.stages] == rollouts
+    short = plan_training(spec(), Grid.gaussian(32), [5] * 400, MACHINE, 5, hours)  # no stretch holds twelve steps
+    assert all(s.rollout <= 4 for s in short.stages)
+    assert short.seconds == pytest.approx(300, rel=0.05)
+
+
 def test_little_memory_is_lived_with():
     grid = Grid.gaussian(64)
     small = Machine("small", devices=1, on_cpu=False, rate=1e13, memory=2**28)
