@@ -130,12 +130,12 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     indices = initial_indices(store, config.evaluate)
     leads = verified_leads(config.evaluate)
     _check_external(config)
-    take_forecasts(config, folder, store)
-    _warn_of_a_small_disk(config, folder, store)
-    logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
     for path in forecasts_of_other_data(config, folder, store):
         logger.info("forecast: %s was made from other data; made again", path.name)
         discard(path)
+    take_forecasts(config, folder, store)
+    _warn_of_a_small_disk(config, folder, store)
+    logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
     for name, competitor in competitors(config, folder, store).items():
         path = forecast_path(name, config, folder)
         if path.exists():

@@ -269,11 +269,9 @@ def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_leve
     for patch in (p for p in (4, 2, 1) if p <= wanted):
         few = 1 if machine.on_cpu else 2
         far_enough = 2 * _BLOCKS * patch * spacing >= _REACH  # two convolutions a block, a patch each way
-        for multipliers, blocks in (([1], _BLOCKS), ([1, 2], few), ([1], few)):
-            if blocks == _BLOCKS and not (one_level and far_enough):
-                continue
-            if len(multipliers) > 1 and min(grid.shape) < 8 * patch:
-                continue  # nothing left to see at the coarser level
+        has_more_to_see = min(grid.shape) >= 8 * patch  # at a coarser level
+        shapes = [([1], _BLOCKS)] * (one_level and far_enough) + [([1, 2], few)] * has_more_to_see + [([1], few)]
+        for multipliers, blocks in shapes:
             model = UNetConfig(patch=patch, width=width, multipliers=multipliers, blocks=blocks)
             try:
                 forward_flops(model, *network_channels(model, spec), grid)
