@@ -76,17 +76,19 @@ class Checkpoints:
         self._being_written: Future[None] | None = None
         self._saves, self._waited = 0, 0.0
         if jax.process_index() == 0:
-            alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+            several = jax.process_count() > 1
+            processes = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if several else None)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=2,
-                create=jax.process_count() == 1,
+                create=not several,
                 cleanup_tmp_directories=True,
-                multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
+                multiprocessing_options=processes,
             )
             folder = (run_dir / CHECKPOINTS).resolve()
             folder.mkdir(parents=True, exist_ok=True)
+            handler = ocp.StandardCheckpointHandler(multiprocessing_options=processes)  # named, or Orbax warns
             with _readable(folder, "delete the damaged one of its folders, and training goes on from the other"):
-                self._manager = ocp.CheckpointManager(folder, options=options)
+                self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handler)
 
     def save(self, step: int, state: Any, weights: Any = None) -> None:
         """Saves a pytree of arrays under a step, if nothing is there, and then the weights that forecasts use.

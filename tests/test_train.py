@@ -141,7 +141,7 @@ def test_one_batch_can_be_learned_by_heart(tmp_path):
     assert losses[-1] < losses[0] / 10
 
 
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finished, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finished, tmp_path, monkeypatch, caplog):
     whole = Windows.batch
 
     def kill_while_making(self, step, layout):
@@ -156,7 +156,9 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finishe
     assert 0 < stopped_at < 8
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     monkeypatch.undo()
+    caplog.clear()
     run(store, tmp_path)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     (step_a, straight), (step_b, resumed) = last_checkpoint(finished), last_checkpoint(tmp_path)
     assert step_a == step_b == 8
     assert set(straight) == set(resumed)
