@@ -166,7 +166,7 @@ def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) ->
     if arguments.dry_run:
         from emulator.dry_run import dry_run
 
-        cost = dry_run(config.train, config.model, config.path / "store.zarr", config.seed)
+        cost = dry_run(config.train, config.model, config.path / "store.zarr", config.training_seed)
         if first and arguments.json:
             _print_json(cost.to_json())
         elif first:

@@ -189,6 +189,7 @@ class RolloutStage(Section):
     )
     final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Last learning rate over the peak")
     batch_size: Positive | None = Field(None, description="Overrides train.batch_size")
+    variable_weights: dict[str, PositiveFloat] | None = Field(None, description="Overrides train.variable_weights")
     random_length: bool = Field(False, description="Draw the length of every batch's rollout from 1 to `rollout`")
     time_steps: Annotated[list[Positive], Field(min_length=1)] | None = Field(
         None,
@@ -227,6 +228,9 @@ class TrainConfig(Section):
         "with: fine-tuning, or pretraining on other data. Network and number of channels must be the same; channels go "
         "by their order",
     )
+    seed: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Of weights and batches; the experiment's where left out. Another network for the same truth"
+    )
     batch_size: Positive = Field(16, description="Windows per optimiser step")
     accumulate: Positive = Field(
         1, description="Parts that a batch is worked off in: memory of one part, the same gradient"
@@ -246,7 +250,11 @@ class TrainConfig(Section):
     rematerialise: bool = Field(
         False, description="Recompute each model step in the backward pass: less memory, a third more arithmetic"
     )
-    variable_weights: dict[str, PositiveFloat] = Field({}, description="Loss weight by variable; 1 where not named")
+    variable_weights: dict[str, PositiveFloat] = Field(
+        {},
+        description="Loss weight by variable; 1 where not named. On sigma levels `geopotential` may be named too: its "
+        "error, which follows from those of temperature, humidity and surface pressure, then counts beside them",
+    )
     level_weighting: Literal["equal", "sqrt_pressure", "pressure"] = Field(
         "equal",
         description="Loss weight of the levels of a variable: equal, or as pressure (or sigma) or as its root",
@@ -452,6 +460,11 @@ class ExperimentConfig(Section):
                     f"train.stages.{i}.time_steps: {unknown[0]} is none of model.time_steps {self.model.time_steps}"
                 )
         return self
+
+    @property
+    def training_seed(self) -> int:
+        """Of weights and batches."""
+        return self.seed if self.train.seed is None else self.train.seed
 
     @property
     def path(self) -> Path:

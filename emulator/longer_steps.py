@@ -1,4 +1,4 @@
-"""How much the truth changes over the longer of a network's time steps: the unit of its answers for them."""
+"""How much the truth changes over some steps: the unit of what a network answers for them, and of its errors."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ def with_longer_steps(store: Store, time_steps: Sequence[int]) -> Store:
     """
     if not time_steps:
         return store
-    stds = [_changes(store, step).std.astype(np.float32) for step in time_steps]
+    stds = [changes(store, step).std.astype(np.float32) for step in time_steps]
     return replace(store, statistics=replace(store.statistics, longer_tendency_std=np.stack(stds)))
 
 
-def _changes(store: Store, step: int) -> Moments:
+def changes(store: Store, step: int, matrix: np.ndarray | None = None) -> Moments:
+    """Moments of the changes over so many rows, of the state channels or of what a matrix makes of them.
+
+    Raises:
+      DataError: no training segment is as long as that.
+    """
     starts = store.windows("train", step + 1)
     chosen = starts[np.linspace(0, starts.size - 1, min(_WINDOWS, starts.size)).round().astype(np.int64)]
     pairs = (store.take_states(np.array([row, row + step])) for row in chosen.tolist())
-    changes = (Moments.of(after - before, store.grid.latitude_weights) for before, after in pairs)
-    return sum_moments(changes, len(store.spec.state_channels))
+    differences = (after - before if matrix is None else (after - before) @ matrix for before, after in pairs)
+    n_channels = len(store.spec.state_channels) if matrix is None else matrix.shape[1]
+    return sum_moments((Moments.of(d, store.grid.latitude_weights) for d in differences), n_channels)

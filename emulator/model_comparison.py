@@ -179,7 +179,7 @@ def _with_steps(stage: RolloutStage, steps: int) -> RolloutStage:
 def _train(entrant: Entrant, recipe: TrainConfig, store_path: Path, run_dir: Path) -> None:
     experiment = entrant.experiment
     described = experiment.model_copy(update={"train": recipe}).model_dump(mode="json")
-    train(recipe, experiment.model, store_path, run_dir, experiment.seed, described)
+    train(recipe, experiment.model, store_path, run_dir, experiment.training_seed, described)
 
 
 def _result(entrant: Entrant, store: Store, run_dir: Path) -> Result:

@@ -125,7 +125,7 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
         config.model,
         folder / "store.zarr",
         folder / "run",
-        config.seed,
+        config.training_seed,
         config.model_dump(mode="json"),
     )
 
@@ -133,7 +133,7 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
 def _shorter_training(config: ExperimentConfig, folder: Path) -> bool:
     from emulator.train import is_beginning
 
-    return is_beginning(folder / "run", config.train, config.model, config.seed)
+    return is_beginning(folder / "run", config.train, config.model, config.training_seed)
 
 
 def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:

@@ -15,6 +15,7 @@ from data_prep.statistics import Statistics
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE, Layout
 from emulator.loader import Batch
+from emulator.losses import Objective
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.stepper import make_stepper
 from emulator.train_step import Task, TrainState, make_train_step
@@ -51,8 +52,14 @@ def made_up_task(
         longer = np.ones((len(model.time_steps) - 1, n_state), np.float32)
         statistics = replace(statistics, longer_tendency_std=longer)
     stepper, params = make_stepper(model, spec, grid, statistics, static, precision=config.precision, seed=0)
-    latitude_weights = jnp.asarray(grid.latitude_weights, jnp.float32)
-    task = Task(stepper, latitude_weights, jnp.ones(n_state), config.rematerialise)
+    objective = Objective(
+        jnp.asarray(grid.latitude_weights, jnp.float32),
+        jnp.ones((len(config.stages), n_state)),
+        jnp.int32(0),
+        jnp.zeros((n_state, 0)),
+        jnp.zeros((len(model.time_steps), 0)),
+    )
+    task = Task(stepper, objective, config.rematerialise)
     schedule = learning_rate_schedule(config.stages)
     optimiser = make_optimiser(config, schedule)
     step = make_train_step(config, optimiser, schedule, layout, seed=0)

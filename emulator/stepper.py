@@ -11,10 +11,7 @@ that is asked for and zero for the others (as Nguyen et al. 2023, arXiv:2312.038
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,41 +26,14 @@ from data_prep.statistics import Statistics
 from emulator.config import ModelConfig
 from emulator.constraints import Constraints
 from emulator.models import build
+from emulator.pytree import pytree
 
 State = Float[Array, "batch lat lon state"]
 Forcing = Float[Array, "batch lat lon forcing"]
 Which = Int[Array, " batch"]
 
-T = TypeVar("T")
 
-
-def _pytree(cls: type[T]) -> type[T]:
-    """Registers a dataclass as a pytree that holds anything in place of arrays; fields marked ``static`` are structure.
-
-    JAX rebuilds pytrees of shapes, shardings and marks of its own, which a constructor that checks types would refuse.
-    """
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # a dataclass, as the decorator below it says
-    static = tuple(f.name for f in fields if f.metadata.get("static"))
-    data = tuple(f.name for f in fields if f.name not in static)
-
-    def flatten(tree: T) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        return tuple(getattr(tree, name) for name in data), tuple(getattr(tree, name) for name in static)
-
-    def flatten_with_keys(tree: T) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        children, structure = flatten(tree)
-        return tuple(zip(map(jax.tree_util.GetAttrKey, data), children, strict=True)), structure
-
-    def unflatten(structure: tuple[Any, ...], children: Iterable[Any]) -> T:
-        tree = object.__new__(cls)
-        for name, value in zip((*static, *data), (*structure, *children), strict=True):
-            object.__setattr__(tree, name, value)
-        return tree
-
-    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
-    return cls
-
-
-@_pytree
+@pytree
 @dataclass(frozen=True)
 class Normalizer:
     """What the network's numbers mean, as arrays; made from the training split's ``Statistics``.
@@ -121,7 +91,7 @@ def _refuse_bad_scale(values: np.ndarray, channels: tuple[Channel, ...], what: s
         raise DataError(f"statistics: the {what} of {', '.join(bad)} is not positive; remove it from the config's data")
 
 
-@_pytree
+@pytree
 @dataclass(frozen=True)
 class Stepper:
     """Advances a state by one model step. A pytree: arrays are data, the network's structure is static.

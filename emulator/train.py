@@ -25,7 +25,6 @@ from typing import Any
 
 import grain
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -46,7 +45,7 @@ from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE, Layout, failing_together
 from emulator.loader import Batch, Windows
 from emulator.longer_steps import with_longer_steps
-from emulator.losses import channel_weights
+from emulator.losses import Objective
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.optimiser import learning_rate_schedule, make_optimiser
@@ -236,6 +235,7 @@ class Job:
 
 def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> Job:
     """Everything before the first step, nothing compiled; ``train`` says what it raises."""
+    mean = store.statistics.mean
     if config.anomalies:
         store = anomalies_of(store)
     store = with_longer_steps(store, model.time_steps[1:])
@@ -248,9 +248,7 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
     )
     if config.start_from is not None:
         params = read_weights(run_folder(config.start_from), params)
-    weights = channel_weights(store.spec, config.variable_weights, config.level_weighting)
-    latitude_weights = jnp.asarray(store.grid.latitude_weights, jnp.float32)
-    task = Task(stepper, latitude_weights, jnp.asarray(weights), config.rematerialise)
+    task = Task(stepper, Objective.of(config, store, mean, model.time_steps), config.rematerialise)
     schedule = learning_rate_schedule(config.stages)
     optimiser = make_optimiser(config, schedule)
     return Job(

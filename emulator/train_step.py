@@ -7,7 +7,7 @@ noise on the initial state -> on every device: rollout, loss, gradient of its sh
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,8 +21,9 @@ from jaxtyping import Array, Bool, Float, Int
 from emulator.config import TrainConfig
 from emulator.devices import AXES, ROWS, WHOLE, Layout, windows_spec
 from emulator.loader import Batch
-from emulator.losses import weighted_mse
+from emulator.losses import Objective
 from emulator.optimiser import updates_before
+from emulator.pytree import pytree
 from emulator.rollout import rollout
 from emulator.stacks import Stacks
 from emulator.stepper import Stepper
@@ -79,22 +80,19 @@ class Norms(NamedTuple):
     learning_rate: Float[Array, ""]
 
 
+@pytree
 @dataclass(frozen=True)
 class Task:
     """What the loss needs beside state and batch; a pytree, so that nothing large is compiled in as a constant."""
 
     stepper: Stepper
-    latitude_weights: Float[Array, " lat"]
-    channel_weights: Float[Array, " state"]
+    objective: Objective
     rematerialise: bool = field(metadata={"static": True})
 
     def specs(self) -> Any:
         """How it lies on the mesh: a task of ``PartitionSpec`` that splits what has latitudes."""
-        by_row = {id(self.latitude_weights), id(self.stepper.static)}
+        by_row = {id(self.objective.latitude_weights), id(self.stepper.static)}
         return jax.tree.map(lambda leaf: ROWS if id(leaf) in by_row else WHOLE, self)
-
-
-jax.tree_util.register_dataclass(Task)
 
 
 def on_every_device(
@@ -114,8 +112,8 @@ def loss_of(params: nnx.State, batch: Batch, task: Task, *, unroll: bool = False
     forecast = rollout(
         task.stepper, params, truth[:, 0], forcing, which, rematerialise=task.rematerialise, unroll=unroll
     )
-    unit = task.stepper.unit(which)[:, None]
-    return weighted_mse(forecast, truth[:, 1:], unit, task.latitude_weights, task.channel_weights)
+    unit = task.objective.units(task.stepper.normalizer.output_std[which], which)
+    return task.objective.loss(forecast, truth[:, 1:], unit)
 
 
 def make_train_step(
@@ -154,7 +152,8 @@ def make_train_step(
             batch = with_noise(
                 batch, task.stepper, config.input_noise, jax.random.fold_in(jax.random.key(seed), state.step)
             )
-        loss, gradient = on_every_device(loss_and_gradient, layout, state.params, batch, task)
+        now = replace(task, objective=replace(task.objective, stage=stage_of(config, state.step)))
+        loss, gradient = on_every_device(loss_and_gradient, layout, state.params, batch, now)
         updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = averaging_decay(config, state.step)
@@ -180,10 +179,18 @@ def averaging_decay(config: TrainConfig, step: Int[Array, ""]) -> Float[Array, "
     ``s`` counts from the beginning of the stage. So neither the random start nor an earlier stage, which asked for
     something else, stays in the average for the thousand steps that a decay of 0.999 remembers.
     """
-    ends = np.cumsum([stage.steps for stage in config.stages])
-    starts = jnp.asarray([0, *ends[:-1]])
-    since = step - starts[jnp.searchsorted(starts, step, side="right") - 1]
+    since = step - _starts(config)[stage_of(config, step)]
     return jnp.minimum(config.ema_decay, (1.0 + since) / (10.0 + since))
+
+
+def stage_of(config: TrainConfig, step: Int[Array, ""]) -> Int[Array, ""]:
+    """Which stage of the course a step belongs to."""
+    return jnp.searchsorted(_starts(config), step, side="right") - 1
+
+
+def _starts(config: TrainConfig) -> Int[Array, " stage"]:
+    """First step of every stage."""
+    return jnp.asarray(np.cumsum([0, *(stage.steps for stage in config.stages[:-1])]))
 
 
 def _by_parts(

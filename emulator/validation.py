@@ -101,37 +101,43 @@ class Validation:
             np.asarray(_moments(weights, load_batch(self.store, rows, self.steps, self.layout), task, self.layout))
             for rows in self.rows
         ]
-        error, change, true_change = np.mean(chunks, axis=0).swapaxes(0, 1)
-        unit = np.asarray(task.stepper.normalizer.output_std[0])
-        loss = float((np.asarray(task.channel_weights) * error / unit**2).mean())
+        moments = np.mean(chunks, axis=0).swapaxes(0, 1)
+        unit = np.asarray(task.objective.units(task.stepper.normalizer.output_std[0], jnp.int32(0)))
+        by_channel = np.asarray(task.objective.weights[task.objective.stage])
+        loss = float((by_channel * moments[0] / unit**2).mean())
+        error, change, true_change = moments[..., : len(self.store.spec.state_channels)]
         # a channel that does not change at all, as some at the start of a nature run, has no activity to compare
         moving = np.where(true_change > 0, true_change, np.inf)
         return Skill(loss, np.sqrt(error), np.sqrt(change / moving), self.store.timestep, self.store.spec)
 
 
 @partial(jax.jit, static_argnames="layout")
-def _moments(weights: Stacks, batch: Batch, task: Task, layout: Layout) -> Float[Array, "steps kind state"]:
+def _moments(weights: Stacks, batch: Batch, task: Task, layout: Layout) -> Float[Array, "steps kind channel"]:
     """Mean squares by lead and channel: of the error, of the forecast's change over a step and of the truth's.
 
-    They are taken where the steps are made, as in a forecast, which is never held as a whole.
+    Channels are those of the loss. They are taken where the steps are made, as in a forecast, never held as a whole.
     """
 
-    def on_one(weights: Stacks, batch: Batch, task: Task) -> Float[Array, "steps kind state"]:
-        params, states, forcing = weights.params, jnp.asarray(batch.state), jnp.asarray(batch.forcing)
+    def on_one(weights: Stacks, batch: Batch, task: Task) -> Float[Array, "steps kind channel"]:
+        params, objective = weights.params, task.objective
+        states, forcing = jnp.asarray(batch.state), jnp.asarray(batch.forcing)
         at = partial(jax.lax.dynamic_index_in_dim, axis=1, keepdims=False)
 
-        def mean_square(x: State) -> Float[Array, " state"]:
-            return jnp.mean(task.latitude_weights[:, None, None] * x**2, axis=(0, 1, 2))
+        def mean_square(x: State) -> Float[Array, " channel"]:
+            by_row = objective.latitude_weights[:, None, None]
+            return jnp.mean(by_row * objective.channels(x) ** 2, axis=(0, 1, 2))
 
-        def step(bases: Bases, now: tuple[Int[Array, ""], Int[Array, ""]]) -> tuple[Bases, Float[Array, "kind state"]]:
+        def step(
+            bases: Bases, now: tuple[Int[Array, ""], Int[Array, ""]]
+        ) -> tuple[Bases, Float[Array, "kind channel"]]:
             i, which = now
             later = hop(task.stepper, params, bases, at(forcing, i), which)
             before, after, truth_before, truth = bases[0], later[0], at(states, i), at(states, i + 1)
             return later, jnp.stack([mean_square(x) for x in (after - truth, after - before, truth - truth_before)])
 
         rows = np.arange(forcing.shape[1])
-        by_row = jnp.asarray(rows), jnp.asarray(last_steps(rows + 1, task.stepper.time_steps))
-        _, moments = jax.lax.scan(step, bases_of(task.stepper, states[:, 0]), by_row)
+        by_step = jnp.asarray(rows), jnp.asarray(last_steps(rows + 1, task.stepper.time_steps))
+        _, moments = jax.lax.scan(step, bases_of(task.stepper, states[:, 0]), by_step)
         return jax.lax.pmean(moments, AXES)
 
     return on_every_device(on_one, layout, weights, batch, task)

@@ -100,6 +100,17 @@ def test_a_longer_training_goes_on_from_a_shorter_and_discards_what_was_made_fro
     assert calls == ["train", "forecast", "evaluate", "plot"]
 
 
+@pytest.mark.parametrize(("changes", "seed"), [({}, 5), ({"train": RAW["train"] | {"seed": 0}}, 0)])
+def test_weights_have_the_seed_of_the_experiment_or_their_own(tmp_path, monkeypatch, changes, seed):
+    asked = []
+    monkeypatch.setattr(
+        "emulator.train.train", lambda config, model, store, run_dir, seed, experiment: asked.append(seed)
+    )
+    (train,) = (stage for stage in stages.STAGES if stage.name == "train")
+    train.run(config(tmp_path, seed=5, **changes), tmp_path, None)
+    assert asked == [seed]
+
+
 def test_data_that_another_experiment_made_alike_are_taken_and_not_made_again(tmp_path, calls):
     first = stages.run_stages(config(tmp_path))
     wider = {"model": {"kind": "unet", "width": 16}, "workdir": str(tmp_path / "wide"), "reuse": str(first)}

@@ -451,7 +451,7 @@ def test_a_training_over_several_steps_resumes_to_the_bit_and_its_loss_is_in_uni
     job = set_up(config, model, open_store(store), 0)
     batch = load_batch(job.store, np.array([1, 30]), 1, job.layout, np.array([0, 1], np.int32), (1, 4))
     unit = np.asarray(job.task.stepper.unit(batch.which))
-    weights = np.asarray(job.task.channel_weights) * job.store.grid.latitude_weights[:, None, None]
+    weights = np.asarray(job.task.objective.weights[-1]) * job.store.grid.latitude_weights[:, None, None]
     mean = np.asarray(job.task.stepper.normalizer.mean)
     answer = np.where(np.arange(4) < SPEC.n_prognostic, np.asarray(batch.state[:, :1]), mean)
     error = (answer - np.asarray(batch.state[:, 1:])) / unit[:, None]
