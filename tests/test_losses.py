@@ -120,8 +120,11 @@ def test_geopotential_is_refused_where_it_does_not_follow_from_the_state(spec):
 
 def test_geopotential_is_linear_about_the_fields_themselves_where_anomalies_are_learned():
     store = make_store(world=ON_SIGMA, days=10, splits=("train", "validation"))
+    one = np.ones(1, np.float32)
+    statistics = replace(store.statistics, mean=ON_SIGMA.mean, static_mean=one, static_std=one)
+    store = replace(store, statistics=statistics)
     stages = [RolloutStage(steps=1)]
     config = TrainConfig(stages=stages, batch_size=2, anomalies=True, variable_weights={"geopotential": 1.0})
     model = UNetConfig(width=8, multipliers=[1], blocks=1)
-    expected = geopotential_matrix(store.spec, store.statistics.mean)
+    expected = geopotential_matrix(store.spec, ON_SIGMA.mean)
     np.testing.assert_array_equal(set_up(config, model, store, 0).task.objective.derived, expected)
