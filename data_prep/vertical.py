@@ -16,16 +16,18 @@ are consistent with it. Virtual temperature is used throughout hydrostatics.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.kinematics import vorticity, wind_speed
 from data_prep.spec import VERTICAL_ATTRS
 from data_prep.variables import known
+
+if TYPE_CHECKING:
+    import xarray as xr  # slow to import, and training does without it
 
 MODEL_GRAVITY = 9.81
 """m s-2, as jcm has it: geopotential is exact, heights are not needed."""
