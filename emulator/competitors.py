@@ -18,6 +18,7 @@ from data_prep.opening import open_lazily
 from data_prep.pipeline import find_inputs
 from data_prep.store import Store
 from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
+from emulator.forecast_files import NETWORK, forecast_path, is_of_network, training_path
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
@@ -31,11 +32,8 @@ from emulator.initial_times import initial_indices, training_indices, verified_l
 
 logger = logging.getLogger(__name__)
 
-NETWORK = "network"
-
 _ENSEMBLE = "_ensemble"
 _CORRECTED = ("debiased", "damped")
-_MEANS = "means"
 _TIMES = {"split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits"}  # keys of `evaluate`
 _DATA_HASH, _OPTIONS = "data_hash", "options"  # global attributes of a forecast file
 
@@ -78,8 +76,9 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
         for raw in (NETWORK, *map(physics_name, evaluate.physics)):
             options = {**everybody[raw].options, "correction_inits": evaluate.correction_inits}
             fitted = cache(partial(_fit, raw, everybody[raw].make, config, folder, store))
+            written = forecast_path(raw, config, folder)
             for word in _CORRECTED:
-                everybody[f"{raw}_{word}"] = Competitor(partial(_corrected, raw, word, folder, store, fitted), options)
+                everybody[f"{raw}_{word}"] = Competitor(partial(_corrected, raw, word, written, store, fitted), options)
     if evaluate.twin is not None:
         everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, config, store)
     for reference in evaluate.references:
@@ -87,7 +86,7 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     single = {name: one for name, one in everybody.items() if not name.endswith(_ENSEMBLE)}
     _refuse_taken("means", evaluate.means, everybody)
     for name, of in evaluate.means.items():
-        make = _mean_maker(name, of, single, folder, store)
+        make = _mean_maker(name, of, single, config, folder, store)
         everybody[name] = Competitor(make, {"mean_of": {member: single[member].options for member in of}})
     _refuse_taken("forecasts", evaluate.forecasts, everybody)
     times = evaluate.model_dump(include=_TIMES)
@@ -121,11 +120,9 @@ def take_forecasts(config: ExperimentConfig, folder: Path, store: Store) -> None
     """Links forecasts that ``reuse`` made from the same data with the same options; a network's are each its own."""
     if config.reuse is None:
         return
-    there = folder / "forecasts"
     for path, options in _files(config, folder, store).items():
-        of_network = path.name.startswith(NETWORK) or path.parent.name == _MEANS
-        other = Path(config.reuse) / "forecasts" / path.relative_to(there)
-        if of_network or path.exists() or not other.exists():
+        other = Path(config.reuse) / path.relative_to(folder)
+        if is_of_network(path) or path.exists() or not other.exists():
             continue
         if all(_attribute(other, key) == value for key, value in forecast_marks(options, store).items()):
             link(other, path)
@@ -161,14 +158,9 @@ def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
     forecasts = initial_indices(store, evaluate).size * sum(members.get(name, 1) for name in missing)
     if any(name.endswith(_CORRECTED) for name in missing):
         raw = (NETWORK, *map(physics_name, evaluate.physics))
-        forecasts += training_indices(store, evaluate).size * sum(not _training_path(n, folder).exists() for n in raw)
+        forecasts += training_indices(store, evaluate).size * sum(not training_path(n, folder).exists() for n in raw)
     cells = verified_leads(evaluate).size * len(store.spec.state_channels) * math.prod(store.grid.shape)
     return 4 * cells * forecasts
-
-
-def forecast_path(name: str, config: ExperimentConfig, folder: Path) -> Path:
-    """The file of a forecaster of the experiment. Those of means lie apart: a new network makes them worthless."""
-    return _path(f"{_MEANS}/{name}" if name in config.evaluate.means else name, folder)
 
 
 def physics_name(baseline: PhysicsBaseline) -> str:
@@ -258,7 +250,7 @@ def _twin(config: ExperimentConfig, store: Store) -> Forecaster:
 
 def _fit(raw: str, make: Maker, config: ExperimentConfig, folder: Path, store: Store) -> Correction:
     """The correction of a forecaster, from training forecasts that are made now if they are not there."""
-    path = _training_path(raw, folder)
+    path = training_path(raw, folder)
     if not path.exists():
         indices = training_indices(store, config.evaluate)
         logger.info("forecast: %d training forecasts, to correct %s by", indices.size, raw)
@@ -273,8 +265,8 @@ def _fit(raw: str, make: Maker, config: ExperimentConfig, folder: Path, store: S
     return fit_correction(path, store)
 
 
-def _corrected(raw: str, word: str, folder: Path, store: Store, fitted: Callable[[], Correction]) -> Forecaster:
-    written = WrittenForecasts(_path(raw, folder), store.spec)
+def _corrected(raw: str, word: str, path: Path, store: Store, fitted: Callable[[], Correction]) -> Forecaster:
+    written = WrittenForecasts(path, store.spec)
     name, damped = f"{raw}_{word}", word == "damped"
     return CorrectedForecaster(name, store.grid, store.timestep, store.climatology, written, fitted(), damped)
 
@@ -285,11 +277,13 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
             raise ConfigError(f"evaluate.{key}.{name}: a forecaster of the experiment has this name; choose another")
 
 
-def _mean_maker(name: str, of: Sequence[str], single: Collection[str], folder: Path, store: Store) -> Maker:
+def _mean_maker(
+    name: str, of: Sequence[str], single: Collection[str], config: ExperimentConfig, folder: Path, store: Store
+) -> Maker:
     for member in of:
         if member not in single:
             raise ConfigError(f"evaluate.means.{name}: {member}: no single forecaster; there are {', '.join(single)}")
-    members = tuple(WrittenForecasts(_path(member, folder), store.spec) for member in of)
+    members = tuple(WrittenForecasts(forecast_path(member, config, folder), store.spec) for member in of)
     return partial(MeanForecaster, name, store.grid, store.timestep, members)
 
 
@@ -299,7 +293,7 @@ def _files(config: ExperimentConfig, folder: Path, store: Store) -> dict[Path, M
     files = {forecast_path(name, config, folder): one.options for name, one in everybody.items()}
     word = f"_{_CORRECTED[0]}"
     fitted = {name.removesuffix(word): one.options for name, one in everybody.items() if name.endswith(word)}
-    return files | {_training_path(name, folder): options for name, options in fitted.items()}
+    return files | {training_path(name, folder): options for name, options in fitted.items()}
 
 
 def _attribute(path: Path, name: str) -> str:
@@ -309,11 +303,3 @@ def _attribute(path: Path, name: str) -> str:
 
 def _as_text(options: Mapping[str, Any]) -> str:
     return json.dumps(options, sort_keys=True)
-
-
-def _training_path(name: str, folder: Path) -> Path:
-    return folder / "forecasts" / "training" / f"{name}.nc"
-
-
-def _path(name: str, folder: Path) -> Path:
-    return folder / "forecasts" / f"{name}.nc"

@@ -21,11 +21,9 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.locations import Location, locate
 from data_prep.store import Store, open_store
 from emulator.competitors import (
-    NETWORK,
     bytes_to_write,
     competitors,
     forecast_marks,
-    forecast_path,
     forecasts_of_other_data,
     lateral_boundary_of,
     physics_name,
@@ -36,6 +34,7 @@ from emulator.competitors import (
 )
 from emulator.config import ExperimentConfig
 from emulator.evaluation.scores_file import open_scores
+from emulator.forecast_files import NETWORK, forecast_path
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster

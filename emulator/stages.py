@@ -50,7 +50,7 @@ class Stage:
         and may be spared where another experiment has made it.
       begun: Whether what is there, made with another config, is the beginning of what this one asks for.
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
-      of_network: Those of its outputs that a new training makes worthless, where others are worth keeping.
+      of_network: What a new training makes worthless of what is there, where the rest is worth keeping.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Stage:
     same_again: bool = False
     begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
-    of_network: tuple[str, ...] = ()
+    of_network: Callable[[Path], list[Path]] | None = None
 
 
 def _simulate(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
@@ -159,6 +159,12 @@ def _incomplete_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
     return what_is_lacking(config, folder, open_store(folder / "store.zarr"))
 
 
+def _forecasts_of_network(folder: Path) -> list[Path]:
+    from emulator.forecast_files import files_of_network
+
+    return files_of_network(folder)
+
+
 def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
     from emulator.contest import score_all_forecasts
 
@@ -182,13 +188,6 @@ def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     plot_everything(config, folder)
 
 
-_FORECASTS_OF_NETWORK = (
-    "forecasts/means",
-    *(f"forecasts/network{form}.nc" for form in ("", "_stopped", "_ensemble", "_ensemble_stopped")),
-    *(f"forecasts/network_{form}.nc" for form in ("debiased", "damped")),
-    *(f"forecasts/training/network{form}.nc" for form in ("", "_stopped")),
-)
-
 STAGES = (
     Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), same_again=True),
     Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store, same_again=True),
@@ -209,7 +208,7 @@ STAGES = (
         ("store.zarr", "run"),
         check=_check_forecasts,
         outdated=_incomplete_forecasts,
-        of_network=_FORECASTS_OF_NETWORK,
+        of_network=_forecasts_of_network,
     ),
     Stage(
         "evaluate",
@@ -326,8 +325,9 @@ def _discard(folder: Path, stages: Sequence[Stage], records: _Records, *, becaus
     """Removes results, the last first: after a kill nothing is left of what was made from something removed."""
     for stage in reversed(stages):
         records.remove(stage.name)
-        for output in (because_of.name == "train" and stage.of_network) or stage.outputs:
-            discard(folder / output)
+        spares = because_of.name == "train" and stage.of_network
+        for path in spares(folder) if spares else (folder / output for output in stage.outputs):
+            discard(path)
 
 
 def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: str, records: _Records) -> None:

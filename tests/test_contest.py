@@ -13,7 +13,7 @@ from data_prep.climatology import Season
 from data_prep.disk import discard
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.grid import Grid
-from emulator import checkpoint, competitors, contest, stages
+from emulator import checkpoint, competitors, contest, forecast_files, stages
 from emulator.config import parse_config
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.initial_times import initial_indices, verified_leads
@@ -115,8 +115,8 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
     # what comes from the network's forecasts is known as such, to be removed with it
-    for path in stages.stage_named("forecast").of_network:
-        discard(tmp_path / path)
+    for path in forecast_files.files_of_network(tmp_path):
+        discard(path)
     assert not list(folder.rglob("*network*"))
     forecasting = stages.stage_named("forecast")
     assert forecasting.outdated(config, tmp_path) is None  # no store, nothing to be made from

@@ -78,7 +78,7 @@ def test_a_changed_config_is_refused_until_redo(tmp_path, calls):
     calls.clear()
     stages.run_stages(changed, ["train"], redo=True)
     assert calls == ["train"]
-    gone = ("scores.nc", "forecasts/network.nc", "forecasts/means")  # made from the discarded weights
+    gone = ("scores.nc", "forecasts/network.nc", "forecasts/means/both.nc")  # made from the discarded weights
     assert not any((tmp_path / "work" / name).exists() for name in gone)
     assert (tmp_path / "work/forecasts/climatology.nc").exists()  # which was not
     stages.run_stages(changed)
@@ -273,7 +273,7 @@ def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived
         stages.run_stages(config(tmp_path), ["train"], redo=True)
     except KeyboardInterrupt:
         monkeypatch.undo()
-    order = ["run", "forecasts/network.nc", "forecasts/means", "scores.nc", "plots"]
+    order = ["run", "forecasts/network.nc", "forecasts/means/both.nc", "scores.nc", "plots"]
     there = [(folder / name).exists() for name in order]
     assert there == sorted(there, reverse=True), "something outlived what it was made from"
 
