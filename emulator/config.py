@@ -106,6 +106,12 @@ class UNetConfig(NetworkConfig):
         [1, 2], description="Width of each level over `width`; each level halves the grid"
     )
     blocks: Positive = Field(2, description="Residual blocks per level and direction")
+    global_truncation: int = Field(
+        0,
+        ge=0,
+        description="Global grids only: each block of the coarsest level follows a filter of spherical harmonics up to "
+        "this degree, which sees the whole globe; 0: none",
+    )
 
 
 class TransformerConfig(NetworkConfig):

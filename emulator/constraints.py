@@ -57,7 +57,7 @@ class Constraints:
         _refuse_unknown(degrees, names, "output_truncation")
         _refuse_unknown(model.conserve, names[: spec.n_prognostic], "conserve")
         for name, degree in degrees.items():
-            check_truncation(degree, grid, f"model.output_truncation.{name}")
+            check_truncation(degree, *grid.shape, grid.describe(), f"model.output_truncation.{name}")
         return cls(
             grid,
             tuple((i, degrees[name]) for i, name in enumerate(names) if name in degrees),

@@ -11,7 +11,7 @@ from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import SpectralConfig
 from emulator.models import build, forward_flops, latitude_factor
-from emulator.models.spectral import SpectralFilter
+from emulator.models.spectral_filter import SpectralFilter
 from emulator.models.spherical_harmonics import SphericalHarmonics, legendre_functions
 
 TINY = SpectralConfig(kind="spectral", width=16, depth=2)

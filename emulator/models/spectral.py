@@ -30,6 +30,7 @@ from emulator.models.layers import (
     refuse_regional,
     zonal_features,
 )
+from emulator.models.spectral_filter import SpectralFilter, filter_flops
 from emulator.models.spherical_harmonics import SphericalHarmonics, check_truncation, highest_truncation
 
 
@@ -40,31 +41,8 @@ def _truncation(config: SpectralConfig, grid: Grid) -> int:
       ConfigError: the grid is regional or does not resolve the truncation, or that is too high for one program.
     """
     refuse_regional(grid, config.kind)
-    finest = min((2 * grid.shape[0] - 1) // 3, highest_truncation(grid))
-    return check_truncation(config.truncation or finest, grid, "model.truncation")
-
-
-class SpectralFilter(nnx.Module):
-    """Convolution with zonal kernels: a complex matrix for every degree, zero at the start.
-
-    The imaginary part turns every wave by a quarter of its length, so the kernels tell east from west.
-    """
-
-    def __init__(self, width: int, truncation: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
-        self.dtype = dtype
-        # real over imaginary part, so that ``(..., out)`` is a matrix from all inputs to the outputs
-        self.kernel = nnx.Param(jnp.zeros((truncation + 1, 2 * width, width), jnp.float32))
-
-    def __call__(
-        self, x: Float[Array, "batch lat lon channel"], harmonics: SphericalHarmonics
-    ) -> Float[Array, "batch lat lon channel"]:
-        """Filters fields."""
-        z = harmonics.analyse(x, self.dtype)
-        cosine, sine = z[..., 0, :], z[..., 1, :]
-        quarter = jnp.stack([sine, -cosine], axis=-2)
-        both = jnp.concatenate([z, quarter], axis=-1)
-        mixed = jnp.einsum("blmtc,lcd->blmtd", both, self.kernel[...].astype(self.dtype))
-        return harmonics.synthesise(mixed, self.dtype)
+    finest = min((2 * grid.shape[0] - 1) // 3, highest_truncation(*grid.shape))
+    return check_truncation(config.truncation or finest, *grid.shape, grid.describe(), "model.truncation")
 
 
 class Block(nnx.Module):
@@ -131,10 +109,8 @@ def matmul_flops(config: SpectralConfig, n_in: int, n_out: int, grid: Grid) -> i
     Raises:
       ConfigError: the grid is regional or does not resolve the truncation.
     """
-    degrees, width = _truncation(config, grid) + 1, config.width
-    cells, rows = math.prod(grid.shape), grid.shape[0]
-    transform = 2 * degrees * width * (cells + degrees * rows)  # over longitudes, over latitudes
-    mix = 4 * degrees**2 * width**2
+    width, cells, rows = config.width, math.prod(grid.shape), grid.shape[0]
+    filtering = filter_flops(_truncation(config, grid), width, *grid.shape)
     mlp = 3 * cells * width * hidden_channels(width, config.mlp_ratio)
     ends = cells * (n_in * width + width * n_out + n_in * n_out) + rows * N_ZONAL * width
-    return 2 * (config.depth * (2 * transform + mix + mlp) + ends)
+    return 2 * (config.depth * (filtering + mlp) + ends)

@@ -50,25 +50,30 @@ def legendre_functions(truncation: int, sin_latitude: np.ndarray) -> np.ndarray:
     return p
 
 
-def highest_truncation(grid: Grid) -> int:
-    """The highest triangular truncation whose coefficients a global grid tells apart."""
-    rows, columns = grid.shape
+def highest_truncation(rows: int, columns: int) -> int:
+    """The highest triangular truncation whose coefficients a global grid of so many cells tells apart."""
     return min(rows - 2, (columns - 1) // 2)
 
 
-def check_truncation(truncation: int, grid: Grid, key: str) -> int:
+def check_truncation(truncation: int, rows: int, columns: int, what: str, key: str) -> int:
     """The truncation itself, where a global grid resolves it and its Legendre functions are no burden.
+
+    Args:
+      truncation: To be checked.
+      rows, columns: Of the grid.
+      what: The grid in words.
+      key: Of the config that asks for it.
 
     Raises:
       ConfigError: they are not so; the config's ``key`` is named, and what it can be at most.
     """
-    most = highest_truncation(grid)
+    most = highest_truncation(rows, columns)
     if truncation > most:
-        raise ConfigError(f"{key}: {truncation}, but {grid.describe()} resolves {most} at most")
-    per_pair = 2 * 4 * grid.shape[0]  # bytes of a degree and order, there and back
+        raise ConfigError(f"{key}: {truncation}, but {what} resolves {most} at most")
+    per_pair = 2 * 4 * rows  # bytes of a degree and order, there and back
     check_constants(
         per_pair * (truncation + 1) ** 2,
-        f"{key}: {truncation} on {grid.describe()}",
+        f"{key}: {truncation} on {what}",
         f"choose {math.isqrt(MOST_CONSTANT_BYTES // per_pair) - 1} at most",
     )
     return truncation
@@ -95,9 +100,13 @@ class SphericalHarmonics:
     @lru_cache(maxsize=4)
     def of(cls, grid: Grid, truncation: int) -> SphericalHarmonics:
         """The transforms of a global grid; longitudes are counted from its first column."""
-        n_columns = grid.shape[1]
-        meridional = legendre_functions(truncation, np.sin(np.radians(grid.latitude)))
-        root_weights = np.sqrt(grid.latitude_weights)
+        return cls.on(np.sin(np.radians(grid.latitude)), grid.latitude_weights, grid.shape[1], truncation)
+
+    @classmethod
+    def on(cls, sin_latitude: np.ndarray, weights: np.ndarray, n_columns: int, truncation: int) -> SphericalHarmonics:
+        """The transforms on rows at these sines of latitude, with these area weights, each of so many cells."""
+        meridional = legendre_functions(truncation, sin_latitude)
+        root_weights = np.sqrt(weights)
         analysis = np.zeros_like(meridional)
         for m in range(truncation + 1):
             analysis[m, m:] = np.linalg.pinv(root_weights[:, None] * meridional[m, m:].T) * root_weights

@@ -2,6 +2,10 @@
 
     patches -> [blocks, halve] x levels -> [double, join skip, blocks] x levels -> head -> patches back
 
+Convolutions see neighbours. What the whole globe does in one step (its mean wind, its longest waves, the pressure that
+they carry) can pass through filters of a few spherical harmonics at the coarsest level, ``x + filter(norm(x))`` before
+each of its blocks.
+
 The finest level works on patches of ``patch x patch`` cells: the same arithmetic then buys ``patch`` times the
 channels, in larger and hence faster matrix products. Detail that does not fit the latent channels reaches the output
 through a linear path from the patched input to the head.
@@ -10,25 +14,31 @@ through a linear path from the patched input to the head.
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import pairwise
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
 from emulator.models.layers import (
     Boundary,
     Frame,
     Head,
+    Norm,
     ResidualBlock,
     depth_to_space,
     linear,
     space_to_depth,
 )
+from emulator.models.spectral_filter import SpectralFilter, filter_flops
+from emulator.models.spherical_harmonics import SphericalHarmonics, check_truncation
 
 
 def _frame(config: UNetConfig, grid: Grid) -> Frame:
@@ -42,6 +52,68 @@ def _frame(config: UNetConfig, grid: Grid) -> Frame:
     )
 
 
+@dataclass(frozen=True)
+class Coarsest:
+    """The cells of the coarsest level, and how they follow the globe; hashable, so it may be jit-static.
+
+    Attributes:
+      grid: The grid.
+      frame: What is added around it.
+      side: Rows and columns of the framed grid in a cell.
+      truncation: Of spherical harmonics on the cells.
+    """
+
+    grid: Grid
+    frame: Frame
+    side: int
+    truncation: int
+
+    @classmethod
+    def of(cls, config: UNetConfig, grid: Grid) -> Coarsest:
+        """The coarsest level of a config on a grid.
+
+        Raises:
+          ConfigError: levels, patch or harmonics do not fit the grid.
+        """
+        cells = cls(
+            grid, _frame(config, grid), config.patch * 2 ** (len(config.multipliers) - 1), config.global_truncation
+        )
+        if cells.truncation:
+            key = "model.global_truncation"
+            if not grid.is_global:
+                raise ConfigError(f"{key}: needs a grid that covers the globe, found {grid.describe()}; set it to 0")
+            rows, columns = cells.shape
+            check_truncation(cells.truncation, rows, columns, f"the coarsest level of {rows} x {columns} cells", key)
+        return cells
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of cells."""
+        rows, columns = self.frame.framed(self.grid)
+        return rows // self.side, columns // self.side
+
+    @cached_property
+    def harmonics(self) -> SphericalHarmonics:
+        """On the cells. A cell lies at the mean sine of latitude of its rows; rows of the frame have no weight."""
+        sines = np.pad(np.sin(np.radians(self.grid.latitude)), self.frame.rows, mode="edge")
+        weights = np.pad(self.grid.latitude_weights, self.frame.rows)
+        by_cell = sines.reshape(-1, self.side).mean(axis=1), weights.reshape(-1, self.side).sum(axis=1)
+        return SphericalHarmonics.on(*by_cell, self.shape[1], self.truncation)
+
+
+class GlobalFilter(nnx.Module):
+    """``x + filter(norm(x))`` over all cells at once; nothing is added at the start."""
+
+    def __init__(self, width: int, cells: Coarsest, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
+        self.cells = cells
+        self.norm = Norm(width, dtype=dtype, rngs=rngs)
+        self.filter = SpectralFilter(width, cells.truncation, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon channel"]:
+        """Adds the filtered field."""
+        return x + self.filter(self.norm(x), self.cells.harmonics)
+
+
 class UNet(nnx.Module):
     """The network: fields of ``n_in`` channels to fields of ``n_out`` channels on the same grid, zero at the start."""
 
@@ -49,31 +121,37 @@ class UNet(nnx.Module):
         """Makes all parameters.
 
         Args:
-          config: Patch, widths, blocks.
+          config: Patch, widths, blocks, filters.
           n_in, n_out: Channels.
           grid: The grid of the fields.
           dtype: Compute precision; parameters and output are float32.
           rngs: Source of the initial parameters.
 
         Raises:
-          ConfigError: patch and levels do not fit the grid.
+          ConfigError: patch, levels or filters do not fit the grid.
         """
         widths = [config.width * m for m in config.multipliers]
         self.patch = config.patch
         self.dtype = dtype
         self.boundary = Boundary.of(grid)
-        self.frame = _frame(config, grid)
+        coarsest = Coarsest.of(config, grid)
+        self.frame = coarsest.frame
         # Latent cells lie between poles: with pole rows the frame shifts them by up to half a cell, which is let be.
         latent = Boundary(self.boundary.periodic, "none" if self.boundary.pole == "none" else "beyond")
 
         dense = partial(linear, dtype=dtype, rngs=rngs)
 
-        def blocks(width: int) -> nnx.List:
-            return nnx.List([ResidualBlock(width, latent, dtype=dtype, rngs=rngs) for _ in range(config.blocks)])
+        def blocks(width: int, coarsest: Coarsest | None = None) -> nnx.List:
+            layers: list[nnx.Module] = []
+            for _ in range(config.blocks):
+                if coarsest and coarsest.truncation:
+                    layers.append(GlobalFilter(width, coarsest, dtype=dtype, rngs=rngs))
+                layers.append(ResidualBlock(width, latent, dtype=dtype, rngs=rngs))
+            return nnx.List(layers)
 
         deep_in, deep_out = n_in * config.patch**2, n_out * config.patch**2
         self.embed = dense(deep_in, widths[0])
-        self.encoder = nnx.List([blocks(w) for w in widths])
+        self.encoder = nnx.List([*map(blocks, widths[:-1]), blocks(widths[-1], coarsest)])
         self.halve = nnx.List([dense(4 * a, b) for a, b in pairwise(widths)])
         self.double = nnx.List([dense(b, 4 * a) for a, b in pairwise(widths)])
         self.join = nnx.List([dense(2 * w, w) for w in widths[:-1]])
@@ -103,10 +181,11 @@ def matmul_flops(config: UNetConfig, n_in: int, n_out: int, grid: Grid) -> int:
     """Floating-point operations of all matrix products and convolutions; see ``emulator.models.forward_flops``.
 
     Raises:
-      ConfigError: patch and levels do not fit the grid.
+      ConfigError: patch, levels or filters do not fit the grid.
     """
     widths = [config.width * m for m in config.multipliers]
-    cells = math.prod(_frame(config, grid).framed(grid)) // config.patch**2
+    coarsest = Coarsest.of(config, grid)
+    cells = math.prod(coarsest.frame.framed(grid)) // config.patch**2
     deep_in, deep_out = n_in * config.patch**2, n_out * config.patch**2
     total = cells * (deep_in * widths[0] + widths[0] * deep_out + deep_in * deep_out)  # embed, head
     for level, width in enumerate(widths):
@@ -116,4 +195,6 @@ def matmul_flops(config: UNetConfig, n_in: int, n_out: int, grid: Grid) -> int:
         if not is_coarsest:
             total += here // 4 * 4 * width * widths[level + 1] * 2  # halve, double
             total += here * 2 * width * width  # join
+    if coarsest.truncation:
+        total += config.blocks * filter_flops(coarsest.truncation, widths[-1], *coarsest.shape)
     return 2 * total
