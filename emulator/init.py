@@ -363,12 +363,13 @@ def _range(reports: Sequence[FieldReport]) -> str:
 
 
 def _model_lines(plan: Plan, machine: Machine) -> list[str]:
+    keys = ["patch", "width", "multipliers", "blocks", *["global_truncation"] * (plan.model.global_truncation > 0)]
     return [
         f"# {plan.parameters / 1e6:.2g} million parameters, for {machine.description}.",
         "# A U-Net takes any grid; docs/models.md has others.",
         "model:",
         f"  kind: {plan.model.kind}",
-        *(f"  {key}: {flow(getattr(plan.model, key))}" for key in ("patch", "width", "multipliers", "blocks")),
+        *(f"  {key}: {flow(getattr(plan.model, key))}" for key in keys),
     ]
 
 

@@ -25,6 +25,7 @@ from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.machine import describe, device_memory, matrix_rate
 from emulator.models import build, forward_flops
 from emulator.models.layers import count_parameters
+from emulator.models.spherical_harmonics import highest_truncation
 from emulator.step_trial import measured_seconds
 from emulator.stepper import network_channels
 
@@ -41,6 +42,7 @@ _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wi
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
 _BLOCKS = 4  # of a network of one level
 _REACH = 15.0  # degrees each way that a network should see: farther than weather travels in a step
+_TRUNCATION = 6  # of the filters that see the whole globe besides; see docs/models.md
 _LONGEST_TRIAL = 30.0  # seconds by arithmetic of a step that is tried all the same
 
 StepSeconds: TypeAlias = Callable[[UNetConfig, int, int], float]
@@ -270,9 +272,14 @@ def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_leve
         few = 1 if machine.on_cpu else 2
         far_enough = 2 * _BLOCKS * patch * spacing >= _REACH  # two convolutions a block, a patch each way
         has_more_to_see = min(grid.shape) >= 8 * patch  # at a coarser level
-        shapes = [([1], _BLOCKS)] * (one_level and far_enough) + [([1, 2], few)] * has_more_to_see + [([1], few)]
-        for multipliers, blocks in shapes:
-            model = UNetConfig(patch=patch, width=width, multipliers=multipliers, blocks=blocks)
+        finest = highest_truncation(grid.shape[0] // patch, grid.shape[1] // patch)
+        truncation = max(0, min(_TRUNCATION, finest)) if grid.is_global else 0
+        shapes = [([1], _BLOCKS, truncation)] * (one_level and far_enough)
+        shapes += [([1, 2], few, 0)] * has_more_to_see + [([1], few, 0)]
+        for multipliers, blocks, degrees in shapes:
+            model = UNetConfig(
+                patch=patch, width=width, multipliers=multipliers, blocks=blocks, global_truncation=degrees
+            )
             try:
                 forward_flops(model, *network_channels(model, spec), grid)
             except ConfigError as error:

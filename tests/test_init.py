@@ -292,8 +292,16 @@ def test_little_data_get_rollouts_as_long_as_the_forecasts():
 
 def test_one_level_sees_far_enough_or_there_are_two():
     coarse, fine = Grid.gaussian(48), Grid.from_arrays(np.linspace(-90, 90, 721), np.arange(1440) / 4)
-    found = [plan_training(spec(), grid, [4000], MACHINE, 5).model for grid in (coarse, fine)]
-    assert [(m.multipliers, m.blocks) for m in found] == [([1], 4), ([1, 2], 1)]
+    region = Grid.from_arrays(np.arange(20, 70, 2.5), np.arange(200, 270, 2.5))
+    found = [plan_training(spec(), grid, [4000], MACHINE, 5).model for grid in (coarse, fine, region)]
+    assert [(m.multipliers, m.blocks) for m in found] == [([1], 4), ([1, 2], 1), ([1], 4)]
+    assert [m.global_truncation for m in found] == [6, 0, 0]  # a region has no such harmonics
+
+
+def test_filters_are_no_finer_than_the_cells():
+    grid = Grid.gaussian(8)
+    model = plan_training(spec(), grid, [4000], MACHINE, 5).model
+    assert model.global_truncation == 8 // model.patch - 2
 
 
 @pytest.mark.parametrize(("hours", "rollouts"), [(1, [1, 4, 12]), (6, [1, 4, 12]), (12, [1, 2, 6]), (24, [1, 2, 4])])
