@@ -108,6 +108,11 @@ class Objective:
         return jnp.mean(self.latitude_weights[:, None, None] * self.weights[self.stage] * error**2)
 
 
+def all_channels(spec: StateSpec, objective: Objective) -> tuple[Channel, ...]:
+    """The channels that an objective knows: those of the state, and the derived ones that it has."""
+    return (*spec.state_channels, *geopotential_channels(spec)[: objective.derived.shape[1]])
+
+
 def derived_channels(spec: StateSpec, weights: Sequence[Mapping[str, float]]) -> tuple[Channel, ...]:
     """The channels behind those of the state that some weights ask for."""
     return geopotential_channels(spec) if any(GEOPOTENTIAL in named for named in weights) else ()

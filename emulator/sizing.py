@@ -42,7 +42,7 @@ _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wi
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
 _BLOCKS = 4  # of a network of one level
 _REACH = 15.0  # degrees each way that a network should see: farther than weather travels in a step
-_TRUNCATION = 6  # of the filters that see the whole globe besides; see docs/models.md
+_TRUNCATION = 4  # of the filters that see the whole globe besides; see docs/models.md
 _LONGEST_TRIAL = 30.0  # seconds by arithmetic of a step that is tried all the same
 
 StepSeconds: TypeAlias = Callable[[UNetConfig, int, int], float]

@@ -19,7 +19,7 @@ def forecast_warning(skill: Skill) -> str | None:
     A channel that changes twice as much in a step as the truth does is on its way to blow up, often many leads before
     it stops being finite. The first lead at which that happens is named, and the worst channel there.
     """
-    names, hours = [c.name for c in skill.spec.state_channels], skill.lead_hours
+    names, hours = [c.name for c in skill.channels], skill.lead_hours
     lost = ~(np.isfinite(skill.activity) & np.isfinite(skill.rmse))
     if lost.any():
         step, channel = np.argwhere(lost)[0]

@@ -16,7 +16,6 @@ from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE, Layout
 from emulator.loader import Batch
 from emulator.losses import Objective
-from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.stepper import make_stepper
 from emulator.train_step import Task, TrainState, make_train_step
 
@@ -60,10 +59,7 @@ def made_up_task(
         jnp.zeros((len(model.time_steps), 0)),
     )
     task = Task(stepper, objective, config.rematerialise)
-    schedule = learning_rate_schedule(config.stages)
-    optimiser = make_optimiser(config, schedule)
-    step = make_train_step(config, optimiser, schedule, layout, seed=0)
-    return step, TrainState.fresh(params, optimiser), task
+    return make_train_step(config, layout, seed=0), TrainState.fresh(params, config), task
 
 
 def _made_up(config: TrainConfig, state: tuple[int, ...], forcing: tuple[int, ...], layout: Layout) -> Batch:

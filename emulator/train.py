@@ -48,7 +48,6 @@ from emulator.longer_steps import with_longer_steps
 from emulator.losses import Objective
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
-from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import Tracker, track
 from emulator.record import Clock, Record
 from emulator.run_folder import DESCRIPTION, run_folder
@@ -249,14 +248,12 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
     if config.start_from is not None:
         params = read_weights(run_folder(config.start_from), params)
     task = Task(stepper, Objective.of(config, store, mean, model.time_steps), config.rematerialise)
-    schedule = learning_rate_schedule(config.stages)
-    optimiser = make_optimiser(config, schedule)
     return Job(
         store,
         layout,
         layout.place(task, task.specs()),
-        make_train_step(config, optimiser, schedule, layout, seed),
-        TrainState.fresh(params, optimiser),
+        make_train_step(config, layout, seed),
+        TrainState.fresh(params, config),
         Validation.of(store, config, layout),
         plan(config, model, store, seed),
     )

@@ -22,7 +22,7 @@ from emulator.config import TrainConfig
 from emulator.devices import AXES, ROWS, WHOLE, Layout, windows_spec
 from emulator.loader import Batch
 from emulator.losses import Objective
-from emulator.optimiser import updates_before
+from emulator.optimiser import learning_rate_schedule, make_optimiser, updates_before
 from emulator.pytree import pytree
 from emulator.rollout import rollout
 from emulator.stacks import Stacks
@@ -54,8 +54,9 @@ class TrainState(NamedTuple):
     optimiser: optax.OptState
 
     @classmethod
-    def fresh(cls, params: nnx.State, optimiser: optax.GradientTransformation) -> TrainState:
+    def fresh(cls, params: nnx.State, config: TrainConfig) -> TrainState:
         """The state before the first step, on the host: devices hold no second copy of what training takes over."""
+        optimiser = make_optimiser(config, learning_rate_schedule(config.stages))
 
         def initial(params: nnx.State) -> tuple[Stacks, Stacks, optax.OptState]:
             stacks = Stacks.of(params)
@@ -116,25 +117,18 @@ def loss_of(params: nnx.State, batch: Batch, task: Task, *, unroll: bool = False
     return task.objective.loss(forecast, truth[:, 1:], unit)
 
 
-def make_train_step(
-    config: TrainConfig,
-    optimiser: optax.GradientTransformation,
-    schedule: optax.Schedule,
-    layout: Layout,
-    seed: int,
-) -> jax.stages.Wrapped:
+def make_train_step(config: TrainConfig, layout: Layout, seed: int) -> jax.stages.Wrapped:
     """The step, to be compiled: ``(state, batch, task) -> (state, norms)``, arrays on the layout's mesh.
 
     It takes over the state's buffers. A loss or gradient that is not finite changes nothing but the counts.
 
     Args:
-      config: Averaging, noise and accumulation.
-      optimiser: Of ``optimiser.make_optimiser``.
-      schedule: The learning rate, as the optimiser has it.
+      config: Stages, optimiser, averaging, noise and accumulation.
       layout: The devices.
       seed: Of the noise.
     """
-
+    schedule = learning_rate_schedule(config.stages)
+    optimiser = make_optimiser(config, schedule)
     on_gpu = layout.mesh.devices.flat[0].platform == "gpu"
     fixed = {stage.rollout for stage in config.stages if not stage.random_length}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,11 +12,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from data_prep.errors import ConfigError
-from data_prep.spec import Channel, StateSpec
+from data_prep.spec import Channel
 from data_prep.store import Store
 from emulator.config import TrainConfig
 from emulator.devices import AXES, Layout
+from emulator.geopotential_error import GEOPOTENTIAL
 from emulator.loader import Batch, load_batch
+from emulator.losses import all_channels
 from emulator.rollout import Bases, bases_of, hop, last_steps
 from emulator.stacks import Stacks
 from emulator.stepper import State
@@ -26,22 +29,22 @@ _MAX_HEADLINE = 6
 
 @dataclass(frozen=True, eq=False)
 class Skill:
-    """Of forecasts from the validation times, by lead and state channel.
+    """Of forecasts from the validation times, by lead and channel.
 
     Attributes:
       loss: As in training, over all leads, in units of the network's shortest step.
-      rmse: Area-weighted root mean square error in physical units, ``(steps, state)``.
-      activity: Root mean square change over the step that leads there, over that of the truth, ``(steps, state)``.
+      rmse: Area-weighted root mean square error in physical units, ``(steps, channel)``.
+      activity: Root mean square change over the step that leads there, over that of the truth, ``(steps, channel)``.
         About one in a faithful forecast, lower in a smooth one; it grows before a forecast blows up.
       timestep: Between leads.
-      spec: Names the channels.
+      channels: Of the loss: those of the state, and behind them the derived ones.
     """
 
     loss: float
     rmse: np.ndarray
     activity: np.ndarray
     timestep: np.timedelta64
-    spec: StateSpec
+    channels: tuple[Channel, ...]
 
     @property
     def lead_hours(self) -> list[float]:
@@ -51,8 +54,7 @@ class Skill:
 
     def headline(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Values by lead of a few channels to watch, by name."""
-        channels = self.spec.state_channels
-        return {c.name: values[:, channels.index(c)] for c in headline_channels(self.spec)}
+        return {c.name: values[:, self.channels.index(c)] for c in headline_channels(self.channels)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +107,11 @@ class Validation:
         unit = np.asarray(task.objective.units(task.stepper.normalizer.output_std[0], jnp.int32(0)))
         by_channel = np.asarray(task.objective.weights[task.objective.stage])
         loss = float((by_channel * moments[0] / unit**2).mean())
-        error, change, true_change = moments[..., : len(self.store.spec.state_channels)]
+        error, change, true_change = moments
         # a channel that does not change at all, as some at the start of a nature run, has no activity to compare
         moving = np.where(true_change > 0, true_change, np.inf)
-        return Skill(loss, np.sqrt(error), np.sqrt(change / moving), self.store.timestep, self.store.spec)
+        channels = all_channels(self.store.spec, task.objective)
+        return Skill(loss, np.sqrt(error), np.sqrt(change / moving), self.store.timestep, channels)
 
 
 @partial(jax.jit, static_argnames="layout")
@@ -143,9 +146,10 @@ def _moments(weights: Stacks, batch: Batch, task: Task, layout: Layout) -> Float
     return on_every_device(on_one, layout, weights, batch, task)
 
 
-def headline_channels(spec: StateSpec) -> tuple[Channel, ...]:
+def headline_channels(channels: Sequence[Channel]) -> tuple[Channel, ...]:
     """A few channels to watch: each variable at its only or its middle level."""
     by_variable: dict[str, list[Channel]] = {}
-    for channel in spec.state_channels:
+    for channel in channels:
         by_variable.setdefault(channel.variable, []).append(channel)
-    return tuple(channels[len(channels) // 2] for channels in by_variable.values())[:_MAX_HEADLINE]
+    middle = [of_one[len(of_one) // 2] for of_one in by_variable.values()]
+    return tuple(c for i, c in enumerate(middle) if i < _MAX_HEADLINE or c.variable == GEOPOTENTIAL)

@@ -295,7 +295,7 @@ def test_one_level_sees_far_enough_or_there_are_two():
     region = Grid.from_arrays(np.arange(20, 70, 2.5), np.arange(200, 270, 2.5))
     found = [plan_training(spec(), grid, [4000], MACHINE, 5).model for grid in (coarse, fine, region)]
     assert [(m.multipliers, m.blocks) for m in found] == [([1], 4), ([1, 2], 1), ([1], 4)]
-    assert [m.global_truncation for m in found] == [6, 0, 0]  # a region has no such harmonics
+    assert [m.global_truncation for m in found] == [4, 0, 0]  # a region has no such harmonics
 
 
 def test_filters_are_no_finer_than_the_cells():

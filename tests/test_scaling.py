@@ -77,7 +77,9 @@ def test_the_score_of_anomalies_is_over_the_error_of_climatology(folder, monkeyp
     config = parse_config({**EXPERIMENT, "train": train, "workdir": str(folder)})
     ones = np.ones((12, 4))
     monkeypatch.setattr(scaling, "_learn", lambda job, _: (scaling._start(job), 1.0))
-    monkeypatch.setattr(Validation, "run", lambda v, *_: Skill(1.0, ones, ones, v.store.timestep, v.store.spec))
+    monkeypatch.setattr(
+        Validation, "run", lambda v, *_: Skill(1.0, ones, ones, v.store.timestep, v.store.spec.state_channels)
+    )
     store = open_store(folder / "store.zarr")
     starts = store.windows("validation", 13)
     last = starts[np.linspace(0, starts.size - 1, 4).round().astype(int)] + 12

@@ -9,7 +9,7 @@ from emulator.validation import Skill
 
 def skill(activity, rmse=1.0):
     activity = np.asarray(activity, float)
-    return Skill(1.0, np.broadcast_to(rmse, activity.shape), activity, TIMESTEP, SPEC)
+    return Skill(1.0, np.broadcast_to(rmse, activity.shape), activity, TIMESTEP, SPEC.state_channels)
 
 
 def test_a_faithful_and_a_smooth_forecast_are_fine():
