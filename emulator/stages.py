@@ -19,8 +19,6 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -234,13 +232,26 @@ def applicable_stages(config: ExperimentConfig) -> tuple[Stage, ...]:
 
 def fingerprint(config: ExperimentConfig, stage: Stage) -> str:
     """Hash of all config values that this stage and those before it depend on."""
-    resolved = config.model_dump(mode="json")
-    relevant: dict[str, Any] = {}
+    values = json.dumps(decisive_values(config, stage), sort_keys=True)
+    return hashlib.sha256(values.encode()).hexdigest()[:16]
+
+
+def decisive_values(config: ExperimentConfig, stage: Stage) -> dict[str, Any]:
+    """The config values that this stage and those before it depend on, by key, but for those that are the default.
+
+    So a key that a later version adds makes no result another one.
+    """
+    given = config.model_dump(mode="json", exclude_defaults=True)
+    found: dict[str, Any] = {}
     for s in applicable_stages(config):
-        relevant |= {key: reduce(getitem, key.split("."), resolved) for key in s.depends}
+        for key in s.depends:
+            section, _, name = key.rpartition(".")
+            values = given.get(section, {}) if section else given
+            if name in values:
+                found[key] = values[name]
         if s.name == stage.name:
             break
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:16]
+    return found
 
 
 def run_stages(

@@ -369,10 +369,10 @@ def is_beginning(run_dir: Path, config: TrainConfig, model: ModelConfig, seed: i
 
 
 def _identity(config: TrainConfig, model: ModelConfig, data_hash: str, seed: int) -> str:
-    """Hash of all that decides what the weights become."""
+    """Hash of all that decides what the weights become; without defaults, as ``stages.decisive_values``."""
     decisive = {
-        "train": config.model_dump(mode="json", exclude=set(TrainConfig.HOW)),
-        "model": model.model_dump(mode="json"),
+        "train": config.model_dump(mode="json", exclude=set(TrainConfig.HOW), exclude_defaults=True),
+        "model": model.model_dump(mode="json", exclude_defaults=True),
         "data": data_hash,
         "seed": seed,
     }

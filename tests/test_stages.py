@@ -44,6 +44,18 @@ def config(tmp_path, **changes):
     return parse_config({**RAW, "workdir": str(tmp_path / "work"), **changes})
 
 
+def test_a_result_depends_on_what_differs_from_the_defaults(tmp_path):
+    """So that a key which a later version adds, and whose default changes nothing, changes no fingerprint."""
+    explicit = config(tmp_path, seed=0, model={"kind": "unet", "blocks": 2}, train={**RAW["train"], "clip_norm": 7.0})
+    found = stages.decisive_values(explicit, stages.stage_named("forecast"))
+    assert found == {
+        "data": RAW["data"] | {"prognostic": {"temperature": {}}},
+        "train.stages": [{"steps": 3}],
+        "train.clip_norm": 7.0,
+    }
+    assert set(stages.decisive_values(config(tmp_path, seed=3), stages.stage_named("train"))) > {"seed", "data"}
+
+
 ALL = ["prepare", "train", "forecast", "evaluate", "plot"]
 
 
