@@ -31,6 +31,8 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt constraints-hashed.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; install one or call make PYTHON=/path/to/python3"; exit 1; }
+	@test "$$(df -Pk . | awk 'NR == 2 {print $$4}')" -ge 3000000 || \
+	  { echo "error: less than 3 GB are free on this disk, of which the environment takes 2"; exit 1; }
 	@echo "Installing into $(VENV) (one to three minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@if [ -n "$(HASHES)" ]; then \
