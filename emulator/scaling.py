@@ -305,8 +305,9 @@ def _millions(point: Point) -> str:
 
 
 def _network(point: Point) -> str:
-    steps = point.model["time_steps"]
-    return _millions(point) + (f", time steps {' and '.join(map(str, steps))}" if len(steps) > 1 else "")
+    steps, degree = point.model["time_steps"], point.model.get("global_truncation", 0)
+    by_steps = f", time steps {' and '.join(map(str, steps))}" if len(steps) > 1 else ""
+    return _millions(point) + by_steps + (f", filters to degree {degree}" if degree else "")
 
 
 _AXES = {

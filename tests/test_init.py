@@ -299,9 +299,8 @@ def test_one_level_sees_far_enough_or_there_are_two():
 
 
 def test_filters_are_no_finer_than_the_cells():
-    grid = Grid.gaussian(8)
-    model = plan_training(spec(), grid, [4000], MACHINE, 5).model
-    assert model.global_truncation == 8 // model.patch - 2
+    model = plan_training(spec(), Grid.gaussian(4), [4000], MACHINE, 5).model
+    assert model.global_truncation == 4 // model.patch - 2 == 2
 
 
 @pytest.mark.parametrize(("hours", "rollouts"), [(1, [1, 4, 12]), (6, [1, 4, 12]), (12, [1, 2, 6]), (24, [1, 2, 4])])
