@@ -1,8 +1,10 @@
 """Where the forecasts of an experiment lie, and which of them a new network makes worthless.
 
-forecasts/NAME.nc            of everybody; NAME_stopped.nc what came before one left physical bounds
-forecasts/training/NAME.nc   from which a correction is fitted
-forecasts/means/NAME.nc      of several forecasters
+    forecasts/NAME.nc            of everybody
+    forecasts/training/NAME.nc   from which a correction is fitted
+    forecasts/means/NAME.nc      of several forecasters
+
+What came before a forecast left physical bounds is ``NAME_stopped.nc`` in the same place.
 """
 
 from __future__ import annotations

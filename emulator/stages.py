@@ -26,6 +26,7 @@ from data_prep.disk import discard, disk_in_one_line, link, remove, write_text
 from data_prep.errors import ConfigError, UserError
 from data_prep.json_file import read_object
 from emulator.config import ExperimentConfig, TrainConfig, save_config
+from emulator.forecast_files import files_of_network
 from emulator.progress import duration, track_blocks
 
 logger = logging.getLogger(__name__)
@@ -157,12 +158,6 @@ def _incomplete_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
     return what_is_lacking(config, folder, open_store(folder / "store.zarr"))
 
 
-def _forecasts_of_network(folder: Path) -> list[Path]:
-    from emulator.forecast_files import files_of_network
-
-    return files_of_network(folder)
-
-
 def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
     from emulator.contest import score_all_forecasts
 
@@ -206,7 +201,7 @@ STAGES = (
         ("store.zarr", "run"),
         check=_check_forecasts,
         outdated=_incomplete_forecasts,
-        of_network=_forecasts_of_network,
+        of_network=files_of_network,
     ),
     Stage(
         "evaluate",
