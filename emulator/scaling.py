@@ -408,7 +408,8 @@ def plot(points: Sequence[Point], path: Path) -> None:
             for n, data in enumerate(dict.fromkeys(p.data_hash for p in points)):
                 best = frontier([p for p in points if p.data_hash == data])
                 label = None if n else "least error of all points"
-                axes.plot([p.operations for p in best], [p.score for p in best], "k:", linewidth=1, label=label)
+                xs, ys = [p.operations for p in best], [p.score for p in best]
+                axes.plot(xs, ys, "k:o", linewidth=1, markersize=9, markerfacecolor="none", label=label)
         if found:
             axes.legend(title="held: exponent", fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15))
         else:

@@ -204,7 +204,7 @@ def plan_training(
     recipe = [p for p in recipe if p.rollout == 1 or sum(max(0, n - p.rollout) for n in lengths) >= p.batch]
     whole = sum(part.share for part in recipe)
     recipe = [part._replace(share=part.share / whole) for part in recipe]
-    one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/results.md
+    one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
     seconds = 60.0 * minutes
     passed = max(1, MOST_PASSES * windows // batch)
     most = min(_MOST_STEPS, passed)

@@ -25,6 +25,12 @@ def test_a_plain_crossing_is_interpolated_with_its_interval():
     assert found.describe() == "27 h [22, 32]"
 
 
+def test_an_interval_says_its_units_where_they_differ():
+    found = band([-4, -2, 0.5, 0.6, 0.7, 0.8, 0.9, 0.9, 3, 3])
+    assert found.hours == pytest.approx(12 + 6 * 2 / 2.5) and found.upper == pytest.approx(48 + 6 * 0.1 / 2.1)
+    assert found.describe() == "17 h [14 h, 2.0 d]"
+
+
 def test_beyond_the_last_lead():
     found = band([-2, -2, -2, -3])
     assert (found.outcome, found.hours, found.lower, found.upper) == ("beyond the last lead", np.inf, np.inf, np.inf)

@@ -184,7 +184,7 @@ def test_table_says_what_the_scores_say(world):
     assert f"{float(day):#.3g}".rstrip(".") in text
     assert read_crossover(scores, "network", "physics_t21", "geopotential@500").describe() in text
     assert "beyond the last lead" in text
-    assert "6 h" in text and "1 d" in text and "3 d" in text and "5 d" not in text
+    assert "6 h" in text and "1 d" in text and "3 d" in text and " 5 d " not in text
     assert "seasonal_trend" in text and "2 test trajectories" in text
     assert "T500" not in text  # not among the headline variables
 
@@ -279,6 +279,7 @@ def test_a_long_run_is_drawn_as_it_was_measured():
         | {"zonal_bias": ((*by_window, "latitude"), rng.normal(size=(2, 2, 9)))}
         | {"fine_scale_ratio": (by_window, np.array([[0.9, 1.0], [0.8, np.nan]]))},
         coords={
+            "init_time": np.array(["2000-01-01", "2000-07-01"], "datetime64[ns]"),
             "lead_time": days * np.timedelta64(1, "D").astype("timedelta64[ns]"),
             "variable": ["geopotential@500", "mean_sea_level_pressure"],
             "units": ("variable", ["m2 s-2", "Pa"]),
@@ -292,9 +293,12 @@ def test_a_long_run_is_drawn_as_it_was_measured():
     assert any(np.allclose(m, 0.01 * run["global_mean"].values[1, :, 1]) for m in means)  # hPa
     np.testing.assert_allclose(panels[1].collections[0].get_array(), run["zonal_bias"].values[:, 0].T)
     assert panels[2].lines[0].get_xdata().tolist() == [15, 45] and panels[2].lines[0].get_ydata().tolist() == [0.9, 0.8]
-    assert long_run_figure(run).get_suptitle().startswith("Network left to itself; shaded")
+    figure = long_run_figure(run)
+    assert figure.get_suptitle().startswith("Network left to itself; bias")
+    told = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert told == ["from 2000-01-01", "from 2000-07-01", "the truth's mean at that time of the year", "and its range"]
     held = long_run_figure(run.assign_attrs(sponge="2 levels, 20 days")).get_suptitle()
-    assert held.startswith("Network left to itself but for a sponge (2 levels, 20 days); shaded")
+    assert held.startswith("Network left to itself but for a sponge (2 levels, 20 days); bias")
     without = run.assign(fine_scale_ratio=np.nan * run["fine_scale_ratio"])
     assert not any("Fine" in a.get_title("left") for a in long_run_figure(without).axes)
 

@@ -38,7 +38,7 @@ class Crossover:
     from_first_lead: bool = False
 
     def describe(self) -> str:
-        """``5.2 d [4.1, 6.0]``, below two days ``14 h [10, 18]``, or the outcome in words.
+        """``5.2 d [4.1, 6.0]``, below two days ``14 h [10, 18]`` or ``14 h [10 h, 2.3 d]``, or the outcome in words.
 
         Where it is significantly better only up to some lead before the last, that follows: ``beyond the last lead
         [8.5, ...]``, in days or as ``[36 h, ...]``; where only from a later lead than the first: ``(from 2.5 days)``.
@@ -49,11 +49,13 @@ class Crossover:
     def _until(self) -> str:
         if self.outcome == "crossover":
             in_hours = self.hours < HOURS_BELOW
-            number, *ends = (
-                "..." if not np.isfinite(x) else f"{x:.0f}" if in_hours else f"{x / 24:.1f}"
-                for x in (self.hours, self.lower, self.upper)
+            number, unit = (f"{self.hours:.0f}", "h") if in_hours else (f"{self.hours / 24:.1f}", "d")
+            if in_hours and HOURS_BELOW <= self.upper < np.inf:
+                return f"{number} h [{self.lower:.0f} h, {self.upper / 24:.1f} d]"
+            ends = (
+                "..." if np.isinf(x) else f"{x:.0f}" if in_hours else f"{x / 24:.1f}" for x in (self.lower, self.upper)
             )
-            return f"{number} {'h' if in_hours else 'd'} [{', '.join(ends)}]"
+            return f"{number} {unit} [{', '.join(ends)}]"
         if not np.isfinite(self.lower):
             return self.outcome
         sure = f"{self.lower:.0f} h" if self.lower < HOURS_BELOW else f"{self.lower / 24:.1f}"

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_prep.disk import replacing
+from emulator.evaluation.crossover import Crossover
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import (
@@ -49,6 +50,7 @@ _FORMATS = ("png", "pdf")
 _FRONT_HOURS = 120  # where error is laid against cost
 _HOURS_BELOW_DAYS = 3  # shorter forecasts have an axis in hours
 _MOST_ANSWERS = 3  # crossovers told in a panel
+_TRUTH_GREY = "#777777"
 
 
 def plot_scores(scores: xr.Dataset, folder: Path) -> list[Path]:
@@ -151,10 +153,19 @@ def long_run_figure(run: xr.Dataset) -> Figure:
         row[0].set_title(f"{variable_label(variable)}: global mean", loc="left", fontsize=9)
     for axes in grid[-1]:
         axes.set_xlabel("Days")
+    starts = np.datetime_as_string(run["init_time"].values, unit="D")
+    handles: list[Any] = [
+        mpl.lines.Line2D([], [], color=colour, ls=_run_dash(i), lw=1.4, label=f"from {start}")
+        for i, start in enumerate(starts)
+    ]
+    handles.append(
+        mpl.lines.Line2D([], [], color=_TRUTH_GREY, lw=0.8, label="the truth's mean at that time of the year")
+    )
+    handles.append(mpl.patches.Patch(color=_TRUTH_GREY, alpha=0.2, lw=0, label="and its range"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     held = f" but for a sponge ({run.attrs['sponge']})" if "sponge" in run.attrs else ""
     figure.suptitle(
-        f"{forecaster_label(run.attrs['forecaster'])} left to itself{held}; shaded: what the truth does at that time "
-        "of the year",
+        f"{forecaster_label(run.attrs['forecaster'])} left to itself{held}; bias and fine scales: mean of the runs",
         fontsize=10,
         x=0.01,
         ha="left",
@@ -167,11 +178,15 @@ def _draw_drift(axes: Axes, one: xr.Dataset, unit: Unit, colour: str) -> None:
     for i in range(one.sizes["init_time"]):
         here = one.isel(init_time=i)
         low, high, mean = (here[f"truth_{key}"].values * unit.factor for key in ("lowest", "highest", "mean"))
-        axes.fill_between(days, low, high, color="#777777", alpha=0.2, lw=0)
-        axes.plot(days, mean, color="#777777", lw=0.8)
-        axes.plot(days, here["global_mean"].values * unit.factor, color=colour, lw=1.4, ls="-" if i == 0 else "--")
+        axes.fill_between(days, low, high, color=_TRUTH_GREY, alpha=0.2, lw=0)
+        axes.plot(days, mean, color=_TRUTH_GREY, lw=0.8)
+        axes.plot(days, here["global_mean"].values * unit.factor, color=colour, lw=1.4, ls=_run_dash(i))
     axes.set_xlim(0, days[-1])
     axes.set_ylabel(unit.label)
+
+
+def _run_dash(i: int) -> str:
+    return ("-", "--", ":", "-.")[i % 4]
 
 
 def _draw_zonal_bias(figure: Figure, axes: Axes, one: xr.Dataset, unit: Unit) -> None:
@@ -362,19 +377,28 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
     axes.set_xlabel(_lead_axis_label(days))
     axes.set_ylabel(f"RMSE ({unit.label})" if unit.label else "RMSE")
     axes.set_title(variable_label(variable), loc="left", fontweight="bold")
+    found = {r: read_crossover(scores, candidate(scores), r, variable) for r in answered}
+    late = any(24 * days[-1] / 2 < f.hours < np.inf for f in found.values())
     for i, reference in enumerate(answered):
-        _mark_crossover(axes, scores, variable, reference, unit.factor, styles[reference][0], row=i)
+        curve = here["rmse"].sel(forecaster=reference).values * unit.factor
+        words = f"vs {forecaster_label(reference)}: {found[reference].describe()}"
+        _mark_crossover(axes, days, curve, found[reference], words, styles[reference][0], row=i, left=late)
 
 
 def _mark_crossover(
-    axes: Axes, scores: xr.Dataset, variable: str, reference: str, factor: float, colour: str, *, row: int
+    axes: Axes,
+    days: np.ndarray,
+    curve: np.ndarray,
+    found: Crossover,
+    words: str,
+    colour: str,
+    *,
+    row: int,
+    left: bool,
 ) -> None:
     """A diamond where the curves cross, its interval at the foot of the panel, and the answer in words above that."""
-    name, days = candidate(scores), _days(scores)
-    found = read_crossover(scores, name, reference, variable)
     foot = (0.025 + 0.085 * row, axes.get_xaxis_transform())
     if found.outcome == "crossover":
-        curve = scores["rmse"].sel(forecaster=reference, variable=variable, region=WHOLE).values * factor
         at = found.hours / 24
         height = float(np.interp(at, days, curve))
         axes.plot([at], [height], marker="D", ms=6, mfc="white", mec=colour, mew=1.6, zorder=5)
@@ -384,11 +408,11 @@ def _mark_crossover(
         if not np.isfinite(found.upper):
             axes.plot([end], [foot[0]], marker=">", ms=5, color=colour, transform=foot[1], clip_on=False)
     axes.text(
-        0.99,
+        0.01 if left else 0.99,
         foot[0] + 0.042,
-        f"vs {forecaster_label(reference)}: {found.describe()}",
+        words,
         transform=axes.transAxes,
-        ha="right",
+        ha="left" if left else "right",
         va="center",
         fontsize=7.5,
         color=colour,

@@ -1,10 +1,11 @@
 // For every headline variable: from when until when the forecaster is better, as a bar and in words.
 
-// Below two days in hours.
+// Below two days in hours; an interval that ends later says its units.
 function crossoverWords({ outcome, days, lower, upper, start }) {
   const inHours = outcome === "crossover" && days < 2;
   const text = (d) => (inHours ? (24 * d).toFixed(0) : d.toFixed(1));
-  const end = (d) => (Number.isFinite(d) ? text(d) : "…");
+  const late = inHours && Number.isFinite(upper) && upper >= 2;
+  const end = (d) => (!Number.isFinite(d) ? "…" : !late ? text(d) : d < 2 ? `${text(d)} h` : `${d.toFixed(1)} d`);
   const interval = Number.isFinite(lower) ? `[${end(lower)}, ${end(upper)}]` : "";
   const since = start > DAYS[0] + 1e-6 ? `from ${start < 2 ? `${(24 * start).toFixed(0)} hours` : `day ${start.toFixed(1)}`} on` : "";
   const main = outcome === "crossover" ? `${text(days)} ${inHours ? "hours" : "days"}` : outcome || "–";
