@@ -18,6 +18,7 @@ from data_prep.opening import open_lazily
 from data_prep.pipeline import find_inputs
 from data_prep.store import Store
 from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
+from emulator.evaluation.style import is_physics, is_twin
 from emulator.forecast_files import NETWORK, forecast_path, is_of_network, training_path
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
@@ -275,6 +276,8 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
     for name in names:
         if name in taken:
             raise ConfigError(f"evaluate.{key}.{name}: a forecaster of the experiment has this name; choose another")
+        if is_physics(name) or is_twin(name):  # tables and pictures go by names
+            raise ConfigError(f"evaluate.{key}.{name}: begins as SPEEDY's own forecasts do; choose another name")
 
 
 def _mean_maker(

@@ -249,6 +249,14 @@ def test_an_external_file_cannot_take_a_name_of_the_experiment(made, tmp_path):
         contest.forecast_paths(config, tmp_path, store)
 
 
+@pytest.mark.parametrize("key", ["forecasts", "means"])
+def test_what_is_no_speedy_cannot_be_named_as_one(made, tmp_path, key):
+    store, _ = made
+    named = {"physics_and_network": "x.nc" if key == "forecasts" else ["network", "physics_t21"]}
+    with pytest.raises(ConfigError, match=rf"evaluate.{key}.physics_and_network: begins as SPEEDY's own"):
+        contest.forecast_paths(config_of(tmp_path, **{key: named}), tmp_path, store)
+
+
 def test_limit_and_truth_follow_from_the_config(tmp_path):
     limits = {4: "twin_t42_ensemble", 1: "twin_t42"}
     for members, name in limits.items():

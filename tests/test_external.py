@@ -146,6 +146,14 @@ def test_scores_of_a_weatherbench_store_are_bit_equal_and_its_cost_is_unknown(fo
     assert np.isnan(other["seconds_per_simulated_day"]) and np.isfinite(own["seconds_per_simulated_day"])
 
 
+def test_leads_before_the_initial_time_are_refused(store):
+    """They would be verified against another trajectory, or against the end of the store."""
+    with pytest.raises(DataError, match=r"a lead lies before the initial time .*-12 h"):
+        _ = Verification(
+            store, store.times[:1], np.array([-12, 12], "timedelta64[h]").astype("timedelta64[ns]"), ()
+        ).rows
+
+
 def test_ecmwf_layout_with_heights_in_geopotential_metres(folder, store, tmp_path):
     ecmwf(folder / "whole.nc").to_netcdf(tmp_path / "ifs.nc")
     files = open_all({"own": folder / "own.nc", "ifs": tmp_path / "ifs.nc"}, store, ["ifs"])

@@ -101,6 +101,17 @@ def test_skill_figure_shows_every_forecaster_and_the_crossover(world):
     assert panel.get_ylabel() == "RMSE (m²/s²)"
 
 
+def test_the_hardest_opponent_is_drawn_and_answered(world):
+    names = ["network", "physics_t21", "physics_t21_debiased", "physics_t31", "physics_t31_debiased", "climatology"]
+    scores = with_more_forecasters(world.scores, names).copy(deep=True)
+    scores["crossover_outcome"].loc[{"forecaster": "network"}] = "undecided"
+    scores["crossover_outcome"].loc[{"forecaster": "network", "reference": "physics_t31_debiased"}] = "never better"
+    figure = skill_figure(scores)
+    assert "Physics T31 debiased" in [t.get_text() for t in figure.legends[0].get_texts()]
+    answers = [t.get_text().partition(":")[0] for t in figure.axes[0].texts]
+    assert answers == ["vs Physics T31 debiased", "vs Physics T31", "vs Physics T21"]
+
+
 def test_of_a_single_lead_there_are_points(world):
     scores = world.scores.isel(lead_time=[1])
     for figure in (skill_figure(scores), activity_figure(scores)):
@@ -229,6 +240,8 @@ def test_a_dozen_forecasters_are_told_apart():
         "Twin T42 ensemble mean",
     ]
     assert len({styles[n][0] for n in ("network", "network_debiased", "network_damped")}) == 1
+    crowd = [*(f"physics_t{n}" for n in (21, 31, 42)), "a", "b", "c", "d"]
+    assert len(set(map(str, line_styles(crowd).values()))) == len(crowd)
     assert forecaster_label("network_damped") == "Network damped"
     assert forecaster_label("IFS_HRES") == "IFS HRES"
     assert forecaster_label("damped_anomaly_persistence") == "Damped anomaly persistence"
@@ -249,6 +262,12 @@ def test_pictures_of_many_forecasters_show_the_usual_ones(world):
         "IFS_HRES",
         "graphcast",
     ]
+    assert default_lines(MANY, "network", "physics_t21_debiased")[:4] == [
+        "network",
+        "physics_t21",
+        "physics_t21_debiased",
+        "physics_t21_damped",
+    ]
     assert "twin_t42" in default_lines([n for n in MANY if n != "twin_t42_ensemble"], "network")
     figure = skill_figure(with_more_forecasters(world.scores, MANY))
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [forecaster_label(n) for n in usual]
@@ -265,6 +284,7 @@ def test_labels_and_units():
     ]
     assert (shown_unit("mean_sea_level_pressure", "Pa").factor, shown_unit("x", "Pa").label) == (0.01, "hPa")
     assert shown_unit("specific_humidity@700", "kg kg-1").factor == 1000
+    assert shown_unit("vorticity@850", "s-1").factor == 1e5
     assert [region_label(r) for r in ("all", "europe", "land", "my_box")] == ["whole grid", "Europe", "land", "my box"]
     assert [lead_text(h) for h in (6, 42, 48, 62.4, 240)] == ["6 hours", "42 hours", "2 days", "2.6 days", "10 days"]
 

@@ -21,7 +21,7 @@ from emulator.evaluation.report_fields import collect_fields
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
 from emulator.evaluation.style import forecaster_label
-from emulator.evaluation.table import format_table, read_crossover, world_sentence
+from emulator.evaluation.table import format_table, opponents, read_crossover, world_sentence
 
 HEADLINE = ("geopotential@500", "2m_temperature")
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" $title"
@@ -302,6 +302,8 @@ def test_damage_beside_the_scores_costs_what_is_damaged_and_no_more(experiment, 
     raw[raw.index(run["global_mean"].values.tobytes()[:16])] ^= 0x10
     (tmp_path / "long_run.nc").write_bytes(raw)
     (tmp_path / "stages.json").write_text('{"train": 3, "plot": {"seconds": 2.0}}', encoding="utf-8")
+    (tmp_path / "forecasts" / "means").mkdir()  # of several, as the contest keeps them
+    (tmp_path / "forecasts" / "climatology.nc").rename(tmp_path / "forecasts" / "means" / "climatology.nc")
     facts = find_provenance(scores, tmp_path).facts
     assert "Climatology" in facts["Forecasts"] and "Network" not in facts["Forecasts"]
     assert facts["Time the stages took"] == "plot 2 s"
@@ -446,6 +448,30 @@ def test_a_win_is_claimed_only_against_the_hardest_physics(experiment, outcomes,
     assert headline.sentence == sentence
     for text in details:
         assert any(text in detail for detail in headline.details), headline.details
+
+
+def test_of_opponents_that_are_all_beaten_the_hardest_is_named(experiment):
+    names = ["network", "physics_t21", "physics_t21_debiased", "physics_t21_damped"]
+    scores = with_more_forecasters(experiment[2], names).copy(deep=True)
+    scores["crossover_outcome"] = scores["crossover_outcome"].astype(object)
+    place = {"forecaster": "network"}
+    scores["crossover_outcome"].loc[place] = "beyond the last lead"
+    for key in ("hours", "lower", "upper"):
+        scores[f"crossover_{key}"].loc[place] = np.inf
+    scores["crossover_start"].loc[place] = 6.0
+    for name, rmse in zip(names, (1.0, 4.0, 2.0, 3.0), strict=True):
+        scores["rmse"].loc[{"forecaster": name}] = rmse
+    assert make_headline(scores).reference == "physics_t21_debiased"
+    scores["crossover_lower"].loc[place | {"reference": "physics_t21_damped"}] = 36.0
+    headline = make_headline(scores)
+    assert headline.reference == "physics_t21_damped" and "beyond doubt only up to 36 hours" in headline.sentence
+
+
+def test_a_mean_that_the_network_is_in_is_no_opponent_of_it(experiment):
+    names = ["network", "linear_pcs", "network_and_regression", "of_others"]
+    scores = with_more_forecasters(experiment[2], names)
+    means = {"network_and_regression": ["network", "linear_pcs"], "of_others": ["linear_pcs", "climatology"]}
+    assert opponents(scores.assign_attrs(means=json.dumps(means))) == ["linear_pcs", "of_others"]
 
 
 def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):

@@ -48,18 +48,20 @@ class Crossover:
 
     def _until(self) -> str:
         if self.outcome == "crossover":
-            in_hours = self.hours < HOURS_BELOW
-            number, unit = (f"{self.hours:.0f}", "h") if in_hours else (f"{self.hours / 24:.1f}", "d")
-            if in_hours and HOURS_BELOW <= self.upper < np.inf:
-                return f"{number} h [{self.lower:.0f} h, {self.upper / 24:.1f} d]"
-            ends = (
-                "..." if np.isinf(x) else f"{x:.0f}" if in_hours else f"{x / 24:.1f}" for x in (self.lower, self.upper)
-            )
-            return f"{number} {unit} [{', '.join(ends)}]"
+            hours = self.hours
+            return (f"{hours:.0f} h " if hours < HOURS_BELOW else f"{hours / 24:.1f} d ") + self.interval()
         if not np.isfinite(self.lower):
             return self.outcome
         sure = f"{self.lower:.0f} h" if self.lower < HOURS_BELOW else f"{self.lower / 24:.1f}"
         return f"{self.outcome} [{sure}, ...]"
+
+    def interval(self) -> str:
+        """That of ``hours`` in its unit, ``[4.1, 6.0]``; where it is hours and the end in days, ``[10 h, 2.3 d]``."""
+        in_hours = self.hours < HOURS_BELOW
+        if in_hours and HOURS_BELOW <= self.upper < np.inf:
+            return f"[{self.lower:.0f} h, {self.upper / 24:.1f} d]"
+        ends = (self.lower, self.upper)
+        return f"[{', '.join('...' if np.isinf(x) else f'{x:.0f}' if in_hours else f'{x / 24:.1f}' for x in ends)}]"
 
 
 def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: float) -> Crossover:

@@ -59,6 +59,8 @@ class Verification:
             raise DataError(
                 f"evaluate: leads {describe_times(self.lead_times)} are no multiples of the store's time step"
             )
+        if (steps < 0).any():
+            raise DataError(f"evaluate: a lead lies before the initial time ({describe_times(self.lead_times)})")
         initial, absent = rows_at(self.store.times, self.init_times)
         if absent.size:
             raise DataError(f"evaluate: the store holds no truth at the initial time {absent[0]}")

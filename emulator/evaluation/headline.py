@@ -103,23 +103,27 @@ def _until(scores: xr.Dataset, won: Crossover) -> str:
     if won.outcome == "beyond the last lead":
         doubt = f", beyond doubt only up to {lead_text(won.lower)}" if np.isfinite(won.lower) else ""
         return f"{since or 'from the start'} to the last lead, {lead_text(hours[-1])}{doubt}"
-    scale, digits, unit = (1, 0, "hours") if won.hours < HOURS_BELOW else (24, 1, "days")
-    end, *interval = (f"{x / scale:.{digits}f}" if np.isfinite(x) else "..." for x in (won.hours, won.lower, won.upper))
-    return f"{since} up to {end} {unit} [{', '.join(interval)}]".lstrip()
+    end = f"{won.hours:.0f} hours" if won.hours < HOURS_BELOW else f"{won.hours / 24:.1f} days"
+    return f"{since} up to {end} {won.interval()}".lstrip()
 
 
 def _hardest(scores: xr.Dataset, name: str, references: Sequence[str], variable: str) -> tuple[str, Crossover]:
-    """Who is beaten least, the earlier named of two equals; of those who lack the score nothing can be said."""
+    """Who is beaten least; of those who lack the score nothing can be said.
+
+    Of opponents beaten as long, the one whose win is sure for the shortest; then the one whose error is smallest.
+    """
     found = {r: read_crossover(scores, name, r, variable) for r in references}
-    hardest = min(references, key=lambda r: _rank(found[r]))
+    rmse = scores["rmse"].sel(variable=variable, region=WHOLE).isel(lead_time=_lively_lead(scores))
+    error = {r: float(rmse.sel(forecaster=r)) for r in references}
+    hardest = min(references, key=lambda r: (*_rank(found[r]), error[r] if np.isfinite(error[r]) else np.inf))
     return hardest, found[hardest]
 
 
-def _rank(crossover: Crossover) -> tuple[int, float]:
+def _rank(crossover: Crossover) -> tuple[int, float, float]:
     """Orders outcomes from the worst for the forecaster to the best."""
     order = ("never better", "undecided", *_WINS, "not scored")
-    hours = crossover.hours if np.isfinite(crossover.hours) else 0.0
-    return order.index(crossover.outcome), hours
+    hours, sure = (np.inf if np.isnan(x) else x for x in (crossover.hours, crossover.lower))
+    return order.index(crossover.outcome), hours, sure
 
 
 def _subject(name: str) -> str:

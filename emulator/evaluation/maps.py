@@ -49,17 +49,19 @@ def plot_maps(
     files = open_all(forecast_paths, store)
     first = next(iter(files.values()))
     hours = first.lead_times / np.timedelta64(1, "h")
-    columns = np.flatnonzero(np.isin(hours, _LEAD_HOURS)).tolist() or [hours.size - 1]
-    verification = Verification(store, first.init_times, first.lead_times, config.pressure_levels, config.derived)
+    columns = np.flatnonzero(np.isin(hours, _LEAD_HOURS))
+    columns = columns if columns.size else np.array([hours.size - 1])
+    leads = first.lead_times[columns]
+    verification = Verification(store, first.init_times[_FIRST], leads, config.pressure_levels, config.derived)
     truth, _, index = verification.truth_and_climatology(_FIRST)
     _require(truth, variable, "truth")
     unit = shown_unit(variable, units_of(variable, store))
-    observed = truth[variable][index[0, columns]] * unit.factor
+    observed = truth[variable][index[0]] * unit.factor
     forecasts = {}
     for name, file in files.items():
-        planes = verification.forecast(file, _FIRST)
+        planes = verification.forecast(file, _FIRST, columns)
         _require(planes, variable, str(file.path))
-        forecasts[name] = planes[variable][0, columns] * unit.factor
+        forecasts[name] = planes[variable][0] * unit.factor
     figure = _figure(observed, forecasts, hours[columns], store, unit)
     start = np.datetime_as_string(first.init_times[0], "h").replace("T", " ")
     figure.suptitle(f"{variable_label(variable)} from {start} UTC", x=0.01, ha="left", fontweight="bold")

@@ -28,6 +28,7 @@ from emulator.evaluation.style import (
     lead_text,
     limit_label,
     line_styles,
+    model_of,
     shown_unit,
     variable_label,
 )
@@ -127,7 +128,7 @@ def gain_figure(scores: xr.Dataset) -> Figure:
         if scores["gap_closed"].notnull().any():
             kinds.append(("gap_closed", "Share of the gap closed", 1.0))
             limit = limit_label(str(scores.attrs["predictability_limit"]))
-            title += f"\nShare of the gap: 0 is {forecaster_label(baseline)}, 1 {limit}"
+            title += f"\nShare of the gap: 0 is {forecaster_label(baseline)} (in every row), 1 {limit}"
     return _grid(scores, kinds, title)
 
 
@@ -147,7 +148,7 @@ def long_run_figure(run: xr.Dataset) -> Figure:
         if with_fine:
             row[2].plot(_middles(run), one["fine_scale_ratio"].values, color=colour, marker="o", ms=4)
             row[2].axhline(1.0, color="#aaaaaa", lw=0.8, zorder=0)
-            row[2].set_ylim(0, None)
+            row[2].set_ylim(0, 1.1 * max(1.0, float(one["fine_scale_ratio"].max())))
             row[2].set_xlim(0, run["window"].values[-1] + run.attrs["window_days"])
             row[2].set_title("Fine-scale amplitude over truth's", loc="left", fontsize=9)
         row[0].set_title(f"{variable_label(variable)}: global mean", loc="left", fontsize=9)
@@ -431,13 +432,18 @@ def _panels(n: int) -> tuple[Figure, list[Axes]]:
 
 
 def _shown(scores: xr.Dataset) -> list[str]:
-    """Whose lines are drawn: with a dozen forecasters not all."""
-    return default_lines(scores["forecaster"].values.tolist(), candidate(scores))
+    """Whose lines are drawn: with a dozen forecasters not all, but the hardest opponent always."""
+    names = scores["forecaster"].values.tolist()
+    return default_lines(names, candidate(scores), make_headline(scores).reference if len(names) > 1 else "")
 
 
 def _answered(scores: xr.Dataset) -> list[str]:
-    """Opponents among them whose crossovers are told, the first few."""
-    return [r for r in opponents(scores) if r in _shown(scores)][:_MOST_ANSWERS]
+    """Opponents among them whose crossovers are told, the first few: the hardest and what is of its model first."""
+    if scores.sizes["forecaster"] == 1:
+        return []
+    hardest = make_headline(scores).reference
+    told = [r for r in opponents(scores) if r in _shown(scores)]
+    return sorted(told, key=lambda r: (r != hardest, model_of(r) != model_of(hardest)))[:_MOST_ANSWERS]
 
 
 def _finish(figure: Figure, scores: xr.Dataset, names: Sequence[str], title: str) -> None:

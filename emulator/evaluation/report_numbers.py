@@ -146,7 +146,7 @@ def numbers(
     name = candidate(scores)
     scores = _with_gap(_with_extremes(scores), reference)
     metrics = [_filled_in(m, scores, reference) for m in _METRICS if m.name in scores]
-    lines = {*default_lines(names, name), name, reference}
+    lines = default_lines(names, name, reference)
     return {
         "forecasters": _forecasters(names),
         "variables": _variables(scores),

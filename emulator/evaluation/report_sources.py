@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,7 @@ def find_fields(scores: xr.Dataset, folder: Path) -> tuple[Fields | None, str]:
     maps and nothing else.
     """
     names = scores["forecaster"].values.tolist()
-    paths = {name: folder / "forecasts" / f"{name}.nc" for name in names}
-    paths = {name: path for name, path in paths.items() if path.exists()}
+    paths = _forecasts(names, folder)
     if candidate(scores) not in paths:
         return None, "No forecast files lie beside the scores."
     if not (folder / "store.zarr").exists():
@@ -80,19 +80,23 @@ def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
     return Provenance(config, facts)
 
 
+def _forecasts(names: Sequence[str], folder: Path) -> dict[str, Path]:
+    """The forecast files that are there, the means of several in a folder of their own."""
+    places = [(name, folder / "forecasts" / within / f"{name}.nc") for name in names for within in ("", "means")]
+    return {name: path for name, path in places if path.exists()}
+
+
 def _commands(folder: Path, names: list[str]) -> dict[str, str]:
     """When and by which command each forecast file was written; a command that wrote several is told once."""
     wrote: dict[str, list[str]] = {}
-    for name in names:
-        path = folder / "forecasts" / f"{name}.nc"
-        if path.exists():
-            try:
-                with reading(path), open_forecasts(path) as file:
-                    time, _, command = str(file.attrs.get("history", "")).partition(" ")
-            except UserError as error:
-                logger.warning("report: %s", error)
-                continue
-            wrote.setdefault(command or "unknown", []).append(f"{forecaster_label(name)} ({time or 'time unknown'})")
+    for name, path in _forecasts(names, folder).items():
+        try:
+            with reading(path), open_forecasts(path) as file:
+                time, _, command = str(file.attrs.get("history", "")).partition(" ")
+        except UserError as error:
+            logger.warning("report: %s", error)
+            continue
+        wrote.setdefault(command or "unknown", []).append(f"{forecaster_label(name)} ({time or 'time unknown'})")
     title = "Forecasts" if len(wrote) == 1 else "Forecasts ({})"
     return {
         title.format(i): f"{command}: {', '.join(files)}" for i, (command, files) in enumerate(wrote.items(), start=1)

@@ -7,6 +7,7 @@ number of initial times.
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -155,7 +156,8 @@ def _scored_variables(
 ) -> list[str]:
     """What the truth and at least one forecaster hold, in the truth's order; what somebody lacks is said."""
     truth, _ = verification.observations(verification.rows[:1, 0])
-    held = {name: set(verification.forecast(file, slice(0, 1))) for name, file in files.items()}
+    one = slice(0, 1)
+    held = {name: set(verification.forecast(file, one, one)) for name, file in files.items()}
     variables = [v for v in truth if any(v in planes for planes in held.values())]
     for name, file in files.items():
         missing = [v for v in variables if v not in held[name]]
@@ -288,6 +290,7 @@ def _attributes(store: Store, config: EvaluateConfig, verification: Verification
         "climatology": store.climatology.kind,
         "split": config.split,
         "headline": " ".join(config.headline),
+        "means": json.dumps(config.means),
         "initial_times": verification.init_times.size,
         "trajectories": len(set(verification.trajectories)),
         "confidence": config.confidence,

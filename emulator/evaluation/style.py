@@ -71,28 +71,38 @@ def physics_form(name: str) -> str:
     return (found["form"] or "") if found else ""
 
 
+def is_twin(name: str) -> bool:
+    """Whether a forecaster is the truth's own model, by its name (``twin_t31``)."""
+    return name.startswith("twin")
+
+
+def model_of(name: str) -> str:
+    """``physics_t21`` for all that was made of its forecasts; a name of another kind is its own."""
+    found = _NAME.fullmatch(name)
+    return found["model"] if found else name
+
+
 def line_styles(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """Colour and dash of each forecaster.
 
     A model has a colour, what was made of it (debiased, damped, ensemble mean) a dash. A name's look depends on its
     family and its place in it, not on the plot.
     """
-    out: dict[str, tuple[str, Any]] = {}
+    looks: dict[str, tuple[str, Any]] = {}
     models: dict[str, list[str]] = {family: [] for family in _FAMILIES}
-    others = iter(_OTHERS * len(names))
     for name in names:
         found = _NAME.fullmatch(name)
         if name in _FIXED:
-            out[name] = _FIXED[name]
+            looks[name] = _FIXED[name]
         elif found:
             known, colours = models[found["family"]], _FAMILIES[found["family"]]
             if found["model"] not in known:
                 known.append(found["model"])
             colour = colours[known.index(found["model"]) % len(colours)]
-            out[name] = (colour, _FORMS.get(found["form"] or "", ("", _MIXED))[1])
-        else:
-            out[name] = next(others)
-    return out
+            looks[name] = (colour, _FORMS.get(found["form"] or "", ("", _MIXED))[1])
+    free = [look for look in _OTHERS if look not in looks.values()]
+    others = iter(free * len(names))
+    return {name: looks[name] if name in looks else next(others) for name in names}
 
 
 def forecaster_label(name: str) -> str:
@@ -107,25 +117,26 @@ def forecaster_label(name: str) -> str:
 
 def limit_label(name: str) -> str:
     """Whom a share of the gap is measured to. The limit is the mean of the twin's ensemble, not one run of it."""
-    is_single = name.startswith("twin") and physics_form(name) != "ensemble"
+    is_single = is_twin(name) and physics_form(name) != "ensemble"
     what = "a single run of the truth's own model" if is_single else "the predictability limit"
     return f"{what} ({forecaster_label(name)})"
 
 
-def default_lines(names: Sequence[str], candidate: str) -> list[str]:
+def default_lines(names: Sequence[str], *always: str) -> list[str]:
     """Whom a picture of many forecasters shows unless asked otherwise, in the order of ``names``.
 
-    Network and physics models as they are and damped, the best twin (the ensemble mean where there is one),
-    climatology, persistence, and everybody else's models; without physics the hardest of the simple references too.
+    Those of ``always``, network and physics models as they are and damped, the best twin (the ensemble mean where there
+    is one), climatology, persistence, and everybody else's models; without physics the hardest of the simple references
+    too.
     """
-    twins = [n for n in names if n.startswith("twin")]
+    twins = [n for n in names if is_twin(n)]
     best_twin = ([n for n in twins if physics_form(n) == "ensemble"] or twins)[:1]
     left_out = {"anomaly_persistence", "network_debiased"}
     if any(map(is_physics, names)):
         left_out.add("damped_anomaly_persistence")
     left_out |= {n for n in names if is_physics(n) and physics_form(n) not in ("", "damped")}
     left_out |= {n for n in twins if n not in best_twin}
-    return [n for n in names if n == candidate or n not in left_out]
+    return [n for n in names if n in always or n not in left_out]
 
 
 def variable_label(name: str) -> str:
@@ -150,7 +161,7 @@ def lead_text(hours: float) -> str:
 
 
 def shown_unit(name: str, si: str) -> Unit:
-    """The unit in which a variable is shown: hPa, g/kg, mm; SI otherwise."""
+    """The unit in which a variable is shown: hPa, g/kg, mm, 1e-5 s-1; SI otherwise."""
     variable = name.partition("@")[0]
     if si == "Pa":
         return Unit(0.01, "hPa")
@@ -158,4 +169,6 @@ def shown_unit(name: str, si: str) -> Unit:
         return Unit(1000.0, "g/kg")
     if variable.startswith("total_precipitation"):
         return Unit(1000.0, "mm")
+    if variable == "vorticity":
+        return Unit(1e5, "10⁻⁵ s⁻¹")
     return Unit(1.0, {"m2 s-2": "m²/s²", "m s-1": "m/s", "1": ""}.get(si, si))

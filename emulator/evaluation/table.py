@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import (
     forecaster_label,
     is_physics,
+    is_twin,
     physics_form,
     shown_unit,
     variable_label,
@@ -39,12 +41,14 @@ def opponents(scores: xr.Dataset) -> list[str]:
     """Against whom a win is claimed: every physics baseline, raw, debiased and damped; without one, everybody else.
 
     The mean of a physics ensemble is shown but is no opponent: it costs many forecasts and blurs. The twin is none
-    either: it is the limit; nor is what was made of the candidate itself.
+    either: it is the limit; nor is what was made of the candidate itself, a mean with others included.
     """
     own = {candidate(scores), *made_of_candidate(scores)}
+    means = json.loads(str(scores.attrs.get("means", "{}")))
+    own |= {name for name, of in means.items() if own & set(of)}
     names = [n for n in scores["forecaster"].values.tolist() if n not in own]
     single = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
-    return single or [n for n in names if not n.startswith("twin")] or names
+    return single or [n for n in names if not is_twin(n)] or names
 
 
 def made_of_candidate(scores: xr.Dataset) -> set[str]:
@@ -71,7 +75,7 @@ def world_sentence(scores: xr.Dataset) -> str:
             "time, this compares no forecasts."
         )
     truth = str(scores.attrs.get("truth", ""))
-    if truth.startswith("nature run") or any(n.startswith("twin") for n in scores["forecaster"].values.tolist()):
+    if truth.startswith("nature run") or any(is_twin(n) for n in scores["forecaster"].values.tolist()):
         return (
             "This holds in the SPEEDY world: the truth is a simulation by that model (a nature run), "
             f"not the observed atmosphere.{lateral}"
