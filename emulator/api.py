@@ -148,8 +148,15 @@ def score(
 def plot(scores: xr.Dataset, folder: str | Path) -> list[Path]:
     """Draws skill curves, activity, cost and gain of scores as PNG and PDF.
 
+    Args:
+      scores: As ``score`` returns them or ``xarray.open_dataset`` reads a ``scores.nc``.
+      folder: Where the files go; made if it is not there.
+
     Returns:
       The files.
+
+    Raises:
+      DiskError: they cannot be written.
     """
     return plot_scores(scores, Path(folder))
 
