@@ -257,7 +257,8 @@ def run_stages(
     Args:
       config: The experiment.
       names: Stages to run; each needs the results of those before it.
-      redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping.
+      redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping; nothing
+        is discarded where what a stage needs is refused.
       workers: For the stages that can share their work; this process does it all when left out.
 
     Raises:
@@ -291,9 +292,7 @@ def _run_stage(
     mark = fingerprint(config, stage)
     record = records.get(stage.name)
     stages = applicable_stages(config)
-    if redo:
-        _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
-    elif _done_before(config, folder, stage, mark, record):
+    if not redo and _done_before(config, folder, stage, mark, record):
         if (why := stage.outdated(config, folder)) is None:
             logger.info("%s: done before, skipped", title)
             return
@@ -310,6 +309,8 @@ def _run_stage(
     logger.info("%s", title)
     if all_follow:
         stage.look_ahead(config, folder)
+    if redo:  # not earlier: what is refused must cost nothing
+        _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
     # of a stage that goes on where it was stopped, the seconds are those of the last part alone
     same = record is not None and record["fingerprint"] == mark
     resumes = record and not redo and (not record["finished"] if same else _any_there(folder, stage))

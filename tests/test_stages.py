@@ -302,6 +302,29 @@ def test_a_command_that_is_refused_leaves_the_config_of_what_is_there(tmp_path, 
     assert "bootstrap: 7" in (folder / "config.yaml").read_text()
 
 
+def test_a_redo_that_is_refused_discards_nothing(tmp_path, calls, monkeypatch):
+    folder = stages.run_stages(config(tmp_path))
+    there = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    otherwise = config(tmp_path, data={**RAW["data"], "split": {"segments": {"test": [2]}}})
+
+    def refuse(config, folder):
+        raise UserError("evaluate.headline: nothing of that name")
+
+    for name in ("train", "forecast", "evaluate"):
+        with pytest.raises(UserError, match="'prepare' was made with another config"):
+            stages.run_stages(otherwise, [name], redo=True)
+    with monkeypatch.context() as patch:
+        looking = tuple(dataclasses.replace(s, look_ahead=refuse) for s in stages.STAGES)
+        patch.setattr(stages, "STAGES", looking)
+        with pytest.raises(UserError, match="nothing of that name"):
+            stages.run_stages(config(tmp_path), redo=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == there
+    (folder / "store.zarr").unlink()
+    with pytest.raises(UserError, match=r"store.zarr is missing"):
+        stages.run_stages(config(tmp_path), ["train"], redo=True)
+    assert (folder / "run").exists() and (folder / "scores.nc").exists()
+
+
 def test_a_file_of_others_that_was_replaced_is_scored_again(tmp_path, calls, monkeypatch):
     others = tmp_path / "other.nc"
     others.touch()
