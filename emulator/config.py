@@ -602,10 +602,11 @@ def _shipped_dir() -> Path:
 def _find(path: Path) -> Path:
     if path.is_file():
         return path
-    shipped = _shipped_dir() / path.with_suffix(".yaml").name
+    shipped = _shipped_dir() / f"{path.stem}.yaml"
     if path.parent in (Path(), Path("configs")) and shipped.is_file():
         return shipped
-    raise ConfigError(f"{path}: no such file; configs that come with the package: {', '.join(shipped_configs())}")
+    found = "a folder, expected a YAML file" if path.is_dir() else "no such file"
+    raise ConfigError(f"{path}: {found}; configs that come with the package: {', '.join(shipped_configs())}")
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
