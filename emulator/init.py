@@ -276,8 +276,6 @@ def _physics(data: _Data) -> _Physics:
         return [], f"the extra 'physics' is not installed ({how_to_install('physics')}), which runs SPEEDY"
     from emulator.forecasters.physics import PhysicsForecaster, sparse_levels
 
-    if spec.vertical == "pressure" and (why := sparse_levels(spec["temperature"].levels)) is not None:
-        return [], f"SPEEDY would have {why}"
     surface = data.inputs.constants.get("geopotential_at_surface")
     standing_on = surface.read("geopotential_at_surface", ())[0, ..., 0] if surface else None
     truncation = 21 if grid.shape[0] <= 48 else 31
@@ -285,6 +283,8 @@ def _physics(data: _Data) -> _Physics:
         PhysicsForecaster(truncation, spec, grid, data.inputs.timestep, standing_on)
     except UserError as error:
         return [], str(error).removeprefix("physics: ").removeprefix(f"physics_t{truncation}: ")
+    if spec.vertical == "pressure" and (unfair := sparse_levels(spec["temperature"].levels)) is not None:
+        return [], f"SPEEDY would have {unfair}"
     why = "SPEEDY, started from the same fields; also debiased and damped by its own errors"
     return [{"truncation": truncation}], why
 

@@ -214,10 +214,12 @@ def _scored_files(config: ExperimentConfig, _: Path) -> _Stamps:
 
 def _replaced_since_scored(config: ExperimentConfig, folder: Path) -> str | None:
     """Files of others that were replaced, by older ones perhaps."""
-    record = _Records(folder / "stages.json").get("evaluate")
-    scored = None if record is None else record.get("files")
-    others = [file for file in _scored_files(config, folder) if scored is not None and file not in scored]
-    return f"{others[0][0]} is another file than was scored" if others else None
+    record = _Records(folder / "stages.json").get("evaluate") or {}
+    scored_at = (folder / "scores.nc").stat().st_mtime_ns  # all there is to go by in records of older versions
+    for file in _scored_files(config, folder):
+        if file not in record["files"] if "files" in record else int(file[-1]) > scored_at:
+            return f"{file[0]} is another file than was scored"
+    return None
 
 
 def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:

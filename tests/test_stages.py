@@ -348,6 +348,13 @@ def test_a_file_of_others_that_was_replaced_is_scored_again(tmp_path, calls, mon
         stages.run_stages(beside)
         assert calls == ["evaluate", "plot"]
         calls.clear()
+    _forget_files(folder)
+    stages.run_stages(beside)
+    assert calls == []
+    os.utime(others)
+    stages.run_stages(beside)
+    assert calls == ["evaluate", "plot"]
+    calls.clear()
     others.unlink()
     stages.run_stages(beside)  # what is gone was scored
     assert calls == []
