@@ -73,7 +73,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     if command == "inspect":
         _inspect(arguments.files, as_json=arguments.json)
         return
-    if command == "forecast" and (arguments.input is not None or Path(arguments.run).is_dir()):
+    if command == "forecast" and (arguments.input is not None or _is_run_folder(arguments.run)):
         _forecast_file(arguments)
         return
     if command == "plot" and arguments.config.endswith(".nc"):
@@ -124,6 +124,13 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         pictures = sorted((folder / "plots").glob("*.png"))
         print(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")  # noqa: T201
         print(f"Report: {folder / 'report.html'}")  # noqa: T201
+
+
+def _is_run_folder(name: str) -> bool:
+    """Of a name without INPUT, which may be that of a config and of any folder."""
+    from emulator.run_folder import DESCRIPTION
+
+    return (Path(name) / DESCRIPTION).is_file()
 
 
 def _forecast_file(arguments: argparse.Namespace) -> None:

@@ -35,7 +35,7 @@ class SimulateConfig(Section):
     truncation: Literal[21, 31, 42, 63, 85] = Field(31, description="Spectral truncation of the truth")
     layers: Annotated[int, Field(ge=5, le=8)] = Field(8, description="Sigma layers")
     time_step_minutes: Positive | None = Field(
-        None, description="Model time step; by default 30 to T31, 20 at T42, 15 above"
+        None, description="Model time step, which divides `output_hours`; by default 30 to T31, 20 at T42, 15 above"
     )
     members: Positive = Field(4, description="Ensemble members, run in one vmap")
     start: str = Field("1901-01-01", description="Date of the start from rest, ISO 8601")
@@ -65,6 +65,11 @@ class SimulateConfig(Section):
     def _consistent(self) -> Self:
         if self.output_truncation > self.truncation:
             raise ValueError(f"output_truncation {self.output_truncation} exceeds truncation {self.truncation}")
+        if self.time_step_minutes is not None and 60 * self.output_hours % self.time_step_minutes:
+            raise ValueError(
+                f"time_step_minutes {self.time_step_minutes} does not divide the {60 * self.output_hours} minutes of "
+                f"output_hours {self.output_hours}"
+            )
         for name in ("develop_days", "spinup_days", "days"):
             if getattr(self, name) % self.chunk_days:
                 raise ValueError(f"{name} {getattr(self, name)} must be a multiple of chunk_days {self.chunk_days}")
@@ -307,7 +312,8 @@ class PhysicsBaseline(EnsembleOptions):
 
     truncation: Literal[21, 31, 42, 63] = Field(21, description="Spectral truncation of the model")
     time_step_minutes: Positive | None = Field(
-        None, description="Model time step; by default 30 to T31, 20 at T42, 15 above"
+        None,
+        description="Model time step, which divides that of the data; by default 30 to T31, 20 at T42, 15 above",
     )
     digital_filter_hours: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Digital-filter initialisation span; 0 is off"
@@ -436,7 +442,7 @@ class ExperimentConfig(Section):
     reuse: str | None = Field(
         None,
         description="Folder of another experiment, of which nature run, store and forecasts of all but the network are "
-        "taken, by hard links, where this config would make the same",
+        "taken, by hard links, where this config would make the same of the same files",
     )
     seed: Annotated[int, Field(ge=0)] = Field(
         0, description="Of all that is drawn: truth, weights, batches, perturbations"
@@ -596,10 +602,11 @@ def _shipped_dir() -> Path:
 def _find(path: Path) -> Path:
     if path.is_file():
         return path
-    shipped = _shipped_dir() / path.with_suffix(".yaml").name
+    shipped = _shipped_dir() / f"{path.stem}.yaml"
     if path.parent in (Path(), Path("configs")) and shipped.is_file():
         return shipped
-    raise ConfigError(f"{path}: no such file; configs that come with the package: {', '.join(shipped_configs())}")
+    found = "a folder, expected a YAML file" if path.is_dir() else "no such file"
+    raise ConfigError(f"{path}: {found}; configs that come with the package: {', '.join(shipped_configs())}")
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:

@@ -30,6 +30,7 @@ from emulator.competitors import (
     predictability_limit,
     take_forecasts,
     truth_of,
+    twin_name,
     what_is_lacking,
 )
 from emulator.config import ExperimentConfig
@@ -42,7 +43,7 @@ from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.perturbations import RandomFields
-from emulator.initial_times import initial_indices, verified_leads
+from emulator.initial_times import initial_indices, training_indices, verified_leads
 from emulator.sponge import Sponge
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,9 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     """Finds, before hours of training, what the comparison would refuse.
 
     Raises:
-      UserError: no test data are as long as a forecast, a headline variable is misspelt, the mask or an external
-        forecast file is not there, SPEEDY cannot be run from these data, there are too few for an ensemble, or a long
-        run would leave what is known of its boundaries.
+      UserError: no test data are as long as a forecast, or no training data that somebody learns from, a headline
+        variable is misspelt, the mask or an external forecast file is not there, SPEEDY cannot be run from these data,
+        there are too few for an ensemble, or a long run would leave what is known of its boundaries.
     """
     from emulator.evaluation.scores import check_config
 
@@ -92,9 +93,16 @@ def _check_long_run(config: ExperimentConfig, store: Store) -> None:
 
 
 def _check_competitors(config: ExperimentConfig, folder: Path, store: Store, init_times: np.ndarray) -> None:
+    from emulator.forecasters.statistical import check_reference
+
     everybody, evaluate = competitors(config, folder, store), config.evaluate
-    for baseline in evaluate.physics:  # which is built: it says itself what it lacks
-        everybody[physics_name(baseline)].make()
+    for reference in evaluate.references:
+        check_reference(reference, store, verified_leads(evaluate))
+    if evaluate.physics and evaluate.correction_inits:
+        training_indices(store, evaluate)
+    twin = [twin_name(config)] if evaluate.twin else []
+    for name in (*map(physics_name, evaluate.physics), *twin):  # which is built: it says itself what it lacks
+        everybody[name].make()
     ensembles = [evaluate.network, *evaluate.physics, *([evaluate.twin] if evaluate.twin else [])]
     if any(ensemble.members > 1 for ensemble in ensembles):
         RandomFields(store, 1.0, config.seed).check(init_times)

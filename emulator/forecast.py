@@ -22,6 +22,8 @@ from emulator.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
 
+_MOST_DAYS = 36525
+
 
 def forecast_file(
     run: str | Path, source: Location, out: Path, *, days: float, time: str | None = None, lateral: Sequence[str] = ()
@@ -86,8 +88,10 @@ def lead_times(timestep: np.timedelta64, days: float) -> np.ndarray:
     """All leads of a forecast of so many days, ``timedelta64[ns]``.
 
     Raises:
-      DataError: it is no positive multiple of the time step.
+      DataError: it is no positive multiple of the time step, or too long for dates.
     """
+    if np.isfinite(days) and days > _MOST_DAYS:
+        raise DataError(f"{days:g} days: expected at most {_MOST_DAYS}, a century; dates end in 2262")
     step = timestep / np.timedelta64(1, "D")
     steps = round(days / step) if np.isfinite(days) else 0
     if steps < 1 or abs(steps * step - days) > 1e-6:

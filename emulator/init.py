@@ -24,7 +24,7 @@ from data_prep.clock import CALENDAR_DAYS
 from data_prep.clock import text as time_text
 from data_prep.config import DataConfig
 from data_prep.disk import write_text
-from data_prep.errors import ConfigError, DataError, how_to_install
+from data_prep.errors import ConfigError, DataError, UserError, how_to_install
 from data_prep.inputs import Inputs, open_canonical
 from data_prep.inspect import FieldReport, Report, few_words, flow, inspect_files, record_times
 from data_prep.locations import Location, find_files, is_url
@@ -34,6 +34,7 @@ from data_prep.store import SPLITS, Split
 from data_prep.variables import UPPER_AIR
 from emulator import __version__
 from emulator.config import parse_config
+from emulator.forecasters.statistical import LEARNED
 from emulator.progress import duration
 from emulator.sizing import MOST_PASSES, OPTIMISER, Machine, Plan, plan_by_trial, this_machine
 
@@ -273,15 +274,17 @@ def _physics(data: _Data) -> _Physics:
         return [], f"SPEEDY cannot start without {', '.join(lacking)}"
     if importlib.util.find_spec("jcm") is None:
         return [], f"the extra 'physics' is not installed ({how_to_install('physics')}), which runs SPEEDY"
-    from emulator.forecasters.physics import PhysicsForecaster
+    from emulator.forecasters.physics import PhysicsForecaster, sparse_levels
 
     surface = data.inputs.constants.get("geopotential_at_surface")
     standing_on = surface.read("geopotential_at_surface", ())[0, ..., 0] if surface else None
     truncation = 21 if grid.shape[0] <= 48 else 31
     try:
         PhysicsForecaster(truncation, spec, grid, data.inputs.timestep, standing_on)
-    except DataError as error:
+    except UserError as error:
         return [], str(error).removeprefix("physics: ").removeprefix(f"physics_t{truncation}: ")
+    if spec.vertical == "pressure" and (unfair := sparse_levels(spec["temperature"].levels)) is not None:
+        return [], f"SPEEDY would have {unfair}"
     why = "SPEEDY, started from the same fields; also debiased and damped by its own errors"
     return [{"truncation": truncation}], why
 
@@ -417,6 +420,9 @@ def _evaluate_lines(data: _Data, leads: _Leads, physics: _Physics) -> list[str]:
     ]
     if baselines and max(data.lengths["train"]) <= lead_rows:
         lines.append("  correction_inits: 0  # no training stretch is as long as a forecast, to learn corrections from")
+    left_out = [name for name in LEARNED if _training_forecasts(data, lead_rows) < LEARNED[name]]
+    if left_out:
+        lines.append(f"  # No {' or '.join(left_out)}: too few training stretches are as long as a forecast.")
     headline = _headline(data)
     return [*lines, "  headline:  # of table and plots; all variables are scored", *(f"    - {v}" for v in headline)]
 
@@ -425,7 +431,13 @@ def _references(data: _Data, lead_rows: int) -> list[str]:
     """All that the data can carry: the regression is for small states, and for training data that fill some seasons."""
     small = math.prod(data.inputs.grid.shape) * len(data.inputs.spec.state_channels) <= _REGRESSION_VALUES
     regression = ["linear_pcs"] if small and data.training_times.size >= 20 * lead_rows else []
-    return ["persistence", "anomaly_persistence", "damped_anomaly_persistence", *regression, "climatology"]
+    learned = ["damped_anomaly_persistence", *regression]
+    forecasts = _training_forecasts(data, lead_rows)
+    return ["persistence", "anomaly_persistence", *(r for r in learned if forecasts >= LEARNED[r]), "climatology"]
+
+
+def _training_forecasts(data: _Data, lead_rows: int) -> int:
+    return sum(max(0, n - lead_rows) for n in data.lengths["train"])
 
 
 def _headline(data: _Data) -> list[str]:

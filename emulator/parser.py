@@ -100,7 +100,8 @@ def _add_forecast(commands: _Commands) -> None:
         "forecast",
         help=text,
         description=_sentence(text)
-        + ". Two forms: 'forecast RUN INPUT.nc --days 10 --out forecast.nc' and 'forecast CONFIG'.",
+        + ". Two forms: 'forecast RUN INPUT.nc --days 10 --out forecast.nc' and 'forecast CONFIG'. A NAME that is both "
+        "a network's and a config's, such as speedy_t31, means the network with INPUT and the config without.",
     )
     forecast.add_argument(
         "run", metavar="RUN|CONFIG", help="a run folder (workdir/run) or speedy_t31, with INPUT; or a config"

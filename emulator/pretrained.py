@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_prep.disk import write_text
-from data_prep.errors import DataError
+from data_prep.disk import reading, write_text
+from data_prep.errors import DataError, one_line
+from data_prep.json_file import read_object
 from data_prep.netcdf_file import write_netcdf
 from data_prep.npz import write_arrays
 from data_prep.store import Store, open_store
@@ -42,6 +43,7 @@ INITIAL = "initial.nc"
 
 _TRUTH, _CARD = "truth.nc", "card.json"
 _DAYS = (1, 3, 5, 10)
+_REMEDY = "take the folder as it was shipped"
 _TOLERANCE = 0.01  # of another processor's rounding, grown for ten days
 
 
@@ -69,9 +71,13 @@ def check(folder: Path) -> Check:
     """
     if not (folder / _CARD).is_file():
         raise DataError(f"{folder}: no shipped network ({_CARD} is missing)")
-    card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+    card = read_object(folder / _CARD, _REMEDY)
     found = sample_errors(folder)
-    expected = np.array([card["sample"]["errors"]["network"][name] for name in found])
+    try:
+        expected = np.array([card["sample"]["errors"]["network"][name] for name in found])
+        table = _table(card, found)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / _CARD}: damaged ({type(error).__name__}: {error}); {_REMEDY}") from None
     worst = float(np.max(np.abs(np.array(list(found.values())) / expected - 1)))
     agrees = worst <= _TOLERANCE
     verdict = (
@@ -79,14 +85,13 @@ def check(folder: Path) -> Check:
         if agrees
         else f"NOT the card's numbers: one is off by {100 * worst:.1f} %."
     )
-    return Check(f"{_table(card, found)}\n\n{verdict}\n", agrees)
+    return Check(f"{table}\n\n{verdict}\n", agrees)
 
 
 def sample_errors(folder: Path) -> dict[str, list[float]]:
     """RMSE of the network over the sample, by headline variable, at the leads of its truth; SI units."""
     forecaster = load_forecaster(folder)
-    truth = xr.load_dataset(folder / _TRUTH)
-    initial = xr.load_dataset(folder / INITIAL)
+    truth, initial = (_load(folder / name) for name in (_TRUTH, INITIAL))
     leads = truth["lead_time"].values
     # as far as the last lead in one go, and of that the leads that there is truth for
     forecast = xr.concat(forecaster.forecast(initial, leads), dim="lead_time")
@@ -99,6 +104,16 @@ def sample_errors(folder: Path) -> dict[str, list[float]]:
         mean = squares.mean(["init_time", "latitude", "longitude"])
         errors[name] = (mean**0.5).values.astype(float).tolist()
     return errors
+
+
+def _load(path: Path) -> xr.Dataset:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; {_REMEDY}")
+    try:
+        with reading(path):
+            return xr.load_dataset(path, engine="netcdf4")
+    except OSError as error:  # of bytes that are no NetCDF at all
+        raise DataError(f"{path}: cannot be read ({one_line(error)}); {_REMEDY}") from None
 
 
 def ship(experiment: Path, out: Path, samples: int) -> None:

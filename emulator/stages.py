@@ -14,22 +14,28 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from data_prep.disk import discard, disk_in_one_line, link, remove, write_text
-from data_prep.errors import ConfigError, UserError
+from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.json_file import read_object
 from emulator.config import ExperimentConfig, TrainConfig, save_config
 from emulator.forecast_files import files_of_network
 from emulator.progress import duration, track_blocks
 
+if TYPE_CHECKING:
+    from data_prep.locations import Location
+
 logger = logging.getLogger(__name__)
+
+_Stamps: TypeAlias = list[list[int | str]]
+"""Name of a file, then its ``locations.stamp``; hard links in another folder have the same."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Stage:
         and may be spared where another experiment has made it.
       begun: Whether what is there, made with another config, is the beginning of what this one asks for.
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
+      files: Those of others that the result is made of, by name, with what changes when they do; the record keeps them.
+        Files alone: who has a URL may be far away, or down.
       of_network: What a new training makes worthless of what is there, where the rest is worth keeping.
     """
 
@@ -62,6 +70,7 @@ class Stage:
     same_again: bool = False
     begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
+    files: Callable[[ExperimentConfig, Path], _Stamps | None] = lambda *_: None
     of_network: Callable[[Path], list[Path]] | None = None
 
 
@@ -79,6 +88,37 @@ def _prepare(config: ExperimentConfig, folder: Path, workers: Executor | None) -
         prepare(config.data, folder / "store.zarr", folder, on_block, workers)
     if (folder / "run" / "run.json").exists():
         _compare_data(folder)
+
+
+def _data_files(config: ExperimentConfig, folder: Path) -> _Stamps:
+    """What the data are made of; a nature run of one's own has a record of its own.
+
+    Raises:
+      DataError: a file is not there.
+    """
+    from data_prep.locations import is_url
+    from data_prep.pipeline import find_inputs
+
+    data = config.data
+    own = config.simulate is not None
+    patterns = [i for i in data.inputs if not is_url(i) and not (own and _is_of_nature(i))]
+    paths = list(find_inputs(patterns, folder))
+    if data.lateral is not None:
+        patterns = [i for i in data.lateral.inputs if not is_url(i)]
+        paths += find_inputs(patterns, folder, "data.lateral.inputs")
+    if data.regrid is not None and data.regrid.like is not None and not is_url(data.regrid.like):
+        paths.append(Path(data.regrid.like))
+    return _stamps(paths)
+
+
+def _is_of_nature(pattern: str) -> bool:
+    return pattern.startswith("{workdir}/nature/")
+
+
+def _stamps(paths: Iterable[Location]) -> _Stamps:
+    from data_prep.locations import stamp
+
+    return sorted([path.name, *stamp(path)] for path in paths if isinstance(path, Path))
 
 
 def _compare_data(folder: Path) -> None:
@@ -164,15 +204,22 @@ def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) 
     score_all_forecasts(config, folder, workers)
 
 
-def _newer_than_scores(config: ExperimentConfig, folder: Path) -> str | None:
-    """Files of others that were replaced since they were scored."""
+def _scored_files(config: ExperimentConfig, _: Path) -> _Stamps:
+    """Forecasts of others and the mask, as far as they are there: what is gone was scored."""
     from data_prep.locations import locate
 
-    scored = (folder / "scores.nc").stat().st_mtime
     others = (*config.evaluate.forecasts.values(), *filter(None, [config.evaluate.mask]))
-    paths = [path for path in map(locate, others) if isinstance(path, Path) and path.exists()]
-    newer = [path for path in paths if path.stat().st_mtime > scored]
-    return f"{newer[0]} is newer than the scores" if newer else None
+    return _stamps(path for path in map(locate, others) if isinstance(path, Path) and path.exists())
+
+
+def _replaced_since_scored(config: ExperimentConfig, folder: Path) -> str | None:
+    """Files of others that were replaced, by older ones perhaps."""
+    record = _Records(folder / "stages.json").get("evaluate") or {}
+    scored_at = (folder / "scores.nc").stat().st_mtime_ns  # all there is to go by in records of older versions
+    for file in _scored_files(config, folder):
+        if file not in record["files"] if "files" in record else int(file[-1]) > scored_at:
+            return f"{file[0]} is another file than was scored"
+    return None
 
 
 def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
@@ -183,7 +230,7 @@ def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
 
 STAGES = (
     Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), same_again=True),
-    Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store, same_again=True),
+    Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store, same_again=True, files=_data_files),
     Stage(
         "train",
         ("run",),
@@ -209,7 +256,8 @@ STAGES = (
         _evaluate,
         ("evaluate",),
         ("store.zarr", "forecasts"),
-        outdated=_newer_than_scores,
+        outdated=_replaced_since_scored,
+        files=_scored_files,
     ),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
 )
@@ -257,7 +305,8 @@ def run_stages(
     Args:
       config: The experiment.
       names: Stages to run; each needs the results of those before it.
-      redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping.
+      redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping; nothing
+        is discarded where what a stage needs is refused.
       workers: For the stages that can share their work; this process does it all when left out.
 
     Raises:
@@ -291,18 +340,18 @@ def _run_stage(
     mark = fingerprint(config, stage)
     record = records.get(stage.name)
     stages = applicable_stages(config)
-    if redo:
-        _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
-    elif _done_before(config, folder, stage, mark, record):
+    if not redo and _done_before(config, folder, stage, mark, record):
         if (why := stage.outdated(config, folder)) is None:
             logger.info("%s: done before, skipped", title)
+            _warn_of_changed_files(config, folder, stage, record)
             return
         logger.info("%s: %s; made now", title, why)
-    if not redo and _taken(config, folder, stage, mark, title):
+    if not redo and (taken := _taken(config, folder, stage, mark, title)) is not None:
         save_config(config, folder / "config.yaml")
-        records.set(stage.name, {"fingerprint": mark, "finished": True, "taken_from": config.reuse})
+        files = {"files": taken["files"]} if "files" in taken else {}
+        records.set(stage.name, {"fingerprint": mark, "finished": True, "taken_from": config.reuse} | files)
         return
-    of_nature = stage.name == "prepare" and any(i.startswith("{workdir}/nature/") for i in config.data.inputs)
+    of_nature = stage.name == "prepare" and any(map(_is_of_nature, config.data.inputs))
     for need in (*stage.needs, *("nature",) * of_nature):
         if not (folder / need).exists():
             raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
@@ -310,6 +359,9 @@ def _run_stage(
     logger.info("%s", title)
     if all_follow:
         stage.look_ahead(config, folder)
+    stamps = stage.files(config, folder)  # before the work: what changes meanwhile is another file
+    if redo:  # not earlier: what is refused must cost nothing
+        _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
     # of a stage that goes on where it was stopped, the seconds are those of the last part alone
     same = record is not None and record["fingerprint"] == mark
     resumes = record and not redo and (not record["finished"] if same else _any_there(folder, stage))
@@ -323,7 +375,8 @@ def _run_stage(
     if again:
         logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
         _discard(folder, stages[stages.index(stage) + 1 :], records, because_of=stage)
-    records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)} | resumed)
+    files = {} if stamps is None else {"files": stamps}
+    records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)} | resumed | files)
     logger.info("%s: finished in %s", title, duration(seconds))
 
 
@@ -416,10 +469,43 @@ def _all_there(folder: Path, stage: Stage) -> bool:
     return all((folder / output).exists() for output in stage.outputs)
 
 
-def _taken(config: ExperimentConfig, folder: Path, stage: Stage, mark: str, title: str) -> bool:
-    """Links what the experiment that is reused has made with the same values; whether it has."""
+def _warn_of_changed_files(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any] | None) -> None:
+    """Of a result that costs too much to be made again unasked."""
+    if (changed := _changed(config, folder, stage, record)) is not None:
+        logger.warning(
+            "%s: %s since this result was made, which is kept; 'emulator %s %s --redo' makes it of the files as they "
+            "are, and discards what was made from it",
+            stage.name,
+            changed,
+            stage.name,
+            folder / "config.yaml",
+        )
+
+
+def _changed(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any] | None) -> str | None:
+    """In words, which files are others than those of a record; ``None`` where none are, or nothing is known of them.
+
+    That is so of results of older versions, and where raw files have been put away: the result stands for them then.
+    """
+    if record is None or "files" not in record:
+        return None
+    try:
+        now = stage.files(config, folder) or []
+    except DataError:
+        return None
+    before, after = ({tuple(file) for file in files} for files in (record["files"], now))
+    if before == after:
+        return None
+    names = sorted({str(name) for name, *_ in before ^ after})
+    was, is_there = (names[0] in {name for name, *_ in files} for files in (before, after))
+    how = ("is new" if not was else "has changed") if is_there else "is gone"
+    return f"{names[0]} {how}" + (f" ({len(names) - 1} more differ)" if len(names) > 1 else "")
+
+
+def _taken(config: ExperimentConfig, folder: Path, stage: Stage, mark: str, title: str) -> dict[str, Any] | None:
+    """Links what the experiment that is reused has made of the same files with the same values; its record, if so."""
     if config.reuse is None or not stage.same_again:
-        return False
+        return None
     other = Path(config.reuse)
     if not (other / "stages.json").exists() or other.resolve() == folder.resolve():
         raise ConfigError(f"reuse: {other} is no folder of another experiment; with reuse=null all is made here")
@@ -427,11 +513,14 @@ def _taken(config: ExperimentConfig, folder: Path, stage: Stage, mark: str, titl
     alike = record is not None and record["finished"] and record["fingerprint"] == mark
     if not alike or not _all_there(other, stage) or stage.outdated(config, other) is not None:
         logger.info("%s: %s has none that this config would make", title, other)
-        return False
+        return None
+    if (changed := _changed(config, folder, stage, record)) is not None:
+        logger.info("%s: that of %s is of other files (%s), so it is made anew", title, other, changed)
+        return None
     for output in stage.outputs:
         link(other / output, folder / output)
     logger.info("%s: taken from %s", title, other)
-    return True
+    return record
 
 
 class _Records:
@@ -469,6 +558,8 @@ def _is_record(record: Any) -> bool:
         and isinstance(record.get("fingerprint"), str)
         and isinstance(record.get("finished"), bool)
         and isinstance(record.get("seconds", 0.0), int | float)
+        and isinstance(files := record.get("files", []), list)
+        and all(isinstance(file, list) and file and all(isinstance(x, int | str) for x in file) for file in files)
     )
 
 

@@ -297,6 +297,11 @@ def test_a_forecast_takes_whole_steps(days):
         lead_times(TIMESTEP, days)
 
 
+def test_a_forecast_ends_before_dates_do():
+    with pytest.raises(DataError, match=r"^120000 days: expected at most 36525, a century"):
+        lead_times(TIMESTEP, 120000)
+
+
 def test_importing_costs_nothing_and_the_names_are_there():
     code = (
         "import sys, emulator; before = {'jax', 'xarray', 'numpy', 'pydantic'} & set(sys.modules);"

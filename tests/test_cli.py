@@ -37,6 +37,11 @@ def test_help_of_every_command_explains_itself(capsys):
     ("arguments", "code", "expected"),
     [
         (["run", "no_such_config"], 2, "no such file"),
+        (["run", ""], 2, ".: a folder, expected a YAML file; configs that come with"),
+        (["train", "."], 2, ".: a folder, expected a YAML file"),
+        (["run", "/"], 2, "/: a folder, expected a YAML file"),
+        (["forecast", str(ROOT / "tests")], 2, "tests: a folder, expected a YAML file"),
+        (["forecast", str(ROOT / "emulator/networks/speedy_t31")], 2, "a run folder needs an INPUT file"),
         (["forecast", "no_such_run", "input.nc"], 2, "no run folder"),
         (["plot", "no_such_scores.nc"], 1, "no_such_scores.nc"),
         (["plot", "no_such_scores.nc", "--redo"], 2, "plot: --redo is for CONFIG"),
@@ -51,6 +56,13 @@ def test_a_users_mistake_is_one_line_and_an_exit_code(capsys, arguments, code, e
     assert error.startswith("error: ")
     assert expected in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_of_a_configs_name_does_not_hide_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(["forecast", "demo"]) == 1
+    assert "forecast: runs/demo/store.zarr is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))

@@ -66,6 +66,7 @@ def test_shipped_configs_are_those_of_the_repository():
             "lead_hours 12 is no multiple of lead_step_hours 24",
         ),
         ("simulate.start=today", "simulate.start: 'today' is no time"),
+        ("simulate={time_step_minutes: 25}", "simulate: time_step_minutes 25 does not divide the 360 minutes of"),
         ("simulate={output_truncation: 42}", "simulate: output_truncation 42 exceeds truncation 31"),
         (
             "model={kind: transfomer}",

@@ -166,6 +166,38 @@ def test_a_baseline_that_cannot_be_built_is_found_before_training(made, tmp_path
         contest.check_comparison(config_of(tmp_path, **SMALL), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("reference", "rows", "said"),
+    [
+        ("damped_anomaly_persistence", 4, "0 training forecasts of 24 h .* spans 18 h; shorten evaluate.lead_hours"),
+        ("linear_pcs", 11, "7 training forecasts of 24 h are too few, it needs 8, .* leave it out of evaluate.refer"),
+        ("persistence", 4, "evaluate.correction_inits: no training segment holds a forecast of 24 h"),
+        ("climatology", 5, None),
+    ],
+)
+def test_training_data_shorter_than_a_forecast_are_found_before_training(
+    made, tmp_path, monkeypatch, reference, rows, said
+):
+    store, names = made
+    first = store.segments[0]
+    short = dataclasses.replace(first, stop=first.start + rows, last_time=store.times[first.start + rows - 1])
+    tests = tuple(s for s in store.segments if s.split == "test")
+    monkeypatch.setattr(contest, "open_store", lambda path: dataclasses.replace(store, segments=(short, *tests)))
+    config = config_of(tmp_path, **{**SMALL, "references": [reference]})
+    if said is None:
+        contest.check_comparison(config, tmp_path)
+        return
+    with pytest.raises(DataError, match=said):
+        contest.check_comparison(config, tmp_path)
+    assert names == []  # at no cost
+
+
+def test_the_twin_is_built_before_training_too(made, tmp_path):
+    _, names = made
+    contest.check_comparison(config_of(tmp_path, **{**SMALL, "twin": {"members": 1}}), tmp_path)
+    assert names == ["physics_t21", "twin_t42"]
+
+
 def test_a_disk_too_small_for_all_forecasts_is_known_before(made, tmp_path, monkeypatch, caplog):
     store, _ = made
     config = config_of(tmp_path)

@@ -187,6 +187,17 @@ def test_a_config_is_whole_or_not_there(tmp_path, monkeypatch):
     assert not out.exists()
 
 
+def test_references_learn_from_stretches_as_long_as_a_forecast(tmp_path):
+    """Of a record with a gap after every four times in its training part; or 'run' would refuse what init proposed."""
+    data = region()
+    rows = np.arange(data.sizes["time"])
+    data.isel(time=(rows > 92) | (rows % 5 > 0)).to_netcdf(tmp_path / "a.nc")
+    raw = made(tmp_path, str(tmp_path / "a.nc"))
+    assert raw["evaluate"]["lead_hours"] == 24
+    assert raw["evaluate"]["references"] == ["persistence", "anomaly_persistence", "climatology"]
+    assert "No damped_anomaly_persistence or linear_pcs: too few" in (tmp_path / "my_config.yaml").read_text()
+
+
 def test_physics_is_left_out_for_a_reason(tmp_path):
     path = canonical(world(times_from("2001-01-01", 60)), tmp_path)
     made(tmp_path, str(path))
@@ -196,9 +207,16 @@ def test_physics_is_left_out_for_a_reason(tmp_path):
 
 
 @pytest.mark.physics
-def test_physics_takes_part_where_it_can_start(tmp_path):
+def test_physics_takes_part_where_it_can_start(tmp_path, capsys):
     pytest.importorskip("jcm")
     data = world(times_from("2001-01-01", 60), Grid.gaussian(32)).drop_vars("2m_temperature")
+    data.to_netcdf(tmp_path / "few.nc")
+    assert made(tmp_path, str(tmp_path / "few.nc"))["evaluate"]["physics"] == []
+    assert "physics  no: SPEEDY would have no fair start from 2 levels, 500 to 850 hPa" in capsys.readouterr().out
+    (tmp_path / "my_config.yaml").unlink()
+    levels = np.array([100.0, 300.0, 500.0, 850.0, 925.0])
+    data = data.reindex(level=levels, method="nearest").assign_coords(level=("level", levels, data["level"].attrs))
+    data["geopotential"].data[...] += 7e4 * np.log([5.0, 5 / 3, 1.0, 1.0, 0.92])[:, None, None]
     data.to_netcdf(tmp_path / "a.nc")
     raw = made(tmp_path, str(tmp_path / "a.nc"))
     assert raw["evaluate"]["physics"] == [{"truncation": 21}]

@@ -13,7 +13,7 @@ pytest.importorskip("jcm")
 
 from physics_fixtures import developed
 
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import VERTICAL_ATTRS, StateSpec, Variable, grid_coords
 from data_prep.variables import UPPER_AIR
@@ -51,13 +51,13 @@ def truth() -> tuple[xr.Dataset, np.ndarray]:
     run = developed()
     surface = SpeedyModel(31).surface_geopotential_on(21)
     fields = {name: run.fields[name][:, -1] for name in PROGNOSTIC}
-    moved = move_to_surface(fields, np.asarray(run.model.sigma), run.model.surface_geopotential, surface)
+    moved = move_to_surface(fields, np.asarray(run.model.sigma), run.surface, surface)
     limited = transfer.regrid(transfer.regrid(moved, 21, 31), 31, 21)  # as the archive is
     times = np.array(["1901-01-04", "1905-01-04T06"], dtype="datetime64[ns]")
     level = ("level", np.asarray(run.model.sigma), VERTICAL_ATTRS["sigma"])
     dims = ("time", "level", "latitude", "longitude")
     data = {n: (dims if np.ndim(f) == 4 else (dims[0], *dims[2:]), np.asarray(f)) for n, f in limited.items()}
-    dataset = xr.Dataset(data, coords={"time": times, "level": level, **grid_coords(run.model.grid)})
+    dataset = xr.Dataset(data, coords={"time": times, "level": level, **grid_coords(run.grid)})
     return dataset, surface
 
 
@@ -78,7 +78,7 @@ def test_at_lead_zero_sea_level_pressure_is_within_a_tenth_of_an_hpa_of_the_trun
 ):
     initial, surface = truth
     spec = sigma_spec(developed().model.sigma)
-    forecaster = PhysicsForecaster(truncation, spec, developed().model.grid, STEP, surface)
+    forecaster = PhysicsForecaster(truncation, spec, developed().grid, STEP, surface)
     work = max(truncation, 21)
     fields = transfer.regrid({n: initial[n].values for n in PROGNOSTIC}, 21, work)
     held = transfer.regrid(held_fields(fields, forecaster.model, work), work, 21)
@@ -95,7 +95,7 @@ def test_the_way_to_the_models_surface_and_back_is_within_a_tenth_of_an_hpa_ever
     truth: tuple[xr.Dataset, np.ndarray],
 ):
     initial, surface = truth
-    forecaster = PhysicsForecaster(21, sigma_spec(developed().model.sigma), developed().model.grid, STEP, surface)
+    forecaster = PhysicsForecaster(21, sigma_spec(developed().model.sigma), developed().grid, STEP, surface)
     back = at_lead_zero(forecaster, initial)
     assert abs(back["surface_pressure"] - initial["surface_pressure"]).max() < 10.0
     assert rms(back["temperature"] - initial["temperature"]) < 0.05
@@ -106,12 +106,13 @@ def test_the_way_to_the_models_surface_and_back_is_within_a_tenth_of_an_hpa_ever
 def test_of_the_truths_own_model_output_comes_the_very_way_that_the_truth_came():
     """The archive holds T31 fields truncated to T21: a T31 model on the same surface must not be moved any further."""
     run, fine = developed(), SpeedyModel(31)
+    own = fine.surface_geopotential_on(31)
     spec = sigma_spec(run.model.sigma, "2m_temperature")
-    twin = PhysicsForecaster(31, spec, run.model.grid, STEP, fine.surface_geopotential_on(21), name="twin_t31")
+    twin = PhysicsForecaster(31, spec, run.grid, STEP, fine.surface_geopotential_on(21), name="twin_t31")
     state = transfer.regrid({name: run.fields[name][:, -1] for name in PROGNOSTIC}, 21, 31)
     # something of the scales that T21 does not hold, as orography makes it
-    state["surface_pressure"] = state["surface_pressure"] * np.exp(-(fine.surface_geopotential - 1e3) / 8e4)
-    warmth = 280.0 + 0.01 * fine.surface_geopotential[None] / 9.81
+    state["surface_pressure"] = state["surface_pressure"] * np.exp(-(own - 1e3) / 8e4)
+    warmth = 280.0 + 0.01 * own[None] / 9.81
     seen = twin.truth_fields({**{n: np.asarray(f) for n, f in state.items()}, "2m_temperature": warmth})
     archived = transfer.regrid(state, 31, 21)
     for name, limit in (("surface_pressure", 2.0), ("temperature", 0.01), ("u_component_of_wind", 0.01)):
@@ -128,16 +129,16 @@ def test_from_pressure_levels_too_near_surface_temperature_is_told_on_the_truths
     run, surface = developed(), SpeedyModel(31).surface_geopotential_on(21)
     fields = {n: run.fields[n][:, -1:] for n in (*PROGNOSTIC, "2m_temperature")}
     seen, on_own = (
-        PhysicsForecaster(21, pressure_spec(), run.model.grid, STEP, given).truth_fields(fields)["2m_temperature"]
+        PhysicsForecaster(21, pressure_spec(), run.grid, STEP, given).truth_fields(fields)["2m_temperature"]
         for given in (surface, None)
     )
-    height_m = (surface - run.model.surface_geopotential) / 9.81
+    height_m = (surface - run.surface) / 9.81
     np.testing.assert_array_equal(on_own, fields["2m_temperature"])
     np.testing.assert_allclose(seen - on_own, np.broadcast_to(-0.0065 * height_m, seen.shape), atol=1e-3)
 
 
 def test_a_sea_that_the_network_gets_and_physics_does_not_is_warned_of_once(caplog: pytest.LogCaptureFixture):
-    grid, sea = developed().model.grid, "sea_surface_temperature"
+    grid, sea = developed().grid, "sea_surface_temperature"
     nature_run = sigma_spec(developed().model.sigma).variables
     for spec, warned in (
         (StateSpec((*nature_run, Variable(sea, "forcing", known="climatological")), "sigma"), 0),
@@ -153,7 +154,7 @@ def test_a_sea_that_the_network_gets_and_physics_does_not_is_warned_of_once(capl
 def test_forecasts_have_the_form_of_the_protocol(truth: tuple[xr.Dataset, np.ndarray]):
     initial, surface = truth
     spec = sigma_spec(developed().model.sigma, "2m_temperature", "total_precipitation_6hr")
-    forecaster = PhysicsForecaster(21, spec, developed().model.grid, STEP, surface)
+    forecaster = PhysicsForecaster(21, spec, developed().grid, STEP, surface)
     blocks = list(forecaster.forecast(initial, leads(6, 24, 30)))
     assert [b.sizes["lead_time"] for b in blocks] == [2, 1]
     forecast = xr.concat(blocks, "lead_time")
@@ -170,11 +171,11 @@ def test_a_forecast_is_the_models_own_run_seen_from_the_truths_surface(truth: tu
     """Start on the other surface, go to the model's, run, come back: the same as running and then going once."""
     initial, surface = truth
     run = developed()
-    forecaster = PhysicsForecaster(21, sigma_spec(run.model.sigma), run.model.grid, STEP, surface)
+    forecaster = PhysicsForecaster(21, sigma_spec(run.model.sigma), run.grid, STEP, surface)
     (forecast,) = forecaster.forecast(initial.isel(time=[0]), leads(6, 24))
     _, fields = run.ensemble.advance(run.states)
     own = {name: fields[name][:1, [0, 3]] for name in PROGNOSTIC}
-    seen = move_to_surface(own, np.asarray(run.model.sigma), run.model.surface_geopotential, surface)
+    seen = move_to_surface(own, np.asarray(run.model.sigma), run.surface, surface)
     for name, limit in (("surface_pressure", 60.0), ("temperature", 0.5), ("u_component_of_wind", 0.7)):
         assert rms(forecast[name] - seen[name]) < limit
     unmoved = forecast["surface_pressure"] - own["surface_pressure"]
@@ -183,7 +184,7 @@ def test_a_forecast_is_the_models_own_run_seen_from_the_truths_surface(truth: tu
 
 def test_an_initial_time_does_not_depend_on_its_neighbours(truth: tuple[xr.Dataset, np.ndarray]):
     initial, surface = truth
-    forecaster = PhysicsForecaster(21, sigma_spec(developed().model.sigma), developed().model.grid, STEP, surface)
+    forecaster = PhysicsForecaster(21, sigma_spec(developed().model.sigma), developed().grid, STEP, surface)
     (both,) = forecaster.forecast(initial, leads(12, 24))
     (alone,) = forecaster.forecast(initial.isel(time=[1]), leads(12, 24))
     np.testing.assert_allclose(both["temperature"][1], alone["temperature"][0], atol=0.05)
@@ -191,17 +192,49 @@ def test_an_initial_time_does_not_depend_on_its_neighbours(truth: tuple[xr.Datas
 
 def test_what_it_cannot_do_is_said_at_once(truth: tuple[xr.Dataset, np.ndarray]):
     _, surface = truth
-    model = developed().model
-    sigma = model.sigma
+    sigma, grid = developed().model.sigma, developed().grid
     with pytest.raises(DataError, match="add geopotential_at_surface"):
-        PhysicsForecaster(21, sigma_spec(sigma), model.grid, STEP)
+        PhysicsForecaster(21, sigma_spec(sigma), grid, STEP)
     with pytest.raises(DataError, match="cannot forecast total_precipitation_24hr every 6 h"):
-        PhysicsForecaster(21, sigma_spec(sigma, "total_precipitation_24hr"), model.grid, STEP, surface)
+        PhysicsForecaster(21, sigma_spec(sigma, "total_precipitation_24hr"), grid, STEP, surface)
     with pytest.raises(DataError, match="are not the model's"):
-        PhysicsForecaster(21, sigma_spec((0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)), model.grid, STEP, surface)
+        PhysicsForecaster(21, sigma_spec((0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)), grid, STEP, surface)
     without = StateSpec(tuple(v for v in sigma_spec(sigma).variables if v.name != "specific_humidity"), "sigma")
     with pytest.raises(DataError, match="cannot start without specific_humidity"):
-        PhysicsForecaster(21, without, model.grid, STEP, surface)
+        PhysicsForecaster(21, without, grid, STEP, surface)
+
+
+def test_time_steps_that_do_not_fit_are_refused_before_the_model_is_built(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("emulator.forecasters.physics.SpeedyModel", None)
+    grid = transfer.gaussian_grid(21)
+    for minutes in (90, 30):
+        with pytest.raises(DataError, match=rf"physics_t21: the data's time step is {minutes / 60:g} h"):
+            PhysicsForecaster(21, pressure_spec(), grid, np.timedelta64(minutes, "m"))
+    with pytest.raises(ConfigError, match="time_step_minutes 25 does not divide the data's time step of 6 h; 24 does"):
+        PhysicsForecaster(21, pressure_spec(), grid, STEP, time_step_minutes=25)
+
+
+@pytest.mark.parametrize(
+    ("levels", "found"),
+    [
+        ((500.0, 700.0, 850.0), "3 levels, 500 to 850 hPa"),
+        ((50.0, 250.0, 500.0, 700.0, 850.0), "5 levels, 50 to 850 hPa"),
+        ((100.0, 250.0, 500.0, 850.0, 925.0), None),
+    ],
+)
+def test_levels_that_are_no_fair_start_are_warned_of(levels, found, caplog: pytest.LogCaptureFixture):
+    upper = (Variable(n, "prognostic", levels, "1") for n in (*UPPER_AIR, "geopotential"))
+    store = SimpleNamespace(
+        spec=StateSpec(tuple(upper), "pressure"),
+        grid=transfer.gaussian_grid(21),
+        timestep=STEP,
+        surface_geopotential=None,
+    )
+    for _ in range(2):
+        PhysicsForecaster.for_store(store, 21)
+    told = [r.getMessage() for r in caplog.records if "fair start" in r.getMessage()]
+    assert len(told) == (found is not None)  # once
+    assert all(f"no fair start from {found}: it needs at least 5 that span 100 to 925 hPa" in line for line in told)
 
 
 @pytest.mark.skipif(not ERA5.exists(), reason="../shared/data is not there")

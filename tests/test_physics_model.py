@@ -111,7 +111,7 @@ def test_fields_go_into_the_state_and_come_back():
     assert held["temperature"].shape == (2, 8, 32, 64)
     np.testing.assert_allclose(held["temperature"], fields["temperature"], atol=2e-3)
     np.testing.assert_allclose(held["surface_pressure"], fields["surface_pressure"], rtol=2e-6)
-    grid = run.model.grid
+    grid = run.grid
     # Of the winds the outermost total wavenumber is lost in going through vorticity and divergence.
     assert area_rms(held["u_component_of_wind"] - fields["u_component_of_wind"], grid) < 0.1
 
@@ -123,16 +123,16 @@ def test_geopotential_is_the_models_own():
     theirs = np.swapaxes(np.asarray(physics.geopotential), -1, -2)
     fields = {name: np.asarray(field) for name, field in fields_of(run.model, state, 21).items()}
     virtual = virtual_temperature(fields["temperature"], fields["specific_humidity"])
-    ours = sigma_geopotential(virtual, run.model.surface_geopotential, np.asarray(run.model.sigma))
+    ours = sigma_geopotential(virtual, run.surface, np.asarray(run.model.sigma))
     np.testing.assert_allclose(ours, theirs, atol=8.0)  # of up to 3e5, in float32
 
 
 def test_the_surface_is_the_cores_truncation_not_the_files_orography():
-    model = developed().model
-    asked = 9.81 * np.swapaxes(np.asarray(model.parts.model.terrain.orog), -1, -2)
-    assert area_rms(asked - model.surface_geopotential, model.grid) > 400.0  # some 50 m
+    run = developed()
+    asked = 9.81 * np.swapaxes(np.asarray(run.model.parts.model.terrain.orog), -1, -2)
+    assert area_rms(asked - run.surface, run.grid) > 400.0  # some 50 m
     fine = SpeedyModel(31).surface_geopotential_on(21)
-    assert 500.0 < area_rms(fine - model.surface_geopotential, model.grid) < 1000.0  # the trap: 50 to 100 m
+    assert 500.0 < area_rms(fine - run.surface, run.grid) < 1000.0  # the trap: 50 to 100 m
 
 
 def test_output_is_a_possible_atmosphere():
@@ -148,7 +148,7 @@ def test_output_is_a_possible_atmosphere():
 
 def test_members_differ_after_the_perturbation_and_only_then():
     run = developed()
-    assert area_rms(run.fields["temperature"][0] - run.fields["temperature"][1], run.model.grid) > 1e-3
+    assert area_rms(run.fields["temperature"][0] - run.fields["temperature"][1], run.grid) > 1e-3
     twins = replicate(one_member(run.model, run.states, 0), 2)
     _, fields = run.ensemble.advance(twins)
     np.testing.assert_array_equal(fields["temperature"][0], fields["temperature"][1])
@@ -163,7 +163,7 @@ def test_each_initial_time_runs_with_its_own_date():
     _, july = run.ensemble.advance(from_fields(run.model, one, times[1:], 21))
     np.testing.assert_allclose(both["temperature"][1], july["temperature"][0], atol=0.05)
     warming = (both["2m_temperature"][1] - both["2m_temperature"][0])[-1]
-    northern = np.asarray(run.model.grid.latitude) > 40
+    northern = np.asarray(run.grid.latitude) > 40
     assert warming[northern].mean() > 5  # the surface of July under the air of January
 
 
@@ -195,7 +195,7 @@ def test_the_truth_restarted_from_archived_untruncated_fields_stays_close():
     _, truth = run.ensemble.advance(run.states)
     times = np.repeat(np.datetime64(run.end, "ns"), 2)
     _, twin = run.ensemble.advance(from_fields(run.model, last(run.fields), times, 21))
-    grid = run.model.grid
+    grid = run.grid
     for interval, wind, temperature, pressure in ((0, 0.03, 0.08, 2.5), (3, 0.13, 0.25, 8.0)):
         deviation = {name: area_rms(twin[name][:, interval] - truth[name][:, interval], grid) for name in truth}
         assert 0 < deviation["u_component_of_wind"] < wind
@@ -210,12 +210,12 @@ def test_a_state_moved_to_another_surface_and_back_has_its_pressure_again():
     run = developed()
     fields = last(run.fields)
     sigma = np.asarray(run.model.sigma)
-    own, other = run.model.surface_geopotential, SpeedyModel(31).surface_geopotential_on(21)
+    own, other = run.surface, SpeedyModel(31).surface_geopotential_on(21)
     there = move_to_surface(fields, sigma, own, other)
-    assert area_rms(there["surface_pressure"] - fields["surface_pressure"], run.model.grid) > 500.0
+    assert area_rms(there["surface_pressure"] - fields["surface_pressure"], run.grid) > 500.0
     back = move_to_surface(there, sigma, other, own)
     difference = back["surface_pressure"] - fields["surface_pressure"]
-    assert area_rms(difference, run.model.grid) < 4.0
+    assert area_rms(difference, run.grid) < 4.0
     # 0.1 hPa, but for some points where an inversion is lost on the way; the forecaster corrects for those too
     assert np.quantile(np.abs(difference), 0.99) < 10.0
     for name in UPPER_AIR:
@@ -227,7 +227,7 @@ def test_moving_keeps_the_air_where_it_is():
     run = developed()
     fields = last(run.fields)
     sigma = np.asarray(run.model.sigma)
-    own, other = run.model.surface_geopotential, SpeedyModel(31).surface_geopotential_on(21)
+    own, other = run.surface, SpeedyModel(31).surface_geopotential_on(21)
     there = move_to_surface(fields, sigma, own, other)
 
     def at_500(f: dict[str, np.ndarray], surface: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -242,7 +242,7 @@ def test_moving_keeps_the_air_where_it_is():
         )
         return phi, t, u
 
-    grid = run.model.grid
+    grid = run.grid
     moved, still = at_500(there, other), at_500(fields, own)
     tolerance = (15.0, 0.2, 0.2)
     for a, b, limit in zip(moved, still, tolerance, strict=True):

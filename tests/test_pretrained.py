@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
+from emulator import pretrained
 from emulator.checkpoint import ARRAYS, WEIGHTS, load_forecaster
 from emulator.cli import main
 from emulator.pretrained import check, ship_run
@@ -47,6 +48,31 @@ def test_other_weights_are_noticed(copy, capsys):
 def test_a_folder_without_a_card_is_one_line(tmp_path, capsys):
     assert main(["check-pretrained", str(tmp_path)]) == 1
     assert "card.json is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "said"),
+    [
+        ("card.json", 0.5, "card.json: damaged, not valid JSON"),
+        ("card.json", None, r"card.json: damaged \(KeyError"),
+        ("truth.nc", 0.0, "truth.nc: cannot be read"),
+        ("truth.nc", 0.5, "truth.nc: cannot be read"),
+        ("truth.nc", None, "truth.nc: no such file; take the folder as it was shipped"),
+        ("initial.nc", None, "initial.nc: no such file"),
+    ],
+)
+def test_damage_to_what_it_is_checked_by_is_one_line(copy, monkeypatch, name, kept, said):
+    monkeypatch.setattr(pretrained, "load_forecaster", lambda _: None)
+    file = copy / name
+    whole = file.read_bytes()
+    file.unlink()
+    if name == "card.json" and kept is None:
+        monkeypatch.setattr(pretrained, "sample_errors", lambda _: {"geopotential@500": [1.0]})
+        file.write_text("{}")
+    elif kept is not None:
+        file.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(DataError, match=said):
+        check(copy)
 
 
 def test_it_forecasts_like_any_run_folder(tmp_path):

@@ -33,7 +33,7 @@ def calls(monkeypatch):
             for output in FORECASTS if stage.name == "forecast" else stage.outputs:
                 (folder / output).write_text(stage.name)
 
-        nothing = dict.fromkeys(("check", "outdated", "look_ahead"), lambda *_: None)
+        nothing = dict.fromkeys(("check", "outdated", "look_ahead", "files"), lambda *_: None)
         return dataclasses.replace(stage, run=run, **nothing)
 
     monkeypatch.setattr(stages, "STAGES", tuple(fake(s) for s in stages.STAGES))
@@ -302,27 +302,121 @@ def test_a_command_that_is_refused_leaves_the_config_of_what_is_there(tmp_path, 
     assert "bootstrap: 7" in (folder / "config.yaml").read_text()
 
 
+def test_a_redo_that_is_refused_discards_nothing(tmp_path, calls, monkeypatch):
+    folder = stages.run_stages(config(tmp_path))
+    there = {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
+    otherwise = config(tmp_path, data={**RAW["data"], "split": {"segments": {"test": [2]}}})
+
+    def refuse(config, folder):
+        raise UserError("evaluate.headline: nothing of that name")
+
+    for name in ("train", "forecast", "evaluate"):
+        with pytest.raises(UserError, match="'prepare' was made with another config"):
+            stages.run_stages(otherwise, [name], redo=True)
+    with monkeypatch.context() as patch:
+        looking = tuple(dataclasses.replace(s, look_ahead=refuse) for s in stages.STAGES)
+        patch.setattr(stages, "STAGES", looking)
+        with pytest.raises(UserError, match="nothing of that name"):
+            stages.run_stages(config(tmp_path), redo=True)
+    assert {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()} == there
+    (folder / "store.zarr").unlink()
+    with pytest.raises(UserError, match=r"store.zarr is missing"):
+        stages.run_stages(config(tmp_path), ["train"], redo=True)
+    assert (folder / "run").exists() and (folder / "scores.nc").exists()
+
+
+def _as_it_is(monkeypatch, name, *attributes):
+    """The stage of this name with what the fake one has not."""
+    whole = stages.STAGES
+    monkeypatch.undo()
+    kept = {attribute: getattr(stages.stage_named(name), attribute) for attribute in attributes}
+    monkeypatch.setattr(stages, "STAGES", tuple(dataclasses.replace(s, **kept) if s.name == name else s for s in whole))
+
+
 def test_a_file_of_others_that_was_replaced_is_scored_again(tmp_path, calls, monkeypatch):
     others = tmp_path / "other.nc"
     others.touch()
-    newer = stages._newer_than_scores
-    monkeypatch.setattr(
-        stages,
-        "STAGES",
-        tuple(dataclasses.replace(s, outdated=newer) if s.name == "evaluate" else s for s in stages.STAGES),
-    )
+    _as_it_is(monkeypatch, "evaluate", "files", "outdated")
     beside = config(tmp_path, evaluate={"forecasts": {"other": str(others), "url": "https://there/other.zarr"}})
     folder = stages.run_stages(beside)
     calls.clear()
     stages.run_stages(beside)
     assert calls == []
     scored = (folder / "scores.nc").stat().st_mtime
-    os.utime(others, (scored + 1, scored + 1))
+    for seconds in (1, -3600):  # a copy may keep the time of an older file
+        os.utime(others, (scored + seconds, scored + seconds))
+        stages.run_stages(beside)
+        assert calls == ["evaluate", "plot"]
+        calls.clear()
+    _forget_files(folder)
+    stages.run_stages(beside)
+    assert calls == []
+    os.utime(others)
     stages.run_stages(beside)
     assert calls == ["evaluate", "plot"]
+    calls.clear()
     others.unlink()
     stages.run_stages(beside)  # what is gone was scored
-    assert calls == ["evaluate", "plot"]
+    assert calls == []
+
+
+def _forget_files(folder):
+    """The records as versions before wrote them."""
+    records = json.loads((folder / "stages.json").read_text())
+    older = {name: {k: v for k, v in record.items() if k != "files"} for name, record in records.items()}
+    (folder / "stages.json").write_text(json.dumps(older))
+
+
+@pytest.mark.parametrize("change", ["new", "changed", "gone", "none", "all gone", "older version"])
+def test_inputs_that_changed_since_the_store_was_made_are_told_of(change, tmp_path, calls, monkeypatch, caplog):
+    _as_it_is(monkeypatch, "prepare", "files")
+    (tmp_path / "raw").mkdir()
+    raw = [tmp_path / "raw" / f"0{i}.nc" for i in range(3)]
+    for path in raw:
+        path.write_text("1")
+    growing = config(tmp_path, data={**RAW["data"], "inputs": [f"{tmp_path}/raw/*.nc", "https://there/x.zarr"]})
+    folder = stages.run_stages(growing)
+    if change == "older version":
+        _forget_files(folder)
+    if change in ("new", "older version"):
+        (tmp_path / "raw/03.nc").touch()
+    if change == "changed":
+        os.utime(raw[0], (1, 1))
+    for path in {"gone": raw[2:], "all gone": raw}.get(change, ()):
+        path.unlink()
+    caplog.set_level("WARNING")
+    stages.run_stages(growing)
+    assert calls == ALL  # nothing is made again unasked
+    words = {"new": "03.nc is new since", "changed": "00.nc has changed since", "gone": "02.nc is gone since"}
+    assert len(caplog.messages) == (change in words)
+    assert words.get(change, "") in caplog.text and ("prepare" in caplog.text) == (change in words)
+    if change == "new":
+        stages.run_stages(growing, redo=True)
+        assert "03.nc" in (folder / "stages.json").read_text()
+    if change == "all gone":
+        with pytest.raises(UserError, match="matches no file"):
+            stages.run_stages(growing, ["prepare"], redo=True)
+        assert (folder / "store.zarr").exists() and (folder / "run").exists()
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_store_of_other_files_is_not_taken(older, tmp_path, calls, monkeypatch):
+    _as_it_is(monkeypatch, "prepare", "files")
+    folders = [tmp_path / name for name in ("first", "second", "third")]
+    for folder in folders:
+        (folder / "raw").mkdir(parents=True)
+    (folders[0] / "raw/01.nc").write_text("1")
+    (folders[1] / "raw/01.nc").hardlink_to(folders[0] / "raw/01.nc")
+    (folders[2] / "raw/01.nc").write_text("another")
+    data = {**RAW["data"], "inputs": ["{workdir}/raw/*.nc"]}
+    stages.run_stages(config(tmp_path, data=data, workdir=str(folders[0])), ["prepare"])
+    if older:
+        _forget_files(folders[0])
+    for folder, made in ((folders[1], []), (folders[2], [] if older else ["prepare"])):
+        calls.clear()
+        stages.run_stages(config(tmp_path, data=data, workdir=str(folder), reuse=str(folders[0])), ["prepare"])
+        assert calls == made
+        assert (folder / "store.zarr").samefile(folders[0] / "store.zarr") == (not made)
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, calls):

@@ -50,7 +50,7 @@ def world() -> World:
     fields = transfer.regrid({name: run.fields[name][:1, -1] for name in PROGNOSTIC}, 21, 31)
     coarse_surface = run.model.surface_geopotential_on(31)
     fields = move_to_surface(
-        {n: np.asarray(f) for n, f in fields.items()}, sigma, coarse_surface, model.surface_geopotential
+        {n: np.asarray(f) for n, f in fields.items()}, sigma, coarse_surface, model.surface_geopotential_on(31)
     )
     states = from_fields(model, fields, np.array([run.end]), 31)
     ensemble = Ensemble(model, states, intervals=INTERVALS, interval_hours=HOURS, output_truncation=31)
@@ -64,11 +64,11 @@ def world() -> World:
         seen = transfer.regrid({name: fields[name] for name in PROGNOSTIC}, 31, 21)
         dims = {n: (*lead, "level") if n in UPPER_AIR else lead for n in PROGNOSTIC}
         data = {n: ((*dims[n], "latitude", "longitude"), np.asarray(f)) for n, f in seen.items()}
-        return xr.Dataset(data, coords={**coords, "level": level, **grid_coords(run.model.grid)})
+        return xr.Dataset(data, coords={**coords, "level": level, **grid_coords(run.grid)})
 
     return World(
         StateSpec((*upper, Variable("surface_pressure", "prognostic")), "sigma"),
-        run.model.grid,
+        run.grid,
         model.surface_geopotential_on(21),
         dataset({n: f[:, -1] for n, f in spun_up.items()}, ("time",), {"time": time}),
         dataset(future, ("init_time", "lead_time"), {"init_time": time, "lead_time": LEADS}),

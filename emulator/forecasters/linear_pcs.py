@@ -22,13 +22,12 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, stack_channels
 from data_prep.store import Store
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import lead_blocks
-from emulator.forecasters.persistence import DampedAnomalyPersistence
+from emulator.forecasters.persistence import DampedAnomalyPersistence, check_training_forecasts
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,9 @@ COMPONENTS = (10, 20, 40, 80, 160)
 RIDGES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, np.inf)
 """Ridge over the mean variance of the PCs that take part; the last leaves damped persistence alone."""
 
-_FOLDS = 8
+FOLDS = 8
+"""Of the cross-validation, and so the fewest training forecasts."""
+
 _SAMPLES = 1500  # of which PCs are made; their covariance is decomposed
 _SAMPLE_BYTES = 2**29
 _READ_BYTES = 2**26
@@ -93,6 +94,7 @@ class LinearPcs:
           DataError: no training segment is as long as the longest lead, or there are fewer training forecasts than
             folds.
         """
+        check_training_forecasts(cls.name, store, lead_times, FOLDS)
         leads = check_lead_times(lead_times, store.timestep)
         logger.info("linear_pcs: fitting %d leads to the training data", leads.size)
         damped = DampedAnomalyPersistence.fit(store, leads)
@@ -101,12 +103,6 @@ class LinearPcs:
         weight = scale.astype(np.float32)
         patterns = _patterns(store, weight)
         series = [_project(store, s.start, s.stop, weight, patterns) for s in store.segments if s.split == "train"]
-        pairs = int(sum(max(0, len(pcs) - int(steps[-1])) for pcs in series))
-        if pairs < _FOLDS:
-            raise DataError(
-                f"linear_pcs: {pairs} training forecasts of {leads[-1] / np.timedelta64(1, 'h'):g} h are too few; "
-                "shorten evaluate.lead_hours or leave it out of evaluate.references"
-            )
         dampings = np.einsum("kyxc,lc,jyxc->lkj", patterns, damped.damping, patterns, optimize=True)
         sums = _Sums.of(series, steps, dampings)
         choices = [k for k in COMPONENTS if k <= len(patterns)] or [len(patterns)]
@@ -191,11 +187,11 @@ class _Sums:
         """
         longest = int(steps[-1])
         series = [pcs for pcs in series if len(pcs) > longest]
-        folds = np.array_split(np.concatenate([pcs[:-longest] for pcs in series]), _FOLDS)
+        folds = np.array_split(np.concatenate([pcs[:-longest] for pcs in series]), FOLDS)
         gram = np.stack([x.T @ x for x in folds])
-        cross = np.empty((_FOLDS, steps.size, *gram.shape[1:]))
+        cross = np.empty((FOLDS, steps.size, *gram.shape[1:]))
         for lead, step in enumerate(steps.tolist()):
-            after = np.array_split(np.concatenate([pcs[step : len(pcs) - longest + step] for pcs in series]), _FOLDS)
+            after = np.array_split(np.concatenate([pcs[step : len(pcs) - longest + step] for pcs in series]), FOLDS)
             for fold, (x, y) in enumerate(zip(folds, after, strict=True)):
                 cross[fold, lead] = x.T @ (y - x @ dampings[lead].T)
         return cls(gram, cross)

@@ -24,6 +24,30 @@ from emulator.forecasters.lead_blocks import climatology_at_valid_time, lead_blo
 _MAX_WINDOWS = 200  # more would not change the second decimal of a damping factor
 
 
+def check_training_forecasts(name: str, store: Store, lead_times: np.ndarray, at_least: int = 1) -> None:
+    """Refuses, before any work, what has too little to learn from.
+
+    Args:
+      name: Of the reference, for the message.
+      store: Gives training data.
+      lead_times: Leads that it is to be fitted for.
+      at_least: As many training forecasts of the longest lead as it needs.
+
+    Raises:
+      DataError: there are fewer.
+    """
+    longest = check_lead_times(lead_times, store.timestep)[-1]
+    rows = [len(s) for s in store.segments if s.split == "train"]
+    found = sum(max(0, n - int(longest // store.timestep)) for n in rows)
+    if found < at_least:
+        hours = (max(rows, default=1) - 1) * (store.timestep / np.timedelta64(1, "h"))
+        raise DataError(
+            f"{name}: {found} training forecasts of {longest / np.timedelta64(1, 'h'):g} h are too few, it needs "
+            f"{at_least}, and the longest training segment spans {hours:g} h; shorten evaluate.lead_hours or leave it "
+            "out of evaluate.references"
+        )
+
+
 @dataclass(frozen=True)
 class Persistence:
     """The initial field, unchanged."""
@@ -98,6 +122,7 @@ class DampedAnomalyPersistence:
         Raises:
           DataError: no training segment is as long as the longest lead.
         """
+        check_training_forecasts(cls.name, store, lead_times)
         leads = check_lead_times(lead_times, store.timestep)
         steps = (leads // np.timedelta64(store.timestep, "ns")).astype(np.int64)
         starts = store.windows("train", int(steps[-1]) + 1)

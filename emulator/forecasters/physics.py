@@ -9,7 +9,7 @@ reanalysis) surface pressure is where the geopotential is the model's surface, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Self
 
@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
 from data_prep.store import Store
@@ -38,6 +38,7 @@ from emulator.physics.speedy import (
     NEAR_SURFACE_TEMPERATURE,
     PROGNOSTIC,
     SpeedyModel,
+    default_time_step_minutes,
     filter_initial_shock,
     from_fields,
     held_fields,
@@ -53,6 +54,8 @@ Arrays = dict[str, np.ndarray]
 _BLOCK_HOURS = 24
 _CORRECTIONS = 2  # of what the way to the model's surface and back loses
 _SEA_LEVEL_PRESSURE = "mean_sea_level_pressure"
+_LEVELS_SPAN = (100.0, 925.0)  # hPa
+_FEWEST_LEVELS = 5
 _PRESSURE_LAYERS = 8  # SPEEDY's own number, where the data do not say
 
 
@@ -65,6 +68,47 @@ def _warn_of_boundary(spec: StateSpec) -> None:
         logger.warning(
             "physics: SPEEDY does not get %s of the data, as a network does; it has the climatology packaged with it",
             ", ".join(others),
+        )
+
+
+@cache
+def _warn_of_levels(spec: StateSpec) -> None:
+    """Says once that SPEEDY has to make up what a network need not know."""
+    levels = [level for v in spec.variables if v.name == "temperature" for level in v.levels]
+    if spec.vertical == "pressure" and levels and (why := sparse_levels(levels)) is not None:
+        logger.warning("physics: SPEEDY gets %s; to beat it from there means little", why)
+
+
+def sparse_levels(levels: Sequence[float]) -> str | None:
+    """Why pressure levels, in hPa, are no fair start for SPEEDY; ``None`` where they are one.
+
+    Beyond the outermost levels fields are held constant. Of the start from 37 levels of ERA5 (2 January 1959, T21) that
+    from 500, 700 and 850 hPa differs by 20 to 55 K in the four upper layers (RMS) and by 2.1 hPa in surface pressure;
+    that from 100, 250, 500, 850 and 925 hPa by 19 K in the topmost, 4 K at most below, and by 1 hPa.
+    """
+    top, bottom = _LEVELS_SPAN
+    if len(levels) >= _FEWEST_LEVELS and min(levels) <= top and max(levels) >= bottom:
+        return None
+    found = f"{len(levels)} level{'s' * (len(levels) != 1)}, {min(levels):g} to {max(levels):g} hPa"
+    return f"no fair start from {found}: it needs at least {_FEWEST_LEVELS} that span {top:g} to {bottom:g} hPa"
+
+
+def _whole_hours(name: str, timestep: np.timedelta64) -> int:
+    hours = timestep / np.timedelta64(1, "h")
+    if hours < 1 or hours != int(hours):
+        raise DataError(
+            f"{name}: the data's time step is {hours:g} h, SPEEDY forecasts at whole hours; choose them for "
+            "data.timestep_hours, or leave it out of evaluate.physics"
+        )
+    return int(hours)
+
+
+def _check_time_step(name: str, truncation: int, asked: int | None, hours: int) -> None:
+    minutes = asked or default_time_step_minutes(truncation)
+    if 60 * hours % minutes:
+        fitting = next(m for m in range(min(minutes, 60 * hours), 0, -1) if 60 * hours % m == 0)
+        raise ConfigError(
+            f"{name}: time_step_minutes {minutes} does not divide the data's time step of {hours} h; {fitting} does"
         )
 
 
@@ -101,11 +145,13 @@ class PhysicsForecaster:
           name: By default ``physics_t`` and the truncation.
 
         Raises:
-          DataError: the model cannot start from such fields, or cannot forecast one of them.
+          ConfigError: the model's time step does not divide the output interval.
+          DataError: the model cannot start from such fields, or cannot forecast one of them or so often.
         """
         self.name = name or f"physics_t{truncation}"
         self.spec, self.grid, self.timestep = spec, grid, timestep
-        self._hours = int(timestep / np.timedelta64(1, "h"))
+        self._hours = _whole_hours(self.name, timestep)
+        _check_time_step(self.name, truncation, time_step_minutes, self._hours)
         self._filter_hours = digital_filter_hours
         self._target = transfer.truncation_of(grid)
         # The way in is on the finer of the two grids, so that the model's surface is there in full.
@@ -161,9 +207,11 @@ class PhysicsForecaster:
     ) -> Self:
         """The baseline of a prepared store: its state, its grid, its time step, its surface.
 
-        Sea, ice and soil are the model's own climatology; a store with others is warned of.
+        Sea, ice and soil are the model's own climatology; a store with others is warned of, and one whose pressure
+        levels are too few for a fair start.
         """
         _warn_of_boundary(store.spec)
+        _warn_of_levels(store.spec)
         return cls(
             truncation,
             store.spec,
@@ -225,7 +273,7 @@ class PhysicsForecaster:
         """Model output on the truth's surface or pressure levels, and on the target grid, truncated as the truth is.
 
         Args:
-          fields: The ``PROGNOSTIC`` fields and any diagnostics of ``speedy.advance`` on the finer grid.
+          fields: The ``PROGNOSTIC`` fields and any diagnostics of ``speedy.compile_advance`` on the finer grid.
         """
         state = {name: fields[name] for name in PROGNOSTIC}
         if self.spec.vertical == "sigma":

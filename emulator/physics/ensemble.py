@@ -26,7 +26,7 @@ class Ensemble:
     def __init__(
         self, model: SpeedyModel, states: RunState, *, intervals: int, interval_hours: int, output_truncation: int
     ) -> None:
-        """Compiles ``speedy.advance`` for as many runs at once as suit the device.
+        """Compiles the graph (``speedy.compile_advance``) for as many runs at once as suit the device.
 
         Args:
           model: The model.

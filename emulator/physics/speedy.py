@@ -40,7 +40,6 @@ from jcm.physics.speedy.speedy_coords import get_speedy_coords
 from jcm.physics.speedy.speedy_terms import speedy_physics
 from jcm.terrain import TerrainData, get_terrain
 
-from data_prep.grid import Grid
 from data_prep.variables import UPPER_AIR
 from emulator.physics import transfer
 
@@ -89,23 +88,16 @@ class SpeedyModel:
         """The time step in effect."""
         return self.time_step_minutes or default_time_step_minutes(self.truncation)
 
-    @property
-    def grid(self) -> Grid:
-        """The model's Gaussian grid."""
-        return transfer.gaussian_grid(self.truncation)
-
     @cached_property
     def sigma(self) -> tuple[float, ...]:
         """Sigma of the layer centres, top first, rounded to what is meant (0.2, not 0.19999999)."""
         return tuple(round(float(s), 6) for s in self.parts.model.coords.vertical.centers)
 
-    @cached_property
-    def surface_geopotential(self) -> np.ndarray:
-        """Geopotential (m2 s-2) of the surface that the core stands on, on the model's grid, float32 ``(lat, lon)``."""
-        return self.surface_geopotential_on(self.truncation)
-
     def surface_geopotential_on(self, truncation: int) -> np.ndarray:
-        """``surface_geopotential`` truncated to, or evaluated on, the grid of another truncation."""
+        """Geopotential (m2 s-2) of the surface that the core stands on, float32 ``(lat, lon)``.
+
+        Truncated to, or evaluated on, the grid of a truncation, which may be another than the model's.
+        """
         primitive = self.parts.model.dycore.primitive
         gravity = float(primitive.physics_specs.gravity_acceleration)
         modal = transfer.resize(primitive.orography, self.truncation, truncation)
@@ -139,36 +131,26 @@ def model_time(time: np.datetime64) -> jdt.Datetime:
     return jdt.Datetime.from_datetime64(np.asarray(time, "datetime64[s]"))
 
 
-def advance(
-    model: SpeedyModel, states: RunState, *, intervals: int, interval_hours: int, output_truncation: int
-) -> tuple[RunState, Fields]:
-    """Runs an ensemble forward; the one compiled graph behind nature runs and forecasts.
-
-    Args:
-      model: The model; static.
-      states: Run states with a leading member axis on every array (see ``replicate`` and ``from_fields``).
-      intervals: Output intervals to run; static.
-      interval_hours: Length of one; static.
-      output_truncation: Grid and truncation of the output; static.
-
-    Returns:
-      The states at the end, and the fields at the end of each interval on the output grid, ``(member, interval, ...)``:
-      the prognostic fields (truncated spectrally, winds through vorticity and divergence, humidity clipped at zero),
-      the precipitation accumulated over the interval (m, area means, never negative), and the near-surface
-      temperature of the last time step (K, area means).
-    """
-    return _advance(states, model.parts.forcing, model, intervals, interval_hours, output_truncation)
-
-
 def compile_advance(
     model: SpeedyModel, states: RunState, *, intervals: int, interval_hours: int, output_truncation: int
 ) -> Any:
-    """``advance`` compiled ahead of time for these states, so that its cost can be told from the compiler's.
+    """What runs an ensemble forward: the one graph behind nature runs and forecasts.
 
-    The same graph is compiled once in a process, whoever asks.
+    It is compiled ahead of time for these states, so that its cost can be told from the compiler's, and once in a
+    process, whoever asks.
+
+    Args:
+      model: The model.
+      states: Run states with a leading member axis on every array (see ``replicate`` and ``from_fields``).
+      intervals: Output intervals to run.
+      interval_hours: Length of one.
+      output_truncation: Grid and truncation of the output.
 
     Returns:
-      A function ``states -> (states, fields)``.
+      A function ``states -> (states, fields)``: the states at the end, and the fields at the end of each interval on
+      the output grid, ``(member, interval, ...)``: the prognostic fields (truncated spectrally, winds through vorticity
+      and divergence, humidity clipped at zero), the precipitation accumulated over the interval (m, area means, never
+      negative), and the near-surface temperature of the last time step (K, area means).
     """
     leaves, structure = jax.tree.flatten(states)
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
@@ -253,7 +235,7 @@ def perturb_vorticity(states: RunState, amplitude: float, seed: int) -> RunState
 
 
 def fields_of(model: SpeedyModel, state: State, output_truncation: int) -> Fields:
-    """Canonical prognostic fields of one modal state on the grid of another truncation (see ``advance``)."""
+    """Canonical prognostic fields of one modal state on the grid of another truncation (see ``compile_advance``)."""
     to = output_truncation
     primitive = model.parts.model.dycore.primitive
 
