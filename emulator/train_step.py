@@ -117,6 +117,14 @@ def loss_of(params: nnx.State, batch: Batch, task: Task, *, unroll: bool = False
     return task.objective.loss(forecast, truth[:, 1:], unit)
 
 
+def unrolled(config: TrainConfig, layout: Layout) -> frozenset[int]:
+    """Lengths of rollouts that are compiled without a loop: of those lengths alone that a stage keeps to."""
+    if layout.mesh.devices.flat[0].platform != "gpu":
+        return frozenset()
+    fixed = {stage.rollout for stage in config.stages if not stage.random_length}
+    return frozenset(length for length in fixed if length <= UNROLLED)
+
+
 def make_train_step(config: TrainConfig, layout: Layout, seed: int) -> jax.stages.Wrapped:
     """The step, to be compiled: ``(state, batch, task) -> (state, norms)``, arrays on the layout's mesh.
 
@@ -129,16 +137,13 @@ def make_train_step(config: TrainConfig, layout: Layout, seed: int) -> jax.stage
     """
     schedule = learning_rate_schedule(config.stages)
     optimiser = make_optimiser(config, schedule)
-    on_gpu = layout.mesh.devices.flat[0].platform == "gpu"
-    fixed = {stage.rollout for stage in config.stages if not stage.random_length}
+    without_loop = unrolled(config, layout)
 
     def loss_and_gradient(stacks: Stacks, batch: Batch, task: Task) -> tuple[Float[Array, ""], Stacks]:
         # Each device differentiates with respect to a copy of its own. Were the weights common, the sum over devices
         # would sit wherever they are used: in every step of a rollout, in every part of a batch.
         own = jax.lax.pcast(stacks.params, AXES, to="varying")
-        steps = batch.forcing.shape[1]
-        unroll = on_gpu and steps in fixed and steps <= UNROLLED
-        loss, gradient = _by_parts(own, batch, task, config.accumulate, unroll)
+        loss, gradient = _by_parts(own, batch, task, config.accumulate, batch.forcing.shape[1] in without_loop)
         return jax.lax.pmean((loss, Stacks.of(gradient)), AXES)
 
     def train_step(state: TrainState, batch: Batch, task: Task) -> tuple[TrainState, Norms]:
