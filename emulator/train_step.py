@@ -212,18 +212,23 @@ def _by_parts(
 def with_noise(batch: Batch, stepper: Stepper, size: float, key: Array) -> Batch:
     """The batch with noise on the prognostic channels of its initial states, within their physical bounds.
 
+    It is held to what the network's answer is held to, which could not undo any other.
+
     A network that is shown states a little off, as its own forecasts are, and the truth that follows, learns to come
     back (Sanchez-Gonzalez et al. 2020, arXiv:2002.09405). The numbers depend on step and place alone, not on the mesh.
 
     Args:
       batch: The windows.
       stepper: Knows the channels and their units.
-      size: Standard deviation, in standard deviations of the change over a step of the window's length.
+      size: Standard deviation before constraints, in standard deviations of the change over a step of the window's
+        length.
       key: Of the random numbers.
     """
     state = jnp.asarray(batch.state)
     n, scale = stepper.n_prognostic, stepper.normalizer
     unit = stepper.unit(jnp.asarray(batch.which))[..., :n]
-    noise = size * unit * jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
+    noise = jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
+    others = jnp.zeros((*noise.shape[:-1], state.shape[-1] - n))
+    noise = size * unit * stepper.constraints(jnp.concatenate([noise, others], axis=-1))[..., :n]
     noisy = jnp.maximum(state[:, 0, ..., :n] + noise, scale.minimum[:n])
     return batch._replace(state=state.at[:, 0, ..., :n].set(noisy))
