@@ -67,7 +67,7 @@ class Programs:
         self._step, self._task, self._store, self._layout = step, task, store, layout
         self._state = jax.tree.map(_shape_of, state)
         self._options: dict[str, str | bool] = dict(options or {})
-        if config.deterministic and jax.default_backend() == "gpu":  # a TPU's compiler knows no such option
+        if config.deterministic and jax.default_backend() == "gpu":  # an option of that compiler alone
             self._options["xla_gpu_deterministic_ops"] = True
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
 
