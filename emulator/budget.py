@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from data_prep.errors import ConfigError
 from data_prep.store import Store
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import Layout, windows_spec
-from emulator.loader import PREFETCHED, Batch
+from emulator.loader import Batch, batch_shapes, batches_ahead
 from emulator.machine import device_memory
 from emulator.models import forward_flops
 from emulator.stepper import network_channels
@@ -23,8 +24,13 @@ from emulator.validation import Validation
 
 logger = logging.getLogger(__name__)
 
+AHEAD = 2
+"""Steps that the host may be ahead of the device."""
+
 _GIB = 2**30
 _TIGHT = 0.9
+_SHARE_VARIABLES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # the second is the older name
+_USUAL_SHARE, _MOST_SHARE = "0.75", 0.95
 
 
 def step_flops(model: ModelConfig, store: Store, batch_size: int, steps: int) -> int:
@@ -60,9 +66,8 @@ class Programs:
         """
         self._step, self._task, self._store, self._layout = step, task, store, layout
         self._state = jax.tree.map(_shape_of, state)
-        on_accelerator = jax.default_backend() != "cpu"
         self._options: dict[str, str | bool] = dict(options or {})
-        if config.deterministic and on_accelerator:
+        if config.deterministic and jax.default_backend() == "gpu":  # an option of that compiler alone
             self._options["xla_gpu_deterministic_ops"] = True
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
 
@@ -87,9 +92,9 @@ class Programs:
         return _account(program) + state + self._waiting(batch_size, steps)
 
     def _waiting(self, batch_size: int, steps: int) -> int:
-        """Bytes of the batches on every device that wait their turn."""
+        """Bytes on every device of batches that wait their turn: of steps to come, and of those just handed over."""
         shares = [a.sharding.shard_shape(a.shape) for a in self._batch(batch_size, steps)]
-        return (PREFETCHED + 1) * sum(4 * math.prod(share) for share in shares)
+        return (batches_ahead(self._store, batch_size, steps) + AHEAD) * sum(4 * math.prod(share) for share in shares)
 
     def traffic(self, batch_size: int, steps: int) -> float:
         """Bytes that such a step reads and writes in every device's memory, by the compiler's account.
@@ -101,12 +106,10 @@ class Programs:
 
     def _batch(self, batch_size: int, steps: int) -> Any:
         """A batch of shapes in place of arrays."""
-        spec, shape = self._store.spec, self._store.grid.shape
-        state = (batch_size, steps + 1, *shape, len(spec.state_channels))
-        forcing = (batch_size, steps, *shape, len(spec.forcing_channels))
+        shapes = batch_shapes(self._store, batch_size, steps)
         arrays: list[Any] = [
             jax.ShapeDtypeStruct(s, dtype, sharding=self._layout.sharding(windows_spec(len(s))))
-            for s, dtype in ((state, np.float32), (forcing, np.float32), ((batch_size,), np.int32))
+            for s, dtype in zip(shapes, (np.float32, np.float32, np.int32), strict=True)
         ]
         return Batch(*arrays)
 
@@ -164,12 +167,22 @@ def _held_against_device(needed: int, what: str, remedies: list[str]) -> str:
     text = f"{amount(needed)} of {amount(total)} a device"
     if needed <= _TIGHT * free:
         return text
+    remedies = _larger_share(needed, total) + remedies
     problem = f"{what} needs {text}"
     remedy = f"try {', '.join(remedies[:-1])} or {remedies[-1]}"
     if needed > total:
         raise ConfigError(f"train: {problem}; {remedy}")
     logger.warning("train: %s, of which %s are free now; if it does not fit, %s", problem, amount(free), remedy)
     return text
+
+
+def _larger_share(needed: int, total: int) -> list[str]:
+    """The setting that lets JAX have more of a GPU than it takes by itself, where that would do."""
+    if jax.default_backend() != "gpu":
+        return []
+    given = next((os.environ[name] for name in _SHARE_VARIABLES if os.environ.get(name)), _USUAL_SHARE)
+    helps = float(given) < _MOST_SHARE and needed <= total / float(given) * _MOST_SHARE
+    return [f"{_SHARE_VARIABLES[0]}={_MOST_SHARE} in the environment (JAX takes {given} of a GPU)"] * helps
 
 
 def amount(n_bytes: int) -> str:

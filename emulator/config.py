@@ -85,7 +85,9 @@ class NetworkConfig(Section):
         "so none can grow; global grids only (a spectral model's winds reach one degree or two beyond its truncation)",
     )
     conserve: list[str] = Field(
-        [], description="Variables whose global mean no step changes, such as surface_pressure; global grids only"
+        [],
+        description="Variables whose global mean no step changes, such as surface_pressure; global grids only. With "
+        "`train.anomalies` the mean departure from climatology stays, whose own mean has a course of the year",
     )
     time_steps: list[Positive] = Field(
         [1],

@@ -2,7 +2,8 @@
 
 A network that works on patches or cells can put power at scales where the data have none, and what it puts there feeds
 on itself from step to step. Fields of a spectral model have nothing beyond its truncation. Likewise the mass of the air
-does not change, and a small error in its change adds up over a long run.
+does not change, and a small error in its change adds up over a long run. Where a network learns departures from
+climatology, it is the mean departure that stays: the climatology's own mean, with its course of the year, is added.
 """
 
 from __future__ import annotations

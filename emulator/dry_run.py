@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from emulator.budget import Programs, amount
+from emulator.budget import AHEAD, Programs, amount
 from emulator.config import ModelConfig, TrainConfig
 from emulator.devices import WHOLE
 from emulator.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.progress import duration
 from emulator.train import Job, StageSpan, look_ahead, open_for_training, set_up
-from emulator.train_step import TrainState
+from emulator.train_step import Norms, TrainState
 
-_TIMED_STEPS = 3
+_TIMED_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class StageCost:
       rollout, batch_size: The longest rollout, and windows a step.
       operations: A step by the model's arithmetic, recomputation included, on average over lengths.
       memory: Bytes on every device for the longest rollout.
-      seconds: A step, measured, on average over lengths.
+      seconds: A step, measured, waiting for data included, on average over lengths.
       utilisation: Of the devices' rate of matrix products, recomputation not counted as use.
     """
 
@@ -56,7 +59,7 @@ class TrainingCost:
       ceiling: Operations a second in matrix products, measured.
       precision: Of these.
       memory, validation_memory: Of the stage that needs most, of validation, and of a device, in words.
-      windows, rollout: Of that stage.
+      windows, rollout: Of the batch that needs most, and its model steps.
       stages: What each costs.
       validations, validation_seconds: How many there are, and what one takes.
     """
@@ -125,7 +128,9 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
     job = set_up(config, model, open_for_training(store_path), seed)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, job.store, job.layout, config)
-    needed = look_ahead(job, programs, job.spans, config)
+    longest = {(span.windows.batch_size, span.windows.steps) for span in job.spans}  # which are timed anyway
+    job.spans[0].windows.batch(0, job.layout)  # so that memory that the store is read into is free no more
+    needed = look_ahead(job, programs, job.heaviest | longest, config)
     rate = job.layout.matrix_rate(config.precision)
     stages = []
     for span in job.spans:
@@ -140,8 +145,8 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
         ceiling=rate,
         precision=config.precision,
         memory=needed.training,
-        windows=needed.windows.batch_size,
-        rollout=needed.windows.steps,
+        windows=needed.windows,
+        rollout=needed.rollout,
         stages=tuple(stages),
         validations=total // config.validate_every + bool(total % config.validate_every),
         validation_memory=needed.validation,
@@ -154,14 +159,23 @@ def _measure(
 ) -> tuple[TrainState, StageCost]:
     windows = span.windows
     program = programs.of(windows.batch_size, windows.steps)
-    longest = [s for s in range(windows.steps * 50) if windows.length(s) == windows.steps][: _TIMED_STEPS + 1]
-    times = []
-    for number in longest:
-        start = time.perf_counter()
-        state, norms = program(state, windows.batch(number, job.layout), job.task)
-        jax.block_until_ready(norms)
-        times.append(time.perf_counter() - start)
-    seconds = float(np.median(times[1:]))  # the first one finds caches cold
+    # Training waits for data at the pace of all readers together, which shows when what they had ready is used up and
+    # each of them was waited for alike.
+    before = 1 + windows.read_ahead
+    timed = math.ceil(_TIMED_STEPS / windows.read_ahead) * windows.read_ahead
+    longest = (s for s in count() if windows.length(s) == windows.steps)
+    behind: deque[Norms] = deque()
+    with closing(windows.batches(islice(longest, before + timed), job.layout)) as batches:
+        for number, batch in enumerate(batches):
+            if number == before:
+                jax.block_until_ready(state)
+                start = time.perf_counter()
+            state, norms = program(state, batch, job.task)
+            behind.append(norms)
+            if len(behind) > AHEAD:
+                jax.block_until_ready(behind.popleft())
+        jax.block_until_ready(state)
+        seconds = (time.perf_counter() - start) / timed
     operations = span.operations * windows.steps
     mean_length = (windows.steps + 1) / (2 * windows.steps) if windows.random_length else 1.0
     cost = StageCost(

@@ -383,6 +383,7 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
     lines = [
         f"# {duration(plan.seconds)} of training, of {minutes:g} min allowed (init --minutes):",
         f"# {_certainty(plan, machine)}.",
+        *([f"# {plan.warning}."] * bool(plan.warning)),
         f"# More would not help: the first stage alone is {MOST_PASSES} passes through the data, which are few."
         if plan.few_data
         else "# More steps and a wider network learn more: init --minutes. Compiling and validation come on top.",
@@ -465,6 +466,7 @@ def _summary(
         f"data     {channels} channel{'s' * (channels != 1)} on {data.inputs.grid.describe()}; times: {counts}",
         f"network  U-Net of width {plan.model.width}, {plan.parameters / 1e6:.2g} million parameters; "
         f"{plan.steps} steps, {duration(plan.seconds)} on {machine.description} ({_certainty(plan, machine)})",
+        *([f"beware   {plan.warning}"] * bool(plan.warning)),
         f"scores   leads to {leads.longest} h every {leads.step} h, initial times every {leads.every} h",
         f"physics  {'yes' if baselines else 'no'}: {why}",
     ]

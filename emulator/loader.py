@@ -8,6 +8,7 @@ devices need, of the same batches (``load_batch``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +20,10 @@ from jaxtyping import Array, Float, Int
 
 from data_prep.store import Store
 from emulator.devices import Layout
+from emulator.machine import cores
 
-PREFETCHED = 2
-"""Batches that are being read or kept ready, each by a worker of its own: a thread, since most of the work, reading and
-decompressing, is done without the interpreter's lock."""
+_READERS = min(8, max(2, cores() // 2))  # threads: reading and decompressing are done without the interpreter's lock
+_AHEAD_BYTES = 2 * 2**30  # on all devices, of more than two batches
 
 _LENGTH_STREAM, _TIME_STEP_STREAM = 1, 2  # set the draws of either apart from the shuffling
 
@@ -66,6 +67,11 @@ class Windows:
     time_steps: tuple[int, ...] = (1,)
     drawn: tuple[int, ...] = (0,)
 
+    @property
+    def lengths(self) -> range:
+        """How many model steps a batch may have."""
+        return range(1 if self.random_length else self.steps, self.steps + 1)
+
     @cached_property
     def _shuffled(self) -> grain.MapDataset[np.ndarray]:
         """First rows of the windows of every batch, epoch after epoch without end."""
@@ -97,15 +103,32 @@ class Windows:
         """Initial times of batch ``step``, ``datetime64[ns] (batch,)``."""
         return self.store.times[self.rows(step)]
 
+    @property
+    def read_ahead(self) -> int:
+        """Batches that are being read or kept ready, each by a thread of its own."""
+        return batches_ahead(self.store, self.batch_size, self.steps)
+
     def batch(self, step: int, layout: Layout) -> Batch:
         """Batch ``step`` on the devices."""
         return load_batch(self.store, self.rows(step), self.length(step), layout, self.which(step), self.time_steps)
 
     def batches(self, steps: Iterable[int], layout: Layout) -> grain.DatasetIterator[Batch]:
         """Those batches in order, read ahead; what a worker raises is raised here. To be closed."""
-        reading = grain.ReadOptions(num_threads=PREFETCHED, prefetch_buffer_size=PREFETCHED)
+        reading = grain.ReadOptions(num_threads=self.read_ahead, prefetch_buffer_size=self.read_ahead)
         asked = grain.MapDataset.source(list(steps)).map(lambda step: self.batch(step, layout))
         return iter(asked.to_iter_dataset(reading))
+
+
+def batch_shapes(store: Store, size: int, steps: int) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the arrays of a ``Batch`` of so many windows of so many model steps."""
+    state, forcing = len(store.spec.state_channels), len(store.spec.forcing_channels)
+    return (size, steps + 1, *store.grid.shape, state), (size, steps, *store.grid.shape, forcing), (size,)
+
+
+def batches_ahead(store: Store, size: int, steps: int) -> int:
+    """How many such batches are read ahead: as many as there are threads, of large ones two, for all lie on devices."""
+    n_bytes = 4 * sum(math.prod(shape) for shape in batch_shapes(store, size, steps))
+    return max(2, min(_READERS, _AHEAD_BYTES // n_bytes))
 
 
 def read_batch(

@@ -44,8 +44,12 @@ def describe() -> str:
     if devices[0].platform != "cpu":
         return f"{len(devices)} x {devices[0].device_kind}"
     shared = f", {len(devices)} devices" if len(devices) > 1 else ""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores{shared}"
+    return f"{_processor()}, {cores()} cores{shared}"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:
@@ -76,13 +80,9 @@ def matrix_rate(dtype: str, devices: Sequence[jax.Device] | None = None) -> floa
     return len(local) * 2.0 * side**3 / best_seconds(lambda: product(factor), seconds=_MEASURE_SECONDS)
 
 
-def copy_rate(n_bytes: int | None = None) -> float:
-    """Measured rate of a copy within a device's memory, bytes a second, read and write counted.
-
-    Args:
-      n_bytes: Of the array, far more than caches hold; 256 MiB on a CPU and 2 GiB elsewhere when ``None``.
-    """
-    n_bytes = n_bytes or _COPIED.get(jax.default_backend(), _COPIED_ACCELERATOR)
+def copy_rate() -> float:
+    """Measured rate of a copy within a device's memory, bytes a second, read and write counted."""
+    n_bytes = _COPIED.get(jax.default_backend(), _COPIED_ACCELERATOR)  # far more than caches hold
     if jax.default_backend() == "cpu":  # by NumPy: XLA would take fresh pages from the system for every result
         source, target = (np.ones(n_bytes // 4, np.float32) for _ in range(2))  # zeros would all be one page
         return 2.0 * n_bytes / best_seconds(lambda: np.copyto(target, source), seconds=_MEASURE_SECONDS)
@@ -114,14 +114,19 @@ def device_memory() -> tuple[int, int] | None:
             return None
         limit = stats["bytes_limit"]  # what is in use of it is this program's own, which its account counts already
         return limit, limit
+    known = host_memory()
+    return known and (known[0] // jax.local_device_count(), known[1] // jax.local_device_count())
+
+
+def host_memory() -> tuple[int, int] | None:
+    """Bytes of memory of this machine or container, and how many of them are free; ``None`` where nobody says."""
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     except (OSError, KeyError):
         return None
     container = _container_limit()
-    n = jax.local_device_count()
-    return min(total, container) // n, min(free, container) // n
+    return min(total, container), min(free, container)
 
 
 def _container_limit() -> int:

@@ -17,6 +17,7 @@ import argparse
 import json
 import logging
 import shutil
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from emulator.machine import describe
 from emulator.models import build, forward_flops
 from emulator.models.layers import count_parameters
 from emulator.stepper import network_channels
-from emulator.train import train
+from emulator.train import plan, train
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def _recipe(entrant: Entrant, minutes: float, store_path: Path, home: Path) -> T
 
 
 def _pace(entrant: Entrant, store_path: Path, run_dir: Path) -> list[float]:
-    """Seconds a step of every stage, by training a few of each."""
+    """Seconds a step of every stage, by training a few of each; of random lengths, a step of mean length."""
     if run_dir.exists():
         shutil.rmtree(run_dir)
     config = entrant.experiment.train
@@ -155,11 +156,17 @@ def _pace(entrant: Entrant, store_path: Path, run_dir: Path) -> list[float]:
         }
     )
     _train(entrant, brief, store_path, run_dir)
-    paces = []
-    for i in range(len(stages)):
-        logged = range(i * _PACE_STEPS + 1, (i + 1) * _PACE_STEPS + 1)
-        seconds = [e["seconds_per_step"] for e in _entries(run_dir, "train") if e["step"] in logged]
-        paces.append(min(seconds[1:]))  # the first is slower; what else the machine does can only slow a step down
+    paces, entries = [], _entries(run_dir, "train")
+    for span in plan(brief, entrant.experiment.model, open_store(store_path), entrant.experiment.training_seed):
+        windows = span.windows
+        a_model_step: list[float] = []
+        for entry in entries:
+            end = entry["step"] - span.start
+            if _PACE_LOG_EVERY < end <= _PACE_STEPS:  # the first is slower
+                lengths = [windows.length(step) for step in range(end - _PACE_LOG_EVERY, end)]
+                a_model_step.append(entry["seconds_per_step"] / statistics.mean(lengths))
+        # what else the machine does can only slow a step down
+        paces.append(min(a_model_step) * statistics.mean(windows.lengths))
     shutil.rmtree(run_dir)
     return paces
 

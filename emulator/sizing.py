@@ -37,6 +37,8 @@ _WIDEST_FOR_FEW = 32
 _FEW_WINDOWS = 500
 _LEAST_STEPS = 600  # that a network should get: fewer of a wider one learn less
 _MOST_STEPS = 40_000
+_TOO_FEW_STEPS = 100  # of a first stage, which learns nothing to speak of in them
+_LEAST_OF_ROLLOUTS = 20  # steps of a later stage, which is left out with fewer
 _MEMORY_SHARE = 0.5
 _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
@@ -104,6 +106,7 @@ class Plan:
       seconds: That all steps take.
       measured: Whether that follows from steps that were timed, or from arithmetic.
       few_data: Whether the first stage ends for its ``MOST_PASSES`` through the data, and not for the time.
+      enough: Seconds in which steps enough would fit, where these are too few to learn from.
     """
 
     model: UNetConfig
@@ -115,6 +118,17 @@ class Plan:
     seconds: float
     measured: bool = False
     few_data: bool = False
+    enough: float | None = None
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with it, if anything is."""
+        if self.enough is None:
+            return ""
+        return (
+            f"{self.stages[0].steps} steps are too few to learn from: take about {max(1, math.ceil(self.enough / 60))} "
+            "minutes (init --minutes), or a coarser grid (data.regrid)"
+        )
 
     @property
     def steps(self) -> int:
@@ -194,16 +208,16 @@ def plan_training(
     windows = sum(max(0, n - 1) for n in lengths)
     if windows < machine.devices:
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
-    batch = min(8 if machine.on_cpu else 16, windows)
-    batch = max(1, batch // machine.devices) * machine.devices
-    half = max(1, batch // 2 // machine.devices) * machine.devices
+    share = 2 ** int(math.log2(max(1, min(8 if machine.on_cpu else 16, windows) // machine.devices)))
+    batch, half = share * machine.devices, max(1, share // 2) * machine.devices  # powers of two have parts in common
     day, days = _steps_of(24, hours, 2, 4), _steps_of(72, hours, 4, 12)
     recipe = [_Part(1, 0.5, 1e-2, batch), _Part(day, 0.2, 2e-3, batch), _Part(days, 0.3, 1e-3, batch)]
     if longest is not None:
-        recipe = [_Part(1, 0.2, 5e-3, batch), _Part(6, 0.3, 3e-3, half), _Part(min(20, longest), 0.5, 1e-3, half)]
+        far = min(20, longest)
+        recipe = [_Part(1, 0.2, 5e-3, batch)]
+        recipe += [_Part(6, 0.3, 3e-3, half)] * (far > 6) + [_Part(far, 0.5, 1e-3, half)] * (far > 1)
     recipe = [p for p in recipe if p.rollout == 1 or sum(max(0, n - p.rollout) for n in lengths) >= p.batch]
-    whole = sum(part.share for part in recipe)
-    recipe = [part._replace(share=part.share / whole) for part in recipe]
+    recipe = _shared_out(recipe)
     one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
     seconds = 60.0 * minutes
     passed = max(1, MOST_PASSES * windows // batch)
@@ -216,32 +230,38 @@ def plan_training(
         first = int(recipe[0].share * seconds / step_seconds(model, 1, batch))
         if first >= least:
             break
-    scale = min(1.0, most / max(first, 1))  # of the time that there is, what so many passes through the data take
-    stages, spent = [], 0.0
-    for part in recipe:
-        a_step = step_seconds(model, part.rollout, part.batch)
-        steps = max(1, int(scale * part.share * seconds / a_step))
-        spent += steps * a_step
-        stages.append(
-            RolloutStage(
-                steps=steps,
-                rollout=part.rollout,
-                learning_rate=part.learning_rate,
-                warmup=max(1, min(100, steps // 15)),
-                batch_size=part.batch if part.batch != batch else None,
-            )
+    enough = least * step_seconds(model, 1, batch) / recipe[0].share if first < min(_TOO_FEW_STEPS, least) else None
+    few_data = first >= passed == most
+
+    def steps_of(recipe: list[_Part]) -> list[int]:
+        times = [part.share * seconds / step_seconds(model, part.rollout, part.batch) for part in recipe]
+        scale = min(1.0, most / max(times[0], 1.0))  # of the time that there is, what so many passes take
+        return [max(1, int(scale * n)) for n in times]
+
+    while (counts := steps_of(recipe))[-1] < _LEAST_OF_ROLLOUTS and len(recipe) > 1:
+        recipe = _shared_out(recipe[:-1])
+    stages = tuple(
+        RolloutStage(
+            steps=steps,
+            rollout=part.rollout,
+            learning_rate=part.learning_rate,
+            warmup=max(1, min(100, steps // 15)),
+            batch_size=part.batch if part.batch != batch else None,
         )
-    smallest, rollout = min(p.batch for p in recipe), max(p.rollout for p in recipe)
-    accumulate, rematerialise = _parts(model, spec, grid, machine, smallest, rollout)
+        for part, steps in zip(recipe, counts, strict=True)
+    )
+    spent = sum(n * step_seconds(model, p.rollout, p.batch) for p, n in zip(recipe, counts, strict=True))
+    accumulate, rematerialise = _parts(model, spec, grid, machine, recipe)
     return Plan(
         model,
         _count(model, spec, grid),
         batch,
         accumulate,
         rematerialise,
-        tuple(stages),
+        stages,
         spent,
-        few_data=first >= passed == most,
+        few_data=few_data,
+        enough=enough,
     )
 
 
@@ -257,6 +277,12 @@ class _Part(NamedTuple):
     share: float
     learning_rate: float
     batch: int
+
+
+def _shared_out(recipe: list[_Part]) -> list[_Part]:
+    """The parts with shares that sum to one."""
+    whole = sum(part.share for part in recipe)
+    return [part._replace(share=part.share / whole) for part in recipe]
 
 
 def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_level: bool) -> UNetConfig:
@@ -298,19 +324,19 @@ def _seconds_a_step(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Mac
     return _STEP_SECONDS[machine.on_cpu] + operations / (share * machine.rate)
 
 
-def _parts(
-    model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, batch: int, rollout: int
-) -> tuple[int, bool]:
-    """In how many parts a batch is worked off, and whether model steps are computed again, so that it fits."""
+def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, recipe: list[_Part]) -> tuple[int, bool]:
+    """In how many parts batches are worked off, and whether model steps are computed again, so that all stages fit."""
     n_in, n_out = network_channels(model, spec)
     cells, widths = math.prod(grid.shape), [model.width * m for m in model.multipliers]
     latent = sum(w * cells / (model.patch**2 * 4**level) for level, w in enumerate(widths))
     kept = 4.0 * (16 * model.blocks * 2 * latent + 4 * cells * (n_in + n_out))  # bytes of a sample and model step
     room = _MEMORY_SHARE * machine.memory
-    share = batch // machine.devices
-    fitting = [(parts, False) for parts in range(1, share + 1) if share % parts == 0] + [(share, True)]
+    shares = [part.batch // machine.devices for part in recipe]
+    common = math.gcd(*shares)  # one number of parts is for the batches of all stages
+    fitting = [(parts, False) for parts in range(1, common + 1) if common % parts == 0] + [(common, True)]
     for parts, again in fitting:
-        if share / parts * kept * (1 if again else rollout) <= room:
+        steps = max(n * (1 if again else part.rollout) for n, part in zip(shares, recipe, strict=True))
+        if steps / parts * kept <= room:
             return parts, again
     return fitting[-1]
 

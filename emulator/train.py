@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -33,7 +34,7 @@ from data_prep.store import Store, open_store
 from emulator.anomalies import anomalies_of
 from emulator.arriving import Arriving
 from emulator.background import told_once
-from emulator.budget import Programs, check_memory, check_validation_memory, step_flops
+from emulator.budget import AHEAD, Programs, check_memory, check_validation_memory, step_flops
 from emulator.checkpoint import (
     CHECKPOINTS,
     Checkpoints,
@@ -46,23 +47,19 @@ from emulator.devices import WHOLE, Layout, failing_together
 from emulator.loader import Batch, Windows
 from emulator.longer_steps import with_longer_steps
 from emulator.losses import Objective
-from emulator.machine import describe
+from emulator.machine import describe, host_memory
 from emulator.models.layers import count_parameters
 from emulator.progress import Tracker, track
 from emulator.record import Clock, Record
 from emulator.run_folder import DESCRIPTION, run_folder
 from emulator.stability import GradientWatch, forecast_warning
 from emulator.stepper import make_stepper
-from emulator.train_step import Norms, Task, TrainState, make_train_step
+from emulator.train_step import Norms, Task, TrainState, make_train_step, unrolled
 from emulator.validation import Skill, Validation
 
 logger = logging.getLogger(__name__)
 
-IN_MEMORY_BYTES = 2 * 2**30
-"""A store up to this size is read into memory once; random windows of a larger one are read from disk."""
-
-AHEAD = 2
-"""Steps that the host may be ahead of the device."""
+_IN_MEMORY_BYTES, _IN_MEMORY_SHARE = 2 * 2**30, 0.25
 
 
 def train(
@@ -209,11 +206,13 @@ class Job:
     Attributes:
       store: The data, as anomalies where the config says so; its statistics know all of the network's time steps.
       layout: The devices.
-      task: On the devices.
-      step: To be compiled.
+      task: What the loss is made of beside state and batch: stepper and objective, arrays on the devices.
+      step: The optimiser step, ``(state, batch, task) -> (state, norms)``; ``Programs`` compiles it for each shape of
+        batch.
       fresh: The state before the first step, on the host.
       validation: What is watched.
       spans: The stages laid end to end.
+      unrolled: Lengths of rollouts that are compiled without a loop, by ``train_step.unrolled``.
     """
 
     store: Store
@@ -223,13 +222,19 @@ class Job:
     fresh: TrainState
     validation: Validation
     spans: tuple[StageSpan, ...]
+    unrolled: frozenset[int]
 
     @property
-    def heaviest(self) -> tuple[StageSpan, ...]:
-        """The stages whose steps may need most memory: for the states that they hold, or for the windows at once."""
-        states = max(self.spans, key=lambda s: s.windows.batch_size * s.windows.steps)
-        windows = max(self.spans, key=lambda s: (s.windows.batch_size, s.windows.steps))
-        return (states,) if windows is states else (states, windows)
+    def heaviest(self) -> set[tuple[int, int]]:
+        """Windows and model steps of the batches that may need most memory, with a loop and without.
+
+        That is for the states that they hold, or for the windows at once. A loop needs more, so a shorter one may need
+        most.
+        """
+        shapes = {(s.windows.batch_size, length) for s in self.spans for length in s.windows.lengths}
+        without_loop = {shape for shape in shapes if shape[1] in self.unrolled}
+        kinds = [kind for kind in (without_loop, shapes - without_loop) if kind]
+        return {max(kind, key=math.prod) for kind in kinds} | {max(kind) for kind in kinds}
 
 
 def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> Job:
@@ -256,6 +261,7 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
         TrainState.fresh(params, config),
         Validation.of(store, config, layout),
         plan(config, model, store, seed),
+        unrolled(config, layout),
     )
 
 
@@ -288,38 +294,42 @@ class Needed:
     """What training needs of every device's memory, and what there is, in words.
 
     Attributes:
-      windows: Of the stage that needs most.
+      windows, rollout: Of the batch that needs most, and its model steps.
       training, validation: The memory of either.
     """
 
-    windows: Windows
+    windows: int
+    rollout: int
     training: str
     validation: str
 
 
-def look_ahead(job: Job, programs: Programs, spans: Sequence[StageSpan], config: TrainConfig) -> Needed:
-    """What rollouts of some stages, and validation, will need.
+def look_ahead(job: Job, programs: Programs, shapes: Iterable[tuple[int, int]], config: TrainConfig) -> Needed:
+    """What batches of so many windows and model steps, and validation, will need.
 
     Raises:
       ConfigError: it does not fit into memory, which would else be met hours later.
     """
-
-    def memory(windows: Windows) -> int:
-        return programs.memory(windows.batch_size, windows.steps)
-
-    windows = max((span.windows for span in spans), key=memory)
-    training = check_memory(memory(windows), windows.steps, windows.batch_size, config, job.layout)
-    needed = programs.validation_memory(job.validation, windows.batch_size, windows.steps)
-    return Needed(windows, training, check_validation_memory(needed, job.validation))
+    windows, rollout = max(sorted(shapes), key=lambda shape: programs.memory(*shape))
+    training = check_memory(programs.memory(windows, rollout), rollout, windows, config, job.layout)
+    needed = programs.validation_memory(job.validation, windows, rollout)
+    return Needed(windows, rollout, training, check_validation_memory(needed, job.validation))
 
 
 def open_for_training(path: Path) -> Store:
     """The store; a small one is being read into memory."""
     store = open_store(path)
     n_bytes = 4 * sum(int(np.prod(a.shape)) for a in (store.state, store.persisted))
-    if n_bytes > IN_MEMORY_BYTES:
+    if n_bytes > in_memory_limit():
         return store
     return replace(store, state=Arriving(store.state), persisted=Arriving(store.persisted))
+
+
+def in_memory_limit() -> int:
+    """Bytes up to which a store is read into memory once; random windows of a larger one are read from disk."""
+    known = host_memory()
+    free = known[1] / jax.process_count() if known else 0.0  # as if all processes were on this machine
+    return max(_IN_MEMORY_BYTES, int(_IN_MEMORY_SHARE * free))
 
 
 def _begun(run_dir: Path) -> bool:

@@ -117,6 +117,14 @@ def loss_of(params: nnx.State, batch: Batch, task: Task, *, unroll: bool = False
     return task.objective.loss(forecast, truth[:, 1:], unit)
 
 
+def unrolled(config: TrainConfig, layout: Layout) -> frozenset[int]:
+    """Lengths of rollouts that are compiled without a loop: of those lengths alone that a stage keeps to."""
+    if layout.mesh.devices.flat[0].platform != "gpu":
+        return frozenset()
+    fixed = {stage.rollout for stage in config.stages if not stage.random_length}
+    return frozenset(length for length in fixed if length <= UNROLLED)
+
+
 def make_train_step(config: TrainConfig, layout: Layout, seed: int) -> jax.stages.Wrapped:
     """The step, to be compiled: ``(state, batch, task) -> (state, norms)``, arrays on the layout's mesh.
 
@@ -129,16 +137,13 @@ def make_train_step(config: TrainConfig, layout: Layout, seed: int) -> jax.stage
     """
     schedule = learning_rate_schedule(config.stages)
     optimiser = make_optimiser(config, schedule)
-    on_gpu = layout.mesh.devices.flat[0].platform == "gpu"
-    fixed = {stage.rollout for stage in config.stages if not stage.random_length}
+    without_loop = unrolled(config, layout)
 
     def loss_and_gradient(stacks: Stacks, batch: Batch, task: Task) -> tuple[Float[Array, ""], Stacks]:
         # Each device differentiates with respect to a copy of its own. Were the weights common, the sum over devices
         # would sit wherever they are used: in every step of a rollout, in every part of a batch.
         own = jax.lax.pcast(stacks.params, AXES, to="varying")
-        steps = batch.forcing.shape[1]
-        unroll = on_gpu and steps in fixed and steps <= UNROLLED
-        loss, gradient = _by_parts(own, batch, task, config.accumulate, unroll)
+        loss, gradient = _by_parts(own, batch, task, config.accumulate, batch.forcing.shape[1] in without_loop)
         return jax.lax.pmean((loss, Stacks.of(gradient)), AXES)
 
     def train_step(state: TrainState, batch: Batch, task: Task) -> tuple[TrainState, Norms]:
@@ -207,18 +212,23 @@ def _by_parts(
 def with_noise(batch: Batch, stepper: Stepper, size: float, key: Array) -> Batch:
     """The batch with noise on the prognostic channels of its initial states, within their physical bounds.
 
+    It is held to what the network's answer is held to, which could not undo any other.
+
     A network that is shown states a little off, as its own forecasts are, and the truth that follows, learns to come
     back (Sanchez-Gonzalez et al. 2020, arXiv:2002.09405). The numbers depend on step and place alone, not on the mesh.
 
     Args:
       batch: The windows.
       stepper: Knows the channels and their units.
-      size: Standard deviation, in standard deviations of the change over a step of the window's length.
+      size: Standard deviation before constraints, in standard deviations of the change over a step of the window's
+        length.
       key: Of the random numbers.
     """
     state = jnp.asarray(batch.state)
     n, scale = stepper.n_prognostic, stepper.normalizer
     unit = stepper.unit(jnp.asarray(batch.which))[..., :n]
-    noise = size * unit * jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
+    noise = jax.random.normal(key, (*state.shape[:1], *state.shape[2:4], n))
+    others = jnp.zeros((*noise.shape[:-1], state.shape[-1] - n))
+    noise = size * unit * stepper.constraints(jnp.concatenate([noise, others], axis=-1))[..., :n]
     noisy = jnp.maximum(state[:, 0, ..., :n] + noise, scale.minimum[:n])
     return batch._replace(state=state.at[:, 0, ..., :n].set(noisy))

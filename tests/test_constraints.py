@@ -15,6 +15,7 @@ from emulator.loader import read_batch
 from emulator.models import latitude_factor
 from emulator.models.spherical_harmonics import SphericalHarmonics
 from emulator.stepper import make_stepper
+from emulator.train_step import with_noise
 
 GLOBE = Grid.gaussian(16)
 TINY = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -68,6 +69,17 @@ def test_a_step_adds_nothing_beyond(store):
         fine[name] = float(jnp.square(z[:, 7:]).sum() / jnp.square(z).sum())
     assert fine["free"] > 1e-3
     assert fine["truncated"] < 1e-10
+
+
+def test_noise_on_the_initial_state_is_held_to_what_the_answer_is_held_to(store):
+    batch = jax.tree.map(jnp.asarray, read_batch(store, np.array([0, 30]), 1))
+    stepper, _ = stepper_of(store, output_truncation={"temperature": 6}, conserve=["temperature"])
+    noisy = with_noise(batch, stepper, 0.5, jax.random.key(0))
+    moved = ((noisy.state - batch.state)[:, 0] / stepper.unit(batch.which))[..., :2]
+    z = SphericalHarmonics.of(GLOBE, 14).analyse(moved)
+    assert float(jnp.square(z[:, 7:]).sum() / jnp.square(z).sum()) < 1e-6  # kelvins of 280, in single precision
+    assert float(jnp.square(z[:, 0]).sum() / jnp.square(z).sum()) < 1e-6
+    assert float(moved.std()) > 0.1
 
 
 def test_a_step_keeps_a_mean_that_is_conserved(store):

@@ -1,9 +1,13 @@
 """A dry run tells the cost and trains nothing; memory is held against the device before training."""
 
+import dataclasses
 import logging
 import re
+import time
 from types import SimpleNamespace
 
+import jax
+import numpy as np
 import pytest
 import yaml
 from tiny_store import write_store
@@ -11,13 +15,16 @@ from tiny_store import write_store
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from data_prep.store import open_store
-from emulator import budget
-from emulator.budget import Programs, check_memory, check_validation_memory, step_flops
+from emulator import budget, loader
+from emulator.budget import AHEAD, Programs, check_memory, check_validation_memory, step_flops
 from emulator.cli import main
-from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig, load_config
 from emulator.devices import WHOLE, Layout
+from emulator.dry_run import dry_run
+from emulator.loader import Windows
 from emulator.machine import device_memory
 from emulator.train import look_ahead, set_up
+from emulator.train_step import unrolled
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 GIB = 2**30
@@ -59,6 +66,36 @@ def test_dry_run_says_what_training_costs_and_writes_nothing(experiment, capsys)
     expected = [step_flops(MODEL, store, 4, 1), step_flops(MODEL, store, 2, 2)]
     assert [float(row[4]) for row in rows] == pytest.approx([f / 1e9 for f in expected], rel=1e-3)
     assert all(float(row[7]) > 0 for row in rows)
+
+
+def test_time_of_a_step_has_reading_beside_it_as_in_training(experiment, monkeypatch):
+    read = Windows.batch
+
+    def slowly(self, step, layout):
+        time.sleep(0.5)
+        return read(self, step, layout)
+
+    monkeypatch.setattr(loader, "_READERS", 4)
+    monkeypatch.setattr(Windows, "batch", slowly)
+    monkeypatch.setattr(Layout, "matrix_rate", lambda *_: 1e9)
+    config = load_config(experiment / "experiment.yaml", ["train.stages=[{steps: 1}]"])
+    (stage,) = dry_run(config.train, config.model, experiment / "store.zarr", 0).stages
+    assert 0.08 < stage.seconds < 0.4  # four readers bring a batch every 0.125 s
+
+
+def test_batches_that_wait_are_counted(experiment, monkeypatch):
+    store = open_store(experiment / "store.zarr")
+    config = TrainConfig(batch_size=4, stages=[RolloutStage(steps=1)], validation_windows=4, validation_steps=2)
+    job = set_up(config, MODEL, store, 0)
+    programs = Programs(job.step, job.layout.place(job.fresh, WHOLE), job.task, store, job.layout, config)
+    needed = []
+    for readers in (2, 5):
+        monkeypatch.setattr(loader, "_READERS", readers)
+        needed.append(programs.memory(4, 1))
+    batch = sum(array.nbytes for array in job.spans[0].windows.batch(0, job.layout))
+    assert needed[1] - needed[0] == 3 * batch
+    monkeypatch.setattr(budget, "_account", lambda _: 0)
+    assert programs.memory(4, 1) == (5 + AHEAD) * batch
 
 
 def test_memory_counts_the_rollout_and_shrinks_with_parts_and_recomputation(experiment):
@@ -109,9 +146,27 @@ def test_the_stage_that_needs_most_memory_need_not_be_the_longest(experiment):
     job = set_up(config, UNetConfig(patch=1, width=16, multipliers=[1], blocks=1), store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, store, job.layout, config)
-    assert {(s.windows.batch_size, s.windows.steps) for s in job.heaviest} == {(16, 2), (4, 10)}
-    needed = look_ahead(job, programs, job.heaviest, config).windows
-    assert (needed.batch_size, needed.steps) == (16, 2)
+    assert job.heaviest == {(16, 2), (4, 10)}
+    needed = look_ahead(job, programs, job.heaviest, config)
+    assert (needed.windows, needed.rollout) == (16, 2)
+
+
+def test_the_loop_of_shorter_rollouts_may_need_more_than_the_longest_without_one(experiment):
+    stages = [RolloutStage(steps=1, rollout=n, random_length=r) for n, r in ((12, False), (12, True), (4, False))]
+    config = TrainConfig(batch_size=4, stages=stages, validation_windows=4, validation_steps=2)
+    job = set_up(config, MODEL, open_store(experiment / "store.zarr"), 0)
+    assert job.heaviest == {(4, 12)}  # a CPU loops over all
+    gpu = SimpleNamespace(mesh=SimpleNamespace(devices=np.array([SimpleNamespace(platform="gpu")])))
+    assert unrolled(config, gpu) == {4, 12}
+    assert dataclasses.replace(job, unrolled=unrolled(config, gpu)).heaviest == {(4, 12), (4, 11)}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "tpu", "gpu"])
+def test_only_a_gpu_is_asked_for_the_same_bits_in_its_own_words(monkeypatch, backend):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    config = TrainConfig(stages=[RolloutStage(steps=1)], deterministic=True)
+    options = Programs(None, None, None, None, ONE, config)._options
+    assert options == ({"xla_gpu_deterministic_ops": True} if backend == "gpu" else {})
 
 
 def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog):
@@ -137,6 +192,22 @@ def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog)
         check_memory(20 * GIB, 1, 16, config, shared)
     monkeypatch.setattr(budget, "device_memory", lambda: None)
     assert "not known" in check_memory(20 * GIB, 12, 16, config, ONE)
+
+
+def test_a_larger_share_of_a_gpu_is_named_where_it_would_do(monkeypatch):
+    config = TrainConfig(stages=[RolloutStage(steps=1)], rematerialise=True)
+    monkeypatch.setattr(budget, "device_memory", lambda: (60 * GIB, 60 * GIB))  # of 80
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for name in budget._SHARE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    more = r"; try XLA_CLIENT_MEM_FRACTION=0.95 in the environment \(JAX takes 0.75 of a GPU\), train.accumulate=2, "
+    with pytest.raises(ConfigError, match=more):
+        check_memory(75 * GIB, 12, 16, config, ONE)
+    with pytest.raises(ConfigError, match=r"; try train.accumulate=2, "):
+        check_memory(77 * GIB, 12, 16, config, ONE)  # more than 0.95 of all
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
+    with pytest.raises(ConfigError, match=r"; try train.accumulate=2, "):
+        check_memory(61 * GIB, 12, 16, config, ONE)
 
 
 def test_the_memory_that_training_holds_on_an_accelerator_is_not_counted_against_it(monkeypatch, caplog):

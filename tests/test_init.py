@@ -87,7 +87,9 @@ def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
     data = region()
     canonical(data, tmp_path).rename("Luft & Druck é.nc")
     assert main(["init", "Luft & Druck é.nc", "--minutes", "0.01", "--out", "mein Wetter é.yaml"]) == 0
-    assert "next: emulator run 'mein Wetter é.yaml'" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "next: emulator run 'mein Wetter é.yaml'" in out
+    assert "beware   " in out and "too few to learn from" in Path("mein Wetter é.yaml").read_text(encoding="utf-8")
     workdir = tmp_path / "Ergebnisse 1"
     command = ["run", "mein Wetter é.yaml", "--set", f"workdir={workdir}"]
     for slip, said in (
@@ -306,6 +308,39 @@ def test_little_data_get_rollouts_as_long_as_the_forecasts():
     assert found.seconds == pytest.approx(300, rel=0.05)
     short = plan_training(spec(1), grid, [8, 8], MACHINE, 5, longest=20)
     assert all(s.rollout < 8 for s in short.stages)
+
+
+def test_rollouts_go_no_farther_than_the_forecasts_that_they_are_for():
+    grid = Grid.from_arrays(np.linspace(15, 75, 25), np.linspace(200, 330, 53))
+    for longest, rollouts in ((1, [1]), (5, [1, 5]), (6, [1, 6]), (9, [1, 6, 9])):
+        found = plan_training(spec(1), grid, [2000], MACHINE, 5, 24, longest)
+        assert [s.rollout for s in found.stages] == rollouts
+        assert found.seconds == pytest.approx(300, rel=0.05)
+
+
+def global_grid(degrees: float) -> Grid:
+    return Grid.from_arrays(np.linspace(-90, 90, round(180 / degrees) + 1), np.arange(0, 360, degrees))
+
+
+@pytest.mark.parametrize(("degrees", "gpus", "windows"), [(0.75, 3, 400), (0.25, 1, 11), (0.25, 7, 400)])
+def test_the_batches_of_all_stages_are_worked_off_in_the_same_parts(degrees, gpus, windows):
+    machine = Machine("GPUs", devices=gpus, on_cpu=False, rate=1e14, memory=24 * 10**9)
+    found = plan_training(spec(65), global_grid(degrees), [windows + 1], machine, 6000, longest=20)
+    sizes = [stage.batch_size or found.batch_size for stage in found.stages]
+    assert found.accumulate > 1 or found.rematerialise
+    assert all(size % (found.accumulate * gpus) == 0 for size in sizes)
+    TrainConfig(batch_size=found.batch_size, accumulate=found.accumulate, stages=list(found.stages))
+
+
+@pytest.mark.parametrize("degrees", [1, 0.25])
+def test_too_few_steps_are_said_and_not_spent_on_rollouts(degrees):
+    found = plan_training(spec(65), global_grid(degrees), [4000], MACHINE, 5, longest=20)
+    assert [s.rollout for s in found.stages] == [1] and found.model.width == 16
+    assert found.warning.startswith(f"{found.steps} steps are too few to learn from: take about ")
+    minutes = int(found.warning.split("about ")[1].split()[0])
+    longer = plan_training(spec(65), global_grid(degrees), [4000], MACHINE, minutes, longest=20)
+    assert longer.warning == "" and [s.rollout for s in longer.stages] == [1, 6, 20]
+    assert longer.stages[0].steps >= 199
 
 
 def test_one_level_sees_far_enough_or_there_are_two():

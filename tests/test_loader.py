@@ -12,9 +12,10 @@ from tiny_store import write_store
 
 from data_prep.grid import Grid
 from data_prep.store import open_store
+from emulator import loader
 from emulator.config import MeshConfig
 from emulator.devices import Layout
-from emulator.loader import PREFETCHED, Windows, read_batch
+from emulator.loader import Windows, batches_ahead, read_batch
 
 LAYOUT = Layout.of(MeshConfig())
 
@@ -69,7 +70,9 @@ def test_times_are_those_of_the_rows(store):
     np.testing.assert_array_equal(windows.times(3), store.times[windows.rows(3)])
 
 
-def test_batches_come_in_order_and_end(store):
+@pytest.mark.parametrize("readers", [2, 8])
+def test_batches_come_in_order_and_end(store, monkeypatch, readers):
+    monkeypatch.setattr(loader, "_READERS", readers)
     windows = make(store, batch_size=5)
     steps = [3, 4, 5, 6]  # as a run that goes on at step 3 asks for them
     with closing(windows.batches(steps, LAYOUT)) as batches:
@@ -80,25 +83,37 @@ def test_batches_come_in_order_and_end(store):
             np.testing.assert_array_equal(got, wanted)
 
 
-def test_batches_are_read_side_by_side(store, monkeypatch):
-    met = threading.Barrier(PREFETCHED, timeout=20)  # no batch is ready before several are begun
+@pytest.mark.parametrize("readers", [2, 8])
+def test_batches_are_read_side_by_side(store, monkeypatch, readers):
+    monkeypatch.setattr(loader, "_READERS", readers)
+    met = threading.Barrier(readers, timeout=20)  # no batch is ready before several are begun
 
     def together(self, step, layout):
         met.wait()
         return step
 
     monkeypatch.setattr(Windows, "batch", together)
-    with closing(make(store).batches(range(2 * PREFETCHED), LAYOUT)) as batches:
-        assert list(batches) == list(range(2 * PREFETCHED))
+    with closing(make(store).batches(range(2 * readers), LAYOUT)) as batches:
+        assert list(batches) == list(range(2 * readers))
+
+
+def test_many_readers_are_for_small_batches(store, monkeypatch):
+    """All batches that were read lie on the devices."""
+    monkeypatch.setattr(loader, "_READERS", 8)
+    one = 4 * 4 * (3 * 4 * 8 * 4 + 2 * 4 * 8 * 2 + 1)  # of four windows of two steps on 4 x 8 cells
+    for room, ahead in ((0, 2), (5 * one, 5), (5 * one - 1, 4), (99 * one, 8)):
+        monkeypatch.setattr(loader, "_AHEAD_BYTES", room)
+        assert batches_ahead(store, 4, 2) == make(store).read_ahead == ahead
 
 
 def test_no_more_batches_are_read_than_are_to_be_kept_ready(store, monkeypatch):
     begun = []
     monkeypatch.setattr(Windows, "batch", lambda self, step, layout: begun.append(step) or step)
-    with closing(make(store).batches(range(100), LAYOUT)) as batches:
+    windows = make(store)
+    with closing(windows.batches(range(100), LAYOUT)) as batches:
         next(batches)
         time.sleep(0.2)
-    assert sorted(begun) == list(range(1 + PREFETCHED))
+    assert sorted(begun) == list(range(1 + windows.read_ahead))
 
 
 def test_what_a_worker_raises_is_raised_after_what_came_before(store, monkeypatch):

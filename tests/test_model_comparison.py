@@ -10,13 +10,14 @@ from tiny_store import SPEC, write_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.store import open_store
 from emulator import model_comparison
 from emulator.config import GraphConfig, RolloutStage, SpectralConfig, TrainConfig, TransformerConfig, save_config
 from emulator.config import parse_config as parse
 from emulator.devices import WHOLE
 from emulator.loader import Batch
 from emulator.model_comparison import Entrant, compare, main, stretch, table
-from emulator.train import set_up
+from emulator.train import plan, set_up
 
 MODEL_FILES = sorted((Path(__file__).parent.parent / "configs" / "models").rglob("*.yaml"))
 
@@ -40,18 +41,20 @@ def folder(tmp_path):
 
 @pytest.fixture
 def training(monkeypatch):
-    """A training that takes 0.5 s a step, twice that for two model steps, without taking it; keeps what was asked."""
+    """A training that takes 0.5 s a model step, without taking it; keeps what was asked."""
     calls = []
 
     def train(config, model, store_path, run_dir, seed, experiment):
         run_dir.mkdir(parents=True, exist_ok=True)
         calls.append((run_dir.name, model.kind, config))
-        entries, step = [], 0
-        for stage in config.stages:
-            for _ in range(stage.steps):
+        entries, step, lengths = [], 0, []
+        for span in plan(config, model, open_store(store_path), seed):
+            for number in range(span.stop - span.start):
                 step += 1
+                lengths.append(span.windows.length(number))
                 if step % config.log_every == 0:
-                    entries.append({"kind": "train", "step": step, "seconds_per_step": 0.5 * stage.rollout})
+                    seconds = 0.5 * sum(lengths[-config.log_every :]) / config.log_every
+                    entries.append({"kind": "train", "step": step, "seconds_per_step": seconds})
         rmse = {"temperature@500": [2.0, 4.0], "specific_humidity@850": [1e-3, 2e-3]}
         loss = {"unet": 2.0, "graph": 1.0}[model.kind]
         entries.append({"kind": "validation", "step": step, "loss": loss, "lead_hours": [6.0, 12.0], "rmse": rmse})
@@ -92,6 +95,13 @@ def test_a_comparison_takes_paces_trains_and_tells(folder, training, capsys):
     assert main([*arguments, "--minutes", "2"]) == 0  # goes on: nobody's pace is taken again
     assert [name for name, _, _ in training[4:]] == ["run", "run"]
     assert [c.stages for _, _, c in training[4:]] == [unet.stages, mesh.stages]
+
+
+def test_the_pace_of_rollouts_of_random_length_is_that_of_their_mean(folder, training):
+    stages = "train.stages=[{steps: 5}, {steps: 5, rollout: 4, random_length: true}]"
+    entrant = Entrant.of(folder / "tiny.yaml", folder / "narrow.yaml", [stages])
+    paces = model_comparison._pace(entrant, folder / "store.zarr", folder / "pace")
+    assert paces == pytest.approx([0.5, 0.5 * (1 + 2 + 3 + 4) / 4])
 
 
 def test_another_time_or_recipe_is_not_mixed_in(folder, training):

@@ -24,7 +24,7 @@ from emulator.loader import Windows, load_batch
 from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import track
 from emulator.record import Record
-from emulator.train import set_up, train, work
+from emulator.train import in_memory_limit, set_up, train, work
 from emulator.train_step import averaging_decay, loss_of, with_noise
 from emulator.validation import Validation
 
@@ -253,6 +253,13 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
         run(store, tmp_path / "run", CONFIG.model_copy(update={"stages": stages}))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, steps_before + 1))
+
+
+@pytest.mark.parametrize(("free", "processes", "limit"), [(None, 1, 2), (4, 1, 2), (64, 1, 16), (64, 4, 4)])
+def test_stores_that_a_quarter_of_the_free_memory_holds_are_read_into_it(monkeypatch, free, processes, limit):
+    monkeypatch.setattr("emulator.train.host_memory", lambda: free and (2**40, free * 2**30))
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    assert in_memory_limit() == limit * 2**30
 
 
 def test_what_a_power_cut_left_in_the_record_does_not_stop_a_training(tmp_path):

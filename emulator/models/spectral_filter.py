@@ -17,6 +17,14 @@ class SpectralFilter(nnx.Module):
     """
 
     def __init__(self, width: int, truncation: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
+        """Makes the kernel, ``(truncation + 1, 2 * width, width)``: a matrix for every degree.
+
+        Args:
+          width: Channels, in and out.
+          truncation: Highest degree that passes; what is beyond is left out.
+          dtype: Compute precision; the kernel is float32.
+          rngs: Not drawn from.
+        """
         self.dtype = dtype
         # real over imaginary part, so that ``(..., out)`` is a matrix from all inputs to the outputs
         self.kernel = nnx.Param(jnp.zeros((truncation + 1, 2 * width, width), jnp.float32))

@@ -1,6 +1,7 @@
 """A U-Net on the sphere (Ronneberger et al. 2015, with residual blocks).
 
-    patches -> [blocks, halve] x levels -> [double, join skip, blocks] x levels -> head -> patches back
+    patches -> [blocks, halve] x (levels - 1) -> blocks -> [double, join skip, blocks] x (levels - 1)
+            -> head -> patches back
 
 Convolutions see neighbours. What the whole globe does in one step (its mean wind, its longest waves, the pressure that
 they carry) can pass through filters of a few spherical harmonics at the coarsest level, ``x + filter(norm(x))`` before
