@@ -488,6 +488,18 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
         _check_accumulation(timelines[name], timestep, interval)
+    lost = [n for n, t in timelines.items() if n not in sums and any(s.fields[n].is_sum for s in t.sources)]
+    if lost and stride > 1:
+        of, by = (f"{checks.hours(span):g} h" for span in (interval, timestep))
+        logger.warning(
+            "%s: %s: sums over %s, of which every %dth is taken; only total_precipitation is summed over the step of "
+            "%s: sum the others before, or leave them out",
+            where,
+            ", ".join(lost),
+            of,
+            stride,
+            by,
+        )
     breaks = np.flatnonzero(np.diff(times) != interval) + 1
     bounds = [0, *breaks.tolist(), times.size]
     out: list[RawSegment] = []

@@ -19,7 +19,7 @@ import xarray as xr
 from data_prep.errors import DataError
 from data_prep.locations import Location
 from data_prep.units import convertible
-from data_prep.variables import KNOWN, Facts, is_accumulation, known
+from data_prep.variables import KNOWN, PRECIPITATION, Facts, is_accumulation, known
 
 Kind = Literal["pressure", "sigma", "height", "other"]
 
@@ -188,6 +188,9 @@ def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
     return "other", values
 
 
+_MEANINGS = KNOWN | {"total_precipitation": PRECIPITATION}
+
+
 def canonical_name(variable: xr.DataArray) -> str | None:
     """The program's name for a variable of a file, ``None`` where it has none.
 
@@ -198,17 +201,15 @@ def canonical_name(variable: xr.DataArray) -> str | None:
     if known(name) is not None:
         return name
     bare = _NCL_SUFFIX.sub("", name).lower()
-    spelled = [c for c, facts in KNOWN.items() if bare in facts.spellings and _fits(variable, facts, bare)]
+    spelled = [c for c, facts in _MEANINGS.items() if bare in facts.spellings and _fits(variable, facts, bare)]
     if spelled:
         return spelled[0]
-    if bare in (known("total_precipitation") or _NOTHING).spellings:
-        return "total_precipitation"
     standard_name = str(variable.attrs.get("standard_name", ""))
     if not standard_name:
         return None
     meant = [
         c
-        for c, facts in KNOWN.items()
+        for c, facts in _MEANINGS.items()
         if standard_name in (facts.standard_name, *facts.standard_names) and _fits(variable, facts, bare, strict=True)
     ]
     return meant[0] if len(meant) == 1 else None
@@ -247,9 +248,6 @@ def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, tuple[s
             if hits:
                 found[canonical] = hits[0]
     return found
-
-
-_NOTHING = Facts("1", "", 0.0, 0.0)
 
 
 def _fits(variable: xr.DataArray, facts: Facts, spelling: str, *, strict: bool = False) -> bool:

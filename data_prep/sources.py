@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,7 @@ class FoundField:
       level_rows: Positions of ``levels`` on the file's own axis.
       level_axis: The vertical dimension in the file, ``None`` where it has none.
       to_si: From the file's values to SI.
+      is_sum: Whether the file says that values are sums over the interval that ends at their time.
     """
 
     name: str
@@ -69,6 +71,7 @@ class FoundField:
     level_rows: tuple[int, ...]
     level_axis: str | None
     to_si: Conversion
+    is_sum: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -460,4 +463,7 @@ def _found_field(
         level_rows=rows,
         level_axis=axis,
         to_si=conversion(name, variable.attrs.get("units"), f"{path}: {variable.name}"),
+        is_sum=variable.attrs.get("GRIB_stepType") == "accum"
+        or re.search(rf"\b(time|{re.escape(str(axes.time))}): sum\b", str(variable.attrs.get("cell_methods", "")))
+        is not None,
     )

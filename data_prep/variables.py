@@ -164,7 +164,7 @@ KNOWN: dict[str, Facts] = {
     "albedo": Facts("1", "surface_albedo", *_FRACTION, slow=True),
 }
 
-_PRECIPITATION = Facts(
+PRECIPITATION = Facts(
     "m",
     "lwe_thickness_of_precipitation_amount",
     -0.1,
@@ -187,7 +187,7 @@ _SLOW_WORDS = ("sea", "sst", "ice", "snow", "soil", "land", "lake", "ocean", "ve
 
 def known(name: str) -> Facts | None:
     """What is known of a variable; ``total_precipitation_*`` stands for any interval."""
-    return _PRECIPITATION if is_accumulation(name) else KNOWN.get(name)
+    return PRECIPITATION if is_accumulation(name) else KNOWN.get(name)
 
 
 def is_accumulation(name: str) -> bool:

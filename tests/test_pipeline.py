@@ -312,6 +312,26 @@ class TestThinning:
             np.testing.assert_allclose(state[i, ..., 3], rain[6 * i : 6 * i + 6].sum(axis=0), rtol=1e-6)
             np.testing.assert_array_equal(state[i, ..., 2], hourly["surface_pressure"][6 * i + 5])
 
+    @pytest.mark.parametrize(
+        ("standard_name", "units", "scale"),
+        [("precipitation_amount", "kg m-2", 1e3), ("lwe_thickness_of_precipitation_amount", "mm", 1e3)],
+    )
+    def test_precipitation_is_known_by_its_standard_name(self, standard_name, units, scale, tmp_path):
+        hourly = weather(times_from("2001-01-01T01", 24 * 30, np.timedelta64(1, "h")))
+        rain = hourly["total_precipitation_6hr"]
+        named = (scale * rain).assign_attrs(units=units, standard_name=standard_name)
+        store = run(tmp_path, hourly.drop_vars(rain.name).assign(tot_prec=named))
+        np.testing.assert_allclose(store.read_state(0, 1)[0, ..., 3], rain[:6].sum("time"), rtol=1e-5)
+
+    @pytest.mark.parametrize("attrs", [{"cell_methods": "area: mean time: sum"}, {"GRIB_stepType": "accum"}, {}])
+    def test_other_sums_are_taken_with_a_warning(self, attrs, tmp_path, caplog):
+        hourly = weather(times_from("2001-01-01T01", 24 * 30, np.timedelta64(1, "h")))
+        hourly["ssrd"] = hourly["surface_pressure"].assign_attrs(attrs, units="J m-2")
+        hourly = hourly.drop_vars("total_precipitation_6hr")
+        run(tmp_path, hourly, prognostic={"temperature": {}, "ssrd": {}}, diagnostic={})
+        told = [r.getMessage() for r in caplog.records if "sums over 1 h" in r.getMessage()]
+        assert len(told) == bool(attrs) and all("file.nc: ssrd: sums over 1 h" in line for line in told)
+
     def test_the_name_of_precipitation_tells_its_interval(self, tmp_path):
         with pytest.raises(DataError, match="name it total_precipitation_12hr"):
             run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), timestep_hours=12.0)
