@@ -348,11 +348,27 @@ def test_a_truncated_file_is_refused(tmp_path):
         ("sea_ice_cover", "%", 50.0, 0.5),
         ("anything_of_yours", "degC", 1.0, 274.15),
         ("anything_of_yours", "parsec", 1.0, 1.0),
+        *(
+            ("temperature", unit, 300.0, 300.0)
+            for unit in ("deg K", "degrees K", "degrees Kelvin", "degree_kelvin", "degK")
+        ),
+        *(
+            ("temperature", unit, 0.0, 273.15)
+            for unit in ("deg C", "degrees C", "degree_C", "deg_c", "Degrees Celsius")
+        ),
+        ("anything_of_yours", "degree_K", 300.0, 300.0),
     ],
 )
 def test_units_become_si(name, units, value, si):
     found = conversion(name, units, "here")
     assert found.factor * value + found.offset == pytest.approx(si, rel=1e-5)
+
+
+@pytest.mark.parametrize("units", ["mm/day", "mm h-1", "m s-1", "kg m-2 s-1", "kg m-2 day-1"])
+def test_a_rate_of_rain_is_called_a_rate(units):
+    with pytest.raises(DataError, match="it is a rate: multiply it by the seconds of its interval") as error:
+        conversion("total_precipitation_6hr", units, "here")
+    assert "set its units" not in str(error.value)
 
 
 class TestInitialConditions:
