@@ -166,18 +166,21 @@ def scalar_pressure(variable: xr.DataArray) -> str | None:
 def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
     """What a vertical coordinate measures, and its values: hPa for pressure, 1 for sigma, m for height.
 
+    Names of hybrid levels outweigh the unit: CESM gives theirs the hPa that they would have over a standard surface.
     Where the unit is missing, values tell: to 1 they are sigma, beyond 1100 pascals, between hPa, and numbers counted
     from one are those of model levels.
     """
     values = np.atleast_1d(np.asarray(coordinate.values, dtype=np.float64))
     units = str(coordinate.attrs.get("units", "")).strip()
     named = f"{coordinate.name} {coordinate.attrs.get('standard_name', '')} {coordinate.attrs.get('long_name', '')}"
+    if re.search("hybrid", named, re.I):
+        return "other", values
     hectopascal = convertible(units, "hPa") if units not in ("", "1") else None
     if hectopascal is not None:
         return "pressure", values * hectopascal.factor
     if units not in ("", "1") and (metre := convertible(units, "m")) is not None:
         return "height", values * metre.factor
-    if re.search(r"model.?level|hybrid|soil|depth", named, re.I) or _HEIGHT.fullmatch(str(coordinate.name)):
+    if re.search(r"model.?level|soil|depth", named, re.I) or _HEIGHT.fullmatch(str(coordinate.name)):
         return "other", values
     if units in ("", "1", "sigma", "sigma_level", "level", "dimensionless"):
         if values.max() <= 1.0 + 1e-6:

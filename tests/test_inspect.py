@@ -103,6 +103,19 @@ def test_what_is_no_field_is_left_out(tmp_path):
     assert set(report.section["prognostic"]) == {"temperature", "surface_pressure"}
 
 
+def test_hybrid_levels_in_hpa_are_no_pressure_levels(tmp_path):
+    """As CESM writes them: over mountains they lie elsewhere."""
+    data = weather(times_from("2001-01-01", 12)).rename(level="lev", temperature="T")
+    data["lev"].attrs |= {
+        "long_name": "hybrid level at midpoints (1000*(A+B))",
+        "standard_name": "atmosphere_hybrid_sigma_pressure_coordinate",
+    }
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert "left out: T (2 levels along lev, neither pressure nor sigma)" in report.text
+    assert set(report.section["prognostic"]) == {"surface_pressure"}
+
+
 def invariants(times: np.ndarray) -> xr.Dataset:
     """Orography, a mask and a kind of soil, as the Climate Data Store gives them: along time."""
     field = np.random.default_rng(0).random(GRID.shape)
