@@ -30,6 +30,8 @@ from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, i
 
 logger = logging.getLogger(__name__)
 
+_PACKING = 1e-4  # of the range of a field: 16 bits round by a tenth of that
+
 
 @dataclass(frozen=True, eq=False)
 class Mending:
@@ -333,18 +335,32 @@ def _holders(sources: Sequence[Source], name: str, role: Role, variable: Variabl
         }[found]
         raise DataError(f"{there[0].path}: {name} runs over {found}, as {role} it must run over {extents[0]}{hint}")
     if role == "static":
-        _check_constant(fitting[0], name)
+        _check_constant(fitting, name, variable.levels)
     if extents == ("dayofyear",):
         _check_table(fitting[0], name)
     return fitting
 
 
-def _check_constant(source: Source, name: str) -> None:
-    found = source.fields[name]
-    if found.extent == "time" and source.times.size > 1:
-        first, last = (source.read(name, found.levels, i, i + 1) for i in (0, source.times.size - 1))
-        if not np.array_equal(first, last, equal_nan=True):
+def _check_constant(sources: Sequence[Source], name: str, levels: Sequence[float] | None) -> None:
+    """Refuses a field that changes in the first file, or is another one in a later file, where one at its end is read.
+
+    Files that were packed one by one may differ by what that rounds.
+    """
+    found = sources[0].fields[name]
+    levels = found.levels if levels is None else levels
+    first = sources[0].read(name, levels)
+    rounded = _PACKING * np.nanmax(first, initial=-np.inf) - _PACKING * np.nanmin(first, initial=np.inf)
+    for source in sources:
+        row = source.times.size - 1 if source.fields[name].extent == "time" else 0
+        last = source.read(name, levels, row, row + 1)
+        if source is sources[0] and not np.array_equal(first, last, equal_nan=True):
             raise DataError(f"{source.path}: {name} changes with time, so it is no static field; make it a forcing")
+        if not np.allclose(first, last, rtol=1e-6, atol=max(rounded, 0.0), equal_nan=True):
+            raise DataError(
+                f"{source.path}: {name} differs from what {sources[0].path} holds, so it is no static field; remove "
+                "the wrong one, or make it a forcing"
+            )
+        source.release()
 
 
 def _check_table(source: Source, name: str) -> None:

@@ -261,6 +261,7 @@ def open_source(
     axes = find_axes(path, raw)
     refuse_initial_times(path, raw, axes)
     refuse_other_dimensions(path, raw, axes)
+    _check_days(path, raw, axes.dayofyear)
     latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
     try:
         grid = Grid.from_arrays(latitude.values, longitude.values)
@@ -405,6 +406,18 @@ def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: boo
     times = instants_of(path, raw[axes.instants])
     checks.check_time_axis(np.unique(times) if admit_duplicates and _ascends(times) else times, str(path))
     return times
+
+
+def _check_days(path: Location, raw: xr.Dataset, dim: str | None) -> None:
+    """Refuses a yearly table that is not in the order of the year; without numbers it is taken to be."""
+    if dim is None or dim not in raw.coords:
+        return
+    days = raw[dim].values
+    if not np.array_equal(days, np.arange(1, days.size + 1)):
+        raise DataError(
+            f"{path}: {dim} runs from {days[0]} to {days[-1]}, not in steps of 1 from 1 on; sort the file by it and "
+            f"number the days 1 to {clock.CALENDAR_DAYS}"
+        )
 
 
 def _ascends(times: np.ndarray) -> bool:

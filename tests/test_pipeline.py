@@ -399,6 +399,33 @@ class TestRefusals:
         with pytest.raises(DataError, match=what):
             run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), **changes)
 
+    @pytest.mark.parametrize(("change", "refused"), [(3e-5, False), (1e-2, True)])
+    @pytest.mark.parametrize("along", ["nothing", "time"])
+    def test_of_static_fields_that_differ_between_files(self, change, refused, along, tmp_path):
+        """Each file may be packed in its own way."""
+        for name, factor in (("a.nc", 1.0), ("b.nc", 1.0 + change)):
+            data = boundary()
+            surface = data["geopotential_at_surface"] * factor
+            surface.attrs["units"] = "m2 s-2"
+            if along == "time":
+                surface = surface.expand_dims(time=times_from("1979-01-01" if name == "a.nc" else "1980-01-01", 2))
+            data = surface.to_dataset(name="geopotential_at_surface").merge(data[["soil_temperature"]])
+            data.to_netcdf(tmp_path / name)
+        weather(times_from("2001-01-01", 4 * 30)).to_netcdf(tmp_path / "c.nc")
+        section = config(["{workdir}/*.nc"], split=BY_TIME)
+        if refused:
+            with pytest.raises(DataError, match=r"b.nc: geopotential_at_surface differs from what .*a.nc holds"):
+                prepare(section, tmp_path / "store.zarr", tmp_path)
+        else:
+            prepare(section, tmp_path / "store.zarr", tmp_path)
+
+    @pytest.mark.parametrize("days", [np.roll(np.arange(1, 367), 180), np.arange(366), np.arange(366, 0, -1)])
+    def test_of_tables_out_of_the_order_of_the_year(self, days, tmp_path):
+        boundary().assign_coords(dayofyear=days).to_netcdf(tmp_path / "b.nc")
+        weather(times_from("2001-01-01", 4 * 30)).to_netcdf(tmp_path / "c.nc")
+        with pytest.raises(DataError, match=r"b.nc: dayofyear runs from .* number the days 1 to 366"):
+            prepare(config(["{workdir}/*.nc"], split=BY_TIME), tmp_path / "store.zarr", tmp_path)
+
     def test_of_times_that_two_files_hold(self, tmp_path):
         weather(times_from("2001-01-01", 60)).to_netcdf(tmp_path / "a.nc")
         weather(times_from("2001-01-10", 60)).to_netcdf(tmp_path / "b.nc")
