@@ -500,6 +500,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
             f"{where}: data.timestep_hours {checks.hours(timestep):g} is no multiple of the files' interval, "
             f"{checks.hours(interval):g} h"
         )
+    _check_alike(reference, interval)
     stride = int(timestep // interval)
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
@@ -520,6 +521,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     bounds = [0, *breaks.tolist(), times.size]
     out: list[RawSegment] = []
     for first, last in pairwise(bounds):
+        path = reference.sources[reference.source_of[first]].path
         if first:
             span = " and ".join(clock.text(t) for t in times[first - 1 : first + 1])
             logger.info("no data between %s: a new segment begins", span)
@@ -527,15 +529,32 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
         kept = times[first:last][begin::stride]
         if kept.size < 2:
             logger.warning(
-                "%s: the stretch at %s holds less than two steps and is left out", where, clock.text(times[first])
+                "%s: the stretch at %s holds less than two steps and is left out", path, clock.text(times[first])
             )
             continue
-        name = stem(reference.sources[reference.source_of[first]].path)
+        name = stem(path)
         count = sum(s.name == name or s.name.startswith(f"{name}.") for s in out)
         out.append(RawSegment(f"{name}.{count}" if count else name, kept, first + begin, stride, timelines, grid))
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
     return tuple(out)
+
+
+def _check_alike(timeline: Timeline, interval: np.timedelta64) -> None:
+    """Refuses files at a longer interval than the record's: each of their times would be a stretch of its own."""
+    times = timeline.times
+    far = np.diff(times) != interval
+    alone = np.append(far, True) & np.append(True, far)
+    by_file = [timeline.source_of == number for number in range(len(timeline.sources))]
+    for own in (*by_file, np.ones(times.size, bool)):  # all together, where each holds one time
+        if own.sum() > 2 and alone[own].mean() > 0.5:
+            apart = checks.hours(np.median(np.diff(times[own & alone]).astype(np.int64)).astype("timedelta64[ns]"))
+            coarse, fine = (timeline.sources[timeline.source_of[row]] for row in (np.argmax(own & alone), far.argmin()))
+            raise DataError(
+                f"{coarse.path}: most times are {apart:g} h apart, but {checks.hours(interval):g} h in {fine.path} at "
+                f"{clock.text(times[far.argmin()])}; files that are read together need one interval: thin the finer "
+                "ones before (rain summed), or leave some out"
+            )
 
 
 def _first_kept(times: np.ndarray, timestep: np.timedelta64, stride: int, *, needs_history: bool) -> int:

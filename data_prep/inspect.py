@@ -522,11 +522,10 @@ def _timestep_hours(times: np.ndarray) -> float:
     if times.size < 2:
         return _USUAL_STEP_HOURS
     steps = np.diff(times)
-    interval = checks.hours(steps.min())
     stretches = np.split(times, np.flatnonzero(steps > steps.min()) + 1)
     longest = max(checks.hours(s[-1] - s[0]) for s in stretches)
-    fits = _USUAL_STEP_HOURS % interval == 0 and longest >= 3 * _USUAL_STEP_HOURS
-    return _USUAL_STEP_HOURS if fits else interval
+    divides = _days(_USUAL_STEP_HOURS / 24) % steps.min() == np.timedelta64(0, "ns")  # in whole nanoseconds
+    return _USUAL_STEP_HOURS if divides and longest >= 3 * _USUAL_STEP_HOURS else checks.hours(steps.min())
 
 
 def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> dict[str, Any]:

@@ -103,6 +103,15 @@ def test_what_is_no_field_is_left_out(tmp_path):
     assert set(report.section["prognostic"]) == {"temperature", "surface_pressure"}
 
 
+@pytest.mark.parametrize("minutes", [5, 10, 20, 60])
+def test_six_hours_are_the_step_of_finer_files(minutes, tmp_path):
+    """A twelfth of an hour is no binary fraction."""
+    step = np.timedelta64(minutes, "m").astype("timedelta64[ns]")
+    times = times_from("2001-01-01", 20 * 60 // minutes, step)
+    weather(times)[["surface_pressure"]].to_netcdf(tmp_path / "a.nc")
+    assert inspect_files([tmp_path / "a.nc"]).section["timestep_hours"] == 6.0
+
+
 def test_hybrid_levels_in_hpa_are_no_pressure_levels(tmp_path):
     """As CESM writes them: over mountains they lie elsewhere."""
     data = weather(times_from("2001-01-01", 12)).rename(level="lev", temperature="T")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times
 
 from data_prep import pipeline
 from data_prep.errors import DataError, UnreadableError
+from data_prep.inspect import inspect_files
 from data_prep.pipeline import find_inputs, prepare
 from data_prep.statistics import Moments
 from data_prep.store import Store, StoreWriter, open_store
@@ -260,6 +262,24 @@ class TestSplitsInTime:
         assert [(s.name, len(s)) for s in store.segments][:2] == [("file_train", 10), ("file.1_train", 26)]
         assert store.windows("train", 8).max() < 36 - 7
         np.testing.assert_array_equal(store.times[10], times[14])
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_files_at_two_intervals_are_refused_by_name(self, whole, tmp_path):
+        """Each six-hourly time was a stretch of its own between hourly ones, and dropped."""
+        data = weather(times_from("2001-01-01", 24 * 9, np.timedelta64(1, "h")))[["temperature", "surface_pressure"]]
+        data.isel(time=slice(0, 48)).to_netcdf(tmp_path / "a.nc")
+        later = data.isel(time=slice(48, None, 6))
+        parts = [later] if whole else [later.isel(time=[i]) for i in range(later.time.size)]
+        if not whole:
+            data.isel(time=slice(0, 6)).to_netcdf(tmp_path / "a.nc")
+        for i, part in enumerate(parts):
+            part.to_netcdf(tmp_path / f"b{i:02d}.nc")
+        said = r"b00.nc: most times are 6 h apart, but 1 h in .*a.nc at 2001-01-01T00:00; .* need one interval"
+        report = inspect_files(sorted(tmp_path.glob("*.nc")))
+        assert report.refusal is not None and re.search(said, report.refusal)
+        section = config([f"{tmp_path}/*.nc"], split=BY_TIME, diagnostic={}, forcing={}, static={})
+        with pytest.raises(DataError, match=said):
+            prepare(section, tmp_path / "store.zarr", tmp_path)
 
     def test_files_of_one_variable_each_and_of_one_stretch_each_are_joined(self, tmp_path):
         truth = weather(times_from("2001-01-01", 4 * 30))
