@@ -34,6 +34,7 @@ from data_prep.recognise import (
 )
 from data_prep.sources import FoundField, Source, open_source, warn_of_slow_chunks
 from data_prep.spec import Vertical
+from data_prep.units import conversion
 from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, is_never_uniform, known
 
 _MOST_FINDINGS = 30
@@ -225,6 +226,11 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
         axis = level_coordinate(variable)
         kind = vertical_kind(variable[axis])[0] if axis is not None and axis in variable.coords else None
         canonical = canonical_name(variable)
+        try:
+            conversion(canonical or raw_name, variable.attrs.get("units"), raw_name)
+        except DataError as error:
+            skipped.append((raw_name, str(error).removeprefix(f"{raw_name}: ")))
+            continue
         if kind in ("pressure", "sigma") and (variable.sizes[axis] > 1 or (canonical and known(canonical) is not None)):
             if vertical is not None and kind != vertical:
                 skipped.append((raw_name, f"its levels are {kind}, those of other variables {vertical}"))
@@ -236,6 +242,8 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
         name = canonical if canonical is not None and (canonical,) not in names.values() else raw_name
         names[raw_name if name in names else name] = (raw_name,)
     if not names:
+        if skipped:
+            raise DataError(f"{path}: no variable can be used: {', '.join(f'{n} ({why})' for n, why in skipped)}")
         listed = ", ".join(map(str, data.data_vars)) or "no variables"
         raise DataError(f"{path}: no fields over latitude and longitude; it holds {listed}")
     source = open_source(path, names, vertical, admit_duplicates=True)

@@ -18,7 +18,7 @@ import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.locations import Location
-from data_prep.units import convertible
+from data_prep.units import can_become, convertible
 from data_prep.variables import KNOWN, PRECIPITATION, Facts, is_accumulation, known
 
 Kind = Literal["pressure", "sigma", "height", "other"]
@@ -256,8 +256,13 @@ def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, tuple[s
 def _fits(variable: xr.DataArray, facts: Facts, spelling: str, *, strict: bool = False) -> bool:
     """Whether a variable lies where the facts say: on levels, at the height, at the surface.
 
-    ``strict`` asks for the height even where a spelling such as ``t2m`` would say it.
+    ``strict`` asks for the height even where a spelling such as ``t2m`` would say it. A standard name and a unit that
+    both speak against it outweigh a name: ``w`` in m s-1 is ``upward_air_velocity``.
     """
+    stated, units = (str(variable.attrs.get(key, "")) for key in ("standard_name", "units"))
+    other = stated not in ("", facts.standard_name, *facts.standard_names)
+    if other and units and not can_become(units, facts.units):
+        return False
     dim = level_coordinate(variable)
     kind = vertical_kind(variable[dim])[0] if dim is not None and dim in variable.coords else None
     on_levels = kind in ("pressure", "sigma") or (kind is None and scalar_pressure(variable) is not None)

@@ -93,6 +93,11 @@ def convertible(units: str, target: str) -> Conversion | None:
     return _between(" ".join(units.split()), target, same_dimension=True)
 
 
+def can_become(units: str, target: str) -> bool:
+    """Whether ``conversion`` turns one unit into the other, be it by a change of dimension that the field knows."""
+    return _between(" ".join(units.split()), target) is not None
+
+
 @cache
 def _between(spelling: str, target: str, *, same_dimension: bool = False) -> Conversion | None:
     registry = _registry()

@@ -112,6 +112,22 @@ def test_six_hours_are_the_step_of_finer_files(minutes, tmp_path):
     assert inspect_files([tmp_path / "a.nc"]).section["timestep_hours"] == 6.0
 
 
+def test_a_name_in_a_unit_that_it_cannot_have_costs_no_other_variable(tmp_path):
+    data = weather(times_from("2001-01-01", 12))
+    upward = {"units": "m s-1", "standard_name": "upward_air_velocity"}
+    data["w"] = (data["temperature"] - 260).assign_attrs(upward)
+    data["tp"] = data["total_precipitation_6hr"].assign_attrs(units="mm/day")
+    data.drop_vars("total_precipitation_6hr").to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.refusal is None and report.section["prognostic"]["w"] == {}
+    assert "left out: tp (unit 'mm/day' of total_precipitation cannot be turned into m; it is a rate" in report.text
+    data[["w"]].assign_attrs().assign(w=data["w"].drop_attrs().assign_attrs(units="m s-1")).to_netcdf(tmp_path / "b.nc")
+    with pytest.raises(
+        DataError, match=r"b.nc: no variable can be used: w \(unit 'm s-1' of vertical_velocity cannot be"
+    ):
+        inspect_files([tmp_path / "b.nc"])
+
+
 def test_hybrid_levels_in_hpa_are_no_pressure_levels(tmp_path):
     """As CESM writes them: over mountains they lie elsewhere."""
     data = weather(times_from("2001-01-01", 12)).rename(level="lev", temperature="T")
