@@ -79,14 +79,17 @@ def _degrees(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     if not np.isfinite(values).all():
         raise DataError(f"{path}: {coordinate.name} holds NaN or infinity; mend the coordinate")
     units = str(coordinate.attrs.get("units", "")).strip()
-    if _RADIANS.fullmatch(units):
-        values = np.degrees(values)
+    radians = _RADIANS.fullmatch(units) is not None
     counted = values.size > 1 and any(np.array_equal(values, np.arange(values.size) + first) for first in (0, 1))
-    if counted and str(coordinate.name).lower() in ("x", "y") and not (units or "standard_name" in coordinate.attrs):
+    bare = str(coordinate.name).lower() in ("x", "y") and "standard_name" not in coordinate.attrs
+    if bare and (radians or (counted and not units)):
+        what = "is in radians, as the angles of a scanner are" if radians else "counts points"
         raise DataError(
-            f"{path}: {coordinate.name} counts from {values[0]:g} to {values[-1]:g}, which is no position; give it its "
-            "degrees, with the units degrees_north (y) or degrees_east (x)"
+            f"{path}: {coordinate.name} {what} ({values[0]:g} to {values[-1]:g}) and says nothing of latitude or "
+            "longitude; give it its degrees, with the units degrees_north (y) or degrees_east (x)"
         )
+    if radians:
+        values = np.degrees(values)
     if np.abs(values).max() > 540.0:
         raise DataError(f"{path}: {coordinate.name} reaches {np.abs(values).max():g}, which is no degrees")
     return values

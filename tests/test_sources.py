@@ -240,7 +240,13 @@ REFUSED = {
     ),
     "counted": (
         lambda d: d.rename(latitude="y", longitude="x").assign_coords(y=np.arange(4), x=np.arange(8)),
-        "y counts from 0 to 3, which is no position; give it its degrees",
+        r"y counts points \(0 to 3\) and says nothing of latitude or longitude; give it its degrees",
+    ),
+    "scanned": (
+        lambda d: d.rename(latitude="y", longitude="x").assign_coords(
+            {n: (n, np.linspace(-0.1, 0.1, size), {"units": "rad"}) for n, size in (("y", 4), ("x", 8))}
+        ),
+        "y is in radians, as the angles of a scanner are",
     ),
     "rotated": (lambda d: d.rename(latitude="rlat", longitude="rlon"), "projected or rotated .*interpolate"),
     "unstructured": (
