@@ -8,9 +8,9 @@ import numpy as np
 
 from data_prep import clock
 from data_prep.errors import DataError
-from data_prep.slips import hint, slip_of, standard_height
+from data_prep.slips import hint, outside, slip_of, standard_height
 from data_prep.spec import Channel, StateSpec
-from data_prep.variables import GRAVITY, possible_range
+from data_prep.variables import GRAVITY, usual_range
 
 _CONSTANT = 1e-6
 """A channel whose standard deviation is below this share of its mean does not vary, as far as float32 can tell."""
@@ -101,9 +101,9 @@ def check_values(
         )
     for i, channel in enumerate(channels):
         units = spec[channel.variable].units
-        lowest, highest = possible_range(channel.variable, units)
+        lowest, highest = usual_range(channel.variable, units)
         pressure = channel.level if spec.vertical == "pressure" else None
-        impossible = (low[:, i] < lowest) | (high[:, i] > highest)
+        impossible, _ = outside(channel.variable, units, low[:, i], high[:, i])
         # Within what is possible, heights alone may look like another unit.
         suspect = np.arange(low.shape[0]) if channel.variable == "geopotential" else np.flatnonzero(impossible)
         for row in suspect.tolist():

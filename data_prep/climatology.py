@@ -5,8 +5,9 @@ Three kinds, by what the training split can carry (``choose_kind``); each names 
 * ``day_of_year_hour``: from three training years on, a mean for each day of the year and hour of the day, smoothed over
   a 61-day window with triangular weights that wraps around the year; day 366 is day 365's. (WeatherBench-2's triangle
   is a day narrower on either side: it reaches zero at 30 days, this one at 31.)
-* ``annual_harmonics``: from one year on, a mean for each hour of the day and two harmonics of the year.
-* ``seasonal_trend``: below that, a mean for each hour of the day and a line over the calendar.
+* ``annual_harmonics``: where the training data cover the calendar without a hole of more than 30 days, a mean for each
+  hour of the day and two harmonics of the year.
+* ``seasonal_trend``: for a part of the year, a mean for each hour of the day and a line over the calendar.
 
 The trend runs over the calendar date, not over the years: the members of a nature run cover one season again and again
 under years of their own, and a line through relabelled years would mean nothing. The position is the number of days
@@ -39,6 +40,8 @@ BEYOND_SEASON_DAYS = 30.0
 """How far outside the training season the trend of ``seasonal_trend`` may be followed."""
 
 YEAR_DAYS = 365
+
+_THREE_YEARS = 2.95  # three of 360 days, or with some days left out
 
 _CIRCLE_DAYS = 365.25
 _HOLE_DAYS = 30  # a longer stretch of the calendar without data is outside the training season
@@ -83,12 +86,14 @@ class Season:
 
 
 def choose_kind(times: np.ndarray, timestep: np.timedelta64) -> Kind:
-    """The kind that these training times can carry; years are counted as data, wherever on the time axis they lie."""
-    season = Season.of(times)
-    years = times.size * (timestep / np.timedelta64(1, "D")) / YEAR_DAYS
-    if not season.whole_year or years < 1:
+    """The kind that these training times can carry; years are counted as data, wherever on the time axis they lie.
+
+    A line cannot follow a whole year, two harmonics can, also where some days of it are missing.
+    """
+    if not Season.of(times).whole_year:
         return "seasonal_trend"
-    return "day_of_year_hour" if years >= 3 else "annual_harmonics"
+    years = times.size * (timestep / np.timedelta64(1, "D")) / YEAR_DAYS
+    return "day_of_year_hour" if years >= _THREE_YEARS else "annual_harmonics"
 
 
 @dataclass(frozen=True, eq=False)

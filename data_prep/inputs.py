@@ -30,6 +30,8 @@ from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, i
 
 logger = logging.getLogger(__name__)
 
+_PACKING = 1e-4  # of the range of a field: 16 bits round by a tenth of that
+
 
 @dataclass(frozen=True, eq=False)
 class Mending:
@@ -333,18 +335,32 @@ def _holders(sources: Sequence[Source], name: str, role: Role, variable: Variabl
         }[found]
         raise DataError(f"{there[0].path}: {name} runs over {found}, as {role} it must run over {extents[0]}{hint}")
     if role == "static":
-        _check_constant(fitting[0], name)
+        _check_constant(fitting, name, variable.levels)
     if extents == ("dayofyear",):
         _check_table(fitting[0], name)
     return fitting
 
 
-def _check_constant(source: Source, name: str) -> None:
-    found = source.fields[name]
-    if found.extent == "time" and source.times.size > 1:
-        first, last = (source.read(name, found.levels, i, i + 1) for i in (0, source.times.size - 1))
-        if not np.array_equal(first, last, equal_nan=True):
+def _check_constant(sources: Sequence[Source], name: str, levels: Sequence[float] | None) -> None:
+    """Refuses a field that changes in the first file, or is another one in a later file, where one at its end is read.
+
+    Files that were packed one by one may differ by what that rounds.
+    """
+    found = sources[0].fields[name]
+    levels = found.levels if levels is None else levels
+    first = sources[0].read(name, levels)
+    rounded = _PACKING * np.nanmax(first, initial=-np.inf) - _PACKING * np.nanmin(first, initial=np.inf)
+    for source in sources:
+        row = source.times.size - 1 if source.fields[name].extent == "time" else 0
+        last = source.read(name, levels, row, row + 1)
+        if source is sources[0] and not np.array_equal(first, last, equal_nan=True):
             raise DataError(f"{source.path}: {name} changes with time, so it is no static field; make it a forcing")
+        if not np.allclose(first, last, rtol=1e-6, atol=max(rounded, 0.0), equal_nan=True):
+            raise DataError(
+                f"{source.path}: {name} differs from what {sources[0].path} holds, so it is no static field; remove "
+                "the wrong one, or make it a forcing"
+            )
+        source.release()
 
 
 def _check_table(source: Source, name: str) -> None:
@@ -484,14 +500,28 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
             f"{where}: data.timestep_hours {checks.hours(timestep):g} is no multiple of the files' interval, "
             f"{checks.hours(interval):g} h"
         )
+    _check_alike(reference, interval)
     stride = int(timestep // interval)
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
         _check_accumulation(timelines[name], timestep, interval)
+    lost = [n for n, t in timelines.items() if n not in sums and any(s.fields[n].is_sum for s in t.sources)]
+    if lost and stride > 1:
+        of, by = (f"{checks.hours(span):g} h" for span in (interval, timestep))
+        logger.warning(
+            "%s: %s: sums over %s, of which every %dth is taken; only total_precipitation is summed over the step of "
+            "%s: sum the others before, or leave them out",
+            where,
+            ", ".join(lost),
+            of,
+            stride,
+            by,
+        )
     breaks = np.flatnonzero(np.diff(times) != interval) + 1
     bounds = [0, *breaks.tolist(), times.size]
     out: list[RawSegment] = []
     for first, last in pairwise(bounds):
+        path = reference.sources[reference.source_of[first]].path
         if first:
             span = " and ".join(clock.text(t) for t in times[first - 1 : first + 1])
             logger.info("no data between %s: a new segment begins", span)
@@ -499,15 +529,32 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
         kept = times[first:last][begin::stride]
         if kept.size < 2:
             logger.warning(
-                "%s: the stretch at %s holds less than two steps and is left out", where, clock.text(times[first])
+                "%s: the stretch at %s holds less than two steps and is left out", path, clock.text(times[first])
             )
             continue
-        name = stem(reference.sources[reference.source_of[first]].path)
+        name = stem(path)
         count = sum(s.name == name or s.name.startswith(f"{name}.") for s in out)
         out.append(RawSegment(f"{name}.{count}" if count else name, kept, first + begin, stride, timelines, grid))
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
     return tuple(out)
+
+
+def _check_alike(timeline: Timeline, interval: np.timedelta64) -> None:
+    """Refuses files at a longer interval than the record's: each of their times would be a stretch of its own."""
+    times = timeline.times
+    far = np.diff(times) != interval
+    alone = np.append(far, True) & np.append(True, far)
+    by_file = [timeline.source_of == number for number in range(len(timeline.sources))]
+    for own in (*by_file, np.ones(times.size, bool)):  # all together, where each holds one time
+        if own.sum() > 2 and alone[own].mean() > 0.5:
+            apart = checks.hours(np.median(np.diff(times[own & alone]).astype(np.int64)).astype("timedelta64[ns]"))
+            coarse, fine = (timeline.sources[timeline.source_of[row]] for row in (np.argmax(own & alone), far.argmin()))
+            raise DataError(
+                f"{coarse.path}: most times are {apart:g} h apart, but {checks.hours(interval):g} h in {fine.path} at "
+                f"{clock.text(times[far.argmin()])}; files that are read together need one interval: thin the finer "
+                "ones before (rain summed), or leave some out"
+            )
 
 
 def _first_kept(times: np.ndarray, timestep: np.timedelta64, stride: int, *, needs_history: bool) -> int:

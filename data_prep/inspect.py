@@ -34,6 +34,7 @@ from data_prep.recognise import (
 )
 from data_prep.sources import FoundField, Source, open_source, warn_of_slow_chunks
 from data_prep.spec import Vertical
+from data_prep.units import conversion
 from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, is_never_uniform, known
 
 _MOST_FINDINGS = 30
@@ -225,6 +226,11 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
         axis = level_coordinate(variable)
         kind = vertical_kind(variable[axis])[0] if axis is not None and axis in variable.coords else None
         canonical = canonical_name(variable)
+        try:
+            conversion(canonical or raw_name, variable.attrs.get("units"), raw_name)
+        except DataError as error:
+            skipped.append((raw_name, str(error).removeprefix(f"{raw_name}: ")))
+            continue
         if kind in ("pressure", "sigma") and (variable.sizes[axis] > 1 or (canonical and known(canonical) is not None)):
             if vertical is not None and kind != vertical:
                 skipped.append((raw_name, f"its levels are {kind}, those of other variables {vertical}"))
@@ -236,6 +242,8 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
         name = canonical if canonical is not None and (canonical,) not in names.values() else raw_name
         names[raw_name if name in names else name] = (raw_name,)
     if not names:
+        if skipped:
+            raise DataError(f"{path}: no variable can be used: {', '.join(f'{n} ({why})' for n, why in skipped)}")
         listed = ", ".join(map(str, data.data_vars)) or "no variables"
         raise DataError(f"{path}: no fields over latitude and longitude; it holds {listed}")
     source = open_source(path, names, vertical, admit_duplicates=True)
@@ -522,11 +530,10 @@ def _timestep_hours(times: np.ndarray) -> float:
     if times.size < 2:
         return _USUAL_STEP_HOURS
     steps = np.diff(times)
-    interval = checks.hours(steps.min())
     stretches = np.split(times, np.flatnonzero(steps > steps.min()) + 1)
     longest = max(checks.hours(s[-1] - s[0]) for s in stretches)
-    fits = _USUAL_STEP_HOURS % interval == 0 and longest >= 3 * _USUAL_STEP_HOURS
-    return _USUAL_STEP_HOURS if fits else interval
+    divides = _days(_USUAL_STEP_HOURS / 24) % steps.min() == np.timedelta64(0, "ns")  # in whole nanoseconds
+    return _USUAL_STEP_HOURS if divides and longest >= 3 * _USUAL_STEP_HOURS else checks.hours(steps.min())
 
 
 def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> dict[str, Any]:

@@ -52,6 +52,16 @@ def instants_of(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     return _rounded(times, _resolution_seconds(coordinate))
 
 
+def exact(variable: xr.Variable) -> xr.Variable:
+    """A decoded variable with its instants as they were before single precision rounded them; others as they are."""
+    values = variable.values if variable.dtype.kind == "M" else np.empty(0, "datetime64[ns]")
+    years = values.astype("datetime64[Y]").astype(np.int64) + 1970
+    if not values.size or np.isnat(values).any() or years.min() < _FIRST_YEAR or years.max() > _LAST_YEAR:
+        return variable
+    times = _rounded(values.astype("datetime64[ns]"), _resolution_seconds(variable))
+    return xr.Variable(variable.dims, times, variable.attrs)
+
+
 def _from_cftime(path: Location, name: str, values: np.ndarray) -> np.ndarray:
     calendar = getattr(values.flat[0], "calendar", "unknown")
     if calendar not in (*_BY_LABEL, "360_day"):
@@ -76,7 +86,7 @@ def _check_years(path: Location, name: str, years: np.ndarray) -> None:
         )
 
 
-def _resolution_seconds(coordinate: xr.DataArray) -> float:
+def _resolution_seconds(coordinate: xr.DataArray | xr.Variable) -> float:
     """How far a stored number may lie from the time that was meant: the spacing of floats of its size."""
     encoding = coordinate.encoding
     dtype, units = np.dtype(encoding.get("dtype", "int64")), str(encoding.get("units", ""))
@@ -84,7 +94,7 @@ def _resolution_seconds(coordinate: xr.DataArray) -> float:
     if dtype.kind != "f" or word is None:
         return 0.0
     calendar = encoding.get("calendar", "standard")
-    last = np.atleast_1d(coordinate.values)[-1]
+    last = coordinate.values.flat[-1]
     moment = last if isinstance(last, cftime.datetime) else last.astype("datetime64[us]").item()
     number = abs(cftime.date2num(moment, units, calendar=calendar))
     # The rounding of the conversion itself is of the order of a microsecond where the reference date is long ago.

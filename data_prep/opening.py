@@ -49,7 +49,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
             warnings.simplefilter("ignore", xr.SerializationWarning)
             warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*(calendar|cftime|consolidated).*")
             if kind == "Zarr":
-                data = xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False)
+                data = _open_zarr(path, consolidated=False)
                 if strange := [name for name in (*data.dims, *data.variables) if not isinstance(name, str)]:
                     raise ValueError(f"the name {strange[0]!r} of a dimension is no text")
                 if twice := [name for name, v in data.variables.items() if len(set(v.dims)) < len(v.dims)]:
@@ -87,12 +87,32 @@ def format_of(path: Location) -> Format:
     return "GRIB" if magic == b"GRIB" or path.suffix.lower() in GRIB_SUFFIXES else "NetCDF"
 
 
+def _open_zarr(path: Location, consolidated: bool | None = None) -> xr.Dataset:
+    """A Zarr store decoded, but for a fill value of 0 that nobody declared: zarr-python 2 gives it to any array.
+
+    In format 2 xarray takes every fill value for a missing one, which would make each zero NaN.
+    """
+    raw = xr.open_zarr(path, chunks=None, consolidated=consolidated, decode_cf=False)
+    doubtful = [n for n, v in raw.variables.items() if v.attrs.get("_FillValue") == 0 and not _MASKS & v.attrs.keys()]
+    if doubtful:
+        import zarr  # slow to import
+
+        group = zarr.open_group(str(path), mode="r", use_consolidated=consolidated)
+        for name in doubtful:
+            if "_FillValue" not in group[str(name)].attrs:
+                del raw.variables[name].attrs["_FillValue"]
+    return xr.decode_cf(raw, decode_timedelta=False)
+
+
+_MASKS = {"missing_value", "scale_factor", "add_offset"}  # of who has one, 0 may be missing: packed fields need a value
+
+
 def _open_url(url: str) -> xr.Dataset:
     """The Zarr store at a URL, by its consolidated metadata where it has them: listing a bucket takes minutes."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*(calendar|cftime|consolidated).*")
-            return _valid_stretch(xr.open_zarr(url, chunks=None, decode_timedelta=False))
+            return _valid_stretch(_open_zarr(url))
     except ImportError as error:
         raise DataError(f"{url}: {protocol_hint(error)}") from None
     except Exception as error:  # noqa: BLE001 - every service has errors of its own

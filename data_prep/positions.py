@@ -5,6 +5,7 @@ Latitude ascends, longitude ascends from the first value in [0, 360), levels run
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from data_prep.locations import Location
 
 _FLOAT32_DEG = 3e-5
 """What float32 loses of a longitude near 360, in degrees."""
+
+_RADIANS = re.compile(r"rad(ian)?s?", re.I)
 
 _MOST_GAUSSIAN_ROWS = 1280  # finding the nodes of larger grids takes seconds
 
@@ -75,6 +78,18 @@ def _degrees(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     values = np.asarray(coordinate.values, dtype=np.float64)
     if not np.isfinite(values).all():
         raise DataError(f"{path}: {coordinate.name} holds NaN or infinity; mend the coordinate")
+    units = str(coordinate.attrs.get("units", "")).strip()
+    radians = _RADIANS.fullmatch(units) is not None
+    counted = values.size > 1 and any(np.array_equal(values, np.arange(values.size) + first) for first in (0, 1))
+    bare = str(coordinate.name).lower() in ("x", "y") and "standard_name" not in coordinate.attrs
+    if bare and (radians or (counted and not units)):
+        what = "is in radians, as the angles of a scanner are" if radians else "counts points"
+        raise DataError(
+            f"{path}: {coordinate.name} {what} ({values[0]:g} to {values[-1]:g}) and says nothing of latitude or "
+            "longitude; give it its degrees, with the units degrees_north (y) or degrees_east (x)"
+        )
+    if radians:
+        values = np.degrees(values)
     if np.abs(values).max() > 540.0:
         raise DataError(f"{path}: {coordinate.name} reaches {np.abs(values).max():g}, which is no degrees")
     return values

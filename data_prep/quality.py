@@ -16,12 +16,21 @@ from typing import Literal
 import numpy as np
 
 from data_prep.grid import Grid
-from data_prep.slips import hint, slip_of
-from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform, possible_range
+from data_prep.slips import hint, outside, slip_of
+from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform
 
 Severity = Literal["error", "warning"]
 Kind = Literal[
-    "duplicate", "gap", "missing", "impossible", "unit slip", "stuck", "uniform", "flipped latitudes", "constant"
+    "duplicate",
+    "gap",
+    "missing",
+    "impossible",
+    "unusual",
+    "unit slip",
+    "stuck",
+    "uniform",
+    "flipped latitudes",
+    "constant",
 ]
 
 UNIFORM = "has one value everywhere, and not at other times: a lost chunk?"
@@ -225,7 +234,6 @@ def judge(
       on_pressure: Whether the levels are hPa.
     """
     out: list[Finding] = []
-    lowest, highest = possible_range(name, units)
 
     def add(severity: Severity, kind: Kind, channel: str, rows: np.ndarray, text: Callable[[int], str]) -> None:
         for run in _runs(rows):
@@ -260,13 +268,14 @@ def judge(
         if one_value.all():  # which inspect tells from what is constant in all files
             one_value[:] = False
         slipped &= ~one_value
-        impossible = ((low < lowest) | (high > highest)) & ~slipped & ~one_value
+        impossible, unusual = (rows & ~slipped & ~one_value for rows in outside(name, units, low, high))
 
         def said(row: int, low: np.ndarray = low, high: np.ndarray = high, p: float | None = pressure) -> str:
             return f"{low[row]:g} to {high[row]:g} {units}{hint(name, units, p, float(low[row]), float(high[row]))}"
 
         add("error", "unit slip", channel, np.flatnonzero(slipped), said)
         add("error", "impossible", channel, np.flatnonzero(impossible), said)
+        add("warning", "unusual", channel, np.flatnonzero(unusual), lambda row: f"{said(row)}, unusual in this unit")
         add("error", "uniform", channel, np.flatnonzero(one_value), lambda _: UNIFORM)
         if times.size:
             add(strict, "stuck", channel, np.flatnonzero(summary.stuck[:, i]), lambda _: "repeats the field before it")

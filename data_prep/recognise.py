@@ -18,8 +18,8 @@ import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.locations import Location
-from data_prep.units import convertible
-from data_prep.variables import KNOWN, Facts, is_accumulation, known
+from data_prep.units import can_become, convertible
+from data_prep.variables import KNOWN, PRECIPITATION, Facts, is_accumulation, known
 
 Kind = Literal["pressure", "sigma", "height", "other"]
 
@@ -166,18 +166,21 @@ def scalar_pressure(variable: xr.DataArray) -> str | None:
 def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
     """What a vertical coordinate measures, and its values: hPa for pressure, 1 for sigma, m for height.
 
+    Names of hybrid levels outweigh the unit: CESM gives theirs the hPa that they would have over a standard surface.
     Where the unit is missing, values tell: to 1 they are sigma, beyond 1100 pascals, between hPa, and numbers counted
     from one are those of model levels.
     """
     values = np.atleast_1d(np.asarray(coordinate.values, dtype=np.float64))
     units = str(coordinate.attrs.get("units", "")).strip()
     named = f"{coordinate.name} {coordinate.attrs.get('standard_name', '')} {coordinate.attrs.get('long_name', '')}"
+    if re.search("hybrid", named, re.I):
+        return "other", values
     hectopascal = convertible(units, "hPa") if units not in ("", "1") else None
     if hectopascal is not None:
         return "pressure", values * hectopascal.factor
     if units not in ("", "1") and (metre := convertible(units, "m")) is not None:
         return "height", values * metre.factor
-    if re.search(r"model.?level|hybrid|soil|depth", named, re.I) or _HEIGHT.fullmatch(str(coordinate.name)):
+    if re.search(r"model.?level|soil|depth", named, re.I) or _HEIGHT.fullmatch(str(coordinate.name)):
         return "other", values
     if units in ("", "1", "sigma", "sigma_level", "level", "dimensionless"):
         if values.max() <= 1.0 + 1e-6:
@@ -186,6 +189,9 @@ def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
         if not counted:
             return "pressure", values / 100.0 if values.max() > 1100 else values
     return "other", values
+
+
+_MEANINGS = KNOWN | {"total_precipitation": PRECIPITATION}
 
 
 def canonical_name(variable: xr.DataArray) -> str | None:
@@ -198,17 +204,15 @@ def canonical_name(variable: xr.DataArray) -> str | None:
     if known(name) is not None:
         return name
     bare = _NCL_SUFFIX.sub("", name).lower()
-    spelled = [c for c, facts in KNOWN.items() if bare in facts.spellings and _fits(variable, facts, bare)]
+    spelled = [c for c, facts in _MEANINGS.items() if bare in facts.spellings and _fits(variable, facts, bare)]
     if spelled:
         return spelled[0]
-    if bare in (known("total_precipitation") or _NOTHING).spellings:
-        return "total_precipitation"
     standard_name = str(variable.attrs.get("standard_name", ""))
     if not standard_name:
         return None
     meant = [
         c
-        for c, facts in KNOWN.items()
+        for c, facts in _MEANINGS.items()
         if standard_name in (facts.standard_name, *facts.standard_names) and _fits(variable, facts, bare, strict=True)
     ]
     return meant[0] if len(meant) == 1 else None
@@ -249,14 +253,16 @@ def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, tuple[s
     return found
 
 
-_NOTHING = Facts("1", "", 0.0, 0.0)
-
-
 def _fits(variable: xr.DataArray, facts: Facts, spelling: str, *, strict: bool = False) -> bool:
     """Whether a variable lies where the facts say: on levels, at the height, at the surface.
 
-    ``strict`` asks for the height even where a spelling such as ``t2m`` would say it.
+    ``strict`` asks for the height even where a spelling such as ``t2m`` would say it. A standard name and a unit that
+    both speak against it outweigh a name: ``w`` in m s-1 is ``upward_air_velocity``.
     """
+    stated, units = (str(variable.attrs.get(key, "")) for key in ("standard_name", "units"))
+    other = stated not in ("", facts.standard_name, *facts.standard_names)
+    if other and units and not can_become(units, facts.units):
+        return False
     dim = level_coordinate(variable)
     kind = vertical_kind(variable[dim])[0] if dim is not None and dim in variable.coords else None
     on_levels = kind in ("pressure", "sigma") or (kind is None and scalar_pressure(variable) is not None)

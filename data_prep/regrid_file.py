@@ -15,6 +15,7 @@ from data_prep.config import RegridConfig
 from data_prep.disk import replacing, trouble
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
+from data_prep.instants import exact
 from data_prep.locations import Location, is_zarr
 from data_prep.netcdf_file import write_netcdf
 from data_prep.opening import open_lazily
@@ -79,7 +80,8 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
         if name in fields:
             result[name] = _regridded(data[str(name)], dims, _field_function(regridder, latitude, longitude), regridder)
         elif not set(dims) & set(variable.dims):
-            result = result.assign_coords({name: variable}) if name in data.coords else result.assign({name: variable})
+            carried = {name: exact(variable)}  # while its encoding tells how exact it is
+            result = result.assign_coords(carried) if name in data.coords else result.assign(carried)
         elif name not in dims:
             logger.warning("%s: %s is left out: it cannot be regridded", path, name)
     for dim, (_, values, attributes) in zip(dims, grid_coords(regridder.target).values(), strict=True):

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from data_prep.units import Conversion
-from data_prep.variables import GRAVITY, possible_range
+from data_prep.variables import GRAVITY, known, possible_range, usual_range
 
 # Values no field in this SI unit has, but every field in the other one: SI unit, lowest, highest, unit, factor, offset.
 _SLIPS = (
@@ -43,12 +43,26 @@ def slip_of(name: str, units: str, level: float | None, low: float, high: float)
     lowest, highest = possible_range(name, units)
     if lowest <= low and high <= highest:
         return None
+    if known(name) is None:  # which may be an anomaly
+        return None
     return next((c for unit, first, last, c in _SLIPS if units == unit and first <= low and high <= last), None)
 
 
 def may_slip(name: str, units: str) -> bool:
     """Whether ``slip_of`` can tell the units of a variable apart at all."""
-    return name == "geopotential" or any(units == unit for unit, *_ in _SLIPS)
+    return name == "geopotential" or (known(name) is not None and any(units == unit for unit, *_ in _SLIPS))
+
+
+def outside(name: str, units: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which fields are impossible, and which are unusual and no more; arguments as of ``slip_of``, of many fields.
+
+    Of a variable that the program does not know only a missing value that is not declared is impossible.
+    """
+    lowest, highest = usual_range(name, units)
+    strange = (low < lowest) | (high > highest)
+    if known(name) is not None:
+        return strange, np.zeros_like(strange)
+    return strange & _undeclared(low, high), strange & ~_undeclared(low, high)
 
 
 def slips_of(
@@ -96,9 +110,14 @@ def hint(name: str, units: str, level: float | None, low: float, high: float) ->
     if found is not None:
         degrees = "degrees Celsius" if found.units == "degC" else found.units
         return f"; these look like {degrees}: set the units attribute of the file right"
-    if max(abs(low), abs(high)) > 1e14 or low in _UNDECLARED or high in _UNDECLARED:
+    if _undeclared(np.array(low), np.array(high)):
         return "; this looks like a missing value that is not declared: set _FillValue in the file"
     return ""
+
+
+def _undeclared(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which ranges end at what looks like a missing value."""
+    return (np.maximum(np.abs(low), np.abs(high)) > 1e14) | np.isin(low, _UNDECLARED) | np.isin(high, _UNDECLARED)
 
 
 def standard_height(pressure_hpa: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,7 @@ class FoundField:
       level_rows: Positions of ``levels`` on the file's own axis.
       level_axis: The vertical dimension in the file, ``None`` where it has none.
       to_si: From the file's values to SI.
+      is_sum: Whether the file says that values are sums over the interval that ends at their time.
     """
 
     name: str
@@ -69,6 +71,7 @@ class FoundField:
     level_rows: tuple[int, ...]
     level_axis: str | None
     to_si: Conversion
+    is_sum: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,6 +261,7 @@ def open_source(
     axes = find_axes(path, raw)
     refuse_initial_times(path, raw, axes)
     refuse_other_dimensions(path, raw, axes)
+    _check_days(path, raw, axes.dayofyear)
     latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
     try:
         grid = Grid.from_arrays(latitude.values, longitude.values)
@@ -404,6 +408,18 @@ def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: boo
     return times
 
 
+def _check_days(path: Location, raw: xr.Dataset, dim: str | None) -> None:
+    """Refuses a yearly table that is not in the order of the year; without numbers it is taken to be."""
+    if dim is None or dim not in raw.coords:
+        return
+    days = raw[dim].values
+    if not np.array_equal(days, np.arange(1, days.size + 1)):
+        raise DataError(
+            f"{path}: {dim} runs from {days[0]} to {days[-1]}, not in steps of 1 from 1 on; sort the file by it and "
+            f"number the days 1 to {clock.CALENDAR_DAYS}"
+        )
+
+
 def _ascends(times: np.ndarray) -> bool:
     return bool((np.diff(times) >= np.timedelta64(0, "ns")).all())
 
@@ -460,4 +476,7 @@ def _found_field(
         level_rows=rows,
         level_axis=axis,
         to_si=conversion(name, variable.attrs.get("units"), f"{path}: {variable.name}"),
+        is_sum=variable.attrs.get("GRIB_stepType") == "accum"
+        or re.search(rf"\b(time|{re.escape(str(axes.time))}): sum\b", str(variable.attrs.get("cell_methods", "")))
+        is not None,
     )

@@ -14,12 +14,13 @@ from functools import cache
 import pint
 
 from data_prep.errors import DataError
-from data_prep.variables import GRAVITY, known
+from data_prep.variables import GRAVITY, is_accumulation, known
 
 _WATER_DENSITY = 1000.0
 """Density of liquid water in kg m-3, by which CF defines the liquid water equivalent of an amount."""
 
 _NO_UNIT = ("", "-", "~", "none", "fraction", "dimensionless", "(0 - 1)", "(0-1)", "0 - 1", "0-1", "proportion")
+_DEGREES = re.compile(r"deg(?:rees?)?[ _]?(?:(k|kelvin)|c|celsius)", re.I)  # pint would read an angle times a kelvin
 _WORDS = {"m of water equivalent": "m", "meters of water equivalent": "m", "numeric": "1"}
 
 # What pint raises on text that is no unit.
@@ -67,7 +68,7 @@ def conversion(name: str, units: str | None, where: str) -> Conversion:
     if entry is not None:
         found = _between(spelling, entry.units)
         if found is None:
-            rate = _between(spelling, "kg m-2 s-1") is not None and entry.units == "m"
+            rate = is_accumulation(name) and any(_between(spelling, u) for u in ("kg m-2 s-1", "m s-1"))
             hint = "; it is a rate: multiply it by the seconds of its interval" if rate else ""
             raise DataError(
                 f"{where}: unit {spelling!r} of {name} cannot be turned into {entry.units}{hint or _MEND_UNIT}"
@@ -90,6 +91,11 @@ _MEND_UNIT = "; set its units attribute to what the values are in"
 def convertible(units: str, target: str) -> Conversion | None:
     """From one unit to another of the same dimension; ``None`` where they differ in it or a spelling is unknown."""
     return _between(" ".join(units.split()), target, same_dimension=True)
+
+
+def can_become(units: str, target: str) -> bool:
+    """Whether ``conversion`` turns one unit into the other, be it by a change of dimension that the field knows."""
+    return _between(" ".join(units.split()), target) is not None
 
 
 @cache
@@ -125,6 +131,8 @@ def _parse(spelling: str) -> pint.Quantity | None:
     if len(spelling) > _LONGEST:  # pint would think about it for longer than anybody waits
         return None
     text = _WORDS.get(spelling, "1" if spelling.lower() in _NO_UNIT else spelling)
+    if degrees := _DEGREES.fullmatch(text):
+        text = "kelvin" if degrees[1] else "degree_Celsius"
     for attempt in dict.fromkeys((text, text.lower())):
         try:
             parsed = _registry().parse_expression(attempt)
@@ -141,10 +149,9 @@ def _registry() -> pint.UnitRegistry:
     registry.define("gpm = meter")
     registry.define("gpdm = decameter")
     # Without the alias, pint would read C as coulomb.
-    for alias in ("C", "deg_C", "degrees_celsius", "degrees_Celsius", "degree_celsius", "degrees_C", "Celsius"):
+    for alias in ("C", "Celsius"):
         registry.define(f"@alias degree_Celsius = {alias}")
-    for alias in ("deg_K", "degrees_K", "Kelvin", "degrees_kelvin"):
-        registry.define(f"@alias kelvin = {alias}")
+    registry.define("@alias kelvin = Kelvin")
     return registry
 
 

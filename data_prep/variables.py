@@ -164,7 +164,7 @@ KNOWN: dict[str, Facts] = {
     "albedo": Facts("1", "surface_albedo", *_FRACTION, slow=True),
 }
 
-_PRECIPITATION = Facts(
+PRECIPITATION = Facts(
     "m",
     "lwe_thickness_of_precipitation_amount",
     -0.1,
@@ -173,7 +173,7 @@ _PRECIPITATION = Facts(
     standard_names=("precipitation_amount",),
 )
 
-# Range of variables without an entry, by SI unit: what no field on Earth leaves.
+# Where variables without an entry usually lie, by SI unit; potential temperatures, anomalies and differences need not.
 _RANGE_BY_UNIT: dict[str, tuple[float, float]] = {
     "K": _TEMPERATURE,
     "m s-1": (-500.0, 500.0),
@@ -187,7 +187,7 @@ _SLOW_WORDS = ("sea", "sst", "ice", "snow", "soil", "land", "lake", "ocean", "ve
 
 def known(name: str) -> Facts | None:
     """What is known of a variable; ``total_precipitation_*`` stands for any interval."""
-    return _PRECIPITATION if is_accumulation(name) else KNOWN.get(name)
+    return PRECIPITATION if is_accumulation(name) else KNOWN.get(name)
 
 
 def is_accumulation(name: str) -> bool:
@@ -202,7 +202,12 @@ def accumulation_hours(name: str) -> float | None:
 
 
 def possible_range(name: str, units: str) -> tuple[float, float]:
-    """Values that the variable cannot leave, in SI; infinite where nothing is known."""
+    """Values that the variable cannot leave, in SI; infinite where it has no entry."""
+    return usual_range(name, units) if known(name) is not None else (-float("inf"), float("inf"))
+
+
+def usual_range(name: str, units: str) -> tuple[float, float]:
+    """Likewise, and of a variable without an entry where those in its unit usually lie."""
     entry = known(name)
     if entry is not None:
         return entry.lowest, entry.highest

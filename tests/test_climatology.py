@@ -91,10 +91,21 @@ def test_an_hour_that_training_lacks_is_an_error():
 def test_the_kind_follows_coverage_of_the_calendar_not_length_alone():
     summers = np.concatenate([times_between(f"{y}-06-01", f"{y}-09-01") for y in range(2001, 2021)])
     assert choose_kind(summers, HOURS_12) == "seasonal_trend"
-    assert choose_kind(times_between("2001-01-01", "2001-12-25"), HOURS_12) == "seasonal_trend"
+    assert choose_kind(times_between("2001-01-01", "2001-11-20"), HOURS_12) == "seasonal_trend"
+    assert choose_kind(times_between("2001-01-01", "2001-12-25"), HOURS_12) == "annual_harmonics"
     assert choose_kind(times_between("2001-01-01", "2002-01-01"), HOURS_12) == "annual_harmonics"
     assert choose_kind(times_between("2001-01-01", "2003-12-01"), HOURS_12) == "annual_harmonics"
     assert choose_kind(times_between("2001-01-01", "2004-01-01"), HOURS_12) == "day_of_year_hour"
+    of_360_days = np.concatenate([times_between(f"{y}-01-01", f"{y}-12-27") for y in (2001, 2002, 2003)])
+    assert choose_kind(of_360_days, HOURS_12) == "day_of_year_hour"
+
+
+@pytest.mark.parametrize("left_out", [slice(1), slice(300, 340), slice(720, None)])
+def test_a_year_that_lacks_some_steps_keeps_its_cycle(left_out):
+    """A line over all of it would have January 15 K too warm."""
+    times = np.delete(times_between("2001-01-01", "2002-01-01"), left_out)
+    later = times_between("2010-01-01", "2011-01-01")
+    np.testing.assert_allclose(fit(times, cycle(times)).at(later)[:, 0, 0, 0], cycle(later), atol=2e-3)
 
 
 def test_a_season_may_wrap_around_new_year():

@@ -103,6 +103,44 @@ def test_what_is_no_field_is_left_out(tmp_path):
     assert set(report.section["prognostic"]) == {"temperature", "surface_pressure"}
 
 
+@pytest.mark.parametrize("minutes", [5, 10, 20, 60])
+def test_six_hours_are_the_step_of_finer_files(minutes, tmp_path):
+    """A twelfth of an hour is no binary fraction."""
+    step = np.timedelta64(minutes, "m").astype("timedelta64[ns]")
+    times = times_from("2001-01-01", 20 * 60 // minutes, step)
+    weather(times)[["surface_pressure"]].to_netcdf(tmp_path / "a.nc")
+    assert inspect_files([tmp_path / "a.nc"]).section["timestep_hours"] == 6.0
+
+
+def test_a_name_in_a_unit_that_it_cannot_have_costs_no_other_variable(tmp_path):
+    data = weather(times_from("2001-01-01", 12))
+    upward = {"units": "m s-1", "standard_name": "upward_air_velocity"}
+    data["w"] = (data["temperature"] - 260).assign_attrs(upward)
+    data["tp"] = data["total_precipitation_6hr"].assign_attrs(units="mm/day")
+    data.drop_vars("total_precipitation_6hr").to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.refusal is None and report.section["prognostic"]["w"] == {}
+    assert "left out: tp (unit 'mm/day' of total_precipitation cannot be turned into m; it is a rate" in report.text
+    data[["w"]].assign_attrs().assign(w=data["w"].drop_attrs().assign_attrs(units="m s-1")).to_netcdf(tmp_path / "b.nc")
+    with pytest.raises(
+        DataError, match=r"b.nc: no variable can be used: w \(unit 'm s-1' of vertical_velocity cannot be"
+    ):
+        inspect_files([tmp_path / "b.nc"])
+
+
+def test_hybrid_levels_in_hpa_are_no_pressure_levels(tmp_path):
+    """As CESM writes them: over mountains they lie elsewhere."""
+    data = weather(times_from("2001-01-01", 12)).rename(level="lev", temperature="T")
+    data["lev"].attrs |= {
+        "long_name": "hybrid level at midpoints (1000*(A+B))",
+        "standard_name": "atmosphere_hybrid_sigma_pressure_coordinate",
+    }
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert "left out: T (2 levels along lev, neither pressure nor sigma)" in report.text
+    assert set(report.section["prognostic"]) == {"surface_pressure"}
+
+
 def invariants(times: np.ndarray) -> xr.Dataset:
     """Orography, a mask and a kind of soil, as the Climate Data Store gives them: along time."""
     field = np.random.default_rng(0).random(GRID.shape)

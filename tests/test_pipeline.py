@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times
 
 from data_prep import pipeline
 from data_prep.errors import DataError, UnreadableError
+from data_prep.inspect import inspect_files
 from data_prep.pipeline import find_inputs, prepare
 from data_prep.statistics import Moments
 from data_prep.store import Store, StoreWriter, open_store
@@ -261,6 +263,24 @@ class TestSplitsInTime:
         assert store.windows("train", 8).max() < 36 - 7
         np.testing.assert_array_equal(store.times[10], times[14])
 
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_files_at_two_intervals_are_refused_by_name(self, whole, tmp_path):
+        """Each six-hourly time was a stretch of its own between hourly ones, and dropped."""
+        data = weather(times_from("2001-01-01", 24 * 9, np.timedelta64(1, "h")))[["temperature", "surface_pressure"]]
+        data.isel(time=slice(0, 48)).to_netcdf(tmp_path / "a.nc")
+        later = data.isel(time=slice(48, None, 6))
+        parts = [later] if whole else [later.isel(time=[i]) for i in range(later.time.size)]
+        if not whole:
+            data.isel(time=slice(0, 6)).to_netcdf(tmp_path / "a.nc")
+        for i, part in enumerate(parts):
+            part.to_netcdf(tmp_path / f"b{i:02d}.nc")
+        said = r"b00.nc: most times are 6 h apart, but 1 h in .*a.nc at 2001-01-01T00:00; .* need one interval"
+        report = inspect_files(sorted(tmp_path.glob("*.nc")))
+        assert report.refusal is not None and re.search(said, report.refusal)
+        section = config([f"{tmp_path}/*.nc"], split=BY_TIME, diagnostic={}, forcing={}, static={})
+        with pytest.raises(DataError, match=said):
+            prepare(section, tmp_path / "store.zarr", tmp_path)
+
     def test_files_of_one_variable_each_and_of_one_stretch_each_are_joined(self, tmp_path):
         truth = weather(times_from("2001-01-01", 4 * 30))
         names = ["temperature", "surface_pressure"]
@@ -311,6 +331,26 @@ class TestThinning:
         for i in range(3):
             np.testing.assert_allclose(state[i, ..., 3], rain[6 * i : 6 * i + 6].sum(axis=0), rtol=1e-6)
             np.testing.assert_array_equal(state[i, ..., 2], hourly["surface_pressure"][6 * i + 5])
+
+    @pytest.mark.parametrize(
+        ("standard_name", "units", "scale"),
+        [("precipitation_amount", "kg m-2", 1e3), ("lwe_thickness_of_precipitation_amount", "mm", 1e3)],
+    )
+    def test_precipitation_is_known_by_its_standard_name(self, standard_name, units, scale, tmp_path):
+        hourly = weather(times_from("2001-01-01T01", 24 * 30, np.timedelta64(1, "h")))
+        rain = hourly["total_precipitation_6hr"]
+        named = (scale * rain).assign_attrs(units=units, standard_name=standard_name)
+        store = run(tmp_path, hourly.drop_vars(rain.name).assign(tot_prec=named))
+        np.testing.assert_allclose(store.read_state(0, 1)[0, ..., 3], rain[:6].sum("time"), rtol=1e-5)
+
+    @pytest.mark.parametrize("attrs", [{"cell_methods": "area: mean time: sum"}, {"GRIB_stepType": "accum"}, {}])
+    def test_other_sums_are_taken_with_a_warning(self, attrs, tmp_path, caplog):
+        hourly = weather(times_from("2001-01-01T01", 24 * 30, np.timedelta64(1, "h")))
+        hourly["ssrd"] = hourly["surface_pressure"].assign_attrs(attrs, units="J m-2")
+        hourly = hourly.drop_vars("total_precipitation_6hr")
+        run(tmp_path, hourly, prognostic={"temperature": {}, "ssrd": {}}, diagnostic={})
+        told = [r.getMessage() for r in caplog.records if "sums over 1 h" in r.getMessage()]
+        assert len(told) == bool(attrs) and all("file.nc: ssrd: sums over 1 h" in line for line in told)
 
     def test_the_name_of_precipitation_tells_its_interval(self, tmp_path):
         with pytest.raises(DataError, match="name it total_precipitation_12hr"):
@@ -378,6 +418,33 @@ class TestRefusals:
     def test_of_configs_that_do_not_fit_the_files(self, changes, what, tmp_path):
         with pytest.raises(DataError, match=what):
             run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), **changes)
+
+    @pytest.mark.parametrize(("change", "refused"), [(3e-5, False), (1e-2, True)])
+    @pytest.mark.parametrize("along", ["nothing", "time"])
+    def test_of_static_fields_that_differ_between_files(self, change, refused, along, tmp_path):
+        """Each file may be packed in its own way."""
+        for name, factor in (("a.nc", 1.0), ("b.nc", 1.0 + change)):
+            data = boundary()
+            surface = data["geopotential_at_surface"] * factor
+            surface.attrs["units"] = "m2 s-2"
+            if along == "time":
+                surface = surface.expand_dims(time=times_from("1979-01-01" if name == "a.nc" else "1980-01-01", 2))
+            data = surface.to_dataset(name="geopotential_at_surface").merge(data[["soil_temperature"]])
+            data.to_netcdf(tmp_path / name)
+        weather(times_from("2001-01-01", 4 * 30)).to_netcdf(tmp_path / "c.nc")
+        section = config(["{workdir}/*.nc"], split=BY_TIME)
+        if refused:
+            with pytest.raises(DataError, match=r"b.nc: geopotential_at_surface differs from what .*a.nc holds"):
+                prepare(section, tmp_path / "store.zarr", tmp_path)
+        else:
+            prepare(section, tmp_path / "store.zarr", tmp_path)
+
+    @pytest.mark.parametrize("days", [np.roll(np.arange(1, 367), 180), np.arange(366), np.arange(366, 0, -1)])
+    def test_of_tables_out_of_the_order_of_the_year(self, days, tmp_path):
+        boundary().assign_coords(dayofyear=days).to_netcdf(tmp_path / "b.nc")
+        weather(times_from("2001-01-01", 4 * 30)).to_netcdf(tmp_path / "c.nc")
+        with pytest.raises(DataError, match=r"b.nc: dayofyear runs from .* number the days 1 to 366"):
+            prepare(config(["{workdir}/*.nc"], split=BY_TIME), tmp_path / "store.zarr", tmp_path)
 
     def test_of_times_that_two_files_hold(self, tmp_path):
         weather(times_from("2001-01-01", 60)).to_netcdf(tmp_path / "a.nc")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from weather_files import SHARED, times_from
-from world_files import GRID, canonical, world, world_config
+from world_files import GRID, LEVELS, canonical, world, world_config
 
 from data_prep import pipeline, quality
 from data_prep.blocks import open_recipe
@@ -98,6 +98,27 @@ def test_a_planted_defect_is_found_by_variable_and_time_and_refused(defect, tmp_
     with pytest.raises(DataError, match=refusal) as error:
         prepare(world_config([str(path)]), tmp_path / "store.zarr", tmp_path)
     assert "2001-01-03T12:00" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "unusual"),
+    [("theta", lambda t: t + 270, True), ("anomaly", lambda t: t - 260, True), ("other", lambda t: t, False)],
+)
+def test_what_the_program_does_not_know_may_lie_anywhere(name, change, unusual, tmp_path):
+    """Potential temperatures and anomalies are in K too; only a fill value cannot be meant."""
+    data = world(times_from("2001-01-01", N))[["temperature"]]
+    data[name] = change(data["temperature"]).assign_attrs(units="K")
+    path = canonical(data, tmp_path)
+    report = inspect_files([path])
+    assert report.refusal is None
+    assert {(f.severity, f.kind) for f in report.findings} == ({("warning", "unusual")} if unusual else set())
+    section = world_config([str(path)], prognostic={"temperature": {}, name: {}}, repair=["unit_slips"])
+    store = open_store(prepare(section, tmp_path / "store.zarr", tmp_path))
+    n = len(LEVELS)
+    expected = np.moveaxis(data[name].values, 1, -1)[:10]
+    np.testing.assert_allclose(store.read_state(0, 10)[..., n : 2 * n], expected, rtol=1e-6)
+    data[name][10, 0, 2, 3] = -9999.0
+    assert "-9999" in (inspect_files([canonical(data, tmp_path)]).refusal or "")
 
 
 @pytest.mark.parametrize("rows", [1, 14])

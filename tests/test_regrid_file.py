@@ -88,6 +88,17 @@ def test_the_command_regrids_every_field_and_keeps_the_rest(tmp_path, capsys):
     assert sorted(p.name for p in out.parent.iterdir()) == ["out.nc"]
 
 
+def test_times_in_single_precision_are_written_as_they_were_meant(tmp_path):
+    data = weather()
+    data["time"] = TIMES[0] + np.arange(TIMES.size) * np.timedelta64(1, "h")
+    encoding = {"time": {"units": "days since 1858-11-17", "dtype": "float32"}}
+    regrid_file(write(data, tmp_path / "in.nc", encoding=encoding), tmp_path / "out.nc", RegridConfig(grid="12x7"))
+    with xr.open_dataset(tmp_path / "in.nc") as given, xr.open_dataset(tmp_path / "out.nc") as result:
+        assert (given["time"].values != data["time"].values).any()
+        np.testing.assert_array_equal(result["time"], data["time"])
+        assert result["time"].attrs["standard_name"] == "time"
+
+
 def test_files_as_they_are_in_the_world(tmp_path):
     """North first, from 180 W with both ends, longitude before latitude, packed, other names."""
     data = weather()

@@ -9,6 +9,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, open_files, times_from, weather
 
 from data_prep.errors import DataError
@@ -76,6 +77,9 @@ FLAVOURS = {
     "latitude descending": lambda d: d.isel(latitude=slice(None, None, -1)),
     "cf attributes": unnamed_axes,
     "length-1 dimension": lambda d: d.expand_dims(realization=1),
+    "radians": lambda d: d.assign_coords(
+        {n: (n, np.radians(d[n].values), {"units": "radian"}) for n in ("latitude", "longitude")}
+    ),
     "scaled": lambda d: d.assign(surface_pressure=(d["surface_pressure"] / 1000).assign_attrs(units="kPa")),
 }
 
@@ -144,6 +148,21 @@ def test_zarr_reads_like_netcdf(tmp_path):
     truth.to_zarr(tmp_path / "data.zarr", consolidated=False)
     found = open_source(tmp_path / "data.zarr", NAMES, "pressure").read("surface_pressure", (), 1, 2)
     np.testing.assert_array_equal(found[0, ..., 0], truth["surface_pressure"][1])
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_zeros_are_values_unless_they_are_declared_missing(declared, tmp_path):
+    """zarr-python 2 gives every array the fill value 0, also a longitude that begins there."""
+    data = weather(TIMES)
+    data["surface_pressure"][1, 2, 3] = 0.0
+    zeros = {name: {"_FillValue": 0.0} for name in ("surface_pressure", "longitude")}
+    data.to_zarr(tmp_path / "data.zarr", zarr_format=2, consolidated=False, encoding=zeros)
+    if declared:
+        zarr.open_group(str(tmp_path / "data.zarr"))["surface_pressure"].attrs["_FillValue"] = 0.0
+    source = open_source(tmp_path / "data.zarr", NAMES, "pressure")
+    found = source.read("surface_pressure", (), 0, 6)[..., 0]
+    assert source.grid == GRID and np.isnan(found[1, 2, 3]) == declared
+    np.testing.assert_array_equal(np.nan_to_num(found), data["surface_pressure"])
 
 
 def test_packed_integers_are_unpacked(tmp_path):
@@ -218,6 +237,16 @@ REFUSED = {
             x=("x", np.arange(8.0), {"units": "km", "standard_name": "projection_x_coordinate"}),
         ),
         r"the grid is projected or rotated .axes .*; interpolate the file",
+    ),
+    "counted": (
+        lambda d: d.rename(latitude="y", longitude="x").assign_coords(y=np.arange(4), x=np.arange(8)),
+        r"y counts points \(0 to 3\) and says nothing of latitude or longitude; give it its degrees",
+    ),
+    "scanned": (
+        lambda d: d.rename(latitude="y", longitude="x").assign_coords(
+            {n: (n, np.linspace(-0.1, 0.1, size), {"units": "rad"}) for n, size in (("y", 4), ("x", 8))}
+        ),
+        "y is in radians, as the angles of a scanner are",
     ),
     "rotated": (lambda d: d.rename(latitude="rlat", longitude="rlon"), "projected or rotated .*interpolate"),
     "unstructured": (
@@ -348,11 +377,27 @@ def test_a_truncated_file_is_refused(tmp_path):
         ("sea_ice_cover", "%", 50.0, 0.5),
         ("anything_of_yours", "degC", 1.0, 274.15),
         ("anything_of_yours", "parsec", 1.0, 1.0),
+        *(
+            ("temperature", unit, 300.0, 300.0)
+            for unit in ("deg K", "degrees K", "degrees Kelvin", "degree_kelvin", "degK")
+        ),
+        *(
+            ("temperature", unit, 0.0, 273.15)
+            for unit in ("deg C", "degrees C", "degree_C", "deg_c", "Degrees Celsius")
+        ),
+        ("anything_of_yours", "degree_K", 300.0, 300.0),
     ],
 )
 def test_units_become_si(name, units, value, si):
     found = conversion(name, units, "here")
     assert found.factor * value + found.offset == pytest.approx(si, rel=1e-5)
+
+
+@pytest.mark.parametrize("units", ["mm/day", "mm h-1", "m s-1", "kg m-2 s-1", "kg m-2 day-1"])
+def test_a_rate_of_rain_is_called_a_rate(units):
+    with pytest.raises(DataError, match="it is a rate: multiply it by the seconds of its interval") as error:
+        conversion("total_precipitation_6hr", units, "here")
+    assert "set its units" not in str(error.value)
 
 
 class TestInitialConditions:
