@@ -141,6 +141,15 @@ def test_hybrid_levels_in_hpa_are_no_pressure_levels(tmp_path):
     assert set(report.section["prognostic"]) == {"surface_pressure"}
 
 
+def test_a_sea_alone_cannot_be_predicted_with_its_land_missing(tmp_path):
+    data = weather(times_from("2001-01-01", 40))
+    sea = (data["surface_pressure"] / 350.0).assign_attrs(units="K", standard_name="sea_surface_temperature")
+    sea[:, :2] = np.nan
+    sea.rename("sst").to_dataset().to_netcdf(tmp_path / "a.nc")
+    refusal = inspect_files([tmp_path / "a.nc"]).refusal
+    assert refusal is not None and "sst is missing in" in refusal and "no other variable" in refusal
+
+
 def invariants(times: np.ndarray) -> xr.Dataset:
     """Orography, a mask and a kind of soil, as the Climate Data Store gives them: along time."""
     field = np.random.default_rng(0).random(GRID.shape)
