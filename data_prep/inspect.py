@@ -452,12 +452,12 @@ def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: di
         except DataError as error:
             return str(error)
     for file in files:
-        holes = [r for r in file.fields if r.lacking and r.found.name in section["prognostic"]]
-        if holes:
-            return (
-                f"{file.source.path}: {holes[0].found.raw_name} is missing in {holes[0].missing:.1%} of its points, and "
-                "no other variable can be predicted; fill these, or cut out a region without"
-            )
+        for report in file.fields:
+            if report.lacking and report.found.name in section["prognostic"]:
+                return (
+                    f"{file.source.path}: {report.found.raw_name} is missing in {report.missing:.1%} of its points, and "
+                    "no other variable can be predicted; fill these, or cut out a region without"
+                )
     errors = [(file.source.path, f) for file in files for f in _findings(file) if f.severity == "error"]
     if not errors:
         return None
