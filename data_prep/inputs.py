@@ -349,13 +349,14 @@ def _check_constant(sources: Sequence[Source], name: str, levels: Sequence[float
     found = sources[0].fields[name]
     levels = found.levels if levels is None else levels
     first = sources[0].read(name, levels)
-    rounded = _PACKING * np.nanmax(first, initial=-np.inf) - _PACKING * np.nanmin(first, initial=np.inf)
+    finite = first[np.isfinite(first)]
+    rounded = _PACKING * float(np.ptp(finite)) if finite.size else 0.0
     for source in sources:
         row = source.times.size - 1 if source.fields[name].extent == "time" else 0
         last = source.read(name, levels, row, row + 1)
         if source is sources[0] and not np.array_equal(first, last, equal_nan=True):
             raise DataError(f"{source.path}: {name} changes with time, so it is no static field; make it a forcing")
-        if not np.allclose(first, last, rtol=1e-6, atol=max(rounded, 0.0), equal_nan=True):
+        if not np.allclose(first, last, rtol=1e-6, atol=rounded, equal_nan=True):
             raise DataError(
                 f"{source.path}: {name} differs from what {sources[0].path} holds, so it is no static field; remove "
                 "the wrong one, or make it a forcing"

@@ -455,8 +455,8 @@ def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: di
         for report in file.fields:
             if report.lacking and report.found.name in section["prognostic"]:
                 return (
-                    f"{file.source.path}: {report.found.raw_name} is missing in {report.missing:.1%} of its points, and "
-                    "no other variable can be predicted; fill these, or cut out a region without"
+                    f"{file.source.path}: {report.found.raw_name} is missing in {report.missing:.1%} of its points, "
+                    "and no other variable can be predicted; fill these, or cut out a region without"
                 )
     errors = [(file.source.path, f) for file in files for f in _findings(file) if f.severity == "error"]
     if not errors:
