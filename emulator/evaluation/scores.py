@@ -7,7 +7,6 @@ number of initial times.
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -290,7 +289,7 @@ def _attributes(store: Store, config: EvaluateConfig, verification: Verification
         "climatology": store.climatology.kind,
         "split": config.split,
         "headline": " ".join(config.headline),
-        "means": json.dumps(config.means),
+        "means": "; ".join(f"{name}: {' '.join(of)}" for name, of in config.means.items()),
         "initial_times": verification.init_times.size,
         "trajectories": len(set(verification.trajectories)),
         "confidence": config.confidence,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,8 +43,8 @@ def opponents(scores: xr.Dataset) -> list[str]:
     either: it is the limit; nor is what was made of the candidate itself, a mean with others included.
     """
     own = {candidate(scores), *made_of_candidate(scores)}
-    means = json.loads(str(scores.attrs.get("means", "{}")))
-    own |= {name for name, of in means.items() if own & set(of)}
+    means = (text.partition(":") for text in str(scores.attrs.get("means", "")).split(";"))
+    own |= {name.strip() for name, _, of in means if own & set(of.split())}
     names = [n for n in scores["forecaster"].values.tolist() if n not in own]
     single = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
     return single or [n for n in names if not is_twin(n)] or names
