@@ -186,6 +186,9 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
     gain, lower, upper = (float(one[f"time_gain_hours{end}"]) for end in ("", "_lower", "_upper"))
     what = f"Its error in {variable_label(variable)} at {lead_text(_hours(scores)[at])} is"
     whose = forecaster_label(reference)
+    if np.isfinite(gain) and abs(gain) < 0.5:
+        ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
+        return f"{what} as large as that of {whose}: 0 hours ahead [{', '.join(ends)}]."
     if np.isfinite(gain):
         way = "earlier" if gain >= 0 else "later"
         interval = (lower, upper) if gain >= 0 else (-upper, -lower)

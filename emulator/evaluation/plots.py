@@ -101,7 +101,7 @@ def skill_figure(scores: xr.Dataset) -> Figure:
     title = f"Error against lead time ({scores.attrs['initial_times']} initial times, {share} intervals)"
     name = candidate(scores)
     if any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables):
-        whom = " and ".join(forecaster_label(r) for r in answered)
+        whom = ", ".join(forecaster_label(r) for r in answered)
         title += f"\nDiamonds: until when {forecaster_label(name)} is ahead of {whom}"
     _finish(figure, scores, names, title)
     return figure
