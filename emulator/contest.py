@@ -226,7 +226,7 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.plots import plot_long_run
     from emulator.evaluation.plots import plot_scores as draw_scores
     from emulator.evaluation.report_sources import find_long_run
-    from emulator.evaluation.table import headline_variables
+    from emulator.evaluation.table import headline_variables, world_sentence
 
     store = open_store(folder / "store.zarr")
     scores = open_scores(folder / "scores.nc")
@@ -238,7 +238,7 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     try:
         for variable in headline_variables(scores):
             out = folder / "plots" / f"maps_{variable.replace('@', '')}.png"
-            plot_maps(shown, store, config.evaluate, variable, out)
+            plot_maps(shown, store, config.evaluate, variable, out, world_sentence(scores))
     except DataError as error:  # curves and report stand without the forecasts
         logger.warning("plot: no maps: %s", error)
     write_report(folder / "scores.nc", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def plot_maps(
     config: EvaluateConfig,
     variable: str,
     out: Path,
+    world: str = "",
 ) -> Path:
     """Draws truth, the first of each forecaster's forecasts, and its difference from the truth, one column per lead:
     24, 72 and 120 h as far as they were forecast, or the last one where there is none of these.
@@ -42,6 +44,7 @@ def plot_maps(
       config: Pressure levels.
       variable: ``geopotential@500``.
       out: The PNG file; a PDF for papers is written beside it.
+      world: What the truth is, in a sentence, below the maps.
 
     Raises:
       DataError: the variable is missing.
@@ -65,6 +68,8 @@ def plot_maps(
     figure = _figure(observed, forecasts, hours[columns], store, unit)
     start = np.datetime_as_string(first.init_times[0], "h").replace("T", " ")
     figure.suptitle(f"{variable_label(variable)} from {start} UTC", x=0.01, ha="left", fontweight="bold")
+    letters = int(figure.get_figwidth() / 0.065)
+    figure.supxlabel(textwrap.fill(world, letters), x=0.01, ha="left", fontsize=8)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(figure, out.with_suffix(""))
     return out
