@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from data_prep.errors import UserError
-    from data_prep.store import open_store
+    from data_prep.preparation.store import open_store
     from emulator.api import plot, predict, score
     from emulator.checkpoint import load_forecaster
 
@@ -20,7 +20,7 @@ __all__ = ["UserError", "__version__", "load_forecaster", "open_store", "plot", 
 _HOMES = {
     "UserError": "data_prep.errors",
     "load_forecaster": "emulator.checkpoint",
-    "open_store": "data_prep.store",
+    "open_store": "data_prep.preparation.store",
     "plot": "emulator.api",
     "predict": "emulator.api",
     "score": "emulator.api",

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.preparation.statistics import Moments, state_moments, sum_moments
+from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec
-from data_prep.statistics import Moments, state_moments, sum_moments
-from data_prep.store import Store
 
 _BLOCK_ROWS = 64
 

@@ -18,13 +18,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
-from data_prep.arrays import rows_at
 from data_prep.errors import ConfigError, DataError
-from data_prep.locations import Location, locate
-from data_prep.netcdf_file import write_netcdf
-from data_prep.opening import format_of, open_lazily
-from data_prep.sources import open_source, read_initial
-from data_prep.store import Segment, Store, given_channels, memory_store
+from data_prep.files.arrays import rows_at
+from data_prep.files.netcdf_file import write_netcdf
+from data_prep.preparation.store import Segment, Store, given_channels, memory_store
+from data_prep.reading.locations import Location, locate
+from data_prep.reading.opening import format_of, open_lazily
+from data_prep.reading.sources import open_source, read_initial
 from data_prep.variables import SURFACE
 from emulator.config import EvaluateConfig, first_error
 from emulator.evaluation.external import open_external

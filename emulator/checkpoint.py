@@ -28,24 +28,24 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
-from data_prep.climatology import Climatology
 from data_prep.config import DataConfig
-from data_prep.disk import trouble, write_text
 from data_prep.errors import DataError, how_to_run, one_line
+from data_prep.files.disk import trouble, write_text
+from data_prep.files.json_file import read_object
+from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
-from data_prep.json_file import read_object
-from data_prep.npz import read_arrays, write_arrays
+from data_prep.preparation.climatology import Climatology
+from data_prep.preparation.statistics import Statistics
+from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec
-from data_prep.statistics import Statistics
-from data_prep.store import Store
 from emulator import __version__
 from emulator.anomalies import without_bounds
 from emulator.config import ModelConfig
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.packing import unpack_table
 from emulator.run_folder import DESCRIPTION, SHIPPED, run_folder
-from emulator.stepper import make_stepper
+from emulator.stepping.stepper import make_stepper
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import ConfigError, DataError, UserError
-from data_prep.json_file import finite
+from data_prep.files.json_file import finite
 from emulator.command import interrupted_by_sigterm, memory_in_one_line, set_up_logging
-from emulator.compilation_cache import remember_compiled
-from emulator.large_pages import use_large_pages
+from emulator.hardware.compilation_cache import remember_compiled
+from emulator.hardware.large_pages import use_large_pages
 from emulator.parser import build_parser
 
 if TYPE_CHECKING:
@@ -52,21 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _leave(code: int) -> int:
     """The exit code; of several processes, one that failed ends here."""
-    if "emulator.devices" not in sys.modules:
+    if "emulator.training.devices" not in sys.modules:
         return code
-    from emulator.devices import exit_code
+    from emulator.training.devices import exit_code
 
     return exit_code(code)
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
     from emulator.config import load_config
-    from emulator.stages import run_stages
-    from emulator.workers import open_executor
+    from emulator.experiment.stages import run_stages
+    from emulator.hardware.workers import open_executor
 
     command = arguments.command
     if command == "init":
-        from emulator.init import init
+        from emulator.planning.init import init
 
         print(init(arguments.files, Path(arguments.out), arguments.minutes))  # noqa: T201
         return
@@ -77,13 +77,13 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         _forecast_file(arguments)
         return
     if command == "plot" and arguments.config.endswith(".nc"):
-        from emulator.contest import plot_scores
+        from emulator.experiment.contest import plot_scores
 
         _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a scores file is drawn as it is")
         plot_scores(Path(arguments.config), Path(arguments.out) if arguments.out else None)
         return
     if command == "report":
-        from emulator.contest import write_report
+        from emulator.experiment.contest import write_report
 
         page = write_report(Path(arguments.scores), Path(arguments.out) if arguments.out else None)
         print(f"Report: {page}")  # noqa: T201 - the result the user came for
@@ -114,7 +114,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     with open_executor(getattr(arguments, "workers", 1), getattr(arguments, "scheduler", None)) as workers:
         folder = run_stages(config, None if command == "run" else [command], redo=arguments.redo, workers=workers)
     if getattr(arguments, "json", False):
-        from emulator.contest import summarise_scores
+        from emulator.experiment.contest import summarise_scores
 
         _print_json(summarise_scores(folder))
         return
@@ -144,7 +144,7 @@ def _forecast_file(arguments: argparse.Namespace) -> None:
     if arguments.input is None:
         raise ConfigError("forecast: a run folder needs an INPUT file: emulator forecast RUN INPUT.nc")
     _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a run folder is forecast from as it is")
-    from data_prep.locations import locate
+    from data_prep.reading.locations import locate
     from emulator.forecast import forecast_file
 
     forecast_file(
@@ -166,12 +166,12 @@ def _refuse_options(arguments: argparse.Namespace, names: Sequence[str], why: st
 
 def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) -> bool:
     """Does what a single process that really trains does not: a dry run, or working along with the first process."""
-    from emulator.devices import join_processes
-    from emulator.stages import follow_stage
+    from emulator.experiment.stages import follow_stage
+    from emulator.training.devices import join_processes
 
     first = join_processes() == 0
     if arguments.dry_run:
-        from emulator.dry_run import dry_run
+        from emulator.training.dry_run import dry_run
 
         cost = dry_run(config.train, config.model, config.path / "store.zarr", config.training_seed)
         if first and arguments.json:
@@ -198,9 +198,9 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _inspect(places: Sequence[str], *, as_json: bool) -> None:
-    from data_prep.inspect import inspect_files
-    from data_prep.locations import find_files
-    from data_prep.probe import probe
+    from data_prep.reading.inspect import inspect_files
+    from data_prep.reading.locations import find_files
+    from data_prep.reading.probe import probe
 
     files = find_files(places)
     probe(files)
@@ -214,7 +214,7 @@ def _inspect(places: Sequence[str], *, as_json: bool) -> None:
 
 
 def _verify(path: Path, *, as_json: bool) -> None:
-    from data_prep.store import open_store
+    from data_prep.preparation.store import open_store
     from emulator.progress import track
 
     store = open_store(path)
@@ -248,8 +248,8 @@ def _check_pretrained(folder: str | None) -> None:
 
 def _regrid(arguments: argparse.Namespace) -> None:
     from data_prep.config import RegridConfig
-    from data_prep.locations import locate
-    from data_prep.regrid_file import regrid_file
+    from data_prep.reading.locations import locate
+    from data_prep.reading.regrid_file import regrid_file
 
     names = ("grid", "like", "method", "nan", "minimum_valid", "outside")
     out = Path(arguments.output)

@@ -13,8 +13,8 @@ from functools import wraps
 from pathlib import Path
 from types import FrameType
 
-from data_prep.disk import writing
 from data_prep.errors import ConfigError, DataError, UserError, one_line
+from data_prep.files.disk import writing
 
 
 def as_command(function: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str] | None], int]:

@@ -18,8 +18,8 @@ import yaml
 from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from data_prep.config import DataConfig, Section
-from data_prep.disk import write_text
 from data_prep.errors import ConfigError, one_line
+from data_prep.files.disk import write_text
 from data_prep.iso_time import parse_iso
 
 Positive = Annotated[int, Field(gt=0)]

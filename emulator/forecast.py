@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.config import DataConfig
-from data_prep.driving import open_driving
 from data_prep.errors import DataError
-from data_prep.locations import Location
-from data_prep.pipeline import find_inputs
-from data_prep.probe import probe
-from data_prep.sources import read_initial
+from data_prep.preparation.pipeline import find_inputs
+from data_prep.reading.driving import open_driving
+from data_prep.reading.locations import Location
+from data_prep.reading.probe import probe
+from data_prep.reading.sources import read_initial
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
 from emulator.run_folder import run_folder

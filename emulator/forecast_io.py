@@ -25,15 +25,15 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.arrays import rows_at
-from data_prep.disk import close_once, hidden_beside, put_in_place, writing
 from data_prep.errors import DataError
+from data_prep.files.arrays import rows_at
+from data_prep.files.disk import close_once, hidden_beside, put_in_place, writing
 from data_prep.spec import CALENDAR_ATTRS, CONVENTIONS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
 from data_prep.variables import SURFACE, possible_range
 from emulator import __version__
 from emulator.bounds import ForecastStoppedError, first_departure
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
-from emulator.machine import describe
+from emulator.hardware.machine import describe
 from emulator.progress import track
 
 logger = logging.getLogger(__name__)

@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_prep.disk import reading, write_text
 from data_prep.errors import DataError, one_line
-from data_prep.json_file import read_object
-from data_prep.netcdf_file import write_netcdf
-from data_prep.npz import write_arrays
-from data_prep.store import Store, open_store
+from data_prep.files.disk import reading, write_text
+from data_prep.files.json_file import read_object
+from data_prep.files.netcdf_file import write_netcdf
+from data_prep.files.npz import write_arrays
+from data_prep.preparation.store import Store, open_store
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import derive
 from emulator.checkpoint import ARRAYS, WEIGHTS, load_forecaster, read_description, write_description

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from emulator.benchmarks.history import record, show
 from emulator.command import as_command
-from emulator.large_pages import use_large_pages
+from emulator.hardware.large_pages import use_large_pages
 
 HISTORY = Path(__file__).parent.parent / "benchmarks" / "history.jsonl"
 NAMES = ("train", "start", "forecast", "load", "prepare", "evaluate", "program")

@@ -2,10 +2,10 @@
 
 import sys
 
-from emulator.large_pages import use_large_pages
+from emulator.hardware.large_pages import use_large_pages
 
 if __name__ == "__main__":
     use_large_pages()
-    from emulator.model_comparison import main
+    from emulator.studies.model_comparison import main
 
     sys.exit(main())

@@ -2,10 +2,10 @@
 
 import sys
 
-from emulator.large_pages import use_large_pages
+from emulator.hardware.large_pages import use_large_pages
 
 if __name__ == "__main__":
     use_large_pages()
-    from emulator.scaling import main
+    from emulator.studies.scaling import main
 
     sys.exit(main())

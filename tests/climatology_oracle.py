@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from data_prep.climatology import (
+from data_prep.clock import CALENDAR_DAYS
+from data_prep.preparation.climatology import (
     WINDOW_DAYS,
     YEAR_DAYS,
     Climatology,
@@ -20,7 +21,6 @@ from data_prep.climatology import (
     triangle_sums,
     window_weights,
 )
-from data_prep.clock import CALENDAR_DAYS
 
 
 class ClimatologyFit:

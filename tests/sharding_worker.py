@@ -10,12 +10,12 @@ import numpy as np
 import optax
 
 from data_prep.errors import ConfigError
-from data_prep.store import open_store
+from data_prep.preparation.store import open_store
 from emulator.benchmarks.program import collectives
-from emulator.budget import Programs
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, TransformerConfig, UNetConfig
-from emulator.devices import WHOLE, Layout
-from emulator.train import set_up
+from emulator.training.budget import Programs
+from emulator.training.devices import WHOLE, Layout
+from emulator.training.train import set_up
 
 MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1, time_steps=[1, 2])
 STEPS = 4

@@ -9,7 +9,7 @@ import xarray as xr
 from synthetic import Noisy, evaluation_rows, lead_times, make_store
 
 from data_prep.grid import Grid
-from data_prep.store import Store
+from data_prep.preparation.store import Store
 from emulator.config import EvaluateConfig
 from emulator.evaluation.scores import evaluate
 from emulator.forecast_io import write_forecasts

@@ -9,9 +9,9 @@ import xarray as xr
 from climatology_oracle import ClimatologyFit
 
 from data_prep.grid import Grid
+from data_prep.preparation.statistics import Statistics
+from data_prep.preparation.store import Segment, Store, memory_store
 from data_prep.spec import StateSpec, Variable, stack_channels, unstack_channels
-from data_prep.statistics import Statistics
-from data_prep.store import Segment, Store, memory_store
 
 STEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
 MEMORY = 0.93  # of the anomaly over 6 h

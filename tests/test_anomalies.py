@@ -12,13 +12,13 @@ from tiny_store import TIMESTEP, write_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.preparation.store import open_store
 from data_prep.spec import stack_channels
-from data_prep.store import open_store
 from emulator.anomalies import anomalies_of
 from emulator.checkpoint import load_forecaster
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters.persistence import AnomalyPersistence
-from emulator.train import open_for_training, train
+from emulator.training.train import open_for_training, train
 
 CONFIG = TrainConfig(
     anomalies=True,

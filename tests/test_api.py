@@ -14,12 +14,12 @@ from tiny_store import TIMESTEP, write_store
 from world_files import region, region_section
 
 import emulator
-from data_prep import opening
 from data_prep.errors import ConfigError, DataError
+from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.grid import Grid
-from data_prep.npz import read_arrays, write_arrays
-from data_prep.opening import format_of
-from data_prep.pipeline import prepare
+from data_prep.preparation.pipeline import prepare
+from data_prep.reading import opening
+from data_prep.reading.opening import format_of
 from emulator.api import _against
 from emulator.cli import main
 from emulator.config import DataConfig, EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
@@ -28,7 +28,7 @@ from emulator.forecast import forecast_file, lead_times
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence
 from emulator.forecasters.statistical import make_reference
-from emulator.train import train
+from emulator.training.train import train
 
 ROOT = Path(__file__).parents[1]
 

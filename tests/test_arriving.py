@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from emulator.arriving import Arriving
+from emulator.training.arriving import Arriving
 
 
 class Slow:
@@ -46,5 +46,6 @@ def test_one_damaged_row_spoils_no_other():
 
 
 def test_training_starts_without_what_it_does_not_need():
-    code = "import sys, emulator.train; print(*({'xarray', 'pandas', 'scipy', 'matplotlib', 'jcm'} & set(sys.modules)))"
+    needless = {"xarray", "pandas", "scipy", "matplotlib", "jcm"}
+    code = f"import sys, emulator.training.train; print(*({needless} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -17,9 +17,9 @@ from emulator.benchmarks.history import record, show
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
 from emulator.benchmarks.train import _seconds_per_step
-from emulator.budget import AHEAD
-from emulator.devices import Layout
-from emulator.machine import copy_rate, describe, matrix_rate
+from emulator.hardware.machine import copy_rate, describe, matrix_rate
+from emulator.training.budget import AHEAD
+from emulator.training.devices import Layout
 
 ROOT = Path(__file__).parent.parent
 TINY = "{kind: unet, patch: 2, width: 8, multipliers: [1], blocks: 1}"
@@ -94,13 +94,13 @@ def test_rates_are_of_the_order_of_a_machine():
 
 def test_the_ceiling_is_of_matrices_of_noise(monkeypatch):
     products = []
-    monkeypatch.setattr("emulator.machine.best_seconds", lambda work, seconds: products.append(work()) or 1.0)
+    monkeypatch.setattr("emulator.hardware.machine.best_seconds", lambda work, seconds: products.append(work()) or 1.0)
     side = round((matrix_rate("float32") / 2) ** (1 / 3))
     assert np.std(products[0]) == pytest.approx(side**0.5, rel=0.1)
 
 
 def test_the_ceiling_is_of_the_devices_in_use_alone(monkeypatch):
-    monkeypatch.setattr("emulator.devices.matrix_rate", lambda dtype, devices: float(len(devices)))
+    monkeypatch.setattr("emulator.training.devices.matrix_rate", lambda dtype, devices: float(len(devices)))
     assert Layout(SimpleNamespace(local_devices=["first", "second"])).matrix_rate("float32") == 2.0
 
 

@@ -26,9 +26,9 @@ from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, repl
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters import neural
 from emulator.pretrained import ship_run
-from emulator.rollout import trajectory
-from emulator.sponge import Sponge
-from emulator.train import train
+from emulator.stepping.rollout import trajectory
+from emulator.stepping.sponge import Sponge
+from emulator.training.train import train
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 CONFIG = TrainConfig(

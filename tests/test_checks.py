@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from weather_files import times_from
 
-from data_prep import checks
 from data_prep.errors import DataError
+from data_prep.reading import checks
 from data_prep.spec import StateSpec, Variable
 
 SPEC = StateSpec(

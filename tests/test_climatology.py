@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from climatology_oracle import ClimatologyFit
 
-from data_prep.climatology import Climatology, Season, choose_kind
 from data_prep.clock import seconds_of_day, year_fraction
 from data_prep.errors import DataError
+from data_prep.preparation.climatology import Climatology, Season, choose_kind
 
 HOURS_12 = np.timedelta64(12, "h").astype("timedelta64[ns]")
 HOURS_6 = np.timedelta64(6, "h").astype("timedelta64[ns]")

@@ -8,8 +8,8 @@ import pytest
 
 from data_prep.clock import parse_instant, parse_last
 from data_prep.config import SplitConfig
-from data_prep.sources import _row_of
-from data_prep.splits import split_segments
+from data_prep.preparation.splits import split_segments
+from data_prep.reading.sources import _row_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 

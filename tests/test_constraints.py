@@ -10,12 +10,12 @@ from tiny_store import SPEC, write_store
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
-from emulator.constraints import Constraints
-from emulator.loader import read_batch
 from emulator.models import latitude_factor
 from emulator.models.spherical_harmonics import SphericalHarmonics
-from emulator.stepper import make_stepper
-from emulator.train_step import with_noise
+from emulator.stepping.constraints import Constraints
+from emulator.stepping.stepper import make_stepper
+from emulator.training.loader import read_batch
+from emulator.training.train_step import with_noise
 
 GLOBE = Grid.gaussian(16)
 TINY = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)

@@ -9,14 +9,15 @@ import pytest
 import xarray as xr
 from synthetic import Noisy, make_store
 
-from data_prep.climatology import Season
-from data_prep.disk import discard
 from data_prep.errors import ConfigError, DataError, UserError
+from data_prep.files.disk import discard
 from data_prep.grid import Grid
-from emulator import checkpoint, competitors, contest, forecast_files, stages
+from data_prep.preparation.climatology import Season
+from emulator import checkpoint
 from emulator.config import parse_config
+from emulator.experiment import competitors, contest, forecast_files, stages
+from emulator.experiment.initial_times import initial_indices, verified_leads
 from emulator.forecasters.ensemble import EnsembleForecaster
-from emulator.initial_times import initial_indices, verified_leads
 
 ALL = [
     *("network", "network_ensemble", "physics_t21", "physics_t21_ensemble", "physics_t31"),
@@ -120,7 +121,7 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     assert not list(folder.rglob("*network*"))
     forecasting = stages.stage_named("forecast")
     assert forecasting.outdated(config, tmp_path) is None  # no store, nothing to be made from
-    monkeypatch.setattr("data_prep.store.open_store", lambda path: store)
+    monkeypatch.setattr("data_prep.preparation.store.open_store", lambda path: store)
     (tmp_path / "store.zarr").mkdir()
     why = forecasting.outdated(config, tmp_path)
     assert why == "no forecasts of network, network_ensemble, network_debiased, network_damped"
@@ -340,7 +341,7 @@ def test_another_file_to_score_asks_for_no_new_forecasts(tmp_path):
 def forecast_stage(made, monkeypatch, tmp_path):
     """The stage beside a store that is there."""
     store, names = made
-    monkeypatch.setattr("data_prep.store.open_store", lambda path: store)
+    monkeypatch.setattr("data_prep.preparation.store.open_store", lambda path: store)
     (tmp_path / "store.zarr").mkdir()
     return stages.stage_named("forecast"), store, names
 
@@ -421,7 +422,7 @@ def test_forecasts_from_other_data_are_made_again(forecast_stage, tmp_path, monk
     contest.write_all_forecasts(config, tmp_path)
     assert stage.outdated(config, tmp_path) is None
     others = dataclasses.replace(store, data_hash="others")
-    monkeypatch.setattr("data_prep.store.open_store", lambda path: others)
+    monkeypatch.setattr("data_prep.preparation.store.open_store", lambda path: others)
     assert stage.outdated(config, tmp_path) == "9 forecast files were made from other data"
     monkeypatch.setattr(contest, "open_store", lambda path: others)
     with pytest.raises(DataError, match="evaluate: 9 forecast files were made from other data; 'emulator forecast'"):

@@ -14,7 +14,7 @@ from world_files import world
 
 from data_prep.config import RegridConfig
 from data_prep.grid import Grid
-from data_prep.regrid_file import regrid_file
+from data_prep.reading.regrid_file import regrid_file
 from data_prep.spec import unit_attrs
 from emulator.config import EvaluateConfig
 from emulator.evaluation.scores import evaluate

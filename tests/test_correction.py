@@ -10,12 +10,12 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import stack_channels, unstack_channels
 from emulator.config import EvaluateConfig
+from emulator.experiment.initial_times import initial_indices, training_indices
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.correction import Correction, FoldSums, area_product, estimate, fit_correction
 from emulator.forecasters.written import WrittenForecasts
-from emulator.initial_times import initial_indices, training_indices
 
 LEADS = lead_times(2, 12)
 GRID = Grid.gaussian(12)

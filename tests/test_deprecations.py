@@ -17,7 +17,8 @@ def calls(caller: str, library: str, category: type[Warning], stacklevel: int) -
 @pytest.mark.parametrize("category", CATEGORIES)
 @pytest.mark.parametrize("library", ["jax", "flax", "xarray"])
 def test_deprecations_are_errors(library, category):
-    for caller, stacklevel in (("emulator.train", 2), ("data_prep.store", 2), ("test_train", 2), ("emulator.train", 1)):
+    ours = "emulator.training.train"
+    for caller, stacklevel in ((ours, 2), ("data_prep.preparation.store", 2), ("test_train", 2), (ours, 1)):
         with pytest.raises(category, match="old is deprecated"):
             calls(caller, library, category, stacklevel)
 

@@ -18,8 +18,8 @@ from train_worker import MODEL
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
-from emulator.devices import AXES, Layout, exit_code, failing_together, join_processes
-from emulator.train import train
+from emulator.training.devices import AXES, Layout, exit_code, failing_together, join_processes
+from emulator.training.train import train
 
 HERE = Path(__file__).parent
 FAST_COMPILE = "--xla_backend_optimization_level=0"

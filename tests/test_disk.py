@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.disk import (
+from data_prep.errors import DataError, UserError
+from data_prep.files.disk import (
     DiskError,
     closing_once,
     discard,
@@ -23,7 +24,6 @@ from data_prep.disk import (
     trouble,
     write_text,
 )
-from data_prep.errors import DataError, UserError
 
 
 def test_what_fails_half_way_leaves_what_was_there(tmp_path):
@@ -120,9 +120,8 @@ def test_a_folder_that_had_made_way_when_the_process_was_killed_comes_back(tmp_p
 def test_a_second_process_that_writes_the_same_file_is_refused(tmp_path):
     """It would remove what the first has written, and the first would put in place what the second has half done."""
     path = tmp_path / "forecast.nc"
-    second = (
-        f"from pathlib import Path; from data_prep.disk import write_text; write_text(Path({str(path)!r}), 'second')"
-    )
+    write = f"write_text(Path({str(path)!r}), 'second')"
+    second = f"from pathlib import Path; from data_prep.files.disk import write_text; {write}"
     with replacing(path) as temporary:
         temporary.write_text("first")
         ended = subprocess.run([sys.executable, "-c", second], capture_output=True, text=True)

@@ -14,17 +14,17 @@ from tiny_store import write_store
 
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
-from data_prep.store import open_store
-from emulator import budget, loader
-from emulator.budget import AHEAD, Programs, check_memory, check_validation_memory, step_flops
+from data_prep.preparation.store import open_store
 from emulator.cli import main
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig, load_config
-from emulator.devices import WHOLE, Layout
-from emulator.dry_run import dry_run
-from emulator.loader import Windows
-from emulator.machine import device_memory
-from emulator.train import look_ahead, set_up
-from emulator.train_step import unrolled
+from emulator.hardware.machine import device_memory
+from emulator.training import budget, loader
+from emulator.training.budget import AHEAD, Programs, check_memory, check_validation_memory, step_flops
+from emulator.training.devices import WHOLE, Layout
+from emulator.training.dry_run import dry_run
+from emulator.training.loader import Windows
+from emulator.training.train import look_ahead, set_up
+from emulator.training.train_step import unrolled
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 GIB = 2**30

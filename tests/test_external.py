@@ -14,11 +14,11 @@ from data_prep.variables import GRAVITY
 from data_prep.vertical import derive
 from emulator.cli import build_parser
 from emulator.config import EvaluateConfig, load_config
-from emulator.contest import forecast_paths
 from emulator.evaluation.external import open_external
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.scores import evaluate
+from emulator.experiment.contest import forecast_paths
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence

@@ -13,8 +13,8 @@ import pytest
 import xarray as xr
 from synthetic import Noisy, evaluation_rows, lead_times, make_store
 
-from data_prep.disk import DiskError
 from data_prep.errors import DataError, UserError
+from data_prep.files.disk import DiskError
 from data_prep.grid import Grid
 from emulator.bounds import ForecastStoppedError
 from emulator.forecast_form import open_forecasts
@@ -176,7 +176,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         import resource, signal, sys
         from pathlib import Path
         import numpy as np
-        from data_prep.disk import DiskError
+        from data_prep.files.disk import DiskError
         from data_prep.grid import Grid
         from emulator.forecast_io import write_forecasts
         from synthetic import Noisy, lead_times, make_store

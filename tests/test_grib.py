@@ -6,10 +6,11 @@ import xarray as xr
 from weather_files import times_from
 from world_files import GRID, LEVELS, world
 
-from data_prep import errors, opening
+from data_prep import errors
 from data_prep.errors import DataError
-from data_prep.inspect import inspect_files
-from data_prep.sources import open_source
+from data_prep.reading import opening
+from data_prep.reading.inspect import inspect_files
+from data_prep.reading.sources import open_source
 
 TIMES = times_from("2001-01-01", 4)
 

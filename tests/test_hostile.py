@@ -17,19 +17,19 @@ import yaml
 from tiny_store import write_store
 from world_files import world
 
-from data_prep import probe as probe_module
-from data_prep.disk import DiskError, write_text
 from data_prep.errors import ConfigError, DataError, UserError
+from data_prep.files.disk import DiskError, write_text
+from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.grid import Grid
-from data_prep.inspect import inspect_files
-from data_prep.npz import read_arrays, write_arrays
-from data_prep.probe import probe
-from data_prep.store import open_store
-from data_prep.units import convertible
+from data_prep.preparation.store import open_store
+from data_prep.reading import probe as probe_module
+from data_prep.reading.inspect import inspect_files
+from data_prep.reading.probe import probe
+from data_prep.reading.units import convertible
 from emulator.cli import main
 from emulator.config import load_config
+from emulator.experiment.stages import run_stages
 from emulator.forecast_form import open_forecasts
-from emulator.stages import run_stages
 
 ROOT = Path(__file__).parents[1]
 SMALL = {"data": {"inputs": ["none.nc"], "vertical": "pressure", "prognostic": {"temperature": {}}}}
@@ -262,14 +262,14 @@ def test_what_crashes_or_stops_the_netcdf_library_is_one_line(tmp_path, monkeypa
     world().isel(time=slice(0, 2)).to_netcdf(path)
     probe([path, path])
     program = probe_module._PROGRAM
-    monkeypatch.setattr("data_prep.probe._SECONDS", 1.0)
+    monkeypatch.setattr("data_prep.reading.probe._SECONDS", 1.0)
     for end, said in (
         ("os.abort()", "crashes on it .SIGABRT"),
         ("sum(range(10**12))", "takes a processor more than 1 s"),
         ("import time; time.sleep(100)", "takes more than 3 s"),
     ):
-        monkeypatch.setattr("data_prep.probe._PATIENCE", 3.0 if "sleep" in end else 60.0)
-        monkeypatch.setattr("data_prep.probe._PROGRAM", program.replace("netCDF4.Dataset(path).close()", end))
+        monkeypatch.setattr("data_prep.reading.probe._PATIENCE", 3.0 if "sleep" in end else 60.0)
+        monkeypatch.setattr("data_prep.reading.probe._PROGRAM", program.replace("netCDF4.Dataset(path).close()", end))
         with pytest.raises(DataError, match=rf"a\.nc: .*{said}"):
             probe([path, path])
 
@@ -277,7 +277,7 @@ def test_what_crashes_or_stops_the_netcdf_library_is_one_line(tmp_path, monkeypa
 def test_a_module_beside_the_data_is_not_imported_by_the_probe(tmp_path):
     (tmp_path / "netCDF4.py").write_text("import os; os.mkdir('victim')\n")
     world().isel(time=slice(0, 2)).to_netcdf(tmp_path / "a.nc")
-    program = "from pathlib import Path; from data_prep.probe import probe; probe([Path('a.nc')])"
+    program = "from pathlib import Path; from data_prep.reading.probe import probe; probe([Path('a.nc')])"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-P", "-c", program], cwd=tmp_path, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -12,19 +12,19 @@ from world_files import REGION, canonical, region, world
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.locations import GRIB_SUFFIXES, find_files
-from data_prep.pipeline import prepare
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import open_store
+from data_prep.reading.locations import GRIB_SUFFIXES, find_files
 from data_prep.spec import StateSpec, Variable
-from data_prep.store import open_store
-from emulator import sizing
 from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig, load_config
-from emulator.devices import Layout
-from emulator.initial_times import initial_indices
-from emulator.sizing import Machine, plan_by_trial, plan_training
-from emulator.step_trial import measured_seconds
-from emulator.train import plan
-from emulator.validation import Validation
+from emulator.experiment.initial_times import initial_indices
+from emulator.planning import sizing
+from emulator.planning.sizing import Machine, plan_by_trial, plan_training
+from emulator.planning.step_trial import measured_seconds
+from emulator.training.devices import Layout
+from emulator.training.train import plan
+from emulator.training.validation import Validation
 
 MACHINE = Machine("two cores", devices=1, on_cpu=True, rate=1e11, memory=8 * 2**30)
 

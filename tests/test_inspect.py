@@ -11,15 +11,16 @@ import yaml
 from weather_files import GRID, SHARED, open_files, times_from, weather, write_members
 from world_files import DIALECTS, canonical, world
 
-from data_prep import pipeline, quality, sources
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
-from data_prep.inspect import inspect_files
-from data_prep.pipeline import prepare
-from data_prep.store import open_store
+from data_prep.preparation import pipeline
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import open_store
+from data_prep.reading import quality, sources
+from data_prep.reading.inspect import inspect_files
 from emulator.cli import main
 from emulator.config import load_config
-from emulator.init import _Data
+from emulator.planning.init import _Data
 
 ROOT = Path(__file__).parents[1]
 
@@ -290,7 +291,7 @@ def test_files_that_would_be_decompressed_over_and_over_are_told(chunk, tmp_path
     monkeypatch.setattr(sources, "CHUNK_CACHE_BYTES", 2**10)
     monkeypatch.setattr(quality, "_BLOCK_BYTES", 2**10)
     monkeypatch.setattr(pipeline, "_BLOCK_BYTES", 2**10)
-    monkeypatch.setattr("data_prep.store._CHUNK_BYTES", 1)
+    monkeypatch.setattr("data_prep.preparation.store._CHUNK_BYTES", 1)
     data = weather(times_from("2001-01-01", 40))[["temperature"]]
     data.to_netcdf(tmp_path / "a.nc", encoding={"temperature": {"chunksizes": (chunk, 1, 4, 4), "zlib": True}})
     section = pasted(inspect_files([tmp_path / "a.nc"]).text, tmp_path)

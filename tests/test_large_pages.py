@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from emulator import large_pages
-from emulator.large_pages import use_large_pages
+from emulator.hardware import large_pages
+from emulator.hardware.large_pages import use_large_pages
 
 
 class Replaced(Exception):

@@ -11,13 +11,13 @@ from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.lateral import rim_mask
-from data_prep.pipeline import prepare
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import open_store
 from data_prep.regrid import make_regridder
-from data_prep.store import open_store
 from emulator.cli import main
 from emulator.forecasters.statistical import make_reference
-from emulator.loader import read_batch
 from emulator.pretrained import ship_run
+from emulator.training.loader import read_batch
 
 REGION = Grid.from_arrays(np.arange(20.0, 61.0, 5.0), np.arange(200.0, 261.0, 5.0))
 WORLD = Grid.gaussian(16)

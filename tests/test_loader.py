@@ -11,11 +11,11 @@ import pytest
 from tiny_store import write_store
 
 from data_prep.grid import Grid
-from data_prep.store import open_store
-from emulator import loader
+from data_prep.preparation.store import open_store
 from emulator.config import MeshConfig
-from emulator.devices import Layout
-from emulator.loader import Windows, batches_ahead, read_batch
+from emulator.training import loader
+from emulator.training.devices import Layout
+from emulator.training.loader import Windows, batches_ahead, read_batch
 
 LAYOUT = Layout.of(MeshConfig())
 

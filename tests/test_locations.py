@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.locations import stamp
+from data_prep.reading.locations import stamp
 
 
 def test_a_stamp_changes_with_what_a_folder_holds(tmp_path):

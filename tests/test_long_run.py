@@ -8,11 +8,12 @@ from synthetic import ON_SIGMA, STEP, make_store, with_state
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import unstack_channels
-from emulator import checkpoint, contest
+from emulator import checkpoint
 from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig, parse_config
 from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
 from emulator.evaluation.report_long_run import describe_long_run
+from emulator.experiment import contest
 from emulator.forecasters.persistence import Persistence
 
 CONFIG = EvaluateConfig()

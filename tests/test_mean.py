@@ -9,9 +9,10 @@ from synthetic import ON_SIGMA, Noisy, evaluation_rows, lead_times, make_store
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
-from emulator import checkpoint, contest
+from emulator import checkpoint
 from emulator.config import parse_config
 from emulator.evaluation.forecast_file import ForecastFile
+from emulator.experiment import contest
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.persistence import Persistence

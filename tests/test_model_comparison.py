@@ -10,14 +10,14 @@ from tiny_store import SPEC, write_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.store import open_store
-from emulator import model_comparison
+from data_prep.preparation.store import open_store
 from emulator.config import GraphConfig, RolloutStage, SpectralConfig, TrainConfig, TransformerConfig, save_config
 from emulator.config import parse_config as parse
-from emulator.devices import WHOLE
-from emulator.loader import Batch
-from emulator.model_comparison import Entrant, compare, main, stretch, table
-from emulator.train import plan, set_up
+from emulator.studies import model_comparison
+from emulator.studies.model_comparison import Entrant, compare, main, stretch, table
+from emulator.training.devices import WHOLE
+from emulator.training.loader import Batch
+from emulator.training.train import plan, set_up
 
 MODEL_FILES = sorted((Path(__file__).parent.parent / "configs" / "models").rglob("*.yaml"))
 

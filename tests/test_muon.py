@@ -7,9 +7,9 @@ from flax import nnx
 from optax.contrib import MuonDimensionNumbers, muon
 
 from emulator.config import RolloutStage, TrainConfig
-from emulator.muon import orthogonalised, scale_by_muon
-from emulator.optimiser import make_optimiser
-from emulator.stacks import VECTORS, Stacks
+from emulator.training.muon import orthogonalised, scale_by_muon
+from emulator.training.optimiser import make_optimiser
+from emulator.training.stacks import VECTORS, Stacks
 
 SHAPES = {"a": (3, 3, 8, 8), "b": (3, 3, 8, 8), "long": (40, 6), "wide": (6, 40), "square": (12, 12), "scale": (8,)}
 RATE = optax.constant_schedule(1e-2)

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from world_files import world
 
-from data_prep.netcdf_file import write_netcdf
+from data_prep.files.netcdf_file import write_netcdf
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 import xarray as xr
-from data_prep.disk import DiskError, replacing
-from data_prep.netcdf_file import write_netcdf
+from data_prep.files.disk import DiskError, replacing
+from data_prep.files.netcdf_file import write_netcdf
 
 path, size = Path(sys.argv[1]), int(sys.argv[2])
 data = xr.Dataset({name: ("x", np.random.default_rng(0).standard_normal(4000)) for name in "ab"})

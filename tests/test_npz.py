@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.npz import read_arrays, write_arrays
+from data_prep.files.npz import read_arrays, write_arrays
 
 ARRAYS = {"weights": np.arange(8000, dtype=np.float32).reshape(80, 100), "count": np.arange(3)}
 

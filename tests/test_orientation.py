@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from world_files import GRID, LEVELS, TIMES, world, world_config
 
 from data_prep.grid import Grid
-from data_prep.pipeline import prepare
-from data_prep.sources import open_source
-from data_prep.store import open_store
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import open_store
+from data_prep.reading.sources import open_source
 
 DIMS = ("time", "level", "latitude", "longitude")
 

@@ -14,12 +14,12 @@ import pytest
 import xarray as xr
 from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times_from, weather, write_members
 
-from data_prep import pipeline
 from data_prep.errors import DataError, UnreadableError
-from data_prep.inspect import inspect_files
-from data_prep.pipeline import find_inputs, prepare
-from data_prep.statistics import Moments
-from data_prep.store import Store, StoreWriter, open_store
+from data_prep.preparation import pipeline
+from data_prep.preparation.pipeline import find_inputs, prepare
+from data_prep.preparation.statistics import Moments
+from data_prep.preparation.store import Store, StoreWriter, open_store
+from data_prep.reading.inspect import inspect_files
 from emulator.config import load_config
 
 BY_TIME = {
@@ -33,7 +33,7 @@ BY_TIME = {
 def small_blocks(patch: pytest.MonkeyPatch) -> None:
     """Five rows a block, one a chunk, so that a small record has many."""
     patch.setattr(pipeline, "_MAX_BLOCK_ROWS", 5)
-    patch.setattr("data_prep.store._CHUNK_BYTES", 1)
+    patch.setattr("data_prep.preparation.store._CHUNK_BYTES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ class TestResuming:
         section = config(members[1])
         code = (
             "import json, sys, time; from pathlib import Path\n"
-            "from data_prep import pipeline, store; from data_prep.config import DataConfig\n"
+            "from data_prep.preparation import pipeline, store; from data_prep.config import DataConfig\n"
             "pipeline._MAX_BLOCK_ROWS, store._CHUNK_BYTES = 5, 1\n"
             "hook = lambda done, total: (print(done, flush=True), time.sleep(0.2))\n"
             "section = DataConfig.model_validate(json.loads(sys.argv[1]))\n"

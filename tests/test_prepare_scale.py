@@ -19,10 +19,10 @@ from distributed import Client, LocalCluster
 from tiny_store import SPEC
 from weather_files import GRID, LEVELS, boundary, config, times_from, weather
 
-from data_prep import climatology_fit, pipeline, store
 from data_prep.errors import DataError, UserError
-from data_prep.pipeline import prepare
-from data_prep.store import Store, StoreWriter, open_store
+from data_prep.preparation import climatology_fit, pipeline, store
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import Store, StoreWriter, open_store
 from emulator.cli import main
 
 SPLIT = {
@@ -111,7 +111,7 @@ def test_a_cluster_goes_on_without_the_worker_that_was_killed(section, whole, tm
 def test_sigkill_at_random_moments(section, whole, tmp_path, seed):
     code = (
         "import json, sys, time; from pathlib import Path\n"
-        "from data_prep import pipeline, store; from data_prep.config import DataConfig\n"
+        "from data_prep.preparation import pipeline, store; from data_prep.config import DataConfig\n"
         f"pipeline._MAX_BLOCK_ROWS, store._CHUNK_BYTES = {ROWS_A_BLOCK}, 1\n"
         "section = DataConfig.model_validate(json.loads(sys.argv[1]))\n"
         "print('ready', flush=True)\n"

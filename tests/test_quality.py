@@ -9,15 +9,16 @@ import xarray as xr
 from weather_files import SHARED, times_from
 from world_files import GRID, LEVELS, canonical, world, world_config
 
-from data_prep import pipeline, quality
-from data_prep.blocks import open_recipe
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.inputs import open_canonical
-from data_prep.inspect import inspect_files
-from data_prep.pipeline import prepare
-from data_prep.slips import slip_of, standard_height
-from data_prep.store import Store, open_store
+from data_prep.preparation import pipeline
+from data_prep.preparation.blocks import open_recipe
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import Store, open_store
+from data_prep.reading import quality
+from data_prep.reading.inputs import open_canonical
+from data_prep.reading.inspect import inspect_files
+from data_prep.reading.slips import slip_of, standard_height
 
 N = 40
 AT = np.datetime64("2001-01-03T12:00", "ns")  # row 10

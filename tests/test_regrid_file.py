@@ -10,17 +10,17 @@ import xarray as xr
 from world_files import DIALECTS, LEVELS, ON_LEVELS, QUANTA, world
 
 from data_prep.config import DataConfig, RegridConfig
-from data_prep.disk import DiskError
 from data_prep.errors import ConfigError, DataError
+from data_prep.files.disk import DiskError
 from data_prep.grid import Grid
 from data_prep.grid_names import parse_grid_name
-from data_prep.opening import open_lazily
-from data_prep.pipeline import prepare
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import open_store
+from data_prep.reading.opening import open_lazily
+from data_prep.reading.regrid_file import blocks_of, regrid_file
+from data_prep.reading.regridded import RegriddedSource, grid_of_file, regrid_sources
+from data_prep.reading.sources import open_source
 from data_prep.regrid import make_regridder
-from data_prep.regrid_file import blocks_of, regrid_file
-from data_prep.regridded import RegriddedSource, grid_of_file, regrid_sources
-from data_prep.sources import open_source
-from data_prep.store import open_store
 from emulator.cli import main
 from emulator.config import load_config
 
@@ -198,7 +198,7 @@ def test_blocks_follow_chunks_and_give_what_one_piece_gives(tmp_path, monkeypatc
     data = weather()
     chunks = {"temperature": {"chunksizes": (2, 1, 12, 24), "zlib": True}}
     path = write(data, tmp_path / "in.nc", encoding=chunks)
-    monkeypatch.setattr("data_prep.regrid_file._BLOCK_BYTES", 5 * 4 * 12 * 24)
+    monkeypatch.setattr("data_prep.reading.regrid_file._BLOCK_BYTES", 5 * 4 * 12 * 24)
     with open_lazily(path) as raw:
         sizes = [blocks_of(raw[name], ("latitude", "longitude")) for name in ("temperature", "surface_pressure")]
     assert [tuple(s.values()) for s in sizes] == [(2, 2, 12, 24), (5, 12, 24)]  # whole chunks that fit into five fields
@@ -272,7 +272,7 @@ def test_rows_are_read_in_bounded_pieces_whatever_the_stride(tmp_path, monkeypat
     assert regrid_sources([source], RegridConfig(grid="24x12")) == [source]
     whole = on_target.read("temperature", (850.0,), 1, 9, 3)
     np.testing.assert_array_equal(whole[..., 0], by_hand(weather(), "temperature")[1:9:3, 1])
-    monkeypatch.setattr("data_prep.regridded._READ_BYTES", 4 * 12 * 24 * 2)
+    monkeypatch.setattr("data_prep.reading.regridded._READ_BYTES", 4 * 12 * 24 * 2)
     np.testing.assert_array_equal(on_target.read("temperature", (850.0,), 1, 9, 3), whole)
     assert on_target.read("temperature", (850.0,)).shape == (1, 7, 12, 1)
     sent = pickle.loads(pickle.dumps(on_target))  # as workers get it

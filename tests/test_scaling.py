@@ -9,11 +9,22 @@ from tiny_store import write_store
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
-from data_prep.store import open_store
-from emulator import scaling
+from data_prep.preparation.store import open_store
 from emulator.config import parse_config, save_config
-from emulator.scaling import curves, fit, frontier, main, measure, plot, read_points, tell, thinned, training_years
-from emulator.validation import Skill, Validation
+from emulator.studies import scaling
+from emulator.studies.scaling import (
+    curves,
+    fit,
+    frontier,
+    main,
+    measure,
+    plot,
+    read_points,
+    tell,
+    thinned,
+    training_years,
+)
+from emulator.training.validation import Skill, Validation
 
 EXPERIMENT = {
     "name": "tiny",

@@ -14,12 +14,12 @@ from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, open_
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.inputs import open_canonical
-from data_prep.pipeline import find_inputs
-from data_prep.positions import pick
-from data_prep.sources import open_source, read_initial
+from data_prep.preparation.pipeline import find_inputs
+from data_prep.reading.inputs import open_canonical
+from data_prep.reading.positions import pick
+from data_prep.reading.sources import open_source, read_initial
+from data_prep.reading.units import conversion
 from data_prep.spec import StateSpec, Variable
-from data_prep.units import conversion
 from data_prep.variables import GRAVITY, is_accumulation
 
 TIMES = times_from("2001-01-30", 6)

@@ -9,17 +9,17 @@ import pytest
 import xarray as xr
 from tiny_store import TIMESTEP, write_store
 
-from data_prep.climatology import Climatology, Season
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
+from data_prep.preparation.climatology import Climatology, Season
 from data_prep.spec import stack_channels
-from emulator import contest
 from emulator.checkpoint import load_forecaster
-from emulator.competitors import Competitor
 from emulator.config import RolloutStage, SpongeConfig, TrainConfig, UNetConfig, parse_config
 from emulator.evaluation.report_long_run import describe_long_run
-from emulator.sponge import Sponge
-from emulator.train import train
+from emulator.experiment import contest
+from emulator.experiment.competitors import Competitor
+from emulator.stepping.sponge import Sponge
+from emulator.training.train import train
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 LEADS = np.arange(1, 13) * TIMESTEP

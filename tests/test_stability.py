@@ -3,8 +3,8 @@
 import numpy as np
 from tiny_store import SPEC, TIMESTEP
 
-from emulator.stability import GradientWatch, forecast_warning
-from emulator.validation import Skill
+from emulator.training.stability import GradientWatch, forecast_warning
+from emulator.training.validation import Skill
 
 
 def skill(activity, rmse=1.0):

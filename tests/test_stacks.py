@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from emulator.stacks import VECTORS, Stacks
+from emulator.training.stacks import VECTORS, Stacks
 
 
 def params():

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from data_prep.errors import UserError
-from emulator import stages
 from emulator.config import parse_config
+from emulator.experiment import stages
 
 RAW = {
     "name": "tiny",
@@ -116,7 +116,7 @@ def test_a_longer_training_goes_on_from_a_shorter_and_discards_what_was_made_fro
 def test_weights_have_the_seed_of_the_experiment_or_their_own(tmp_path, monkeypatch, changes, seed):
     asked = []
     monkeypatch.setattr(
-        "emulator.train.train", lambda config, model, store, run_dir, seed, experiment: asked.append(seed)
+        "emulator.training.train.train", lambda config, model, store, run_dir, seed, experiment: asked.append(seed)
     )
     (train,) = (stage for stage in stages.STAGES if stage.name == "train")
     train.run(config(tmp_path, seed=5, **changes), tmp_path, None)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep import checks
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.preparation.statistics import Moments, Statistics, state_moments, sum_moments
+from data_prep.reading import checks
 from data_prep.spec import Channel
-from data_prep.statistics import Moments, Statistics, state_moments, sum_moments
 
 GRID = Grid.gaussian(6)
 WEIGHTS = GRID.latitude_weights

@@ -11,9 +11,9 @@ from tiny_store import SPEC, write_store
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
-from emulator.loader import read_batch
-from emulator.longer_steps import with_longer_steps
-from emulator.stepper import Normalizer, make_stepper
+from emulator.stepping.longer_steps import with_longer_steps
+from emulator.stepping.stepper import Normalizer, make_stepper
+from emulator.training.loader import read_batch
 
 TINY = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 

@@ -10,14 +10,13 @@ import xarray as xr
 from climatology_oracle import ClimatologyFit
 from weather_files import GRID, HOURS_6, LEVELS, times_from
 
-import data_prep.store as store_module
+import data_prep.preparation.store as store_module
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
-from data_prep.rows import StoredRows
-from data_prep.spec import StateSpec, Variable, stack_channels
-from data_prep.statistics import Moments, Statistics, state_moments
-from data_prep.store import (
+from data_prep.preparation.rows import StoredRows
+from data_prep.preparation.statistics import Moments, Statistics, state_moments
+from data_prep.preparation.store import (
     MANIFEST,
     Segment,
     Store,
@@ -27,7 +26,8 @@ from data_prep.store import (
     open_store,
     persisted_channels,
 )
-from emulator.loader import read_batch
+from data_prep.spec import StateSpec, Variable, stack_channels
+from emulator.training.loader import read_batch
 
 SPEC = StateSpec(
     (

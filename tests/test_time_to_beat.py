@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 
 from data_prep.errors import DataError, UserError
-from emulator import time_to_beat
 from emulator.config import parse_config
-from emulator.stages import stage_seconds
-from emulator.time_to_beat import Attempt, format_records, main, ratios_to_physics
+from emulator.experiment.stages import stage_seconds
+from emulator.studies import time_to_beat
+from emulator.studies.time_to_beat import Attempt, format_records, main, ratios_to_physics
 
 EXPERIMENT = {
     "name": "tiny",

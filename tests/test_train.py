@@ -16,17 +16,17 @@ from tiny_store import SPEC, write_store
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
-from data_prep.store import open_store
+from data_prep.preparation.store import open_store
 from emulator.checkpoint import Checkpoints
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
-from emulator.devices import WHOLE, Layout
-from emulator.loader import Windows, load_batch
-from emulator.optimiser import learning_rate_schedule, make_optimiser
 from emulator.progress import track
-from emulator.record import Record
-from emulator.train import in_memory_limit, set_up, train, work
-from emulator.train_step import averaging_decay, loss_of, with_noise
-from emulator.validation import Validation
+from emulator.training.devices import WHOLE, Layout
+from emulator.training.loader import Windows, load_batch
+from emulator.training.optimiser import learning_rate_schedule, make_optimiser
+from emulator.training.record import Record
+from emulator.training.train import in_memory_limit, set_up, train, work
+from emulator.training.train_step import averaging_decay, loss_of, with_noise
+from emulator.training.validation import Validation
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 CONFIG = TrainConfig(
@@ -247,7 +247,7 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
             raise ConfigError("too much")
         return "enough"
 
-    monkeypatch.setattr("emulator.train.check_memory", check)
+    monkeypatch.setattr("emulator.training.train.check_memory", check)
     stages = [RolloutStage(steps=5, warmup=2), RolloutStage(steps=3, rollout=3, batch_size=2)]
     with pytest.raises(ConfigError, match="too much"):
         run(store, tmp_path / "run", CONFIG.model_copy(update={"stages": stages}))
@@ -257,7 +257,7 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
 
 @pytest.mark.parametrize(("free", "processes", "limit"), [(None, 1, 2), (4, 1, 2), (64, 1, 16), (64, 4, 4)])
 def test_stores_that_a_quarter_of_the_free_memory_holds_are_read_into_it(monkeypatch, free, processes, limit):
-    monkeypatch.setattr("emulator.train.host_memory", lambda: free and (2**40, free * 2**30))
+    monkeypatch.setattr("emulator.training.train.host_memory", lambda: free and (2**40, free * 2**30))
     monkeypatch.setattr(jax, "process_count", lambda: processes)
     assert in_memory_limit() == limit * 2**30
 

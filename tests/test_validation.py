@@ -6,9 +6,9 @@ import numpy as np
 from synthetic import ON_SIGMA, make_store
 
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
-from emulator.devices import WHOLE
-from emulator.geopotential_error import geopotential_matrix
-from emulator.train import set_up
+from emulator.training.devices import WHOLE
+from emulator.training.geopotential_error import geopotential_matrix
+from emulator.training.train import set_up
 
 
 def validated(**weights):

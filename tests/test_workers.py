@@ -6,7 +6,7 @@ import pytest
 from distributed import LocalCluster
 
 from data_prep.errors import ConfigError, DataError
-from emulator.workers import open_executor
+from emulator.hardware.workers import open_executor
 
 
 def test_no_workers_no_executor():
@@ -34,7 +34,7 @@ def _pid_and(i):
 
 
 def test_no_scheduler_there(monkeypatch):
-    import emulator.workers as workers
+    import emulator.hardware.workers as workers
 
     with pytest.raises(DataError, match=r"--scheduler tcp://127\.0\.0\.1:9: no dask scheduler answers"):
         monkeypatch.setattr(workers, "_SECONDS_TO_ANSWER", 1)

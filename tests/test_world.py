@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from world_files import DIALECTS, GRID, TIMES, canonical, world, world_config
 
-from data_prep.pipeline import prepare
-from data_prep.store import Store, open_store
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import Store, open_store
 
 
 def prepared(path: Path) -> Store:

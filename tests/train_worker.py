@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 from data_prep.errors import UserError
-from emulator import checkpoint, devices
+from emulator import checkpoint
 from emulator.config import TrainConfig, UNetConfig
-from emulator.devices import exit_code, join_processes
-from emulator.loader import Windows
+from emulator.training import devices
+from emulator.training.devices import exit_code, join_processes
+from emulator.training.loader import Windows
 
 MODEL = UNetConfig(patch=1, width=4, multipliers=[1], blocks=1)
 
@@ -47,7 +48,7 @@ def main() -> int:
         checkpoint.write_arrays = write_slowly
     try:
         join_processes()
-        from emulator.train import train
+        from emulator.training.train import train
 
         train(arguments.config, MODEL, arguments.store, arguments.run_dir, 0, {"name": "test"})
     except UserError as error:

@@ -16,19 +16,19 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.climatology_fit import StoreFit
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
+from data_prep.preparation.climatology_fit import StoreFit
+from data_prep.preparation.statistics import Statistics
+from data_prep.preparation.store import Segment, Store, StoreWriter, open_store
 from data_prep.spec import StateSpec, Variable, unstack_channels
-from data_prep.statistics import Statistics
-from data_prep.store import Segment, Store, StoreWriter, open_store
 from emulator.benchmarks.measure import Run, peak_gib, timed
 from emulator.benchmarks.table import Row, Table
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import ForecastFile, open_all
 from emulator.evaluation.regions import default_regions
 from emulator.evaluation.scoring import Scoring, tallies
-from emulator.machine import describe
+from emulator.hardware.machine import describe
 from emulator.progress import track
 
 _STEP = np.timedelta64(6, "h").astype("timedelta64[ns]")

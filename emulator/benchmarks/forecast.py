@@ -13,12 +13,12 @@ from data_prep.grid import Grid
 from emulator.benchmarks.synthetic import TIMESTEP, synthetic_spec, synthetic_store
 from emulator.benchmarks.table import Row, Table
 from emulator.benchmarks.train import DEMO_NETWORK, parse_model
-from emulator.loader import read_batch
-from emulator.longer_steps import with_longer_steps
-from emulator.machine import best_seconds, describe, matrix_rate
+from emulator.hardware.machine import best_seconds, describe, matrix_rate
 from emulator.models import forward_flops
-from emulator.rollout import rollout
-from emulator.stepper import make_stepper, network_channels
+from emulator.stepping.longer_steps import with_longer_steps
+from emulator.stepping.rollout import rollout
+from emulator.stepping.stepper import make_stepper, network_channels
+from emulator.training.loader import read_batch
 
 _DAYS_PER_STEP = float(TIMESTEP / np.timedelta64(1, "D"))
 

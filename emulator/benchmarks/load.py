@@ -19,20 +19,20 @@ import zarr
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from data_prep.pipeline import prepare
-from data_prep.rows import StoredRows
-from data_prep.store import Store, open_store
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.rows import StoredRows
+from data_prep.preparation.store import Store, open_store
 from emulator.benchmarks.netcdf_set import VARIABLES, NetcdfSet, write_netcdf_set
 from emulator.benchmarks.table import Row, Table
 from emulator.benchmarks.train import DEMO_NETWORK, parse_model
-from emulator.budget import Programs
 from emulator.config import MeshConfig, RolloutStage, TrainConfig
-from emulator.devices import WHOLE, Layout
-from emulator.loader import Windows
-from emulator.machine import describe
+from emulator.hardware.machine import describe
 from emulator.progress import track_blocks
-from emulator.record import Clock
-from emulator.train import set_up
+from emulator.training.budget import Programs
+from emulator.training.devices import WHOLE, Layout
+from emulator.training.loader import Windows
+from emulator.training.record import Clock
+from emulator.training.train import set_up
 
 _ROUNDS = 5
 _MOST_STEPS = 100_000

@@ -12,7 +12,7 @@ from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
-from emulator.workers import use_one_thread
+from emulator.hardware.workers import use_one_thread
 
 
 @dataclass(frozen=True)

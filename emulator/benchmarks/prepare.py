@@ -16,11 +16,11 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from data_prep.pipeline import prepare
+from data_prep.preparation.pipeline import prepare
 from emulator.benchmarks.measure import Run, timed
 from emulator.benchmarks.netcdf_set import VARIABLES, NetcdfSet, write_netcdf_set
 from emulator.benchmarks.table import Row, Table
-from emulator.machine import describe
+from emulator.hardware.machine import describe
 from emulator.progress import track
 
 _BARE = "bare libraries"
@@ -62,7 +62,9 @@ def _measure(files: NetcdfSet, folder: Path, workers: list[int]) -> dict[str, Ru
 
 
 def _prepare(files: NetcdfSet, out: Path, workers: int) -> Run:
-    return timed(lambda pool: prepare(files.config, out, out.parent, executor=pool), workers, "data_prep.pipeline")
+    return timed(
+        lambda pool: prepare(files.config, out, out.parent, executor=pool), workers, "data_prep.preparation.pipeline"
+    )
 
 
 def _bare(files: NetcdfSet, out: Path, workers: int) -> Run:
@@ -74,7 +76,7 @@ def _bare(files: NetcdfSet, out: Path, workers: int) -> Run:
         each = map if pool is None else pool.map
         list(each(_copy, files.paths, repeat(out), starts))
 
-    return timed(copy, workers, "data_prep.pipeline")
+    return timed(copy, workers, "data_prep.preparation.pipeline")
 
 
 def _create_bare(files: NetcdfSet, out: Path) -> None:

@@ -25,11 +25,11 @@ from data_prep.errors import ConfigError, one_line
 from emulator.benchmarks import train
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
-from emulator.budget import Programs, step_flops
 from emulator.config import RolloutStage, TrainConfig
-from emulator.devices import AXES, WHOLE, Layout
 from emulator.models.layers import count_parameters
-from emulator.step_trial import made_up_task
+from emulator.planning.step_trial import made_up_task
+from emulator.training.budget import Programs, step_flops
+from emulator.training.devices import AXES, WHOLE, Layout
 
 H100_MATRIX_RATE = {"bfloat16": 989e12, "float32": 495e12}
 """Operations a second by its data sheet; float32 as TF32."""

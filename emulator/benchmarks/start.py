@@ -23,8 +23,8 @@ from data_prep.spec import grid_coords
 from data_prep.variables import Facts, known
 from emulator.benchmarks.table import Row, Table
 from emulator.config import ExperimentConfig, load_config
-from emulator.machine import describe
-from emulator.stages import run_stages
+from emulator.experiment.stages import run_stages
+from emulator.hardware.machine import describe
 
 _GOAL_SECONDS = 5.0
 _FIRST_STEP = "train: first step done"

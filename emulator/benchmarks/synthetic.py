@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.climatology import Climatology, Season, basis_size, hours_of
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, coordinate_fields
 from data_prep.grid import Grid
+from data_prep.preparation.climatology import Climatology, Season, basis_size, hours_of
+from data_prep.preparation.statistics import Statistics
+from data_prep.preparation.store import Segment, Store, memory_store
 from data_prep.spec import StateSpec, Variable
-from data_prep.statistics import Statistics
-from data_prep.store import Segment, Store, memory_store
 
 TIMESTEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
 

@@ -13,14 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 from data_prep.errors import ConfigError, one_line
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
-from emulator.budget import AHEAD, Programs
 from emulator.config import MeshConfig, ModelConfig, RolloutStage, TrainConfig
-from emulator.devices import WHOLE
-from emulator.loader import Batch
-from emulator.machine import copy_rate, describe
+from emulator.hardware.machine import copy_rate, describe
 from emulator.models.layers import count_parameters
-from emulator.train import set_up
-from emulator.train_step import Norms, Task, TrainState
+from emulator.training.budget import AHEAD, Programs
+from emulator.training.devices import WHOLE
+from emulator.training.loader import Batch
+from emulator.training.train import set_up
+from emulator.training.train_step import Norms, Task, TrainState
 
 DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1, 2], blocks: 2}"
 

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from data_prep.disk import replacing
+from data_prep.files.disk import replacing
 from emulator.evaluation import pairs
 from emulator.evaluation.crossover import find_crossover
 from emulator.evaluation.geer import geer_p

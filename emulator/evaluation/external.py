@@ -1,8 +1,8 @@
 """Forecast files that other programs wrote, seen in our own form: WeatherBench-2's stores, ECMWF's, hindcasts.
 
 Known are the names that are in use for initial time, lead and member, and CF's standard names for them; variables,
-levels, units and orientation are recognised as everywhere (``data_prep.recognise``). Whatever order dimensions have,
-whichever way latitudes run: fields come out as ``(init_time, lead_time[, realization][, level], latitude,
+levels, units and orientation are recognised as everywhere (``data_prep.reading.recognise``). Whatever order dimensions
+have, whichever way latitudes run: fields come out as ``(init_time, lead_time[, realization][, level], latitude,
 longitude)``, in SI. Nothing is interpolated. A file is read block by block, and only what is asked for.
 
 Precipitation accumulated from the start of a forecast (ECMWF's ``tp``) is not that of the last interval, so it is
@@ -20,15 +20,15 @@ import xarray as xr
 
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
-from data_prep.instants import instants_of
-from data_prep.locations import Location
-from data_prep.opening import open_lazily
-from data_prep.positions import latitude_order, longitude_order
-from data_prep.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
-from data_prep.sources import clip_to_minimum
+from data_prep.preparation.store import Store
+from data_prep.reading.instants import instants_of
+from data_prep.reading.locations import Location
+from data_prep.reading.opening import open_lazily
+from data_prep.reading.positions import latitude_order, longitude_order
+from data_prep.reading.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
+from data_prep.reading.sources import clip_to_minimum
+from data_prep.reading.units import Conversion, conversion, convertible
 from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
-from data_prep.store import Store
-from data_prep.units import Conversion, conversion, convertible
 from data_prep.variables import SURFACE, is_accumulation, known
 from emulator.forecast_form import AXES
 

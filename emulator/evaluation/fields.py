@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
-from data_prep.arrays import rows_at
 from data_prep.errors import DataError
+from data_prep.files.arrays import rows_at
+from data_prep.preparation.store import Store
 from data_prep.spec import level_dim, unstack_channels
-from data_prep.store import Store
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import WINDS, derive
 from emulator.evaluation.forecast_file import ALL, ForecastFile, describe_times

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_prep.arrays import rows_at
-from data_prep.disk import reading
 from data_prep.errors import DataError
+from data_prep.files.arrays import rows_at
+from data_prep.files.disk import reading
 from data_prep.grid import Grid
-from data_prep.locations import Location
+from data_prep.preparation.store import Store
+from data_prep.reading.locations import Location
 from data_prep.spec import Variable, level_dim
-from data_prep.store import Store
 from data_prep.variables import SURFACE
 from emulator.evaluation.external import ExternalForecasts, open_external
 from emulator.forecast_form import open_forecasts

@@ -21,11 +21,11 @@ import numpy as np
 import xarray as xr
 
 from data_prep.clock import CALENDAR_DAYS, day_of_year, seconds_of_day
-from data_prep.disk import replacing
 from data_prep.errors import ConfigError, DataError
-from data_prep.netcdf_file import write_netcdf
+from data_prep.files.disk import replacing
+from data_prep.files.netcdf_file import write_netcdf
+from data_prep.preparation.store import Store
 from data_prep.spec import CONVENTIONS, level_dim
-from data_prep.store import Store
 from data_prep.variables import SURFACE
 from data_prep.vertical import derive
 from emulator import __version__

@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.locations import Location
-from data_prep.store import Store
+from data_prep.preparation.store import Store
+from data_prep.reading.locations import Location
 from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
 from emulator.evaluation.forecast_file import open_all

@@ -17,7 +17,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_prep.disk import replacing
+from data_prep.files.disk import replacing
 from emulator.evaluation.crossover import Crossover
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE

@@ -12,7 +12,7 @@ import xarray as xr
 
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
-from data_prep.positions import latitude_order, longitude_order
+from data_prep.reading.positions import latitude_order, longitude_order
 from emulator.config import Box
 
 WHOLE = "all"

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from data_prep.disk import write_text
 from data_prep.errors import DataError
+from data_prep.files.disk import write_text
 from emulator import __version__
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields

@@ -13,7 +13,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from data_prep.errors import DataError
-from data_prep.store import Store
+from data_prep.preparation.store import Store
 from data_prep.vertical import KINEMATIC
 from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
 from emulator.evaluation.forecast_file import ForecastFile, describe_times, open_all

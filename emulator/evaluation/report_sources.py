@@ -11,9 +11,9 @@ from typing import Any
 import xarray as xr
 import yaml
 
-from data_prep.disk import reading
 from data_prep.errors import UserError, one_line
-from data_prep.store import open_store
+from data_prep.files.disk import reading
+from data_prep.preparation.store import open_store
 from emulator.evaluation.report import Provenance
 from emulator.evaluation.report_fields import Fields, collect_fields
 from emulator.evaluation.style import forecaster_label

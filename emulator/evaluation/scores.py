@@ -18,12 +18,12 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.disk import closing_once, replacing
 from data_prep.errors import DataError
-from data_prep.locations import Location
-from data_prep.netcdf_file import write_netcdf
+from data_prep.files.disk import closing_once, replacing
+from data_prep.files.netcdf_file import write_netcdf
+from data_prep.preparation.store import Store
+from data_prep.reading.locations import Location
 from data_prep.spec import CONVENTIONS
-from data_prep.store import Store
 from emulator import __version__
 from emulator.config import EvaluateConfig
 from emulator.evaluation.comparison import compare

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from data_prep.errors import DataError, how_to_run, one_line
-from data_prep.probe import probe
+from data_prep.reading.probe import probe
 from emulator.evaluation.metrics import METRICS
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.scores import FORMAT_VERSION

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.store import Store
-from data_prep.tasks import in_order, lost_worker
+from data_prep.preparation.store import Store
+from data_prep.preparation.tasks import in_order, lost_worker
 from emulator.evaluation.extremes import BIN_COUNT, Bins, scale_of
 from emulator.evaluation.fields import Verification, has_climatology
 from emulator.evaluation.forecast_file import ForecastFile

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from data_prep.store import Store
+from data_prep.preparation.store import Store
 from data_prep.variables import accumulation_hours
 from emulator.evaluation.statistics import area_means
 

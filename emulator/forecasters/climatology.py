@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from data_prep.climatology import Climatology
 from data_prep.grid import Grid
+from data_prep.preparation.climatology import Climatology
 from data_prep.spec import StateSpec
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time, lead_blocks

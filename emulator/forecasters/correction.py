@@ -30,10 +30,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.disk import reading
 from data_prep.errors import DataError
+from data_prep.files.disk import reading
+from data_prep.preparation.store import Store
 from data_prep.spec import stack_channels
-from data_prep.store import Store
 from emulator.forecast_form import open_forecasts
 
 _FOLDS = 8  # more would leave neighbours in time apart no better, and cost memory

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_prep.climatology import Climatology
 from data_prep.grid import Grid
+from data_prep.preparation.climatology import Climatology
 from data_prep.spec import StateSpec, unstack_channels
 
 if TYPE_CHECKING:

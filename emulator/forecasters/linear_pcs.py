@@ -23,8 +23,8 @@ import numpy as np
 import xarray as xr
 
 from data_prep.grid import Grid
+from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec, stack_channels
-from data_prep.store import Store
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import lead_blocks
 from emulator.forecasters.persistence import DampedAnomalyPersistence, check_training_forecasts

@@ -10,18 +10,18 @@ import jax
 import numpy as np
 from flax import nnx
 
-from data_prep.climatology import Climatology
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
+from data_prep.preparation.climatology import Climatology
+from data_prep.preparation.store import persisted_channels
 from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
-from data_prep.store import persisted_channels
 from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
-from emulator.rollout import Relaxation, bases_of, last_steps, rows_on_the_way, trajectory
-from emulator.sponge import Sponge
-from emulator.stepper import Stepper
+from emulator.stepping.rollout import Relaxation, bases_of, last_steps, rows_on_the_way, trajectory
+from emulator.stepping.sponge import Sponge
+from emulator.stepping.stepper import Stepper
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from data_prep.climatology import Climatology
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.preparation.climatology import Climatology
+from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec, stack_channels
-from data_prep.store import Store
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time, lead_blocks
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from data_prep.clock import seconds_of_day, year_fraction
 from data_prep.errors import DataError
+from data_prep.preparation.store import Store
 from data_prep.spec import Channel
-from data_prep.store import Store
 
 _SEASON = 15 / 365.25  # either way, as a share of the year: the background is then the same, the weather another
 _APART = np.timedelta64(60, "D")  # more than the season is wide: another year, and so another trajectory

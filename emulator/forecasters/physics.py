@@ -19,8 +19,8 @@ import xarray as xr
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
+from data_prep.preparation.store import Store
 from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
-from data_prep.store import Store
 from data_prep.variables import UPPER_AIR
 from data_prep.vertical import (
     mean_sea_level_pressure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.store import Store
+from data_prep.preparation.store import Store
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.climatology import ClimatologyForecast
 from emulator.forecasters.linear_pcs import FOLDS, LinearPcs

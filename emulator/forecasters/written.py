@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.arrays import rows_at
-from data_prep.disk import reading
 from data_prep.errors import DataError
+from data_prep.files.arrays import rows_at
+from data_prep.files.disk import reading
 from data_prep.spec import StateSpec, stack_channels
 from emulator.forecast_form import open_forecasts
 

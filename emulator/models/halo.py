@@ -1,10 +1,10 @@
 """Rows from the neighbours, where the latitudes of a field are shared among devices.
 
 Training splits every field into bands of latitude, one a device, and runs the network on each band by itself
-(``jax.shard_map`` over the axis ``LATITUDE_AXIS``; see ``emulator/devices.py``). What lies beyond the edge of a band is
-then either beyond the edge of the grid or in the neighbour's memory. Asking for it by hand keeps the traffic at the
-rows themselves: XLA's own partitioner gathered whole fields for the padding over the poles (60 gathers for a U-Net of
-two levels, two steps and their gradient; now none, and 24 permutations).
+(``jax.shard_map`` over the axis ``LATITUDE_AXIS``; see ``emulator/training/devices.py``). What lies beyond the edge of
+a band is then either beyond the edge of the grid or in the neighbour's memory. Asking for it by hand keeps the traffic
+at the rows themselves: XLA's own partitioner gathered whole fields for the padding over the poles (60 gathers for a
+U-Net of two levels, two steps and their gradient; now none, and 24 permutations).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from data_prep.grid import Grid
 from emulator.config import TransformerConfig
-from emulator.machine import AMPERE, nvidia_capability
+from emulator.hardware.machine import AMPERE, nvidia_capability
 from emulator.models.halo import roll_rows, rows_of_band
 from emulator.models.layers import (
     N_ZONAL,

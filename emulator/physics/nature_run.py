@@ -28,11 +28,11 @@ from jcm.model import RunState
 
 import emulator
 from data_prep.clock import parse_instant
-from data_prep.disk import closing_once, replacing, write_text
 from data_prep.errors import ConfigError, DataError
-from data_prep.json_file import read_object
-from data_prep.netcdf_file import write_netcdf
-from data_prep.npz import read_arrays, write_arrays
+from data_prep.files.disk import closing_once, replacing, write_text
+from data_prep.files.json_file import read_object
+from data_prep.files.netcdf_file import write_netcdf
+from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.spec import (
     CALENDAR_ATTRS,
     CONVENTIONS,

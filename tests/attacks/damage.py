@@ -15,7 +15,7 @@ def attack(root: Path, count: int, seed: int) -> bool:
     """Damages each file so often; prints what came of it. Returns whether nothing wrong was read."""
     from small_experiment import make_experiment
 
-    from data_prep.disk import reading
+    from data_prep.files.disk import reading
     from data_prep.grid import Grid
     from emulator.evaluation.forecast_file import ForecastFile
     from emulator.evaluation.scores_file import open_scores

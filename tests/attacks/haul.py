@@ -23,7 +23,7 @@ def prepare(root: Path) -> None:
 
     from data_prep.grid import Grid
     from emulator.config import RolloutStage, TrainConfig, UNetConfig
-    from emulator.train import train
+    from emulator.training.train import train
 
     store = write_store(root / "store.zarr", Grid.gaussian(16), n_times=60)
     config = TrainConfig(batch_size=4, stages=[RolloutStage(steps=4)], validation_windows=2, validation_steps=2)
@@ -54,7 +54,7 @@ def forecast_forever(root: Path) -> None:
 def train_for_long(root: Path) -> None:
     """Trains with a checkpoint every 50 steps, until it is told to stop."""
     from emulator.config import RolloutStage, TrainConfig, UNetConfig
-    from emulator.train import train
+    from emulator.training.train import train
 
     stages = [RolloutStage(steps=10**7, learning_rate=1e-4)]
     config = TrainConfig(

@@ -406,14 +406,14 @@ def make_targets(root: Path) -> list[Target]:
     from tiny_store import write_store
     from world_files import world
 
+    from data_prep.files.npz import write_arrays
     from data_prep.grid import Grid
-    from data_prep.inspect import inspect_files
-    from data_prep.npz import write_arrays
-    from data_prep.store import open_store
+    from data_prep.preparation.store import open_store
+    from data_prep.reading.inspect import inspect_files
     from emulator.checkpoint import WEIGHTS, describe_run, load_forecaster, named_leaves
     from emulator.config import UNetConfig, load_config
-    from emulator.stages import stage_seconds
-    from emulator.stepper import make_stepper
+    from emulator.experiment.stages import stage_seconds
+    from emulator.stepping.stepper import make_stepper
 
     repository = Path(__file__).parents[2]
     configs = root / "configs"
@@ -475,8 +475,8 @@ def _results(folder: Path) -> list[Target]:
     import emulator.evaluation.plots  # noqa: F401 - matplotlib makes a folder in the user's home once
     from attacks.metadata import netcdf_tree
     from data_prep.grid import Grid
-    from emulator.contest import summarise_scores, write_report
     from emulator.evaluation.scores import evaluate
+    from emulator.experiment.contest import summarise_scores, write_report
 
     made = make_experiment(folder, Grid.gaussian(8), ("geopotential@500", "2m_temperature"), {"data_hash": "h"})
     alone = folder / "alone" / "scores.nc"  # far from its forecasts, which reports would draw for long

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from attacks import faults
-from data_prep.disk import DiskError, closing_once, replacing
-from data_prep.netcdf_file import write_netcdf
+from data_prep.files.disk import DiskError, closing_once, replacing
+from data_prep.files.netcdf_file import write_netcdf
 
 CLOSES = 3
 

@@ -120,8 +120,8 @@ def _inspect_and_leave(path: Path, log: Path) -> None:
 
 def attack_netcdf(folder: Path, count: int, rng: random.Random) -> Found:
     """Inspects so many mutated files."""
-    import data_prep.inspect
-    import data_prep.probe  # noqa: F401 - so that no child need import it
+    import data_prep.reading.inspect
+    import data_prep.reading.probe  # noqa: F401 - so that no child need import it
 
     files = make_files(folder)
     for file in files:

@@ -44,13 +44,13 @@ def import_everything() -> None:
     import tensorboardX  # noqa: F401
 
     import emulator.cli
-    import emulator.contest
     import emulator.evaluation.scores
     import emulator.evaluation.table
+    import emulator.experiment.contest
 
     if find_spec("jcm"):
         import emulator.physics.nature_run
-    import emulator.train  # noqa: F401
+    import emulator.training.train  # noqa: F401
 
 
 def copy(source: Path, target: Path) -> None:

@@ -1,0 +1,1 @@
+"""Files that are whole or not there: disks, JSON, NumPy arrays, NetCDF."""

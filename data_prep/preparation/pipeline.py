@@ -1,0 +1,265 @@
+"""Raw files to the prepared store: in blocks, in bounded memory, by many workers if there are, resumable at any time.
+
+Work happens in ``NAME.partial`` beside the store, which a rename puts in place at the end: what lies under its own name
+is whole. ``blocks.jsonl`` there logs each block once its rows are written, with its digests and moments; a run that
+finds the log of the same plan skips those blocks. Rows are written again without harm, so a block that was cut off
+half-way is simply redone. Sums of many blocks are taken in the order of the blocks, whoever made them and when, so the
+store is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial as with_arguments
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.config import DataConfig
+from data_prep.errors import DataError, UnreadableError, UserError
+from data_prep.files.disk import disk_in_one_line, put_in_place, take_back, write_text
+from data_prep.forcing import ForcingBuilder
+from data_prep.grid import Grid
+from data_prep.preparation.blocks import Block, Ingredients, Recipe, Written, edge_moments, open_recipe, write_block
+from data_prep.preparation.climatology_fit import StoreFit
+from data_prep.preparation.statistics import Moments, Statistics, sum_moments
+from data_prep.preparation.store import FORMAT_VERSION, StoreWriter, chunk_rows
+from data_prep.preparation.tasks import in_order, lost_worker
+from data_prep.reading import checks
+from data_prep.reading.locations import Location, find, locate, stamp
+from data_prep.reading.sources import warn_of_slow_chunks
+from data_prep.spec import StateSpec
+
+logger = logging.getLogger(__name__)
+
+_BLOCK_BYTES = 32 * 2**20
+_MAX_BLOCK_ROWS = 64
+_EDGES = 64
+_LOG_VERSION = 4
+
+Hook = Callable[[int, int], None]
+"""Called with (tasks done, tasks in all) after each block that is written, and each part of what is fitted."""
+
+
+def prepare(
+    config: DataConfig,
+    out: Path,
+    workdir: Path,
+    on_block: Hook | None = None,
+    executor: Executor | None = None,
+) -> Path:
+    """Turns raw files into a prepared store.
+
+    Args:
+      config: The config's ``data`` section.
+      out: Where the store goes; an older one there is replaced once the new one is complete.
+      workdir: What ``{workdir}`` in ``data.inputs`` stands for.
+      on_block: Told about every block, for progress. What it raises ends the run, resumable.
+      executor: Processes, here or elsewhere, that see the same files; two threads of this one when left out.
+
+    Returns:
+      ``out``.
+
+    Raises:
+      DataError: one line on what is wrong with the files.
+      UserError: one line on what happened to a worker or to the disk; the same call goes on from there. So it does
+        after an ``UnreadableError``.
+    """
+    paths = find_inputs(config.inputs, workdir)
+    driving = find_inputs(config.lateral.inputs, workdir, "data.lateral.inputs") if config.lateral is not None else ()
+    recipe = Recipe(config.model_dump_json(), paths, driving, _identity(config, paths + driving))
+    partial = out.absolute().with_name(f"{out.name}.partial")  # workers may run in another folder
+    with disk_in_one_line(out):
+        take_back(partial / "store", out)
+    try:
+        with disk_in_one_line(out), _in_one_line(out):
+            # what is refused here leaves what was begun before, by another config perhaps
+            recipe = replace(recipe, mendings=open_recipe(recipe).mendings)
+            try:
+                _prepare(recipe, partial, on_block, executor)
+            except UnreadableError:
+                raise  # a network may have failed, and all else that was read is there
+            except DataError:
+                shutil.rmtree(partial, ignore_errors=True)  # the files must be mended first: nothing to take up
+                raise
+    finally:
+        open_recipe.cache_clear()
+    with disk_in_one_line(out):
+        put_in_place(partial / "store", out)
+        shutil.rmtree(partial)
+    return out
+
+
+def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Executor | None) -> None:
+    """Makes the store in ``partial``."""
+    ingredients = open_recipe(recipe)
+    spec, grid, times = ingredients.inputs.spec, ingredients.inputs.grid, ingredients.times
+    segments, channels = len(ingredients.segments), len(spec.state_channels)
+    size = f"{times.size} times in {segments} segment{'s' * (segments != 1)}"
+    size += f", {channels} state channel{'s' * (channels != 1)}"
+    logger.info("%s on a grid of %s", size, grid.describe())
+
+    rows = _rows_per_block(spec, grid)
+    timelines = ingredients.inputs.segments[0].timelines
+    warn_of_slow_chunks((source, name, rows) for name, timeline in timelines.items() for source in timeline.sources)
+    plan = f"{recipe.identity} in blocks of {rows}, version {_LOG_VERSION}, format {FORMAT_VERSION}"
+    done = _resume(partial, plan)
+    store = partial / "store"
+    if not done:
+        shutil.rmtree(partial, ignore_errors=True)
+        StoreWriter.create(store, spec, grid, times)
+        write_text(partial / "plan.txt", plan)
+    writer = StoreWriter(store)
+    fit = StoreFit(store, partial / "fit", ingredients.training, ingredients.builder.timestep)
+    starts = range(0, times.size, rows)
+    tick = _ticker(on_block, len(starts) + fit.n_tasks)
+    for _ in done:
+        tick()
+    blocks = [Block(recipe, store, s, min(s + rows, times.size)) for s in starts if s not in done]
+    with (partial / "blocks.jsonl").open("a", encoding="utf-8") as log:
+        log.write("\n")  # a line that a kill cut off ends here
+        for written in in_order(write_block, blocks, executor):
+            log.write(f"{json.dumps(written.to_json())}\n")
+            log.flush()
+            done[written.start] = written
+            tick()
+    in_time = [done[start] for start in starts]
+    statistics = _statistics(ingredients, in_time, _edges(ingredients, store, starts, executor))
+    climatology = fit.run(executor, tick)
+    training = sum(last - first for first, last in ingredients.training)
+    logger.info("%d training times; climatology: %s", training, climatology.kind)
+    writer.write_digests(0, b"".join(written.digests for written in in_time))
+    writer.finish(
+        spec=spec,
+        grid=grid,
+        timestep=ingredients.inputs.timestep,
+        segments=ingredients.segments,
+        static=ingredients.static,
+        statistics=statistics,
+        climatology=climatology,
+        forcing_builder=_with_mean(ingredients.builder, statistics),
+        config_hash=recipe.identity,
+    )
+
+
+def find_inputs(patterns: Sequence[str], workdir: Path, key: str = "data.inputs") -> tuple[Location, ...]:
+    """The files and URLs that a key of the config names, sorted within each glob, each once, whatever folder one is in.
+
+    Raises:
+      DataError: a glob matches nothing, or a URL has an unknown protocol.
+    """
+    found: dict[Location, None] = {}
+    for pattern in patterns:
+        matches = find(pattern.replace("{workdir}", glob.escape(str(workdir))))
+        if not matches:
+            raise DataError(f"{key}: {pattern.replace('{workdir}', str(workdir))} matches no file (from {Path.cwd()})")
+        found |= dict.fromkeys(matches)
+    return tuple(p.absolute() if isinstance(p, Path) else p for p in found)
+
+
+@contextmanager
+def _in_one_line(out: Path) -> Iterator[None]:
+    """Says in one line that a worker is gone."""
+    try:
+        yield
+    except Exception as error:
+        if not lost_worker(error):
+            raise
+        raise UserError(
+            f"{out}: a worker died (killed, or out of memory?); run the same command again, it goes on from there"
+        ) from None
+
+
+def _ticker(hook: Hook | None, total: int) -> Callable[[], None]:
+    """A function that counts its calls and passes the count on."""
+    counter = count(1)
+
+    def tick() -> None:
+        done = next(counter)
+        if hook is not None:
+            hook(done, total)
+
+    return tick
+
+
+def _edges(ingredients: Ingredients, store: Path, starts: range, executor: Executor | None) -> Moments:
+    """Moments of the changes from one block to the next, which no block can see alone."""
+    inside = [s for s in starts if any(first < s < last for first, last in ingredients.training)]
+    parts = [inside[i : i + _EDGES] for i in range(0, len(inside), _EDGES)]
+    weights = ingredients.inputs.grid.latitude_weights
+    moments = in_order(with_arguments(edge_moments, store, latitude_weights=weights), parts, executor)
+    return sum_moments(moments, len(ingredients.inputs.spec.state_channels))
+
+
+def _statistics(ingredients: Ingredients, blocks: list[Written], edges: Moments) -> Statistics:
+    """All blocks together, and no channel that does not vary."""
+    spec, static = ingredients.inputs.spec, ingredients.static
+    n_state = len(spec.state_channels)
+    state = sum_moments((b.state for b in blocks), n_state)
+    tendency = sum_moments((b.tendency for b in blocks), n_state).combine(edges)
+    forcing = sum_moments((b.forcing for b in blocks), len(spec.forcing_channels))
+    constant = Moments.of(static[None], ingredients.inputs.grid.latitude_weights)
+    for what, channels, found in (
+        ("state", spec.state_channels, state),
+        ("forcing", spec.forcing_channels, forcing),
+        ("static", spec.static_channels, constant),
+    ):
+        checks.check_varies(found.mean, found.std, channels, what)
+    # A change is measured against the size of the values: what is below their float32 resolution is rounding.
+    checks.check_varies(state.mean, tendency.std, spec.state_channels, "one-step changes")
+    arrays = [x for m in (state, tendency, forcing, constant) for x in (m.mean, m.std)]
+    ranges = [x for m in (state, forcing) for x in (m.lowest, m.highest)]
+    statistics = Statistics(*(x.astype(np.float32) for x in (*arrays, *ranges)))
+    lateral = [spec[c.variable].known == "lateral" for c in spec.forcing_channels]
+    if any(lateral):  # the same numbers mean the same as in the state
+        n = spec.n_prognostic
+        statistics.forcing_mean[lateral] = statistics.mean[:n]
+        statistics.forcing_std[lateral] = statistics.std[:n]
+    return statistics
+
+
+def _with_mean(builder: ForcingBuilder, statistics: Statistics) -> ForcingBuilder:
+    """Forcings that are the mean of the state beyond the rim."""
+    if builder.rim is None:
+        return builder
+    return replace(builder, rim=replace(builder.rim, interior=statistics.mean[: builder.spec.n_prognostic]))
+
+
+def _rows_per_block(spec: StateSpec, grid: Grid) -> int:
+    """Rows read and written at a time: some 32 MiB, in whole chunks."""
+    row_bytes = 4 * grid.shape[0] * grid.shape[1] * len(spec.state_channels)
+    chunk = chunk_rows(spec, grid)
+    return chunk * max(1, min(_BLOCK_BYTES // row_bytes, _MAX_BLOCK_ROWS) // chunk)
+
+
+def _identity(config: DataConfig, paths: tuple[Location, ...]) -> str:
+    """Hash of config and files (path and ``locations.stamp``), the grid's too: what a half-finished run must share."""
+    like = (locate(config.regrid.like),) if config.regrid is not None and config.regrid.like is not None else ()
+    files = [[str(p), *stamp(p)] for p in (*paths, *like)]
+    return hashlib.sha256(json.dumps([config.model_dump(mode="json"), files], sort_keys=True).encode()).hexdigest()
+
+
+def _resume(partial: Path, plan: str) -> dict[int, Written]:
+    """The blocks that an interrupted run of the same plan has written, by their start; empty where there is none."""
+    log, recorded = partial / "blocks.jsonl", partial / "plan.txt"
+    if not (partial / "store").is_dir() or not log.is_file() or not recorded.is_file():
+        return {}
+    if recorded.read_text(encoding="utf-8") != plan:
+        return {}
+    done: dict[int, Written] = {}
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(json.JSONDecodeError):  # the line that a kill cut off, or a power cut left anything of
+            written = Written.from_json(json.loads(line))
+            done[written.start] = written
+    if done:
+        logger.info("resuming: %d blocks are there already", len(done))
+    return done

@@ -1,0 +1,1 @@
+"""Any files to canonical fields: formats, names, units, positions, times; what is wrong with them."""

@@ -1,0 +1,331 @@
+"""Quality control: what is wrong with a record, by variable and time.
+
+Two kinds of defect show in a single field: missing values and impossible ones. Three show between neighbours in time: a
+field that repeats the one before to the last bit (stuck), one that has a single value everywhere where others have not
+(uniform: a chunk that was lost reads as its fill value), and one that resembles the mirror image of the one before
+more than the one before itself (latitudes flipped, as single days of ARCO-ERA5 are). How far real fields are from
+their mirror image was measured (docs/data.md): a factor of three the other way does not happen by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from data_prep.grid import Grid
+from data_prep.reading.slips import hint, outside, slip_of
+from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform
+
+Severity = Literal["error", "warning"]
+Kind = Literal[
+    "duplicate",
+    "gap",
+    "missing",
+    "impossible",
+    "unusual",
+    "unit slip",
+    "stuck",
+    "uniform",
+    "flipped latitudes",
+    "constant",
+]
+
+UNIFORM = "has one value everywhere, and not at other times: a lost chunk?"
+_MIRROR_RATIO = 0.3
+_SAMPLED_POINTS = 24  # rows and columns that stand for a field when neighbours are compared
+_LEAST_ROWS, _LEAST_SPAN_DEG = 8, 30.0  # in smaller boxes a front may turn a gradient round
+_BLOCK_BYTES = 2**24
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong, or may be.
+
+    Attributes:
+      severity: Errors are refused by preparation unless the config says otherwise.
+      kind: What it is.
+      channel: Variable, with its level.
+      first, last: First and last time, ``None`` for fields without time.
+      count: Times it concerns.
+      text: What was found, half a sentence.
+    """
+
+    severity: Severity
+    kind: Kind
+    channel: str
+    first: np.datetime64 | None
+    last: np.datetime64 | None
+    count: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is kept of each field of a variable, arrays ``(row, level)``.
+
+    Attributes:
+      low, high: Range of its finite values, NaN where there are none.
+      missing: Share of its points that are NaN or infinite.
+      stuck: Whether it repeats the row before.
+      mirrored: Whether it is turned round against the row before, ``(row,)``: all levels together.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    missing: np.ndarray
+    stuck: np.ndarray
+    mirrored: np.ndarray
+
+    @classmethod
+    def join(cls, parts: Sequence[Summary]) -> Summary:
+        """Consecutive blocks as one."""
+        names = ("low", "high", "missing", "stuck", "mirrored")
+        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+
+
+def thin(values: np.ndarray) -> np.ndarray:
+    """A sample of fields by which neighbours in time are compared: some 24 rows and columns, the same both ways.
+
+    Args:
+      values: ``(row, latitude, longitude, level)``.
+    """
+    half = np.arange(0, (values.shape[1] + 1) // 2, -(-values.shape[1] // _SAMPLED_POINTS))
+    rows = np.union1d(half, values.shape[1] - 1 - half)
+    return values[:, rows, :: -(-values.shape[2] // _SAMPLED_POINTS)]
+
+
+def stuck_and_mirrored(samples: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Compares fields with those before them.
+
+    Args:
+      samples: Of ``thin``, ``(row + 1, latitude, longitude, level)``: the first one is only compared with.
+      grid: Of the fields; small boxes are not searched for mirror images.
+
+    Returns:
+      Whether each level repeats, ``(row, level)``; whether the fields are turned round, ``(row,)``.
+    """
+    now, before = samples[1:], samples[:-1]
+    varies = (before != before[:, :1, :1]).any(axis=(1, 2))  # a field without any rain may well repeat
+    equal = now == before
+    missing = ~np.isfinite(samples)
+    if missing.any():
+        equal |= np.isnan(now) & np.isnan(before)
+        varies &= ~missing[:-1].all(axis=(1, 2))
+    stuck = equal.all(axis=(1, 2)) & varies
+    span = grid.latitude[-1] - grid.latitude[0]
+    if samples.shape[1] < _LEAST_ROWS or span < _LEAST_SPAN_DEG:
+        return stuck, np.zeros(now.shape[0], bool)
+    filled = np.where(missing, 0, samples) if missing.any() else samples
+    # Single precision is enough once the mean of each level is taken off.
+    fields = filled - filled.sum(axis=(0, 1, 2)) / np.maximum((~missing).sum(axis=(0, 1, 2)), 1, dtype=samples.dtype)
+    a, b = fields[1:], fields[:-1]
+    if missing.any():
+        unknown = missing[1:] | missing[:-1]
+        unknown |= unknown[:, ::-1]
+        a, b = np.where(unknown, 0, a), np.where(unknown, 0, b)
+    spread = b.var(axis=(1, 2))
+    weight = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 0)
+    distance, mirror = (
+        (np.einsum("tyxl,tyxl->tl", change, change) * weight).sum(axis=1) for change in (a - b, a[:, ::-1] - b)
+    )
+    return stuck, mirror < _MIRROR_RATIO * distance
+
+
+def uniform(samples: np.ndarray) -> np.ndarray:
+    """Whether fields have one value everywhere, ``(row, level)``; arguments as of ``stuck_and_mirrored``."""
+    return (samples == samples[:, :1, :1]).all(axis=(1, 2))
+
+
+def compare(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Compares each field of a block with the one before it.
+
+    Args:
+      values: ``(row, latitude, longitude, level)``.
+      before: ``thin`` of the row before the block, one row; ``None`` at the beginning.
+      grid: Of the fields.
+
+    Returns:
+      As ``stuck_and_mirrored``; the first row of a record is neither.
+    """
+    sample = thin(values)
+    stuck, mirrored = stuck_and_mirrored(np.concatenate([sample[:1] if before is None else before, sample]), grid)
+    if before is None:
+        stuck[0], mirrored[0] = False, False
+    return stuck, mirrored
+
+
+def summarise(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summary:
+    """Looks at a block of a variable; arguments as of ``compare``."""
+    stuck, mirrored = compare(values, before, grid)
+    finite = np.isfinite(values)
+    low = np.where(finite, values, np.inf).min(axis=(1, 2))
+    high = np.where(finite, values, -np.inf).max(axis=(1, 2))
+    empty = ~finite.any(axis=(1, 2))
+    low, high = np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+    return Summary(low, high, 1.0 - finite.mean(axis=(1, 2)), stuck, mirrored)
+
+
+def rows_at_once(grid: Grid, n_levels: int) -> int:
+    """Rows of a variable that ``scan`` reads at a time."""
+    return max(1, _BLOCK_BYTES // (4 * grid.shape[0] * grid.shape[1] * max(1, n_levels)))
+
+
+def scan(
+    read: Callable[[int, int], np.ndarray], n_rows: int, grid: Grid, n_levels: int, before: np.ndarray | None = None
+) -> tuple[Summary, np.ndarray]:
+    """Looks at a whole variable, some 16 MiB at a time.
+
+    Args:
+      read: ``read(start, stop)`` gives rows ``(row, latitude, longitude, level)``.
+      n_rows: How many there are.
+      grid: Of the fields.
+      n_levels: How many levels a row has.
+      before: As of ``compare``.
+
+    Returns:
+      What was seen, and ``thin`` of the last row: the ``before`` of rows that continue these.
+    """
+    at_once = rows_at_once(grid, n_levels)
+    parts: list[Summary] = []
+    for start in range(0, n_rows, at_once):
+        values = read(start, min(start + at_once, n_rows))
+        parts.append(summarise(values, before, grid))
+        before = thin(values[-1:]).copy()
+    assert before is not None
+    return Summary.join(parts), before
+
+
+def flipped_rows(mirrored: np.ndarray, breaks: np.ndarray) -> np.ndarray:
+    """Which rows lie the other way round: those of the rarer orientation, ``(row,)``.
+
+    Args:
+      mirrored: Where the orientation changes, ``(row,)``.
+      breaks: Rows that begin a new stretch of time; orientation is not carried across a gap.
+    """
+    odd = np.zeros(mirrored.size, bool)
+    for stretch in np.split(np.arange(mirrored.size), breaks):
+        changes = mirrored[stretch].copy()
+        changes[:1] = False
+        state = np.cumsum(changes) % 2 == 1
+        odd[stretch] = ~state if state.mean() > 0.5 else state
+    return odd
+
+
+def judge(
+    summary: Summary,
+    times: np.ndarray,
+    name: str,
+    units: str,
+    levels: Sequence[float],
+    *,
+    on_pressure: bool,
+) -> list[Finding]:
+    """What is wrong with a variable, by level and unbroken run of times; ``judge_flips`` says the rest.
+
+    Args:
+      summary: Of all its rows.
+      times: ``datetime64`` of the rows; empty for a field without time.
+      name: Canonical name.
+      units: SI unit.
+      levels: Top first; empty for a surface field.
+      on_pressure: Whether the levels are hPa.
+    """
+    out: list[Finding] = []
+
+    def add(severity: Severity, kind: Kind, channel: str, rows: np.ndarray, text: Callable[[int], str]) -> None:
+        for run in _runs(rows):
+            first, last = (times[run[0]], times[run[-1]]) if times.size else (None, None)
+            out.append(Finding(severity, kind, channel, first, last, run.size, text(int(run[0]))))
+
+    strict = _strictly(name, units)
+    for i, level in enumerate(levels or (None,)):
+        channel = name if level is None else f"{name}@{level:g}"
+        low, high, missing = summary.low[:, i], summary.high[:, i], summary.missing[:, i]
+        usual = float(np.median(missing))
+        if usual > 0:
+            everywhere = f"NaN in {usual:.1%} of the points at most times"
+            out.append(Finding("warning", "missing", channel, *_ends(times), int((missing > 0).sum()), everywhere))
+
+        def lacking(row: int, missing: np.ndarray = missing) -> str:
+            return f"NaN or infinity in {missing[row]:.1%} of the points"
+
+        gone = missing == 1  # which nothing can be filled with
+        if is_part_of_state(name, units):  # the points of a sea under ice may come and go
+            gone |= missing > usual + 1e-9
+        add("error", "missing", channel, np.flatnonzero(gone), lacking)
+        pressure = level if on_pressure else None
+        slipped = np.array(
+            [
+                np.isfinite(a) and slip_of(name, units, pressure, a, b) is not None
+                for a, b in zip(low, high, strict=True)
+            ],
+            bool,
+        )
+        one_value = (low == high) & (missing == 0) & is_never_uniform(name, units)
+        if one_value.all():  # which inspect tells from what is constant in all files
+            one_value[:] = False
+        slipped &= ~one_value
+        impossible, unusual = (rows & ~slipped & ~one_value for rows in outside(name, units, low, high))
+
+        def said(row: int, low: np.ndarray = low, high: np.ndarray = high, p: float | None = pressure) -> str:
+            return f"{low[row]:g} to {high[row]:g} {units}{hint(name, units, p, float(low[row]), float(high[row]))}"
+
+        add("error", "unit slip", channel, np.flatnonzero(slipped), said)
+        add("error", "impossible", channel, np.flatnonzero(impossible), said)
+        add("warning", "unusual", channel, np.flatnonzero(unusual), lambda row: f"{said(row)}, unusual in this unit")
+        add("error", "uniform", channel, np.flatnonzero(one_value), lambda _: UNIFORM)
+        if times.size:
+            add(strict, "stuck", channel, np.flatnonzero(summary.stuck[:, i]), lambda _: "repeats the field before it")
+    constant = constant_levels(summary, levels) if times.size != 1 else ()
+    if constant:
+        where = f" at {', '.join(f'{level:g}' for level in constant if level is not None)}" if levels else ""
+        text = f"the same everywhere and always{where}: nothing to learn from"
+        out.append(Finding("warning", "constant", name, *_ends(times), summary.low.shape[0], text))
+    return out
+
+
+def judge_flips(flipped: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:
+    """Which times of a variable lie the other way round.
+
+    Args:
+      flipped: Of ``flipped_rows``, ``(row,)``.
+      times, name, units: As of ``judge``.
+    """
+    text = "north and south are exchanged"
+    return [
+        Finding(_strictly(name, units), "flipped latitudes", name, times[run[0]], times[run[-1]], run.size, text)
+        for run in _runs(np.flatnonzero(flipped))
+    ]
+
+
+def _strictly(name: str, units: str) -> Severity:
+    return "error" if changes_every_step(name, units) else "warning"
+
+
+def _runs(rows: np.ndarray) -> list[np.ndarray]:
+    """Rows cut where one is left out."""
+    return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if rows.size else []
+
+
+def is_part_of_state(name: str, units: str) -> bool:
+    """Whether NaN at some times is a defect of these times, and no property of the variable as of a sea's surface."""
+    return changes_every_step(name, units) or is_accumulation(name)
+
+
+def never_changes(summary: Summary) -> bool:
+    """Whether every field repeats the one before, at all levels; false of a single one."""
+    return summary.stuck.shape[0] > 1 and bool(summary.stuck[1:].all())
+
+
+def constant_levels(summary: Summary, levels: Sequence[float]) -> tuple[float | None, ...]:
+    """The levels that never and nowhere change; ``None`` stands for a surface field."""
+    low = np.where(np.isnan(summary.low), np.inf, summary.low).min(axis=0)
+    high = np.where(np.isnan(summary.high), -np.inf, summary.high).max(axis=0)
+    return tuple(level for level, a, b in zip(levels or (None,), low, high, strict=True) if a == b)
+
+
+def _ends(times: np.ndarray) -> tuple[np.datetime64 | None, np.datetime64 | None]:
+    return (times[0], times[-1]) if times.size else (None, None)

@@ -1,0 +1,128 @@
+"""Values in another unit than they are said to be: Celsius for kelvin, hPa for Pa, heights for geopotential."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from data_prep.reading.units import Conversion
+from data_prep.variables import GRAVITY, known, possible_range, usual_range
+
+# Values no field in this SI unit has, but every field in the other one: SI unit, lowest, highest, unit, factor, offset.
+_SLIPS = (
+    ("K", -120.0, 70.0, Conversion("degC", 1.0, 273.15)),
+    ("Pa", 300.0, 1200.0, Conversion("hPa", 100.0)),
+    ("kg kg-1", -10.0, 100.0, Conversion("g kg-1", 1e-3)),
+)
+_LOWEST_HEIGHT_HPA = 900.0  # below this surface a height may be anything, zero included
+_UNDECLARED = (-9999.0, -999.0, -32767.0, -32768.0, 32766.0, 32767.0)
+
+
+def slip_of(name: str, units: str, level: float | None, low: float, high: float) -> Conversion | None:
+    """The unit that a field is in, if not the one it is said to be in.
+
+    Args:
+      name: Canonical name.
+      units: The SI unit that the field should be in.
+      level: Its pressure in hPa; ``None`` for fields on no pressure surface.
+      low, high: Range of the field.
+
+    Returns:
+      ``units``: the unit it is in; ``factor`` and ``offset`` bring it to SI. ``None`` where nothing looks wrong.
+    """
+    if name == "geopotential" and level is not None and level <= _LOWEST_HEIGHT_HPA:
+        ratio = (low + high) / 2 / (GRAVITY * standard_height(level))
+        if 0.7 / GRAVITY < ratio < 1.4 / GRAVITY:
+            return Conversion("m", GRAVITY)
+        if 0.7 * GRAVITY < ratio < 1.4 * GRAVITY:
+            return Conversion("m2 s-2 multiplied by g twice", 1 / GRAVITY)
+        return None
+    lowest, highest = possible_range(name, units)
+    if lowest <= low and high <= highest:
+        return None
+    if known(name) is None:  # which may be an anomaly
+        return None
+    return next((c for unit, first, last, c in _SLIPS if units == unit and first <= low and high <= last), None)
+
+
+def may_slip(name: str, units: str) -> bool:
+    """Whether ``slip_of`` can tell the units of a variable apart at all."""
+    return name == "geopotential" or (known(name) is not None and any(units == unit for unit, *_ in _SLIPS))
+
+
+def outside(name: str, units: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which fields are impossible, and which are unusual and no more; arguments as of ``slip_of``, of many fields.
+
+    Of a variable that the program does not know only a missing value that is not declared is impossible.
+    """
+    lowest, highest = usual_range(name, units)
+    strange = (low < lowest) | (high > highest)
+    if known(name) is not None:
+        return strange, np.zeros_like(strange)
+    return strange & _undeclared(low, high), strange & ~_undeclared(low, high)
+
+
+def slips_of(
+    name: str, units: str, levels: Sequence[float | None], low: np.ndarray, high: np.ndarray
+) -> list[Conversion | None]:
+    """The unit that each time of a record is in, of all levels alike: nobody writes one level in another unit.
+
+    Levels near the ground and dry ones tell nothing of their own, and go with those that do. A time at which no level
+    tells goes with the time beside it, unless the values jump there by about what a change of unit is.
+
+    Args:
+      name, units: As of ``slip_of``.
+      levels: In hPa; ``None`` for fields on no pressure surface.
+      low, high: Ranges of the fields, ``(time, level)``.
+
+    Returns:
+      By time, as of ``slip_of``; ``None`` too where levels disagree: whoever checks the values refuses those that slip.
+    """
+    told = [
+        {slip_of(name, units, *field) for field in zip(levels, least, most, strict=True)} - {None}
+        for least, most in zip(low.tolist(), high.tolist(), strict=True)
+    ]
+    out = [next(iter(slips)) if len(slips) == 1 else None for slips in told]
+    slip = next((slip for slip in out if slip is not None), None)
+    if slip is None or slip.factor == 1.0 or len(set(out) - {None}) > 1:
+        return out
+    first = out.index(slip)
+    largest = int(high[first].argmax())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.log(high[:, largest]).tolist()
+    for rows in (range(first, len(out)), range(first, -1, -1)):
+        slipped = True
+        for before, row in pairwise(rows):
+            if told[row]:
+                slipped = out[row] is not None
+                continue
+            slipped ^= abs(size[row] - size[before]) > abs(math.log(slip.factor)) / 2
+            out[row] = slip if slipped else None
+    return out
+
+
+def hint(name: str, units: str, level: float | None, low: float, high: float) -> str:
+    """A half-sentence for an error message on what impossible values look like; empty where they look like nothing."""
+    found = slip_of(name, units, level, low, high)
+    if found is not None:
+        degrees = "degrees Celsius" if found.units == "degC" else found.units
+        return f"; these look like {degrees}: set the units attribute of the file right"
+    if _undeclared(np.array(low), np.array(high)):
+        return "; this looks like a missing value that is not declared: set _FillValue in the file"
+    return ""
+
+
+def _undeclared(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which ranges end at what looks like a missing value."""
+    return (np.maximum(np.abs(low), np.abs(high)) > 1e14) | np.isin(low, _UNDECLARED) | np.isin(high, _UNDECLARED)
+
+
+def standard_height(pressure_hpa: float) -> float:
+    """Height of a pressure surface in the International Standard Atmosphere (ISO 2533) to 20 km and beyond, in m."""
+    tropopause_hpa, tropopause_m = 226.321, 11000.0
+    if pressure_hpa > tropopause_hpa:
+        return 288.15 / 0.0065 * (1.0 - (pressure_hpa / 1013.25) ** (0.0065 * 287.053 / GRAVITY))
+    return tropopause_m + 287.053 * 216.65 / GRAVITY * math.log(tropopause_hpa / pressure_hpa)

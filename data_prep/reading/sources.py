@@ -1,0 +1,483 @@
+"""Any CF-like NetCDF, Zarr or GRIB file, seen under canonical names, units and orientation.
+
+The one door for all that a user hands to the program: preparation and the forecast command read through ``Source``. A
+file is opened lazily and its coordinates are understood once; fields are read in blocks of rows, and come out in SI
+units, latitude and longitude ascending, levels top first.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from data_prep import clock
+from data_prep.errors import DataError, UnreadableError, one_line
+from data_prep.grid import Grid
+from data_prep.reading import checks
+from data_prep.reading.instants import instants_of
+from data_prep.reading.locations import Location, locate
+from data_prep.reading.opening import CHUNK_CACHE_BYTES, open_to_release
+from data_prep.reading.positions import Order, latitude_order, longitude_order, pick
+from data_prep.reading.recognise import (
+    Axes,
+    find_axes,
+    find_variables,
+    level_coordinate,
+    refuse_initial_times,
+    refuse_other_dimensions,
+    scalar_pressure,
+    vertical_kind,
+    without_single_leads,
+)
+from data_prep.reading.units import Conversion, conversion
+from data_prep.spec import StateSpec, Variable, Vertical, unstack_channels
+from data_prep.variables import accumulation_hours, is_accumulation, known
+
+logger = logging.getLogger(__name__)
+
+Extent = Literal["time", "dayofyear", "constant"]
+
+_HIGHEST_PRESSURE_HPA = 1100.0
+_MANY_TIMES = 4  # that a file may be decompressed without a word
+_DATASET = Path("data set")  # in messages, what came without a file
+
+
+@dataclass(frozen=True)
+class FoundField:
+    """A variable as a file holds it.
+
+    Attributes:
+      name: Canonical name.
+      raw_name: Name in the file.
+      extent: Whether it runs over ``time`` or ``dayofyear``, or is ``constant``.
+      levels: Its levels, top first; empty for a surface field.
+      level_rows: Positions of ``levels`` on the file's own axis.
+      level_axis: The vertical dimension in the file, ``None`` where it has none.
+      to_si: From the file's values to SI.
+      is_sum: Whether the file says that values are sums over the interval that ends at their time.
+    """
+
+    name: str
+    raw_name: str
+    extent: Extent
+    levels: tuple[float, ...]
+    level_rows: tuple[int, ...]
+    level_axis: str | None
+    to_si: Conversion
+    is_sum: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One file under canonical names; make it with ``open_source``.
+
+    Attributes:
+      path: Where it lies.
+      grid: Its grid, canonical orientation.
+      times: ``datetime64[ns]`` ``(time,)``, ascending, strictly unless duplicates were admitted; empty where the file
+        has no time.
+      fields: The asked variables that the file holds, by canonical name.
+      contents: Names of all variables of the file, for messages.
+    """
+
+    path: Location
+    grid: Grid
+    times: np.ndarray
+    fields: Mapping[str, FoundField]
+    contents: tuple[str, ...]
+    _raw: xr.Dataset = field(repr=False)
+    _axes: Axes = field(repr=False)
+    _latitude: Order = field(repr=False)
+    _longitude: Order = field(repr=False)
+    _release: Callable[[], None] = field(repr=False)
+
+    def release(self) -> None:
+        """Gives back what the library keeps of an open file, its decoded chunks; reading opens it again."""
+        self._release()
+
+    def slow_chunks(self, name: str, rows: int) -> str | None:
+        """Where a NetCDF file is decompressed over and over if so many rows are read at a time: what is to be done."""
+        raw_name = self.fields[name].raw_name
+        variable, axis = self._raw[raw_name], self._axes.time
+        chunk = variable.encoding.get("chunksizes")
+        if chunk is None or len(chunk) != variable.ndim or axis not in variable.dims:
+            return None
+        times = chunk[variable.dims.index(axis)]
+        whole = dict(variable.sizes) | {axis: times}
+        stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
+        again = times // rows
+        if again < _MANY_TIMES or math.prod(whole.values()) * stored.itemsize <= CHUNK_CACHE_BYTES:
+            return None
+        sizes = ",".join(
+            f"{d}/{n if d in (self._axes.latitude, self._axes.longitude) else 1}" for d, n in whole.items()
+        )
+        return (
+            f"{self.path}: {raw_name} is stored in chunks of {times} times, so reading it decompresses all of it some "
+            f"{again} times; faster: nccopy -c {sizes} IN OUT"
+        )
+
+    def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
+        """Reads one variable.
+
+        Args:
+          name: Canonical name, one of ``fields``.
+          levels: Level values, top first; empty for a surface field.
+          start, stop, step: Rows of the time (or ``dayofyear``) axis; a constant field has one.
+
+        Returns:
+          SI, float32, shape ``(row, latitude, longitude, level)``; a surface field has one level. What was read lies in
+          memory in the order of the file, and may be what a data set in memory holds: copy it before changing it.
+
+        Raises:
+          DataError: a level is missing, the file cannot be read, or it holds two values for one place.
+        """
+        found = self.fields[name]
+        rows = self.level_rows(found.name, levels)
+        variable = self._raw[found.raw_name]
+        row_axis = self._axes.dayofyear if found.extent == "dayofyear" else self._axes.time
+        selection: dict[str, slice] = {}
+        if found.level_axis is not None:
+            # One hull instead of a list of rows: the backend reads slices fast and lists slowly.
+            selection[found.level_axis] = slice(min(rows), max(rows) + 1)
+            rows = [r - min(rows) for r in rows]
+        if row_axis is not None and row_axis in variable.dims:
+            selection[row_axis] = slice(start, stop, step)
+        try:
+            block = variable.isel(selection).compute()  # in the file's order: transposing unread data reads it slowly
+        except Exception as error:  # noqa: BLE001 - what libraries make of damaged bytes and metadata is anything
+            why = "the service may have failed: run the same command again"
+            raise UnreadableError(
+                f"{self.path}: {found.raw_name} cannot be read ({one_line(error)}); "
+                f"{why if isinstance(self.path, str) else 'the file may be damaged'}"
+            ) from None
+        if self._axes.expver in block.dims:
+            block = self._join_expver(block)
+        axes = (row_axis, self._axes.latitude, self._axes.longitude, found.level_axis)
+        values = block.transpose(*(d for d in axes if d in block.dims)).values
+        if row_axis not in block.dims:
+            values = values[None]
+        values = pick(values, np.array(rows), 3) if found.level_axis is not None else values[..., None]
+        values = self._orient(values, found.raw_name)
+        if found.to_si != Conversion(found.to_si.units):
+            # In double precision, so that the same values in another unit come out the same.
+            values = values.astype(np.float64) * found.to_si.factor + found.to_si.offset
+        return values.astype(np.float32, copy=False)
+
+    def _orient(self, values: np.ndarray, raw_name: str) -> np.ndarray:
+        """Canonical rows and columns; the meridian that closes the circle must repeat the first one."""
+        if self._longitude.repeated is not None:
+            first, last = values[:, :, 0], values[:, :, self._longitude.repeated]
+            if not np.array_equal(first, last, equal_nan=True):
+                raise DataError(
+                    f"{self.path}: {raw_name} differs between its first and its last meridian, which are the same "
+                    "place; drop the last one"
+                )
+        return pick(pick(values, self._latitude.rows, 1), self._longitude.rows, 2)
+
+    def _join_expver(self, block: xr.DataArray) -> xr.DataArray:
+        """Final (1) and preliminary (5) ERA5 as one: each time is given by one of them, and missing in the other."""
+        axis = str(self._axes.expver)
+        joined = block.isel({axis: 0})
+        for i in range(1, block.sizes[axis]):
+            other = block.isel({axis: i})
+            conflict = joined.notnull() & other.notnull() & (joined != other)
+            if conflict.any():
+                versions = (
+                    " and ".join(str(v) for v in np.atleast_1d(block[axis].values)) if axis in block.coords else ""
+                )
+                where = conflict.any([d for d in conflict.dims if d != self._axes.time])
+                at = f" at {clock.text(where[self._axes.time].values[where.values][0])}" if where.ndim else ""
+                raise DataError(
+                    f"{self.path}: {block.name} has conflicting values of expver {versions}{at}; "
+                    "keep one expver for each time before"
+                )
+            joined = joined.where(joined.notnull(), other)
+        return joined
+
+    def level_rows(self, name: str, levels: Sequence[float]) -> list[int]:
+        """Where these levels lie on the file's own axis.
+
+        Raises:
+          DataError: a level is missing, or a variable with several levels was asked for as a surface field.
+        """
+        found = self.fields[name]
+        if not levels:
+            if len(found.levels) > 1:
+                raise DataError(
+                    f"{self.path}: {found.raw_name} has {len(found.levels)} levels, but a surface field was asked for"
+                )
+            return list(found.level_rows[:1])
+        have = np.asarray(found.levels)
+        hits = [np.flatnonzero(np.isclose(have, level, rtol=1e-4, atol=0)) for level in levels]
+        missing = [f"{level:g}" for level, hit in zip(levels, hits, strict=True) if hit.size != 1]
+        if missing:
+            there = ", ".join(f"{x:g}" for x in have) or "none"
+            raise DataError(f"{self.path}: {found.raw_name} lacks level {', '.join(missing)}; it has {there}")
+        return [found.level_rows[int(hit[0])] for hit in hits]
+
+
+def warn_of_slow_chunks(reads: Iterable[tuple[Source, str, int]]) -> None:
+    """Says in the log what ``Source.slow_chunks`` says of sources, variables and rows at a time: once, of the first."""
+    told = (source.slow_chunks(name, rows) for source, name, rows in reads)
+    if (first := next(filter(None, told), None)) is not None:
+        logger.warning("%s", first)
+
+
+def open_source(
+    path: str | Path | xr.Dataset,
+    names: Mapping[str, Sequence[str]],
+    vertical: Vertical | None,
+    *,
+    admit_duplicates: bool = False,
+) -> Source:
+    """Opens a file lazily and understands its coordinates.
+
+    Args:
+      path: A NetCDF or GRIB file, a Zarr folder, the URL of a Zarr store, or what xarray made of one.
+      names: Canonical name to the names it may have in the file, for every variable of interest; those that the file
+        lacks are left out. Where the canonical name itself is among them, any known spelling of it will do.
+      vertical: The vertical coordinate that variables with levels must have.
+      admit_duplicates: Leave times that occur twice to the caller.
+
+    Raises:
+      DataError: one line on what the file lacks or what is wrong with it.
+    """
+    file: Location = _DATASET if isinstance(path, xr.Dataset) else locate(path)
+    everything, release = (path, _nothing) if isinstance(path, xr.Dataset) else open_to_release(file)
+    path = file
+    contents = tuple(str(v) for v in everything.data_vars)
+    present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
+    if not present:
+        asked = ", ".join(" or ".join(dict.fromkeys(candidates)) for candidates in names.values())
+        raise DataError(f"{path}: holds none of {asked}; it holds {', '.join(contents) or 'no variables'}")
+    raw = without_single_leads(everything[list(dict.fromkeys(present.values()))])
+    axes = find_axes(path, raw)
+    refuse_initial_times(path, raw, axes)
+    refuse_other_dimensions(path, raw, axes)
+    _check_days(path, raw, axes.dayofyear)
+    latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
+    try:
+        grid = Grid.from_arrays(latitude.values, longitude.values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    times = _times(path, raw, axes, admit_duplicates=admit_duplicates)
+    found = {name: _found_field(path, raw[raw_name], name, axes, vertical) for name, raw_name in present.items()}
+    own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
+    own |= {f.level_axis for f in found.values()}
+    squeezed = raw.squeeze([d for d in raw.dims if d not in own and raw.sizes[d] == 1], drop=True)
+    return Source(path, grid, times, found, contents, squeezed, axes, latitude, longitude, release)
+
+
+def _nothing() -> None:
+    """What a data set in memory has to give back."""
+
+
+def read_initial(
+    path: str | Path | xr.Dataset,
+    spec: StateSpec,
+    grid: Grid,
+    time: np.datetime64 | str | None = None,
+    names: Mapping[str, str] | None = None,
+    *,
+    fill_nan: bool = False,
+    timestep: np.timedelta64 | None = None,
+) -> xr.Dataset:
+    """Initial conditions for a forecast, from any file that holds the model's variables on its grid.
+
+    Args:
+      path: A NetCDF or GRIB file, a Zarr folder, the URL of a Zarr store, or what xarray made of one.
+      spec: What the model needs: prognostic variables and persisted forcings; diagnostic ones are taken along where the
+        file holds all their levels, for the references that need them.
+      grid: The model's grid.
+      time: Which time of the file, ISO 8601 if text; its last one by default.
+      names: Canonical name to name in the file, where they differ; either name is accepted.
+      fill_nan: Fill NaN in forcings as training did (``data.nan: fill_mean``); otherwise they are refused.
+      timestep: The model's, over which precipitation is summed where the file's times are closer; as preparation does.
+
+    Returns:
+      Canonical fields with dims ``(time, [level,] latitude, longitude)``: one time, in memory, possible, and finite but
+      for diagnostic ones: rain may well be missing at an initial time.
+
+    Raises:
+      DataError: one line on what is missing or wrong.
+    """
+    needed = (*spec.with_role("prognostic"), *(v for v in spec.with_role("forcing") if v.known == "persisted"))
+    variables = (*needed, *spec.with_role("diagnostic"))
+    source = open_source(path, {v.name: ((names or {}).get(v.name, v.name), v.name) for v in variables}, spec.vertical)
+    path = source.path
+    missing = [v.name for v in needed if v.name not in source.fields]
+    if missing:
+        raise DataError(f"{path}: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")
+    if not source.grid.matches(grid):
+        raise DataError(
+            f"{path}: its grid is {source.grid.describe()}, the model's {grid.describe()}; "
+            "emulator regrid IN OUT --like FILE brings it there"
+        )
+    if source.times.size == 0:
+        raise DataError(f"{path}: no time coordinate; give the initial time as a coordinate named time")
+    row = _row_of(path, source.times, time)
+    logger.info("initial time %s of %s", np.datetime_as_string(source.times[row], unit="m"), path)
+    out = xr.Dataset()
+    for variable in variables:
+        found = source.fields.get(variable.name)
+        if found is None or (variable.role == "diagnostic" and not set(variable.levels) <= set(found.levels)):
+            continue
+        field_values = _initial_field(source, variable, row, timestep)
+        if fill_nan and variable.role == "forcing":
+            field_values = checks.fill_with_mean(field_values)
+        channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
+        # no network reads diagnostic ones, which may be missing, in parts or as a whole
+        given = checks.fill_with_mean(field_values) if variable.role == "diagnostic" else field_values
+        if variable.role != "diagnostic" or not np.isnan(given).any():
+            checks.check_values(given, channels, spec, source.times[row : row + 1], str(path))
+        field_values = clip_to_minimum(field_values, variable.minimum)
+        coords = {"time": ("time", source.times[row : row + 1], {"standard_name": "time", "axis": "T"})}
+        part = unstack_channels(field_values, spec, channels, grid, coords)
+        out = out.merge(_on_own_level_axis(part, out))
+    return out
+
+
+def _initial_field(source: Source, variable: Variable, row: int, timestep: np.timedelta64 | None) -> np.ndarray:
+    """One time of a variable, precipitation summed over the step that ends there: NaN of a diagnostic that lacks times.
+
+    Raises:
+      DataError: times to be summed are missing, and the network needs the sum.
+    """
+    name, times = variable.name, source.times
+    stated = accumulation_hours(source.fields[name].raw_name)
+    count, interval = 1, np.timedelta64(0, "ns")
+    if timestep is not None and is_accumulation(name) and stated != checks.hours(timestep) and times.size > 1:
+        interval = np.diff(times).min()
+        count = max(1, int(timestep // interval))
+    first = row + 1 - count
+    if first >= 0 and times[row] - times[first] == (count - 1) * interval:
+        raw = source.read(name, variable.levels, first, row + 1)
+        return raw if count == 1 else raw.sum(axis=0, keepdims=True)
+    if variable.role == "diagnostic":
+        return np.full((1, *source.grid.shape, max(1, len(variable.levels))), np.nan, np.float32)
+    raise DataError(
+        f"{source.path}: {source.fields[name].raw_name} is to be summed over the {count} times that lead to "
+        f"{clock.text(times[row])}, and some are missing; add them, or choose a later time"
+    )
+
+
+def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
+    """The lower bound of ``Variable.minimum``, one function for truth and inputs, once they have been checked."""
+    return values if minimum is None else np.maximum(values, np.float32(minimum))
+
+
+def _on_own_level_axis(part: xr.Dataset, whole: xr.Dataset) -> xr.Dataset:
+    """Renames ``level`` where the whole already uses it for other levels, like ``unstack_channels``."""
+    if "level" not in part.dims:
+        return part
+    axes = sorted(str(d) for d in whole.dims if str(d).startswith("level"))
+    for axis in axes:
+        if np.array_equal(whole[axis].values, part["level"].values):
+            return part if axis == "level" else part.rename(level=axis)
+    return part if not axes else part.rename(level=f"level_{len(axes) + 1}")
+
+
+def _row_of(path: Location, times: np.ndarray, time: np.datetime64 | str | None) -> int:
+    if time is None:
+        return times.size - 1
+    try:
+        instant = clock.parse_instant(time) if isinstance(time, str) else np.datetime64(time)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from None
+    rows = np.flatnonzero(times == instant.astype("datetime64[ns]"))
+    if rows.size == 0:
+        span = " to ".join(np.datetime_as_string(t, unit="m") for t in times[[0, -1]])
+        raise DataError(f"{path}: no time {time}; it holds {times.size} from {span}")
+    return int(rows[0])
+
+
+def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: bool) -> np.ndarray:
+    if axes.instants is None:
+        if axes.time is not None and axes.time not in raw.coords:
+            raise DataError(f"{path}: the dimension {axes.time} has no coordinate values")
+        return np.empty(0, "datetime64[ns]")
+    times = instants_of(path, raw[axes.instants])
+    checks.check_time_axis(np.unique(times) if admit_duplicates and _ascends(times) else times, str(path))
+    return times
+
+
+def _check_days(path: Location, raw: xr.Dataset, dim: str | None) -> None:
+    """Refuses a yearly table that is not in the order of the year; without numbers it is taken to be."""
+    if dim is None or dim not in raw.coords:
+        return
+    days = raw[dim].values
+    if not np.array_equal(days, np.arange(1, days.size + 1)):
+        raise DataError(
+            f"{path}: {dim} runs from {days[0]} to {days[-1]}, not in steps of 1 from 1 on; sort the file by it and "
+            f"number the days 1 to {clock.CALENDAR_DAYS}"
+        )
+
+
+def _ascends(times: np.ndarray) -> bool:
+    return bool((np.diff(times) >= np.timedelta64(0, "ns")).all())
+
+
+def _levels(
+    path: Location, coordinate: xr.DataArray, vertical: Vertical | None
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Level values top first (hPa or sigma) and their rows; empty for a single level of another kind than asked."""
+    kind, values = vertical_kind(coordinate)
+    if vertical is None or kind != vertical:
+        if values.size > 1:
+            asked = f"data.vertical is {vertical}" if vertical else "data.vertical is not set"
+            units = coordinate.attrs.get("units", "")
+            raise DataError(
+                f"{path}: {coordinate.name} holds {values.size} levels of kind {kind} (unit {units!r}), but {asked}"
+            )
+        return (), (0,)
+    if kind == "pressure" and values.max() > _HIGHEST_PRESSURE_HPA:
+        raise DataError(
+            f"{path}: {coordinate.name} reaches {values.max():g} hPa by its units "
+            f"{coordinate.attrs.get('units', '')!r}, more than the air has; set them right (Pa?)"
+        )
+    rows = np.argsort(values)
+    return tuple(float(np.round(v, 6)) for v in values[rows]), tuple(int(r) for r in rows)
+
+
+def _found_field(
+    path: Location, variable: xr.DataArray, name: str, axes: Axes, vertical: Vertical | None
+) -> FoundField:
+    extent: Extent = "constant"
+    if axes.dayofyear in variable.dims:
+        extent = "dayofyear"
+    elif axes.time in variable.dims or (axes.time is None and axes.instants in variable.coords):
+        extent = "time"  # a scalar time says that the whole file belongs to it
+    entry = known(name)
+    axis = level_coordinate(variable)
+    levels: tuple[float, ...] = ()
+    rows: tuple[int, ...] = (0,)
+    if axis is not None and axis in variable.coords:
+        if entry is None or entry.on_levels or variable.sizes[axis] > 1:  # not the height of a surface field
+            levels, rows = _levels(path, variable[axis], vertical)
+    elif axis is not None and variable.sizes[axis] > 1:
+        raise DataError(
+            f"{path}: the dimension {axis} of {variable.name} has no coordinate values, so its {variable.sizes[axis]} "
+            "levels cannot be told apart; give it some (hPa or sigma)"
+        )
+    elif entry is not None and entry.on_levels and (scalar := scalar_pressure(variable)) is not None:
+        levels, rows = _levels(path, variable[scalar], vertical)
+    return FoundField(
+        name=name,
+        raw_name=str(variable.name),
+        extent=extent,
+        levels=levels,
+        level_rows=rows,
+        level_axis=axis,
+        to_si=conversion(name, variable.attrs.get("units"), f"{path}: {variable.name}"),
+        is_sum=variable.attrs.get("GRIB_stepType") == "accum"
+        or re.search(rf"\b(time|{re.escape(str(axes.time))}): sum\b", str(variable.attrs.get("cell_methods", "")))
+        is not None,
+    )

@@ -1,0 +1,1 @@
+"""An experiment as a whole: its stages, who competes from when, and where results lie."""

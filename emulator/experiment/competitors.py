@@ -1,0 +1,308 @@
+"""Who competes in an experiment: network and physics, raw and corrected, ensembles, the twin, references, means."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import ConfigError, DataError, UserError
+from data_prep.files.disk import link, reading
+from data_prep.preparation.pipeline import find_inputs
+from data_prep.preparation.store import Store
+from data_prep.reading.opening import open_lazily
+from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
+from emulator.evaluation.style import is_physics, is_twin
+from emulator.experiment.forecast_files import NETWORK, forecast_path, is_of_network, training_path
+from emulator.experiment.initial_times import initial_indices, training_indices, verified_leads
+from emulator.forecast_form import open_forecasts
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.base import Forecaster
+from emulator.forecasters.corrected import CorrectedForecaster
+from emulator.forecasters.correction import Correction, fit_correction
+from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.forecasters.mean import MeanForecaster
+from emulator.forecasters.perturbations import RandomFields
+from emulator.forecasters.written import WrittenForecasts
+
+logger = logging.getLogger(__name__)
+
+_ENSEMBLE = "_ensemble"
+_CORRECTED = ("debiased", "damped")
+_TIMES = {"split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits"}  # keys of `evaluate`
+_DATA_HASH, _OPTIONS = "data_hash", "options"  # global attributes of a forecast file
+
+Maker = Callable[[], Forecaster]
+"""Makes a forecaster when it is needed: a physics model takes a while to build, a correction to fit."""
+
+
+@dataclass(frozen=True)
+class Competitor:
+    """One that forecasts in an experiment.
+
+    Attributes:
+      make: Makes the forecaster.
+      options: What its forecasts depend on beside data and network; its file keeps them.
+    """
+
+    make: Maker
+    options: Mapping[str, Any]
+
+
+def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Competitor]:
+    """Every forecaster that the experiment runs, by name, in the order of tables and in which they are to be run.
+
+    Corrected forecasts and means read the files of others, so these come before them. The network is corrected if
+    physics is, by as many training forecasts: like is to be compared with like.
+
+    Raises:
+      ConfigError: a mean is of a forecaster that is none or no single one, or two forecasters have one name.
+    """
+    from emulator.forecasters.statistical import make_reference
+
+    evaluate = config.evaluate
+    everybody = _with_ensemble(NETWORK, partial(_network, folder, store), {}, evaluate.network, config, store)
+    for baseline in evaluate.physics:
+        own = baseline.model_dump(include={"time_step_minutes", "digital_filter_hours"})
+        everybody |= _with_ensemble(
+            physics_name(baseline), partial(_physics, store, baseline), own, baseline, config, store
+        )
+    if evaluate.physics and evaluate.correction_inits:
+        for raw in (NETWORK, *map(physics_name, evaluate.physics)):
+            options = {**everybody[raw].options, "correction_inits": evaluate.correction_inits}
+            fitted = cache(partial(_fit, raw, everybody[raw].make, config, folder, store))
+            written = forecast_path(raw, config, folder)
+            for word in _CORRECTED:
+                everybody[f"{raw}_{word}"] = Competitor(partial(_corrected, raw, word, written, store, fitted), options)
+    if evaluate.twin is not None:
+        everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, config, store)
+    for reference in evaluate.references:
+        everybody[reference] = Competitor(partial(make_reference, reference, store, verified_leads(evaluate)), {})
+    single = {name: one for name, one in everybody.items() if not name.endswith(_ENSEMBLE)}
+    _refuse_taken("means", evaluate.means, everybody)
+    for name, of in evaluate.means.items():
+        make = _mean_maker(name, of, single, config, folder, store)
+        everybody[name] = Competitor(make, {"mean_of": {member: single[member].options for member in of}})
+    _refuse_taken("forecasts", evaluate.forecasts, everybody)
+    times = evaluate.model_dump(include=_TIMES)
+    return {name: replace(one, options={**times, **one.options}) for name, one in everybody.items()}
+
+
+def check_options(config: ExperimentConfig, folder: Path, store: Store) -> None:
+    """Refuses forecasts that are there and were made with other options: others of the folder may cost hours to make.
+
+    Raises:
+      UserError: a file was; what can be done is said.
+    """
+    for path, options in _files(config, folder, store).items():
+        if path.exists() and (found := _attribute(path, _OPTIONS)) != (wanted := _as_text(options)):
+            raise UserError(
+                f"{path}: was made with other options ({found}) than are asked for ({wanted}); remove it to have it "
+                "made again, or 'emulator forecast CONFIG --redo' makes all forecasts again, or choose another workdir"
+            )
+
+
+def forecasts_of_other_data(config: ExperimentConfig, folder: Path, store: Store) -> list[Path]:
+    """Files that are there and were made from other data than the store holds."""
+    return [
+        path
+        for path in _files(config, folder, store)
+        if path.exists() and _attribute(path, _DATA_HASH) != store.data_hash
+    ]
+
+
+def take_forecasts(config: ExperimentConfig, folder: Path, store: Store) -> None:
+    """Links forecasts that ``reuse`` made from the same data with the same options; a network's are each its own."""
+    if config.reuse is None:
+        return
+    for path, options in _files(config, folder, store).items():
+        other = Path(config.reuse) / path.relative_to(folder)
+        if is_of_network(path) or path.exists() or not other.exists():
+            continue
+        if all(_attribute(other, key) == value for key, value in forecast_marks(options, store).items()):
+            link(other, path)
+            logger.info("forecast: %s is taken from %s", path.name, config.reuse)
+
+
+def forecast_marks(options: Mapping[str, Any], store: Store) -> dict[str, str]:
+    """What a forecast file says of what it was made from and with."""
+    return {_DATA_HASH: store.data_hash, _OPTIONS: _as_text(options)}
+
+
+def missing_forecasts(config: ExperimentConfig, folder: Path, store: Store) -> list[str]:
+    """Names of the experiment's own forecasters whose file is not there."""
+    return [n for n in competitors(config, folder, store) if not forecast_path(n, config, folder).exists()]
+
+
+def what_is_lacking(config: ExperimentConfig, folder: Path, store: Store) -> str | None:
+    """Of the experiment's own forecasts, in words; ``None`` where all are there, from the data of the store."""
+    if missing := missing_forecasts(config, folder, store):
+        return f"no forecasts of {', '.join(missing)}"
+    others = len(forecasts_of_other_data(config, folder, store))
+    return f"{others} forecast files were made from other data" if others else None
+
+
+def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
+    """What forecasts that are not there yet will take on disk, those that corrections learn from included."""
+    evaluate = config.evaluate
+    models: dict[str, EnsembleOptions] = {NETWORK: evaluate.network} | {physics_name(b): b for b in evaluate.physics}
+    if evaluate.twin is not None:
+        models[twin_name(config)] = evaluate.twin
+    members = {f"{name}{_ENSEMBLE}": options.members for name, options in models.items()}
+    missing = missing_forecasts(config, folder, store)
+    forecasts = initial_indices(store, evaluate).size * sum(members.get(name, 1) for name in missing)
+    if any(name.endswith(_CORRECTED) for name in missing):
+        raw = (NETWORK, *map(physics_name, evaluate.physics))
+        forecasts += training_indices(store, evaluate).size * sum(not training_path(n, folder).exists() for n in raw)
+    cells = verified_leads(evaluate).size * len(store.spec.state_channels) * math.prod(store.grid.shape)
+    return 4 * cells * forecasts
+
+
+def physics_name(baseline: PhysicsBaseline) -> str:
+    """What a baseline is called in files and tables."""
+    return f"physics_t{baseline.truncation}"
+
+
+def twin_name(config: ExperimentConfig) -> str:
+    """What the twin is called: by the truncation of the truth."""
+    assert config.simulate is not None  # the config holds no twin without
+    return f"twin_t{config.simulate.truncation}"
+
+
+def predictability_limit(config: ExperimentConfig) -> str | None:
+    """Whose error is the limit of what can be forecast: the twin's ensemble, else the single twin, else unknown."""
+    if config.evaluate.twin is None:
+        return None
+    return twin_name(config) + (_ENSEMBLE if config.evaluate.twin.members > 1 else "")
+
+
+def truth_of(config: ExperimentConfig) -> str:
+    """What the truth is, in words: ``nature run SPEEDY T31``, ``simulation by MODEL, historical`` or ``analysis``.
+
+    Files that another experiment made are told by their attributes; what is not there any more is ``not known``.
+    """
+    if config.simulate is not None:
+        return f"nature run SPEEDY T{config.simulate.truncation}"
+    try:
+        for pattern in config.data.inputs:
+            with open_lazily(find_inputs([pattern], config.path)[0]) as first:
+                attributes = first.attrs
+            if match := re.match(r"SPEEDY T\d+", str(attributes.get("source", ""))):
+                return f"nature run {match[0]}"
+            if experiment := attributes.get("experiment_id"):  # as CMIP requires
+                return f"simulation by {attributes.get('source_id', 'an unknown model')}, {experiment}"
+    except DataError:
+        return "not known"
+    return "analysis"
+
+
+def lateral_boundary_of(store: Store) -> str | None:
+    """Where the network's lateral boundary values are from, in words; ``None`` where it has none."""
+    if not store.forcing_builder.is_lateral.any():
+        return None
+    return "the driving data set at valid time"
+
+
+def _network(folder: Path, store: Store) -> Forecaster:
+    from emulator.checkpoint import load_forecaster
+
+    forecaster = load_forecaster(folder / "run")
+    return replace(forecaster, lateral=store.lateral_at) if store.forcing_builder.is_lateral.any() else forecaster
+
+
+def _with_ensemble(
+    name: str, make: Maker, own: Mapping[str, Any], ensemble: EnsembleOptions, config: ExperimentConfig, store: Store
+) -> dict[str, Competitor]:
+    """A single forecaster, which depends on some options of its own, and, where there are members, its ensemble."""
+    single = Competitor(make, own)
+    if ensemble.members == 1:
+        return {name: single}
+    fields = RandomFields(store, ensemble.perturbation, config.seed)
+
+    def make_ensemble() -> Forecaster:
+        return EnsembleForecaster(make(), ensemble.members, fields, config.evaluate.batch)
+
+    drawn = {"members": ensemble.members, "perturbation": ensemble.perturbation, "seed": config.seed}
+    return {name: single, f"{name}{_ENSEMBLE}": Competitor(make_ensemble, {**own, **drawn})}
+
+
+def _physics(store: Store, baseline: PhysicsBaseline) -> Forecaster:
+    from emulator.forecasters.physics import PhysicsForecaster  # needs the extra 'physics', which the core does without
+
+    return PhysicsForecaster.for_store(
+        store, baseline.truncation, baseline.time_step_minutes, baseline.digital_filter_hours
+    )
+
+
+def _twin(config: ExperimentConfig, store: Store) -> Forecaster:
+    from emulator.forecasters.physics import PhysicsForecaster
+
+    assert config.simulate is not None
+    return PhysicsForecaster.for_store(
+        store, config.simulate.truncation, config.simulate.time_step_minutes, name=twin_name(config)
+    )
+
+
+def _fit(raw: str, make: Maker, config: ExperimentConfig, folder: Path, store: Store) -> Correction:
+    """The correction of a forecaster, from training forecasts that are made now if they are not there."""
+    path = training_path(raw, folder)
+    if not path.exists():
+        indices = training_indices(store, config.evaluate)
+        logger.info("forecast: %d training forecasts, to correct %s by", indices.size, raw)
+        write_forecasts(
+            make(),
+            store.lazy_dataset(indices),
+            verified_leads(config.evaluate),
+            path,
+            batch=config.evaluate.batch,
+            attributes=forecast_marks(_files(config, folder, store)[path], store),
+        )
+    return fit_correction(path, store)
+
+
+def _corrected(raw: str, word: str, path: Path, store: Store, fitted: Callable[[], Correction]) -> Forecaster:
+    written = WrittenForecasts(path, store.spec)
+    name, damped = f"{raw}_{word}", word == "damped"
+    return CorrectedForecaster(name, store.grid, store.timestep, store.climatology, written, fitted(), damped)
+
+
+def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None:
+    for name in names:
+        if name in taken:
+            raise ConfigError(f"evaluate.{key}.{name}: a forecaster of the experiment has this name; choose another")
+        if is_physics(name) or is_twin(name):  # tables and pictures go by names
+            raise ConfigError(f"evaluate.{key}.{name}: begins as SPEEDY's own forecasts do; choose another name")
+
+
+def _mean_maker(
+    name: str, of: Sequence[str], single: Collection[str], config: ExperimentConfig, folder: Path, store: Store
+) -> Maker:
+    for member in of:
+        if member not in single:
+            raise ConfigError(f"evaluate.means.{name}: {member}: no single forecaster; there are {', '.join(single)}")
+    members = tuple(WrittenForecasts(forecast_path(member, config, folder), store.spec) for member in of)
+    return partial(MeanForecaster, name, store.grid, store.timestep, members)
+
+
+def _files(config: ExperimentConfig, folder: Path, store: Store) -> dict[Path, Mapping[str, Any]]:
+    """Every file that the experiment writes, whether it is there or not, and the options that it depends on."""
+    everybody = competitors(config, folder, store)
+    files = {forecast_path(name, config, folder): one.options for name, one in everybody.items()}
+    word = f"_{_CORRECTED[0]}"
+    fitted = {name.removesuffix(word): one.options for name, one in everybody.items() if name.endswith(word)}
+    return files | {training_path(name, folder): options for name, options in fitted.items()}
+
+
+def _attribute(path: Path, name: str) -> str:
+    with reading(path), open_forecasts(path) as dataset:
+        return str(dataset.attrs.get(name, "not known"))
+
+
+def _as_text(options: Mapping[str, Any]) -> str:
+    return json.dumps(options, sort_keys=True)

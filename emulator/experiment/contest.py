@@ -1,0 +1,281 @@
+"""The comparison of an experiment: from which initial times, who is scored, what is drawn.
+
+Every forecaster gets the same initial fields and the same initial times, writes one file, and is scored from that file.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import ConfigError, DataError
+from data_prep.files.arrays import rows_at
+from data_prep.files.disk import discard, write_text
+from data_prep.preparation.store import Store, open_store
+from data_prep.reading.locations import Location, locate
+from emulator.config import ExperimentConfig
+from emulator.evaluation.scores_file import open_scores
+from emulator.experiment.competitors import (
+    bytes_to_write,
+    competitors,
+    forecast_marks,
+    forecasts_of_other_data,
+    lateral_boundary_of,
+    physics_name,
+    predictability_limit,
+    take_forecasts,
+    truth_of,
+    twin_name,
+    what_is_lacking,
+)
+from emulator.experiment.forecast_files import NETWORK, forecast_path
+from emulator.experiment.initial_times import initial_indices, training_indices, verified_leads
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.base import Forecaster
+from emulator.forecasters.corrected import CorrectedForecaster
+from emulator.forecasters.ensemble import EnsembleForecaster
+from emulator.forecasters.mean import MeanForecaster
+from emulator.forecasters.neural import NeuralForecaster
+from emulator.forecasters.perturbations import RandomFields
+from emulator.stepping.sponge import Sponge
+
+logger = logging.getLogger(__name__)
+
+
+def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Location]:
+    """The file of every forecaster in the order of tables, external ones last, whether it exists or not."""
+    own: dict[str, Location] = {
+        name: forecast_path(name, config, folder) for name in competitors(config, folder, store)
+    }
+    return own | {name: locate(path) for name, path in config.evaluate.forecasts.items()}
+
+
+def check_comparison(config: ExperimentConfig, folder: Path) -> None:
+    """Finds, before hours of training, what the comparison would refuse.
+
+    Raises:
+      UserError: no test data are as long as a forecast, or no training data that somebody learns from, a headline
+        variable is misspelt, the mask or an external forecast file is not there, SPEEDY cannot be run from these data,
+        there are too few for an ensemble, or a long run would leave what is known of its boundaries.
+    """
+    from emulator.evaluation.scores import check_config
+
+    store = open_store(folder / "store.zarr")
+    init_times = store.times[initial_indices(store, config.evaluate)]
+    check_config(store, config.evaluate, init_times, verified_leads(config.evaluate))
+    _check_long_run(config, store)
+    _check_competitors(config, folder, store, init_times)
+    _check_external(config)
+    _warn_of_a_small_disk(config, folder, store)
+
+
+def _check_long_run(config: ExperimentConfig, store: Store) -> None:
+    from emulator.evaluation.long_run import long_run_leads, long_run_rows
+
+    run = config.evaluate.long_run
+    if run is None:
+        return
+    valid = store.times[long_run_rows(store, config.evaluate, run)][:, None] + long_run_leads(store, run)
+    if run.sponge is not None:
+        Sponge.of(run.sponge, store)
+    if run.sponge is not None or config.train.anomalies:
+        store.climatology.check_season(valid.ravel())
+    unknown = rows_at(store.times, valid.ravel())[1] if store.forcing_builder.is_lateral.any() else valid[:0]
+    if unknown.size:
+        raise ConfigError(f"evaluate.long_run: there are no lateral boundary values at {unknown[0]!s:.16}; shorten it")
+
+
+def _check_competitors(config: ExperimentConfig, folder: Path, store: Store, init_times: np.ndarray) -> None:
+    from emulator.forecasters.statistical import check_reference
+
+    everybody, evaluate = competitors(config, folder, store), config.evaluate
+    for reference in evaluate.references:
+        check_reference(reference, store, verified_leads(evaluate))
+    if evaluate.physics and evaluate.correction_inits:
+        training_indices(store, evaluate)
+    twin = [twin_name(config)] if evaluate.twin else []
+    for name in (*map(physics_name, evaluate.physics), *twin):  # which is built: it says itself what it lacks
+        everybody[name].make()
+    ensembles = [evaluate.network, *evaluate.physics, *([evaluate.twin] if evaluate.twin else [])]
+    if any(ensemble.members > 1 for ensemble in ensembles):
+        RandomFields(store, 1.0, config.seed).check(init_times)
+
+
+def _warn_of_a_small_disk(config: ExperimentConfig, folder: Path, store: Store) -> None:
+    needed, free = bytes_to_write(config, folder, store), shutil.disk_usage(folder).free
+    if needed > free:
+        logger.warning(
+            "forecast: forecasts will take %.0f GB, %.0f GB are free in %s; fewer members (evaluate.network, .physics, "
+            ".twin), a longer evaluate.lead_step_hours or evaluate.init_every_hours take less",
+            needed / 1e9,
+            free / 1e9,
+            folder,
+        )
+
+
+def _check_external(config: ExperimentConfig) -> None:
+    external = {name: locate(path) for name, path in config.evaluate.forecasts.items()}
+    absent = [f"{name}: {path}" for name, path in external.items() if isinstance(path, Path) and not path.exists()]
+    if absent:
+        raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
+
+
+def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
+    """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill.
+
+    Raises:
+      DataError: an external forecast file is not there: that is said before hours of forecasts, not after.
+    """
+    store = open_store(folder / "store.zarr")
+    indices = initial_indices(store, config.evaluate)
+    leads = verified_leads(config.evaluate)
+    _check_external(config)
+    for path in forecasts_of_other_data(config, folder, store):
+        logger.info("forecast: %s was made from other data; made again", path.name)
+        discard(path)
+    take_forecasts(config, folder, store)
+    _warn_of_a_small_disk(config, folder, store)
+    logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
+    for name, competitor in competitors(config, folder, store).items():
+        path = forecast_path(name, config, folder)
+        if path.exists():
+            logger.info("forecast: %s is there", path.name)
+            continue
+        forecaster = competitor.make()
+        initial = store.lazy_dataset(indices)
+        write_forecasts(
+            forecaster,
+            initial,
+            leads,
+            path,
+            batch=_initial_times_at_once(forecaster, config.evaluate.batch),
+            surface_geopotential=store.surface_geopotential,
+            attributes=forecast_marks(competitor.options, store) | _more_attributes(forecaster, store, initial),
+        )
+
+
+def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
+    return max(1, runs // forecaster.members) if isinstance(forecaster, EnsembleForecaster) else runs
+
+
+def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) -> dict[str, Any]:
+    if isinstance(forecaster, CorrectedForecaster | MeanForecaster):
+        return forecaster.attributes()
+    single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
+    lateral = lateral_boundary_of(store) if single.name == NETWORK else None
+    known = single.attributes(initial) if isinstance(single, NeuralForecaster) else {}
+    return known | ({"lateral_boundary": lateral} if lateral else {})
+
+
+def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
+    """Scores of every forecast file against the truth, by the workers if there are any, and the table.
+
+    Raises:
+      DataError: forecasts are missing, were made from other data, or do not fit the truth.
+    """
+    from emulator.evaluation.scores import evaluate
+    from emulator.evaluation.table import format_table
+
+    store = open_store(folder / "store.zarr")
+    if why := what_is_lacking(config, folder, store):
+        raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
+    limit, lateral = predictability_limit(config), lateral_boundary_of(store)
+    scores = evaluate(
+        forecast_paths(config, folder, store),
+        store,
+        config.evaluate,
+        folder / "scores.nc",
+        attributes={"truth": truth_of(config)}
+        | ({"predictability_limit": limit} if limit else {})
+        | ({"lateral_boundary": lateral} if lateral else {}),
+        executor=workers,
+    )
+    write_text(folder / "table.txt", format_table(scores))
+    _leave_to_itself(config, folder, store)
+
+
+def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> None:
+    """The long run of the network, where the config asks for one: measured as it goes, into ``long_run.nc``."""
+    from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
+
+    out, run = folder / "long_run.nc", config.evaluate.long_run
+    out.unlink(missing_ok=True)
+    if run is None:
+        return
+    rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
+    network = competitors(config, folder, store)[NETWORK].make()
+    held = {}
+    if run.sponge is not None:
+        assert isinstance(network, NeuralForecaster)
+        network = replace(network, sponge=Sponge.of(run.sponge, store))
+        held["sponge"] = f"topmost levels: {run.sponge.levels}, days to 1/e: {run.sponge.days:g}"
+    runs = (network.forecast(store.dataset(rows[[i]]), leads) for i in range(rows.size))
+    measure_long_run(runs, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK, attributes=held)
+
+
+def plot_everything(config: ExperimentConfig, folder: Path) -> None:
+    """Skill curves from the scores, maps of one forecast of the network beside truth and physics, and the report."""
+    from emulator.evaluation.maps import plot_maps
+    from emulator.evaluation.plots import plot_long_run
+    from emulator.evaluation.plots import plot_scores as draw_scores
+    from emulator.evaluation.report_sources import find_long_run
+    from emulator.evaluation.table import headline_variables, world_sentence
+
+    store = open_store(folder / "store.zarr")
+    scores = open_scores(folder / "scores.nc")
+    draw_scores(scores, folder / "plots")
+    if (run := find_long_run(scores, folder)) is not None:
+        plot_long_run(run, folder / "plots")
+    paths = forecast_paths(config, folder, store)
+    shown = {name: paths[name] for name in (NETWORK, *map(physics_name, config.evaluate.physics))}
+    try:
+        for variable in headline_variables(scores):
+            out = folder / "plots" / f"maps_{variable.replace('@', '')}.png"
+            plot_maps(shown, store, config.evaluate, variable, out, world_sentence(scores))
+    except DataError as error:  # curves and report stand without the forecasts
+        logger.warning("plot: no maps: %s", error)
+    write_report(folder / "scores.nc", None)
+
+
+def summarise_scores(folder: Path) -> dict[str, Any]:
+    """The scores of an experiment in short, and where its results lie."""
+    from emulator.evaluation.summary import summarise
+
+    files = ("scores.nc", "table.txt", "report.html", "plots")
+    there = {name.partition(".")[0]: str(folder / name) for name in files if (folder / name).exists()}
+    return {"folder": str(folder), "files": there, **summarise(open_scores(folder / "scores.nc"))}
+
+
+def plot_scores(path: Path, out: Path | None) -> None:
+    """Skill curves of a scores file alone, into ``out`` or ``plots`` beside the file."""
+    from emulator.evaluation.plots import plot_scores as draw_scores
+
+    draw_scores(open_scores(path), out or path.with_name("plots"))
+
+
+def write_report(path: Path, out: Path | None) -> Path:
+    """One HTML page of a scores file, with maps where the experiment's store and forecasts lie beside it.
+
+    Returns:
+      The page: ``out``, or ``report.html`` beside the scores.
+    """
+    from emulator.evaluation.report import write_report as write
+    from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
+
+    scores = open_scores(path)
+    fields, why_not = find_fields(scores, path.parent)
+    return write(
+        scores,
+        out or path.with_name("report.html"),
+        fields=fields,
+        long_run=find_long_run(scores, path.parent),
+        provenance=find_provenance(scores, path.parent),
+        without_fields=why_not,
+    )

@@ -1,0 +1,1 @@
+"""The machine: what it can do, how its memory and its compiled programs are handled, who works."""

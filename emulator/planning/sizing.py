@@ -1,0 +1,347 @@
+"""A network and a training that fit the machine, the data and some minutes: what ``emulator init`` proposes.
+
+A width is chosen by arithmetic, the model's operations over a share of the measured rate of matrix products; then a few
+steps of that network are timed on made-up fields, and the width is chosen again. Memory is by arithmetic alone: the
+tensors that a backward pass keeps.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from data_prep.errors import ConfigError, DataError
+from data_prep.grid import Grid
+from data_prep.spec import StateSpec
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.hardware.machine import describe, device_memory, matrix_rate
+from emulator.models import build, forward_flops
+from emulator.models.layers import count_parameters
+from emulator.models.spherical_harmonics import highest_truncation
+from emulator.planning.step_trial import measured_seconds
+from emulator.stepping.stepper import network_channels
+
+OPTIMISER: Literal["muon"] = "muon"
+MOST_PASSES = 40  # through the training data
+
+_WIDTHS = (384, 256, 192, 128, 96, 64, 48, 32, 24, 16)
+_WIDEST_FOR_FEW = 32
+_FEW_WINDOWS = 500
+_LEAST_STEPS = 600  # that a network should get: fewer of a wider one learn less
+_MOST_STEPS = 40_000
+_TOO_FEW_STEPS = 100  # of a first stage, which learns nothing to speak of in them
+_LEAST_OF_ROLLOUTS = 20  # steps of a later stage, which is left out with fewer
+_MEMORY_SHARE = 0.5
+_SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
+_STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
+_BLOCKS = 4  # of a network of one level
+_REACH = 15.0  # degrees each way that a network should see: farther than weather travels in a step
+_TRUNCATION = 4  # of the filters that see the whole globe besides; see docs/models.md
+_LONGEST_TRIAL = 30.0  # seconds by arithmetic of a step that is tried all the same
+
+StepSeconds: TypeAlias = Callable[[UNetConfig, int, int], float]
+"""How long an optimiser step takes over so many model steps of so many windows."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What training runs on.
+
+    Attributes:
+      description: In words.
+      devices: How many share a batch.
+      on_cpu: Whether there is no accelerator.
+      rate: Operations a second of all devices in matrix products, in ``precision``.
+      memory: Bytes free on a device.
+      load: Processes that wanted a core over the last minute, for each core; 0 where nobody says.
+    """
+
+    description: str
+    devices: int
+    on_cpu: bool
+    rate: float
+    memory: int
+    load: float = 0.0
+
+    @property
+    def precision(self) -> Literal["float32", "bfloat16"]:
+        """What its networks compute in."""
+        return "float32" if self.on_cpu else "bfloat16"
+
+
+def this_machine() -> Machine:
+    """Measures this machine, which takes a second or two."""
+    load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
+    on_cpu = jax.default_backend() == "cpu"
+    known = device_memory()
+    return Machine(
+        description=describe(),
+        devices=jax.device_count(),
+        on_cpu=on_cpu,
+        rate=matrix_rate("float32" if on_cpu else "bfloat16"),
+        memory=known[1] if known else 8 * 2**30,
+        load=load,
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network and its training.
+
+    Attributes:
+      model: The network.
+      parameters: How many it has.
+      batch_size: Windows of a step.
+      accumulate: Parts that a batch is worked off in.
+      rematerialise: Whether model steps are computed again in the backward pass.
+      stages: Of training.
+      seconds: That all steps take.
+      measured: Whether that follows from steps that were timed, or from arithmetic.
+      few_data: Whether the first stage ends for its ``MOST_PASSES`` through the data, and not for the time.
+      enough: Seconds in which steps enough would fit, where these are too few to learn from.
+    """
+
+    model: UNetConfig
+    parameters: int
+    batch_size: int
+    accumulate: int
+    rematerialise: bool
+    stages: tuple[RolloutStage, ...]
+    seconds: float
+    measured: bool = False
+    few_data: bool = False
+    enough: float | None = None
+
+    @property
+    def warning(self) -> str:
+        """What is wrong with it, if anything is."""
+        if self.enough is None:
+            return ""
+        return (
+            f"{self.stages[0].steps} steps are too few to learn from: take about {max(1, math.ceil(self.enough / 60))} "
+            "minutes (init --minutes), or a coarser grid (data.regrid)"
+        )
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+def plan_by_trial(
+    spec: StateSpec,
+    grid: Grid,
+    lengths: list[int],
+    machine: Machine,
+    minutes: float,
+    hours: float = 6.0,
+    longest: int | None = None,
+) -> Plan:
+    """As ``plan_training``, with steps that were timed on this very machine, which takes some seconds a width.
+
+    Networks too large to be tried are planned by arithmetic.
+    """
+    slowness: dict[int, float] = {}  # measured over estimated, by width
+
+    def step_seconds(model: UNetConfig, rollout: int, batch: int) -> float:
+        near = min(slowness, key=lambda width: abs(math.log(width / model.width)), default=None)
+        by_arithmetic = rollout * _seconds_a_step(model, spec, grid, machine, batch)
+        return by_arithmetic * (1.0 if near is None else slowness[near])
+
+    while True:
+        plan = plan_training(spec, grid, lengths, machine, minutes, hours, longest, step_seconds)
+        if plan.model.width in slowness:
+            return replace(plan, measured=True)
+        by_arithmetic = _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size)
+        if by_arithmetic > _LONGEST_TRIAL:
+            return plan
+        config = TrainConfig(
+            batch_size=plan.batch_size,
+            accumulate=plan.accumulate,
+            rematerialise=plan.rematerialise,
+            precision=machine.precision,
+            optimiser=OPTIMISER,
+            stages=[RolloutStage(steps=1)],
+        )
+        slowness[plan.model.width] = measured_seconds(plan.model, spec, grid, config) / by_arithmetic
+
+
+def plan_training(
+    spec: StateSpec,
+    grid: Grid,
+    lengths: list[int],
+    machine: Machine,
+    minutes: float,
+    hours: float = 6.0,
+    longest: int | None = None,
+    step_seconds: StepSeconds | None = None,
+) -> Plan:
+    """The widest U-Net that gets steps enough in the time, and those steps.
+
+    Args:
+      spec: The state.
+      grid: Its grid.
+      lengths: Times of each stretch of training data.
+      machine: Where it is trained.
+      minutes: That training may take, compilation not counted.
+      hours: Of a model step.
+      longest: Of little data, the model steps of the longest forecast: rollouts go as far, which such data repay.
+      step_seconds: What a step costs; by arithmetic when left out.
+
+    Raises:
+      DataError: no stretch of training data holds a step.
+      ConfigError: no U-Net fits the grid.
+    """
+
+    def by_arithmetic(model: UNetConfig, rollout: int, batch: int) -> float:
+        return rollout * _seconds_a_step(model, spec, grid, machine, batch)
+
+    step_seconds = step_seconds or by_arithmetic
+    windows = sum(max(0, n - 1) for n in lengths)
+    if windows < machine.devices:
+        raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
+    share = 2 ** int(math.log2(max(1, min(8 if machine.on_cpu else 16, windows) // machine.devices)))
+    batch, half = share * machine.devices, max(1, share // 2) * machine.devices  # powers of two have parts in common
+    day, days = _steps_of(24, hours, 2, 4), _steps_of(72, hours, 4, 12)
+    recipe = [_Part(1, 0.5, 1e-2, batch), _Part(day, 0.2, 2e-3, batch), _Part(days, 0.3, 1e-3, batch)]
+    if longest is not None:
+        far = min(20, longest)
+        recipe = [_Part(1, 0.2, 5e-3, batch)]
+        recipe += [_Part(6, 0.3, 3e-3, half)] * (far > 6) + [_Part(far, 0.5, 1e-3, half)] * (far > 1)
+    recipe = [p for p in recipe if p.rollout == 1 or sum(max(0, n - p.rollout) for n in lengths) >= p.batch]
+    recipe = _shared_out(recipe)
+    one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
+    seconds = 60.0 * minutes
+    passed = max(1, MOST_PASSES * windows // batch)
+    most = min(_MOST_STEPS, passed)
+    least = min(_LEAST_STEPS if longest is None else _LEAST_STEPS // 3, most)
+    for width in _WIDTHS:
+        if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
+            continue
+        model = _fitting(width, spec, grid, machine, one_level)
+        first = int(recipe[0].share * seconds / step_seconds(model, 1, batch))
+        if first >= least:
+            break
+    enough = least * step_seconds(model, 1, batch) / recipe[0].share if first < min(_TOO_FEW_STEPS, least) else None
+    few_data = first >= passed == most
+
+    def steps_of(recipe: list[_Part]) -> list[int]:
+        times = [part.share * seconds / step_seconds(model, part.rollout, part.batch) for part in recipe]
+        scale = min(1.0, most / max(times[0], 1.0))  # of the time that there is, what so many passes take
+        return [max(1, int(scale * n)) for n in times]
+
+    while (counts := steps_of(recipe))[-1] < _LEAST_OF_ROLLOUTS and len(recipe) > 1:
+        recipe = _shared_out(recipe[:-1])
+    stages = tuple(
+        RolloutStage(
+            steps=steps,
+            rollout=part.rollout,
+            learning_rate=part.learning_rate,
+            warmup=max(1, min(100, steps // 15)),
+            batch_size=part.batch if part.batch != batch else None,
+        )
+        for part, steps in zip(recipe, counts, strict=True)
+    )
+    spent = sum(n * step_seconds(model, p.rollout, p.batch) for p, n in zip(recipe, counts, strict=True))
+    accumulate, rematerialise = _parts(model, spec, grid, machine, recipe)
+    return Plan(
+        model,
+        _count(model, spec, grid),
+        batch,
+        accumulate,
+        rematerialise,
+        stages,
+        spent,
+        few_data=few_data,
+        enough=enough,
+    )
+
+
+def _steps_of(span: float, hours: float, least: int, most: int) -> int:
+    """Model steps of a rollout over so many hours, as far as such a loss is worth its time."""
+    return min(most, max(least, round(span / hours)))
+
+
+class _Part(NamedTuple):
+    """A stage to be: model steps of a rollout, share of the time, peak learning rate, windows of a step."""
+
+    rollout: int
+    share: float
+    learning_rate: float
+    batch: int
+
+
+def _shared_out(recipe: list[_Part]) -> list[_Part]:
+    """The parts with shares that sum to one."""
+    whole = sum(part.share for part in recipe)
+    return [part._replace(share=part.share / whole) for part in recipe]
+
+
+def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_level: bool) -> UNetConfig:
+    """A U-Net of this width that the grid takes: with the patch that suits its size if it can be.
+
+    With ``one_level`` that is of one where it sees far enough.
+    """
+    cells = math.prod(grid.shape)
+    wanted = 1 if cells <= 2000 else 2 if cells <= 150_000 else 4
+    spacing = float(np.ptp(grid.latitude)) / (grid.shape[0] - 1)
+    refusal: ConfigError | None = None
+    for patch in (p for p in (4, 2, 1) if p <= wanted):
+        few = 1 if machine.on_cpu else 2
+        far_enough = 2 * _BLOCKS * patch * spacing >= _REACH  # two convolutions a block, a patch each way
+        has_more_to_see = min(grid.shape) >= 8 * patch  # at a coarser level
+        finest = highest_truncation(grid.shape[0] // patch, grid.shape[1] // patch)
+        truncation = max(0, min(_TRUNCATION, finest)) if grid.is_global else 0
+        shapes = [([1], _BLOCKS, truncation)] * (one_level and far_enough)
+        shapes += [([1, 2], few, 0)] * has_more_to_see + [([1], few, 0)]
+        for multipliers, blocks, degrees in shapes:
+            model = UNetConfig(
+                patch=patch, width=width, multipliers=multipliers, blocks=blocks, global_truncation=degrees
+            )
+            try:
+                forward_flops(model, *network_channels(model, spec), grid)
+            except ConfigError as error:
+                refusal = error
+            else:
+                return model
+    assert refusal is not None
+    raise refusal
+
+
+def _seconds_a_step(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, batch: int) -> float:
+    """Of an optimiser step over one model step, estimated."""
+    best, half = _SHARE_OF_RATE[machine.on_cpu]
+    share = best * model.width / (model.width + half)
+    operations = 3 * batch * forward_flops(model, *network_channels(model, spec), grid)
+    return _STEP_SECONDS[machine.on_cpu] + operations / (share * machine.rate)
+
+
+def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, recipe: list[_Part]) -> tuple[int, bool]:
+    """In how many parts batches are worked off, and whether model steps are computed again, so that all stages fit."""
+    n_in, n_out = network_channels(model, spec)
+    cells, widths = math.prod(grid.shape), [model.width * m for m in model.multipliers]
+    latent = sum(w * cells / (model.patch**2 * 4**level) for level, w in enumerate(widths))
+    kept = 4.0 * (16 * model.blocks * 2 * latent + 4 * cells * (n_in + n_out))  # bytes of a sample and model step
+    room = _MEMORY_SHARE * machine.memory
+    shares = [part.batch // machine.devices for part in recipe]
+    common = math.gcd(*shares)  # one number of parts is for the batches of all stages
+    fitting = [(parts, False) for parts in range(1, common + 1) if common % parts == 0] + [(common, True)]
+    for parts, again in fitting:
+        steps = max(n * (1 if again else part.rollout) for n, part in zip(shares, recipe, strict=True))
+        if steps / parts * kept <= room:
+            return parts, again
+    return fitting[-1]
+
+
+def _count(model: UNetConfig, spec: StateSpec, grid: Grid) -> int:
+    n_in, n_out = network_channels(model, spec)
+    network: Any = nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), jnp.float32))
+    return count_parameters(nnx.state(network, nnx.Param))

@@ -1,0 +1,150 @@
+"""How long it takes from nothing to a network that beats physics, with the simulation of its data included.
+
+    python scripts/time_to_beat.py CONFIG --set workdir=EMPTY_FOLDER
+
+runs the experiment and reads the clock of its stages: simulating, preparing and training count, in wall time and with
+all their compilation. What the judges need does not count, the forecasts and their scores. The verdict is the geometric
+mean over the headline variables of the network's RMSE over a physics baseline's, five days ahead: below one, that
+baseline is beaten. It is given for the baseline raw, debiased and damped, since a network learns the truth's climate
+and raw physics does not. Every run appends a line to the record table, beaten or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import ConfigError, DataError
+from emulator import __version__
+from emulator.command import append_line, as_command, check_appendable
+from emulator.config import ExperimentConfig, load_config
+from emulator.evaluation.style import forecaster_label
+from emulator.evaluation.table import mean_ratios, opponents
+from emulator.experiment.stages import applicable_stages, run_stages, stage_seconds
+from emulator.hardware.machine import describe
+
+RECORDS = Path("docs/time_to_beat.jsonl")
+
+_COUNTED = ("simulate", "prepare", "train")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run against the clock.
+
+    Attributes:
+      config: Name of the experiment.
+      minutes: Wall time by stage.
+      ratios: By physics baseline, the network's RMSE over its own, geometric mean over the headline variables.
+      lead_hours: At which lead.
+      initial_times: How many the ratios rest on.
+      machine, version, date: Where, with which program, and when.
+    """
+
+    config: str
+    minutes: dict[str, float]
+    ratios: dict[str, float]
+    lead_hours: float
+    initial_times: int
+    machine: str
+    version: str
+    date: str
+
+    @property
+    def total(self) -> float:
+        """Minutes from nothing to the trained network."""
+        return sum(self.minutes.values())
+
+
+def attempt(config: ExperimentConfig, lead_hours: float) -> Attempt:
+    """Runs every stage that is not done yet, and judges.
+
+    Args:
+      config: An experiment with a nature run and a physics baseline.
+      lead_hours: The lead at which physics is to be beaten.
+
+    Raises:
+      ConfigError: another experiment is reused, so nothing begins from nothing.
+      DataError: a stage was stopped on its way, so its clock is wrong; or the lead was not scored.
+    """
+    if config.reuse is not None:
+        raise ConfigError("reuse: the clock counts from nothing, so nothing may be taken from another experiment")
+    stages = {s.name for s in applicable_stages(config)} & set(_COUNTED)
+    folder = run_stages(config)
+    minutes = {name: stage_seconds(folder, name) / 60 for name in _COUNTED if name in stages}
+    with xr.open_dataset(folder / "scores.nc") as scores:
+        ratios = ratios_to_physics(scores, lead_hours)
+        count = int(scores.attrs["initial_times"])
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    return Attempt(config.name, minutes, ratios, lead_hours, count, describe(), __version__, today)
+
+
+def ratios_to_physics(scores: xr.Dataset, lead_hours: float) -> dict[str, float]:
+    """The network's RMSE over each physics baseline's, geometric mean over the headline variables.
+
+    Raises:
+      DataError: no physics was scored, or not at that lead.
+    """
+    lead = np.timedelta64(round(lead_hours * 3600), "s").astype("timedelta64[ns]")
+    if lead not in scores["lead_time"].values:
+        raise DataError(f"scores: lead {lead_hours:g} h was not scored; set evaluate.lead_hours, or another --hours")
+    baselines = [n for n in opponents(scores) if n.startswith("physics")]
+    if not baselines:
+        raise DataError("scores: no physics baseline to beat; name one under evaluate.physics")
+    ratios = mean_ratios(scores).sel(lead_time=lead)
+    return {name: float(ratios.sel(forecaster=name)) for name in baselines}
+
+
+def format_records(attempts: Sequence[Attempt]) -> str:
+    """A Markdown table, the fastest that beat every form of physics first."""
+    names = list(dict.fromkeys(n for a in attempts for n in a.ratios))
+    head = [
+        "experiment",
+        "minutes (simulate + prepare + train)",
+        "at",
+        *(forecaster_label(n) for n in names),
+        "machine",
+    ]
+    rows = [head, ["---"] * len(head)]
+    for a in sorted(attempts, key=lambda a: (sum(not r < 1 for r in a.ratios.values()), a.total)):
+        parts = " + ".join(f"{m:.1f}" for m in a.minutes.values())
+        ratios = [f"{a.ratios[n]:.2f}" if n in a.ratios else "" for n in names]
+        when = f"{a.lead_hours / 24:g} d, {a.initial_times} starts"
+        rows.append([a.config, f"{a.total:.1f} ({parts})", when, *ratios, f"{a.machine}, {a.date}"])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def read_records(path: Path) -> list[Attempt]:
+    """All attempts of a record table.
+
+    Raises:
+      DataError: a line is none.
+    """
+    try:
+        return [Attempt(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: no table of records ({error})") from None
+
+
+@as_command
+def main(argv: Sequence[str]) -> None:
+    """Runs one attempt from the command line and prints the table with it."""
+    parser = argparse.ArgumentParser(prog="time_to_beat", description=__doc__.partition("\n")[0])
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one")
+    parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override one config value")
+    parser.add_argument("--hours", type=float, default=120.0, help="lead at which physics is to be beaten (120)")
+    parser.add_argument("--records", type=Path, default=RECORDS, help=f"the table, a line a run ({RECORDS})")
+    arguments = parser.parse_args(argv)
+    config = load_config(arguments.config, arguments.set)
+    check_appendable(arguments.records, "--records")
+    before = read_records(arguments.records) if arguments.records.exists() else []
+    made = attempt(config, arguments.hours)
+    print(format_records([*before, made]))  # noqa: T201 - the result the user came for
+    append_line(arguments.records, json.dumps(asdict(made)))

@@ -1,0 +1,1 @@
+"""Training: what is minimised and how, the loop, what it costs beforehand, and how devices share it."""

@@ -1,0 +1,197 @@
+"""What a training will cost, told without training: ``emulator train CONFIG --dry-run``."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from emulator.config import ModelConfig, TrainConfig
+from emulator.hardware.machine import describe
+from emulator.models.layers import count_parameters
+from emulator.progress import duration
+from emulator.training.budget import AHEAD, Programs, amount
+from emulator.training.devices import WHOLE
+from emulator.training.train import Job, StageSpan, look_ahead, open_for_training, set_up
+from emulator.training.train_step import Norms, TrainState
+
+_TIMED_STEPS = 4
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage costs.
+
+    Attributes:
+      steps: Of the optimiser.
+      rollout, batch_size: The longest rollout, and windows a step.
+      operations: A step by the model's arithmetic, recomputation included, on average over lengths.
+      memory: Bytes on every device for the longest rollout.
+      seconds: A step, measured, waiting for data included, on average over lengths.
+      utilisation: Of the devices' rate of matrix products, recomputation not counted as use.
+    """
+
+    steps: int
+    rollout: int
+    batch_size: int
+    operations: float
+    memory: int
+    seconds: float
+    utilisation: float
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a training costs.
+
+    Attributes:
+      network: Its kind.
+      parameters: How many it has.
+      devices: What it runs on, in words.
+      sharing: Devices that share a batch, and those that share latitudes.
+      ceiling: Operations a second in matrix products, measured.
+      precision: Of these.
+      memory, validation_memory: Of the stage that needs most, of validation, and of a device, in words.
+      windows, rollout: Of the batch that needs most, and its model steps.
+      stages: What each costs.
+      validations, validation_seconds: How many there are, and what one takes.
+    """
+
+    network: str
+    parameters: int
+    devices: str
+    sharing: tuple[int, int]
+    ceiling: float
+    precision: str
+    memory: str
+    windows: int
+    rollout: int
+    stages: tuple[StageCost, ...]
+    validations: int
+    validation_memory: str
+    validation_seconds: float
+
+    @property
+    def steps(self) -> int:
+        """Of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def training_seconds(self) -> float:
+        """Of all steps, validation not counted."""
+        return sum(stage.steps * stage.seconds for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines: SI units."""
+        validating = self.validations * self.validation_seconds
+        return asdict(self) | {"steps": self.steps, "seconds": self.training_seconds + validating}
+
+    def text(self) -> str:
+        """For people, a few lines."""
+        lines = [
+            f"network      {self.network}, {self.parameters / 1e6:.3g} million parameters",
+            f"devices      {self.devices}; {self.sharing[0]} share a batch, {self.sharing[1]} share latitudes",
+            f"ceiling      {self.ceiling / 1e12:.3g} TFLOP/s in {self.precision} matrix products, measured",
+            f"memory       {self.memory}, for {self.windows} windows of {self.rollout} steps",
+            "",
+            f"{'stage':>5} {'steps':>7} {'rollout':>7} {'windows':>7} {'GFLOP/step':>10} {'memory':>10} {'s/step':>8}"
+            f" {'of ceiling':>10} {'time':>12}",
+        ]
+        for number, s in enumerate(self.stages, 1):
+            lines.append(
+                f"{number:>5} {s.steps:>7} {s.rollout:>7} {s.batch_size:>7} {s.operations / 1e9:>10.4g}"
+                f" {amount(s.memory):>10} {s.seconds:>8.3g} {s.utilisation:>10.1%} {duration(s.steps * s.seconds):>12}"
+            )
+        training, validating = self.training_seconds, self.validations * self.validation_seconds
+        lines += [
+            "",
+            f"time         {duration(training + validating)}: {self.steps} steps in {duration(training)}, "
+            f"{self.validations} validations in {duration(validating)}",
+            "nothing was trained and nothing written",
+        ]
+        return "\n".join(lines)
+
+
+def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int) -> TrainingCost:
+    """Compiles every stage, takes the time of a few steps of each, and writes nothing.
+
+    Raises:
+      DataError, ConfigError: as ``train`` would; a rollout that does not fit into memory among them.
+    """
+    job = set_up(config, model, open_for_training(store_path), seed)
+    state = job.layout.place(job.fresh, WHOLE)
+    programs = Programs(job.step, state, job.task, job.store, job.layout, config)
+    longest = {(span.windows.batch_size, span.windows.steps) for span in job.spans}  # which are timed anyway
+    job.spans[0].windows.batch(0, job.layout)  # so that memory that the store is read into is free no more
+    needed = look_ahead(job, programs, job.heaviest | longest, config)
+    rate = job.layout.matrix_rate(config.precision)
+    stages = []
+    for span in job.spans:
+        state, cost = _measure(job, span, programs, state, config, rate)
+        stages.append(cost)
+    total = job.spans[-1].stop
+    return TrainingCost(
+        network=model.kind,
+        parameters=count_parameters(job.fresh.params),
+        devices=describe(),
+        sharing=(job.layout.data, job.layout.bands),
+        ceiling=rate,
+        precision=config.precision,
+        memory=needed.training,
+        windows=needed.windows,
+        rollout=needed.rollout,
+        stages=tuple(stages),
+        validations=total // config.validate_every + bool(total % config.validate_every),
+        validation_memory=needed.validation,
+        validation_seconds=_seconds_of_validation(job, state),
+    )
+
+
+def _measure(
+    job: Job, span: StageSpan, programs: Programs, state: TrainState, config: TrainConfig, rate: float
+) -> tuple[TrainState, StageCost]:
+    windows = span.windows
+    program = programs.of(windows.batch_size, windows.steps)
+    # Training waits for data at the pace of all readers together, which shows when what they had ready is used up and
+    # each of them was waited for alike.
+    before = 1 + windows.read_ahead
+    timed = math.ceil(_TIMED_STEPS / windows.read_ahead) * windows.read_ahead
+    longest = (s for s in count() if windows.length(s) == windows.steps)
+    behind: deque[Norms] = deque()
+    with closing(windows.batches(islice(longest, before + timed), job.layout)) as batches:
+        for number, batch in enumerate(batches):
+            if number == before:
+                jax.block_until_ready(state)
+                start = time.perf_counter()
+            state, norms = program(state, batch, job.task)
+            behind.append(norms)
+            if len(behind) > AHEAD:
+                jax.block_until_ready(behind.popleft())
+        jax.block_until_ready(state)
+        seconds = (time.perf_counter() - start) / timed
+    operations = span.operations * windows.steps
+    mean_length = (windows.steps + 1) / (2 * windows.steps) if windows.random_length else 1.0
+    cost = StageCost(
+        steps=span.stop - span.start,
+        rollout=windows.steps,
+        batch_size=windows.batch_size,
+        operations=mean_length * operations * (4 / 3 if config.rematerialise else 1),
+        memory=programs.memory(windows.batch_size, windows.steps),
+        seconds=mean_length * seconds,
+        utilisation=operations / seconds / rate,
+    )
+    return state, cost
+
+
+def _seconds_of_validation(job: Job, state: TrainState) -> float:
+    job.validation.run(state.averaged, job.task)  # compiles
+    start = time.perf_counter()
+    job.validation.run(state.averaged, job.task)
+    return time.perf_counter() - start

@@ -1,0 +1,174 @@
+"""Shuffled training windows from a store, in an order that is arithmetic: (seed, step) says which windows make a batch.
+
+grain shuffles, reads ahead and keeps the order. Its shuffled, endlessly repeated windows can be asked for at any place,
+so a batch is a function of seed and step and there is no loader state to save: a run that goes on at step ``s`` asks
+for batch ``s``. Every window comes exactly once an epoch. With several processes each reads the windows that its own
+devices need, of the same batches (``load_batch``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from data_prep.preparation.store import Store
+from emulator.hardware.machine import cores
+from emulator.training.devices import Layout
+
+_READERS = min(8, max(2, cores() // 2))  # threads: reading and decompressing are done without the interpreter's lock
+_AHEAD_BYTES = 2 * 2**30  # on all devices, of more than two batches
+
+_LENGTH_STREAM, _TIME_STEP_STREAM = 1, 2  # set the draws of either apart from the shuffling
+
+
+class Batch(NamedTuple):
+    """Windows of truth for a rollout; a pytree. Times stay outside jit.
+
+    Attributes:
+      state: Physical units; the first time is the initial one.
+      forcing: Physical units, at the valid time of every step: one time fewer than ``state``. Persisted forcings keep
+        their value of the initial time, as in a forecast; lateral ones are those of the valid time.
+      which: How long the steps of each window are, by their place in the network's ``time_steps``.
+    """
+
+    state: Float[Array | np.ndarray, "batch time lat lon state"]
+    forcing: Float[Array | np.ndarray, "batch steps lat lon forcing"]
+    which: Int[Array | np.ndarray, " batch"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of one split that a rollout of some length needs, in shuffled batches.
+
+    Attributes:
+      store: The data.
+      starts: First rows of all windows, ``(window,)``.
+      steps: Model steps of a window, the most if ``random_length``.
+      batch_size: Windows in a batch.
+      seed: Of the shuffling, any number of integers.
+      random_length: Whether every batch draws its own number of model steps.
+      time_steps: The lengths of step that the network can take, in rows.
+      drawn: Those of them, by place, from which every window draws its own.
+    """
+
+    store: Store
+    starts: np.ndarray
+    steps: int
+    batch_size: int
+    seed: tuple[int, ...]
+    random_length: bool = False
+    time_steps: tuple[int, ...] = (1,)
+    drawn: tuple[int, ...] = (0,)
+
+    @property
+    def lengths(self) -> range:
+        """How many model steps a batch may have."""
+        return range(1 if self.random_length else self.steps, self.steps + 1)
+
+    @cached_property
+    def _shuffled(self) -> grain.MapDataset[np.ndarray]:
+        """First rows of the windows of every batch, epoch after epoch without end."""
+        seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
+        return grain.MapDataset.source(self.starts).seed(seed).shuffle().repeat().batch(self.batch_size)
+
+    def rows(self, step: int) -> np.ndarray:
+        """First rows of the windows in batch ``step``, ``(batch,)``."""
+        return self._shuffled[step]
+
+    def length(self, step: int) -> int:
+        """Model steps of batch ``step``.
+
+        Drawn from 1 to ``steps`` alike, errors of all leads are learned from throughout, and a batch costs half as
+        much on average.
+        """
+        if not self.random_length:
+            return self.steps
+        return int(np.random.default_rng([*self.seed, step, _LENGTH_STREAM]).integers(1, self.steps + 1))
+
+    def which(self, step: int) -> np.ndarray:
+        """How long the steps of every window in batch ``step`` are, by their place in ``time_steps``, ``(batch,)``."""
+        draw = np.random.default_rng([*self.seed, step, _TIME_STEP_STREAM]).integers(
+            len(self.drawn), size=self.batch_size
+        )
+        return np.asarray(self.drawn, np.int32)[draw]
+
+    def times(self, step: int) -> np.ndarray:
+        """Initial times of batch ``step``, ``datetime64[ns] (batch,)``."""
+        return self.store.times[self.rows(step)]
+
+    @property
+    def read_ahead(self) -> int:
+        """Batches that are being read or kept ready, each by a thread of its own."""
+        return batches_ahead(self.store, self.batch_size, self.steps)
+
+    def batch(self, step: int, layout: Layout) -> Batch:
+        """Batch ``step`` on the devices."""
+        return load_batch(self.store, self.rows(step), self.length(step), layout, self.which(step), self.time_steps)
+
+    def batches(self, steps: Iterable[int], layout: Layout) -> grain.DatasetIterator[Batch]:
+        """Those batches in order, read ahead; what a worker raises is raised here. To be closed."""
+        reading = grain.ReadOptions(num_threads=self.read_ahead, prefetch_buffer_size=self.read_ahead)
+        asked = grain.MapDataset.source(list(steps)).map(lambda step: self.batch(step, layout))
+        return iter(asked.to_iter_dataset(reading))
+
+
+def batch_shapes(store: Store, size: int, steps: int) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the arrays of a ``Batch`` of so many windows of so many model steps."""
+    state, forcing = len(store.spec.state_channels), len(store.spec.forcing_channels)
+    return (size, steps + 1, *store.grid.shape, state), (size, steps, *store.grid.shape, forcing), (size,)
+
+
+def batches_ahead(store: Store, size: int, steps: int) -> int:
+    """How many such batches are read ahead: as many as there are threads, of large ones two, for all lie on devices."""
+    n_bytes = 4 * sum(math.prod(shape) for shape in batch_shapes(store, size, steps))
+    return max(2, min(_READERS, _AHEAD_BYTES // n_bytes))
+
+
+def read_batch(
+    store: Store, rows: np.ndarray, steps: int, which: np.ndarray | None = None, time_steps: Sequence[int] = (1,)
+) -> Batch:
+    """The windows that start at these rows, as arrays on the host.
+
+    Args:
+      store: The data.
+      rows: First rows, ``(batch,)``; each window must lie within one segment.
+      steps: Model steps of each window.
+      which: How long the steps of each window are, by their place in ``time_steps``; by default the first.
+      time_steps: Lengths of steps, in rows.
+    """
+    which = np.zeros(rows.size, np.int32) if which is None else which
+    strides = np.asarray(time_steps)[which]
+    for row, stride in zip(rows.tolist(), strides.tolist(), strict=True):
+        store.segment_of(row, row + steps * stride + 1)
+    needed = rows[:, None] + strides[:, None] * np.arange(steps + 1)
+    valid = needed[:, 1:]
+    forcing = store.forcing_builder.at(store.times[valid.ravel()], _given(store, rows, valid))
+    return Batch(store.take_states(needed), forcing.reshape(*valid.shape, *forcing.shape[1:]), which)
+
+
+def _given(store: Store, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Persisted forcings at initial time and lateral ones at valid time, ``(window * step, lat, lon, given)``."""
+    initial = np.repeat(store.take_persisted(rows), valid.shape[1], axis=0)
+    lateral = store.forcing_builder.is_lateral
+    return np.where(lateral, store.take_persisted(valid.ravel()), initial) if lateral.any() else initial
+
+
+def load_batch(
+    store: Store,
+    rows: np.ndarray,
+    steps: int,
+    layout: Layout,
+    which: np.ndarray | None = None,
+    time_steps: Sequence[int] = (1,),
+) -> Batch:
+    """As ``read_batch``, on the devices; this process reads what its own devices hold."""
+    here = layout.windows_here(rows.size)
+    part = read_batch(store, rows[here], steps, None if which is None else which[here], time_steps)
+    return Batch(*(layout.place_windows(here, np.asarray(array), rows.size) for array in part))
