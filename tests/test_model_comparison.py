@@ -55,8 +55,8 @@ def training(monkeypatch):
                 if step % config.log_every == 0:
                     seconds = 0.5 * sum(lengths[-config.log_every :]) / config.log_every
                     entries.append({"kind": "train", "step": step, "seconds_per_step": seconds})
-        rmse = {"temperature@500": [2.0, 4.0], "specific_humidity@850": [1e-3, 2e-3]}
-        loss = {"unet": 2.0, "graph": 1.0}[model.kind]
+        worse, loss = {"unet": (1.5, 1.0), "graph": (1.0, 2.0)}[model.kind]  # losses of their own
+        rmse = {"temperature@500": [2.0 * worse, 4.0 * worse], "specific_humidity@850": [1e-3, 2e-3]}
         entries.append({"kind": "validation", "step": step, "loss": loss, "lead_hours": [6.0, 12.0], "rmse": rmse})
         (run_dir / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
 
@@ -91,6 +91,7 @@ def test_a_comparison_takes_paces_trains_and_tells(folder, training, capsys):
     rows = [line for line in shown.splitlines() if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in rows] == ["model", "---", "mesh", "narrow"]  # the better one first
     assert "2/4" in rows[2] and "| 240 |" in rows[2] and "| 2.0 |" in rows[2]
+    assert "| 1.000 |" in rows[2] and f"| {1.5**0.5:.3f} |" in rows[3]
 
     assert main([*arguments, "--minutes", "2"]) == 0  # goes on: nobody's pace is taken again
     assert [name for name, _, _ in training[4:]] == ["run", "run"]
@@ -132,6 +133,22 @@ def test_parameters_and_arithmetic_stand_in_the_table(folder, training):
     assert result.parameters > 100
     assert result.gflops > 0
     assert f"| {result.gflops:.2f} |" in table([result])
+
+
+def test_a_network_whose_forecast_broke_down_is_last(folder, training):
+    results = compare(
+        [Entrant.of(folder / "tiny.yaml", folder / name, []) for name in ("mesh.yaml", "narrow.yaml")],
+        2.0,
+        folder / "store.zarr",
+        folder / "comparison",
+    )
+    metrics = folder / "comparison" / "mesh" / "run" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace("[2.0, 4.0]", "[2.0, null]"))
+    results[0] = model_comparison._result(
+        Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", []), open_store(folder / "store.zarr"), metrics.parent
+    )
+    rows = table(results).splitlines()
+    assert rows[2].startswith("| narrow") and "| inf |" in rows[3] and "2/inf" in rows[3]
 
 
 @pytest.mark.parametrize("path", MODEL_FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")

@@ -134,3 +134,16 @@ def test_unit_is_that_of_the_change_over_the_step(store, several):
 def test_statistics_must_know_the_steps(store):
     with pytest.raises(DataError, match="changes over 1 time steps, the network takes"):
         make_stepper(SEVERAL, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=0)
+
+
+def test_what_is_held_at_its_bound_still_learns(made, batch):
+    """Where no rain is forecast and some fell, the loss must be able to raise it."""
+    stepper, params = made
+    falling = jax.tree.map(lambda p: p - 50.0 if p.ndim == 1 else p, params)
+
+    def rain(params):
+        return stepper.advance(params, jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0], batch.which)[..., 3].sum()
+
+    value, slopes = jax.value_and_grad(rain)(falling)
+    assert float(value) == 0.0
+    assert max(float(jnp.abs(slope).max()) for slope in jax.tree.leaves(slopes)) > 0.0

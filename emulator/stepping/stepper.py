@@ -143,7 +143,16 @@ class Stepper:
         scale = self.normalizer
         change = self.output(params, state, forcing, which) * self.unit(which)
         is_prognostic = jnp.arange(state.shape[-1]) < self.n_prognostic
-        return jnp.maximum(jnp.where(is_prognostic, state, scale.mean) + change, scale.minimum)
+        return _held_above(jnp.where(is_prognostic, state, scale.mean) + change, scale.minimum)
+
+
+@jax.custom_jvp
+def _held_above(fields: State, minimum: Float[Array, " state"]) -> State:
+    """Not below ``minimum``; derivatives pass unheld, or no rain could be learned where none is forecast."""
+    return jnp.maximum(fields, minimum)
+
+
+_held_above.defjvps(lambda tangent, held, fields, minimum: tangent, None)
 
 
 def network_channels(model: ModelConfig, spec: StateSpec) -> tuple[int, int]:

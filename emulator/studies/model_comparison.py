@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -41,7 +42,6 @@ logger = logging.getLogger(__name__)
 
 _PACE_STEPS, _PACE_LOG_EVERY = 15, 5
 _VALIDATIONS = 4
-_MAX_LEADS = 3
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Result:
       gflops: Billions of operations of a forward pass of one sample.
       steps: Optimiser steps.
       minutes: What those steps took.
-      loss: Of the validation rollout at the end, in the loss's own units.
-      rmse: By variable and lead in hours, physical units.
+      rmse: Of the validation rollout at the end, by variable and lead in hours, physical units; infinite where
+        the forecast broke down.
     """
 
     name: str
@@ -93,7 +93,6 @@ class Result:
     gflops: float
     steps: int
     minutes: float
-    loss: float
     rmse: dict[str, dict[float, float]]
 
 
@@ -202,8 +201,10 @@ def _result(entrant: Entrant, store: Store, run_dir: Path) -> Result:
         forward_flops(model, *channels, store.grid) / 1e9,
         logged[-1]["step"],
         seconds / 60,
-        last["loss"],
-        {name: dict(zip(last["lead_hours"], values, strict=True)) for name, values in last["rmse"].items()},
+        {
+            name: {h: math.inf if v is None else v for h, v in zip(last["lead_hours"], values, strict=True)}
+            for name, values in last["rmse"].items()
+        },
     )
 
 
@@ -214,20 +215,29 @@ def _entries(run_dir: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """A Markdown table of results, best validation loss first, with the machine named."""
-    leads = list(next(iter(results[0].rmse.values())))
-    shown = sorted({leads[0], leads[len(leads) // 2], leads[-1]})[:_MAX_LEADS]
-    hours = "/".join(f"{h:g}" for h in shown)
+    """A Markdown table of results, smallest error first, with the machine named.
+
+    The error is a geometric mean over variables and leads, as a ratio to the best: losses do not compare where recipes
+    weigh variables or levels differently.
+    """
     variables = list(results[0].rmse)
-    head = ["model", "parameters, M", "GFLOP a sample", "steps", "minutes", "validation loss"]
+    leads = sorted(set.intersection(*(set(r.rmse[v]) for r in results for v in variables)))
+    errors = [math.exp(statistics.mean(math.log(r.rmse[v][h]) for v in variables for h in leads)) for r in results]
+    best = min(errors)
+    shown = sorted({leads[0], leads[len(leads) // 2], leads[-1]})
+    hours = "/".join(f"{h:g}" for h in shown)
+    head = ["model", "parameters, M", "GFLOP a sample", "steps", "minutes", "error"]
     rows = [[*head, *(f"{v} at {hours} h" for v in variables)]]
     rows.append(["---"] * len(rows[0]))
-    for r in sorted(results, key=lambda r: r.loss):
-        figures = [f"{r.parameters / 1e6:.2f}", f"{r.gflops:.2f}", str(r.steps), f"{r.minutes:.1f}", f"{r.loss:.4g}"]
-        errors = ["/".join(f"{r.rmse[v][h]:.3g}" for h in shown) for v in variables]
-        rows.append([r.name, *figures, *errors])
+    for error, r in sorted(zip(errors, results, strict=True), key=lambda pair: pair[0]):
+        figures = [f"{r.parameters / 1e6:.2f}", f"{r.gflops:.2f}", str(r.steps), f"{r.minutes:.1f}"]
+        by_variable = ["/".join(f"{r.rmse[v][h]:.3g}" for h in shown) for v in variables]
+        rows.append([r.name, *figures, f"{error / best:.3f}", *by_variable])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", f"Machine: {describe()}. RMSE of the validation rollout in physical units."]) + "\n"
+    legend = (
+        "RMSE of the validation rollout in SI units; error: its geometric mean over variables and leads, the best as 1."
+    )
+    return "\n".join([*lines, "", f"Machine: {describe()}. {legend}"]) + "\n"
 
 
 @as_command
