@@ -122,6 +122,28 @@ def test_what_the_program_does_not_know_may_lie_anywhere(name, change, unusual, 
     assert "-9999" in (inspect_files([canonical(data, tmp_path)]).refusal or "")
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "fill"),
+    [
+        ("swvl1", "m**3 m**-3", -9999.0),
+        ("swvl1", "m**3 m**-3", 1e20),
+        ("stl1", "degC", -9999.0),
+        ("t2m", "degC", -999.0),
+    ],
+)
+def test_fill_values_are_found_in_any_unit(name, units, fill, tmp_path):
+    """Also where no range is known, and where a conversion has moved them."""
+    data = world(times_from("2001-01-01", N))[["temperature"]]
+    data[name] = ((data["temperature"].isel(level=0, drop=True) - 260) / 10).assign_attrs(units=units)
+    data[name][10, 2, 3] = fill
+    path = canonical(data, tmp_path)
+    refusal = inspect_files([path]).refusal
+    assert refusal is not None and "missing value that is not declared" in refusal
+    section = world_config([str(path)], prognostic={"temperature": {}, name: {}})
+    with pytest.raises(DataError, match=f"{name} ranges from .* missing value that is not declared"):
+        prepare(section, tmp_path / "store.zarr", tmp_path)
+
+
 @pytest.mark.parametrize("rows", [1, 14])
 @pytest.mark.parametrize("defect", ["flipped latitudes", "stuck", "uniform"])
 def test_defects_that_begin_with_a_file_are_found(defect, rows, tmp_path):

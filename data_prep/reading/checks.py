@@ -108,15 +108,14 @@ def check_values(
         suspect = np.arange(low.shape[0]) if channel.variable == "geopotential" else np.flatnonzero(impossible)
         for row in suspect.tolist():
             least, most = float(low[row, i]), float(high[row, i])
-            slip = slip_of(channel.variable, units, pressure, least, most)
-            if lowest <= least and most <= highest and slip is None:
+            if not impossible[row] and slip_of(channel.variable, units, pressure, least, most) is None:
                 continue
-            possible = f"possible are {lowest:g} to {highest:g}"
-            if lowest <= least and most <= highest and pressure is not None:
-                possible = f"usual at {pressure:g} hPa is {GRAVITY * standard_height(pressure):.0f}"
+            expected = f", possible are {lowest:g} to {highest:g}" if np.isfinite(highest) else ""
+            if not impossible[row] and pressure is not None:
+                expected = f", usual at {pressure:g} hPa is {GRAVITY * standard_height(pressure):.0f}"
             raise DataError(
-                f"{where}: {channel.name} ranges from {least:g} to {most:g} {units}{_at(times, row)}, "
-                f"{possible}{hint(channel.variable, units, pressure, least, most)}"
+                f"{where}: {channel.name} ranges from {least:g} to {most:g} {units}{_at(times, row)}"
+                f"{expected}{hint(channel.variable, units, pressure, least, most)}"
             )
 
 

@@ -97,6 +97,7 @@ def thin(values: np.ndarray) -> np.ndarray:
     return values[:, rows, :: -(-values.shape[2] // _SAMPLED_POINTS)]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of a fill value of 1e20 that is not declared; `judge` says so
 def stuck_and_mirrored(samples: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Compares fields with those before them.
 

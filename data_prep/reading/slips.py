@@ -18,7 +18,13 @@ _SLIPS = (
     ("kg kg-1", -10.0, 100.0, Conversion("g kg-1", 1e-3)),
 )
 _LOWEST_HEIGHT_HPA = 900.0  # below this surface a height may be anything, zero included
-_UNDECLARED = (-9999.0, -999.0, -32767.0, -32768.0, 32766.0, 32767.0)
+# What files write where a value is missing, and the unit that the SI unit may have been made of since.
+_FILLS = np.array([-9999, -999, -32767, -32768, 32766, 32767, 1e15, 1e20, 9.999e20], np.float32)
+_MADE_OF = {unit: conversion for unit, _, _, conversion in _SLIPS} | {
+    "m": Conversion("mm", 1e-3),
+    "1": Conversion("%", 1e-2),
+    "m2 s-2": Conversion("m", GRAVITY),
+}
 
 
 def slip_of(name: str, units: str, level: float | None, low: float, high: float) -> Conversion | None:
@@ -62,7 +68,10 @@ def outside(name: str, units: str, low: np.ndarray, high: np.ndarray) -> tuple[n
     strange = (low < lowest) | (high > highest)
     if known(name) is not None:
         return strange, np.zeros_like(strange)
-    return strange & _undeclared(low, high), strange & ~_undeclared(low, high)
+    if math.isinf(highest):  # whose values may have any size, and come as the file has them
+        return np.isin(low, _FILLS) | np.isin(high, _FILLS), strange
+    undeclared = _undeclared(units, low, high)
+    return strange & undeclared, strange & ~undeclared
 
 
 def slips_of(
@@ -110,14 +119,17 @@ def hint(name: str, units: str, level: float | None, low: float, high: float) ->
     if found is not None:
         degrees = "degrees Celsius" if found.units == "degC" else found.units
         return f"; these look like {degrees}: set the units attribute of the file right"
-    if _undeclared(np.array(low), np.array(high)):
+    if _undeclared(units, np.array(low), np.array(high)):
         return "; this looks like a missing value that is not declared: set _FillValue in the file"
     return ""
 
 
-def _undeclared(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Which ranges end at what looks like a missing value."""
-    return (np.maximum(np.abs(low), np.abs(high)) > 1e14) | np.isin(low, _UNDECLARED) | np.isin(high, _UNDECLARED)
+def _undeclared(units: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which ranges end at what looks like a missing value, in SI as it is or as a conversion has left it."""
+    made_of = _MADE_OF.get(units, Conversion(units))
+    fills = np.concatenate([_FILLS, _FILLS.astype(np.float64) * made_of.factor + made_of.offset])
+    at_end = [np.isclose(end[..., None], fills, rtol=1e-6, atol=0).any(axis=-1) for end in (low, high)]
+    return (np.maximum(np.abs(low), np.abs(high)) > 1e14) | at_end[0] | at_end[1]
 
 
 def standard_height(pressure_hpa: float) -> float:
