@@ -344,6 +344,13 @@ def monthly(data: xr.Dataset) -> xr.Dataset:
     return data.isel(time=slice(0, 6)).assign_coords(time=np.arange("2001-01", "2001-07", dtype="datetime64[M]"))
 
 
+def monthly_by_hour(data: xr.Dataset) -> xr.Dataset:
+    """As the Climate Data Store has them: the hours of the first day of each month."""
+    months = np.arange("2001-01", "2001-04", dtype="datetime64[M]").astype("datetime64[ns]")
+    times = (months[:, None] + np.arange(0, 24, 6) * np.timedelta64(1, "h")).ravel()
+    return data.isel(time=slice(0, times.size)).assign_coords(time=times)
+
+
 def irregular(data: xr.Dataset) -> xr.Dataset:
     return data.assign_coords(time=data.time + (data.time > data.time[5]) * np.timedelta64(1, "h"))
 
@@ -373,6 +380,7 @@ REFUSED = {
     ),
     "ensemble": (lambda d: xr.concat([d, d], "number"), ("ensemble dimension number of 2", "choose one member")),
     "monthly": (monthly, ("monthly values", "six-hourly")),
+    "monthly by hour": (monthly_by_hour, ("monthly values by hour of the day", "six-hourly")),
     "irregular": (irregular, ("irregular time step: 7 h after 2001-01-02T06:00", "resample")),
     "expver": (expver, ("conflicting values of expver 1 and 5 at 2001-01-01T00:00", "keep one expver")),
 }

@@ -35,15 +35,17 @@ def check_time_axis(times: np.ndarray, where: str) -> None:
 
 
 def refuse_monthly(times: np.ndarray, what: str) -> None:
-    """Refuses a record with one field a month: means that no six-hourly model can learn from.
+    """Refuses a record with one field a month, or one day: means that no six-hourly model can learn from.
 
     Raises:
-      DataError: the typical step has the length of a month.
+      DataError: the typical step has the length of a month, or the days that there are have.
     """
-    days = float(np.median(np.diff(times) / np.timedelta64(1, "D"))) if times.size > 1 else 0.0
-    if 27.5 < days < 31.5:
+    days = np.unique(times.astype("datetime64[D]"))
+    month = float(np.median(np.diff(days).astype(np.float64))) if days.size > 1 else 0.0
+    if 27.5 < month < 31.5:
+        kind = "monthly values" if days.size == times.size else "monthly values by hour of the day"
         raise DataError(
-            f"{what} has monthly values, steps of some {days:g} days; a model of the weather needs fields some hours "
+            f"{what} has {kind}, steps of some {month:g} days; a model of the weather needs fields some hours "
             "apart, such as six-hourly ones: leave it out, or make it a climatological forcing by day of year"
         )
 
