@@ -209,6 +209,47 @@ def test_a_geopotential_that_changes_is_not_that_of_the_surface(tmp_path):
     assert store.surface_geopotential is None and store.spec["z"].role == "prognostic"
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_variables_of_one_meaning_both_are_told(order, tmp_path):
+    data = weather(times_from("2001-01-01", 12))[["temperature", "surface_pressure"]]
+    data["t"] = data["temperature"] + np.float32(1)
+    data[list(data)[::order]].to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.section["prognostic"].keys() == {"temperature", "t", "surface_pressure"}
+    assert report.refusal is None and "temperature" in report.section["prognostic"]
+    low = {f.found.raw_name: f.low for f in report.files[0].fields}
+    assert low["t"] == pytest.approx(low["temperature"] + 1)
+
+
+def test_a_variable_may_have_another_name_in_another_file(tmp_path):
+    data = weather(times_from("2001-01-01", 200))[["temperature", "surface_pressure"]]
+    first, second = (data.isel(time=slice(i, i + 100)) for i in (0, 100))
+    first.rename(temperature="t", surface_pressure="sp").to_netcdf(tmp_path / "a.nc")
+    second.rename(temperature="ta", surface_pressure="sp").to_netcdf(tmp_path / "b.nc")
+    report = inspect_files([tmp_path / "a.nc", tmp_path / "b.nc"])
+    assert report.refusal is None
+    assert report.section["prognostic"] == {"temperature": {}, "surface_pressure": {"source": "sp"}}
+    prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path)
+
+
+@pytest.mark.parametrize("n_with_holes", [100, 40])
+def test_holes_in_some_files_are_seen_of_all_files_together(n_with_holes, tmp_path):
+    """A variable with holes in most files is none to predict; where one file is damaged, that is refused."""
+    data = weather(times_from("2001-01-01", 200))
+    data["other"] = data["surface_pressure"].where((data.time < data.time[-n_with_holes]) | (data.latitude > 0))
+    paths = [tmp_path / f"{name}.nc" for name in "ab"]
+    data.isel(time=slice(None, -n_with_holes)).to_netcdf(paths[0])
+    data.isel(time=slice(-n_with_holes, None)).to_netcdf(paths[1])
+    report = inspect_files(paths)
+    if n_with_holes == 100:
+        assert report.refusal is None
+        assert report.section["forcing"]["other"] == {"known": "persisted"} and report.section["nan"] == "fill_mean"
+        prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path)
+    else:
+        assert report.refusal is not None
+        assert "b.nc: other is missing in 50.0% of its points, in other files it is not; fill" in report.refusal
+
+
 def test_masks_may_be_true_and_false(tmp_path):
     data = weather(times_from("2001-01-01", 200))
     data["lsm"] = (data["surface_pressure"][0] > 1e5).drop_attrs()

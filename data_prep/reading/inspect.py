@@ -58,6 +58,7 @@ class FieldReport:
       low, high: Range of its finite values in SI; NaN where there are none.
       missing: Share of points that are NaN.
       lacking: Whether points are missing as a rule, so that it cannot be predicted.
+      n_rows: At how many times, or days of the year, it was looked at.
       unchanging: Whether it repeats itself from the first time to the last.
       constant: Its levels that never and nowhere change; ``None`` stands for a surface field.
       findings: What is wrong with it.
@@ -68,6 +69,7 @@ class FieldReport:
     high: float
     missing: float
     lacking: bool
+    n_rows: int
     unchanging: bool
     constant: tuple[float | None, ...]
     findings: tuple[Finding, ...]
@@ -240,8 +242,9 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
         elif axis is not None and variable.sizes[axis] > 1:
             skipped.append((raw_name, f"{variable.sizes[axis]} levels along {axis}, neither pressure nor sigma"))
             continue
-        name = canonical if canonical is not None and (canonical,) not in names.values() else raw_name
-        names[raw_name if name in names else name] = (raw_name,)
+        # two variables may be one in the program's eyes: whichever has its very name is it, another keeps its own
+        taken = canonical in names or (canonical != raw_name and canonical in candidates)
+        names[raw_name if canonical is None or taken else canonical] = (raw_name,)
     if not names:
         if skipped:
             raise DataError(f"{path}: no variable can be used: {', '.join(f'{n} ({why})' for n, why in skipped)}")
@@ -372,7 +375,7 @@ def _look_at_field(
     by_rule = bool((np.median(summary.missing, axis=0) > 0).any())
     lacking = by_rule if quality.is_part_of_state(found.name, found.to_si.units) else missing > 0
     unchanging, constant = quality.never_changes(summary), quality.constant_levels(summary, found.levels)
-    report = FieldReport(found, low, high, missing, lacking, unchanging, constant, tuple(findings))
+    report = FieldReport(found, low, high, missing, lacking, n_rows, unchanging, constant, tuple(findings))
     return report, summary.mirrored, last
 
 
@@ -455,10 +458,10 @@ def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: di
     for file in files:
         for report in file.fields:
             if report.lacking and report.found.name in section["prognostic"]:
-                return (
-                    f"{file.source.path}: {report.found.raw_name} is missing in {report.missing:.1%} of its points, "
-                    "and no other variable can be predicted; fill these, or cut out a region without"
-                )
+                what = f"{file.source.path}: {report.found.raw_name} is missing in {report.missing:.1%} of its points"
+                if _lacking(_by_variable(files)[report.found.name]):
+                    return f"{what}, and no other variable can be predicted; fill these, or cut out a region without"
+                return f"{what}, in other files it is not; fill these, or leave its times out by data.exclude"
     errors = [(file.source.path, f) for file in files for f in _findings(file) if f.severity == "error"]
     if not errors:
         return None
@@ -473,6 +476,22 @@ def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: di
     return f"{path}: {count}: {first.channel}{at}: {first.kind}, {first.text}; {remedy}"
 
 
+def _by_variable(files: Sequence[FileReport]) -> dict[str, list[FieldReport]]:
+    """What the files say of each variable, by name."""
+    out: dict[str, list[FieldReport]] = {}
+    for report in (r for f in files for r in f.fields):
+        out.setdefault(report.found.name, []).append(report)
+    return out
+
+
+def _lacking(reports: Sequence[FieldReport]) -> bool:
+    """Whether points of a variable are missing as a rule, of all files together: a file alone may be damaged."""
+    found = reports[0].found
+    if not quality.is_part_of_state(found.name, found.to_si.units):
+        return any(r.lacking for r in reports)
+    return sum(r.n_rows if r.lacking else -r.n_rows for r in reports) >= 0
+
+
 def _section(files: Sequence[FileReport]) -> dict[str, Any]:
     """A ``data`` section that reads these files: every variable in the role that suits it."""
     roles: dict[str, dict[str, Any]] = {"prognostic": {}, "diagnostic": {}, "forcing": {}, "static": {}}
@@ -482,38 +501,39 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
     for found in (r.found for f in files for r in f.fields):
         meanings.setdefault(found.raw_name, set()).add(found.name)
     holes = False
-    for file in files:
-        for report in file.fields:
-            found, name = report.found, report.found.name
-            entry = known(name)
-            options: dict[str, Any] = {}
-            if is_accumulation(name):
-                name = f"total_precipitation_{timestep:g}hr"
-            if found.raw_name != name and len(meanings[found.raw_name]) == 1:
-                options["source"] = found.raw_name
-            static = found.extent == "constant" or (found.extent == "time" and found.name in fixed)
-            alone = found.extent == "time" and file.source.times.size == 1 and not static
-            if report.constant and not alone:  # of one time nobody knows what others hold
-                varying = [level for level in found.levels if level not in report.constant]
-                if not varying:
-                    continue  # nothing to learn from
-                options["levels"] = varying
-            slow = entry is not None and entry.slow
-            if found.extent == "dayofyear":
-                role, options["known"] = "forcing", "climatological"
-            elif static:
-                role = "static"
-            elif is_accumulation(name) and not report.lacking:
-                role, options["minimum"] = "diagnostic", 0.0
-            elif slow or report.lacking or report.unchanging:
-                role, options["known"] = "forcing", "persisted"
-            else:
-                role = "prognostic"
-                if name == "specific_humidity":
-                    options["minimum"] = 0.0
-            holes |= role in ("forcing", "static") and report.missing > 0
-            if all(name not in taken for taken in roles.values()):
-                roles[role][name] = options
+    for name, reports in _by_variable(files).items():
+        found = reports[0].found
+        entry = known(name)
+        options: dict[str, Any] = {}
+        asked = f"total_precipitation_{timestep:g}hr" if is_accumulation(name) else name
+        raw_names = {r.found.raw_name for r in reports}
+        if raw_names != {asked} and len(raw_names) == len(meanings[found.raw_name]) == 1:
+            options["source"] = found.raw_name
+        static = found.extent == "constant" or (found.extent == "time" and name in fixed)
+        # of one time nobody knows what others hold
+        telling = [r for r in reports if r.n_rows != 1 or static]
+        constant = set.intersection(*(set(r.constant) for r in telling)) if telling else set()
+        if constant:
+            varying = [level for level in found.levels if level not in constant]
+            if not varying:
+                continue  # nothing to learn from
+            options["levels"] = varying
+        lacking = _lacking(reports)
+        if found.extent == "dayofyear":
+            role, options["known"] = "forcing", "climatological"
+        elif static:
+            role = "static"
+        elif is_accumulation(name) and not lacking:
+            role, options["minimum"] = "diagnostic", 0.0
+        elif (entry is not None and entry.slow) or lacking or all(r.unchanging for r in reports):
+            role, options["known"] = "forcing", "persisted"
+        else:
+            role = "prognostic"
+            if name == "specific_humidity":
+                options["minimum"] = 0.0
+        if all(asked not in taken for taken in roles.values()):
+            roles[role][asked] = options
+            holes |= role in ("forcing", "static") and any(r.missing > 0 for r in reports)
     if not roles["prognostic"]:  # a config needs one, and files of one time or of constants alone have none
         others = [r for r in ("diagnostic", "forcing", "static") if roles[r]]
         if not others:
