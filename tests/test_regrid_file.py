@@ -99,6 +99,24 @@ def test_times_in_single_precision_are_written_as_they_were_meant(tmp_path):
         assert result["time"].attrs["standard_name"] == "time"
 
 
+@pytest.mark.parametrize("calendar", ["standard", "noleap"])
+def test_bounds_of_times_are_counted_as_the_times_are(calendar, tmp_path):
+    """Daily means are stamped at noon: counted from their first, they and their bounds would be from two dates."""
+    data = weather()
+    days = xr.date_range("2001-01-01", periods=TIMES.size + 1, calendar=calendar)
+    noon = xr.date_range("2001-01-01T12", periods=TIMES.size, calendar=calendar)
+    data = data.assign_coords(time=("time", noon, {"bounds": "time_bnds"}))
+    data["time_bnds"] = (("time", "bnds"), np.stack([days[:-1], days[1:]], axis=1))
+    data["time"].encoding["units"] = "hours since 1850-01-01"
+    regrid_file(write(data, tmp_path / "in.nc"), tmp_path / "out.nc", RegridConfig(grid="12x7"))
+    with xr.open_dataset(tmp_path / "out.nc", decode_times=False) as raw:
+        assert raw["time_bnds"].attrs.get("units", raw["time"].attrs["units"]) == raw["time"].attrs["units"]
+        np.testing.assert_array_equal(raw["time_bnds"].mean("bnds"), raw["time"])
+    with xr.open_dataset(tmp_path / "out.nc") as result:
+        np.testing.assert_array_equal(result["time"], data["time"])
+        np.testing.assert_array_equal(result["time_bnds"][:, 0], days[:-1])
+
+
 def test_files_as_they_are_in_the_world(tmp_path):
     """North first, from 180 W with both ends, longitude before latitude, packed, other names."""
     data = weather()

@@ -92,8 +92,10 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
         for key in _OF_OLD_VALUES:
             variable.attrs.pop(key, None)
     if axes.time is not None and axes.time in result.coords:
-        attributes = result[axes.time].attrs
-        result[axes.time].attrs = {"standard_name": "time", "units_metadata": "leap_seconds: none", **attributes}
+        time = result[axes.time]
+        time.attrs = {"standard_name": "time", "units_metadata": "leap_seconds: none", **time.attrs}
+        if time.attrs.get("bounds") in result:  # which many read in the units of the times, whatever their own
+            time.encoding["units"] = "seconds since 1970-01-01"
     way = f"{config.method} regridding from {regridder.source.describe()} to {regridder.target.describe()}"
     earlier = f"\n{data.attrs['history']}" if "history" in data.attrs else ""
     result.attrs["history"] = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} weather-emulator: {way}{earlier}"
