@@ -76,6 +76,9 @@ FLAVOURS = {
     "transposed": lambda d: d.transpose("longitude", "latitude", "level", "time"),
     "latitude descending": lambda d: d.isel(latitude=slice(None, None, -1)),
     "cf attributes": unnamed_axes,
+    "dates": lambda d: d.rename(time="t"),  # as the Unified Model calls them
+    "other dates": lambda d: d.convert_calendar("noleap", use_cftime=True).rename(time="day"),
+    "numbered dates": lambda d: d.swap_dims(time="record").rename(time="date"),
     "length-1 dimension": lambda d: d.expand_dims(realization=1),
     "radians": lambda d: d.assign_coords(
         {n: (n, np.radians(d[n].values), {"units": "radian"}) for n in ("latitude", "longitude")}

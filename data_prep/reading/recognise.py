@@ -8,11 +8,12 @@ latitude-longitude grid with instants is refused here, with the reason and the r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import cf_xarray  # noqa: F401  (registers the accessor ``Dataset.cf``)
+import cftime
 import numpy as np
 import xarray as xr
 
@@ -341,13 +342,11 @@ def _is_projected(data: xr.Dataset, dim: str) -> bool:
 
 
 def _time_dimension(path: Location, data: xr.Dataset) -> str | None:
-    """The dimension that instants run along: a named one, or that of a coordinate of instants (GRIB's ``step``)."""
-    along = {
-        str(v.dims[0]): str(c)
-        for c, v in data.coords.items()
-        if v.ndim == 1 and (_TIME.fullmatch(str(c)) or c in _cf(data, "coordinates", "time"))
-    }
+    """The dimension that instants run along: a named one, that of a coordinate of instants (GRIB's ``step``), or of
+    anything that holds dates."""
+    along = {str(v.dims[0]) for c, v in data.coords.items() if v.ndim == 1 and _is_time(data, c)}
     dims = [str(d) for d in data.dims if str(d) in along or _TIME.fullmatch(str(d))]
+    dims = dims or [str(d) for d in data.dims if any(v.dims == (d,) and _holds_dates(v) for v in data.coords.values())]
     long = [d for d in dims if data.sizes[d] > 1]
     if len(long) > 1:
         raise DataError(
@@ -359,15 +358,23 @@ def _time_dimension(path: Location, data: xr.Dataset) -> str | None:
 def _instants(data: xr.Dataset, dim: str | None) -> str | None:
     """The coordinate that holds the instants of validity: GRIB's ``valid_time`` rather than its initial time."""
     wanted = () if dim is None else (dim,)
-    fitting = [
-        str(c)
-        for c, v in data.coords.items()
-        if v.dims == wanted and (c == dim or _TIME.fullmatch(str(c)) or c in _cf(data, "coordinates", "time"))
-    ]
+    there = [str(c) for c, v in data.coords.items() if v.dims == wanted]
+    fitting = [c for c in there if c == dim or _is_time(data, c)]
     for preferred in ("valid_time", dim, "time"):
         if preferred in fitting:
             return preferred
-    return fitting[0] if fitting else None
+    return next(iter(fitting or [c for c in there if dim is not None and _holds_dates(data[c])]), None)
+
+
+def _is_time(data: xr.Dataset, coordinate: Hashable) -> bool:
+    """Whether name or attributes say that a coordinate holds instants."""
+    return bool(_TIME.fullmatch(str(coordinate))) or coordinate in _cf(data, "coordinates", "time")
+
+
+def _holds_dates(coordinate: xr.DataArray) -> bool:
+    """Whether units such as ``hours since`` have made dates of it, be they those of another calendar."""
+    first = coordinate.values.flat[:1]
+    return coordinate.dtype.kind == "M" or (first.size > 0 and isinstance(first[0], cftime.datetime))
 
 
 def _cf(data: xr.Dataset | xr.DataArray, table: Literal["coordinates", "axes"], key: str) -> tuple[str, ...]:
@@ -376,8 +383,7 @@ def _cf(data: xr.Dataset | xr.DataArray, table: Literal["coordinates", "axes"], 
     It looks at a skeleton without values: its accessor and the data it is asked of hold each other, which would keep
     the file open.
     """
-    epoch = np.datetime64(0, "ns")
-    bones = {c: xr.Variable((), epoch if v.dtype.kind == "M" else 0, v.attrs) for c, v in data.coords.items()}
+    bones = {c: xr.Variable((), 0, v.attrs) for c, v in data.coords.items()}
     return tuple(map(str, getattr(xr.Dataset(coords=bones).cf, table).get(key, ())))
 
 
