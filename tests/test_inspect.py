@@ -17,6 +17,7 @@ from data_prep.preparation import pipeline
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import open_store
 from data_prep.reading import quality, sources
+from data_prep.reading.inputs import open_canonical
 from data_prep.reading.inspect import inspect_files
 from emulator.cli import main
 from emulator.config import load_config
@@ -248,6 +249,14 @@ def test_holes_in_some_files_are_seen_of_all_files_together(n_with_holes, tmp_pa
     else:
         assert report.refusal is not None
         assert "b.nc: other is missing in 50.0% of its points, in other files it is not; fill" in report.refusal
+
+
+def test_a_scalar_level_is_a_level(tmp_path):
+    data = weather(times_from("2001-01-01", 12)).sel(level=500.0)
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert report.section["vertical"] == "pressure" and report.files[0].fields[0].found.levels == (500.0,)
+    assert open_canonical([tmp_path / "a.nc"], pasted(report.text, tmp_path)).spec["temperature"].levels == (500.0,)
 
 
 def test_masks_may_be_true_and_false(tmp_path):

@@ -263,6 +263,8 @@ REFUSED = {
         lambda d: d.expand_dims(step=np.arange(2)).assign_coords(step=[0, 6]),
         "lead-time dimension step beside time; choose",
     ),
+    "a level twice": (lambda d: d.isel(level=[0, 1, 1]), "level holds a level twice, or none: 500, 850, 850; drop"),
+    "a level that is none": (lambda d: d.assign_coords(level=[500.0, np.nan]), "level holds a level .* 500, nan;"),
     "levels in the wrong unit": (
         lambda d: d.assign_coords(level=("level", [50000.0, 85000.0], {"units": "hPa"})),
         "level reaches 85000 hPa by its units 'hPa'",

@@ -30,6 +30,7 @@ from data_prep.reading.recognise import (
     find_axes,
     level_coordinate,
     numeric_fields,
+    scalar_pressure,
     vertical_kind,
     without_single_leads,
 )
@@ -227,14 +228,17 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
             skipped.append((raw_name, f"no field: it runs over {', '.join(map(str, variable.dims))}"))
             continue
         axis = level_coordinate(variable)
-        kind = vertical_kind(variable[axis])[0] if axis is not None and axis in variable.coords else None
         canonical = canonical_name(variable)
+        entry = known(canonical or "")
+        kind = vertical_kind(variable[axis])[0] if axis is not None and axis in variable.coords else None
+        if axis is None and entry is not None and entry.on_levels and scalar_pressure(variable) is not None:
+            kind = "pressure"
         try:
             conversion(canonical or raw_name, variable.attrs.get("units"), raw_name)
         except DataError as error:
             skipped.append((raw_name, str(error).removeprefix(f"{raw_name}: ")))
             continue
-        if kind in ("pressure", "sigma") and (variable.sizes[axis] > 1 or (canonical and known(canonical) is not None)):
+        if kind in ("pressure", "sigma") and (entry is not None or variable.sizes[axis] > 1):
             if vertical is not None and kind != vertical:
                 skipped.append((raw_name, f"its levels are {kind}, those of other variables {vertical}"))
                 continue

@@ -444,6 +444,9 @@ def _levels(
             f"{coordinate.attrs.get('units', '')!r}, more than the air has; set them right (Pa?)"
         )
     rows = np.argsort(values)
+    if not (np.diff(values[rows]) > 0).all() or np.isnan(values).any():
+        there = ", ".join(f"{v:g}" for v in values)
+        raise DataError(f"{path}: {coordinate.name} holds a level twice, or none: {there}; drop or mend it")
     return tuple(float(np.round(v, 6)) for v in values[rows]), tuple(int(r) for r in rows)
 
 
