@@ -15,9 +15,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from data_prep.errors import DataError, UserError, one_line
+
+if TYPE_CHECKING:
+    import netCDF4  # slow to import, and the command line starts without it
 
 _TROUBLES = {
     errno.ENOSPC: "the disk is full; make room",
@@ -200,21 +203,8 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read ({error}); the file is damaged: make it again") from None
 
 
-class NetCDFFile(Protocol):
-    """What is needed here of a ``netCDF4.Dataset``."""
-
-    def sync(self) -> object:
-        """Writes what has not been written."""
-
-    def filepath(self) -> str:
-        """Where it lies."""
-
-    def close(self) -> object:
-        """Writes what has not been written, and closes."""
-
-
-def close_once(file: NetCDFFile) -> None:
-    """Closes a ``netCDF4.Dataset``; one that cannot be written to its end is neither closed nor ever forgotten.
+def close_once(file: netCDF4.Dataset) -> None:
+    """Closes a file; one that cannot be written to its end is neither closed nor ever forgotten.
 
     netCDF crashes the process when a full disk fails a ``close``, or when netCDF4 closes such a file again as it is
     forgotten; a ``sync`` that fails is an error like any other, and so is the disk's own that follows it. What a close
@@ -242,7 +232,7 @@ def _to_disk(path: str) -> None:
 
 
 @contextmanager
-def closing_once(file: NetCDFFile) -> Iterator[None]:
+def closing_once(file: netCDF4.Dataset) -> Iterator[None]:
     """``close_once`` at the end of a block."""
     try:
         yield

@@ -197,13 +197,13 @@ class Store:
         more = ", ..." if len(self.segments) > 4 else ""
         raise DataError(f"store: rows {start} to {stop}{first} do not lie within one segment; there are {held}{more}")
 
-    def windows(self, split: Split, length: int, stride: int = 1) -> np.ndarray:
+    def windows(self, split: Split, length: int) -> np.ndarray:
         """Starts of all windows of ``length`` rows inside one segment of the split, int64, ascending.
 
         Raises:
           DataError: no segment of the split is that long.
         """
-        starts = [np.arange(s.start, s.stop - length + 1, stride) for s in self.segments if s.split == split]
+        starts = [np.arange(s.start, s.stop - length + 1) for s in self.segments if s.split == split]
         out = np.concatenate(starts) if starts else np.empty(0, np.int64)
         if out.size == 0:
             longest = max((len(s) for s in self.segments if s.split == split), default=0)
@@ -354,23 +354,22 @@ def memory_store(
     """A store whose arrays live in memory; equal to what ``StoreWriter`` and ``open_store`` make of the same arrays."""
     state, persisted = (np.asarray(x, np.float32) for x in (state, persisted))
     digests = [row_digest(s, p) for s, p in zip(state, persisted, strict=True)]
-    return _hashed(
-        Store(
-            spec=spec,
-            grid=grid,
-            timestep=timestep.astype("timedelta64[ns]"),
-            statistics=statistics,
-            climatology=climatology,
-            forcing_builder=ForcingBuilder(grid, spec, timestep, forcing_table),
-            static=static,
-            segments=tuple(segments),
-            times=times.astype("datetime64[ns]"),
-            data_hash="",
-            state=state,
-            persisted=persisted,
-            digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST_BYTES),
-        )
+    store = Store(
+        spec=spec,
+        grid=grid,
+        timestep=timestep.astype("timedelta64[ns]"),
+        statistics=statistics,
+        climatology=climatology,
+        forcing_builder=ForcingBuilder(grid, spec, timestep, forcing_table),
+        static=static,
+        segments=tuple(segments),
+        times=times.astype("datetime64[ns]"),
+        data_hash="",
+        state=state,
+        persisted=persisted,
+        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST_BYTES),
     )
+    return replace(store, data_hash=_data_hash(store))
 
 
 class StoreWriter:
@@ -660,10 +659,6 @@ def _data_hash(store: Store) -> str:
         for field_index in fields:  # field by field where it does not fit into memory
             digest.update(np.ascontiguousarray(value[field_index]).tobytes())
     return digest.hexdigest()
-
-
-def _hashed(store: Store) -> Store:
-    return replace(store, data_hash=_data_hash(store))
 
 
 def _program_version() -> str:
