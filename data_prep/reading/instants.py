@@ -71,11 +71,10 @@ def _from_cftime(path: Location, name: str, values: np.ndarray) -> np.ndarray:
         )
     _check_years(path, name, np.array([t.year for t in values]))
     if calendar == "360_day":
-        days = [np.datetime64(f"{t.year:04d}-01-01", "us") + np.timedelta64(t.dayofyr - 1, "D") for t in values]
-    else:
-        days = [np.datetime64(f"{t.year:04d}-{t.month:02d}-{t.day:02d}", "us") for t in values]
-    clock = [((t.hour * 60 + t.minute) * 60 + t.second) * 1_000_000 + t.microsecond for t in values]
-    return (np.array(days) + np.array(clock, "timedelta64[us]")).astype("datetime64[ns]")
+        years = np.array([f"{t.year:04d}" for t in values], "datetime64[ns]")
+        into_year = [t - cftime.datetime(t.year, 1, 1, calendar=calendar) for t in values]
+        return years + np.array(into_year, "timedelta64[us]")
+    return np.array([t.isoformat() for t in values], "datetime64[ns]")
 
 
 def _check_years(path: Location, name: str, years: np.ndarray) -> None:

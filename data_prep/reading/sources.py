@@ -38,7 +38,7 @@ from data_prep.reading.recognise import (
     without_single_leads,
 )
 from data_prep.reading.units import Conversion, conversion
-from data_prep.spec import StateSpec, Variable, Vertical, unstack_channels
+from data_prep.spec import Channel, StateSpec, Variable, Vertical, unstack_channels
 from data_prep.variables import accumulation_hours, is_accumulation, known
 
 logger = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ def open_source(
       DataError: one line on what the file lacks or what is wrong with it.
     """
     file: Location = _DATASET if isinstance(path, xr.Dataset) else locate(path)
-    everything, release = (path, _nothing) if isinstance(path, xr.Dataset) else open_to_release(file)
+    everything, release = (path, lambda: None) if isinstance(path, xr.Dataset) else open_to_release(file)
     path = file
     contents = tuple(str(v) for v in everything.data_vars)
     present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
@@ -274,10 +274,6 @@ def open_source(
     own |= {f.level_axis for f in found.values()}
     squeezed = raw.squeeze([d for d in raw.dims if d not in own and raw.sizes[d] == 1], drop=True)
     return Source(path, grid, times, found, contents, squeezed, axes, latitude, longitude, release)
-
-
-def _nothing() -> None:
-    """What a data set in memory has to give back."""
 
 
 def read_initial(
@@ -325,7 +321,8 @@ def read_initial(
         raise DataError(f"{path}: no time coordinate; give the initial time as a coordinate named time")
     row = _row_of(path, source.times, time)
     logger.info("initial time %s of %s", np.datetime_as_string(source.times[row], unit="m"), path)
-    out = xr.Dataset()
+    held: list[Channel] = []
+    values: list[np.ndarray] = []
     for variable in variables:
         found = source.fields.get(variable.name)
         if found is None or (variable.role == "diagnostic" and not set(variable.levels) <= set(found.levels)):
@@ -338,11 +335,10 @@ def read_initial(
         given = checks.fill_with_mean(field_values) if variable.role == "diagnostic" else field_values
         if variable.role != "diagnostic" or not np.isnan(given).any():
             checks.check_values(given, channels, spec, source.times[row : row + 1], str(path))
-        field_values = clip_to_minimum(field_values, variable.minimum)
-        coords = {"time": ("time", source.times[row : row + 1], {"standard_name": "time", "axis": "T"})}
-        part = unstack_channels(field_values, spec, channels, grid, coords)
-        out = out.merge(_on_own_level_axis(part, out))
-    return out
+        held += channels
+        values.append(clip_to_minimum(field_values, variable.minimum))
+    coords = {"time": ("time", source.times[row : row + 1], {"standard_name": "time", "axis": "T"})}
+    return unstack_channels(np.concatenate(values, axis=-1), spec, tuple(held), grid, coords)
 
 
 def _initial_field(source: Source, variable: Variable, row: int, timestep: np.timedelta64 | None) -> np.ndarray:
@@ -372,17 +368,6 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
     """The lower bound of ``Variable.minimum``, one function for truth and inputs, once they have been checked."""
     return values if minimum is None else np.maximum(values, np.float32(minimum))
-
-
-def _on_own_level_axis(part: xr.Dataset, whole: xr.Dataset) -> xr.Dataset:
-    """Renames ``level`` where the whole already uses it for other levels, like ``unstack_channels``."""
-    if "level" not in part.dims:
-        return part
-    axes = sorted(str(d) for d in whole.dims if str(d).startswith("level"))
-    for axis in axes:
-        if np.array_equal(whole[axis].values, part["level"].values):
-            return part if axis == "level" else part.rename(level=axis)
-    return part if not axes else part.rename(level=f"level_{len(axes) + 1}")
 
 
 def _row_of(path: Location, times: np.ndarray, time: np.datetime64 | str | None) -> int:
