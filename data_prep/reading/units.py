@@ -23,7 +23,7 @@ _NO_UNIT = ("", "-", "~", "none", "fraction", "dimensionless", "(0 - 1)", "(0-1)
 _DEGREES = re.compile(r"deg(?:rees?)?[ _]?(?:(k|kelvin)|c|celsius)", re.I)  # pint would read an angle times a kelvin
 _WORDS = {"m of water equivalent": "m", "meters of water equivalent": "m", "numeric": "1"}
 
-# What pint raises on text that is no unit.
+# What pint raises on text that is no unit, or not one that can be converted.
 _NO_UNIT_ERRORS = (
     pint.errors.PintError,
     ArithmeticError,
@@ -35,6 +35,9 @@ _NO_UNIT_ERRORS = (
     TypeError,
     ValueError,
 )
+
+# By SI unit, what pint knows how to get there from another dimension.
+_CONTEXTS = {"m2 s-2": "heights", "m": "water"}
 
 # SI units that a variable without an entry of its own is turned into; anything else keeps the unit of its file.
 _TARGETS = ("K", "Pa", "m s-1", "W m-2")
@@ -104,24 +107,11 @@ def _between(spelling: str, target: str, *, same_dimension: bool = False) -> Con
     source, goal = _parse(spelling), _parse(target)
     if source is None or goal is None:
         return None
-    bridge = 1.0
-    if source.dimensionality != goal.dimensionality:
-        bridges = {("m", "m2 s-2"): GRAVITY, ("kg m-2", "m"): 1 / _WATER_DENSITY}
-        dimensions = {unit: parsed.dimensionality for unit in ("m", "m2 s-2", "kg m-2") if (parsed := _parse(unit))}
-        crossing = [
-            (start, end)
-            for start, end in bridges
-            if source.dimensionality == dimensions[start] and goal.dimensionality == dimensions[end]
-        ]
-        if same_dimension or not crossing:
-            return None
-        start, end = crossing[0]
-        first, last = _between(spelling, start), _between(end, target)
-        assert first is not None and last is not None
-        bridge = first.factor * bridges[start, end] * last.factor
-        return Conversion(target, bridge)
-    zero = registry.Quantity(0.0, source.units).to(goal.units).magnitude
-    one = registry.Quantity(1.0, source.units).to(goal.units).magnitude
+    contexts = (_CONTEXTS[target],) if target in _CONTEXTS and not same_dimension else ()
+    try:
+        zero, one = (registry.Quantity(x, source.units).to(goal.units, *contexts).magnitude for x in (0.0, 1.0))
+    except _NO_UNIT_ERRORS:
+        return None
     # Fifteen digits: 100 rather than 99.99999999999999 for a hectopascal, and 273.15 rather than 273.15 + 5e-14.
     factor, offset = (float(f"{x:.15g}") for x in ((one - zero) * source.magnitude, zero))
     return Conversion(target, factor, offset)
@@ -152,6 +142,11 @@ def _registry() -> pint.UnitRegistry:
     for alias in ("C", "Celsius"):
         registry.define(f"@alias degree_Celsius = {alias}")
     registry.define("@alias kelvin = Kelvin")
+    for name, law in (
+        ("heights", f"[length] -> [length] ** 2 / [time] ** 2: value * {GRAVITY} * meter / second ** 2"),
+        ("water", f"[mass] / [length] ** 2 -> [length]: value / ({_WATER_DENSITY} * kilogram / meter ** 3)"),
+    ):
+        registry.load_definitions([f"@context {name}", law, "@end"])
     return registry
 
 
