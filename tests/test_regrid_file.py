@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from weather_files import open_files
 from world_files import DIALECTS, LEVELS, ON_LEVELS, QUANTA, world
 
 from data_prep.config import DataConfig, RegridConfig
@@ -97,6 +98,18 @@ def test_times_in_single_precision_are_written_as_they_were_meant(tmp_path):
         assert (given["time"].values != data["time"].values).any()
         np.testing.assert_array_equal(result["time"], data["time"])
         assert result["time"].attrs["standard_name"] == "time"
+
+
+def test_a_grid_beside_counted_axes_is_regridded_and_closed(tmp_path):
+    data = weather()
+    places = {"lat": ("y", data["latitude"].values), "lon": ("x", data["longitude"].values)}
+    moved = data.rename(latitude="y", longitude="x").drop_vars(["y", "x"]).assign_coords(places)
+    path = write(moved, tmp_path / "in.nc")
+    assert regrid_file(path, tmp_path / "out.nc", RegridConfig(grid="12x7")) == COARSE
+    assert grid_of_file(path) == Grid.from_arrays(data["latitude"], data["longitude"])
+    assert "in.nc" not in open_files(tmp_path)
+    with xr.open_dataset(tmp_path / "out.nc") as result:
+        np.testing.assert_array_equal(result["temperature"], by_hand(data, "temperature"))
 
 
 @pytest.mark.parametrize("calendar", ["standard", "noleap"])

@@ -60,6 +60,14 @@ def western(data: xr.Dataset) -> xr.Dataset:
     return data.assign_coords(longitude=(data["longitude"] + 180) % 360 - 180).sortby("longitude")
 
 
+def beside(data: xr.Dataset, counted: bool) -> xr.Dataset:
+    """Latitudes and longitudes along dimensions that count, or have no values at all."""
+    out = data.rename(latitude="y", longitude="x")
+    places = {"lat": ("y", data["latitude"].values), "lon": ("x", data["longitude"].values)}
+    out = out.assign_coords(y=np.arange(GRID.shape[0]), x=np.arange(GRID.shape[1]))
+    return out.assign_coords(places) if counted else out.drop_vars(["x", "y"]).assign(places)
+
+
 def unnamed_axes(data: xr.Dataset) -> xr.Dataset:
     """Axes that only their CF attributes give away."""
     out = data.rename(latitude="j", longitude="i", time="when", level="k")
@@ -76,6 +84,8 @@ FLAVOURS = {
     "transposed": lambda d: d.transpose("longitude", "latitude", "level", "time"),
     "latitude descending": lambda d: d.isel(latitude=slice(None, None, -1)),
     "cf attributes": unnamed_axes,
+    "lat(y), counted": partial(beside, counted=True),
+    "lat(y)": partial(beside, counted=False),
     "dates": lambda d: d.rename(time="t"),  # as the Unified Model calls them
     "other dates": lambda d: d.convert_calendar("noleap", use_cftime=True).rename(time="day"),
     "numbered dates": lambda d: d.swap_dims(time="record").rename(time="date"),

@@ -30,6 +30,7 @@ from data_prep.reading.recognise import (
     find_axes,
     level_coordinate,
     numeric_fields,
+    on_own_axes,
     scalar_pressure,
     vertical_kind,
     without_single_leads,
@@ -209,7 +210,7 @@ def _open(path: Location) -> _Opened:
     """Opens a file and closes it again, until its fields are looked at."""
     data, release = open_to_release(path)
     try:
-        return _understood(path, without_single_leads(data))
+        return _understood(path, without_single_leads(on_own_axes(data)))
     finally:
         release()
 

@@ -82,6 +82,19 @@ def find_axes(path: Location, data: xr.Dataset) -> Axes:
     return Axes(latitude, longitude, time, _instants(data, time), dayofyear, expver)
 
 
+def on_own_axes(data: xr.Dataset) -> xr.Dataset:
+    """The file with latitudes and longitudes for axes where they lie beside ones that count or project: ``lat(y)``."""
+    beside: dict[str, str] = {}
+    for names in (_LATITUDE, _LONGITUDE):
+        for name, values in data.variables.items():
+            if names.fullmatch(str(name)) and values.ndim == 1 and name not in data.dims:
+                dim = str(values.dims[0])
+                if dim in beside or (names.fullmatch(dim) and len(dim) > 1):
+                    return data  # a list of places, or an axis of its own
+                beside[dim] = str(name)
+    return data.set_coords(list(beside.values())).swap_dims(beside) if len(beside) == 2 else data
+
+
 def without_single_leads(data: xr.Dataset) -> xr.Dataset:
     """The file without dimensions of one lead or one member; their coordinates stay, so that valid times have one axis.
 

@@ -20,7 +20,7 @@ from data_prep.reading.instants import exact
 from data_prep.reading.locations import Location, is_zarr
 from data_prep.reading.opening import open_lazily
 from data_prep.reading.positions import Order, latitude_order, longitude_order
-from data_prep.reading.recognise import find_axes, numeric_fields
+from data_prep.reading.recognise import find_axes, numeric_fields, on_own_axes
 from data_prep.reading.regridded import regridder_for, target_grid
 from data_prep.regrid import Regridder
 from data_prep.spec import grid_coords
@@ -54,12 +54,9 @@ def regrid_file(path: Location, out: Path, config: RegridConfig) -> Grid:
         raise DataError(f"{out}: is the file to be read; write to another one")
     if out.is_dir() and any(out.iterdir()) and not is_zarr(out):
         raise DataError(f"{out}: a folder that is no Zarr store lies there and is not overwritten; choose another name")
-    data = open_lazily(path)
-    try:
-        result, regridder = _lazily_regridded(path, data, config)
+    with open_lazily(path) as data:
+        result, regridder = _lazily_regridded(path, on_own_axes(data), config)
         _write(result, path, out)
-    finally:
-        data.close()
     return regridder.target
 
 

@@ -31,6 +31,7 @@ from data_prep.reading.recognise import (
     find_axes,
     find_variables,
     level_coordinate,
+    on_own_axes,
     refuse_initial_times,
     refuse_other_dimensions,
     scalar_pressure,
@@ -252,7 +253,7 @@ def open_source(
     """
     file: Location = _DATASET if isinstance(path, xr.Dataset) else locate(path)
     everything, release = (path, lambda: None) if isinstance(path, xr.Dataset) else open_to_release(file)
-    path = file
+    path, everything = file, on_own_axes(everything)
     contents = tuple(str(v) for v in everything.data_vars)
     present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
     if not present:
