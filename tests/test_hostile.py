@@ -223,6 +223,18 @@ def test_sizes_that_a_zarr_input_declares_are_not_believed(zarr_format, tmp_path
         inspect_files([place])
 
 
+@pytest.mark.parametrize("as_url", [False, True])
+def test_a_dimension_that_a_zarr_input_names_twice_is_refused(as_url, tmp_path):
+    place = tmp_path / "a.zarr"
+    world().isel(time=slice(0, 8)).to_zarr(place, zarr_format=3, consolidated=False)
+    file = place / "mean_sea_level_pressure" / "zarr.json"
+    metadata = json.loads(file.read_text())
+    metadata["dimension_names"], metadata["shape"] = ["time", "latitude", "latitude"], [8, 8, 8]
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(DataError, match=r"a\.zarr: .*mean_sea_level_pressure has a dimension twice"):
+        inspect_files([f"file://{place}" if as_url else place])
+
+
 def test_sizes_that_a_netcdf_file_declares_are_not_believed(tmp_path, capsys):
     path = tmp_path / "huge.nc"
     sizes = {"time": 10**9, "latitude": 10**6, "longitude": 10**6}

@@ -49,12 +49,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
             warnings.simplefilter("ignore", xr.SerializationWarning)
             warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*(calendar|cftime|consolidated).*")
             if kind == "Zarr":
-                data = _open_zarr(path, consolidated=False)
-                if strange := [name for name in (*data.dims, *data.variables) if not isinstance(name, str)]:
-                    raise ValueError(f"the name {strange[0]!r} of a dimension is no text")
-                if twice := [name for name, v in data.variables.items() if len(set(v.dims)) < len(v.dims)]:
-                    raise ValueError(f"{twice[0]} has a dimension twice")
-                return _valid_stretch(data), _nothing
+                return _open_zarr(path), _nothing
             if kind == "GRIB":
                 warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray
                 return _open_grib(path), _nothing
@@ -87,11 +82,13 @@ def format_of(path: Location) -> Format:
     return "GRIB" if magic == b"GRIB" or path.suffix.lower() in GRIB_SUFFIXES else "NetCDF"
 
 
-def _open_zarr(path: Location, consolidated: bool | None = None) -> xr.Dataset:
+def _open_zarr(path: Location) -> xr.Dataset:
     """A Zarr store decoded, but for a fill value of 0 that nobody declared: zarr-python 2 gives it to any array.
 
-    In format 2 xarray takes every fill value for a missing one, which would make each zero NaN.
+    In format 2 xarray takes every fill value for a missing one, which would make each zero NaN. Of a URL consolidated
+    metadata are read where it has them: listing a bucket takes minutes.
     """
+    consolidated = None if isinstance(path, str) else False
     raw = xr.open_zarr(path, chunks=None, consolidated=consolidated, decode_cf=False)
     doubtful = [n for n, v in raw.variables.items() if v.attrs.get("_FillValue") == 0 and not _MASKS & v.attrs.keys()]
     if doubtful:
@@ -101,18 +98,23 @@ def _open_zarr(path: Location, consolidated: bool | None = None) -> xr.Dataset:
         for name in doubtful:
             if "_FillValue" not in group[str(name)].attrs:
                 del raw.variables[name].attrs["_FillValue"]
-    return xr.decode_cf(raw, decode_timedelta=False)
+    data = xr.decode_cf(raw, decode_timedelta=False)
+    if strange := [name for name in (*data.dims, *data.variables) if not isinstance(name, str)]:
+        raise ValueError(f"the name {strange[0]!r} of a dimension is no text")
+    if twice := [name for name, v in data.variables.items() if len(set(v.dims)) < len(v.dims)]:
+        raise ValueError(f"{twice[0]} has a dimension twice")
+    return _valid_stretch(data)
 
 
 _MASKS = {"missing_value", "scale_factor", "add_offset"}  # of who has one, 0 may be missing: packed fields need a value
 
 
 def _open_url(url: str) -> xr.Dataset:
-    """The Zarr store at a URL, by its consolidated metadata where it has them: listing a bucket takes minutes."""
+    """The Zarr store at a URL."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=RuntimeWarning, message=".*(calendar|cftime|consolidated).*")
-            return _valid_stretch(_open_zarr(url))
+            return _open_zarr(url)
     except ImportError as error:
         raise DataError(f"{url}: {protocol_hint(error)}") from None
     except Exception as error:  # noqa: BLE001 - every service has errors of its own
