@@ -9,7 +9,7 @@ their mirror image was measured (docs/data.md): a factor of three the other way 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -234,58 +234,54 @@ def judge(
       levels: Top first; empty for a surface field.
       on_pressure: Whether the levels are hPa.
     """
-    out: list[Finding] = []
-
-    def add(severity: Severity, kind: Kind, channel: str, rows: np.ndarray, text: Callable[[int], str]) -> None:
-        for run in _runs(rows):
-            first, last = (times[run[0]], times[run[-1]]) if times.size else (None, None)
-            out.append(Finding(severity, kind, channel, first, last, run.size, text(int(run[0]))))
-
-    strict = _strictly(name, units)
-    for i, level in enumerate(levels or (None,)):
-        channel = name if level is None else f"{name}@{level:g}"
-        low, high, missing = summary.low[:, i], summary.high[:, i], summary.missing[:, i]
-        usual = float(np.median(missing))
-        if usual > 0:
-            everywhere = f"NaN in {usual:.1%} of the points at most times"
-            out.append(Finding("warning", "missing", channel, *_ends(times), int((missing > 0).sum()), everywhere))
-
-        def lacking(row: int, missing: np.ndarray = missing) -> str:
-            return f"NaN or infinity in {missing[row]:.1%} of the points"
-
-        gone = missing == 1  # which nothing can be filled with
-        if is_part_of_state(name, units):  # the points of a sea under ice may come and go
-            gone |= missing > usual + 1e-9
-        add("error", "missing", channel, np.flatnonzero(gone), lacking)
-        pressure = level if on_pressure else None
-        slipped = np.array(
-            [
-                np.isfinite(a) and slip_of(name, units, pressure, a, b) is not None
-                for a, b in zip(low, high, strict=True)
-            ],
-            bool,
-        )
-        one_value = (low == high) & (missing == 0) & is_never_uniform(name, units)
-        if one_value.all():  # which inspect tells from what is constant in all files
-            one_value[:] = False
-        slipped &= ~one_value
-        impossible, unusual = (rows & ~slipped & ~one_value for rows in outside(name, units, low, high))
-
-        def said(row: int, low: np.ndarray = low, high: np.ndarray = high, p: float | None = pressure) -> str:
-            return f"{low[row]:g} to {high[row]:g} {units}{hint(name, units, p, float(low[row]), float(high[row]))}"
-
-        add("error", "unit slip", channel, np.flatnonzero(slipped), said)
-        add("error", "impossible", channel, np.flatnonzero(impossible), said)
-        add("warning", "unusual", channel, np.flatnonzero(unusual), lambda row: f"{said(row)}, unusual in this unit")
-        add("error", "uniform", channel, np.flatnonzero(one_value), lambda _: UNIFORM)
-        if times.size:
-            add(strict, "stuck", channel, np.flatnonzero(summary.stuck[:, i]), lambda _: "repeats the field before it")
+    out = [
+        finding
+        for i, level in enumerate(levels or (None,))
+        for finding in _judge_level(summary, i, times, name, units, level, on_pressure=on_pressure)
+    ]
     constant = constant_levels(summary, levels) if times.size != 1 else ()
     if constant:
         where = f" at {', '.join(f'{level:g}' for level in constant if level is not None)}" if levels else ""
         text = f"the same everywhere and always{where}: nothing to learn from"
         out.append(Finding("warning", "constant", name, *_ends(times), summary.low.shape[0], text))
     return out
+
+
+def _judge_level(
+    summary: Summary, i: int, times: np.ndarray, name: str, units: str, level: float | None, *, on_pressure: bool
+) -> Iterator[Finding]:
+    """Level ``i``; arguments as of ``judge``."""
+    channel = name if level is None else f"{name}@{level:g}"
+    pressure = level if on_pressure else None
+    low, high, missing = summary.low[:, i], summary.high[:, i], summary.missing[:, i]
+
+    def found(severity: Severity, kind: Kind, rows: np.ndarray, text: Callable[[int], str]) -> Iterator[Finding]:
+        for run in _runs(np.flatnonzero(rows)):
+            yield Finding(severity, kind, channel, *_ends(times[run] if times.size else times), run.size, text(run[0]))
+
+    def said(row: int) -> str:
+        return f"{low[row]:g} to {high[row]:g} {units}{hint(name, units, pressure, float(low[row]), float(high[row]))}"
+
+    usual = float(np.median(missing))
+    if usual > 0:
+        everywhere = f"NaN in {usual:.1%} of the points at most times"
+        yield Finding("warning", "missing", channel, *_ends(times), int((missing > 0).sum()), everywhere)
+    gone = missing == 1  # which nothing can be filled with
+    if is_part_of_state(name, units):  # the points of a sea under ice may come and go
+        gone |= missing > usual + 1e-9
+    yield from found("error", "missing", gone, lambda row: f"NaN or infinity in {missing[row]:.1%} of the points")
+    one_value = (low == high) & (missing == 0) & is_never_uniform(name, units)
+    if one_value.all():  # which inspect tells from what is constant in all files
+        one_value[:] = False
+    ranges = zip(low.tolist(), high.tolist(), strict=True)
+    slipped = ~one_value & [slip_of(name, units, pressure, a, b) is not None for a, b in ranges]
+    impossible, unusual = (rows & ~slipped & ~one_value for rows in outside(name, units, low, high))
+    yield from found("error", "unit slip", slipped, said)
+    yield from found("error", "impossible", impossible, said)
+    yield from found("warning", "unusual", unusual, lambda row: f"{said(row)}, unusual in this unit")
+    yield from found("error", "uniform", one_value, lambda _: UNIFORM)
+    if times.size:
+        yield from found(_strictly(name, units), "stuck", summary.stuck[:, i], lambda _: "repeats the field before it")
 
 
 def judge_flips(flipped: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:
