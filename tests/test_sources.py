@@ -275,6 +275,10 @@ REFUSED = {
     ),
     "a level twice": (lambda d: d.isel(level=[0, 1, 1]), "level holds a level twice, or none: 500, 850, 850; drop"),
     "a level that is none": (lambda d: d.assign_coords(level=[500.0, np.nan]), "level holds a level .* 500, nan;"),
+    "initial times": (
+        lambda d: d.rename(time="forecast_reference_time"),
+        "has the dimension forecast_reference_time beside .* no time axis was found",
+    ),
     "levels in the wrong unit": (
         lambda d: d.assign_coords(level=("level", [50000.0, 85000.0], {"units": "hPa"})),
         "level reaches 85000 hPa by its units 'hPa'",

@@ -385,7 +385,9 @@ def _is_time(data: xr.Dataset, coordinate: Hashable) -> bool:
 
 
 def _holds_dates(coordinate: xr.DataArray) -> bool:
-    """Whether units such as ``hours since`` have made dates of it, be they those of another calendar."""
+    """Whether units such as ``hours since`` have made dates of it, on any calendar, and not those of initial times."""
+    if re.search("init|reference|run", f"{coordinate.name} {coordinate.attrs.get('standard_name', '')}", re.I):
+        return False
     first = coordinate.values.flat[:1]
     return coordinate.dtype.kind == "M" or (first.size > 0 and isinstance(first[0], cftime.datetime))
 
