@@ -23,7 +23,9 @@ from data_prep.files.disk import write_text
 from data_prep.iso_time import parse_iso
 
 Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # JAX takes no larger ones
 RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 ForecasterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -109,7 +111,7 @@ class UNetConfig(NetworkConfig):
     kind: Literal["unet"] = Field("unet", description="Which network; a U-Net where it is left out")
     patch: Positive = Field(2, description="Grid cells per side of a latent cell at the finest level")
     width: Positive = Field(96, description="Channels at the finest level")
-    multipliers: list[Positive] = Field(
+    multipliers: Annotated[list[Positive], Field(min_length=1)] = Field(
         [1, 2], description="Width of each level over `width`; each level halves the grid"
     )
     blocks: Positive = Field(2, description="Residual blocks per level and direction")
@@ -241,7 +243,7 @@ class TrainConfig(Section):
         "with: fine-tuning, or pretraining on other data. Network and number of channels must be the same; channels go "
         "by their order",
     )
-    seed: Annotated[int, Field(ge=0)] | None = Field(
+    seed: Seed | None = Field(
         None, description="Of weights and batches; the experiment's where left out. Another network for the same truth"
     )
     batch_size: Positive = Field(16, description="Windows per optimiser step")
@@ -252,7 +254,7 @@ class TrainConfig(Section):
     optimiser: Literal["adamw", "muon"] = Field(
         "adamw", description="muon learns in fewer steps (learning rates around 5e-3), adamw costs less a step"
     )
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="Decoupled decay of kernels")
+    weight_decay: NonNegativeFloat = Field(0.01, description="Decoupled decay of kernels")
     clip_norm: PositiveFloat = Field(1.0, description="Gradient clipping by global norm")
     ema_decay: Fraction = Field(
         0.999, description="Decay of the averaged weights that forecasts use; warmed up from zero in every stage"
@@ -276,7 +278,7 @@ class TrainConfig(Section):
         False,
         description="Learn departures from the training climatology, which forecasts add again; helps with little data",
     )
-    input_noise: Annotated[float, Field(ge=0)] = Field(
+    input_noise: NonNegativeFloat = Field(
         0.0, description="Noise on the initial state, in standard deviations of the change over a step"
     )
     max_skipped: Positive = Field(
@@ -317,9 +319,7 @@ class PhysicsBaseline(EnsembleOptions):
         None,
         description="Model time step, which divides that of the data; by default 30 to T31, 20 at T42, 15 above",
     )
-    digital_filter_hours: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="Digital-filter initialisation span; 0 is off"
-    )
+    digital_filter_hours: NonNegativeFloat = Field(0.0, description="Digital-filter initialisation span; 0 is off")
 
 
 class TwinConfig(EnsembleOptions):
@@ -446,9 +446,7 @@ class ExperimentConfig(Section):
         description="Folder of another experiment, of which nature run, store and forecasts of all but the network are "
         "taken, by hard links, where this config would make the same of the same files",
     )
-    seed: Annotated[int, Field(ge=0)] = Field(
-        0, description="Of all that is drawn: truth, weights, batches, perturbations"
-    )
+    seed: Seed = Field(0, description="Of all that is drawn: truth, weights, batches, perturbations")
     simulate: SimulateConfig | None = Field(
         None, description="Makes the truth; leave out where `data.inputs` are your files"
     )

@@ -86,6 +86,10 @@ def test_shipped_configs_are_those_of_the_repository():
         ("model={kind: transformer, heads: 7}", "model: width 512 must be a multiple of 4 * heads (28)"),
         ("model={kind: transformer, window: [3, 4]}", "model: window [3, 4] must have even sides"),
         ("model={kind: spectral, truncation: 0}", "model.truncation: input should be greater than 0, got 0"),
+        ("model.multipliers=[]", "model.multipliers: list should have at least 1 item"),
+        ("model={kind: spectral, mlp_ratio: .inf}", "model.mlp_ratio: input should be a finite number, got inf"),
+        ("train.input_noise=.inf", "train.input_noise: input should be a finite number, got inf"),
+        ("seed=9223372036854775808", "seed: input should be less than 9223372036854775808"),  # JAX would overflow
         ("name=../escape", "name: string should match pattern"),
     ],
 )
