@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.models.layers import (
     Boundary,
+    Frame,
     ResidualBlock,
     SphereConv,
     _kernel_gradient,
@@ -63,6 +65,17 @@ def test_impossible_padding_is_refused():
         pad_sphere(x, (3, 0), (1, 1), Boundary(True, "beyond"))
     with pytest.raises(ValueError, match="round the globe"):
         Boundary(False, "beyond")
+
+
+@pytest.mark.parametrize("latitude", [EQUAL_ANGLE, WITH_POLES], ids=["poles between", "pole rows"])
+def test_a_frame_larger_than_the_globe_has_rows_for_is_refused(latitude):
+    """Before anything is compiled: it takes windows or patches of more rows than the grid has by far."""
+    grid = Grid.from_arrays(latitude, LONGITUDE)
+    most = latitude.size + 2 * (latitude.size - (latitude is WITH_POLES))
+    x = jnp.zeros((1, *grid.shape, 1))
+    assert Frame.of(grid, most, 2, "window").add(x, Boundary.of(grid)).shape == (1, most, LONGITUDE.size, 1)
+    with pytest.raises(ConfigError, match=rf"{latitude.size} rows are too few for cells of {most + 1} rows \(window\)"):
+        Frame.of(grid, most + 1, 2, "window")
 
 
 def test_convolution_and_its_gradient_equal_xlas():

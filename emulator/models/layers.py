@@ -56,6 +56,11 @@ class Boundary:
         on_row = max(grid.latitude[0] + 90, 90 - grid.latitude[-1]) < _POLE_TOLERANCE_DEG
         return cls(True, "on_row" if on_row else "beyond")
 
+    @property
+    def pole_rows(self) -> int:
+        """Rows at each end that are a pole, and so have no other side."""
+        return int(self.pole == "on_row")
+
 
 def pad_sphere(
     x: Float[Array, "batch lat lon channel"],
@@ -113,7 +118,7 @@ def _beyond(x: Array, south: int, north: int, boundary: Boundary) -> tuple[Array
     n_rows, n_columns = x.shape[1:3]
     if boundary.pole == "none":
         return rows_beyond(x, jnp.repeat(x[:, :1], south, axis=1), jnp.repeat(x[:, -1:], north, axis=1))
-    skip = 1 if boundary.pole == "on_row" else 0
+    skip = boundary.pole_rows
     if max(south, north) > n_rows - skip:
         raise ValueError(f"padding by {max(south, north)} rows, but there are {n_rows}")
     if n_columns % 2:
@@ -141,14 +146,18 @@ class Frame:
           why: Where ``column_factor`` comes from and what to do, for the message.
 
         Raises:
-          ConfigError: a grid that goes round the globe cannot be divided: a frame would break the circle.
+          ConfigError: a grid that goes round the globe cannot be divided: a frame would break the circle; or one that
+            goes over the poles has fewer rows than the frame would add there.
         """
         n_rows, n_columns = grid.shape
         if grid.periodic and n_columns % column_factor:
             raise ConfigError(
                 f"model: {n_columns} longitudes around the globe are no multiple of {column_factor} ({why})"
             )
-        return cls(_split(-n_rows % row_factor), _split(-n_columns % column_factor))
+        rows = _split(-n_rows % row_factor)
+        if grid.is_global and max(rows) > n_rows - Boundary.of(grid).pole_rows:
+            raise ConfigError(f"model: {n_rows} rows are too few for cells of {row_factor} rows ({why})")
+        return cls(rows, _split(-n_columns % column_factor))
 
     def framed(self, grid: Grid) -> tuple[int, int]:
         """Rows and columns of the grid with its frame."""
