@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from data_prep.errors import DataError, UserError
+from data_prep.errors import ConfigError, UserError
 from emulator.config import parse_config
 from emulator.experiment.stages import stage_seconds
 from emulator.studies import time_to_beat
@@ -17,6 +17,7 @@ EXPERIMENT = {
     "simulate": {},
     "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [1]}}},
     "train": {"stages": [{"steps": 3}]},
+    "evaluate": {"physics": [{}]},
 }
 
 
@@ -50,10 +51,21 @@ def finished(tmp_path, monkeypatch):
 def test_the_verdict_is_the_mean_over_headline_variables():
     ratios = ratios_to_physics(scores(), 120.0)
     assert ratios == pytest.approx({"physics_t21": np.sqrt(0.5 * 1.5), "physics_t21_damped": np.sqrt(1.0 * 2.0)})
-    with pytest.raises(DataError, match="lead 240 h was not scored"):
-        ratios_to_physics(scores(), 240.0)
-    with pytest.raises(DataError, match="no physics baseline"):
-        ratios_to_physics(scores().sel(forecaster=["network"]), 120.0)
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "hours", "said"),
+    [
+        ({}, 120.0, "evaluate.physics: names no baseline to beat"),
+        ({"physics": [{}], "lead_hours": 96}, 120.0, "--hours 120: would not be scored"),
+        ({"physics": [{}]}, float("nan"), "--hours nan: would not be scored"),
+        ({"physics": [{}]}, float("inf"), "--hours inf: would not be scored"),
+    ],
+)
+def test_an_attempt_without_a_verdict_is_not_made(evaluate, hours, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(time_to_beat, "run_stages", lambda _: pytest.fail("there was work"))
+    with pytest.raises(ConfigError, match=said):
+        time_to_beat.attempt(parse_config({**EXPERIMENT, "evaluate": evaluate, "workdir": str(tmp_path)}), hours)
 
 
 def test_simulation_preparation_and_training_count(finished):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from emulator.command import append_line, as_command, check_appendable
 from emulator.config import ExperimentConfig, load_config
 from emulator.evaluation.style import forecaster_label
 from emulator.evaluation.table import mean_ratios, opponents
+from emulator.experiment.initial_times import verified_leads
 from emulator.experiment.stages import applicable_stages, run_stages, stage_seconds
 from emulator.hardware.machine import describe
 
@@ -71,11 +73,16 @@ def attempt(config: ExperimentConfig, lead_hours: float) -> Attempt:
       lead_hours: The lead at which physics is to be beaten.
 
     Raises:
-      ConfigError: another experiment is reused, so nothing begins from nothing.
-      DataError: a stage was stopped on its way, so its clock is wrong; or the lead was not scored.
+      ConfigError: another experiment is reused, so nothing begins from nothing; or nothing would be there to beat, or
+        not at that lead.
+      DataError: a stage was stopped on its way, so its clock is wrong.
     """
     if config.reuse is not None:
         raise ConfigError("reuse: the clock counts from nothing, so nothing may be taken from another experiment")
+    if not config.evaluate.physics:
+        raise ConfigError("evaluate.physics: names no baseline to beat")
+    if not math.isfinite(lead_hours) or _lead(lead_hours) not in verified_leads(config.evaluate):
+        raise ConfigError(f"--hours {lead_hours:g}: would not be scored; set evaluate.lead_hours, or another --hours")
     stages = {s.name for s in applicable_stages(config)} & set(_COUNTED)
     folder = run_stages(config)
     minutes = {name: stage_seconds(folder, name) / 60 for name in _COUNTED if name in stages}
@@ -86,20 +93,14 @@ def attempt(config: ExperimentConfig, lead_hours: float) -> Attempt:
     return Attempt(config.name, minutes, ratios, lead_hours, count, describe(), __version__, today)
 
 
-def ratios_to_physics(scores: xr.Dataset, lead_hours: float) -> dict[str, float]:
-    """The network's RMSE over each physics baseline's, geometric mean over the headline variables.
+def _lead(hours: float) -> np.timedelta64:
+    return np.timedelta64(round(hours * 3600), "s").astype("timedelta64[ns]")
 
-    Raises:
-      DataError: no physics was scored, or not at that lead.
-    """
-    lead = np.timedelta64(round(lead_hours * 3600), "s").astype("timedelta64[ns]")
-    if lead not in scores["lead_time"].values:
-        raise DataError(f"scores: lead {lead_hours:g} h was not scored; set evaluate.lead_hours, or another --hours")
-    baselines = [n for n in opponents(scores) if n.startswith("physics")]
-    if not baselines:
-        raise DataError("scores: no physics baseline to beat; name one under evaluate.physics")
-    ratios = mean_ratios(scores).sel(lead_time=lead)
-    return {name: float(ratios.sel(forecaster=name)) for name in baselines}
+
+def ratios_to_physics(scores: xr.Dataset, lead_hours: float) -> dict[str, float]:
+    """The network's RMSE over each physics baseline's, geometric mean over the headline variables."""
+    ratios = mean_ratios(scores).sel(lead_time=_lead(lead_hours))
+    return {n: float(ratios.sel(forecaster=n)) for n in opponents(scores) if n.startswith("physics")}
 
 
 def format_records(attempts: Sequence[Attempt]) -> str:
