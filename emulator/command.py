@@ -24,11 +24,14 @@ def as_command(function: Callable[[Sequence[str]], None]) -> Callable[[Sequence[
     def command(argv: Sequence[str] | None = None) -> int:
         set_up_logging()
         try:
-            with memory_in_one_line():
+            with interrupted_by_sigterm(), memory_in_one_line():
                 function(sys.argv[1:] if argv is None else argv)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command
             return error.exit_code
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)  # noqa: T201
+            return 130
         return 0
 
     return command

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import emulator
 from data_prep.grid import Grid
 from emulator import cli
 from emulator.cli import build_parser, main
-from emulator.command import set_up_logging
+from emulator.command import as_command, set_up_logging
 from emulator.progress import track
 
 ROOT = Path(__file__).parent.parent
@@ -122,6 +123,22 @@ sys.exit(cli.main(["verify", "store.zarr"]))
     done = subprocess.run([sys.executable, "-c", code_of, *signals], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == code
     assert done.stderr == ("stopped; the same command goes on from here\n" if said else "")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_script_says_so_in_one_line(name, capsys):
+    @as_command
+    def script(_):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.kill(os.getpid(), getattr(signal, name))
+
+    before = signal.getsignal(signal.SIGINT), signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        assert script([]) == 130
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def allocate_too_much_by_numpy(_):
