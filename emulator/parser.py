@@ -67,7 +67,7 @@ def _add_init(commands: _Commands) -> None:
     init.add_argument("files", nargs="+", metavar="FILE", help=_FILES_HELP)
     init.add_argument("--out", default="my_config.yaml", help="the config to be (default my_config.yaml)")
     init.add_argument(
-        "--minutes", type=_minutes, default=5.0, help="that training may take on this machine (default 5)"
+        "--minutes", type=some_minutes, default=5.0, help="that training may take on this machine (default 5)"
     )
 
 
@@ -215,14 +215,15 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _minutes(text: str) -> float:
+def some_minutes(text: str) -> float:
+    """Of a word."""
     try:
-        minutes = float(text)
+        number = float(text)
     except ValueError:
-        minutes = 0.0
-    if not 0 < minutes < math.inf:
+        number = 0.0
+    if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number of minutes above 0")
-    return minutes
+    return number
 
 
 def _grid_name(text: str) -> str:
@@ -262,7 +263,7 @@ def _add_forecast_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="share the work among N processes")
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="share the work among N processes")
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
@@ -270,7 +271,8 @@ def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A whole number, of a word."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 up")
     return int(text)

@@ -110,6 +110,9 @@ def test_another_time_or_recipe_is_not_mixed_in(folder, training):
     compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
     with pytest.raises(DataError, match=r"made for other minutes or another recipe; remove .*mesh"):
         compare([entrant], 3.0, folder / "store.zarr", folder / "comparison")
+    (folder / "comparison" / "mesh" / "recipe.json").write_text("{")
+    with pytest.raises(DataError, match=r"recipe.json: damaged.*; remove .*mesh"):
+        compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
 
 
 def test_what_is_wrong_is_one_line(folder, training, capsys):
@@ -124,7 +127,10 @@ def test_what_is_wrong_is_one_line(folder, training, capsys):
         paths = [str(folder / f) for f in files]
         assert main([str(folder / "tiny.yaml"), "--models", *paths, "--minutes", "1"]) != 0
         assert expected in capsys.readouterr().err
-    assert main([str(folder / "tiny.yaml"), "--models", str(folder / "mesh.yaml"), "--minutes", "0"]) != 0
+    for wrong in ("0", "nan", "inf"):
+        with pytest.raises(SystemExit):
+            main([str(folder / "tiny.yaml"), "--models", str(folder / "mesh.yaml"), "--minutes", wrong])
+        assert f"'{wrong}': expected a number of minutes above 0" in capsys.readouterr().err
 
 
 def test_parameters_and_arithmetic_stand_in_the_table(folder, training):

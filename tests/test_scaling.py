@@ -121,6 +121,12 @@ def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
     assert not file.exists()
 
 
+def test_no_steps_make_no_point(capsys):
+    with pytest.raises(SystemExit):
+        main(["measure", "tiny.yaml", "--steps", "0"])
+    assert "argument --steps: '0': expected a number from 1 up" in capsys.readouterr().err
+
+
 def test_a_point_that_cannot_be_kept_is_not_made(folder, monkeypatch, capsys, points, tmp_path):
     words = ["measure", str(folder / "tiny.yaml"), "--steps", "9", "--points"]
     monkeypatch.setattr(scaling, "measure", lambda *_: pytest.fail("there was work"))

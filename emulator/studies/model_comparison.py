@@ -29,12 +29,14 @@ from flax import nnx
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.disk import write_text
+from data_prep.files.json_file import read_object
 from data_prep.preparation.store import Store, open_store
 from emulator.command import as_command
 from emulator.config import ExperimentConfig, ModelConfig, RolloutStage, TrainConfig, load_config, read_yaml
 from emulator.hardware.machine import describe
 from emulator.models import build, forward_flops
 from emulator.models.layers import count_parameters
+from emulator.parser import some_minutes
 from emulator.stepping.stepper import network_channels
 from emulator.training.train import plan, train
 
@@ -129,9 +131,10 @@ def _recipe(entrant: Entrant, minutes: float, store_path: Path, home: Path) -> T
     file = home / "recipe.json"
     asked = {"minutes": minutes, "train": entrant.experiment.train.model_dump(mode="json")}
     if file.is_file():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        if kept["asked"] != asked:
-            raise DataError(f"{file}: made for other minutes or another recipe; remove {home} to train it anew")
+        remedy = f"remove {home} to train it anew"
+        kept = read_object(file, remedy)
+        if kept.get("asked") != asked:
+            raise DataError(f"{file}: made for other minutes or another recipe; {remedy}")
         return TrainConfig.model_validate(kept["recipe"])
     recipe = stretch(entrant.experiment.train, _pace(entrant, store_path, home / "pace"), 60 * minutes)
     write_text(file, json.dumps({"asked": asked, "recipe": recipe.model_dump(mode="json")}))
@@ -246,11 +249,9 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="compare_models", description="Train networks for the same time and compare.")
     parser.add_argument("config", metavar="CONFIG", help="the experiment whose store and recipe are used")
     parser.add_argument("--models", nargs="+", type=Path, required=True, help="YAML files with model and train")
-    parser.add_argument("--minutes", type=float, required=True, help="training time of each network")
+    parser.add_argument("--minutes", type=some_minutes, required=True, help="training time of each network")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override one value of CONFIG")
     arguments = parser.parse_args(argv)
-    if arguments.minutes <= 0:
-        raise ConfigError(f"--minutes: {arguments.minutes:g}, expected more than 0")
     workdir = load_config(arguments.config, arguments.set).path
     entrants = [Entrant.of(arguments.config, file, arguments.set) for file in arguments.models]
     text = table(compare(entrants, arguments.minutes, workdir / "store.zarr", workdir / "comparison"))

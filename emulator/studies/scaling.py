@@ -37,6 +37,7 @@ from emulator.command import append_line, as_command, check_appendable
 from emulator.config import ExperimentConfig, ModelConfig, RolloutStage, load_config
 from emulator.hardware.machine import describe
 from emulator.models.layers import count_parameters
+from emulator.parser import positive
 from emulator.training.budget import Programs, step_flops
 from emulator.training.devices import WHOLE
 from emulator.training.train import Job, open_for_training, set_up
@@ -426,7 +427,7 @@ def main(argv: Sequence[str]) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     some = commands.add_parser("measure", help="train and score points, and append them")
     some.add_argument("config", metavar="CONFIG", help="the experiment whose store and recipe are used")
-    some.add_argument("--steps", type=int, nargs="+", required=True, help="optimiser steps, a point each")
+    some.add_argument("--steps", type=positive, nargs="+", required=True, help="optimiser steps, a point each")
     some.add_argument("--years", type=float, nargs="+", help="years of training data; all there are when left out")
     some.add_argument("--seed", type=int, nargs="+", default=[0], help="of weights and order")
     some.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override one value of CONFIG")
