@@ -87,6 +87,8 @@ def predict(
             compat="override",
             join="exact",
         )
+    if (twice := fields["time"].values[fields.indexes["time"].duplicated()]).size:
+        raise DataError(f"times: {twice[0]!s:.16} is there twice; give every initial time once")
     return _run(forecaster, fields, leads)
 
 
