@@ -1,6 +1,7 @@
 """Stages run in order, once, and never mix results of different configs."""
 
 import dataclasses
+import errno
 import json
 import os
 
@@ -417,6 +418,11 @@ def test_a_store_of_other_files_is_not_taken(older, tmp_path, calls, monkeypatch
         stages.run_stages(config(tmp_path, data=data, workdir=str(folder), reuse=str(folders[0])), ["prepare"])
         assert calls == made
         assert (folder / "store.zarr").samefile(folders[0] / "store.zarr") == (not made)
+
+
+def test_a_file_system_that_locks_nothing_is_worked_on(tmp_path, calls, monkeypatch):
+    monkeypatch.setattr(stages.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no locks")))
+    assert stages.run_stages(config(tmp_path)).is_dir()
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, calls):

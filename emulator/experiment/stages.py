@@ -575,6 +575,8 @@ def _locked(folder: Path) -> Iterator[None]:
                 f"{folder}: another run is working in this folder ({file.readline(200).strip() or 'unknown'}); "
                 "wait for it or choose another workdir"
             ) from None
+        except OSError as error:  # a file system that locks nothing, as some of clusters
+            logger.debug("%s: runs cannot be kept apart here (%s)", folder, error)
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
         file.truncate()
         file.flush()
