@@ -76,9 +76,9 @@ def check(folder: Path) -> Check:
     try:
         expected = np.array([card["sample"]["errors"]["network"][name] for name in found])
         table = _table(card, found)
+        worst = float(np.max(np.abs(np.array(list(found.values())) / expected - 1)))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{folder / _CARD}: damaged ({type(error).__name__}: {error}); {_REMEDY}") from None
-    worst = float(np.max(np.abs(np.array(list(found.values())) / expected - 1)))
     agrees = worst <= _TOLERANCE
     verdict = (
         f"Every error is that of the card, within {100 * _TOLERANCE:g} %."

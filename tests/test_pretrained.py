@@ -75,6 +75,14 @@ def test_damage_to_what_it_is_checked_by_is_one_line(copy, monkeypatch, name, ke
         check(copy)
 
 
+def test_a_card_of_other_leads_is_one_line(copy, monkeypatch):
+    card = json.loads((copy / "card.json").read_text())
+    errors = card["sample"]["errors"]["network"]
+    monkeypatch.setattr(pretrained, "sample_errors", lambda _: {name: found[:-1] for name, found in errors.items()})
+    with pytest.raises(DataError, match=r"card.json: damaged \(ValueError"):
+        check(copy)
+
+
 def test_it_forecasts_like_any_run_folder(tmp_path):
     out = tmp_path / "forecast.nc"
     arguments = ["forecast", "speedy_t31", str(SHIPPED / "initial.nc"), "--days", "1", "--out", str(out)]
