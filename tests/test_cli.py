@@ -21,6 +21,7 @@ from data_prep.grid import Grid
 from emulator import cli
 from emulator.cli import build_parser, main
 from emulator.command import as_command, set_up_logging
+from emulator.hardware.compilation_cache import remember_compiled
 from emulator.progress import track
 
 ROOT = Path(__file__).parent.parent
@@ -139,6 +140,14 @@ def test_an_interrupted_script_says_so_in_one_line(name, capsys):
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
     assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_user_without_a_home_compiles_anew(monkeypatch):
+    """As in a container that runs under a number alone."""
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    remember_compiled()
+    assert os.environ == {}
 
 
 def allocate_too_much_by_numpy(_):

@@ -16,7 +16,10 @@ def remember_compiled() -> None:
 
     ``JAX_COMPILATION_CACHE_DIR`` names another folder, ``JAX_ENABLE_COMPILATION_CACHE=false`` turns it off.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # nobody's home: a container's user without a name
+        return
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache / "weather-emulator" / "xla" / _processor()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # even small ones: a start has dozens
 
