@@ -199,6 +199,15 @@ def test_the_twin_is_built_before_training_too(made, tmp_path):
     assert names == ["physics_t21", "twin_t42"]
 
 
+def test_a_mean_may_be_called_as_corrected_forecasts_are(made, tmp_path):
+    """Nobody learns from training forecasts then, so their number asks for no training segment as long as one."""
+    store, _ = made
+    of = {**SMALL, "physics": [], "means": {"x_damped": ["network", "persistence"]}, "lead_hours": 24}
+    train = [s for s in store.segments if s.split == "train"]
+    store = dataclasses.replace(store, segments=tuple(s for s in store.segments if s not in train))
+    assert competitors.bytes_to_write(config_of(tmp_path, **of), tmp_path, store) > 0
+
+
 def test_a_disk_too_small_for_all_forecasts_is_known_before(made, tmp_path, monkeypatch, caplog):
     store, _ = made
     config = config_of(tmp_path)

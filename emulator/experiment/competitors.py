@@ -157,7 +157,7 @@ def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
     members = {f"{name}{_ENSEMBLE}": options.members for name, options in models.items()}
     missing = missing_forecasts(config, folder, store)
     forecasts = initial_indices(store, evaluate).size * sum(members.get(name, 1) for name in missing)
-    if any(name.endswith(_CORRECTED) for name in missing):
+    if evaluate.physics and evaluate.correction_inits and any(name.endswith(_CORRECTED) for name in missing):
         raw = (NETWORK, *map(physics_name, evaluate.physics))
         forecasts += training_indices(store, evaluate).size * sum(not training_path(n, folder).exists() for n in raw)
     cells = verified_leads(evaluate).size * len(store.spec.state_channels) * math.prod(store.grid.shape)
