@@ -67,6 +67,7 @@ def forecast_file(
                 f"--lateral: the network in {folder} was trained without lateral boundary values; leave it out"
             )
         paths = find_inputs(lateral, Path(), "--lateral")
+        probe(paths)
         driving = open_driving(paths, data, forecaster.spec, forecaster.grid)
         forecaster = replace(forecaster, lateral=driving.at)
         attributes["lateral_boundary"] = ", ".join(map(str, paths))

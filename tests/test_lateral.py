@@ -206,12 +206,15 @@ class TestForecastOfAFile:
         command = ["forecast", str(folder / "run"), str(files / "region.nc"), "--days", "1", "--time", time]
         return main([*command, "--out", str(out), *more])
 
-    def test_equals_the_experiments(self, folder, files, tmp_path):
+    def test_equals_the_experiments(self, folder, files, tmp_path, monkeypatch):
+        probed = []
+        monkeypatch.setattr("emulator.forecast.probe", probed.extend)
         assert self.forecast(folder, files, tmp_path / "a.nc", "--lateral", str(files / "driving.nc")) == 0
         alone = xr.load_dataset(tmp_path / "a.nc")
         together = xr.load_dataset(folder / "forecasts" / "network.nc").isel(init_time=[0])
         np.testing.assert_allclose(alone["temperature"], together["temperature"][0], atol=1e-3)
         assert alone.attrs["lateral_boundary"].endswith("driving.nc")
+        assert probed == [files / "region.nc", files / "driving.nc"]  # both may come from anybody
 
     def test_follows_the_driving_data_at_valid_time_and_not_before(self, folder, files, tmp_path):
         data = xr.load_dataset(files / "driving.nc")
