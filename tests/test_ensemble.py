@@ -8,6 +8,7 @@ from data_prep.clock import seconds_of_day
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import stack_channels
+from emulator.bounds import ForecastStoppedError
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.ensemble import EnsembleForecaster
@@ -97,6 +98,30 @@ def test_draws_depend_on_seed_time_and_member_alone(store):
     assert not np.array_equal(other["temperature"], reseeded["temperature"])
     more = ensemble(store, members=8).initial_states(store.dataset([600]))
     np.testing.assert_array_equal(more["temperature"][:4], other["temperature"])
+
+
+class Stopping(Persistence):
+    """Persistence whose second call stops after two leads, as a network's does that leaves physical bounds."""
+
+    calls = 0
+
+    def forecast(self, initial, lead_times):
+        Stopping.calls += 1
+        stops = Stopping.calls == 2
+        for block in super().forecast(initial, lead_times):
+            yield block.isel(lead_time=slice(2)) if stops else block
+            if stops:
+                raise ForecastStoppedError("too hot")
+
+
+def test_a_member_that_stops_in_one_call_stops_all_and_what_came_before_is_kept(store, tmp_path):
+    single = Stopping(store.spec, store.grid, store.timestep, name="network")
+    forecaster = EnsembleForecaster(single, 4, RandomFields(store, 0.12, 0), runs_at_once=2)
+    with pytest.raises(ForecastStoppedError, match="too hot; what came before is in"):
+        write_forecasts(forecaster, store.dataset([500]), lead_times(1), tmp_path / "f.nc")
+    with open_forecasts(tmp_path / "f_stopped.nc") as kept:
+        finite = np.isfinite(kept["temperature"]).all(["level", "latitude", "longitude"]).values
+    np.testing.assert_array_equal(finite, [[[True] * 4] * 2 + [[False] * 4] * 2])  # by lead, then by member
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ class EnsembleForecaster:
 
         Raises:
           DataError: an initial time finds no training states to perturb it with, or the single forecaster refuses.
+          ForecastStoppedError: a member's forecast was stopped; the leads that all members reached have been yielded.
         """
         runs = self.initial_states(initial)
         n = runs.sizes["time"]
@@ -64,7 +65,10 @@ class EnsembleForecaster:
         groups = [np.minimum(np.arange(i * width, (i + 1) * width), n - 1) for i in range(calls)]
         streams = [self.single.forecast(runs.isel(time=rows), lead_times) for rows in groups]
         for blocks in zip(*streams, strict=True):
-            yield self._joined(list(blocks), initial["time"].values)
+            # who stopped has fewer leads, and tells why when asked again
+            reached = min(block.sizes["lead_time"] for block in blocks)
+            together = [block.isel(lead_time=slice(reached)) for block in blocks]
+            yield self._joined(together, initial["time"].values)
 
     def initial_states(self, initial: xr.Dataset) -> xr.Dataset:
         """The members' initial states, along ``time``: all members of the first initial time, then of the next."""
