@@ -121,6 +121,15 @@ def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
     assert not file.exists()
 
 
+@pytest.mark.parametrize("hours", [5, 120])
+def test_steps_that_do_not_come_to_the_lead_make_no_point(folder, monkeypatch, hours):
+    """Of 5 h they would come to 70 h, and of five days to none."""
+    store = dataclasses.replace(open_store(folder / "store.zarr"), timestep=np.timedelta64(hours * 3600 * 10**9, "ns"))
+    monkeypatch.setattr(scaling, "open_for_training", lambda _: store)
+    with pytest.raises(DataError, match=f"steps of {hours} h do not come to the 72 h"):
+        measure(parse_config({**EXPERIMENT, "workdir": str(folder)}), 1, None, 0)
+
+
 def test_no_steps_make_no_point(capsys):
     with pytest.raises(SystemExit):
         main(["measure", "tiny.yaml", "--steps", "0"])

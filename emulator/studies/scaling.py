@@ -34,7 +34,7 @@ from data_prep.errors import ConfigError, DataError, one_line
 from data_prep.preparation.store import Segment, Store
 from emulator import __version__
 from emulator.command import append_line, as_command, check_appendable
-from emulator.config import ExperimentConfig, ModelConfig, RolloutStage, load_config
+from emulator.config import ExperimentConfig, ModelConfig, load_config
 from emulator.hardware.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.parser import positive
@@ -118,14 +118,17 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
 
     Raises:
       ConfigError: the training would take longer than a point may, or there are not so many years.
-      DataError: the validation split is shorter than the lead.
+      DataError: the validation split is shorter than the lead, or no steps of the data come to it.
     """
     store = open_for_training(config.path / "store.zarr")
     if years is not None:
         store = thinned(store, years)
-    lead_steps = LEAD_HOURS * 3600 * 10**9 // int(store.timestep.astype("timedelta64[ns]").astype(np.int64))
-    stage = RolloutStage(**{**config.train.stages[0].model_dump(), "steps": steps, "rollout": 1})
-    recipe = config.train.model_copy(update={"stages": [stage], "validation_steps": lead_steps})
+    lead_steps, rest = divmod(np.timedelta64(LEAD_HOURS, "h"), store.timestep)
+    if rest:
+        hours = store.timestep / np.timedelta64(1, "h")
+        raise DataError(f"{store.path}: steps of {hours:g} h do not come to the {LEAD_HOURS} h of the score")
+    stage = config.train.stages[0].model_copy(update={"steps": steps, "rollout": 1})
+    recipe = config.train.model_copy(update={"stages": [stage], "validation_steps": int(lead_steps)})
     job = set_up(recipe, config.model, store, seed)
     programs = Programs(job.step, _start(job), job.task, store, job.layout, recipe)
     state, seconds = _learn(job, programs)
