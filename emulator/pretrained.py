@@ -27,7 +27,7 @@ from data_prep.errors import DataError, one_line
 from data_prep.files.disk import reading, write_text
 from data_prep.files.json_file import read_object
 from data_prep.files.netcdf_file import write_netcdf
-from data_prep.files.npz import write_arrays
+from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.preparation.store import Store, open_store
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import derive
@@ -160,13 +160,12 @@ def ship_run(run: Path, out: Path) -> None:
     description = read_description(run)
     description["experiment"] |= {"workdir": "", "reuse": None}
     write_description(out, description)
-    with np.load(run / WEIGHTS, allow_pickle=False) as weights:
-        half = {name: weights[name].astype(np.float16) for name in weights.files}
-        write_arrays(out / WEIGHTS, half, compressed=True)
-    with np.load(run / ARRAYS, allow_pickle=False) as arrays:
-        kept = {name: arrays[name] for name in arrays.files if name != "forcing/table"}
-        kept |= {f"forcing/packed/{name}": part for name, part in pack_table(arrays["forcing/table"]).items()}
-        write_arrays(out / ARRAYS, kept, compressed=True)
+    weights, arrays = (read_arrays(run / name, "train again") for name in (WEIGHTS, ARRAYS))
+    half = {name: array.astype(np.float16) for name, array in weights.items()}
+    write_arrays(out / WEIGHTS, half, compressed=True)
+    packed = pack_table(arrays.pop("forcing/table"))
+    arrays |= {f"forcing/packed/{name}": part for name, part in packed.items()}
+    write_arrays(out / ARRAYS, arrays, compressed=True)
 
 
 def _truth(store: Store, rows: np.ndarray, times: np.ndarray, leads: np.ndarray, names: Sequence[str]) -> xr.Dataset:

@@ -131,6 +131,12 @@ def test_a_network_is_shipped_in_whole_files(copy, tmp_path, monkeypatch):
         assert all(array.dtype == np.float16 for array in weights.values()) and "forcing/packed/change" in arrays
 
 
+def test_a_damaged_network_is_not_shipped(copy, tmp_path):
+    (copy / WEIGHTS).write_bytes((copy / WEIGHTS).read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"weights.npz: cannot be read .*; train again"):
+        ship_run(copy, tmp_path / "out")
+
+
 def test_nothing_that_ships_is_large_or_names_a_machine():
     files = sorted(SHIPPED.iterdir())
     assert {f.name for f in files} >= {"README.md", "run.json", "weights.npz", "arrays.npz", "initial.nc", "truth.nc"}
