@@ -123,7 +123,7 @@ class _Data:
           DataError: they are refused, or hold too few times for three splits.
         """
         section = report.section | _repairs(report)
-        section |= {role: _chosen_levels(report, role, section[role]) for role in _ROLES if role in section}
+        section |= {role: _chosen_levels(report, section[role]) for role in _ROLES if role in section}
         n_times = record_times(report.files).size
         count = f"{n_times} time{'s' if n_times != 1 else ''}"
         few = f"{_where(report)}: {count}, too few for training, validation and test data"
@@ -198,7 +198,7 @@ def _repairs(report: Report) -> dict[str, Any]:
     return {"repair": sorted(_REPAIRS[kind] for kind in errors)} if errors else {}
 
 
-def _chosen_levels(report: Report, role: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+def _chosen_levels(report: Report, variables: Mapping[str, Any]) -> dict[str, Any]:
     """The variables with their levels spelled out: WeatherBench's thirteen where the files hold more."""
     fields = {key: f.found for file in report.files for f in file.fields for key in (f.found.raw_name, f.found.name)}
     out = {}
