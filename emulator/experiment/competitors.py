@@ -58,8 +58,7 @@ class Competitor:
 def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Competitor]:
     """Every forecaster that the experiment runs, by name, in the order of tables and in which they are to be run.
 
-    Corrected forecasts and means read the files of others, so these come before them. The network is corrected if
-    physics is, by as many training forecasts: like is to be compared with like.
+    Corrected forecasts and means read the files of others, so these come before them.
 
     Raises:
       ConfigError: a mean is of a forecaster that is none or no single one, or two forecasters have one name.
@@ -73,13 +72,12 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
         everybody |= _with_ensemble(
             physics_name(baseline), partial(_physics, store, baseline), own, baseline, config, store
         )
-    if evaluate.physics and evaluate.correction_inits:
-        for raw in (NETWORK, *map(physics_name, evaluate.physics)):
-            options = {**everybody[raw].options, "correction_inits": evaluate.correction_inits}
-            fitted = cache(partial(_fit, raw, everybody[raw].make, config, folder, store))
-            written = forecast_path(raw, config, folder)
-            for word in _CORRECTED:
-                everybody[f"{raw}_{word}"] = Competitor(partial(_corrected, raw, word, written, store, fitted), options)
+    for raw in corrected_models(config):
+        options = {**everybody[raw].options, "correction_inits": evaluate.correction_inits}
+        fitted = cache(partial(_fit, raw, everybody[raw].make, config, folder, store))
+        written = forecast_path(raw, config, folder)
+        for word in _CORRECTED:
+            everybody[f"{raw}_{word}"] = Competitor(partial(_corrected, raw, word, written, store, fitted), options)
     if evaluate.twin is not None:
         everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, config, store)
     for reference in evaluate.references:
@@ -151,17 +149,28 @@ def what_is_lacking(config: ExperimentConfig, folder: Path, store: Store) -> str
 def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
     """What forecasts that are not there yet will take on disk, those that corrections learn from included."""
     evaluate = config.evaluate
-    models: dict[str, EnsembleOptions] = {NETWORK: evaluate.network} | {physics_name(b): b for b in evaluate.physics}
-    if evaluate.twin is not None:
-        models[twin_name(config)] = evaluate.twin
-    members = {f"{name}{_ENSEMBLE}": options.members for name, options in models.items()}
+    members = {f"{name}{_ENSEMBLE}": options.members for name, options in models(config).items()}
     missing = missing_forecasts(config, folder, store)
     forecasts = initial_indices(store, evaluate).size * sum(members.get(name, 1) for name in missing)
-    if evaluate.physics and evaluate.correction_inits and any(name.endswith(_CORRECTED) for name in missing):
-        raw = (NETWORK, *map(physics_name, evaluate.physics))
+    raw = corrected_models(config)
+    if any(f"{name}_{word}" in missing for name in raw for word in _CORRECTED):
         forecasts += training_indices(store, evaluate).size * sum(not training_path(n, folder).exists() for n in raw)
     cells = verified_leads(evaluate).size * len(store.spec.state_channels) * math.prod(store.grid.shape)
     return 4 * cells * forecasts
+
+
+def models(config: ExperimentConfig) -> dict[str, EnsembleOptions]:
+    """The ensemble that each model is asked for beside its single forecast: network, physics baselines, twin."""
+    evaluate = config.evaluate
+    twin = {} if evaluate.twin is None else {twin_name(config): evaluate.twin}
+    return {NETWORK: evaluate.network} | {physics_name(b): b for b in evaluate.physics} | twin
+
+
+def corrected_models(config: ExperimentConfig) -> list[str]:
+    """Whose forecasts are corrected too: the network's if physics' are, for like is to be compared with like."""
+    evaluate = config.evaluate
+    some = evaluate.physics and evaluate.correction_inits
+    return [NETWORK, *map(physics_name, evaluate.physics)] if some else []
 
 
 def physics_name(baseline: PhysicsBaseline) -> str:
@@ -294,9 +303,8 @@ def _files(config: ExperimentConfig, folder: Path, store: Store) -> dict[Path, M
     """Every file that the experiment writes, whether it is there or not, and the options that it depends on."""
     everybody = competitors(config, folder, store)
     files = {forecast_path(name, config, folder): one.options for name, one in everybody.items()}
-    word = f"_{_CORRECTED[0]}"
-    fitted = {name.removesuffix(word): one.options for name, one in everybody.items() if name.endswith(word)}
-    return files | {training_path(name, folder): options for name, options in fitted.items()}
+    by = _CORRECTED[0]
+    return files | {training_path(n, folder): everybody[f"{n}_{by}"].options for n in corrected_models(config)}
 
 
 def _attribute(path: Path, name: str) -> str:

@@ -25,14 +25,15 @@ from emulator.evaluation.scores_file import open_scores
 from emulator.experiment.competitors import (
     bytes_to_write,
     competitors,
+    corrected_models,
     forecast_marks,
     forecasts_of_other_data,
     lateral_boundary_of,
+    models,
     physics_name,
     predictability_limit,
     take_forecasts,
     truth_of,
-    twin_name,
     what_is_lacking,
 )
 from emulator.experiment.forecast_files import NETWORK, forecast_path
@@ -98,13 +99,13 @@ def _check_competitors(config: ExperimentConfig, folder: Path, store: Store, ini
     everybody, evaluate = competitors(config, folder, store), config.evaluate
     for reference in evaluate.references:
         check_reference(reference, store, verified_leads(evaluate))
-    if evaluate.physics and evaluate.correction_inits:
+    if corrected_models(config):
         training_indices(store, evaluate)
-    twin = [twin_name(config)] if evaluate.twin else []
-    for name in (*map(physics_name, evaluate.physics), *twin):  # which is built: it says itself what it lacks
-        everybody[name].make()
-    ensembles = [evaluate.network, *evaluate.physics, *([evaluate.twin] if evaluate.twin else [])]
-    if any(ensemble.members > 1 for ensemble in ensembles):
+    asked = models(config)
+    for name in asked:
+        if name != NETWORK:  # SPEEDY is built: it says itself what it lacks
+            everybody[name].make()
+    if any(ensemble.members > 1 for ensemble in asked.values()):
         RandomFields(store, 1.0, config.seed).check(init_times)
 
 
