@@ -60,43 +60,32 @@ def _leave(code: int) -> int:
 
 
 def _dispatch(arguments: argparse.Namespace) -> None:
+    of_files = {
+        "init": _init,
+        "inspect": _inspect,
+        "report": _report,
+        "regrid": _regrid,
+        "verify": _verify,
+        "check-pretrained": _check_pretrained,
+    }
+    command = arguments.command
+    if command in of_files:
+        of_files[command](arguments)
+    elif command == "forecast" and (arguments.input is not None or _is_run_folder(arguments.run)):
+        _forecast_file(arguments)
+    elif command == "plot" and arguments.config.endswith(".nc"):
+        _plot_scores(arguments)
+    else:
+        _run_stages(arguments)
+
+
+def _run_stages(arguments: argparse.Namespace) -> None:
+    """What is asked of an experiment, by its config."""
     from emulator.config import load_config
     from emulator.experiment.stages import run_stages
     from emulator.hardware.workers import open_executor
 
     command = arguments.command
-    if command == "init":
-        from emulator.planning.init import init
-
-        print(init(arguments.files, Path(arguments.out), arguments.minutes))  # noqa: T201
-        return
-    if command == "inspect":
-        _inspect(arguments.files, as_json=arguments.json)
-        return
-    if command == "forecast" and (arguments.input is not None or _is_run_folder(arguments.run)):
-        _forecast_file(arguments)
-        return
-    if command == "plot" and arguments.config.endswith(".nc"):
-        from emulator.experiment.contest import plot_scores
-
-        _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a scores file is drawn as it is")
-        plot_scores(Path(arguments.config), Path(arguments.out) if arguments.out else None)
-        return
-    if command == "report":
-        from emulator.experiment.contest import write_report
-
-        page = write_report(Path(arguments.scores), Path(arguments.out) if arguments.out else None)
-        print(f"Report: {page}")  # noqa: T201 - the result the user came for
-        return
-    if command == "regrid":
-        _regrid(arguments)
-        return
-    if command == "verify":
-        _verify(Path(arguments.store), as_json=arguments.json)
-        return
-    if command == "check-pretrained":
-        _check_pretrained(arguments.folder)
-        return
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast":
         why = "goes with a run folder and INPUT; forecasts of an experiment are as 'evaluate' in its config says"
@@ -124,6 +113,26 @@ def _dispatch(arguments: argparse.Namespace) -> None:
         pictures = sorted((folder / "plots").glob("*.png"))
         print(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")  # noqa: T201
         print(f"Report: {folder / 'report.html'}")  # noqa: T201
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from emulator.planning.init import init
+
+    print(init(arguments.files, Path(arguments.out), arguments.minutes))  # noqa: T201 - the result the user came for
+
+
+def _plot_scores(arguments: argparse.Namespace) -> None:
+    from emulator.experiment.contest import plot_scores
+
+    _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a scores file is drawn as it is")
+    plot_scores(Path(arguments.config), Path(arguments.out) if arguments.out else None)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from emulator.experiment.contest import write_report
+
+    page = write_report(Path(arguments.scores), Path(arguments.out) if arguments.out else None)
+    print(f"Report: {page}")  # noqa: T201 - the result the user came for
 
 
 def _is_run_folder(name: str) -> bool:
@@ -197,31 +206,32 @@ def _print_json(document: dict[str, Any]) -> None:
     print(text)  # noqa: T201 - the result the user came for
 
 
-def _inspect(places: Sequence[str], *, as_json: bool) -> None:
+def _inspect(arguments: argparse.Namespace) -> None:
     from data_prep.reading.inspect import inspect_files
     from data_prep.reading.locations import find_files
     from data_prep.reading.probe import probe
 
-    files = find_files(places)
+    files = find_files(arguments.files)
     probe(files)
     report = inspect_files(files)
-    if as_json:
+    if arguments.json:
         _print_json(report.to_json())
     else:
         print(report.text)  # noqa: T201 - the result the user came for
     if report.refusal is not None:
-        raise _ToldError(report.refusal) if as_json else DataError(report.refusal)
+        raise _ToldError(report.refusal) if arguments.json else DataError(report.refusal)
 
 
-def _verify(path: Path, *, as_json: bool) -> None:
+def _verify(arguments: argparse.Namespace) -> None:
     from data_prep.preparation.store import open_store
     from emulator.progress import track
 
+    path = Path(arguments.store)
     store = open_store(path)
     with track(store.times.size, "verified") as progress:
         store.verify(progress.advance)
     first, last = (str(t)[:16] for t in (store.times.min(), store.times.max()))
-    if as_json:
+    if arguments.json:
         facts = {"rows": int(store.times.size), "segments": len(store.segments), "data_hash": store.data_hash}
         _print_json({"store": str(path), "intact": True, "first_time": first, "last_time": last, **facts})
         return
@@ -232,11 +242,11 @@ def _verify(path: Path, *, as_json: bool) -> None:
     )
 
 
-def _check_pretrained(folder: str | None) -> None:
+def _check_pretrained(arguments: argparse.Namespace) -> None:
     from emulator.pretrained import INITIAL, check
     from emulator.run_folder import SHIPPED, run_folder
 
-    name = folder or SHIPPED
+    name = arguments.folder or SHIPPED
     network = run_folder(name)
     result = check(network)
     print(result.text)  # noqa: T201 - the result the user came for
