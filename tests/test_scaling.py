@@ -121,6 +121,16 @@ def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
     assert not file.exists()
 
 
+def test_forecasts_that_blew_up_make_no_point(folder, monkeypatch):
+    lost = np.full((12, 4), np.nan)
+    monkeypatch.setattr(scaling, "_learn", lambda job, _: (scaling._start(job), 1.0))
+    monkeypatch.setattr(
+        Validation, "run", lambda v, *_: Skill(1.0, lost, lost, v.store.timestep, v.store.spec.state_channels)
+    )
+    with pytest.raises(DataError, match="--steps 3: forecasts with such a network are not finite 72 h ahead"):
+        measure(parse_config({**EXPERIMENT, "workdir": str(folder)}), 3, None, 0)
+
+
 @pytest.mark.parametrize("hours", [5, 120])
 def test_steps_that_do_not_come_to_the_lead_make_no_point(folder, monkeypatch, hours):
     """Of 5 h they would come to 70 h, and of five days to none."""

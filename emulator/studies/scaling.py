@@ -118,7 +118,8 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
 
     Raises:
       ConfigError: the training would take longer than a point may, or there are not so many years.
-      DataError: the validation split is shorter than the lead, or no steps of the data come to it.
+      DataError: the validation split is shorter than the lead, no steps of the data come to it, or forecasts are not
+        finite there.
     """
     store = open_for_training(config.path / "store.zarr")
     if years is not None:
@@ -133,6 +134,8 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
     programs = Programs(job.step, _start(job), job.task, store, job.layout, recipe)
     state, seconds = _learn(job, programs)
     skill = job.validation.run(state.averaged, job.task)
+    if not np.isfinite(skill.rmse[-1]).all():  # no curve could go through it
+        raise DataError(f"--steps {steps}: forecasts with such a network are not finite {LEAD_HOURS} h ahead; no point")
     size = job.spans[0].windows.batch_size
     n = store.spec.n_prognostic
     return Point(
