@@ -206,10 +206,8 @@ class ForecastWriter:
             )
         stop = _departure(block)
         if stop is not None:
-            block, columns = (
-                block.isel(lead_time=slice(0, stop[0])),
-                np.arange(self._lead_times.size)[columns][: stop[0]],
-            )
+            block = block.isel(lead_time=slice(stop[0]))
+            columns = np.arange(self._lead_times.size)[columns][: stop[0]]
         if block.sizes["lead_time"]:
             with writing(self._path):
                 for name, field in block.data_vars.items():

@@ -70,19 +70,9 @@ class Normalizer:
         _refuse_bad_scale(statistics.forcing_std, spec.forcing_channels, "standard deviation")
         values = np.broadcast_to(statistics.std[n:], (len(changes), len(spec.state_channels) - n))
         output_std = np.concatenate([changes[:, :n], values], axis=1)
-        return cls(
-            *(
-                jnp.asarray(a, jnp.float32)
-                for a in (
-                    statistics.mean,
-                    statistics.std,
-                    output_std,
-                    spec.state_minimum,
-                    statistics.forcing_mean,
-                    statistics.forcing_std,
-                )
-            )
-        )
+        forcing = statistics.forcing_mean, statistics.forcing_std
+        arrays = (statistics.mean, statistics.std, output_std, spec.state_minimum, *forcing)
+        return cls(*(jnp.asarray(array, jnp.float32) for array in arrays))
 
 
 def _refuse_bad_scale(values: np.ndarray, channels: tuple[Channel, ...], what: str) -> None:
