@@ -193,6 +193,16 @@ def test_training_data_shorter_than_a_forecast_are_found_before_training(
     assert names == []  # at no cost
 
 
+def test_times_that_no_climatology_is_known_of_are_found_before_training(made, tmp_path, monkeypatch):
+    store, names = made
+    elsewhere = Season((Season.of(store.times).middle + 180) % 365.25, 60.0)
+    climatology = dataclasses.replace(store.climatology, kind="seasonal_trend", season=elsewhere)
+    monkeypatch.setattr(contest, "open_store", lambda path: dataclasses.replace(store, climatology=climatology))
+    with pytest.raises(DataError, match="training data cover 120 days of the year"):
+        contest.check_comparison(config_of(tmp_path, **SMALL), tmp_path)
+    assert names == []
+
+
 def test_the_twin_is_built_before_training_too(made, tmp_path):
     _, names = made
     contest.check_comparison(config_of(tmp_path, **{**SMALL, "twin": {"members": 1}}), tmp_path)

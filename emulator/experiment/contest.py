@@ -62,15 +62,17 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     """Finds, before hours of training, what the comparison would refuse.
 
     Raises:
-      UserError: no test data are as long as a forecast, or no training data that somebody learns from, a headline
-        variable is misspelt, the mask or an external forecast file is not there, SPEEDY cannot be run from these data,
-        there are too few for an ensemble, or a long run would leave what is known of its boundaries.
+      UserError: no test data are as long as a forecast, or no training data that somebody learns from, test data lie
+        in a season that no climatology is known of, a headline variable is misspelt, the mask or an external forecast
+        file is not there, SPEEDY cannot be run from these data, there are too few for an ensemble, or a long run would
+        leave what is known of its boundaries.
     """
     from emulator.evaluation.scores import check_config
 
     store = open_store(folder / "store.zarr")
-    init_times = store.times[initial_indices(store, config.evaluate)]
-    check_config(store, config.evaluate, init_times, verified_leads(config.evaluate))
+    init_times, leads = store.times[initial_indices(store, config.evaluate)], verified_leads(config.evaluate)
+    check_config(store, config.evaluate, init_times, leads)
+    store.climatology.check_season((init_times[:, None] + leads).ravel())  # anomalies are scored at all of them
     _check_long_run(config, store)
     _check_competitors(config, folder, store, init_times)
     _check_external(config)
