@@ -18,7 +18,7 @@ from emulator.anomalies import anomalies_of
 from emulator.checkpoint import load_forecaster
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters.persistence import AnomalyPersistence
-from emulator.training.train import open_for_training, train
+from emulator.training.train import open_for_training, set_up, train
 
 CONFIG = TrainConfig(
     anomalies=True,
@@ -42,6 +42,15 @@ def trained(tmp_path_factory):
 def states_of(forecaster, initial):
     forecast = xr.concat(forecaster.forecast(initial, LEADS), "lead_time")
     return stack_channels(forecast, forecaster.spec.state_channels)
+
+
+def test_validation_data_without_a_climatology_are_refused_before_the_first_step(tmp_path):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(6))
+    rows = np.concatenate([np.arange(s.start, s.stop) for s in store.segments if s.split == "validation"])
+    times = store.times.copy()
+    times[rows] += np.timedelta64(180, "D")
+    with pytest.raises(DataError, match=r"no estimate at .* the training split more of the year"):
+        set_up(CONFIG, MODEL, replace(store, times=times), 0)
 
 
 def test_states_are_departures_and_statistics_theirs(trained):

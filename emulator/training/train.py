@@ -253,13 +253,17 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
     if config.start_from is not None:
         params = read_weights(run_folder(config.start_from), params)
     task = Task(stepper, Objective.of(config, store, mean, model.time_steps), config.rematerialise)
+    validation = Validation.of(store, config, layout)
+    if config.anomalies:  # or the first validation would be refused, many steps later
+        ends = np.concatenate([validation.rows, validation.rows + validation.steps])
+        store.climatology.check_season(store.times[ends.ravel()])
     return Job(
         store,
         layout,
         layout.place(task, task.specs()),
         make_train_step(config, layout, seed),
         TrainState.fresh(params, config),
-        Validation.of(store, config, layout),
+        validation,
         plan(config, model, store, seed),
         unrolled(config, layout),
     )
