@@ -50,6 +50,17 @@ def test_a_single_resample_shows_nothing():
     assert np.isneginf(found.lower).all() and np.isposinf(found.upper).all() and (found.p(0.95) == 1).all()
 
 
+def test_a_score_that_resamples_lack_has_an_unknown_interval():
+    """Spread over skill of a small ensemble: its unbiased error may come out negative, and its root as NaN."""
+    squares = np.random.default_rng(0).normal(0.15, 0.3, size=(20, 1))
+    bootstrap = Bootstrap(np.zeros(20, int), 200, 0.95)
+    rows = bootstrap.resamples(squares.T).means(squares.T)
+    assert rows[0, 0] > 0 and (rows < 0).mean() > 0.05
+    with np.errstate(invalid="ignore"):
+        found = score(bootstrap, squares, np.sqrt)
+    assert found.value[0] > 0 and (found.lower[0], found.upper[0]) == (-np.inf, np.inf)
+
+
 def test_scores_that_are_no_means_have_the_error_of_the_delta_method():
     squares = np.exp(0.3 * np.random.default_rng(0).normal(size=(400, 100)))
     found = score(Bootstrap(np.arange(400), 400, 0.95), squares, np.sqrt)

@@ -161,7 +161,8 @@ class Bootstrap:
         with np.errstate(invalid="ignore"):  # a score may not exist, or be infinite
             found = self.slow.standard_error((self.trajectory.size - 1) * (value[:, None] - without_one))
             length = 2 * found.error * stats.t.ppf((1 + self.confidence) / 2, found.dof)
-            unknown = np.isinf(length) | (resamples.count < 2)  # a single resample has no spread
+            # A single resample has no spread; nor have those of which some lack the score, a root of what is negative
+            unknown = ~np.isfinite(length) | (resamples.count < 2) | np.isnan(high - low)
             constant = np.where(unknown, np.inf, 0.0)  # a score that does not vary is known exactly
             factor = np.divide(length, high - low, out=constant, where=high > low)
         return Stretch(factor, found.dof)
