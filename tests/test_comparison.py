@@ -151,6 +151,25 @@ def test_gap_closed(scores):
     np.testing.assert_allclose(closed.sel(forecaster="twin", reference="physics_t21"), 1.0)
 
 
+def test_there_is_a_gap_exactly_where_the_difference_from_the_limit_is_sure():
+    rng, dims = np.random.default_rng(1), ("forecaster", "variable", "lead_time", "init_time", "region")
+    weather = np.exp(0.5 * rng.normal(size=(1, 60, 5, 40, 1)))
+    ratio = np.array([1, 1.1, 1]).reshape(-1, 1, 1, 1, 1)
+    square = weather * ratio * np.exp(0.4 * rng.normal(size=(3, 60, 5, 40, 1)))
+    coords = {
+        "forecaster": ["network", "physics_t21", "twin"],
+        "lead_time": np.arange(1, 6).astype("timedelta64[D]").astype("timedelta64[ns]"),
+        "trajectory": ("init_time", np.zeros(40, int)),
+        "variable": [f"v{i}" for i in range(60)],
+        "region": ["all"],
+    }
+    found = compare(xr.Dataset({"squared_error": (dims, square)}, coords, {"predictability_limit": "twin"}), CONFIG)
+    sure = found["rmse_difference_lower"].sel(forecaster="physics_t21", reference="twin") > 0
+    shown = found["gap_closed"].sel(forecaster="network", reference="physics_t21").notnull()
+    assert 30 < sure.sum() < 270
+    np.testing.assert_array_equal(shown, sure)
+
+
 def test_better_everywhere_is_an_intersection_over_headline_variables(statistics, scores):
     everywhere = scores["better_everywhere"].sel(region="all")
     assert everywhere.sel(forecaster="network", reference="physics_t21") == 1  # z alone is a headline variable

@@ -105,8 +105,7 @@ def _put_gaps(
 ) -> None:
     """The share closed of the gap that physics leaves to the limit, where there is a gap beyond doubt."""
     for reference in (i for i, name in enumerate(names) if is_physics(name) and i != limit):
-        gap = rows[reference] - rows[limit]
-        sure = bootstrap.interval(resamples, gap).lower > 0
+        gap, sure = rows[reference] - rows[limit], table.arrays["rmse_difference_lower"][reference, limit] > 0
         for forecaster in range(len(names)):
             with np.errstate(divide="ignore", invalid="ignore"):
                 closed = (rows[reference] - rows[forecaster])[sure] / gap[sure]
