@@ -750,7 +750,7 @@ def test_a_long_run_is_told_in_words(experiment, tmp_path):
         "Global means leave what the truth does at that time of the year for 10 days: Z500 after 12 days.",
         "The others never leave what the truth does at that time of the year for 10 days before the run ends.",
         "The truth covers 67 % of these dates; of the rest nothing is said.",
-        "Fine-scale amplitude in days 31 to 60 is 0.80 to 0.80 times the truth's, farthest off in Z500.",
+        "Fine-scale amplitude in days 31 to 40 is 0.80 to 0.80 times the truth's, farthest off in Z500.",
     )
     brief = run.isel(lead_time=slice(0, 9), window=[0]).assign(days_finite=("init_time", [np.inf, 4.0]))
     assert describe_long_run(brief.assign(days_within=run["days_within"] + np.inf)) == (
@@ -758,6 +758,8 @@ def test_a_long_run_is_told_in_words(experiment, tmp_path):
         "That is too short to tell whether global means stay where the truth has them: 10 days outside count.",
         "Fine-scale amplitude in days 1 to 9 is 0.90 to 1.00 times the truth's, farthest off in Z500.",
     )
+    stopped = run.assign(global_mean=run["global_mean"].where(run["lead_time"] <= np.timedelta64(35, "D")))
+    assert describe_long_run(stopped)[-1].startswith("Fine-scale amplitude in days 31 to 35 is")
     body = write_report(scores, tmp_path / "run.html", long_run=run).read_text(encoding="utf-8")
     assert "Network was left to itself for 60 days" in body
     assert 'id="h-long-run"' in body and 'aria-labelledby="h-long-run" hidden' not in body

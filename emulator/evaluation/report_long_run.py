@@ -60,7 +60,8 @@ def describe_long_run(run: xr.Dataset) -> tuple[str, ...]:
         last = ratio.isel(window=-1)
         worst = int(np.nanargmax(np.abs(np.log(last.values))))
         window = int(last["window"])
-        until = min(window + run.attrs["window_days"], days[-1])
+        compared = known & run["global_mean"].notnull().all("variable").values
+        until = min(window + run.attrs["window_days"], days[compared.any(axis=0)][-1])
         out.append(
             f"Fine-scale amplitude in days {window + 1} to {until:.0f} is "
             f"{float(last.min()):.2f} to {float(last.max()):.2f} times the truth's, farthest off in "
