@@ -28,6 +28,7 @@ from emulator.evaluation.style import (
     forecaster_label,
     lead_text,
     line_styles,
+    number_text,
     region_label,
     shown_unit,
     variable_label,
@@ -287,6 +288,14 @@ def test_labels_and_units():
     assert shown_unit("vorticity@850", "s-1").factor == 1e5
     assert [region_label(r) for r in ("all", "europe", "land", "my_box")] == ["whole grid", "Europe", "land", "my box"]
     assert [lead_text(h) for h in (6, 42, 48, 62.4, 240)] == ["6 hours", "42 hours", "2 days", "2.6 days", "10 days"]
+
+
+def test_a_thousand_is_no_power_of_ten(world):
+    assert [number_text(x) for x in (0.0123, 7.0, 999.4, 999.6, 12345.6)] == ["0.0123", "7", "999", "1,000", "12,346"]
+    nearly = world.scores.assign(
+        rmse=0 * world.scores["rmse"] + 999.6, simulated_days_per_second=("forecaster", [999.6] * 4)
+    )
+    assert "e+03" not in format_table(nearly)
 
 
 def test_a_long_run_is_drawn_as_it_was_measured():

@@ -20,7 +20,7 @@ from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.plots import save
-from emulator.evaluation.style import Unit, forecaster_label, shown_unit, variable_label
+from emulator.evaluation.style import Unit, forecaster_label, number_text, shown_unit, variable_label
 
 _DPI = 150
 _LEAD_HOURS = (24, 72, 120)
@@ -104,9 +104,8 @@ def _figure(
         for axes, plane in zip(row, field, strict=True):
             mesh = _draw(axes, grid, plane, coast, "RdBu_r", -reach, reach)
             rmse = float(np.sqrt((weights * plane**2).sum()))
-            text = f"RMSE {rmse:.3g}" if rmse < 1000 else f"RMSE {rmse:.0f}"
             axes.text(
-                0.99, 0.03, text, transform=axes.transAxes, ha="right", fontsize=7,
+                0.99, 0.03, f"RMSE {number_text(rmse)}", transform=axes.transAxes, ha="right", fontsize=7,
                 bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.5},
             )  # fmt: skip
         row[0].set_ylabel(f"{forecaster_label(name)}\nminus truth")

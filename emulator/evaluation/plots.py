@@ -29,6 +29,7 @@ from emulator.evaluation.style import (
     limit_label,
     line_styles,
     model_of,
+    number_text,
     shown_unit,
     variable_label,
 )
@@ -305,7 +306,7 @@ def _draw_speed(axes: Axes, scores: xr.Dataset) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
     for i, value in enumerate(speed):
         if known[i]:
-            axes.text(value, i, f"   {value:,.3g}" if value < 1000 else f"   {value:,.0f}", va="center")
+            axes.text(value, i, f"   {number_text(value)}", va="center")
         else:
             axes.text(0.02, i, "unknown", va="center", transform=axes.get_yaxis_transform())
     axes.margins(x=0.25)

@@ -32,7 +32,7 @@ from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
 from emulator.evaluation.report_numbers import Shown, numbers
-from emulator.evaluation.style import forecaster_label, variable_label
+from emulator.evaluation.style import forecaster_label, number_text, variable_label
 from emulator.evaluation.table import world_sentence
 
 _SCRIPTS = (
@@ -177,7 +177,7 @@ def _left_out(scores: xr.Dataset, shown: Shown) -> str:
 
 def _cost_rows(scores: xr.Dataset) -> str:
     def text(value: float) -> str:
-        return "unknown" if not np.isfinite(value) else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+        return number_text(value) if np.isfinite(value) else "unknown"
 
     rows = []
     for name in scores["forecaster"].values.tolist():

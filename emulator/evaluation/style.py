@@ -160,6 +160,11 @@ def lead_text(hours: float) -> str:
     return f"{hours:.0f} hours" if hours < HOURS_BELOW else f"{f'{hours / 24:.1f}'.removesuffix('.0')} days"
 
 
+def number_text(value: float) -> str:
+    """Three digits, from a thousand on all that stand before the point."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"  # 999.6 of three digits is 1e+03
+
+
 def shown_unit(name: str, si: str) -> Unit:
     """The unit in which a variable is shown: hPa, g/kg, mm, 1e-5 s-1; SI otherwise."""
     variable = name.partition("@")[0]

@@ -183,4 +183,4 @@ def _basis(scores: xr.Dataset) -> str:
 
 
 def _number(value: float) -> str:
-    return "-" if not np.isfinite(value) else f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
+    return "-" if not np.isfinite(value) else f"{value:#.3g}".rstrip(".") if abs(value) < 999.5 else f"{value:.0f}"
