@@ -113,6 +113,11 @@ def test_the_hardest_opponent_is_drawn_and_answered(world):
     assert answers == ["vs Physics T31 debiased", "vs Physics T31", "vs Physics T21"]
 
 
+def test_of_errors_that_are_all_zero_there_is_a_panel(world):
+    panel = skill_figure(world.scores.assign(rmse=0 * world.scores["rmse"])).axes[0]
+    assert panel.get_ylim()[1] == 1 and 0 in panel.get_yticks()
+
+
 def test_of_a_single_lead_there_are_points(world):
     scores = world.scores.isel(lead_time=[1])
     for figure in (skill_figure(scores), activity_figure(scores)):

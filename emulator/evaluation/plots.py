@@ -372,7 +372,7 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
         width = 2.0 if name == candidate(scores) else 1.5
         axes.plot(days, rmse, color=colour, linestyle=dash, lw=width, marker=_marker(days))
     # Room at the foot for the answers in words, which no curve may cross.
-    top = 1.1 * float(here["rmse"].sel(forecaster=list(names)).max()) * unit.factor
+    top = 1.1 * float(here["rmse"].sel(forecaster=list(names)).max()) * unit.factor or 1.0
     axes.set_ylim(-(0.04 + 0.12 * len(answered)) * top, top)
     axes.set_yticks([t for t in axes.get_yticks() if 0 <= t <= top])
     _lead_axis(axes, days)
