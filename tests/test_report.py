@@ -576,6 +576,26 @@ def test_the_page_draws_without_a_complaint(window):
 
 
 @needs_browser
+def test_a_chart_claims_no_more_than_was_scored(window, experiment, tmp_path):
+    scores = experiment[2].copy(deep=True)
+    place = {"forecaster": "network", "variable": HEADLINE[0], "region": "all"}
+    for reference, outcome, start, lower in (
+        ("physics_t21", "crossover", 60.0, 66.0),
+        ("physics_t31", "beyond the last lead", 6.0, 78.0),
+    ):
+        values = {"outcome": outcome, "start": start, "lower": lower, "hours": 72.0, "upper": np.inf}
+        for key, value in values.items():
+            scores[f"crossover_{key}"].loc[place | {"reference": reference}] = value
+    window.open(write_report(scores, tmp_path / "claims.html"))
+    said = "return document.querySelector('#curve svg > text:last-of-type').textContent"
+    window.choose("#controls label:nth-child(2) select", "Physics T21")
+    assert window.run(said) == "Network beats Physics T21 from day 2.5 on up to 3.0 days [2.8, …]"
+    window.choose("#controls label:nth-child(2) select", "Physics T31")
+    assert window.run(said) == "Network beats Physics T31 to the last lead, beyond doubt only up to day 3.3"
+    assert window.complaints() == []
+
+
+@needs_browser
 def test_choices_change_the_pictures(window):
     for selector, text, script in (
         ("#controls label:nth-child(3) select", "Near-surface temperature", CURVES),

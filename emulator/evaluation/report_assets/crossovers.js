@@ -1,5 +1,7 @@
 // For every headline variable: from when until when the forecaster is better, as a bar and in words.
 
+const momentText = (days) => (days < 2 ? `${(24 * days).toFixed(0)} hours` : `day ${days.toFixed(1)}`);
+
 // Below two days in hours; an interval that ends later says its units.
 function crossoverWords({ outcome, days, lower, upper, start }) {
   const inHours = outcome === "crossover" && days < 2;
@@ -7,9 +9,22 @@ function crossoverWords({ outcome, days, lower, upper, start }) {
   const late = inHours && Number.isFinite(upper) && upper >= 2;
   const end = (d) => (!Number.isFinite(d) ? "…" : !late ? text(d) : d < 2 ? `${text(d)} h` : `${d.toFixed(1)} d`);
   const interval = Number.isFinite(lower) ? `[${end(lower)}, ${end(upper)}]` : "";
-  const since = start > DAYS[0] + 1e-6 ? `from ${start < 2 ? `${(24 * start).toFixed(0)} hours` : `day ${start.toFixed(1)}`} on` : "";
+  const since = start > DAYS[0] + 1e-6 ? `from ${momentText(start)} on` : "";
   const main = outcome === "crossover" ? `${text(days)} ${inHours ? "hours" : "days"}` : outcome || "–";
   return { main, interval, since };
+}
+
+// What is known of the two; nothing of a score that one of them lacks.
+function crossoverSentence(a, b, found) {
+  const { main, interval, since } = crossoverWords(found);
+  const beats = `${a} beats ${b}${since && ` ${since}`}`;
+  const doubt = Number.isFinite(found.lower) ? `, beyond doubt only up to ${momentText(found.lower)}` : "";
+  return {
+    crossover: `${beats} up to ${main} ${interval}`,
+    "beyond the last lead": `${beats} to the last lead${doubt}`, // nothing was scored beyond
+    "never better": `${a} is never better than ${b}`,
+    undecided: `Undecided whether ${a} beats ${b}`,
+  }[found.outcome] || "";
 }
 
 function setUpCrossovers() {

@@ -108,15 +108,9 @@ function setUpCurves() {
 
   function markCrossover() {
     const found = crossover(state.forecaster, state.reference, state.variable, state.region);
-    const [a, b] = [DATA.forecasters[state.forecaster], DATA.forecasters[state.reference]];
-    const words = crossoverWords(found);
+    const labels = [state.forecaster, state.reference].map((f) => DATA.forecasters[f].label);
+    const text = crossoverSentence(...labels, found);
     const foot = chart.bottom - 9;
-    const text = {
-      crossover: `${a.label} beats ${b.label} up to ${words.main} ${words.interval}`,
-      "beyond the last lead": `${a.label} beats ${b.label} ${words.main} ${words.interval}`,
-      "never better": `${a.label} is never better than ${b.label}`,
-      undecided: `Undecided whether ${a.label} beats ${b.label}`,
-    }[found.outcome] || ""; // of a score that one of the two lacks nothing can be said
     const seen = !state.hidden.has(state.forecaster) && !state.hidden.has(state.reference);
     if (found.outcome === "crossover" && seen) {
       const curve = series[state.reference].values;
