@@ -19,9 +19,16 @@ from emulator.evaluation.style import (
     physics_form,
     variable_label,
 )
-from emulator.evaluation.table import candidate, headline_variables, like_with_like, opponents, read_crossover
+from emulator.evaluation.table import (
+    candidate,
+    headline_variables,
+    lead_hours,
+    like_with_like,
+    opponents,
+    quoted_lead,
+    read_crossover,
+)
 
-_LIVELY_HOURS = 120  # where the liveliness is quoted: late enough for blurring to show, early enough for skill
 _WINS = ("crossover", "beyond the last lead")
 
 
@@ -82,7 +89,7 @@ def describe(scores: xr.Dataset, name: str, reference: str, variable: str, cross
         case "crossover" | "beyond the last lead":
             return f"{a} beats {b} in {what} {_until(scores, crossover)}."
         case "never better":
-            rmse, last = scores["rmse"].sel(variable=variable, region=WHOLE), lead_text(_hours(scores)[-1])
+            rmse, last = scores["rmse"].sel(variable=variable, region=WHOLE), lead_text(lead_hours(scores)[-1])
             if (rmse.sel(forecaster=name) < rmse.sel(forecaster=reference)).any():  # later, and perhaps by chance
                 return f"{a} is worse than {b} in {what} at first, and beyond doubt better at no lead up to {last}."
             return f"{a} is never better than {b} in {what} up to {last}."
@@ -98,8 +105,8 @@ def describe(scores: xr.Dataset, name: str, reference: str, variable: str, cross
 
 def _until(scores: xr.Dataset, won: Crossover) -> str:
     """From when until when, with the interval of the end: ``up to 5.2 days [4.1, 6.0]``."""
-    hours = _hours(scores)
-    since = f"from {lead_text(won.start)} on" if won.start > hours[0] else ""
+    hours = lead_hours(scores)
+    since = f"from {lead_text(won.start)} on" if won.start > hours[0] + 1e-6 else ""
     if won.outcome == "beyond the last lead":
         doubt = f", beyond doubt only up to {lead_text(won.lower)}" if np.isfinite(won.lower) else ""
         return f"{since or 'from the start'} to the last lead, {lead_text(hours[-1])}{doubt}"
@@ -113,7 +120,7 @@ def _hardest(scores: xr.Dataset, name: str, references: Sequence[str], variable:
     Of opponents beaten as long, the one whose win is sure for the shortest; then the one whose error is smallest.
     """
     found = {r: read_crossover(scores, name, r, variable) for r in references}
-    rmse = scores["rmse"].sel(variable=variable, region=WHOLE).isel(lead_time=_lively_lead(scores))
+    rmse = scores["rmse"].sel(variable=variable, region=WHOLE).isel(lead_time=quoted_lead(scores))
     error = {r: float(rmse.sel(forecaster=r)) for r in references}
     hardest = min(references, key=lambda r: (*_rank(found[r]), error[r] if np.isfinite(error[r]) else np.inf))
     return hardest, found[hardest]
@@ -181,10 +188,10 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
     """By how many hours the forecast is ahead of the opponent's."""
     if "time_gain_hours" not in scores:
         return ""
-    at = _lively_lead(scores)
+    at = quoted_lead(scores)
     one = scores.sel(forecaster=name, reference=reference, variable=variable, region=WHOLE).isel(lead_time=at)
     gain, lower, upper = (float(one[f"time_gain_hours{end}"]) for end in ("", "_lower", "_upper"))
-    what = f"Its error in {variable_label(variable)} at {lead_text(_hours(scores)[at])} is"
+    what = f"Its error in {variable_label(variable)} at {lead_text(lead_hours(scores)[at])} is"
     whose = forecaster_label(reference)
     if np.isfinite(gain) and abs(gain) < 0.5:
         ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
@@ -207,14 +214,14 @@ def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) ->
     """Its share of the gap from the hardest physics to the truth's own model."""
     if "gap_closed" not in scores:
         return ""
-    at = _lively_lead(scores)
+    at = quoted_lead(scores)
     one = scores.sel(forecaster=name, reference=reference, variable=variable, region=WHOLE).isel(lead_time=at)
     share, lower, upper = (100 * float(one[f"gap_closed{end}"]) for end in ("", "_lower", "_upper"))
     if not np.isfinite(share):
         return ""
     part = "none" if share < 0 else f"{share:.0f} % [{lower:.0f}, {upper:.0f}]"
     gap = f"the gap from {forecaster_label(reference)} to {limit_label(str(scores.attrs['predictability_limit']))}"
-    return f"At {lead_text(_hours(scores)[at])} it closes {part} of {gap}."
+    return f"At {lead_text(lead_hours(scores)[at])} it closes {part} of {gap}."
 
 
 def _everywhere(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
@@ -230,7 +237,7 @@ def _everywhere(scores: xr.Dataset, name: str, references: Sequence[str]) -> str
 
 def _liveliness(scores: xr.Dataset, name: str) -> str:
     """The smallest activity and fine-scale ratio: a blurred forecast wins on RMSE."""
-    at = _lively_lead(scores)
+    at = quoted_lead(scores)
     parts = []
     for metric, text in (("activity", "activity"), ("fine_scale_ratio", "fine-scale amplitude")):
         if metric not in scores:
@@ -243,15 +250,6 @@ def _liveliness(scores: xr.Dataset, name: str) -> str:
     if not parts:
         return ""
     return (
-        f"Lowest {' and '.join(parts)} at {lead_text(_hours(scores)[at])}, where 1 is as lively as the truth: "
+        f"Lowest {' and '.join(parts)} at {lead_text(lead_hours(scores)[at])}, where 1 is as lively as the truth: "
         "a blurred forecast would win on RMSE alone."
     )
-
-
-def _lively_lead(scores: xr.Dataset) -> int:
-    hours = _hours(scores)
-    return int(np.flatnonzero(hours <= max(_LIVELY_HOURS, hours[0]))[-1])
-
-
-def _hours(scores: xr.Dataset) -> np.ndarray:
-    return scores["lead_time"].values / np.timedelta64(1, "h")

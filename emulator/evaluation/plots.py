@@ -30,10 +30,18 @@ from emulator.evaluation.style import (
     line_styles,
     model_of,
     number_text,
-    shown_unit,
     variable_label,
 )
-from emulator.evaluation.table import candidate, headline_variables, opponents, read_crossover, world_sentence
+from emulator.evaluation.table import (
+    candidate,
+    headline_variables,
+    lead_hours,
+    opponents,
+    quoted_lead,
+    read_crossover,
+    unit_of,
+    world_sentence,
+)
 
 _DPI = 150
 _PANEL = (4.4, 3.2)
@@ -49,7 +57,6 @@ _RC: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType, which journals accept and editors can edit; matplotlib's own Type 3 they refuse
 }
 _FORMATS = ("png", "pdf")
-_FRONT_HOURS = 120  # where error is laid against cost
 _HOURS_BELOW_DAYS = 3  # shorter forecasts have an axis in hours
 _MOST_ANSWERS = 3  # crossovers told in a panel
 _TRUTH_GREY = "#777777"
@@ -142,7 +149,7 @@ def long_run_figure(run: xr.Dataset) -> Figure:
     grid = figure.subplots(len(variables), columns, squeeze=False)
     colour = line_styles([run.attrs["forecaster"]])[run.attrs["forecaster"]][0]
     for row, variable in zip(grid, variables, strict=True):
-        unit = shown_unit(variable, str(run["units"].sel(variable=variable).item()))
+        unit = unit_of(run, variable)
         one = run.sel(variable=variable)
         _draw_drift(row[0], one, unit, colour)
         _draw_zonal_bias(figure, row[1], one, unit)
@@ -224,8 +231,7 @@ def _grid(scores: xr.Dataset, kinds: Sequence[tuple[str, str, float | None]], ti
                 axes.set_yticks([])
             if level is not None:
                 axes.axhline(level, color="#aaaaaa", lw=0.8, zorder=0)
-            unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item())).label
-            unit = f" ({unit})" if kind == "rmse" and unit else ""
+            unit = unit_of(scores, variable) if kind == "rmse" else ""
             axes.set_title(f"{variable_label(variable)}: {words}{unit}", loc="left", fontsize=9)
             _lead_axis(axes, _days(scores))
     for axes in grid[-1]:
@@ -241,7 +247,7 @@ def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names:
       Who has a line there.
     """
     here, days = scores.sel(variable=variable, region=WHOLE), _days(scores)
-    factor = shown_unit(variable, str(here["units"].item())).factor if kind == "rmse" else 1.0
+    factor = unit_of(scores, variable).factor if kind == "rmse" else 1.0
     styles = line_styles(scores["forecaster"].values.tolist())
     gain, highest = kind == "time_gain_hours", 0.0
     drawn: set[str] = set()
@@ -316,9 +322,8 @@ def _draw_speed(axes: Axes, scores: xr.Dataset) -> None:
 def _draw_front(axes: Axes, scores: xr.Dataset) -> None:
     """Error of the first headline variable at five days, or the last lead before, against seconds a simulated day."""
     names, variable = scores["forecaster"].values.tolist(), headline_variables(scores)[0]
-    unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item()))
-    hours = _days(scores) * 24
-    lead = int(np.flatnonzero(hours <= max(_FRONT_HOURS, hours[0]))[-1])
+    unit = unit_of(scores, variable)
+    lead = quoted_lead(scores)
     seconds = scores["seconds_per_simulated_day"].values
     errors = scores["rmse"].sel(variable=variable, region=WHOLE).isel(lead_time=lead).values * unit.factor
     known = np.isfinite(seconds) & np.isfinite(errors)
@@ -337,11 +342,8 @@ def _draw_front(axes: Axes, scores: xr.Dataset) -> None:
         axes.set_xlim(low / (high / low) ** (room / (1 - room)), high)
         _name_points(axes, [(forecaster_label(names[i]), seconds[i], errors[i]) for i in front])
     axes.set_xlabel("Seconds a simulated day")
-    axes.set_title(
-        f"RMSE of {variable_label(variable)} at {lead_text(hours[lead])}" + (f" ({unit.label})" if unit.label else ""),
-        loc="left",
-        fontsize=9,
-    )
+    title = f"RMSE of {variable_label(variable)} at {lead_text(lead_hours(scores)[lead])}{unit}"
+    axes.set_title(title, loc="left", fontsize=9)
 
 
 def _name_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
@@ -358,7 +360,7 @@ def _name_points(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None
 
 
 def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[str], answered: Sequence[str]) -> None:
-    unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item()))
+    unit = unit_of(scores, variable)
     days = _days(scores)
     here = scores.sel(variable=variable, region=WHOLE)
     styles = line_styles(scores["forecaster"].values.tolist())
@@ -377,7 +379,7 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
     axes.set_yticks([t for t in axes.get_yticks() if 0 <= t <= top])
     _lead_axis(axes, days)
     axes.set_xlabel(_lead_axis_label(days))
-    axes.set_ylabel(f"RMSE ({unit.label})" if unit.label else "RMSE")
+    axes.set_ylabel(f"RMSE{unit}")
     axes.set_title(variable_label(variable), loc="left", fontweight="bold")
     found = {r: read_crossover(scores, candidate(scores), r, variable) for r in answered}
     late = any(24 * days[-1] / 2 < f.hours < np.inf for f in found.values())

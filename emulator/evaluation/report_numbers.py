@@ -23,7 +23,7 @@ from emulator.evaluation.style import (
     shown_unit,
     variable_label,
 )
-from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables
+from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables, lead_hours
 
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _MOST_BYTES = 3_400_000  # of numbers before they are compressed, to half as many letters
@@ -152,7 +152,7 @@ def numbers(
         "variables": _variables(scores),
         "regions": _regions(scores),
         "places": places.table.tolist(),
-        "hours": _hours(scores),
+        "hours": lead_hours(scores).tolist(),
         "metrics": [asdict(m) for m in metrics],
         "scores": _tables(scores, places, metrics),
         "pairs": _pairs(scores, places),
@@ -316,14 +316,13 @@ def _spectra(scores: xr.Dataset) -> dict[str, Any] | None:
     """Power of the headline variables by zonal wavenumber at some leads; ``None`` where there are no whole circles."""
     if "forecast_power" not in scores:
         return None
-    hours = np.array(_hours(scores))
-    leads = np.flatnonzero(np.isin(hours, LEAD_HOURS))
+    leads = np.flatnonzero(np.isin(lead_hours(scores), LEAD_HOURS))
     some = scores[["forecast_power", "truth_power"]].sel(variable=headline_variables(scores))
     some = some.isel(lead_time=leads if leads.size else [-1])
     squares = xr.DataArray(_factors(scores.sel(variable=headline_variables(scores))) ** 2, dims="variable")
     axes = ("variable", "lead_time", "wavenumber")
     return {
-        "hours": (some["lead_time"].values / np.timedelta64(1, "h")).tolist(),
+        "hours": lead_hours(some).tolist(),
         "inits": int(scores.attrs["initial_times"]),
         "truth": floats((some["truth_power"] * squares).transpose(*axes).values),
         "forecast": floats((some["forecast_power"] * squares).transpose("forecaster", *axes).values),
@@ -332,7 +331,3 @@ def _spectra(scores: xr.Dataset) -> dict[str, Any] | None:
 
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _hours(scores: xr.Dataset) -> list[float]:
-    return (scores["lead_time"].values / np.timedelta64(1, "h")).round(6).tolist()

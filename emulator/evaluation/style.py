@@ -59,6 +59,10 @@ class Unit:
     factor: float
     label: str
 
+    def __str__(self) -> str:
+        """As it follows a name: `` (K)``; nothing where there is none."""
+        return f" ({self.label})" if self.label else ""
+
 
 def is_physics(name: str) -> bool:
     """Whether a forecaster is a physics baseline, by its name (``physics_t21``, ``physics_t21_damped``)."""

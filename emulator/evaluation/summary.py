@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.table import candidate, headline_variables, read_crossover
+from emulator.evaluation.table import candidate, headline_variables, lead_hours, read_crossover
 
 
 def summarise(scores: xr.Dataset) -> dict[str, Any]:
@@ -24,7 +23,7 @@ def summarise(scores: xr.Dataset) -> dict[str, Any]:
         "truth": scores.attrs.get("truth"),
         "initial_times": int(scores.attrs["initial_times"]),
         "confidence": float(scores.attrs["confidence"]),
-        "lead_hours": (scores["lead_time"].values / np.timedelta64(1, "h")).tolist(),
+        "lead_hours": lead_hours(scores).tolist(),
         "forecaster": subject,
         "variables": {
             variable: {

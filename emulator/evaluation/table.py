@@ -12,6 +12,7 @@ from rich.table import Table
 from emulator.evaluation.crossover import Crossover, Outcome
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import (
+    Unit,
     forecaster_label,
     is_physics,
     is_twin,
@@ -22,12 +23,29 @@ from emulator.evaluation.style import (
 
 LEAD_HOURS = (6, 24, 48, 72, 120, 168, 240)
 """Leads of the table, as far as they were scored; where none of them was, others spread over all."""
+_QUOTED_HOURS = 120
 _WIDTH = 160  # characters in a line
 
 
 def headline_variables(scores: xr.Dataset) -> list[str]:
     """The variables to show: the config's headline, or all."""
     return str(scores.attrs.get("headline", "")).split() or scores["variable"].values.tolist()
+
+
+def lead_hours(scores: xr.Dataset) -> np.ndarray:
+    """Lead times in hours, free of what division leaves behind the sixth digit."""
+    return (scores["lead_time"].values / np.timedelta64(1, "h")).round(6)
+
+
+def quoted_lead(scores: xr.Dataset) -> int:
+    """Where one number is quoted: five days, late enough for blurring and early enough for skill, or before."""
+    hours = lead_hours(scores)
+    return int(np.flatnonzero(hours <= max(_QUOTED_HOURS, hours[0]))[-1])
+
+
+def unit_of(scores: xr.Dataset, variable: str) -> Unit:
+    """In which a variable of the scores, or of a long run, is shown."""
+    return shown_unit(variable, str(scores["units"].sel(variable=variable).item()))
 
 
 def candidate(scores: xr.Dataset) -> str:
@@ -124,7 +142,7 @@ def format_table(scores: xr.Dataset) -> str:
 
 
 def _error_table(scores: xr.Dataset) -> Table:
-    hours = (scores["lead_time"].values / np.timedelta64(1, "h")).round(6).tolist()
+    hours = lead_hours(scores).tolist()
     leads = [h for h in LEAD_HOURS if h in hours] or hours[:: -(-len(hours) // len(LEAD_HOURS))]
     name, share = candidate(scores), f"{100 * scores.attrs['confidence']:g} %"
     table = Table(
@@ -138,11 +156,11 @@ def _error_table(scores: xr.Dataset) -> Table:
     table.add_column(f"{forecaster_label(name)} is ahead until [{share} interval]")
     rmse = scores["rmse"].sel(region=WHOLE)
     for variable in headline_variables(scores):
-        unit = shown_unit(variable, str(scores["units"].sel(variable=variable).item()))
+        unit = unit_of(scores, variable)
         for i, other in enumerate(scores["forecaster"].values.tolist()):
             values = rmse.sel(variable=variable, forecaster=other).values * unit.factor
             cells = [_number(values[hours.index(h)]) for h in leads]
-            title = f"{variable_label(variable)} ({unit.label})" if unit.label else variable_label(variable)
+            title = f"{variable_label(variable)}{unit}"
             beaten = "" if other == name else read_crossover(scores, name, other, variable).describe()
             table.add_row(title if i == 0 else "", forecaster_label(other), *cells, beaten)
         table.add_section()
