@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from test_slow_variations import ar2
 
-from emulator.evaluation.significance import Bootstrap, Estimate, discoveries
+from emulator.evaluation.significance import Bootstrap, Estimate, discovered
 
 
 def identity(mean):
@@ -88,12 +88,12 @@ def test_an_interval_without_its_estimate_shows_nothing():
 
 def test_discoveries():
     value = np.array([-5.0, -2.1, -2.0, 0.1, np.nan, 0.0])
-    found = discoveries(Estimate(value, value - 2, value + 2), 0.95)
+    found = discovered(Estimate(value, value - 2, value + 2).p(0.95), 0.95)
     assert found.tolist() == [True, False, False, False, False, False]  # 2.1 alone would pass, among five it does not
-    assert discoveries(Estimate(value[1:2], value[1:2] - 2, value[1:2] + 2), 0.95).tolist() == [True]
-    assert not discoveries(Estimate(value, np.full(6, -np.inf), np.full(6, np.inf)), 0.95).any()
+    assert discovered(Estimate(value[1:2], value[1:2] - 2, value[1:2] + 2).p(0.95), 0.95).tolist() == [True]
+    assert not discovered(Estimate(value, np.full(6, -np.inf), np.full(6, np.inf)).p(0.95), 0.95).any()
     # with one degree of freedom 2.5 times the half width is no longer far out among five
-    assert not discoveries(Estimate(value, value - 2, value + 2, np.full(6, 1.0)), 0.95).any()
+    assert not discovered(Estimate(value, value - 2, value + 2, np.full(6, 1.0)).p(0.95), 0.95).any()
 
 
 def test_two_trajectories_that_disagree_decide_nothing():

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from emulator.evaluation.significance import Estimate, discoveries
+from emulator.evaluation.significance import Estimate, discovered
 from emulator.evaluation.style import HOURS_BELOW, lead_text
 
 Outcome = Literal["crossover", "beyond the last lead", "never better", "undecided", "not scored"]
@@ -87,7 +87,7 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
     value, lower, upper = difference.value, difference.lower, difference.upper
     if not np.isfinite(value).all():
         return Crossover("not scored")
-    sure = discoveries(difference, confidence)
+    sure = discovered(difference.p(confidence), confidence)
     won, lost = (value < 0) & (upper < 0), (value > 0) & (lower > 0)  # absurd scores put a value outside
     wins = [run for run in _runs(won) if sure[run].any()]
     if not wins:

@@ -71,24 +71,16 @@ class Estimate:
         return np.where(np.isnan(value), np.nan, p)
 
 
-def discoveries(estimate: Estimate, confidence: float) -> np.ndarray:
+def discovered(p: np.ndarray, confidence: float) -> np.ndarray:
     """Which of many differences stay significant under false-discovery control (Benjamini and Hochberg 1995).
 
     Where nothing differs at all, the chance that any is called significant is at most 1 - confidence, however many
     are tested; that holds for tests that are independent or correlated as neighbouring leads are.
 
     Args:
-      estimate: Differences with their pointwise intervals; a cell that is NaN is no test.
-      confidence: Of those intervals.
-
-    Returns:
-      bool, the shape of the estimate.
+      p: P-values; NaN is no test.
+      confidence: One minus that chance.
     """
-    return discovered(estimate.p(confidence), confidence)
-
-
-def discovered(p: np.ndarray, confidence: float) -> np.ndarray:
-    """``discoveries`` from p-values."""
     tested = np.isfinite(p)
     out = np.zeros(p.shape, dtype=bool)
     if tested.any():
