@@ -39,30 +39,16 @@ class Table:
     rows: Sequence[Row]
 
     def __str__(self) -> str:
-        return _text(self.title, self.machine, self.rows)
-
-
-def _text(title: str, machine: str, rows: Sequence[Row]) -> str:
-    """The table as text: title and machine above, one line a row."""
-    cells = [("", "measured", "unit", "ceiling", "ratio", "")]
-    for row in rows:
-        ceiling, ratio = "", ""
-        if row.ceiling is not None:
-            ceiling, ratio = _number(row.ceiling), f"{row.value / row.ceiling:.3g}"
-        cells.append((row.what, _number(row.value), row.unit, ceiling, ratio, row.against))
-    widths = [max(len(line[i]) for line in cells) for i in range(6)]
-    lines = []
-    for what, value, unit, ceiling, ratio, against in cells:
-        fields = (
-            what.ljust(widths[0]),
-            value.rjust(widths[1]),
-            unit.ljust(widths[2]),
-            ceiling.rjust(widths[3]),
-            ratio.rjust(widths[4]),
-            against,
-        )
-        lines.append("  ".join(fields).rstrip())
-    return "\n".join([f"{title} on {machine}", "", *lines])
+        cells = [("", "measured", "unit", "ceiling", "ratio", "")]
+        for row in self.rows:
+            ceiling, ratio = "", ""
+            if row.ceiling is not None:
+                ceiling, ratio = _number(row.ceiling), f"{row.value / row.ceiling:.3g}"
+            cells.append((row.what, _number(row.value), row.unit, ceiling, ratio, row.against))
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        pads = (str.ljust, str.rjust, str.ljust, str.rjust, str.rjust, str.ljust)
+        fields = [[pad(text, width) for pad, text, width in zip(pads, line, widths, strict=True)] for line in cells]
+        return "\n".join([f"{self.title} on {self.machine}", "", *("  ".join(line).rstrip() for line in fields)])
 
 
 def _number(value: float) -> str:
