@@ -16,7 +16,7 @@ import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.files.arrays import rows_at
-from data_prep.preparation.store import Store
+from data_prep.preparation.store import Segment, Store
 from data_prep.spec import level_dim, unstack_channels
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import WINDS, derive
@@ -71,14 +71,9 @@ class Verification:
         return initial[:, None] + steps.astype(np.int64)[None, :]
 
     @cached_property
-    def trajectories(self) -> list[str]:
-        """Name of the truth's segment of each initial time."""
-        return [self.store.segment_of(int(row), int(row) + 1).name for row in self.rows[:, 0]]
-
-    @cached_property
-    def splits(self) -> list[str]:
-        """Split of each initial time."""
-        return [self.store.segment_of(int(row), int(row) + 1).split for row in self.rows[:, 0]]
+    def segments(self) -> list[Segment]:
+        """The truth's segment of each initial time."""
+        return [self.store.segment_of(row, row + 1) for row in self.rows[:, 0].tolist()]
 
     def truth_and_climatology(self, inits: slice) -> tuple[Planes, Planes, np.ndarray]:
         """What some initial times are verified against; a valid time that several share is read once.

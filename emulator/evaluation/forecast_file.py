@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
@@ -45,8 +45,10 @@ class ForecastFile:
       variables: What it holds of the truth's variables, and the surface that it stands on.
       members: How many; 0 of single forecasts.
       attributes: Its global attributes.
+      is_external: Whether another program made it, so that it may lack variables.
     """
 
+    is_external: ClassVar[bool] = False
     path: Location
     init_times: np.ndarray
     lead_times: np.ndarray
@@ -58,11 +60,6 @@ class ForecastFile:
     def is_ensemble(self) -> bool:
         """Whether it has members."""
         return self.members > 0
-
-    @property
-    def is_external(self) -> bool:
-        """Whether another program made it, so that it may lack variables."""
-        return False
 
     @property
     def is_damped(self) -> bool:
@@ -104,14 +101,10 @@ class ExternalFile(ForecastFile):
       init_rows, lead_rows: Positions in the file of ``init_times`` and ``lead_times``.
     """
 
+    is_external: ClassVar[bool] = True
     source: ExternalForecasts
     init_rows: np.ndarray
     lead_rows: np.ndarray
-
-    @property
-    def is_external(self) -> bool:
-        """True: it may lack variables."""
-        return True
 
     @classmethod
     def choose(cls, source: ExternalForecasts, init_times: np.ndarray, lead_times: np.ndarray) -> ExternalFile:

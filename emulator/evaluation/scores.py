@@ -81,7 +81,7 @@ def evaluate(
     files = open_all(forecast_paths, store, config.forecasts, config.pressure_levels)
     first = next(iter(files.values()))
     verification = _verification(store, config, first.init_times, first.lead_times)
-    foreign = {s for s in verification.splits if s != config.split}
+    foreign = {s.split for s in verification.segments} - {config.split}
     if foreign:
         raise DataError(
             f"evaluate: forecasts start in the {', '.join(sorted(foreign))} split, evaluate.split is {config.split}"
@@ -182,7 +182,7 @@ def _coordinates(scoring: Scoring, attributes: Mapping[str, Any]) -> xr.Dataset:
             "lead_time": ("lead_time", verification.lead_times, {"standard_name": "forecast_period"}),
             "init_time": ("init_time", verification.init_times, {"standard_name": "forecast_reference_time"}),
             "region": [r.name for r in scoring.regions],
-            "trajectory": ("init_time", verification.trajectories, {"long_name": "segment of the truth"}),
+            "trajectory": ("init_time", [s.name for s in verification.segments], {"long_name": "segment of the truth"}),
             "units": ("variable", [units_of(v, verification.store) for v in scoring.variables]),
         },
         attrs=dict(attributes),
@@ -291,7 +291,7 @@ def _attributes(store: Store, config: EvaluateConfig, verification: Verification
         "headline": " ".join(config.headline),
         "means": "; ".join(f"{name}: {' '.join(of)}" for name, of in config.means.items()),
         "initial_times": verification.init_times.size,
-        "trajectories": len(set(verification.trajectories)),
+        "trajectories": len({s.name for s in verification.segments}),
         "confidence": config.confidence,
         "bootstrap": config.bootstrap,
         "seed": SEED,
