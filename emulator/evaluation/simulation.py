@@ -80,9 +80,9 @@ class Pair:
         last = self.last_decorrelation or self.decorrelation
         for lead, decorrelation in enumerate(np.geomspace(self.decorrelation, last, self.lead_hours.size)):
             process = noise_process(decorrelation)
-            one = process.first / (1 - process.second)
-            size = np.sqrt(1 - process.first * one - process.second * (process.second + process.first * one))
-            noise[:, :, :, lead] = lfilter([size], [1.0, -process.first, -process.second], noise[:, :, :, lead])
+            noise[:, :, :, lead] = lfilter(
+                [np.sqrt(process.noise)], [1.0, -process.first, -process.second], noise[:, :, :, lead]
+            )
         noise = np.sqrt(1 - self.common) * noise[..., _SPIN_UP:] + np.sqrt(self.common) * whole
         noise = noise.reshape(trials, 3, *cells, -1)
         growth = np.sqrt(self.lead_hours / self.lead_hours[-1])

@@ -52,11 +52,15 @@ class Autoregression:
         return cls(one * (1 - two) / rest, (two - one * one) / rest)
 
     @property
+    def noise(self) -> float:
+        """Variance of the noise over that of the process."""
+        _, one, two = self.autocorrelations(3)
+        return float(1 - self.first * one - self.second * two)
+
+    @property
     def inflation(self) -> float:
         """Long-run variance over variance: how many initial times count as one independent one."""
-        one = self.first / (1 - self.second)
-        two = self.second + self.first * one
-        return (1 - self.first * one - self.second * two) / (1 - self.first - self.second) ** 2
+        return self.noise / (1 - self.first - self.second) ** 2
 
     def autocorrelations(self, count: int) -> np.ndarray:
         """At lags 0 to ``count - 1``."""
