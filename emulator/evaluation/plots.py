@@ -40,6 +40,7 @@ from emulator.evaluation.table import (
     quoted_lead,
     read_crossover,
     unit_of,
+    with_gap_from,
     world_sentence,
 )
 
@@ -130,10 +131,8 @@ def gain_figure(scores: xr.Dataset) -> Figure:
     title = f"How far ahead: by how much later {forecaster_label(name)} makes the error that each other makes"
     if "gap_closed" in scores:
         baseline = make_headline(scores).reference
-        scores = scores.assign(gap_closed=scores["gap_closed"].sel(reference=baseline, drop=True))
-        for end in ("_lower", "_upper"):
-            scores[f"gap_closed{end}"] = scores[f"gap_closed{end}"].sel(reference=baseline, drop=True)
-        if scores["gap_closed"].notnull().any():
+        scores = with_gap_from(scores, baseline)
+        if "gap_closed" in scores:
             kinds.append(("gap_closed", "Share of the gap closed", 1.0))
             limit = limit_label(str(scores.attrs["predictability_limit"]))
             title += f"\nShare of the gap: 0 is {forecaster_label(baseline)} (in every row), 1 {limit}"

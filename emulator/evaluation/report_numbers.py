@@ -13,6 +13,7 @@ from emulator.evaluation.crossover import Outcome
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.report_arrays import colours, floats, halves, octets, packed
 from emulator.evaluation.report_fields import Fields
+from emulator.evaluation.significance import ENDS
 from emulator.evaluation.style import (
     Unit,
     default_lines,
@@ -23,7 +24,7 @@ from emulator.evaluation.style import (
     shown_unit,
     variable_label,
 )
-from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables, lead_hours
+from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables, lead_hours, with_gap_from
 
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _MOST_BYTES = 3_400_000  # of numbers before they are compressed, to half as many letters
@@ -50,7 +51,7 @@ class _Metric:
     in_variable_units: bool = False
 
 
-_TIME_GAIN, _GAP = "time_gain_hours", "gap_closed"
+_TIME_GAIN = "time_gain_hours"
 _METRICS = (
     _Metric("rmse", "RMSE", "root of the mean squared error; lower is better", 0.0, in_variable_units=True),
     _Metric("acc", "Anomaly correlation", "with the truth, about the climatology; 1 is perfect", 1.0),
@@ -58,7 +59,7 @@ _METRICS = (
     _Metric("activity", "Activity", "size of anomalies over the truth's; below 1 is too smooth", 1.0),
     _Metric("fine_scale_ratio", "Fine-scale amplitude", "over the truth's; below 1 is blurred", 1.0),
     _Metric(_TIME_GAIN, "Hours ahead", "by how much later {candidate} makes the error that the other makes", 0.0, "h"),
-    _Metric(_GAP, "Gap closed", "share of the way from the error of {baseline} to {limit}", 100.0, "%"),
+    _Metric("gap_closed", "Gap closed", "share of the way from the error of {baseline} to {limit}", 100.0, "%"),
     _Metric("extreme_low", "Low extremes", "", 1.0),
     _Metric("extreme_high", "High extremes", "", 1.0),
     _Metric("crps_fair", "CRPS (fair)", "of an ensemble; lower is better", 0.0, in_variable_units=True),
@@ -144,7 +145,7 @@ def numbers(
     places = _Places.of(scores, shown)
     names = scores["forecaster"].values.tolist()
     name = candidate(scores)
-    scores = _with_gap(_with_extremes(scores), reference)
+    scores = with_gap_from(_with_extremes(scores), reference)
     metrics = [_filled_in(m, scores, reference) for m in _METRICS if m.name in scores]
     lines = default_lines(names, name, reference)
     return {
@@ -176,15 +177,6 @@ def _with_extremes(scores: xr.Dataset) -> xr.Dataset:
         ratio = scores["forecast_quantile"] / scores["truth_quantile"]
     whole = xr.DataArray(np.where(scores["region"] == WHOLE, 1.0, np.nan), dims="region")
     return scores.assign({name: ratio.isel(quantile=at, drop=True) * whole for name, at in _EXTREMES.items()})
-
-
-def _with_gap(scores: xr.Dataset, baseline: str) -> xr.Dataset:
-    """The share of the gap closed, of all the references from which it may be measured, from this one."""
-    ends = [_GAP + end for end in ("", "_lower", "_upper")]
-    if _GAP not in scores:
-        return scores
-    one = scores[ends].sel(reference=baseline, drop=True)
-    return scores.drop_vars(ends).assign(one if one[_GAP].notnull().any() else {})
 
 
 def _filled_in(metric: _Metric, scores: xr.Dataset, baseline: str) -> _Metric:
@@ -244,7 +236,7 @@ def _tables(scores: xr.Dataset, places: _Places, metrics: Sequence[_Metric]) -> 
     out = {}
     for metric in metrics:
         factor = factors if metric.in_variable_units else 100.0 if metric.unit == "%" else 1.0
-        for end in ("", "_lower", "_upper"):
+        for end in ENDS:
             if metric.name + end not in scores:
                 continue
             array = scores[metric.name + end]

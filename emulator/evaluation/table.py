@@ -11,6 +11,7 @@ from rich.table import Table
 
 from emulator.evaluation.crossover import Crossover, Outcome
 from emulator.evaluation.regions import WHOLE
+from emulator.evaluation.significance import ENDS
 from emulator.evaluation.style import (
     Unit,
     forecaster_label,
@@ -111,6 +112,15 @@ def read_crossover(scores: xr.Dataset, forecaster: str, reference: str, variable
     hours, lower, upper, start = (float(one[f"crossover_{key}"]) for key in ("hours", "lower", "upper", "start"))
     outcome: Outcome = one["crossover_outcome"].item()
     return Crossover(outcome, hours, lower, upper, start, bool(one["crossover_from_first_lead"]))
+
+
+def with_gap_from(scores: xr.Dataset, reference: str) -> xr.Dataset:
+    """``gap_closed`` from one of the references that there may be; left out where that leaves none."""
+    ends = [f"gap_closed{end}" for end in ENDS]
+    if "gap_closed" not in scores:
+        return scores
+    one = scores[ends].sel(reference=reference, drop=True)
+    return scores.drop_vars(ends).assign(one if one["gap_closed"].notnull().any() else {})
 
 
 def mean_ratios(scores: xr.Dataset) -> xr.DataArray:
