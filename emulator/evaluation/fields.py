@@ -115,23 +115,25 @@ class Verification:
             if surface is None:
                 raise DataError(f"{source}: on sigma levels without {SURFACE}; name it under data.static")
             dataset = dataset.assign({SURFACE: (("latitude", "longitude"), surface)})
-        dataset = derive(dataset, self.pressure_levels if on_sigma else None, derived)
-        planes: Planes = {}
-        for name, field in dataset.data_vars.items():
-            if name == SURFACE:
-                continue
-            dim = level_dim(field)
-            lead = [d for d in ("realization", "init_time", "lead_time", "time") if d in field.dims]
-            levels = [] if dim is None else [dim]
-            array = field.transpose(*levels, *lead, "latitude", "longitude").values
-            keys = [str(name)] if dim is None else [f"{name}@{float(v):g}" for v in field[dim].values]
-            for key, values in zip(keys, [array] if dim is None else array, strict=True):
-                if self.mask is not None:
-                    values = np.where(self.mask, values, 0)
-                if not np.isfinite(values).all():
-                    raise DataError(f"{source}: {key} holds NaN or infinity; scores would be meaningless")
-                planes[key] = values
+        planes = planes_of(derive(dataset, self.pressure_levels if on_sigma else None, derived))
+        for key in planes:
+            if self.mask is not None:
+                planes[key] = np.where(self.mask, planes[key], 0)
+            if not np.isfinite(planes[key]).all():
+                raise DataError(f"{source}: {key} holds NaN or infinity; scores would be meaningless")
         return planes
+
+
+def planes_of(dataset: xr.Dataset) -> Planes:
+    """All but the surface, a level a plane: ``([realization,] [init_time, lead_time | time,] latitude, longitude)``."""
+    planes: Planes = {}
+    for name, field in dataset.drop_vars(SURFACE, errors="ignore").data_vars.items():
+        dim = level_dim(field)
+        lead = [d for d in ("realization", "init_time", "lead_time", "time") if d in field.dims]
+        array = field.transpose(*([] if dim is None else [dim]), *lead, "latitude", "longitude").values
+        keys = [str(name)] if dim is None else [f"{name}@{float(v):g}" for v in field[dim].values]
+        planes |= dict(zip(keys, [array] if dim is None else array, strict=True))
+    return planes
 
 
 def _is_on_pressure(dataset: xr.Dataset) -> bool:

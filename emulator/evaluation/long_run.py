@@ -25,14 +25,14 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.files.disk import replacing
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Store
-from data_prep.spec import CONVENTIONS, level_dim
+from data_prep.spec import CONVENTIONS
 from data_prep.variables import SURFACE
 from data_prep.vertical import derive
 from emulator import __version__
 from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig
 from emulator.evaluation.encoding import encoding_of
-from emulator.evaluation.fields import Planes, units_of
+from emulator.evaluation.fields import Planes, planes_of, units_of
 from emulator.evaluation.spectra import fine_scales, mean_power
 from emulator.progress import track
 
@@ -355,14 +355,7 @@ def _planes(dataset: xr.Dataset, store: Store, config: EvaluateConfig) -> Planes
     if store.spec.vertical == "sigma" and SURFACE not in dataset:
         dataset = dataset.assign({SURFACE: (("latitude", "longitude"), store.surface_geopotential)})
     levels = tuple(config.pressure_levels) if store.spec.vertical == "sigma" else None
-    planes: Planes = {}
-    for name, field in derive(dataset, levels).drop_vars(SURFACE, errors="ignore").data_vars.items():
-        dim = level_dim(field)
-        if dim is None:
-            planes[str(name)] = field.values
-        else:
-            planes |= {f"{name}@{float(v):g}": field.sel({dim: v}).values for v in field[dim].values}
-    return planes
+    return planes_of(derive(dataset, levels))
 
 
 def _days(lead_times: np.ndarray) -> np.ndarray:
