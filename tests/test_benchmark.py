@@ -16,7 +16,8 @@ from data_prep.errors import ConfigError
 from emulator.benchmarks.history import record, show
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
-from emulator.benchmarks.train import _seconds_per_step
+from emulator.benchmarks.train import DEMO_NETWORK, _seconds_per_step, parse_model
+from emulator.config import load_config, read_yaml
 from emulator.hardware.machine import copy_rate, describe, matrix_rate
 from emulator.training.budget import AHEAD
 from emulator.training.devices import Layout
@@ -39,6 +40,13 @@ def run(name, words):
     module.add_arguments(parser)
     (table,) = module.run(parser.parse_args(words))
     return str(table)
+
+
+def test_what_goes_for_the_demos_network_is_it():
+    demo = load_config(ROOT / "configs" / "demo.yaml").model.model_dump()
+    free = demo | {"output_truncation": {}, "conserve": []}  # made-up data have other variables
+    compared = read_yaml(ROOT / "configs" / "models" / "cpu" / "unet_filters.yaml")["model"]
+    assert parse_model(DEMO_NETWORK).model_dump() == free == parse_model(str(compared)).model_dump()
 
 
 class _HereAndNow(ThreadPoolExecutor):

@@ -22,7 +22,7 @@ from emulator.training.loader import Batch
 from emulator.training.train import set_up
 from emulator.training.train_step import Norms, Task, TrainState
 
-DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1, 2], blocks: 2}"
+DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, global_truncation: 4}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
