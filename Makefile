@@ -83,15 +83,16 @@ format: install
 clean:
 	rm -rf $(VENV) .site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-# Later ones of these two exclude who may install: soupsieve 4 wants Python 3.11.5 (Debian 12 has 3.11.2), and s3fs python-dateutil 2
+# Later ones of these exclude who may install: soupsieve 4 and pymdown-extensions 13 want Python 3.11.5 (Debian 12 has 3.11.2), and s3fs
+# wants python-dateutil 2
 update-constraints:
 	rm -rf .venv-fresh
-	$(MAKE) install VENV=.venv-fresh CONSTRAINTS="'soupsieve<3' 'python-dateutil<3'" EXTRAS=$(EXTRAS),docs
+	$(MAKE) install VENV=.venv-fresh CONSTRAINTS="'soupsieve<3' 'pymdown-extensions<13' 'python-dateutil<3'" EXTRAS=$(EXTRAS),docs
 	@{ sed -n 1p constraints.txt; .venv-fresh/bin/pip freeze --exclude-editable | grep -v '@'; } > constraints.new
 	@mv constraints.new constraints.txt
 	@.venv-fresh/bin/pip install --quiet --disable-pip-version-check uv
 	@{ echo '# constraints.txt with hashes, and what builds the package (make update-constraints). Used by CI.'; \
-	  printf 'hatchling\neditables\n' | .venv-fresh/bin/uv pip compile --quiet --universal --python-version 3.11.5 \
+	  printf 'hatchling\neditables\n' | .venv-fresh/bin/uv pip compile --quiet --universal --python-version 3.11.2 \
 	  --generate-hashes --no-header --no-annotate --no-emit-index-url --constraint constraints.txt \
 	  $(foreach extra,physics dev docs,--extra $(extra)) pyproject.toml -; } > constraints.new
 	@mv constraints.new constraints-hashed.txt && rm -rf .venv-fresh
