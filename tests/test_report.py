@@ -596,7 +596,8 @@ def test_a_chart_claims_no_more_than_was_scored(window, experiment, tmp_path):
 
 
 @needs_browser
-def test_choices_change_the_pictures(window):
+def test_choices_change_the_pictures(window, page):
+    window.open(page)
     for selector, text, script in (
         ("#controls label:nth-child(3) select", "Near-surface temperature", CURVES),
         ("#controls label:nth-child(4) select", "Tropics", CARD),
