@@ -430,7 +430,6 @@ REFUSED = {
     ),
     "ensemble": (lambda d: xr.concat([d, d], "number"), ("ensemble dimension number of 2", "choose one member")),
     "monthly": (monthly, ("monthly values", "six-hourly")),
-    "monthly by hour": (monthly_by_hour, ("monthly values by hour of the day", "six-hourly")),
     "irregular": (irregular, ("irregular time step: 7 h after 2001-01-02T06:00", "resample")),
     "expver": (expver, ("conflicting values of expver 1 and 5 at 2001-01-01T00:00", "keep one expver")),
 }
@@ -460,6 +459,14 @@ def test_inspect_and_prepare_refuse_alike(case, tmp_path, capsys):
         assert "file.nc" in line
         for word in words:
             assert word in line
+
+
+def test_one_day_a_month_is_told(tmp_path, caplog):
+    """It may be a sample of the weather, which can be learned from; nothing in the file says so."""
+    path = canonical(monthly_by_hour(world()), tmp_path)
+    section = {"vertical": "pressure", "prognostic": {"temperature": {}}, "split": {"segments": {"train": [0]}}}
+    open_canonical([path], DataConfig.model_validate(section | {"inputs": [str(path)]}))
+    assert "one day a month; if these are monthly means by hour of the day" in caplog.text
 
 
 def test_a_defect_gives_the_report_and_an_exit_code(tmp_path, capsys):

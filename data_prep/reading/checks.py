@@ -35,19 +35,28 @@ def check_time_axis(times: np.ndarray, where: str) -> None:
 
 
 def refuse_monthly(times: np.ndarray, what: str) -> None:
-    """Refuses a record with one field a month, or one day: means that no six-hourly model can learn from.
+    """Refuses a record with one field a month: means that no six-hourly model can learn from.
 
     Raises:
-      DataError: the typical step has the length of a month, or the days that there are have.
+      DataError: the typical step has the length of a month.
     """
-    days = np.unique(times.astype("datetime64[D]"))
-    month = float(np.median(np.diff(days).astype(np.float64))) if days.size > 1 else 0.0
-    if 27.5 < month < 31.5:
-        kind = "monthly values" if days.size == times.size else "monthly values by hour of the day"
+    if (days := _month(times)) is not None:
         raise DataError(
-            f"{what} has {kind}, steps of some {month:g} days; a model of the weather needs fields some hours "
+            f"{what} has monthly values, steps of some {days:g} days; a model of the weather needs fields some hours "
             "apart, such as six-hourly ones: leave it out, or make it a climatological forcing by day of year"
         )
+
+
+def is_one_day_a_month(times: np.ndarray) -> bool:
+    """Whether several hours of one day a month are there: a sample of the weather, or monthly means by hour."""
+    days = np.unique(times.astype("datetime64[D]"))
+    return days.size < times.size and _month(days) is not None
+
+
+def _month(times: np.ndarray) -> float | None:
+    """The typical step in days where it has the length of a month."""
+    days = float(np.median(np.diff(times) / np.timedelta64(1, "D"))) if times.size > 1 else 0.0
+    return days if 27.5 < days < 31.5 else None
 
 
 def interval_of(times: np.ndarray, where: str) -> np.timedelta64:

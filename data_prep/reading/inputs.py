@@ -503,6 +503,10 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
             f"{checks.hours(interval):g} h"
         )
     _check_alike(reference, interval)
+    if checks.is_one_day_a_month(times):
+        logger.warning(
+            "%s: one day a month; if these are monthly means by hour of the day, they hold no weather", where
+        )
     stride = int(timestep // interval)
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
