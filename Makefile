@@ -1,6 +1,6 @@
 # make demo                everything, from nothing to a table and plots, on two CPU cores
 # make install             the environment alone, in .venv
-# make test                the tests
+# make test                the tests; TESTS=tests/test_grid.py, or other words for pytest, some of them
 # make check               ruff and mypy
 # make format              what ruff mends by itself
 # make docs                the documentation as a site, .site/index.html
@@ -51,7 +51,7 @@ demo: install
 	$(BIN)/emulator check-pretrained
 
 test: install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 test-lowest:
 	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest

@@ -167,9 +167,13 @@ def _list(field: dict[str, Any]) -> str:
     return f"list of {count}{_type(items).replace('list of', 'lists of')}{least}"
 
 
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
 def _bounds(field: dict[str, Any]) -> str:
     signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
-    parts = [f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field]
+    parts = [f"{sign} {_number(field[key])}" for key, sign in signs.items() if key in field]
     return f" {', '.join(parts)}" if parts else ""
 
 

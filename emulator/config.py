@@ -370,6 +370,9 @@ class LongRunConfig(Section):
 class EvaluateConfig(Section):
     """Which initial times, leads and forecasters are compared."""
 
+    HOW: ClassVar[frozenset[str]] = frozenset({"batch"})
+    """Keys of how the work is done: no score depends on them."""
+
     split: Literal["validation", "test"] = Field("test", description="Which part of the data forecasts are verified on")
     lead_hours: Positive = Field(240, description="Longest lead time")
     lead_step_hours: Positive = Field(6, description="Interval between verified leads")

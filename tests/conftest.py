@@ -9,6 +9,9 @@ import pytest
 
 # Set before jax is imported anywhere: sharding is tested on virtual devices, and warnings of the C++ side stay quiet.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Tests compile the same small programs over and over: each is compiled once for all of them, and for the next run.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 @pytest.fixture(autouse=True)

@@ -36,7 +36,7 @@ def test_kills_and_failing_disks_are_withstood(tmp_path):
 
 @needs_faults
 def test_a_netcdf_file_is_written_to_its_end_or_refused_in_a_line(tmp_path):
-    done = python("-m", "attacks.netcdf_disk", tmp_path)
+    done = python("-m", "attacks.netcdf_disk", tmp_path, 3)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -356,6 +356,11 @@ def test_another_file_to_score_asks_for_no_new_forecasts(tmp_path):
     assert changed == {"evaluate", "plot"}
 
 
+def test_how_many_forecasts_run_at_once_makes_no_score_another_one(tmp_path):
+    one, all_at_once = config_of(tmp_path, batch=1), config_of(tmp_path, batch=100)
+    assert all(stages.fingerprint(one, s) == stages.fingerprint(all_at_once, s) for s in stages.STAGES)
+
+
 @pytest.fixture
 def forecast_stage(made, monkeypatch, tmp_path):
     """The stage beside a store that is there."""

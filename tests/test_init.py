@@ -29,6 +29,16 @@ from emulator.training.validation import Validation
 MACHINE = Machine("two cores", devices=1, on_cpu=True, rate=1e11, memory=8 * 2**30)
 
 
+@pytest.fixture(autouse=True)
+def by_arithmetic(monkeypatch):
+    """Steps take what arithmetic says: to try them takes longer than all else that most of these tests do."""
+
+    def seconds(model, spec, grid, config):
+        return sizing._seconds_a_step(model, spec, grid, MACHINE, config.batch_size)
+
+    monkeypatch.setattr(sizing, "measured_seconds", seconds)
+
+
 def lines_of(error: str) -> list[str]:
     return [line for line in error.splitlines() if line.startswith("error: ")]
 
@@ -84,6 +94,7 @@ def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
     tmp_path = tmp_path / "Wetter für 数据 [1]"
     tmp_path.mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sizing, "measured_seconds", measured_seconds)
     data = region()
     canonical(data, tmp_path).rename("Luft & Druck é.nc")
     assert main(["init", "Luft & Druck é.nc", "--minutes", "0.01", "--out", "mein Wetter é.yaml"]) == 0
@@ -176,7 +187,6 @@ def test_a_config_is_never_overwritten(tmp_path, capsys):
 
 def test_a_config_is_whole_or_not_there(tmp_path, monkeypatch):
     path, out = canonical(world(times_from("2001-01-01", 60), REGION), tmp_path), tmp_path / "c.yaml"
-    monkeypatch.setattr(sizing, "measured_seconds", lambda *_: 1.0)
     write = Path.write_text
 
     def killed(file, text, **options):

@@ -28,13 +28,14 @@ def test_small_files_are_read_or_refused_in_a_line(targets):
         for file in target.files:
             assert outcome(lambda t=target, f=file: t.read(f), file.parent) == LOADED, file
         often = target.share >= 0.4 or "metadata" in target.name
-        found = attack_target(target, 10 * COUNT if often else COUNT, rng)
+        found = attack_target(target, 3 * COUNT if often else COUNT, rng)
         assert found.wrong == [], target.name
         assert found.outcomes[REFUSED] > 0, target.name
 
 
 def test_what_must_not_be_is_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(mutations, "SECONDS", 1.0)
+    monkeypatch.setattr(mutations, "PATIENCE", 3)
 
     def raises(error: Exception) -> None:
         raise error

@@ -22,6 +22,7 @@ from emulator.evaluation.style import (
 from emulator.evaluation.table import (
     candidate,
     headline_variables,
+    initial_times,
     lead_hours,
     like_with_like,
     opponents,
@@ -96,9 +97,8 @@ def describe(scores: xr.Dataset, name: str, reference: str, variable: str, cross
         case "not scored":
             return f"{a} was not compared with {b} in {what}: one of the two was not scored there."
         case _:
-            count = scores.attrs["initial_times"]
             return (
-                f"Undecided: from {count} initial times it cannot be told whether "
+                f"Undecided: from {initial_times(scores)} it cannot be told whether "
                 f"{a[0].lower() + a[1:] if a.startswith('The ') else a} ever beats {b} in {what}."
             )
 

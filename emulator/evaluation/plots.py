@@ -35,6 +35,7 @@ from emulator.evaluation.style import (
 from emulator.evaluation.table import (
     candidate,
     headline_variables,
+    initial_times,
     lead_hours,
     opponents,
     quoted_lead,
@@ -107,7 +108,7 @@ def skill_figure(scores: xr.Dataset) -> Figure:
     for axes, variable in zip(panels, variables, strict=True):
         _draw_rmse(axes, scores, variable, names, answered)
     share = f"{100 * scores.attrs['confidence']:g} %"
-    title = f"Error against lead time ({scores.attrs['initial_times']} initial times, {share} intervals)"
+    title = f"Error against lead time ({initial_times(scores)}, {share} intervals)"
     name = candidate(scores)
     if any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables):
         whom = ", ".join(forecaster_label(r) for r in answered)

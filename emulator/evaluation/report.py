@@ -33,7 +33,7 @@ from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
 from emulator.evaluation.report_numbers import Shown, numbers
 from emulator.evaluation.style import forecaster_label, number_text, variable_label
-from emulator.evaluation.table import world_sentence
+from emulator.evaluation.table import initial_times, world_sentence
 
 _SCRIPTS = (
     "data.js",
@@ -158,7 +158,7 @@ def _basis(scores: xr.Dataset) -> str:
     a = scores.attrs
     many = "trajectory" if int(a["trajectories"]) == 1 else "trajectories"
     return (
-        f"{a['initial_times']} initial times in {a['trajectories']} {a['split']} {many}; "
+        f"{initial_times(scores)} in {a['trajectories']} {a['split']} {many}; "
         f"{100 * float(a['confidence']):g} % intervals from {a['bootstrap']} block-bootstrap resamples; "
         f"anomalies from the climatology “{a['climatology']}”."
     )

@@ -84,6 +84,12 @@ def like_with_like(scores: xr.Dataset) -> list[tuple[str, str]]:
     return [(own, other) for own, other in pairs if own in names]
 
 
+def initial_times(scores: xr.Dataset) -> str:
+    """How many there are, in words."""
+    count = int(scores.attrs["initial_times"])
+    return f"{count} initial time{'s' * (count != 1)}"
+
+
 def world_sentence(scores: xr.Dataset) -> str:
     """Where all of it holds, by what the truth and the boundary are; empty where the scores do not say."""
     lateral = ""
@@ -204,7 +210,7 @@ def _basis(scores: xr.Dataset) -> str:
     """Which world the numbers are of, and what they rest on."""
     a, world = scores.attrs, world_sentence(scores)
     return (f"{world}\n" if world else "") + (
-        f"{a['initial_times']} initial times in {a['trajectories']} {a['split']} "
+        f"{initial_times(scores)} in {a['trajectories']} {a['split']} "
         f"{'trajectory' if a['trajectories'] == 1 else 'trajectories'}; anomalies from the "
         f"climatology '{a['climatology']}' of the training split; {a['bootstrap']} block-bootstrap resamples."
     )

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.disk import discard, disk_in_one_line, link, remove, write_text
 from data_prep.files.json_file import read_object
-from emulator.config import ExperimentConfig, TrainConfig, save_config
+from emulator.config import EvaluateConfig, ExperimentConfig, TrainConfig, save_config
 from emulator.experiment.forecast_files import files_of_network
 from emulator.progress import duration, track_blocks
 
@@ -280,11 +280,13 @@ def fingerprint(config: ExperimentConfig, stage: Stage) -> str:
 
 
 def decisive_values(config: ExperimentConfig, stage: Stage) -> dict[str, Any]:
-    """The config values that this stage and those before it depend on, by key, but for those that are the default.
+    """The config values that this stage and those before it depend on, by key, but for those that are the default or
+    say how the work is done.
 
     So a key that a later version adds makes no result another one.
     """
-    given = config.model_dump(mode="json", exclude_defaults=True)
+    how = {"evaluate": EvaluateConfig.HOW}
+    given = config.model_dump(mode="json", exclude_defaults=True, exclude=how)
     found: dict[str, Any] = {}
     for s in applicable_stages(config):
         for key in s.depends:

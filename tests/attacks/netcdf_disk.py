@@ -1,4 +1,6 @@
-"""``python -m attacks.netcdf_disk FOLDER``: a file is written while the disk fails, from each of its writes on."""
+"""``python -m attacks.netcdf_disk FOLDER [N]``: a file is written while the disk fails, from each of its writes on, or
+from every Nth.
+"""
 
 import errno
 import signal
@@ -50,12 +52,13 @@ def main() -> int:
     fails at that very write, netCDF crashes the process (docs/reliability.md).
     """
     root = Path(sys.argv[1])
+    every = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     faults.preload(root)
     path, log = root / "work" / "a.nc", root / "log"
     path.parent.mkdir()
     events = faults.run_child(lambda: write(path), path.parent, log).events
     crashes, wrong = 0, 0
-    for number, event in enumerate(events, 1):
+    for number, event in list(enumerate(events, 1))[::every]:
         for mode in (errno.ENOSPC, errno.EIO) if event.startswith(("create", "write", "truncate")) else ():
             path.unlink(missing_ok=True)
             end = faults.run_child(lambda: write(path), path.parent, log, event=number, mode=mode)
