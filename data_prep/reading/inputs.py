@@ -1,6 +1,7 @@
 """The files of a data set as one record: variables joined by time, stretches without a gap, one state spec.
 
-Files may hold all variables, or one each, or one stretch of time each; ``open_canonical`` looks at what they hold.
+Files may hold all variables, or one each, or one stretch of time or some levels each; ``open_canonical`` looks at what
+they hold.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES
 from data_prep.grid import Grid
 from data_prep.lateral import lateral_variables
 from data_prep.reading import checks, quality
+from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, stem
-from data_prep.reading.regridded import RegriddedSource, bring_to, regrid_sources
+from data_prep.reading.regridded import bring_to, regrid_sources
 from data_prep.reading.slips import may_slip, slips_of
 from data_prep.reading.sources import Extent, Source, open_source
 from data_prep.reading.units import Conversion
@@ -288,6 +290,7 @@ def open_canonical(
                 f"{source.path}: its grid is {here}, that of {sources[0].path} is {there}; "
                 "name the grid to bring them to as data.regrid"
             )
+    sources = stack_levels(sources)
     holders = {name: _holders(sources, name, role, variable) for name, (role, variable) in asked.items()}
     described = {name: _describe(name, role, variable, holders[name]) for name, (role, variable) in asked.items()}
     spec = _spec(described, config)
@@ -468,7 +471,7 @@ def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
     if not changes_every_step(variable.name, variable.units) or timeline.times.size < 2:
         return timeline
     for source in timeline.sources:
-        if isinstance(source, RegriddedSource) and not source.mirrors_alike:
+        if not source.mirrors_alike:
             raise DataError(
                 f"{source.path}: data.repair: flipped_latitudes cannot be found once the fields are on another part of "
                 f"the globe ({grid.describe()}); 'emulator inspect' finds them in the files: leave them out by "

@@ -22,6 +22,7 @@ from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.reading import checks, quality
 from data_prep.reading.inputs import open_canonical
+from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.opening import format_of, open_to_release
 from data_prep.reading.quality import Finding
@@ -131,7 +132,7 @@ def inspect_files(paths: Sequence[Location]) -> Report:
       DataError: one line on what makes a file unusable, as preparation would give it.
     """
     try:
-        files = _look_at([_open(path) for path in paths])
+        files = _look_at(_stacked([_open(path) for path in paths]))
     except DataError as error:
         if len(paths) == 1:
             raise
@@ -269,6 +270,24 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
             fields.append(found)
     source.release()
     return _Opened(source, vertical, tuple(fields), tuple(skipped))
+
+
+def _stacked(files: Sequence[_Opened]) -> list[_Opened]:
+    """The same files, those that hold levels of their own as one."""
+    of = {file.source.path: file for file in files}
+    out = []
+    for source in stack_levels([file.source for file in files]):
+        parts = [of[path] for path in source.paths]
+        names = {found.name for part in parts for found in part.fields}
+        out.append(
+            _Opened(
+                source,
+                next((part.vertical for part in parts if part.vertical is not None), None),
+                tuple(found for name, found in source.fields.items() if name in names),
+                tuple(dict.fromkeys(skipped for part in parts for skipped in part.skipped)),
+            )
+        )
+    return out
 
 
 def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
@@ -549,7 +568,7 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
         roles["prognostic"][name] = {key: value for key, value in moved.items() if key in ("source", "minimum")}
     vertical = next((f.vertical for f in files if f.vertical is not None), None)
     return {
-        "inputs": [str(f.source.path) for f in files],
+        "inputs": [str(path) for f in files for path in f.source.paths],
         **({"vertical": vertical} if vertical else {}),
         "timestep_hours": timestep,
         **{role: variables for role, variables in roles.items() if variables},
@@ -634,6 +653,7 @@ def _file_json(file: FileReport) -> dict[str, Any]:
     ]
     return {
         "path": str(source.path),
+        "paths": [str(path) for path in source.paths],
         "format": format_of(source.path),
         "grid": {"global": source.grid.is_global, **source.grid.to_dict()},
         "times": [clock.text(t) for t in times[[0, -1]]] if times.size else [],
@@ -652,7 +672,8 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
 
 def _file_lines(file: FileReport) -> list[str]:
     source = file.source
-    lines = [f"{source.path} ({format_of(source.path)})", f"  grid    {source.grid.describe()}"]
+    more = f" and {len(source.paths) - 1} more with other levels" if len(source.paths) > 1 else ""
+    lines = [f"{source.path}{more} ({format_of(source.path)})", f"  grid    {source.grid.describe()}"]
     times = np.unique(source.times)
     if times.size == 0:
         lines.append("  times   none")

@@ -42,7 +42,7 @@ class RegriddedSource(Source):
 
     @property
     def mirrors_alike(self) -> bool:
-        """Whether latitudes that are exchanged in the file come out exchanged: both grids have one middle."""
+        """Where both grids have one middle."""
         middles = [grid.latitude[0] + grid.latitude[-1] for grid in (self._regridder.source, self.grid)]
         return abs(middles[0] - middles[1]) < _SAME_MIDDLE_DEG
 

@@ -100,6 +100,16 @@ class Source:
     _longitude: Order = field(repr=False)
     _release: Callable[[], None] = field(repr=False)
 
+    @property
+    def paths(self) -> tuple[Location, ...]:
+        """All files that it is made of."""
+        return (self.path,)
+
+    @property
+    def mirrors_alike(self) -> bool:
+        """Whether latitudes that are exchanged in the file come out exchanged."""
+        return True
+
     def release(self) -> None:
         """Gives back what the library keeps of an open file, its decoded chunks; reading opens it again."""
         self._release()

@@ -285,7 +285,7 @@ def decisive_values(config: ExperimentConfig, stage: Stage) -> dict[str, Any]:
 
     So a key that a later version adds makes no result another one.
     """
-    how = {"evaluate": EvaluateConfig.HOW}
+    how = {"evaluate": set(EvaluateConfig.HOW)}
     given = config.model_dump(mode="json", exclude_defaults=True, exclude=how)
     found: dict[str, Any] = {}
     for s in applicable_stages(config):
