@@ -11,6 +11,7 @@ from synthetic import ON_SIGMA, evaluation_rows, lead_times, make_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.spec import grid_coords
 from emulator.config import EvaluateConfig
 from emulator.evaluation.maps import plot_maps
 from emulator.evaluation.plots import (
@@ -344,6 +345,28 @@ def test_maps(world, tmp_path):
     with pytest.raises(DataError, match="does not hold vorticity"):
         plot_maps(shown, world.store, world.config, "vorticity", tmp_path / "no.png")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["maps.pdf", "maps.png"]
+
+
+def test_maps_show_what_is_verified_and_its_error(world, tmp_path, monkeypatch):
+    store = world.store
+    keep = np.ones(store.grid.shape)
+    keep[:, 3] = 0
+    mask = xr.Dataset({"mask": (("latitude", "longitude"), keep)}, grid_coords(store.grid))
+    mask.to_netcdf(tmp_path / "mask.nc")
+    config = world.config.model_copy(update={"mask": str(tmp_path / "mask.nc")})
+    with xr.open_dataset(world.paths["network"]) as file:
+        file.load()
+    file["geopotential"][..., 3] = np.nan  # a hole
+    file.to_netcdf(tmp_path / "holed.nc")
+    figures = []
+    monkeypatch.setattr("emulator.evaluation.maps.save", lambda figure, _: figures.append(figure))
+    for path in (world.paths["network"], tmp_path / "holed.nc"):
+        plot_maps({"network": path}, store, config, "geopotential@500", tmp_path / "m.png")
+    plot_maps({"network": world.paths["network"]}, store, world.config, "geopotential@500", tmp_path / "m.png")
+    said = [[text.get_text() for axes in figure.axes for text in axes.texts] for figure in figures]
+    assert said[0] == said[1] != said[2]
+    shown = [figures[i].axes[0].collections[0].get_array() for i in (0, 2)]
+    assert np.isnan(np.ma.filled(shown[0], np.nan)[:, 3]).all() and np.isfinite(shown[1]).all()
 
 
 def test_maps_of_derived_variables(tmp_path):

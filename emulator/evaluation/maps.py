@@ -20,6 +20,7 @@ from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.plots import save
+from emulator.evaluation.regions import read_mask
 from emulator.evaluation.style import Unit, forecaster_label, number_text, shown_unit, variable_label
 
 _DPI = 150
@@ -41,7 +42,7 @@ def plot_maps(
     Args:
       forecast_paths: Forecasters of single forecasts to show, two or three of them, in order.
       store: The truth.
-      config: Pressure levels.
+      config: Pressure levels, and the mask of what is verified and shown.
       variable: ``geopotential@500``.
       out: The PNG file; a PDF for papers is written beside it.
       world: What the truth is, in a sentence, below the maps.
@@ -55,21 +56,23 @@ def plot_maps(
     columns = np.flatnonzero(np.isin(hours, _LEAD_HOURS))
     columns = columns if columns.size else np.array([hours.size - 1])
     leads = first.lead_times[columns]
-    verification = Verification(store, first.init_times[_FIRST], leads, config.pressure_levels, config.derived)
+    mask = read_mask(Path(config.mask), store.grid) if config.mask else np.ones(store.grid.shape, bool)
+    verification = Verification(store, first.init_times[_FIRST], leads, config.pressure_levels, config.derived, mask)
     truth, _, index = verification.truth_and_climatology(_FIRST)
     _require(truth, variable, "truth")
     unit = shown_unit(variable, units_of(variable, store))
-    observed = truth[variable][index[0]] * unit.factor
+    observed = np.where(mask, truth[variable][index[0]] * unit.factor, np.nan)
     forecasts = {}
     for name, file in files.items():
         planes = verification.forecast(file, _FIRST, columns)
         _require(planes, variable, str(file.path))
-        forecasts[name] = planes[variable][0] * unit.factor
+        forecasts[name] = np.where(mask, planes[variable][0] * unit.factor, np.nan)
     figure = _figure(observed, forecasts, hours[columns], store, unit)
     start = np.datetime_as_string(first.init_times[0], "h").replace("T", " ")
-    figure.suptitle(f"{variable_label(variable)} from {start} UTC", x=0.01, ha="left", fontweight="bold")
-    letters = int(figure.get_figwidth() / 0.065)
-    figure.supxlabel(textwrap.fill(world, letters), x=0.01, ha="left", fontsize=8)
+    wide = figure.get_figwidth()
+    title = textwrap.fill(f"{variable_label(variable)} from {start} UTC", int(wide / 0.11))
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    figure.supxlabel(textwrap.fill(world, int(wide / 0.065)), x=0.01, ha="left", fontsize=8)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(figure, out.with_suffix(""))
     return out
@@ -82,14 +85,12 @@ def _figure(
     rows = 1 + 2 * len(forecasts)
     degrees_wide = grid.longitude_bounds[-1] - grid.longitude_bounds[0]
     aspect = float((grid.latitude_bounds[-1] - grid.latitude_bounds[0]) / degrees_wide)
-    figure = Figure(
-        figsize=(1.4 + 3.4 * len(hours), 0.6 + rows * (3.2 * aspect + 0.22)), dpi=_DPI, layout="constrained"
-    )
+    figure = Figure(figsize=(1.4 + 3.4 * len(hours), 0.6 + rows * (3.2 * aspect + 0.22)), dpi=_DPI, layout="compressed")
     panels = figure.subplots(rows, len(hours), squeeze=False, sharex=True, sharey=True)
     everything = np.concatenate([truth, *forecasts.values()])
-    low, high = np.percentile(everything, [0.5, 99.5])
+    low, high = np.nanpercentile(everything, [0.5, 99.5])
     errors = {name: field - truth for name, field in forecasts.items()}
-    reach = float(np.percentile(np.abs(np.concatenate(list(errors.values()))), 99.5)) or 1.0
+    reach = float(np.nanpercentile(np.abs(np.concatenate(list(errors.values()))), 99.5)) or 1.0
     coast = store.land_share
 
     labels = ["Truth", *(forecaster_label(n) for n in forecasts)]
@@ -99,11 +100,11 @@ def _figure(
             mesh = _draw(axes, grid, plane, coast, "viridis", low, high)
         row[0].set_ylabel(label)
     figure.colorbar(mesh, ax=panels[: len(fields)], label=unit.label, shrink=0.6, pad=0.01, extend="both")
-    weights = grid.latitude_weights[:, None] / np.prod(grid.shape)
+    weights = grid.latitude_weights[:, None] * np.isfinite(truth[0])
     for row, (name, field) in zip(panels[len(fields) :], errors.items(), strict=True):
         for axes, plane in zip(row, field, strict=True):
             mesh = _draw(axes, grid, plane, coast, "RdBu_r", -reach, reach)
-            rmse = float(np.sqrt((weights * plane**2).sum()))
+            rmse = float(np.sqrt(np.nansum(weights * plane**2) / weights.sum()))
             axes.text(
                 0.99, 0.03, f"RMSE {number_text(rmse)}", transform=axes.transAxes, ha="right", fontsize=7,
                 bbox={"facecolor": "white", "alpha": 0.8, "lw": 0, "pad": 1.5},

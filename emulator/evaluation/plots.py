@@ -491,11 +491,12 @@ def _days(scores: xr.Dataset) -> np.ndarray:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes a figure as ``stem.png`` and ``stem.pdf``, each complete or not there."""
+    """Writes a figure as ``stem.png`` and ``stem.pdf``, each complete or not there; laid out once, for both."""
     out = []
     for kind in _FORMATS:
         path = stem.with_name(f"{stem.name}.{kind}")
         with replacing(path) as temporary, mpl.rc_context(_RC):
             figure.savefig(temporary, format=kind)
+        figure.set_layout_engine("none")
         out.append(path)
     return out
