@@ -44,7 +44,7 @@ from emulator.anomalies import without_bounds
 from emulator.config import ModelConfig
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.packing import unpack_table
-from emulator.run_folder import DESCRIPTION, SHIPPED, run_folder
+from emulator.run_folder import DESCRIPTION, SHIPPED, WEIGHTS, run_folder
 from emulator.stepping.stepper import make_stepper
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ FORMAT_VERSION = 1
 """Of run folders."""
 STATE_VERSION = 2
 """Of the states in ``checkpoints``; those of version 1 had an array for each kernel."""
-ARRAYS, WEIGHTS = "arrays.npz", "weights.npz"
+ARRAYS = "arrays.npz"
 CHECKPOINTS = "checkpoints"
 
 Tree = TypeVar("Tree")

@@ -387,6 +387,11 @@ class EvaluateConfig(Section):
     network: EnsembleOptions = Field(
         default_factory=EnsembleOptions, description="An ensemble of the network, beside its single forecast"
     )
+    networks: dict[ForecasterName, str] = Field(
+        {},
+        description="Run folders of other networks for the same variables and grid, by the name they get: they "
+        "forecast beside the experiment's own",
+    )
     physics: list[PhysicsBaseline] = Field(
         [], description="SPEEDY from the same fields; these must be on one of its Gaussian grids"
     )
@@ -398,7 +403,7 @@ class EvaluateConfig(Section):
     twin: TwinConfig | None = Field(None, description="Needs a `simulate` section")
     means: dict[ForecasterName, Annotated[list[str], Field(min_length=2)]] = Field(
         {},
-        description="Means of the experiment's own single forecasts, by the name they get, such as "
+        description="Means of single forecasts that the experiment makes, by the name they get, such as "
         "{network_and_regression: [network, linear_pcs]}",
     )
     forecasts: dict[ForecasterName, str] = Field(

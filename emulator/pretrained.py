@@ -31,12 +31,13 @@ from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.preparation.store import Store, open_store
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import derive
-from emulator.checkpoint import ARRAYS, WEIGHTS, load_forecaster, read_description, write_description
+from emulator.checkpoint import ARRAYS, load_forecaster, read_description, write_description
 from emulator.command import as_command
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import forecaster_label, shown_unit, variable_label
 from emulator.evaluation.table import candidate, headline_variables
 from emulator.packing import pack_table
+from emulator.run_folder import WEIGHTS
 
 INITIAL = "initial.nc"
 """Initial fields, in a shipped folder."""

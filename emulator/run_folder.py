@@ -7,6 +7,9 @@ from pathlib import Path
 DESCRIPTION = "run.json"
 """What makes a folder a run folder."""
 
+WEIGHTS = "weights.npz"
+"""What the network has learned, in a run folder."""
+
 SHIPPED = "speedy_t31"
 """The network that ships."""
 

@@ -431,6 +431,61 @@ def test_forecasts_that_were_made_with_other_options_are_refused(forecast_stage,
         stage.check(changed, tmp_path)
 
 
+@pytest.fixture
+def second(made, monkeypatch, tmp_path):
+    """The folder of another network, which errs elsewhere than the experiment's own."""
+    store, _ = made
+    folder = tmp_path / "elsewhere" / "run"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text("{}")
+    (folder / "weights.npz").write_bytes(b"some")
+
+    def load(run):
+        return Noisy(store, "network", 0.05, 0.1, seed=int("elsewhere" in str(run)))
+
+    monkeypatch.setattr(checkpoint, "load_forecaster", load)
+    return folder.parent
+
+
+def test_other_networks_forecast_beside_the_own_and_means_may_hold_them(forecast_stage, second, tmp_path):
+    stage, _, _ = forecast_stage
+    of = {**SMALL, "networks": {"second": str(second)}, "means": {"both": ["network", "second"]}}
+    config = config_of(tmp_path, **of)
+    contest.check_comparison(config, tmp_path)
+    contest.write_all_forecasts(config, tmp_path)
+    own, other, both = (
+        xr.open_dataset(tmp_path / "forecasts" / f"{name}.nc").load() for name in ("network", "second", "means/both")
+    )
+    assert other.attrs["forecaster"] == "second" and both.attrs["mean_of"] == "network, second"
+    assert not np.allclose(own["temperature"], other["temperature"])
+    np.testing.assert_allclose(both["temperature"], (own["temperature"] + other["temperature"]) / 2, rtol=1e-6)
+    contest.score_all_forecasts(config, tmp_path)
+    rmse = xr.load_dataset(tmp_path / "scores.nc")["rmse"].sel(region="all", variable="temperature@850")
+    assert (rmse.sel(forecaster="both") < 0.9 * rmse.sel(forecaster=["network", "second"])).all()
+    stage.check(config, tmp_path)
+    (second / "run" / "weights.npz").write_bytes(b"others")
+    with pytest.raises(UserError, match=r"forecasts/second.nc: was made with other options"):
+        stage.check(config, tmp_path)
+
+
+def test_a_network_that_cannot_take_part_is_named_before_the_training(made, second, tmp_path, monkeypatch):
+    store, _ = made
+
+    def refused(match, **networks):
+        with pytest.raises(UserError, match=match):
+            contest.check_comparison(config_of(tmp_path, **SMALL, networks=networks), tmp_path)
+
+    refused(r"evaluate.networks.network_2: begins as the experiment's own", network_2=str(second))
+    refused(r"evaluate.networks.persistence: a forecaster of the experiment has this name", persistence=str(second))
+    refused(r"evaluate.networks.x: .*nowhere: no trained network \(weights.npz is missing\)", x="nowhere")
+    finer = make_store(Grid.gaussian(12), days=12)
+    monkeypatch.setattr(checkpoint, "load_forecaster", lambda _: Noisy(finer, "network", 0.05, 0.1))
+    refused(r"evaluate.networks.x: .*elsewhere: has other grid than the data", x=str(second))
+    daily = dataclasses.replace(store, timestep=4 * store.timestep)
+    monkeypatch.setattr(checkpoint, "load_forecaster", lambda _: Noisy(daily, "network", 0.05, 0.1))
+    refused(r"has other time step than the data", x=str(second))
+
+
 def test_training_forecasts_of_other_options_correct_nothing(forecast_stage, tmp_path):
     stage, _, _ = forecast_stage
     contest.write_all_forecasts(config_of(tmp_path, **SMALL), tmp_path)

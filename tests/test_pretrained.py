@@ -8,10 +8,10 @@ import pytest
 
 from data_prep.errors import DataError
 from emulator import pretrained
-from emulator.checkpoint import ARRAYS, WEIGHTS, load_forecaster
+from emulator.checkpoint import ARRAYS, load_forecaster
 from emulator.cli import main
 from emulator.pretrained import check, ship_run
-from emulator.run_folder import run_folder
+from emulator.run_folder import WEIGHTS, run_folder
 
 SHIPPED = run_folder("speedy_t31")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
@@ -10,12 +11,12 @@ from collections.abc import Callable, Collection, Container, Iterable, Mapping, 
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.disk import link, reading
 from data_prep.preparation.pipeline import find_inputs
-from data_prep.preparation.store import Store
+from data_prep.preparation.store import Store, persisted_channels
 from data_prep.reading.opening import open_lazily
 from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
 from emulator.evaluation.style import is_physics, is_twin
@@ -30,6 +31,10 @@ from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.perturbations import RandomFields
 from emulator.forecasters.written import WrittenForecasts
+from emulator.run_folder import WEIGHTS, run_folder
+
+if TYPE_CHECKING:
+    from emulator.forecasters.neural import NeuralForecaster
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +67,7 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
 
     Raises:
       ConfigError: a mean is of a forecaster that is none or no single one, or two forecasters have one name.
+      DataError: another network is not there.
     """
     from emulator.forecasters.statistical import make_reference
 
@@ -82,6 +88,9 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
         everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, config, store)
     for reference in evaluate.references:
         everybody[reference] = Competitor(partial(make_reference, reference, store, verified_leads(evaluate)), {})
+    _refuse_taken("networks", evaluate.networks, everybody)
+    for name, run in evaluate.networks.items():
+        everybody[name] = Competitor(partial(_other_network, name, run, store), {"weights": _digest_of(name, run)})
     single = {name: one for name, one in everybody.items() if not name.endswith(_ENSEMBLE)}
     _refuse_taken("means", evaluate.means, everybody)
     for name, of in evaluate.means.items():
@@ -221,8 +230,35 @@ def lateral_boundary_of(store: Store) -> str | None:
 def _network(folder: Path, store: Store) -> Forecaster:
     from emulator.checkpoint import load_forecaster
 
-    forecaster = load_forecaster(folder / "run")
-    return replace(forecaster, lateral=store.lateral_at) if store.forcing_builder.is_lateral.any() else forecaster
+    return _with_lateral(load_forecaster(folder / "run"), store)
+
+
+def _other_network(name: str, run: str, store: Store) -> Forecaster:
+    from emulator.checkpoint import load_forecaster
+
+    forecaster = load_forecaster(run)
+    differ = {
+        "variables": forecaster.spec.state_channels != store.spec.state_channels,
+        "grid": not forecaster.grid.matches(store.grid),
+        "time step": forecaster.timestep != store.timestep,
+        "persisted forcings": not {*persisted_channels(forecaster.spec)} <= {*persisted_channels(store.spec)},
+    }
+    if what := [word for word, differs in differ.items() if differs]:
+        raise ConfigError(f"evaluate.networks.{name}: {run}: has other {' and '.join(what)} than the data")
+    return _with_lateral(replace(forecaster, name=name), store)
+
+
+def _with_lateral(network: NeuralForecaster, store: Store) -> NeuralForecaster:
+    return replace(network, lateral=store.lateral_at) if store.forcing_builder.is_lateral.any() else network
+
+
+def _digest_of(name: str, run: str) -> str:
+    """Of a network's weights, so that forecasts of one that was trained anew are not taken for its own."""
+    weights = run_folder(run) / WEIGHTS
+    if not weights.is_file():
+        raise DataError(f"evaluate.networks.{name}: {run}: no trained network ({WEIGHTS} is missing)")
+    with reading(weights), weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _with_ensemble(
@@ -287,6 +323,10 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
             raise ConfigError(f"evaluate.{key}.{name}: a forecaster of the experiment has this name; choose another")
         if is_physics(name) or is_twin(name):  # tables and pictures go by names
             raise ConfigError(f"evaluate.{key}.{name}: begins as SPEEDY's own forecasts do; choose another name")
+        if key == "networks" and name.startswith(NETWORK):
+            raise ConfigError(
+                f"evaluate.{key}.{name}: begins as the experiment's own network's do; choose another name"
+            )
 
 
 def _mean_maker(

@@ -107,6 +107,8 @@ def _check_competitors(config: ExperimentConfig, folder: Path, store: Store, ini
     for name in asked:
         if name != NETWORK:  # SPEEDY is built: it says itself what it lacks
             everybody[name].make()
+    for name in evaluate.networks:
+        everybody[name].make()
     if any(ensemble.members > 1 for ensemble in asked.values()):
         RandomFields(store, 1.0, config.seed).check(init_times)
 
@@ -172,8 +174,9 @@ def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) 
     if isinstance(forecaster, CorrectedForecaster | MeanForecaster):
         return forecaster.attributes()
     single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
-    lateral = lateral_boundary_of(store) if single.name == NETWORK else None
-    known = single.attributes(initial) if isinstance(single, NeuralForecaster) else {}
+    if not isinstance(single, NeuralForecaster):
+        return {}
+    known, lateral = single.attributes(initial), lateral_boundary_of(store)
     return known | ({"lateral_boundary": lateral} if lateral else {})
 
 
