@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from attacks import mutations
 from attacks.mutations import LOADED, REFUSED, attack_target, make_targets, outcome
@@ -14,6 +15,14 @@ from attacks.mutations import LOADED, REFUSED, attack_target, make_targets, outc
 from data_prep.errors import UserError
 
 COUNT = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_compilation_cache():
+    """It is written where nothing hostile may write."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
 
 
 @pytest.fixture(scope="module")

@@ -301,6 +301,7 @@ def _limits(allowed: Path) -> Iterator[list[str]]:
     _writes = _writes or _Writes()
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     before = resource.getrlimit(resource.RLIMIT_AS)
+    bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # of what is first imported inside
 
     def late(*_: object) -> None:
         raise HangError
@@ -317,6 +318,7 @@ def _limits(allowed: Path) -> Iterator[list[str]]:
         for _, clock, _ in clocks:
             signal.setitimer(clock, 0)
         _writes.allowed = None
+        sys.dont_write_bytecode = bytecode
         resource.setrlimit(resource.RLIMIT_AS, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
