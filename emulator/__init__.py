@@ -1,7 +1,7 @@
 """Neural weather emulation with a fair, significance-tested comparison against physics.
 
-From Python: ``open_store``, ``load_forecaster``, ``predict``, ``score``, ``plot``; they raise ``UserError``.
-Each is imported when it is first asked for, so ``import emulator`` costs nothing.
+From Python: ``open_store``, ``load_forecaster``, ``SeveralNetworks``, ``predict``, ``score``, ``plot``; they raise
+``UserError``. Each is imported when it is first asked for, so ``import emulator`` costs nothing.
 """
 
 from importlib import import_module
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from data_prep.preparation.store import open_store
     from emulator.api import plot, predict, score
     from emulator.checkpoint import load_forecaster
+    from emulator.forecasters.several import SeveralNetworks
 
-__all__ = ["UserError", "__version__", "load_forecaster", "open_store", "plot", "predict", "score"]
+__all__ = ["SeveralNetworks", "UserError", "__version__", "load_forecaster", "open_store", "plot", "predict", "score"]
 
 _HOMES = {
+    "SeveralNetworks": "emulator.forecasters.several",
     "UserError": "data_prep.errors",
     "load_forecaster": "emulator.checkpoint",
     "open_store": "data_prep.preparation.store",

@@ -35,6 +35,7 @@ from emulator.forecast_form import AXES, open_forecasts
 from emulator.forecast_io import ForecastWriter, describe_forecasts, surface_field
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
 from emulator.forecasters.neural import NeuralForecaster
+from emulator.forecasters.several import SeveralNetworks
 from emulator.forecasters.statistical import make_reference
 
 _BATCH = 8  # initial times at once
@@ -52,7 +53,7 @@ def predict(
     """Forecasts from some times of a data set, or from every one of them where ``times`` is ``None``.
 
     Args:
-      forecaster: Such as ``load_forecaster`` gives.
+      forecaster: Such as ``load_forecaster`` gives, or ``SeveralNetworks`` makes of several.
       initial: Initial fields: any order of axes, names and units that ``emulator inspect`` understands, on the
         forecaster's grid; a data set, which may be lazy, or where it lies (NetCDF, GRIB, Zarr, a URL).
       days: Length of the forecasts, a multiple of the time step.
@@ -72,8 +73,8 @@ def predict(
     leads = lead_times(forecaster.timestep, days)
     names: Mapping[str, str] = {}
     fill_nan = False
-    if isinstance(forecaster, NeuralForecaster):
-        names, fill_nan = forecaster.sources, forecaster.fill_nan
+    if network := _first_network(forecaster):
+        names, fill_nan = network.sources, network.fill_nan
     spec, grid, timestep = forecaster.spec, forecaster.grid, forecaster.timestep
     with _opened(initial) as data:
         chosen = _times_of(data, forecaster, names) if times is None else np.atleast_1d(np.asarray(times))
@@ -164,11 +165,17 @@ def plot(scores: xr.Dataset, folder: str | Path) -> list[Path]:
 
 
 def _driven(forecaster: Forecaster, store: Store) -> Forecaster:
-    """The network, which takes lateral boundary values from a store.
+    """The network, or several, which take lateral boundary values from a store.
 
     Raises:
-      DataError: it takes none, or the store's are not those that it takes.
+      DataError: one takes none, or the store's are not those that it takes.
     """
+    if isinstance(forecaster, SeveralNetworks):
+        return replace(forecaster, networks=tuple(_driven_network(network, store) for network in forecaster.networks))
+    return _driven_network(forecaster, store)
+
+
+def _driven_network(forecaster: Forecaster, store: Store) -> NeuralForecaster:
     if not isinstance(forecaster, NeuralForecaster) or not (ours := _lateral_channels(forecaster)):
         raise DataError(f"lateral: {forecaster.name} takes no lateral boundary values; leave it out")
     theirs = _lateral_channels(store)
@@ -178,6 +185,12 @@ def _driven(forecaster: Forecaster, store: Store) -> Forecaster:
             f"{forecaster.name} takes {', '.join(ours)} on {forecaster.grid.describe()}"
         )
     return replace(forecaster, lateral=store.lateral_at)
+
+
+def _first_network(forecaster: Forecaster) -> NeuralForecaster | None:
+    if isinstance(forecaster, SeveralNetworks):
+        return forecaster.networks[0]
+    return forecaster if isinstance(forecaster, NeuralForecaster) else None
 
 
 def _lateral_channels(owner: NeuralForecaster | Store) -> list[str]:
@@ -193,10 +206,11 @@ def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.D
         batches.setdefault(block["init_time"].values[0], []).append(block)
     parts = [xr.concat(blocks, "lead_time", data_vars="minimal") for blocks in batches.values()]
     out = xr.concat(parts, "init_time", data_vars="minimal")
-    surface = getattr(forecaster, "surface_geopotential", None)
+    network = _first_network(forecaster)
+    surface = getattr(network or forecaster, "surface_geopotential", None)
     if surface is not None:
         out[SURFACE] = surface_field(surface)
-    known = forecaster.attributes(initial) if isinstance(forecaster, NeuralForecaster) else {}
+    known = forecaster.attributes(initial) if isinstance(forecaster, NeuralForecaster | SeveralNetworks) else {}
     return out.assign_attrs(describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"])) | known)
 
 

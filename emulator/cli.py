@@ -89,7 +89,7 @@ def _run_stages(arguments: argparse.Namespace) -> None:
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast":
         why = "goes with a run folder and INPUT; forecasts of an experiment are as 'evaluate' in its config says"
-        _refuse_options(arguments, ("days", "time", "lateral", "out"), why)
+        _refuse_options(arguments, ("days", "time", "lateral", "with", "members", "out"), why)
     if command == "plot":
         _refuse_options(arguments, ("out",), "goes with a scores file; pictures of an experiment lie in its folder")
     # as JSON, which is YAML, so that no character of a path means anything
@@ -163,6 +163,8 @@ def _forecast_file(arguments: argparse.Namespace) -> None:
         days=10.0 if arguments.days is None else arguments.days,
         time=arguments.time,
         lateral=arguments.lateral or (),
+        others=getattr(arguments, "with") or (),
+        as_members=arguments.members,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.config import DataConfig
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.driving import open_driving
 from data_prep.reading.locations import Location
@@ -18,6 +18,8 @@ from data_prep.reading.probe import probe
 from data_prep.reading.sources import read_initial
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
+from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
+from emulator.forecasters.several import SeveralNetworks
 from emulator.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
@@ -26,9 +28,17 @@ _MOST_DAYS = 36525
 
 
 def forecast_file(
-    run: str | Path, source: Location, out: Path, *, days: float, time: str | None = None, lateral: Sequence[str] = ()
+    run: str | Path,
+    source: Location,
+    out: Path,
+    *,
+    days: float,
+    time: str | None = None,
+    lateral: Sequence[str] = (),
+    others: Sequence[str] = (),
+    as_members: bool = False,
 ) -> Path:
-    """Forecasts with a trained network from any file that holds the model's variables on its grid.
+    """Forecasts with a trained network, or several, from any file that holds the model's variables on its grid.
 
     Args:
       run: Run folder of a training, as ``load_forecaster`` takes it; needs no other file.
@@ -36,53 +46,65 @@ def forecast_file(
       out: Forecast file to write, along its valid time; appears when it is complete.
       days: Length of the forecast; a multiple of the model's time step.
       time: Initial time, ISO 8601; the last time in the file when ``None``.
-      lateral: Files of the driving data set, for a network that was trained with lateral boundary values.
+      lateral: Files of the driving data set, for networks that were trained with lateral boundary values.
+      others: Run folders of more networks, whose mean with the first is forecast.
+      as_members: Write the forecasts of all of them in place of the mean.
 
     Raises:
-      DataError: one line that says what the file lacks.
+      ConfigError: members are asked for of a single network.
+      DataError: one line that says what the file lacks, or in what a network differs from the first.
       ForecastStoppedError: the forecast left physical bounds; see ``write_forecasts``.
     """
     if isinstance(source, Path) and out.resolve() == source.resolve():
         raise DataError(f"{out}: is the file with the initial fields; write the forecast to another one")
-    folder = run_folder(run)
-    forecaster = load_forecaster(folder)
-    leads = lead_times(forecaster.timestep, days)
+    if as_members and not others:
+        raise ConfigError("--members: is of several networks; name the others by --with")
+    folders = [run_folder(name) for name in (run, *others)]
+    networks = [load_forecaster(folder) for folder in folders]
+    leads = lead_times(networks[0].timestep, days)
     probe([source])
-    initial = read_initial(
-        source,
-        forecaster.spec,
-        forecaster.grid,
-        time,
-        forecaster.sources,
-        fill_nan=forecaster.fill_nan,
-        timestep=forecaster.timestep,
-    )
-    attributes = forecaster.attributes(initial)
-    if attributes["outside_training_range"] not in ("none", "not known"):
-        logger.warning("the initial fields are outside of what the network has seen: %s", *attributes.values())
+    attributes: dict[str, str] = {}
     if lateral:
-        data = DataConfig.model_validate(read_description(folder)["experiment"]["data"])
-        if data.lateral is None:
-            raise DataError(
-                f"--lateral: the network in {folder} was trained without lateral boundary values; leave it out"
-            )
         paths = find_inputs(lateral, Path(), "--lateral")
         probe(paths)
-        driving = open_driving(paths, data, forecaster.spec, forecaster.grid)
-        forecaster = replace(forecaster, lateral=driving.at)
+        networks = [_driven(network, folder, paths) for network, folder in zip(networks, folders, strict=True)]
         attributes["lateral_boundary"] = ", ".join(map(str, paths))
-    surface = forecaster.surface_geopotential
+    first = networks[0]
+    forecaster: NeuralForecaster | SeveralNetworks = first
+    if others:
+        names = [str(name) for name in (run, *others)]
+        named = (replace(network, name=name) for network, name in zip(networks, names, strict=True))
+        forecaster = SeveralNetworks(tuple(named), as_members)
+        attributes["networks"] = ", ".join(names)
+    initial = read_initial(
+        source, first.spec, first.grid, time, first.sources, fill_nan=first.fill_nan, timestep=first.timestep
+    )
+    attributes |= forecaster.attributes(initial)
+    if attributes[OUTSIDE] not in ("none", "not known"):
+        logger.warning("the initial fields are outside of what the network has seen: %s", attributes[OUTSIDE])
     write_forecasts(
         forecaster,
         initial,
         leads,
         out,
-        surface_geopotential=surface,
+        surface_geopotential=first.surface_geopotential,
         attributes=attributes,
         along_valid_time=True,
     )
     logger.info("wrote %s", out)
     return out
+
+
+def _driven(network: NeuralForecaster, folder: Path, paths: Sequence[Location]) -> NeuralForecaster:
+    """The network with lateral boundary values from files.
+
+    Raises:
+      DataError: it takes none, or the files lack some.
+    """
+    data = DataConfig.model_validate(read_description(folder)["experiment"]["data"])
+    if data.lateral is None:
+        raise DataError(f"--lateral: the network in {folder} was trained without lateral boundary values; leave it out")
+    return replace(network, lateral=open_driving(paths, data, network.spec, network.grid).at)
 
 
 def lead_times(timestep: np.timedelta64, days: float) -> np.ndarray:

@@ -121,6 +121,14 @@ def _add_forecast(commands: _Commands) -> None:
         metavar="FILE",
         help="lateral boundary values at valid times, where the network needs them",
     )
+    of_a_file.add_argument(
+        "--with",
+        nargs="+",
+        metavar="RUN",
+        help="more networks for the same variables, grid and time step: the mean of all forecasts is written",
+    )
+    text = "write the forecast of every network, along the dimension realization, in place of the mean"
+    of_a_file.add_argument("--members", action="store_true", help=text)
     of_a_file.add_argument("--out", help="output file (default forecast.nc)")
     _add_override_arguments(forecast.add_argument_group("with CONFIG"))
 

@@ -227,6 +227,24 @@ def test_errors_of_maps_are_those_of_the_scores(experiment):
         np.testing.assert_allclose(mine, whole / 2)
 
 
+def test_holes_of_a_forecast_are_holes_of_its_maps_alone(experiment, tmp_path):
+    folder, store, scores, fields = experiment
+    paths = {name: folder / "forecasts" / f"{name}.nc" for name in fields.forecasters}
+    holed = fields.forecasters[1]
+    whole = xr.load_dataset(paths[holed])
+    for field in whole.data_vars.values():
+        field[..., :3, :5] = np.nan
+    whole.to_netcdf(tmp_path / "holed.nc")
+    shown = collect_fields(scores, paths | {holed: tmp_path / "holed.nc"}, store)
+    hole = np.zeros(store.grid.shape, bool)
+    hole[-3:, :5] = True  # rows come from the north
+    for group, before in ((shown.example, fields.example), (shown.mean, fields.mean)):
+        for name in HEADLINE:
+            error, complete = (g["variables"][name]["error"] for g in (group, before))
+            assert ((error[1] == 255) == hole).all() and (error[[0, 2, 3]] < 255).all() and complete.max() < 255
+    assert data_of(write_report(scores, tmp_path / "page.html", fields=shown))["fields"] is not None
+
+
 def test_spectra_hold_the_variance(experiment, page):
     scores, data = experiment[2], data_of(page)
     truth, forecast = (unpack(data["spectra"][key]) for key in ("truth", "forecast"))

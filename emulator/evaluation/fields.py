@@ -38,6 +38,7 @@ class Verification:
       pressure_levels: hPa, to which fields on sigma levels are brought.
       derived: Which of ``KINEMATIC`` are made of the winds besides.
       mask: Points that are verified, bool ``(latitude, longitude)``; elsewhere NaN is allowed, and fields are zero.
+      with_holes: Leave NaN and infinity as they are, for maps; scores would be meaningless.
     """
 
     store: Store
@@ -46,6 +47,7 @@ class Verification:
     pressure_levels: Sequence[float]
     derived: Sequence[str] = ()
     mask: np.ndarray | None = None
+    with_holes: bool = False
 
     @cached_property
     def rows(self) -> np.ndarray:
@@ -119,7 +121,7 @@ class Verification:
         for key in planes:
             if self.mask is not None:
                 planes[key] = np.where(self.mask, planes[key], 0)
-            if not np.isfinite(planes[key]).all():
+            if not self.with_holes and not np.isfinite(planes[key]).all():
                 raise DataError(f"{source}: {key} holds NaN or infinity; scores would be meaningless")
         return planes
 

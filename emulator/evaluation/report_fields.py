@@ -32,7 +32,7 @@ _MOST_FORECASTERS = 4
 
 @dataclass(frozen=True)
 class Fields:
-    """What the maps of a report show. Maps are uint8 on the thinned grid, rows from north to south.
+    """What the maps of a report show. Maps are uint8 on the thinned grid, rows from north to south; 255 is a hole.
 
     Attributes:
       forecasters: Whose fields these are; of an ensemble they are its mean's, as the scores are.
@@ -117,11 +117,11 @@ class _View:
         """Truth and forecasts as comparable fields at these leads."""
         levels = sorted({float(v.partition("@")[2]) for v in self.variables if "@" in v})
         derived = [name for name in KINEMATIC if any(v.partition("@")[0] == name for v in self.variables)]
-        return Verification(self.store, self.first.init_times, leads, levels, derived)
+        return Verification(self.store, self.first.init_times, leads, levels, derived, with_holes=True)
 
     def reach(self, error: np.ndarray) -> float:
         """Size of the largest errors of the rivals, extremes apart; ``(forecaster, ...)``."""
-        return float(np.percentile(np.abs(error[self.rivals]), 99.5)) or 1.0
+        return _percentiles(np.abs(error[self.rivals]), 99.5)[0] or 1.0
 
     @cached_property
     def _step(self) -> int:
@@ -173,7 +173,7 @@ def _example(view: _View) -> dict[str, Any]:
         factor = shown_unit(variable, units_of(variable, view.store)).factor
         truth = observed[variable][index[0]] * factor
         error = np.stack([f[variable][0] for f in forecasts]) * factor - truth
-        low, high = np.percentile(truth, [0.5, 99.5]).tolist()
+        low, high = _percentiles(truth, 0.5, 99.5)
         reach = view.reach(error)
         out[variable] = {
             "truth": _quantised(view.thinned(truth), low, high),
@@ -230,10 +230,20 @@ def _single(planes: Planes, file: ForecastFile) -> Planes:
     return {k: v.mean(axis=0) for k, v in planes.items()} if file.is_ensemble else planes
 
 
+def _percentiles(values: np.ndarray, *which: float) -> list[float]:
+    """Of what is finite; zeros where nothing is."""
+    finite = values[np.isfinite(values)]
+    return np.percentile(finite if finite.size else np.zeros(1), which).tolist()
+
+
 def _quantised(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """To uint8, 0 at ``low`` and 254 at ``high``, so that the middle of a symmetric range is a value of its own."""
+    """To uint8, 0 at ``low`` and 254 at ``high``, so that the middle of a symmetric range is a value of its own.
+
+    What is not finite is 255.
+    """
     scaled = (values - low) / max(high - low, np.finfo(np.float64).tiny)
-    return np.clip(np.round(254 * scaled), 0, 254).astype(np.uint8)
+    steps = np.clip(np.round(254 * scaled), 0, 254)
+    return np.where(np.isfinite(values), steps, 255).astype(np.uint8)
 
 
 def _coast(store: Store) -> list[np.ndarray]:

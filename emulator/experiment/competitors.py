@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.disk import link, reading
 from data_prep.preparation.pipeline import find_inputs
-from data_prep.preparation.store import Store, persisted_channels
+from data_prep.preparation.store import Store
 from data_prep.reading.opening import open_lazily
 from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
 from emulator.evaluation.style import is_physics, is_twin
@@ -235,15 +235,10 @@ def _network(folder: Path, store: Store) -> Forecaster:
 
 def _other_network(name: str, run: str, store: Store) -> Forecaster:
     from emulator.checkpoint import load_forecaster
+    from emulator.forecasters.several import differences
 
     forecaster = load_forecaster(run)
-    differ = {
-        "variables": forecaster.spec.state_channels != store.spec.state_channels,
-        "grid": not forecaster.grid.matches(store.grid),
-        "time step": forecaster.timestep != store.timestep,
-        "persisted forcings": not {*persisted_channels(forecaster.spec)} <= {*persisted_channels(store.spec)},
-    }
-    if what := [word for word, differs in differ.items() if differs]:
+    if what := differences(forecaster, store.spec, store.grid, store.timestep):
         raise ConfigError(f"evaluate.networks.{name}: {run}: has other {' and '.join(what)} than the data")
     return _with_lateral(replace(forecaster, name=name), store)
 

@@ -97,6 +97,11 @@ def check_lead_times(lead_times: np.ndarray, timestep: np.timedelta64) -> np.nda
     return leads
 
 
+def realizations(count: int) -> tuple[str, np.ndarray, dict[str, str]]:
+    """The coordinate that numbers the members of an ensemble from 0."""
+    return "realization", np.arange(count), {"standard_name": "realization", "units": "1"}
+
+
 def forecast_batches(
     forecaster: Forecaster, initial: xr.Dataset, lead_times: np.ndarray, *, batch: int, cost: Cost | None = None
 ) -> Iterator[xr.Dataset]:

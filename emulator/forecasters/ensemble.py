@@ -10,7 +10,7 @@ import xarray as xr
 
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, stack_channels, unstack_channels
-from emulator.forecasters.base import Forecaster
+from emulator.forecasters.base import Forecaster, realizations
 from emulator.forecasters.perturbations import RandomFields
 
 
@@ -94,5 +94,4 @@ class EnsembleForecaster:
             dims = ("init_time", "realization", *field.dims[1:])
             data[name] = (dims, values.reshape(*shape, *values.shape[1:]), field.attrs)
         coords = {str(name): c for name, c in first.coords.items() if "init_time" not in c.dims}
-        member = ("realization", np.arange(self.members), {"standard_name": "realization", "units": "1"})
-        return xr.Dataset(data, coords | {"init_time": times, "realization": member})
+        return xr.Dataset(data, coords | {"init_time": times, "realization": realizations(self.members)})

@@ -26,6 +26,9 @@ from emulator.stepping.stepper import Stepper
 if TYPE_CHECKING:
     import xarray as xr
 
+OUTSIDE = "outside_training_range"
+"""The attribute that says where initial fields lie outside of what a network has seen."""
+
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8
 
@@ -147,7 +150,7 @@ class NeuralForecaster:
             least, most = self.trained_on.get(channel.name, (-np.inf, np.inf))
             if low < least or high > most:
                 found.append(f"{channel.name} {low:.6g} to {high:.6g}, trained on {least:.6g} to {most:.6g}")
-        return {"outside_training_range": "; ".join(found) or ("none" if self.trained_on else "not known")}
+        return {OUTSIDE: "; ".join(found) or ("none" if self.trained_on else "not known")}
 
     @property
     def _bounds(self) -> tuple[list[str], list[tuple[float, float]]]:

@@ -113,8 +113,9 @@ function setUpMaps() {
   // Quantised planes of a panel: the forecast is the truth plus its error, both as coarse as the colours are.
   function value(panel, i) {
     const { low, high, reach } = panel.data;
-    const error = panel.error ? (panel.error[i] / STEPS) * 2 * reach - reach : 0;
-    const truth = panel.truth ? (panel.truth[i] / STEPS) * (high - low) + low : 0;
+    const scaled = (step, from, to) => (step > STEPS ? NaN : (step / STEPS) * (to - from) + from);
+    const error = panel.error ? scaled(panel.error[i], -reach, reach) : 0;
+    const truth = panel.truth ? scaled(panel.truth[i], low, high) : 0;
     return panel.kind === "error" ? error : panel.kind === "truth" ? truth : truth + error;
   }
 
@@ -143,13 +144,16 @@ function setUpMaps() {
     const context = still.getContext("2d");
     const image = context.createImageData(columns, rows);
     for (let i = 0; i < rows * columns; i += 1) {
-      const part = Math.round(((value(panel, i) - from) / (to - from)) * STEPS);
+      const here = value(panel, i);
+      if (Number.isNaN(here)) continue; // a hole shows the page
+      const part = Math.round(((here - from) / (to - from)) * STEPS);
       image.data.set(palette.row(Math.min(STEPS, Math.max(0, part))), 4 * i);
       image.data[4 * i + 3] = 255;
     }
     context.putImageData(image, 0, 0);
     const { canvas } = panel;
     const brush = canvas.getContext("2d");
+    brush.clearRect(0, 0, canvas.width, canvas.height);
     brush.imageSmoothingEnabled = true;
     brush.imageSmoothingQuality = "high";
     brush.drawImage(still, 0, 0, canvas.width, canvas.height);
@@ -170,7 +174,10 @@ function setUpMaps() {
     const lon = east > 180 ? 360 - east : east;
     const where = `${Math.abs(lat).toFixed(0)}° ${lat < 0 ? "S" : "N"}, ${lon.toFixed(0)}° ${east > 180 ? "W" : "E"}`;
     const unit = DATA.variables[state.variable].unit;
-    const values = panels.map((panel) => `${panel.title} ${number(value(panel, row * columns + column))}`);
+    const values = panels.map((panel) => {
+      const there = value(panel, row * columns + column);
+      return `${panel.title} ${Number.isNaN(there) ? "no value" : number(there)}`;
+    });
     readout.textContent = `${where}: ${values.join(", ")}${unit ? ` (${unit})` : ""}`;
   }
 

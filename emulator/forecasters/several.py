@@ -1,0 +1,106 @@
+"""Several networks as one forecaster: the mean of what they forecast from the same fields, or each of their forecasts.
+
+Networks that differ by the draw of their training err differently, so their mean errs less than any of them (Lakshmi-
+narayanan et al. 2017, arXiv:1612.01474), and how far they lie apart says something of how sure they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import DataError
+from data_prep.grid import Grid
+from data_prep.preparation.store import persisted_channels
+from data_prep.spec import StateSpec
+from emulator.forecasters.base import realizations
+from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
+
+
+def differences(network: NeuralForecaster, spec: StateSpec, grid: Grid, timestep: np.timedelta64) -> list[str]:
+    """In what a network differs from others so that it cannot forecast beside them, in words; none where it can."""
+    differ = {
+        "variables": network.spec.state_channels != spec.state_channels,
+        "grid": not network.grid.matches(grid),
+        "time step": network.timestep != timestep,
+        "persisted forcings": not {*persisted_channels(network.spec)} <= {*persisted_channels(spec)},
+    }
+    return [word for word, differs in differ.items() if differs]
+
+
+@dataclass(frozen=True, eq=False)
+class SeveralNetworks:
+    """Networks for the same variables, grid and time step; what initial fields must hold, the first one says.
+
+    Attributes:
+      networks: Two at least.
+      as_members: Forecast every network's own fields, along ``realization``, in place of their mean. A mean is smoother
+        than they are; look at its activity.
+
+    Raises:
+      DataError: a network differs from the first.
+    """
+
+    networks: tuple[NeuralForecaster, ...]
+    as_members: bool = False
+
+    def __post_init__(self) -> None:
+        for network in self.networks[1:]:
+            if what := differences(network, self.spec, self.grid, self.timestep):
+                raise DataError(f"{network.name}: has other {' and '.join(what)} than {self.networks[0].name}")
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return "networks" if self.as_members else "mean of networks"
+
+    @property
+    def spec(self) -> StateSpec:
+        """See ``Forecaster``."""
+        return self.networks[0].spec
+
+    @property
+    def grid(self) -> Grid:
+        """See ``Forecaster``."""
+        return self.networks[0].grid
+
+    @property
+    def timestep(self) -> np.timedelta64:
+        """See ``Forecaster``."""
+        return self.networks[0].timestep
+
+    def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
+        """See ``Forecaster.forecast``.
+
+        Raises:
+          DataError: a network refuses the initial fields.
+          ForecastStoppedError: a network's forecast was stopped; the leads that all reached have been yielded.
+        """
+        for blocks in _together([network.forecast(initial, lead_times) for network in self.networks]):
+            if self.as_members:
+                members = xr.concat(blocks, "realization", join="exact", combine_attrs="override")
+                members = members.assign_coords(realization=realizations(len(blocks)))
+                yield members.transpose("init_time", "lead_time", ...)
+            else:
+                fields = {name: [block[name].values for block in blocks] for name in blocks[0].data_vars}
+                yield blocks[0].assign({n: blocks[0][n].copy(data=np.mean(f, axis=0)) for n, f in fields.items()})
+
+    def attributes(self, initial: xr.Dataset) -> dict[str, str]:
+        """As ``NeuralForecaster.attributes``, of all networks together."""
+        known = dict.fromkeys(network.attributes(initial)[OUTSIDE] for network in self.networks)
+        outside = [words for words in known if words not in ("none", "not known")]
+        return {OUTSIDE: "; ".join(outside or (["not known"] if "not known" in known else ["none"]))}
+
+
+def _together(streams: Sequence[Iterator[xr.Dataset]]) -> Iterator[list[xr.Dataset]]:
+    """Blocks of all streams with the same leads, though one may come in other lengths than another."""
+    blocks = [next(stream, None) for stream in streams]
+    while present := [block for block in blocks if block is not None]:
+        assert len(present) == len(streams), "a forecaster left out leads"
+        n = min(block.sizes["lead_time"] for block in present)
+        yield [block.isel(lead_time=slice(n)) for block in present]
+        rest = [block.isel(lead_time=slice(n, None)) for block in present]
+        blocks = [r if r.sizes["lead_time"] else next(s, None) for r, s in zip(rest, streams, strict=True)]

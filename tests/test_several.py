@@ -1,0 +1,151 @@
+"""Several networks as one forecaster: their mean or all their members, from Python and from the command line."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import xarray as xr
+from tiny_store import TIMESTEP, write_store
+
+import emulator
+from data_prep.errors import DataError
+from data_prep.files.netcdf_file import write_netcdf
+from data_prep.grid import Grid
+from emulator.cli import main
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.forecasters import neural
+from emulator.forecasters.neural import OUTSIDE
+from emulator.training.train import train
+
+MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
+LEADS = np.arange(1, 12) * TIMESTEP
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A store, and two networks that were trained on it from different seeds; the second steps by days as well."""
+    folder = tmp_path_factory.mktemp("several")
+    store = write_store(folder / "store.zarr", Grid.gaussian(8))
+    stages = [RolloutStage(steps=3, learning_rate=1e-2)]
+    config = TrainConfig(batch_size=4, stages=stages, validation_windows=2, validation_steps=2)
+    for seed, model in enumerate((MODEL, MODEL.model_copy(update={"time_steps": [1, 4]}))):
+        train(config, model, folder / "store.zarr", folder / str(seed), seed, {"name": "test"})
+    return store, folder / "0", folder / "1"
+
+
+@pytest.fixture
+def networks(runs):
+    return tuple(emulator.load_forecaster(run) for run in runs[1:])
+
+
+def joined(forecaster, initial, leads=LEADS):
+    return xr.concat(list(forecaster.forecast(initial, leads)), "lead_time")
+
+
+def test_mean_and_members_are_those_of_the_networks_whatever_blocks_they_come_in(runs, networks, monkeypatch):
+    initial = runs[0].dataset([2, 30])
+    alone = []
+    for network, most in zip(networks, (8, 3), strict=True):
+        monkeypatch.setattr(neural, "_BLOCK_STEPS", most)
+        alone.append(joined(network, initial))
+    first, second = alone
+    assert float(np.abs(first["temperature"] - second["temperature"]).max()) > 0.01
+    for leads in (LEADS, LEADS[3::4]):
+        mean = joined(emulator.SeveralNetworks(networks), initial, leads)
+        members = joined(emulator.SeveralNetworks(networks, as_members=True), initial, leads)
+        assert set(mean.data_vars) == set(members.data_vars) == set(first.data_vars)
+        assert members["temperature"].dims[:3] == ("init_time", "lead_time", "realization")
+        np.testing.assert_array_equal(mean["lead_time"], leads)
+        for name in first.data_vars:
+            assert mean[name].attrs == members[name].attrs == first[name].attrs
+            one, other = (f[name].sel(lead_time=leads).values for f in alone)
+            np.testing.assert_allclose(mean[name].values, (one + other) / 2, rtol=1e-5, atol=1e-5)
+            for number, own in enumerate((one, other)):
+                np.testing.assert_allclose(members[name].isel(realization=number).values, own, rtol=1e-5, atol=1e-5)
+
+
+def test_predict_takes_several_networks(runs, networks):
+    first_row = runs[0].segments[-1].start
+    initial = runs[0].dataset([first_row, first_row + 8])
+    both = emulator.SeveralNetworks(networks)
+    mean, *alone = (emulator.predict(forecaster, initial, days=1) for forecaster in (both, *networks))
+    expected = (alone[0]["temperature"] + alone[1]["temperature"]) / 2
+    np.testing.assert_allclose(mean["temperature"], expected, rtol=1e-6)
+    xr.testing.assert_equal(mean["geopotential_at_surface"], alone[0]["geopotential_at_surface"])
+    scores = emulator.score({"mean": mean, "one": alone[0]}, runs[0], split="validation", references=[], bootstrap=20)
+    assert np.isfinite(scores["rmse"]).all()
+
+
+def test_what_any_of_them_has_not_seen_is_told(runs, networks):
+    initial, (_, second) = runs[0].dataset([2]), networks
+    cold, warm, unknown = (replace(second, trained_on=t) for t in ({"temperature@500": (0, 1)}, {"a": (0, 1)}, {}))
+
+    def told(*of):
+        return emulator.SeveralNetworks(of).attributes(initial)[OUTSIDE]
+
+    assert told(warm, warm) == "none"
+    assert told(warm, unknown) == "not known"
+    assert told(warm, cold).startswith("temperature@500 ") and told(unknown, cold) == told(warm, cold)
+
+
+def test_one_that_becomes_unstable_stops_all_after_the_leads_that_it_reached(runs, networks, monkeypatch):
+    first, second = networks
+    roll = neural._roll
+
+    def diverging(stepper, params, *rest):
+        states, bases = roll(stepper, params, *rest)
+        if params is second.params:
+            states = np.array(states)
+            states[:, 2:] = np.inf
+        return states, bases
+
+    monkeypatch.setattr(neural, "_roll", diverging)
+    reached = []
+    several = emulator.SeveralNetworks((first, replace(second, name="wild")))
+    with pytest.raises(DataError, match=r"^wild: .* is not finite any more at lead 18 h"):
+        for block in several.forecast(runs[0].dataset([2]), LEADS[:4]):
+            reached.extend(block["lead_time"].values)
+    np.testing.assert_array_equal(reached, LEADS[:2])
+
+
+def test_networks_that_differ_are_refused_by_name(networks, tmp_path, capsys, runs):
+    first, second = networks
+    other = replace(second, name="other", grid=Grid.gaussian(12), timestep=2 * TIMESTEP)
+    with pytest.raises(DataError, match=r"^other: has other grid and time step than network$"):
+        emulator.SeveralNetworks((first, other))
+    write_store(tmp_path / "store.zarr", Grid.gaussian(12))
+    config = TrainConfig(batch_size=4, stages=[RolloutStage(steps=1)], validation_windows=2, validation_steps=2)
+    train(config, MODEL, tmp_path / "store.zarr", tmp_path / "finer", 0, {"name": "test"})
+    write_netcdf(runs[0].dataset([2]), tmp_path / "in.nc")
+    command = ["forecast", str(runs[1]), str(tmp_path / "in.nc"), "--days", "1", "--out", str(tmp_path / "out.nc")]
+    assert main([*command, "--with", str(tmp_path / "finer")]) == 1
+    assert f"error: {tmp_path / 'finer'}: has other grid than {runs[1]}" in capsys.readouterr().err
+    assert main([*command, "--with", str(tmp_path / "nowhere")]) == 1
+    assert "nowhere: no run folder (run.json is missing)" in capsys.readouterr().err
+    assert main([*command, "--members"]) == 2
+    assert "--members: is of several networks; name the others by --with" in capsys.readouterr().err
+    assert main(["forecast", "demo", "--with", str(runs[1])]) == 2
+    assert "--with goes with a run folder and INPUT" in capsys.readouterr().err
+    assert not (tmp_path / "out.nc").exists()
+
+
+def test_the_command_writes_the_mean_or_the_members(runs, networks, tmp_path, monkeypatch):
+    store, *folders = runs
+    initial = store.dataset([2])
+    write_netcdf(initial, tmp_path / "in.nc")
+    monkeypatch.chdir(tmp_path)
+    command = ["forecast", str(folders[0]), "in.nc", "--days", "1", "--with", str(folders[1])]
+    assert main([*command, "--out", "mean.nc"]) == 0
+    assert main([*command, "--members", "--out", "members.nc"]) == 0
+    mean, members = (xr.load_dataset(tmp_path / name) for name in ("mean.nc", "members.nc"))
+    for file in (mean, members):
+        assert file.attrs["networks"] == f"{folders[0]}, {folders[1]}" and file.attrs[OUTSIDE] == "not known"
+    assert mean["temperature"].dims == ("time", "level", "latitude", "longitude")
+    assert members["temperature"].dims == ("time", "realization", "level", "latitude", "longitude")
+    assert members["realization"].attrs["standard_name"] == "realization"
+    for number, network in enumerate(networks):
+        own = emulator.predict(network, initial, days=1)["temperature"].isel(init_time=0)
+        np.testing.assert_allclose(members["temperature"].isel(realization=number), own, rtol=1e-6)
+    for name in mean.data_vars:
+        if "realization" in members[name].dims:
+            np.testing.assert_allclose(mean[name], members[name].mean("realization"), rtol=1e-5, atol=1e-5)
