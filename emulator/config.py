@@ -406,6 +406,11 @@ class EvaluateConfig(Section):
         description="Means of single forecasts that the experiment makes, by the name they get, such as "
         "{network_and_regression: [network, linear_pcs]}",
     )
+    ensembles: dict[ForecasterName, Annotated[list[str], Field(min_length=2)]] = Field(
+        {},
+        description="Ensembles likewise, each of the single forecasts a member, such as {networks: [network, second]}; "
+        "their spread is scored besides",
+    )
     forecasts: dict[ForecasterName, str] = Field(
         {}, description="Forecast files of other models (NetCDF, GRIB or Zarr), by the name they get"
     )

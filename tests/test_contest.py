@@ -220,7 +220,7 @@ def test_a_mean_may_be_called_as_corrected_forecasts_are(made, tmp_path):
 
 def test_a_disk_too_small_for_all_forecasts_is_known_before(made, tmp_path, monkeypatch, caplog):
     store, _ = made
-    config = config_of(tmp_path)
+    config = config_of(tmp_path, ensembles={"each": ["network", "persistence", "climatology"]})
     planned = competitors.bytes_to_write(config, tmp_path, store)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=planned - 1))

@@ -63,9 +63,9 @@ class ForecastFile:
 
     @property
     def is_damped(self) -> bool:
-        """Whether it holds the climatology, forecasts drawn towards it by construction, or a mean with such."""
-        names = (str(self.attributes.get("forecaster", "")), *str(self.attributes.get("mean_of", "")).split(", "))
-        return any(name in _DAMPED or name.endswith("_damped") for name in names)
+        """Whether it holds the climatology, forecasts drawn towards it by construction, or is made with such."""
+        said = (str(self.attributes.get(key, "")) for key in ("forecaster", "mean_of", "ensemble_of"))
+        return any(name in _DAMPED or name.endswith("_damped") for names in said for name in names.split(", "))
 
     @classmethod
     def open(cls, path: Path, store: Store) -> ForecastFile:

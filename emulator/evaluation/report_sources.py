@@ -81,7 +81,7 @@ def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
 
 
 def _forecasts(names: Sequence[str], folder: Path) -> dict[str, Path]:
-    """The forecast files that are there, the means of several in a folder of their own."""
+    """The forecast files that are there, those of several forecasters in a folder of their own."""
     places = [(name, folder / "forecasts" / within / f"{name}.nc") for name in names for within in ("", "means")]
     return {name: path for name, path in places if path.exists()}
 

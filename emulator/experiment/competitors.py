@@ -1,4 +1,4 @@
-"""Who competes in an experiment: network and physics, raw and corrected, ensembles, the twin, references, means."""
+"""Who competes in an experiment: network and physics, raw and corrected, ensembles, the twin, references, pools."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.correction import Correction, fit_correction
 from emulator.forecasters.ensemble import EnsembleForecaster
-from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.perturbations import RandomFields
+from emulator.forecasters.pooled import PooledForecaster
 from emulator.forecasters.written import WrittenForecasts
 from emulator.run_folder import WEIGHTS, run_folder
 
@@ -63,10 +63,10 @@ class Competitor:
 def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Competitor]:
     """Every forecaster that the experiment runs, by name, in the order of tables and in which they are to be run.
 
-    Corrected forecasts and means read the files of others, so these come before them.
+    Corrected forecasts, means and ensembles of several read the files of others, so these come before them.
 
     Raises:
-      ConfigError: a mean is of a forecaster that is none or no single one, or two forecasters have one name.
+      ConfigError: a mean or ensemble is of a forecaster that is no single one, or two forecasters have one name.
       DataError: another network is not there.
     """
     from emulator.forecasters.statistical import make_reference
@@ -92,10 +92,11 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     for name, run in evaluate.networks.items():
         everybody[name] = Competitor(partial(_other_network, name, run, store), {"weights": _digest_of(name, run)})
     single = {name: one for name, one in everybody.items() if not name.endswith(_ENSEMBLE)}
-    _refuse_taken("means", evaluate.means, everybody)
-    for name, of in evaluate.means.items():
-        make = _mean_maker(name, of, single, config, folder, store)
-        everybody[name] = Competitor(make, {"mean_of": {member: single[member].options for member in of}})
+    for key, pools in {"means": evaluate.means, "ensembles": evaluate.ensembles}.items():
+        _refuse_taken(key, pools, everybody)
+        for name, of in pools.items():
+            make = _pool_maker(key, name, of, single, config, folder, store)
+            everybody[name] = Competitor(make, {f"{key[:-1]}_of": {member: single[member].options for member in of}})
     _refuse_taken("forecasts", evaluate.forecasts, everybody)
     times = evaluate.model_dump(include=_TIMES)
     return {name: replace(one, options={**times, **one.options}) for name, one in everybody.items()}
@@ -159,6 +160,7 @@ def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
     """What forecasts that are not there yet will take on disk, those that corrections learn from included."""
     evaluate = config.evaluate
     members = {f"{name}{_ENSEMBLE}": options.members for name, options in models(config).items()}
+    members |= {name: len(of) for name, of in evaluate.ensembles.items()}
     missing = missing_forecasts(config, folder, store)
     forecasts = initial_indices(store, evaluate).size * sum(members.get(name, 1) for name in missing)
     raw = corrected_models(config)
@@ -324,14 +326,20 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
             )
 
 
-def _mean_maker(
-    name: str, of: Sequence[str], single: Collection[str], config: ExperimentConfig, folder: Path, store: Store
+def _pool_maker(
+    key: str,
+    name: str,
+    of: Sequence[str],
+    single: Collection[str],
+    config: ExperimentConfig,
+    folder: Path,
+    store: Store,
 ) -> Maker:
     for member in of:
         if member not in single:
-            raise ConfigError(f"evaluate.means.{name}: {member}: no single forecaster; there are {', '.join(single)}")
+            raise ConfigError(f"evaluate.{key}.{name}: {member}: no single forecaster; there are {', '.join(single)}")
     members = tuple(WrittenForecasts(forecast_path(member, config, folder), store.spec) for member in of)
-    return partial(MeanForecaster, name, store.grid, store.timestep, members)
+    return partial(PooledForecaster, name, store.grid, store.timestep, members, as_ensemble=key == "ensembles")
 
 
 def _files(config: ExperimentConfig, folder: Path, store: Store) -> dict[Path, Mapping[str, Any]]:

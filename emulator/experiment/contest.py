@@ -42,9 +42,9 @@ from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.ensemble import EnsembleForecaster
-from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.perturbations import RandomFields
+from emulator.forecasters.pooled import PooledForecaster
 from emulator.stepping.sponge import Sponge
 
 logger = logging.getLogger(__name__)
@@ -171,7 +171,7 @@ def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
 
 
 def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) -> dict[str, Any]:
-    if isinstance(forecaster, CorrectedForecaster | MeanForecaster):
+    if isinstance(forecaster, CorrectedForecaster | PooledForecaster):
         return forecaster.attributes()
     single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
     if not isinstance(single, NeuralForecaster):

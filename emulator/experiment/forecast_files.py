@@ -2,7 +2,7 @@
 
     forecasts/NAME.nc            of everybody
     forecasts/training/NAME.nc   from which a correction is fitted
-    forecasts/means/NAME.nc      of several forecasters
+    forecasts/means/NAME.nc      means and ensembles of several forecasters
 
 What came before a forecast left physical bounds is ``NAME_stopped.nc`` in the same place.
 """
@@ -21,7 +21,7 @@ _FOLDER, _MEANS, _TRAINING = "forecasts", "means", "training"
 
 def forecast_path(name: str, config: ExperimentConfig, folder: Path) -> Path:
     """The file of a forecaster of the experiment."""
-    within = _MEANS if name in config.evaluate.means else ""
+    within = _MEANS if name in config.evaluate.means | config.evaluate.ensembles else ""
     return folder / _FOLDER / within / f"{name}.nc"
 
 
@@ -31,7 +31,7 @@ def training_path(name: str, folder: Path) -> Path:
 
 
 def is_of_network(path: Path) -> bool:
-    """Whether a forecast file is the network's own, corrected or not, or a mean, which it may be in."""
+    """Whether a forecast file is the network's own, corrected or not, or made of several, of which it may be one."""
     return path.name.startswith(NETWORK) or path.parent.name == _MEANS
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,24 +19,32 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 def lead_blocks(
-    fields: Callable[[np.ndarray], np.ndarray], times: np.ndarray, leads: np.ndarray, spec: StateSpec, grid: Grid
+    fields: Callable[[np.ndarray], np.ndarray],
+    times: np.ndarray,
+    leads: np.ndarray,
+    spec: StateSpec,
+    grid: Grid,
+    members: Mapping[str, tuple[str, np.ndarray, dict[str, str]]] | None = None,
 ) -> Iterator[xr.Dataset]:
     """Forecast blocks of at most some 64 MiB (at least one lead).
 
     Args:
-      fields: Leads ``(lead,)`` to states ``(init_time, lead, latitude, longitude, state_channel)``; physical
+      fields: Leads ``(lead,)`` to states ``(init_time, lead[, member], latitude, longitude, state_channel)``; physical
         lower bounds are applied here.
       times: Initial times.
       leads: All leads.
       spec: Names the channels.
       grid: Gives latitude and longitude.
+      members: The coordinate of the members, where states have some.
     """
-    per_lead = 4 * times.size * np.prod(grid.shape) * len(spec.state_channels)
+    count = math.prod(values.size for _, values, _ in (members or {}).values())
+    per_lead = 4 * times.size * count * np.prod(grid.shape) * len(spec.state_channels)
     step = max(1, int(_BLOCK_BYTES // per_lead))
     for start in range(0, leads.size, step):
         block = leads[start : start + step]
         states = np.maximum(fields(block), spec.state_minimum, dtype=np.float32)
-        yield unstack_channels(states, spec, spec.state_channels, grid, {"init_time": times, "lead_time": block})
+        coords: dict[str, Any] = {"init_time": times, "lead_time": block, **(members or {})}
+        yield unstack_channels(states, spec, spec.state_channels, grid, coords)
 
 
 def climatology_at_valid_time(climatology: Climatology, times: np.ndarray, leads: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Means of forecasts: what is in their files, who may be a member, and that they are scored like everybody."""
+"""Means and ensembles of forecasts: what is in their files, who may be a member, and how they are scored."""
 
 from dataclasses import dataclass, replace
 
@@ -7,15 +7,16 @@ import pytest
 import xarray as xr
 from synthetic import ON_SIGMA, Noisy, evaluation_rows, lead_times, make_store
 
-from data_prep.errors import ConfigError, DataError
+from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.grid import Grid
 from emulator import checkpoint
 from emulator.config import parse_config
 from emulator.evaluation.forecast_file import ForecastFile
 from emulator.experiment import contest
+from emulator.experiment.competitors import check_options
 from emulator.forecast_io import write_forecasts
-from emulator.forecasters.mean import MeanForecaster
 from emulator.forecasters.persistence import Persistence
+from emulator.forecasters.pooled import PooledForecaster
 from emulator.forecasters.written import WrittenForecasts
 
 
@@ -58,7 +59,7 @@ def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_c
         drying = Drying(store.spec, store.grid, store.timestep, name, less)
         write_forecasts(drying, initial, leads, path, batch=4)
         members.append(WrittenForecasts(path, store.spec))
-    mean = MeanForecaster("all", store.grid, store.timestep, tuple(members))
+    mean = PooledForecaster("all", store.grid, store.timestep, tuple(members))
     write_forecasts(mean, initial, leads, tmp_path / "all.nc", batch=3, attributes=mean.attributes())
     files = [xr.load_dataset(member.path) for member in members]
     found = xr.load_dataset(tmp_path / "all.nc")
@@ -74,6 +75,17 @@ def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_c
     assert replace(file, attributes={**file.attributes, "mean_of": "network, linear_pcs"}).is_damped
     assert found.attrs["seconds_per_simulated_day"] == pytest.approx(seconds)
     assert found.attrs["simulated_days_per_second"] == pytest.approx(1 / seconds)
+    ensemble = replace(mean, as_ensemble=True)
+    write_forecasts(ensemble, initial, leads, tmp_path / "each.nc", batch=3, attributes=ensemble.attributes())
+    each = xr.load_dataset(tmp_path / "each.nc")
+    damped = {**file.attributes, "ensemble_of": "network, physics_t21_damped"}
+    assert replace(file, attributes=damped).is_damped
+    assert each.attrs["ensemble_of"] == "one, two, three" and "mean_of" not in each.attrs
+    for name in filter(lambda name: "init_time" in found[name].dims, found.data_vars):
+        assert each[name].dims == ("init_time", "lead_time", "realization", *found[name].dims[2:])
+        for number, own in enumerate(files):
+            least = 0.0 if name == "specific_humidity" else -np.inf
+            np.testing.assert_array_equal(each[name].isel(realization=number), np.maximum(own[name], least))
     later = store.dataset(evaluation_rows(store, 2)[:1] + 1)
     with pytest.raises(DataError, match=r"one.nc: lacks the initial time .*; make the forecasts again"):
         next(mean.forecast(later, leads))
@@ -93,9 +105,28 @@ def test_a_mean_is_scored_as_a_forecaster_like_others(store, tmp_path):
     assert float(cost.sel(forecaster="both")) == pytest.approx(float(cost[:2].sum()))
 
 
+def test_an_ensemble_of_forecasters_is_scored_like_one_and_has_the_error_of_their_mean(store, tmp_path):
+    of = ["network", "persistence"]
+    config = config_of(means={"both": of}, ensembles={"each": of})
+    contest.write_all_forecasts(config, tmp_path)
+    contest.score_all_forecasts(config, tmp_path)
+    scores = xr.load_dataset(tmp_path / "scores.nc").sel(region="all")
+    np.testing.assert_allclose(*(scores["rmse"].sel(forecaster=name) for name in ("both", "each")), rtol=1e-4)
+    assert (scores["crps_biased"].sel(forecaster="each") < scores["mae"].sel(forecaster="both")).all()
+    assert (scores["ensemble_spread"].sel(forecaster="each") > 0).all()
+    again = config_of(ensembles={"both": of})
+    with pytest.raises(UserError, match=r"means/both.nc: was made with other options"):
+        check_options(again, tmp_path, store)
+
+
 @pytest.mark.parametrize(
     ("evaluate", "expected"),
     [
+        ({"ensembles": {"m": ["network", "monkey"]}}, r"ensembles.m: monkey: no single forecaster"),
+        (
+            {"means": {"m": ["network", "persistence"]}, "ensembles": {"m": ["network", "persistence"]}},
+            r"ensembles.m: a forecaster of the experiment has this name",
+        ),
         ({"means": {"m": ["network", "monkey"]}}, r"means.m: monkey: no single forecaster; there are network, physics"),
         ({"means": {"m": ["network", "physics_t21_ensemble"]}}, r"means.m: physics_t21_ensemble: no single forecaster"),
         ({"means": {"m": ["network", "persistence"], "n": ["m", "network"]}}, r"means.n: m: no single forecaster"),

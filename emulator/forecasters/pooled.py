@@ -1,4 +1,4 @@
-"""The mean of several forecasters' written forecasts: where their errors differ, they cancel in part.
+"""Several forecasters' written forecasts as one: an ensemble, or its mean, in which errors that differ cancel in part.
 
 As the means of several models in seasonal forecasting (Hagedorn et al. 2005, doi:10.1111/j.1600-0870.2005.00103.x),
 with equal weights: there is nothing to be fitted. A mean is smoother than its members, and part of what it gains is
@@ -16,24 +16,26 @@ import xarray as xr
 
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec
-from emulator.forecasters.base import check_lead_times
+from emulator.forecasters.base import check_lead_times, realizations
 from emulator.forecasters.lead_blocks import lead_blocks
 from emulator.forecasters.written import WrittenForecasts
 
 
 @dataclass(frozen=True, eq=False)
-class MeanForecaster:
-    """The mean of what lies in several files.
+class PooledForecaster:
+    """What lies in several files.
 
     Attributes:
       name, grid, timestep: See ``Forecaster``.
-      members: Whose mean; two at least, of one spec.
+      members: Whose; two at least, of one spec.
+      as_ensemble: Keep the forecast of each, along ``realization``, in place of their mean.
     """
 
     name: str
     grid: Grid
     timestep: np.timedelta64
     members: tuple[WrittenForecasts, ...]
+    as_ensemble: bool = False
 
     @property
     def spec(self) -> StateSpec:
@@ -51,13 +53,20 @@ class MeanForecaster:
         with ExitStack() as files:
             readers = [files.enter_context(member.reader(times, leads)) for member in self.members]
 
-            def fields(block: np.ndarray) -> np.ndarray:
+            def ensemble(block: np.ndarray) -> np.ndarray:
+                return np.stack([states(block) for states in readers], axis=2)
+
+            def mean(block: np.ndarray) -> np.ndarray:
                 total = readers[0](block)
                 for states in readers[1:]:
                     total += states(block)
                 return total / np.float32(len(readers))
 
-            yield from lead_blocks(fields, times, leads, self.spec, self.grid)
+            if self.as_ensemble:
+                members = {"realization": realizations(len(readers))}
+                yield from lead_blocks(ensemble, times, leads, self.spec, self.grid, members)
+            else:
+                yield from lead_blocks(mean, times, leads, self.spec, self.grid)
 
     def attributes(self) -> dict[str, object]:
         """Attributes of a file of these forecasts: what all members cost together, and who they are."""
@@ -66,5 +75,5 @@ class MeanForecaster:
         return costs[0] | {
             "seconds_per_simulated_day": sum(seconds),
             "simulated_days_per_second": 1.0 / sum(seconds),
-            "mean_of": ", ".join(member.path.stem for member in self.members),
+            "ensemble_of" if self.as_ensemble else "mean_of": ", ".join(member.path.stem for member in self.members),
         }
