@@ -489,7 +489,8 @@ def test_a_mean_that_the_network_is_in_is_no_opponent_of_it(experiment):
     names = ["network", "linear_pcs", "network_and_regression", "of_others"]
     scores = with_more_forecasters(experiment[2], names)
     means = "network_and_regression: linear_pcs network; of_others: linear_pcs climatology"
-    assert opponents(scores.assign_attrs(means=means)) == ["linear_pcs", "of_others"]
+    for pools in ({"means": means, "ensembles": ""}, {"means": "", "ensembles": means}):
+        assert opponents(scores.assign_attrs(pools)) == ["linear_pcs", "of_others"]
 
 
 def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):

@@ -212,7 +212,7 @@ def _facts(scores: xr.Dataset, provenance: Provenance) -> str:
     facts = {
         titles.get(str(k), str(k).replace("_", " ").capitalize()): str(v)
         for k, v in scores.attrs.items()
-        if k not in shown
+        if k not in shown and v != ""
     }
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     page = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} by version {__version__}: {command}"

@@ -279,6 +279,7 @@ def _number(file: ForecastFile, key: str) -> float:
 
 
 def _attributes(store: Store, config: EvaluateConfig, verification: Verification) -> dict[str, Any]:
+    pooled = {"means": config.means, "ensembles": config.ensembles}
     return {
         "Conventions": CONVENTIONS,
         "format_version": FORMAT_VERSION,
@@ -289,7 +290,7 @@ def _attributes(store: Store, config: EvaluateConfig, verification: Verification
         "climatology": store.climatology.kind,
         "split": config.split,
         "headline": " ".join(config.headline),
-        "means": "; ".join(f"{name}: {' '.join(of)}" for name, of in config.means.items()),
+        **{key: "; ".join(f"{name}: {' '.join(of)}" for name, of in pools.items()) for key, pools in pooled.items()},
         "initial_times": verification.init_times.size,
         "trajectories": len({s.name for s in verification.segments}),
         "confidence": config.confidence,

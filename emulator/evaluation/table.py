@@ -59,11 +59,11 @@ def opponents(scores: xr.Dataset) -> list[str]:
     """Against whom a win is claimed: every physics baseline, raw, debiased and damped; without one, everybody else.
 
     The mean of a physics ensemble is shown but is no opponent: it costs many forecasts and blurs. The twin is none
-    either: it is the limit; nor is what was made of the candidate itself, a mean with others included.
+    either: it is the limit; nor is what was made of the candidate itself, means and ensembles with others included.
     """
     own = {candidate(scores), *made_of_candidate(scores)}
-    means = (text.partition(":") for text in str(scores.attrs.get("means", "")).split(";"))
-    own |= {name.strip() for name, _, of in means if own & set(of.split())}
+    pools = ";".join(str(scores.attrs.get(key, "")) for key in ("means", "ensembles")).split(";")
+    own |= {name.strip() for name, _, of in (text.partition(":") for text in pools) if own & set(of.split())}
     names = [n for n in scores["forecaster"].values.tolist() if n not in own]
     single = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
     return single or [n for n in names if not is_twin(n)] or names
