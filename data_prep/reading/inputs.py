@@ -379,6 +379,7 @@ def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence
     found = holders[0].fields[name]
     levels = tuple(variable.levels) if variable.levels is not None else found.levels
     for source in holders:
+        _check_split_by_level(source, holders[0], name)
         source.level_rows(name, levels)
         if source.fields[name].to_si.units != found.to_si.units:
             raise DataError(
@@ -389,6 +390,19 @@ def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence
     how: Known | None = variable.known if isinstance(variable, ForcingConfig) else None
     standard_name = entry.standard_name if entry else ""
     return Variable(name, role, levels, found.to_si.units, standard_name, variable.minimum, how)
+
+
+def _check_split_by_level(source: Source, first: Source, name: str) -> None:
+    """Refuses files that hold other levels of a variable at other times: they are read as one at equal times alone."""
+    ours, theirs = (s.fields[name].levels for s in (source, first))
+    odd = np.setxor1d(source.times, first.times)
+    if ours and theirs and odd.size and not {*ours} & {*theirs}:
+        lacking, having = (source, first) if odd[0] in first.times else (first, source)
+        there, here = (", ".join(f"{level:g}" for level in levels) for levels in (ours, theirs))
+        raise DataError(
+            f"{lacking.path}: no {clock.text(odd[0])}, {having.path} has it ({odd.size} times differ); files that hold "
+            f"{name} at levels of their own ({here}; {there}) must hold the same times"
+        )
 
 
 def _spec(described: Mapping[str, Variable], config: DataConfig) -> StateSpec:
