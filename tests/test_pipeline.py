@@ -343,14 +343,23 @@ class TestThinning:
         store = run(tmp_path, hourly.drop_vars(rain.name).assign(tot_prec=named))
         np.testing.assert_allclose(store.read_state(0, 1)[0, ..., 3], rain[:6].sum("time"), rtol=1e-5)
 
-    @pytest.mark.parametrize("attrs", [{"cell_methods": "area: mean time: sum"}, {"GRIB_stepType": "accum"}, {}])
-    def test_other_sums_are_taken_with_a_warning(self, attrs, tmp_path, caplog):
+    @pytest.mark.parametrize(
+        ("attrs", "kind"),
+        [
+            ({"cell_methods": "area: mean time: sum"}, "sums"),
+            ({"GRIB_stepType": "accum"}, "sums"),
+            ({"cell_methods": "area: sum time: mean (interval: 1 h)"}, "means"),
+            ({"GRIB_stepType": "avg"}, "means"),
+            ({"cell_methods": "area: mean time: point"}, None),
+        ],
+    )
+    def test_other_sums_and_means_are_taken_with_a_warning(self, attrs, kind, tmp_path, caplog):
         hourly = weather(times_from("2001-01-01T01", 24 * 30, np.timedelta64(1, "h")))
         hourly["ssrd"] = hourly["surface_pressure"].assign_attrs(attrs, units="J m-2")
         hourly = hourly.drop_vars("total_precipitation_6hr")
         run(tmp_path, hourly, prognostic={"temperature": {}, "ssrd": {}}, diagnostic={})
-        told = [r.getMessage() for r in caplog.records if "sums over 1 h" in r.getMessage()]
-        assert len(told) == bool(attrs) and all("file.nc: ssrd: sums over 1 h" in line for line in told)
+        told = [r.getMessage() for r in caplog.records if " over 1 h" in r.getMessage()]
+        assert len(told) == bool(kind) and all(f"file.nc: ssrd: {kind} over 1 h, of" in line for line in told)
 
     def test_the_name_of_precipitation_tells_its_interval(self, tmp_path):
         with pytest.raises(DataError, match="name it total_precipitation_12hr"):

@@ -528,18 +528,15 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
         _check_accumulation(timelines[name], timestep, interval)
-    lost = [n for n, t in timelines.items() if n not in sums and any(s.fields[n].is_sum for s in t.sources)]
-    if lost and stride > 1:
-        of, by = (f"{checks.hours(span):g} h" for span in (interval, timestep))
-        logger.warning(
-            "%s: %s: sums over %s, of which every %dth is taken; only total_precipitation is summed over the step of "
-            "%s: sum the others before, or leave them out",
-            where,
-            ", ".join(lost),
-            of,
-            stride,
-            by,
-        )
+    for kind, others in (
+        ("sum", "only total_precipitation is summed over the step of %s: sum the others before, or leave them out"),
+        ("mean", "for means over the step of %s take them before"),
+    ):
+        held = (n for n, t in timelines.items() if any(s.fields[n].over_interval == kind for s in t.sources))
+        if stride > 1 and (lost := [name for name in held if name not in sums]):
+            of, by = (f"{checks.hours(span):g} h" for span in (interval, timestep))
+            message = f"%s: %s: {kind}s over %s, of which every %dth is taken; {others}"
+            logger.warning(message, where, ", ".join(lost), of, stride, by)
     breaks = np.flatnonzero(np.diff(times) != interval) + 1
     bounds = [0, *breaks.tolist(), times.size]
     out: list[RawSegment] = []

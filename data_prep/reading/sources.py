@@ -63,7 +63,7 @@ class FoundField:
       level_rows: Positions of ``levels`` on the file's own axis.
       level_axis: The vertical dimension in the file, ``None`` where it has none.
       to_si: From the file's values to SI.
-      is_sum: Whether the file says that values are sums over the interval that ends at their time.
+      over_interval: ``sum`` or ``mean`` where the file says that values are that over an interval; empty where not.
     """
 
     name: str
@@ -73,7 +73,7 @@ class FoundField:
     level_rows: tuple[int, ...]
     level_axis: str | None
     to_si: Conversion
-    is_sum: bool = False
+    over_interval: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -476,7 +476,12 @@ def _found_field(
         level_rows=rows,
         level_axis=axis,
         to_si=conversion(name, variable.attrs.get("units"), f"{path}: {variable.name}"),
-        is_sum=variable.attrs.get("GRIB_stepType") == "accum"
-        or re.search(rf"\b(time|{re.escape(str(axes.time))}): sum\b", str(variable.attrs.get("cell_methods", "")))
-        is not None,
+        over_interval=_over_interval(variable, axes),
     )
+
+
+def _over_interval(variable: xr.DataArray, axes: Axes) -> str:
+    of_grib = {"accum": "sum", "avg": "mean"}.get(str(variable.attrs.get("GRIB_stepType", "")))
+    methods = str(variable.attrs.get("cell_methods", ""))
+    found = re.search(rf"\b(?:time|{re.escape(str(axes.time))}): (sum|mean)\b", methods)
+    return of_grib or (found[1] if found else "")
