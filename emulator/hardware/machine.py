@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,18 +120,32 @@ def device_memory() -> tuple[int, int] | None:
 
 
 def host_memory() -> tuple[int, int] | None:
-    """Bytes of memory of this machine or container, and how many of them are free; ``None`` where nobody says."""
+    """Bytes of memory of this machine, container or batch job, and how many are free; ``None`` where nobody says."""
     try:
         fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     except (OSError, KeyError):
         return None
-    container = _container_limit()
-    return min(total, container), min(free, container)
+    limit = _memory_limit()
+    return min(total, limit), min(free, limit)
 
 
-def _container_limit() -> int:
+def _memory_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """The least that containers and batch systems allow: of the control groups (version 1 and 2) of this process."""
     try:
-        return int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # no container, or no limit
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
         return sys.maxsize
+    limits = [sys.maxsize]
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers == "":
+            top, name = groups, "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = groups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for place in (group, *group.parents[: len(group.parts) - len(top.parts)]):
+            with suppress(OSError, ValueError):  # no such group seen from within a container, or no limit
+                limits.append(int((place / name).read_text(encoding="utf-8")))
+    return min(limits)

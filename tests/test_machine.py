@@ -1,0 +1,49 @@
+"""What a machine says of its memory, as far as containers and batch systems limit it."""
+
+import sys
+
+import pytest
+
+from emulator.hardware.machine import _memory_limit, host_memory
+
+GIB = 2**30
+
+
+def limited(tmp_path, own: str, files: dict[str, str]) -> int:
+    """The limit where ``/proc/self/cgroup`` reads so, and these files lie in ``/sys/fs/cgroup``."""
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        path = tmp_path / "groups" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return _memory_limit(tmp_path / "groups", tmp_path / "own")
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/\n", {"memory.max": f"{4 * GIB}\n"}, 4 * GIB),
+        ("0::/\n", {"memory.max": "max\n"}, sys.maxsize),
+        ("0::/slurm/job_1/step_0\n", {"slurm/job_1/memory.max": f"{8 * GIB}\n", "memory.max": "max\n"}, 8 * GIB),
+        ("0::/a/b\n", {"a/b/memory.max": f"{GIB}\n", "a/memory.max": f"{2 * GIB}\n"}, GIB),
+        ("0::/seen/from/outside\n", {"memory.max": f"{GIB}\n"}, GIB),
+        (
+            "5:cpu,cpuacct:/x\n4:memory:/slurm/job_1\n1:name=systemd:/\n0::/\n",
+            {"memory/slurm/job_1/memory.limit_in_bytes": f"{3 * GIB}\n", "cpu/x/memory.limit_in_bytes": "1\n"},
+            3 * GIB,
+        ),
+        ("", {"memory.max": "1\n"}, sys.maxsize),
+    ],
+    ids=["container", "none", "batch job", "the least", "other namespace", "version 1", "in no group"],
+)
+def test_the_limit_is_that_of_the_control_groups(tmp_path, own, files, expected):
+    assert limited(tmp_path, own, files) == expected
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path):
+    assert _memory_limit(tmp_path, tmp_path / "absent") == sys.maxsize
+
+
+def test_no_more_is_free_than_there_is():
+    total, free = host_memory()
+    assert 0 < free <= total
