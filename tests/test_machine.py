@@ -45,5 +45,7 @@ def test_without_control_groups_there_is_no_limit(tmp_path):
 
 
 def test_no_more_is_free_than_there_is():
-    total, free = host_memory()
+    if (memory := host_memory()) is None:
+        pytest.skip("this system does not say")
+    total, free = memory
     assert 0 < free <= total
