@@ -29,6 +29,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]  # JAX takes no larger ones
 RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 ForecasterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Precision = Literal["float32", "bfloat16", "bfloat16_products"]
 
 
 class SimulateConfig(Section):
@@ -259,8 +260,10 @@ class TrainConfig(Section):
     ema_decay: Fraction = Field(
         0.999, description="Decay of the averaged weights that forecasts use; warmed up from zero in every stage"
     )
-    precision: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Compute precision; parameters stay float32"
+    precision: Precision = Field(
+        "float32",
+        description="Compute precision; parameters stay float32. bfloat16_products, of a U-Net: convolutions multiply "
+        "bfloat16 and sum in float32, all else is float32",
     )
     rematerialise: bool = Field(
         False, description="Recompute each model step in the backward pass: less memory, a third more arithmetic"
@@ -484,6 +487,15 @@ class ExperimentConfig(Section):
                 raise ValueError(
                     f"train.stages.{i}.time_steps: {unknown[0]} is none of model.time_steps {self.model.time_steps}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _multiplies_what_the_network_can(self) -> Self:
+        if self.train.precision == "bfloat16_products" and self.model.kind != "unet":
+            raise ValueError(
+                f"train.precision: bfloat16_products is of a U-Net's convolutions, not of {self.model.kind}; choose "
+                "float32 or bfloat16"
+            )
         return self
 
     @property

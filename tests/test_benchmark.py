@@ -97,6 +97,7 @@ def test_a_ratio_is_what_was_measured_over_what_can_be_reached():
 
 def test_rates_are_of_the_order_of_a_machine():
     assert 1e8 < matrix_rate("float32") < 1e16
+    assert 1e8 < matrix_rate("bfloat16_products") < 1e16
     assert 1e7 < copy_rate() < 1e14
 
 

@@ -102,6 +102,14 @@ def test_a_wrong_value_is_one_line_with_its_dotted_path(tmp_path, override, expe
     assert "\n" not in str(error.value)
 
 
+def test_products_of_half_precision_are_of_the_network_that_has_them(tmp_path):
+    path = tmp_path / "tiny.yaml"
+    save_config(parse_config(MINIMAL), path)
+    assert load_config(path, ["train.precision=bfloat16_products"]).train.precision == "bfloat16_products"
+    with pytest.raises(ConfigError, match="bfloat16_products is of a U-Net's convolutions, not of graph; choose"):
+        load_config(path, ["train.precision=bfloat16_products", "model={kind: graph}"])
+
+
 def test_numbers_and_dates_are_read_as_people_write_them(tmp_path):
     path = tmp_path / "tiny.yaml"
     save_config(parse_config(MINIMAL), path)

@@ -8,13 +8,12 @@ from flax import nnx
 
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
+from emulator.models import layers
 from emulator.models.layers import (
     Boundary,
     Frame,
     ResidualBlock,
     SphereConv,
-    _kernel_gradient,
-    _kernel_gradient_on_cpu,
     convolve3x3,
     depth_to_space,
     pad_sphere,
@@ -78,25 +77,45 @@ def test_a_frame_larger_than_the_globe_has_rows_for_is_refused(latitude):
         Frame.of(grid, most + 1, 2, "window")
 
 
-def test_convolution_and_its_gradient_equal_xlas():
-    keys = jax.random.split(jax.random.key(0), 3)
-    padded, kernel = jax.random.normal(keys[0], (2, 6, 9, 5)), jax.random.normal(keys[1], (3, 3, 5, 7))
+def plain(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    def plain(x, k):
-        return jax.lax.conv_general_dilated(x, k, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-    np.testing.assert_allclose(convolve3x3(padded, kernel), plain(padded, kernel), atol=1e-5)
-    for ours, xlas in zip(
-        *(jax.grad(lambda x, k, f=f: jnp.sin(f(x, k)).sum(), (0, 1))(padded, kernel) for f in (convolve3x3, plain)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(ours, xlas, atol=1e-5)
-    cotangent = jax.random.normal(keys[2], (2, 4, 7, 7))
-    np.testing.assert_allclose(
-        _kernel_gradient_on_cpu(padded, cotangent),
-        _kernel_gradient(padded, cotangent),
-        atol=2e-5,
-    )
+@pytest.fixture
+def to_convolve():
+    """Padded fields, a kernel, and a cotangent of their convolution."""
+    shapes = (2, 6, 9, 5), (3, 3, 5, 7), (2, 4, 7, 7)
+    return [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
+
+
+@pytest.mark.parametrize("factors", ["float32", "bfloat16"])
+def test_convolution_and_its_gradients_are_xlas_of_what_is_multiplied(to_convolve, factors):
+    *arrays, cotangent = to_convolve
+    *rounded, rounded_cotangent = (x.astype(factors).astype(x.dtype) for x in to_convolve)
+    ours, pull_ours = jax.vjp(lambda *of: convolve3x3(*of, factors), *arrays)
+    xlas, pull_xlas = jax.vjp(plain, *rounded)
+    np.testing.assert_allclose(ours, xlas, atol=1e-5)
+    for gradient, expected in zip(pull_ours(cotangent), pull_xlas(rounded_cotangent), strict=True):
+        assert gradient.dtype == jnp.float32
+        np.testing.assert_allclose(gradient, expected, atol=2e-5)
+    assert factors == "float32" or float(jnp.abs(ours - plain(*arrays)).max()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("on_accelerators", "on_cpu", "of"),
+    [
+        ("_convolution", "_products_of_rows", (0, 1)),
+        ("_spread", "_spread_in_products", (2, 3)),
+        ("_kernel_gradient", "_kernel_gradient_in_half", (0, 2)),
+        ("_kernel_gradient", "_kernel_gradient_on_cpu", (0, 2)),
+    ],
+)
+def test_accelerators_and_cpus_compute_the_same(to_convolve, on_accelerators, on_cpu, of):
+    arrays = [*to_convolve, to_convolve[1].swapaxes(2, 3)]
+    halves = [arrays[i].astype("bfloat16") for i in of]
+    theirs = getattr(layers, on_accelerators)(*halves, dtype=jnp.float32)
+    ours = getattr(layers, on_cpu)(*(x.astype("float32") for x in halves))
+    np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
 def test_convolution_commutes_with_rotation_on_the_globe():

@@ -66,6 +66,22 @@ def test_diagnostic_channels_are_not_read(made, batch):
     )
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "bfloat16_products"])
+def test_a_step_of_less_precision_is_near_one_of_float32(store, made, batch, precision):
+    exact, params = made
+    rough, fresh = make_stepper(TINY, SPEC, store.grid, store.statistics, store.static, precision=precision, seed=0)
+    assert jax.tree.map(lambda p: (p.shape, p.dtype), fresh) == jax.tree.map(lambda p: (p.shape, p.dtype), params)
+    draws = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
+    params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(draws), p.shape), params)
+    state, n = jnp.asarray(batch.state[:, 0]), SPEC.n_prognostic
+    changes = [
+        (stepper.advance(params, state, batch.forcing[:, 0], batch.which) - state)[..., :n]
+        for stepper in (exact, rough)
+    ]
+    assert changes[1].dtype == jnp.float32
+    assert 0 < float(jnp.abs(changes[1] - changes[0]).max() / jnp.abs(changes[0]).max()) < 0.05
+
+
 def test_lower_bounds_hold(made, batch):
     stepper, params = made
     falling = jax.tree.map(lambda p: p - 50.0 if p.ndim == 1 else p, params)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from importlib.util import find_spec
+from typing import get_args
 
 import jax
 import numpy as np
@@ -13,7 +14,8 @@ from data_prep.grid import Grid
 from emulator.benchmarks.synthetic import TIMESTEP, synthetic_spec, synthetic_store
 from emulator.benchmarks.table import Row, Table
 from emulator.benchmarks.train import DEMO_NETWORK, parse_model
-from emulator.hardware.machine import best_seconds, describe, matrix_rate
+from emulator.config import Precision
+from emulator.hardware.machine import best_seconds, describe, factors_of, matrix_rate
 from emulator.models import forward_flops
 from emulator.stepping.longer_steps import with_longer_steps
 from emulator.stepping.rollout import rollout
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--levels", type=int, default=8, help="levels of the four upper-air variables (8)")
     parser.add_argument("--days", type=float, default=10.0, help="length of a forecast (10)")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 8], help="initial conditions at once (1 8)")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--physics", type=int, nargs="*", default=[31], help="truncations of SPEEDY (31)")
     parser.add_argument("--physics-members", type=int, nargs="+", default=[1, 2], help="of each of them (1 2)")
     parser.add_argument("--physics-days", type=int, default=1, help="days of a timed SPEEDY run (1)")
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
             days,
             "days/s",
             rate / flops,
-            f"{arguments.precision} matrix products",
+            f"{factors_of(arguments.precision)} matrix products",
         )
         for members, days in network.items()
     ]

@@ -26,6 +26,7 @@ from emulator.benchmarks import train
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
 from emulator.config import RolloutStage, TrainConfig
+from emulator.hardware.machine import factors_of
 from emulator.models.layers import count_parameters
 from emulator.planning.step_trial import made_up_task
 from emulator.training.budget import Programs, step_flops
@@ -101,7 +102,7 @@ def _rows_of_h100(text: str, operations: float, again: float, batch: int, precis
     launches = sum(k.times for k in found)
     others = sum(k.times * k.n_bytes for k in found if not k.is_product) / H100_COPY_RATE
     products = sum(k.times * k.n_bytes for k in found if k.is_product) / H100_COPY_RATE
-    arithmetic = operations / H100_MATRIX_RATE[precision]
+    arithmetic = operations / H100_MATRIX_RATE[factors_of(precision)]
     seconds = launches * LAUNCH_SECONDS + others + max(products, again * arithmetic)
     by_part = Counter[str]()
     for kernel in found:
@@ -112,7 +113,7 @@ def _rows_of_h100(text: str, operations: float, again: float, batch: int, precis
         Row("memory traffic of products", products * H100_COPY_RATE / 1e9, "GB"),
         Row("memory traffic of all else", others * H100_COPY_RATE / 1e9, "GB"),
         Row("step at best", 1e3 * seconds, "ms"),
-        Row("windows at best", batch / seconds, "1/s", batch / arithmetic, f"{precision} matrix products"),
+        Row("windows at best", batch / seconds, "1/s", batch / arithmetic, f"{factors_of(precision)} matrix products"),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections import deque
+from typing import get_args
 
 import jax
 import yaml
@@ -13,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from data_prep.errors import ConfigError, one_line
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
-from emulator.config import MeshConfig, ModelConfig, RolloutStage, TrainConfig
-from emulator.hardware.machine import copy_rate, describe
+from emulator.config import MeshConfig, ModelConfig, Precision, RolloutStage, TrainConfig
+from emulator.hardware.machine import copy_rate, describe, factors_of
 from emulator.models.layers import count_parameters
 from emulator.training.budget import AHEAD, Programs
 from emulator.training.devices import WHOLE
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch (1)")
     parser.add_argument("--rematerialise", action="store_true", help="compute again instead of keeping")
     parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--bands", type=int, default=1, help="devices that share latitudes (1)")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure (5)")
 
@@ -77,9 +78,9 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     operations = job.spans[0].operations * arguments.rollout
     parameters = count_parameters(job.fresh.params)
     what = f"{model.kind}, {parameters / 1e6:.3g} M parameters, {arguments.batch} windows of {arguments.rollout} steps"
-    windows = arguments.batch / seconds
+    windows, factors = arguments.batch / seconds, factors_of(arguments.precision)
     rows = [
-        Row(what, operations / seconds / 1e9, "GFLOP/s", rate / 1e9, f"{arguments.precision} matrix products"),
+        Row(what, operations / seconds / 1e9, "GFLOP/s", rate / 1e9, f"{factors} matrix products"),
         Row("windows", windows, "1/s"),
         Row("step", seconds, "s"),
         Row("memory", programs.memory(arguments.batch, arguments.rollout) / 2**20, "MiB"),

@@ -61,23 +61,32 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def matrix_rate(dtype: str, devices: Sequence[jax.Device] | None = None) -> float:
+def factors_of(precision: str) -> str:
+    """What a network multiplies whose ``train.precision`` is called so: ``float32`` or ``bfloat16``."""
+    return precision.removesuffix("_products")
+
+
+def matrix_rate(precision: str, devices: Sequence[jax.Device] | None = None) -> float:
     """Measured rate of matrix products, operations a second of all devices of this process together.
 
     Every device multiplies large square matrices of noise at the same time (ones would draw less power, and so be
     faster); the best of some repetitions counts. Takes about a second, most of it compilation.
 
     Args:
-      dtype: Of the factors, ``float32`` or ``bfloat16``; sums are what the device makes of them.
+      precision: Of the factors, ``float32`` or ``bfloat16``, sums being what the device makes of them, or
+        ``bfloat16_products``, whose sums are float32.
       devices: Of this process; all when ``None``.
     """
     local = list(devices or jax.local_devices())
     side = _MATRIX_SIDE.get(local[0].platform, _MATRIX_SIDE_ACCELERATOR)
     mesh = Mesh(np.array(local), ("device",))
     split = NamedSharding(mesh, P("device"))
+    dtype = factors_of(precision)
+    sums = None if precision == dtype else jnp.dtype("float32")
     noise = jax.jit(partial(jax.random.normal, shape=(len(local) * side, side), dtype=dtype), out_shardings=split)
     factor = noise(jax.random.key(0))
-    product = jax.jit(jax.shard_map(lambda a: a @ a, mesh=mesh, in_specs=P("device"), out_specs=P("device")))
+    square = partial(jnp.matmul, preferred_element_type=sums)
+    product = jax.jit(jax.shard_map(lambda a: square(a, a), mesh=mesh, in_specs=P("device"), out_specs=P("device")))
     return len(local) * 2.0 * side**3 / best_seconds(lambda: product(factor), seconds=_MEASURE_SECONDS)
 
 

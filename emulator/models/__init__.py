@@ -18,6 +18,7 @@ def build(
     grid: Grid,
     rngs: nnx.Rngs,
     dtype: DTypeLike = jnp.float32,
+    factors: DTypeLike | None = None,
 ) -> nnx.Module:
     """The network that a config asks for.
 
@@ -27,6 +28,7 @@ def build(
       grid: The grid of both.
       rngs: Source of the initial parameters.
       dtype: Compute precision; parameters and output stay float32.
+      factors: What the convolutions of a U-Net multiply; ``dtype`` when left out.
 
     Returns:
       A module that maps ``(batch, lat, lon, in_channels)`` to ``(batch, lat, lon, out_channels)``; its output is zero
@@ -37,7 +39,7 @@ def build(
     """
     match config:
         case UNetConfig():
-            return unet.UNet(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
+            return unet.UNet(config, in_channels, out_channels, grid, dtype=dtype, factors=factors, rngs=rngs)
         case TransformerConfig():
             return transformer.Transformer(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
         case SpectralConfig():

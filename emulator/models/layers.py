@@ -6,6 +6,7 @@ Arrays are ``(batch, lat, lon, channel)`` with latitude and longitude ascending.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -179,20 +180,52 @@ def _split(extra: int) -> tuple[int, int]:
     return extra // 2, extra - extra // 2
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve3x3(
-    padded: Float[Array, "batch lat_plus_2 lon_plus_2 channel"], kernel: Float[Array, "3 3 channel out"]
+    padded: Float[Array, "batch lat_plus_2 lon_plus_2 channel"],
+    kernel: Float[Array, "3 3 channel out"],
+    factors: DTypeLike,
 ) -> Float[Array, "batch lat lon out"]:
     """Convolution of fields that were padded by one cell with a 3 x 3 kernel.
 
-    Accelerators take it as it stands. On a CPU both it and the gradient of its kernel are put in other words, which
-    XLA runs faster there (``scripts/benchmark.py train`` times a step).
+    Accelerators take it as it stands. On a CPU it and its gradients are put in other words, which XLA runs faster there
+    (``scripts/benchmark.py train`` times a step).
+
+    Args:
+      padded: The fields.
+      kernel: The kernel, in the same precision.
+      factors: What is multiplied, here and for the gradients: that precision, or ``bfloat16`` where it is ``float32``;
+        sums are in the precision of the fields.
     """
-    return jax.lax.platform_dependent(padded, kernel, cpu=_convolution_on_cpu, default=_convolution)
+    return _multiplied(factors, _convolution, _convolution_on_cpu, _products_of_rows, padded, kernel)
 
 
-def _convolution(x: Array, kernel: Array, padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))) -> Array:
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT)
+def _multiplied(
+    factors: DTypeLike,
+    default: Callable[..., Array],
+    on_cpu: Callable[..., Array],
+    in_half_on_cpu: Callable[..., Array],
+    *arrays: Array,
+) -> Array:
+    """The same by one of three ways, the last two being a CPU's, the last for factors of half the precision."""
+    if jnp.dtype(factors) == arrays[0].dtype:
+        return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=default)
+
+    def rounded(*arrays: Array) -> Array:
+        return default(*(x.astype(factors) for x in arrays), dtype=arrays[0].dtype)
+
+    return jax.lax.platform_dependent(*arrays, cpu=in_half_on_cpu, default=rounded)
+
+
+def _convolution(
+    x: Array,
+    kernel: Array,
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0)),
+    dtype: DTypeLike | None = None,
+) -> Array:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=_LAYOUT, preferred_element_type=dtype
+    )
 
 
 def _convolution_on_cpu(padded: Array, kernel: Array) -> Array:
@@ -200,20 +233,63 @@ def _convolution_on_cpu(padded: Array, kernel: Array) -> Array:
     return _convolution(padded, kernel, ((0, 0), (2, 2)))[:, :, 2:-2]
 
 
-def _convolve3x3_forward(padded: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return convolve3x3(padded, kernel), (padded, kernel)
+def _products_of_rows(padded: Array, kernel: Array) -> Array:
+    """A matrix product, since XLA's convolutions of bfloat16 are no faster than those of float32 on a CPU.
+
+    Rows of the kernel lie side by side on its inputs, columns on its outputs, which are shifted and added.
+    """
+    (batch, rows, columns, n_in), n_out = padded.shape, kernel.shape[-1]
+    halves = _halves(padded)
+    tall = jnp.concatenate([halves[:, i : rows - 2 + i] for i in range(3)], axis=-1)
+    factor = _halves(kernel).transpose(0, 2, 1, 3).reshape(3 * n_in, 3 * n_out)
+    parts = _half_product(tall.reshape(-1, 3 * n_in), factor).reshape(batch, rows - 2, columns, 3, n_out)
+    west, middle, east = (parts[:, :, j : columns - 2 + j, j] for j in range(3))
+    return west + middle + east
 
 
-def _convolve3x3_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+def _halves(x: Array) -> Array:
+    """Rounded to bfloat16, as bits: on a CPU XLA moves bfloat16 as float32, and integers as they are."""
+    return jax.lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16)
+
+
+def _half_product(a: Array, b: Array) -> Array:
+    """Of ``_halves``, summed in float32: to end in bfloat16 takes a CPU twice the time (jax 0.10)."""
+    factors = (jax.lax.bitcast_convert_type(x, jnp.bfloat16) for x in (a, b))
+    return jnp.matmul(*factors, preferred_element_type=jnp.float32)
+
+
+def _convolve3x3_forward(padded: Array, kernel: Array, factors: DTypeLike) -> tuple[Array, tuple[Array, Array]]:
+    return convolve3x3(padded, kernel, factors), (padded, kernel)
+
+
+def _convolve3x3_backward(factors: DTypeLike, residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     padded, kernel = residuals
-    to_padded = _convolution(cotangent, kernel[::-1, ::-1].swapaxes(2, 3), ((2, 2), (2, 2)))
-    to_kernel = jax.lax.platform_dependent(padded, cotangent, cpu=_kernel_gradient_on_cpu, default=_kernel_gradient)
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    to_padded = _multiplied(factors, _spread, _spread, _spread_in_products, cotangent, turned)
+    to_kernel = _multiplied(
+        factors, _kernel_gradient, _kernel_gradient_on_cpu, _kernel_gradient_in_half, padded, cotangent
+    )
     return to_padded, to_kernel.astype(kernel.dtype)
 
 
-def _kernel_gradient(padded: Array, cotangent: Array) -> Array:
+def _spread(cotangent: Array, kernel: Array, dtype: DTypeLike | None = None) -> Array:
+    return _convolution(cotangent, kernel, ((2, 2), (2, 2)), dtype)
+
+
+def _spread_in_products(cotangent: Array, kernel: Array) -> Array:
+    return _products_of_rows(jnp.pad(cotangent, ((0, 0), (2, 2), (2, 2), (0, 0))), kernel)
+
+
+def _kernel_gradient(padded: Array, cotangent: Array, dtype: DTypeLike | None = None) -> Array:
     # batch plays the summed channel, channels play the batch
-    return jax.lax.conv_general_dilated(padded, cotangent, (1, 1), "VALID", dimension_numbers=("CHWN", "IHWO", "HWNC"))
+    return jax.lax.conv_general_dilated(
+        padded,
+        cotangent,
+        (1, 1),
+        "VALID",
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        preferred_element_type=dtype,
+    )
 
 
 def _kernel_gradient_on_cpu(padded: Array, cotangent: Array) -> Array:
@@ -222,12 +298,28 @@ def _kernel_gradient_on_cpu(padded: Array, cotangent: Array) -> Array:
     The convolution with a window as large as the field came to 30 GFLOP/s on two cores (16 x 16 x 32 cells, 96
     channels), these to 280 to 300 (8 x 24 x 48 and 8 x 16 x 32 cells).
     """
-    rows, _, n_out = cotangent.shape[1:]
-    n_in = padded.shape[-1]
+    n_rows, n_in = cotangent.shape[1], padded.shape[-1]
+    wide = _columns_side_by_side(cotangent)
+    return _kernel_of([padded[:, i : i + n_rows].reshape(-1, n_in).T @ wide for i in range(3)])
+
+
+def _kernel_gradient_in_half(padded: Array, cotangent: Array) -> Array:
+    """The same; what is turned, once for all three, is what lies in memory already."""
+    n_rows, n_in = cotangent.shape[1], padded.shape[-1]
+    wide = _columns_side_by_side(_halves(cotangent))
+    turned = _halves(padded).transpose(3, 0, 1, 2)
+    return _kernel_of([_half_product(turned[:, :, i : i + n_rows].reshape(n_in, -1), wide) for i in range(3)])
+
+
+def _columns_side_by_side(cotangent: Array) -> Array:
     columns = [jnp.pad(cotangent, ((0, 0), (0, 0), (j, 2 - j), (0, 0))) for j in range(3)]
-    wide = jnp.concatenate(columns, axis=-1).reshape(-1, 3 * n_out)
-    products = [padded[:, i : i + rows].reshape(-1, n_in).T @ wide for i in range(3)]
-    return jnp.stack(products).reshape(3, n_in, 3, n_out).swapaxes(1, 2)
+    return jnp.concatenate(columns, axis=-1).reshape(-1, 3 * cotangent.shape[-1])
+
+
+def _kernel_of(products: list[Array]) -> Array:
+    """The gradient from its rows, ``(channel, column * out)`` each."""
+    n_in, wide = products[0].shape
+    return jnp.stack(products).reshape(3, n_in, 3, wide // 3).swapaxes(1, 2)
 
 
 convolve3x3.defvjp(_convolve3x3_forward, _convolve3x3_backward)
@@ -244,6 +336,7 @@ class SphereConv(nnx.Module):
         *,
         zero: bool = False,
         dtype: DTypeLike = jnp.float32,
+        factors: DTypeLike | None = None,
         rngs: nnx.Rngs,
     ) -> None:
         """Makes the kernel.
@@ -253,17 +346,19 @@ class SphereConv(nnx.Module):
           boundary: What lies beyond the edges.
           zero: Begin with a kernel of zeros, so that a residual branch begins as nothing.
           dtype: Compute precision; the kernel is kept in float32.
+          factors: What is multiplied; see ``convolve3x3``. ``dtype`` when left out.
           rngs: Source of the initial kernel.
         """
         init = nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
         self.kernel = nnx.Param(init(rngs.params(), (3, 3, n_in, n_out), jnp.float32))
         self.boundary = boundary
         self.dtype = dtype
+        self.factors = dtype if factors is None else factors
 
     def __call__(self, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon out"]:
         """Convolves."""
         padded = pad_sphere(x.astype(self.dtype), (1, 1), (1, 1), self.boundary)
-        return convolve3x3(padded, self.kernel[...].astype(self.dtype))
+        return convolve3x3(padded, self.kernel[...].astype(self.dtype), self.factors)
 
 
 def linear(
@@ -399,10 +494,19 @@ class ResidualBlock(nnx.Module):
     nothing of the size of the grid, so a region and the globe are treated alike.
     """
 
-    def __init__(self, width: int, boundary: Boundary, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        width: int,
+        boundary: Boundary,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        factors: DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
         self.norm = Norm(width, dtype=dtype, rngs=rngs)
-        self.first = SphereConv(width, width, boundary, dtype=dtype, rngs=rngs)
-        self.second = SphereConv(width, width, boundary, zero=True, dtype=dtype, rngs=rngs)
+        convolution = partial(SphereConv, width, width, boundary, dtype=dtype, factors=factors, rngs=rngs)
+        self.first = convolution()
+        self.second = convolution(zero=True)
 
     def __call__(self, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon channel"]:
         """Adds the branch."""

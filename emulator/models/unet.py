@@ -118,7 +118,17 @@ class GlobalFilter(nnx.Module):
 class UNet(nnx.Module):
     """The network: fields of ``n_in`` channels to fields of ``n_out`` channels on the same grid, zero at the start."""
 
-    def __init__(self, config: UNetConfig, n_in: int, n_out: int, grid: Grid, *, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: UNetConfig,
+        n_in: int,
+        n_out: int,
+        grid: Grid,
+        *,
+        dtype: DTypeLike,
+        factors: DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
         """Makes all parameters.
 
         Args:
@@ -126,6 +136,7 @@ class UNet(nnx.Module):
           n_in, n_out: Channels.
           grid: The grid of the fields.
           dtype: Compute precision; parameters and output are float32.
+          factors: What convolutions multiply; see ``layers.convolve3x3``. ``dtype`` when left out.
           rngs: Source of the initial parameters.
 
         Raises:
@@ -147,7 +158,7 @@ class UNet(nnx.Module):
             for _ in range(config.blocks):
                 if coarsest and coarsest.truncation:
                     layers.append(GlobalFilter(width, coarsest, dtype=dtype, rngs=rngs))
-                layers.append(ResidualBlock(width, latent, dtype=dtype, rngs=rngs))
+                layers.append(ResidualBlock(width, latent, dtype=dtype, factors=factors, rngs=rngs))
             return nnx.List(layers)
 
         deep_in, deep_out = n_in * config.patch**2, n_out * config.patch**2

@@ -24,6 +24,7 @@ from data_prep.grid import Grid
 from data_prep.preparation.statistics import Statistics
 from data_prep.spec import Channel, StateSpec
 from emulator.config import ModelConfig
+from emulator.hardware.machine import factors_of
 from emulator.models import build
 from emulator.stepping.constraints import Constraints
 from emulator.stepping.pytree import pytree
@@ -169,7 +170,7 @@ def make_stepper(
       spec, grid: What it forecasts, and where.
       statistics: Of the training split, with the changes over all of the network's time steps.
       static: Static fields in raw units, ``(lat, lon, static)``.
-      precision: Compute precision, ``float32`` or ``bfloat16``.
+      precision: Compute precision, as ``train.precision`` names it.
       seed: Of the initial parameters.
 
     Raises:
@@ -179,7 +180,9 @@ def make_stepper(
     _refuse_bad_scale(statistics.static_std, spec.static_channels, "standard deviation")
 
     def initial() -> nnx.Module:
-        return build(model, *network_channels(model, spec), grid, nnx.Rngs(seed), jnp.dtype(precision))
+        factors = factors_of(precision)
+        dtype = factors if precision == factors else "float32"
+        return build(model, *network_channels(model, spec), grid, nnx.Rngs(seed), jnp.dtype(dtype), jnp.dtype(factors))
 
     network, params = jax.jit(lambda: nnx.split(initial()))()  # one program, which the next start finds compiled
     normal = (static - statistics.static_mean) / statistics.static_std

@@ -109,9 +109,9 @@ class Layout:
         """Whether this process is the one that writes files and talks to the user."""
         return jax.process_index() == 0
 
-    def matrix_rate(self, dtype: str) -> float:
+    def matrix_rate(self, precision: str) -> float:
         """Operations a second in matrix products of all devices of the mesh together, measured on those here."""
-        return matrix_rate(dtype, self.mesh.local_devices) * jax.process_count()
+        return matrix_rate(precision, self.mesh.local_devices) * jax.process_count()
 
     def sharding(self, spec: P) -> NamedSharding:
         """Where the parts of an array lie."""

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from emulator.config import ModelConfig, TrainConfig
-from emulator.hardware.machine import describe
+from emulator.hardware.machine import describe, factors_of
 from emulator.models.layers import count_parameters
 from emulator.progress import duration
 from emulator.training.budget import AHEAD, Programs, amount
@@ -98,7 +98,7 @@ class TrainingCost:
         lines = [
             f"network      {self.network}, {self.parameters / 1e6:.3g} million parameters",
             f"devices      {self.devices}; {self.sharing[0]} share a batch, {self.sharing[1]} share latitudes",
-            f"ceiling      {self.ceiling / 1e12:.3g} TFLOP/s in {self.precision} matrix products, measured",
+            f"ceiling      {self.ceiling / 1e12:.3g} TFLOP/s in {factors_of(self.precision)} matrix products, measured",
             f"memory       {self.memory}, for {self.windows} windows of {self.rollout} steps",
             "",
             f"{'stage':>5} {'steps':>7} {'rollout':>7} {'windows':>7} {'GFLOP/step':>10} {'memory':>10} {'s/step':>8}"
