@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
 from data_prep.spec import StateSpec, unstack_channels
+from emulator.forecasters.base import realizations
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,7 +24,7 @@ def lead_blocks(
     leads: np.ndarray,
     spec: StateSpec,
     grid: Grid,
-    members: Mapping[str, tuple[str, np.ndarray, dict[str, str]]] | None = None,
+    members: int = 0,
 ) -> Iterator[xr.Dataset]:
     """Forecast blocks of at most some 64 MiB (at least one lead).
 
@@ -35,15 +35,16 @@ def lead_blocks(
       leads: All leads.
       spec: Names the channels.
       grid: Gives latitude and longitude.
-      members: The coordinate of the members, where states have some.
+      members: How many the states have, if they have that axis.
     """
-    count = math.prod(values.size for _, values, _ in (members or {}).values())
-    per_lead = 4 * times.size * count * np.prod(grid.shape) * len(spec.state_channels)
+    per_lead = 4 * times.size * max(1, members) * np.prod(grid.shape) * len(spec.state_channels)
     step = max(1, int(_BLOCK_BYTES // per_lead))
     for start in range(0, leads.size, step):
         block = leads[start : start + step]
         states = np.maximum(fields(block), spec.state_minimum, dtype=np.float32)
-        coords: dict[str, Any] = {"init_time": times, "lead_time": block, **(members or {})}
+        coords: dict[str, Any] = {"init_time": times, "lead_time": block}
+        if members:
+            coords["realization"] = realizations(members)
         yield unstack_channels(states, spec, spec.state_channels, grid, coords)
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec
-from emulator.forecasters.base import check_lead_times, realizations
+from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import lead_blocks
 from emulator.forecasters.written import WrittenForecasts
 
@@ -63,8 +63,7 @@ class PooledForecaster:
                 return total / np.float32(len(readers))
 
             if self.as_ensemble:
-                members = {"realization": realizations(len(readers))}
-                yield from lead_blocks(ensemble, times, leads, self.spec, self.grid, members)
+                yield from lead_blocks(ensemble, times, leads, self.spec, self.grid, len(readers))
             else:
                 yield from lead_blocks(mean, times, leads, self.spec, self.grid)
 
