@@ -72,7 +72,7 @@ class Coverage:
     Attributes:
       trials: Of each case.
       crossings: Crossovers inside the range; shares ``covered``, ``covered and decided``, and of the outcomes.
-      censored: Who always wins, always loses, or is equal; shares of the outcomes.
+      censored: Who always wins, always loses, is equal, or equal at first; shares of the outcomes.
       cards: Scorecards of equals; shares ``called`` and ``called_geer``: where any cell was.
     """
 
@@ -94,19 +94,19 @@ def validate(trials: int, resamples: int) -> Coverage:
     cards: list[Case] = []
     settings = [{"initial_times": n, "decorrelation": d} for n in INITIAL_TIMES for d in DECORRELATIONS]
     settings += HARDER
-    with track(len(settings) * 7, "cases simulated") as progress:
+    with track(len(settings) * 8, "cases simulated") as progress:
         for number, setting in enumerate(settings):
-            rng = np.random.default_rng([0, number])
             ratios = {name: slope * (_LEADS - _CROSSOVER) / 24 for name, slope in SLOPES.items()}
             ratios |= {"always worse": np.full(_LEADS.size, _MARGIN), "always better": np.full(_LEADS.size, -_MARGIN)}
-            ratios |= {"equal": np.zeros(_LEADS.size)}
-            for name, ratio in ratios.items():
+            ratios |= {"equal": np.zeros(_LEADS.size), "equal, then worse": np.maximum(ratios["steep"], 0)}
+            draws = [np.random.default_rng(seed) for seed in np.random.SeedSequence([0, number]).spawn(len(ratios) + 1)]
+            for (name, ratio), rng in zip(ratios.items(), draws[1:], strict=True):
                 pair = Pair(_LEADS, ratio, **setting)
                 shares = _crossovers(pair, trials, resamples, rng)
                 (crossings if name in SLOPES else censored).append(Case(name, pair, shares))
                 progress.advance(1)
             card = Pair(_LEADS, ratios["equal"], **setting, variables=_CARD_VARIABLES, regions=_CARD_REGIONS)
-            cards.append(Case("scorecard of equals", card, _scorecards(card, trials, resamples, rng)))
+            cards.append(Case("scorecard of equals", card, _scorecards(card, trials, resamples, draws[0])))
             progress.advance(1)
     return Coverage(trials, crossings, censored, cards)
 
@@ -173,10 +173,11 @@ def tables(found: Coverage) -> str:
     lines += [
         "",
         "**Outcomes where there is no crossing**: right, undecided and wrong; and how often a win is claimed where "
-        "both are equal.",
+        f"both are equal, or equal up to {_CROSSOVER:.0f} h and steeply worse from there.",
         "",
-        "| Initial times | Decorrelation | Always worse by 20 % | Always better by 20 % | Equal: win claimed |",
-        "| --- | --- | --- | --- | --- |",
+        "| Initial times | Decorrelation | Always worse by 20 % | Always better by 20 % | Equal: win claimed | "
+        "Equal, then worse: win claimed |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     right = {"always worse": "never better", "always better": "beyond the last lead"}
     for key, group in _settings(found.censored).items():

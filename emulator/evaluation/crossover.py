@@ -67,10 +67,10 @@ class Crossover:
 def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: float) -> Crossover:
     """Finds up to which lead a forecaster is ahead, from its longest significant winning interval on.
 
-    A winning interval is an unbroken run of leads whose pointwise intervals lie below zero, one of which is
-    significant under false-discovery control over the leads: pointwise intervals alone would find a win
-    somewhere in a quarter of all comparisons of equals. The one with the most leads is taken, the earlier of two
-    equal ones. The crossover is where the difference itself, linear between leads, reaches zero after it.
+    A winning interval is an unbroken run of leads whose pointwise intervals lie below zero, and which ``_are_sure``
+    allows: pointwise intervals alone would find a win somewhere in a quarter of all comparisons of equals. The
+    interval with the most leads is taken, the earlier of two equal ones. The crossover is where the difference
+    itself, linear between leads, reaches zero after it.
 
     The interval of that lead is by test inversion: it runs from the end of the winning interval, where the upper end
     reaches zero, to where the lower end reaches zero at the next loss (or to where a later win begins).
@@ -87,11 +87,12 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
     value, lower, upper = difference.value, difference.lower, difference.upper
     if not np.isfinite(value).all():
         return Crossover("not scored")
-    sure = discovered(difference.p(confidence), confidence)
     won, lost = (value < 0) & (upper < 0), (value > 0) & (lower > 0)  # absurd scores put a value outside
-    wins = [run for run in _runs(won) if sure[run].any()]
+    p = difference.p(confidence)
+    surely_won, surely_lost = _are_sure(p, value < 0, won, confidence), _are_sure(p, value > 0, lost, confidence)
+    wins = [run for run in _runs(won) if surely_won[run].any()]
     if not wins:
-        ahead, losses = np.flatnonzero(value < 0), np.flatnonzero(lost & sure)
+        ahead, losses = np.flatnonzero(value < 0), np.flatnonzero(lost & surely_lost)
         if losses.size and (ahead.size == 0 or ahead[0] > losses[0]):
             return Crossover("never better")
         lead = int(np.flatnonzero(lost)[0]) if lost.any() else -1
@@ -110,6 +111,26 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
     if stretch.stop == lead_hours.size:
         return Crossover("beyond the last lead", float("inf"), low, high, start, win.start == 0)
     return Crossover("crossover", _zero(lead_hours, value, stretch.stop - 1), low, high, start, win.start == 0)
+
+
+def _are_sure(p: np.ndarray, on_this_side: np.ndarray, pointwise: np.ndarray, confidence: float) -> np.ndarray:
+    """Which leads show that there is a win (or a loss) at all.
+
+    Where there is none at any lead, the chance that one is shown is at most ``1 - confidence``. Half of it is for the
+    first lead by itself, where a forecaster that is ahead for a time mostly begins to be; from there a run goes on, as
+    in tests of a fixed sequence (Westfall and Krishen 2001, doi:10.1016/S0378-3758(01)00077-5). The other half is for
+    all leads alike, under false-discovery control. Both are one-sided: among p-values of both sides clear losses at
+    other leads would lend their significance to a chance win.
+
+    Args:
+      p: Two-sided p-values ``(lead,)``.
+      on_this_side: Where the difference is a win (or a loss).
+      pointwise: Where it is one by its interval.
+      confidence: One minus that chance.
+    """
+    sure = discovered(np.where(on_this_side, p / 2, 1 - p / 2), (1 + confidence) / 2)
+    sure[0] |= pointwise[0]
+    return sure
 
 
 def _runs(flags: np.ndarray) -> list[slice]:

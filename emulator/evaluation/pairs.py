@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from typing import get_args
 
@@ -70,7 +71,7 @@ def compare_pairs(
             log_ratio = logarithms[a] - logarithms[b]
         stretch = bootstrap.stretch(resamples, log_ratio)
         difference = rmse_difference(bootstrap, resamples, squares[a], squares[b])
-        ratio = bootstrap.interval(resamples, log_ratio, stretch).map(np.exp)
+        ratio = difference.map(partial(_ratio, np.sqrt(squares[a][:, 0]) + np.sqrt(squares[b][:, 0])))
         p, p_geer = difference.p(bootstrap.confidence), geer_p(errors[a], errors[b], bootstrap.trajectory)
         for place, d, r in (((a, b), difference, ratio), ((b, a), _negative(difference), _inverse(ratio))):
             mine, other = (rows[i].reshape(*grid, -1) for i in place)
@@ -98,6 +99,13 @@ def rmse_difference(bootstrap: Bootstrap, resamples: Resamples, a: np.ndarray, b
     """
     both = np.sqrt(a[:, :1]) + np.sqrt(b[:, :1])
     return bootstrap.interval(resamples, (a - b) / np.where(both == 0, 1.0, both))
+
+
+def _ratio(both: np.ndarray, difference: np.ndarray) -> np.ndarray:
+    """A over B from A - B, of which the sum is taken as known here too, so that both intervals say the same."""
+    with np.errstate(divide="ignore", invalid="ignore"):  # without any error, or where an interval ends beyond all
+        within = np.clip(difference, -both, both)
+        return (both + within) / (both - within)
 
 
 def _put_gaps(
