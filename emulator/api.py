@@ -24,7 +24,8 @@ from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Segment, Store, given_channels, memory_store
 from data_prep.reading.locations import Location, locate
 from data_prep.reading.opening import format_of, open_lazily
-from data_prep.reading.sources import open_source, read_initial
+from data_prep.reading.sources import in_units, open_source, read_initial
+from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
 from emulator.config import EvaluateConfig, first_error
 from emulator.evaluation.external import open_external
@@ -39,6 +40,7 @@ from emulator.forecasters.several import SeveralNetworks
 from emulator.forecasters.statistical import make_reference
 
 _BATCH = 8  # initial times at once
+_SIGNATURE = {"forecaster", "emulator_version"}  # global attributes of all forecasts that we make
 _OF_SCORING = {"split", "headline", "pressure_levels", "derived", "regions", "mask", "bootstrap", "confidence"}
 
 
@@ -46,7 +48,7 @@ def predict(
     forecaster: Forecaster,
     initial: xr.Dataset | str | Path,
     *,
-    days: float,
+    days: float = 10.0,
     times: ArrayLike | None = None,
     lateral: Store | None = None,
 ) -> xr.Dataset:
@@ -62,7 +64,8 @@ def predict(
         that it was trained on, or one prepared by the same config from files of other times.
 
     Returns:
-      All forecasts in SI units, dims ``(init_time, lead_time[, level], latitude, longitude)``, in memory.
+      All forecasts in SI units, in memory; dims ``(init_time, lead_time[, realization][, level], latitude,
+      longitude)``.
 
     Raises:
       DataError: one line on what ``initial`` or ``lateral`` lacks.
@@ -264,15 +267,19 @@ def _storable(forecast: xr.Dataset) -> xr.Dataset:
 
 
 def _is_own_file(path: Location, store: Store) -> bool:
+    if not isinstance(path, Path) or (path.exists() and format_of(path) != "NetCDF"):
+        return False  # unopened: that takes long of GRIB
     with open_lazily(path) as dataset:
-        return format_of(path) == "NetCDF" and _is_own(dataset, store)
+        return _is_own(dataset, store)
 
 
 def _is_own(forecast: xr.Dataset, store: Store) -> bool:
-    """Whether forecasts are in our form with all that its readers rely on: units, order, time spans, no single member.
+    """Whether we made them, in our form with all that its readers rely on: units, order, levels, spans, members.
 
-    What is not is read as another centre's, whose units and order are made out.
+    What is not is read as another centre's, whose units and order are made out, and what is not verified left aside.
     """
+    if not forecast.attrs.keys() >= _SIGNATURE:
+        return False
     dims = set(map(str, forecast.dims))
     strange = {d for d in dims.difference(AXES) if not d.startswith("level")}
     if strange or not {"init_time", "lead_time", "latitude", "longitude"} <= dims or 0 in forecast.sizes.values():
@@ -282,8 +289,18 @@ def _is_own(forecast: xr.Dataset, store: Store) -> bool:
     with_spans = lead.dtype.kind == "m" or "dtype" in lead.attrs  # by which xarray decodes them
     state = [v for v in store.spec.with_role("prognostic", "diagnostic") if v.name in forecast]
     in_si = all(forecast[v.name].attrs.get("units", v.units) == v.units for v in state)
+    levels_fit = all(_has_levels(forecast[v.name], v.levels) for v in state if v.levels)
     one_member = forecast.sizes.get("realization") == 1
-    return ascending and with_spans and in_si and not one_member and bool(forecast["longitude"][0] >= 0)
+    in_order = ascending and bool(forecast["longitude"][0] >= 0)
+    return in_order and with_spans and in_si and levels_fit and not one_member
+
+
+def _has_levels(field: xr.DataArray, levels: Sequence[float]) -> bool:
+    """Whether it lies on these levels, in this order."""
+    dim = level_dim(field)
+    found = np.empty(0) if dim is None else field[dim].values
+    same = found.shape == (len(levels),) and found.dtype.kind in "fiu"
+    return same and np.allclose(found, levels, rtol=1e-4, atol=0)
 
 
 def _times_to_refer_to(
@@ -334,6 +351,8 @@ def _against(truth: xr.Dataset, store: Store) -> Store:
         raise DataError(f"truth: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")
     if not source.grid.matches(store.grid):
         raise DataError(f"truth: its grid is {source.grid.describe()}, the store's {store.grid.describe()}")
+    for v in state:
+        source = in_units(source, v.name, v.units, "the store's")
     if source.times.size == 0:
         raise DataError("truth: no time coordinate; give the times of its fields as a coordinate named time")
     n = source.times.size

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from synthetic import ON_SIGMA, evaluation_rows, make_store
+from synthetic import ON_SIGMA, World, evaluation_rows, make_store
 from tiny_store import TIMESTEP, write_store
 from world_files import region, region_section
 
@@ -20,6 +20,7 @@ from data_prep.grid import Grid
 from data_prep.preparation.pipeline import prepare
 from data_prep.reading import opening
 from data_prep.reading.opening import format_of
+from data_prep.spec import StateSpec, Variable
 from emulator.api import _against
 from emulator.cli import main
 from emulator.config import DataConfig, EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
@@ -164,6 +165,40 @@ def test_our_dimensions_in_another_form_are_read_as_another_centres(as_file, tmp
         xr.testing.assert_allclose(found, wanted, rtol=1e-4)
 
 
+def test_what_another_centre_has_more_under_our_names_is_left_aside(tmp_path):
+    store, leads = make_store(Grid.gaussian(8), days=15), TIMESTEP * np.arange(1, 5)
+    made = emulator.predict(
+        make_reference("persistence", store, leads), store.dataset(evaluation_rows(store, 4)), days=1
+    )
+    fewer = made.isel(init_time=slice(2, None), lead_time=slice(2))
+    theirs = made.drop_attrs(deep=False)
+    level = theirs["temperature"].isel(level=[1]).assign_coords(level=[925.0])
+    more = xr.concat([theirs["temperature"], level], "level")
+    theirs = theirs.drop_vars(["temperature", "level"]).assign(temperature=more)
+    theirs.to_netcdf(tmp_path / "theirs.nc")
+    copied = theirs.assign_attrs(made.attrs).isel(init_time=slice(2, None), lead_time=slice(2))
+    forecasts = {"mine": fewer, "theirs": tmp_path / "theirs.nc", "data": theirs, "copied": copied}
+    rmse = emulator.score(forecasts, store, references=[], bootstrap=50)["rmse"]
+    for name in forecasts:
+        np.testing.assert_array_equal(rmse.sel(forecaster=name), rmse.sel(forecaster="mine"))
+
+
+def test_our_forecasts_are_scored_after_their_user_has_chosen_and_reckoned(tmp_path):
+    store = make_store(Grid.gaussian(8), days=15)
+    made = emulator.predict(
+        make_reference("persistence", store, TIMESTEP * np.arange(1, 5)),
+        store.dataset(evaluation_rows(store, 4)),
+        days=1,
+    )
+    chosen = made.sel(lead_time=["6h", "12h"]).isel(init_time=slice(1, None))
+    reckoned = (chosen * 1.0).drop_attrs()  # as older versions of xarray do by themselves
+    scores = emulator.score({"chosen": chosen, "reckoned": reckoned}, store, references=[], bootstrap=50)
+    assert scores.sizes["lead_time"] == 2 and scores.sizes["init_time"] == chosen.sizes["init_time"]
+    np.testing.assert_array_equal(*(scores["rmse"].sel(forecaster=name) for name in ("chosen", "reckoned")))
+    cost = scores["seconds_per_simulated_day"]  # what is no longer said to be ours is read as another centre's
+    assert np.isfinite(cost.sel(forecaster="chosen")) and np.isnan(cost.sel(forecaster="reckoned"))
+
+
 def test_a_zarr_store_in_our_form_is_scored_whatever_its_attributes(tmp_path):
     store = make_store(days=15)
     made = emulator.predict(
@@ -255,6 +290,16 @@ def test_another_truth_of_training_times_is_no_test_data(work):
     for segment in store.segments:  # none reaches into another split
         first, last = np.searchsorted(verified.times, [segment.first_time, segment.last_time]).tolist()
         assert verified.segment_of(first, last + 1).split == segment.split
+
+
+def test_another_truth_comes_in_the_stores_units():
+    humid = World(StateSpec((Variable("r2", "prognostic", units="%"),)), np.array([50.0]), np.array([5.0]))
+    store = make_store(days=3, splits=("train", "test"), world=humid)
+    truth = store.dataset(np.arange(store.times.size))
+    share = (truth["r2"] / 100).assign_attrs(units="1")
+    np.testing.assert_allclose(_against(truth.assign(r2=share), store).state, store.state, rtol=1e-6)
+    with pytest.raises(DataError, match=r"data set: r2 is in 'kg', the store's is in '%'; set its units attribute"):
+        _against(truth.assign(r2=share.assign_attrs(units="kg")), store)
 
 
 def test_what_is_fitted_is_fitted_to_the_stores_training_data_whatever_the_truth(tmp_path):

@@ -1,6 +1,8 @@
 """Forecast files of other programs: the same fields in any layout give the same scores; what does not fit is said."""
 
 import dataclasses
+import itertools
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,12 @@ from synthetic import ON_SIGMA, Noisy, evaluation_rows, lead_times, make_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.reading.opening import open_lazily
 from data_prep.variables import GRAVITY
 from data_prep.vertical import derive
 from emulator.cli import build_parser
 from emulator.config import EvaluateConfig, load_config
+from emulator.evaluation import external
 from emulator.evaluation.external import open_external
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import open_all
@@ -87,6 +91,9 @@ LAYOUTS = {
     "weatherbench.nc": lambda own: weatherbench(own),
     "hours.nc": lambda own: hours(weatherbench(own)),
     "hours.zarr": lambda own: hours(weatherbench(own)),
+    "float32_hours.nc": lambda own: hours(weatherbench(own)).assign_coords(
+        prediction_timedelta=lambda d: d["prediction_timedelta"].astype(np.float32).assign_attrs(units="hours")
+    ),
     "nanoseconds.nc": lambda own: hours(weatherbench(own)).assign_coords(
         prediction_timedelta=weatherbench(own)["prediction_timedelta"].values.astype(np.int64)
     ),
@@ -116,6 +123,54 @@ LAYOUTS = {
     ),
     "our_own.nc": lambda own: open_forecasts(own).load(),
 }
+
+
+def along_valid_time(data, **more):
+    """One forecast along ``time``, the valid time, as CF names it, with its lead and nothing else beside it."""
+    lead = data["lead_time"] / np.timedelta64(1, "h")
+    one = data.isel(init_time=0, drop=True).rename(lead_time="time")
+    times = (data["init_time"][0] + data["lead_time"]).values
+    return one.assign_coords(
+        time=("time", times, {"standard_name": "time"}),
+        forecast_period=("time", lead.values, {"units": "hours", "standard_name": "forecast_period"}),
+        **more,
+    )
+
+
+def at_valid_time(data):
+    """All forecasts of one lead along ``time``, the valid time, with the lead as a scalar."""
+    one = data.isel(lead_time=3, drop=True).rename(init_time="time")
+    return one.assign_coords(
+        time=("time", (data["init_time"] + data["lead_time"][3]).values, {"standard_name": "time"}),
+        forecast_period=((), 24, {"units": "hours", "standard_name": "forecast_period"}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "inits", "leads"),
+    [
+        (along_valid_time, [0], slice(None)),
+        (lambda d: along_valid_time(d, init_time=("time", d["init_time"].values[[0] * 8])), [0], slice(None)),
+        (at_valid_time, slice(None), [3]),
+        (lambda d: at_valid_time(d).isel(time=4), [4], [3]),
+        (
+            lambda d: (
+                d.isel(init_time=slice(8)).isel(lead_time=3, drop=True).assign_coords(lead=("init_time", [24] * 8))
+            ),
+            slice(8),
+            [3],
+        ),
+    ],
+)
+def test_a_valid_time_is_not_taken_for_the_initial_time(folder, store, tmp_path, form, inits, leads):
+    data = open_forecasts(folder / "whole.nc").load().drop_encoding()
+    form(data).to_netcdf(tmp_path / "other.nc")
+    found = open_external(tmp_path / "other.nc", store)
+    wanted = data.isel(init_time=inits, lead_time=leads)
+    np.testing.assert_array_equal(found.init_times, wanted["init_time"])
+    np.testing.assert_array_equal(found.lead_times, wanted["lead_time"])
+    read = found.read(["temperature"], np.arange(found.init_times.size), np.arange(found.lead_times.size))
+    np.testing.assert_array_equal(read["temperature"], wanted["temperature"])
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -253,6 +308,12 @@ def test_pressure_levels_against_a_truth_on_sigma(tmp_path):
         evaluate({"own": own, "other": tmp_path / "other.nc"}, store, missing, tmp_path / "s.nc")
 
 
+def lagged(data, name="init_time"):
+    """Forecasts of one valid time, the further back they begin the longer."""
+    one, leads = data.isel(time=0, drop=True).rename(prediction_timedelta="lead"), data["prediction_timedelta"].values
+    return one.assign_coords({name: ("lead", data["time"].values[0] - leads)})
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -280,6 +341,30 @@ def test_pressure_levels_against_a_truth_on_sigma(tmp_path):
         ),
         (lambda d: d.isel(prediction_timedelta=[]), r"prediction_timedelta is empty or lacks values"),
         (
+            lagged,
+            r"initial times \(init_time\) and leads \(lead\) both vary along lead; give each a dimension of its own",
+        ),
+        (
+            lambda d: lagged(d, "time"),
+            r"initial times \(time\) and leads \(lead\) both vary along lead; if time is the valid time, give it",
+        ),
+        (
+            lambda d: d.assign_coords(valid_time=d["time"] + d["prediction_timedelta"] + np.timedelta64(6, "h")),
+            r"valid_time is 2009-06-01T12:00 where time and prediction_timedelta make 2009-06-01T06:00; mend the one",
+        ),
+        (
+            lambda d: d.isel(prediction_timedelta=3).assign_coords(valid_time=d["time"]),
+            r"valid_time is 2009-06-01T00:00 where time and prediction_timedelta make 2009-06-02T00:00",
+        ),
+        (
+            lambda d: d.assign_coords(level=["500hPa", "850hPa"]),
+            r"level, the level axis of temperature, holds text such as '500hPa'; give it numbers",
+        ),
+        (
+            lambda d: d.rename(temperature="t").assign_coords(level=["500hPa", "850hPa"]),
+            r"level, the level axis of t, holds text such as '500hPa'; give it numbers",
+        ),
+        (
             lambda d: hours(d).assign_coords(prediction_timedelta=[6.0, np.nan, *np.arange(18.0, 49.0, 6.0)]),
             r"prediction_timedelta is empty or lacks values",
         ),
@@ -303,6 +388,136 @@ def test_forecasts_of_others_are_bounded_as_the_truth_is(tmp_path):
     assert (data["specific_humidity"] < 0).any() and (data["specific_humidity"] > 0).any()
     np.testing.assert_array_equal(found["specific_humidity"], np.maximum(data["specific_humidity"], 0))
     np.testing.assert_array_equal(found["temperature"], data["temperature"])
+
+
+def as_forecasts(store, change, path):
+    """Two initial times and leads of a store as a file of somebody else, without units, in which something is off."""
+    data = store.dataset([0, 1]).rename(time="init_time").expand_dims(lead_time=LEADS[:2], axis=1).copy(deep=True)
+    for field in data.values():
+        field.attrs = {}
+    change(data).to_netcdf(path)
+    found = open_external(path, store)
+    return data, found.read(list(found.fields), np.arange(2), np.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda d: d.assign(temperature=d["temperature"] - 273.15),
+            r"temperature at 500 hPa ranges from -\S+ to -\S+ K, possible are 50 to 400; these look like degrees C",
+        ),
+        (
+            lambda d: d.assign(temperature=d["temperature"].assign_attrs(units="degC")),
+            r"temperature at 500 hPa ranges from 5\S+ to 5\S+ K, possible are 50 to 400; set the units attribute",
+        ),
+        (
+            lambda d: d.assign(geopotential=d["geopotential"] / GRAVITY),
+            r"geopotential at 500 hPa ranges from 5\S+ to 5\S+ m2 s-2, usual is 5\d{4}; these look like m: set",
+        ),
+        (
+            lambda d: d.assign({"2m_temperature": d["2m_temperature"].where(d["latitude"] > -70, -9999)}),
+            r"2m_temperature ranges from -9999 to 2\S+ K, .*; this looks like a missing value that is not declared",
+        ),
+    ],
+)
+def test_another_unit_is_refused(tmp_path, change, expected):
+    with pytest.raises(DataError, match=expected) as caught:
+        as_forecasts(make_store(Grid.gaussian(8), days=2), change, tmp_path / "other.nc")
+    assert str(caught.value).startswith(str(tmp_path / "other.nc")) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "factor", "expected"),
+    [
+        ("specific_humidity", 1e3, "kg kg-1, possible are -0.01 to 0.1; these look like g kg-1: set"),
+        ("surface_pressure", 1e-2, "Pa, possible are 30000 to 120000; these look like hPa: set"),
+    ],
+)
+def test_another_unit_on_sigma_levels_is_refused(tmp_path, name, factor, expected):
+    store = make_store(Grid.gaussian(8), days=2, world=ON_SIGMA)
+    with pytest.raises(DataError, match=rf"{name} ranges from \S+ to \S+ {expected}"):
+        as_forecasts(store, lambda d: d.assign({name: d[name] * factor}), tmp_path / "other.nc")
+
+
+def test_what_is_impossible_at_some_points_or_missing_is_left_to_the_scores(tmp_path):
+    """A model may overshoot and blow up: its errors say so. Under a mask there may be nothing."""
+    store = make_store(Grid.gaussian(8), days=2, world=ON_SIGMA)
+    north, south = (lambda d: d["latitude"] > 70), (lambda d: d["latitude"] < -70)
+
+    def odd(d):
+        humidity = xr.where(north(d) & (d["longitude"] < 90), 0.2, d["specific_humidity"] - 0.0005)
+        return d.assign(
+            specific_humidity=humidity, temperature=d["temperature"].where(~south(d), -3e5).where(~north(d))
+        )
+
+    data, found = as_forecasts(store, odd, tmp_path / "other.nc")
+    np.testing.assert_array_equal(found["temperature"], odd(data)["temperature"])
+    assert found["temperature"].min() == -3e5 and found["temperature"].isnull().any()
+    assert found["specific_humidity"].max() == np.float32(0.2) and found["specific_humidity"].min() == 0
+
+
+def test_a_file_that_changes_while_it_is_scored_is_refused(store, folder, tmp_path):
+    path, data = tmp_path / "other.nc", weatherbench(folder / "whole.nc")
+    data.to_netcdf(path)
+    found = open_external(path, store)
+    data.isel(prediction_timedelta=slice(4)).to_netcdf(path)
+    with pytest.raises(DataError, match=r"other.nc: temperature has changed since the file was opened; score it again"):
+        found.read(["temperature"], np.arange(2), np.arange(8))
+
+
+def write_grib(store, path, warmer=0.0):
+    """Forecasts of a day ahead and two from three initial times, all of them persistence."""
+    eccodes = pytest.importorskip("eccodes")
+    data = store.dataset([0, 1, 2]) + warmer
+    fields = [("temperature", 130, "isobaricInhPa", 500), ("temperature", 130, "isobaricInhPa", 850)]
+    fields += [("2m_temperature", 167, "heightAboveGround", 2)]
+    with path.open("wb") as file:
+        for row, step, (name, parameter, kind, level) in itertools.product(range(3), (24, 48), fields):
+            message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2")
+            time, (rows, columns) = str(data["time"].values[row]), store.grid.shape
+            keys = {
+                "Ni": columns,
+                "Nj": rows,
+                "latitudeOfFirstGridPointInDegrees": store.grid.latitude[-1],
+                "latitudeOfLastGridPointInDegrees": store.grid.latitude[0],
+                "longitudeOfLastGridPointInDegrees": store.grid.longitude[-1],
+                "iDirectionIncrementInDegrees": 360 / columns,
+                "jDirectionIncrementInDegrees": store.grid.latitude[1] - store.grid.latitude[0],
+                "dataDate": int(time[:10].replace("-", "")),
+                "dataTime": int(time[11:13]) * 100,
+                "paramId": parameter,
+                "typeOfLevel": kind,
+                "level": level,
+                "step": step,
+                "bitsPerValue": 24,
+            }
+            for key, value in keys.items():
+                eccodes.codes_set(message, key, value)
+            field = data[name].isel(time=row)
+            field = field.sel(level=level) if "level" in field.dims else field
+            eccodes.codes_set_values(message, field.values[::-1].astype(np.float64).ravel())
+            eccodes.codes_write(message, file)
+            eccodes.codes_release(message)
+    return data
+
+
+def test_a_grib_file_is_indexed_once_until_it_changes(tmp_path, monkeypatch):
+    pytest.importorskip("cfgrib", reason="needs the extra 'grib'", exc_type=ImportError)
+    store, path, opened = (
+        make_store(Grid.from_arrays(range(-60, 61, 30), range(0, 360, 45)), days=2),
+        tmp_path / "f.grib",
+        [],
+    )
+    monkeypatch.setattr(external, "open_lazily", lambda path: opened.append(path) or open_lazily(path))
+    for warmer in (0.0, 5.0):
+        data = write_grib(store, path, warmer)
+        found = pickle.loads(pickle.dumps(open_external(path, store)))  # as a worker gets it
+        for row in range(3):
+            read = found.read(["temperature", "2m_temperature"], np.array([row]), np.arange(2))
+            for name in read:
+                np.testing.assert_allclose(read[name][0, 1], data[name][row], atol=1e-3)
+    assert opened == [path, path]
 
 
 def test_accumulations_from_the_start_are_not_taken_for_those_of_an_interval(tmp_path):

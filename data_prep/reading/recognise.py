@@ -152,7 +152,7 @@ def refuse_other_dimensions(path: Location, data: xr.Dataset, axes: Axes) -> Non
                     "give it fields at instants, such as every six hours"
                 )
             elif _LEAD.fullmatch(dim):
-                what = f"the lead-time dimension {dim} beside {axes.time}; choose one initial time or one lead before"
+                what = f"the lead-time dimension {dim} beside {axes.time}; {_which_lead(data, str(axes.time), dim)}"
             else:
                 hint = "" if axes.instants else ", and no time axis was found"
                 what = (
@@ -160,6 +160,17 @@ def refuse_other_dimensions(path: Location, data: xr.Dataset, axes: Axes) -> Non
                     "select one of its values before"
                 )
             raise DataError(f"{path}: {name} has {what}")
+
+
+def _which_lead(data: xr.Dataset, time: str, lead: str) -> str:
+    """What is to be done with leads: what forecasts that follow each other have summed, such as ERA5's tp, is whole."""
+    valid = data.coords.get("valid_time")
+    if valid is None or set(valid.dims) != {time, lead} or np.unique(valid).size < valid.size:
+        return "choose one initial time or one lead before"
+    return (
+        f"its valid times all differ, so make them one axis before (xarray: stack(t=('{time}', '{lead}')), "
+        f"drop_vars(['t', '{time}', '{lead}']), swap_dims(t='valid_time')), or take NetCDF"
+    )
 
 
 def level_coordinate(variable: xr.DataArray) -> str | None:
@@ -182,9 +193,11 @@ def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
 
     Names of hybrid levels outweigh the unit: CESM gives theirs the hPa that they would have over a standard surface.
     Where the unit is missing, values tell: to 1 they are sigma, beyond 1100 pascals, between hPa, and numbers counted
-    from one are those of model levels.
+    from one are those of model levels. What holds text is another kind, and NaN.
     """
-    values = np.atleast_1d(np.asarray(coordinate.values, dtype=np.float64))
+    if (numbers := _numbers(coordinate)) is None:
+        return "other", np.full(coordinate.size, np.nan)
+    values = numbers
     units = str(coordinate.attrs.get("units", "")).strip()
     named = f"{coordinate.name} {coordinate.attrs.get('standard_name', '')} {coordinate.attrs.get('long_name', '')}"
     if re.search("hybrid", named, re.I):
@@ -203,6 +216,25 @@ def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
         if not counted:
             return "pressure", values / 100.0 if values.max() > 1100 else values
     return "other", values
+
+
+def _numbers(coordinate: xr.DataArray) -> np.ndarray | None:
+    """Values of a coordinate, float64 with one dimension at least; ``None`` where it holds text that is no number."""
+    try:
+        return np.atleast_1d(np.asarray(coordinate.values, dtype=np.float64))
+    except (TypeError, ValueError):
+        return None
+
+
+def _refuse_text_levels(path: Location, data: xr.Dataset) -> None:
+    text = [str(d) for d in data.dims if d in data.coords and _numbers(data[d]) is None]
+    for dim in text:
+        on_it = [str(name) for name, v in data.data_vars.items() if dim in v.dims and level_coordinate(v) == dim]
+        if on_it:
+            raise DataError(
+                f"{path}: {dim}, the level axis of {on_it[0]}, holds text such as {str(data[dim].values[0])!r}; "
+                "give it numbers, and their unit as an attribute"
+            )
 
 
 _MEANINGS = KNOWN | {"total_precipitation": PRECIPITATION}
@@ -245,10 +277,11 @@ def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, tuple[s
       Canonical name to name in the file; what the file lacks is left out.
 
     Raises:
-      DataError: two variables may be meant.
+      DataError: two variables may be meant, or a level axis holds text.
     """
     names = tuple(map(str, data.data_vars))
     found: dict[str, str] = {}
+    _refuse_text_levels(path, data)
     meanings = {name: canonical_name(data[name]) for name in names if data[name].ndim >= 2}
     for canonical, candidates in asked.items():
         literal = next((n for n in candidates if n in names), None)

@@ -3,7 +3,8 @@
 Known are the names that are in use for initial time, lead and member, and CF's standard names for them; variables,
 levels, units and orientation are recognised as everywhere (``data_prep.reading.recognise``). Whatever order dimensions
 have, whichever way latitudes run: fields come out as ``(init_time, lead_time[, realization][, level], latitude,
-longitude)``, in SI. Nothing is interpolated. A file is read block by block, and only what is asked for.
+longitude)``, in SI. Nothing is interpolated. A file is read block by block, and only what is asked for. What would be
+scored as other forecasts than it is (valid times for initial ones, another unit) is understood or refused.
 
 Precipitation accumulated from the start of a forecast (ECMWF's ``tp``) is not that of the last interval, so it is
 taken only under the name that says the interval (``total_precipitation_6hr``).
@@ -11,25 +12,30 @@ taken only under the name that says the interval (``total_precipitation_6hr``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.reading.instants import instants_of
-from data_prep.reading.locations import Location
-from data_prep.reading.opening import open_lazily
+from data_prep.reading.locations import Location, stamp
+from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.positions import latitude_order, longitude_order
 from data_prep.reading.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
+from data_prep.reading.slips import hint, slip_of, standard_height
 from data_prep.reading.sources import clip_to_minimum
 from data_prep.reading.units import Conversion, conversion, convertible
 from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
-from data_prep.variables import SURFACE, is_accumulation, known
+from data_prep.variables import GRAVITY, SURFACE, is_accumulation, known, possible_range
 from emulator.forecast_form import AXES
 
 
@@ -57,6 +63,8 @@ _DERIVED = ("geopotential", "mean_sea_level_pressure")
 
 _HEIGHTS = ("gh", "zg", "hgt", "geopotential_height")
 _LARGEST_HOUR = 1e9  # a lead without a unit that is larger counts nanoseconds, as NumPy does
+_BULK = (0.05, 0.5, 0.95)  # quantiles by which a field is judged: a model may leave what is possible at some points
+_GRIB_FILES = 4  # whose indices a process keeps
 
 
 @dataclass(frozen=True)
@@ -122,7 +130,7 @@ class ExternalForecasts:
           the truth's ``minimum``.
 
         Raises:
-          DataError: the file cannot be read.
+          DataError: the file cannot be read, has changed, or holds values in another unit than it says.
         """
         coords: dict[str, Any] = {
             "init_time": self.init_times[inits],
@@ -131,26 +139,25 @@ class ExternalForecasts:
         }
         axes: dict[tuple[float, ...], str] = {}
         data = {}
-        raw = open_lazily(self.path)
         try:
-            for name in names:
-                levels = self.fields[name].levels
-                axis = axes.setdefault(levels, f"level_{len(axes) + 1}" if axes else "level") if levels else ""
-                dims, values = self._read(raw, self.fields[name], inits, leads)
-                data[name] = (tuple(axis if d == "level" else d for d in dims), values)
+            with _opened(self.path) as raw:
+                for name in names:
+                    levels = self.fields[name].levels
+                    axis = axes.setdefault(levels, f"level_{len(axes) + 1}" if axes else "level") if levels else ""
+                    dims, values = self._read(raw, name, inits, leads)
+                    data[name] = (tuple(axis if d == "level" else d for d in dims), values)
         except (OSError, RuntimeError, ValueError, EOFError) as error:
             raise DataError(f"{self.path}: cannot be read ({one_line(error)})") from None
-        finally:
-            raw.close()
         for levels, axis in axes.items():
             assert self.vertical is not None
             coords[axis] = (axis, np.asarray(levels), VERTICAL_ATTRS[self.vertical])
         return xr.Dataset(data, coords)
 
     def _read(
-        self, raw: xr.Dataset, field: ExternalField, inits: np.ndarray, leads: np.ndarray
+        self, raw: xr.Dataset, name: str, inits: np.ndarray, leads: np.ndarray
     ) -> tuple[tuple[str, ...], np.ndarray]:
         """Dimensions by our names, without a number where variables differ in their levels, and values."""
+        field = self.fields[name]
         ours = {theirs: name for name, theirs in self.dims.items()}
         if field.level_dim is not None:
             ours[field.level_dim] = "level"
@@ -168,10 +175,23 @@ class ExternalForecasts:
             ours |= {f"scalar {name}": name for name in scalars}
         theirs = {ours[str(d)]: str(d) for d in block.dims}
         dims = tuple(name for name in AXES if name in theirs)
-        values = block.transpose(*(theirs[name] for name in dims)).values[..., self.rows[:, None], self.columns]
+        values = block.transpose(*(theirs[name] for name in dims)).values
+        asked = {"latitude": self.rows.size, "longitude": self.columns.size}
+        asked |= {} if field.constant else {"init_time": inits.size, "lead_time": leads.size}
+        asked |= {"level": len(field.levels)} if field.levels else {}
+        if not asked.items() <= dict(zip(dims, values.shape, strict=True)).items():
+            raise DataError(f"{self.path}: {field.raw_name} has changed since the file was opened; score it again")
+        return dims, self._in_si(name, values[..., self.rows[:, None], self.columns])
+
+    def _in_si(self, name: str, values: np.ndarray) -> np.ndarray:
+        """The file's values as they are compared, float32; those in another unit than they should be in are refused."""
+        field = self.fields[name]
         if field.to_si != Conversion(field.to_si.units):
             values = values.astype(np.float64) * field.to_si.factor + field.to_si.offset
-        return dims, clip_to_minimum(values.astype(np.float32, copy=False), field.minimum)
+        levels = [level if self.vertical == "pressure" else None for level in field.levels] or [None]
+        planes = values if field.levels else values[..., None, :, :]
+        _refuse_impossible(f"{self.path}: {field.raw_name}", name, field.to_si.units, levels, planes)
+        return clip_to_minimum(values.astype(np.float32, copy=False), field.minimum)
 
 
 def open_external(path: Location, store: Store, pressure_levels: Sequence[float] = ()) -> ExternalForecasts:
@@ -184,10 +204,10 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
         levels. All that the file has when left out.
 
     Raises:
-      DataError: one line: another grid, no initial time or lead, none of the truth's variables, or a missing level.
+      DataError: one line: another grid, no initial time or lead, times that contradict each other, none of the truth's
+        variables, or a missing level.
     """
-    raw = open_lazily(path)
-    try:
+    with _opened(path) as raw:
         wanted = _wanted(store)
         sums = {name: name for name in wanted if is_accumulation(name) and name in raw}
         asked = {name: (name,) for name in wanted if not is_accumulation(name)}
@@ -204,10 +224,9 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
                 f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()}); "
                 "emulator regrid IN OUT --like FILE brings it there"
             )
-        init, lead = _coordinate(path, raw, _INIT), _coordinate(path, raw, _LEAD)
+        times = _times(path, raw)
         member = _find(raw, _MEMBER)
-        dims = {"latitude": axes.latitude, "longitude": axes.longitude}
-        dims |= {name: str(c.dims[0]) for name, c in (("init_time", init), ("lead_time", lead)) if c.ndim}
+        dims = {"latitude": axes.latitude, "longitude": axes.longitude, **times.dims}
         members = raw.sizes.get(member, 1) if member is not None else 1
         if members > 1:
             dims["realization"] = str(member)
@@ -221,8 +240,8 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
         return ExternalForecasts(
             path=path,
             grid=store.grid,
-            init_times=_unique(path, instants_of(path, init), str(init.name)),
-            lead_times=_unique(path, _spans(path, lead), str(lead.name)),
+            init_times=times.init_times,
+            lead_times=times.lead_times,
             fields=fields,
             vertical=next(iter(kinds), None),
             members=members if members > 1 else 0,
@@ -231,8 +250,22 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
             rows=latitude.rows,
             columns=longitude.rows,
         )
-    finally:
-        raw.close()
+
+
+@contextmanager
+def _opened(path: Location) -> Iterator[xr.Dataset]:
+    """The file, opened lazily; GRIB once as long as it stays the same, for to open it is to read all its headers."""
+    if isinstance(path, Path) and path.is_file() and format_of(path) == "GRIB":
+        yield _indexed(path.absolute(), *stamp(path))
+        return
+    with open_lazily(path) as raw:
+        yield raw
+
+
+@lru_cache(maxsize=_GRIB_FILES)
+def _indexed(path: Path, *_stamp: int | str) -> xr.Dataset:
+    """A GRIB file's index, in each process; no file stays open."""
+    return open_lazily(path)
 
 
 def _wanted(store: Store) -> tuple[str, ...]:
@@ -285,6 +318,60 @@ def _field(
     return field, "pressure" if kind == "pressure" else "sigma"
 
 
+def _refuse_impossible(
+    where: str, name: str, units: str, pressures: Sequence[float | None], values: np.ndarray
+) -> None:
+    """Refuses fields that are in another unit, or impossible for the most part.
+
+    What is impossible at some points is scored as it is: there a model has begun to blow up.
+
+    Args:
+      where: File and variable, for the message.
+      name: Canonical name.
+      units: The SI unit that the fields should be in.
+      pressures: Of the levels, hPa; ``None`` for what lies on no pressure surface.
+      values: ``(..., level, latitude, longitude)``; NaN and infinity are passed over.
+
+    Raises:
+      DataError: gives the range of the first such field and, where it looks like one, its unit.
+    """
+    lowest, highest = possible_range(name, units)
+    low, high = (end.reduce(values, axis=(-2, -1)) for end in (np.fmin, np.fmax))
+    suspect = (low < lowest) | (high > highest)
+    if name == "geopotential":  # within what is possible, heights alone may look like another unit
+        levels = np.broadcast_to(np.array(pressures, object), low.shape)
+        slips = [slip_of(name, units, *of) is not None for of in zip(levels.flat, low.flat, high.flat, strict=True)]
+        suspect |= np.reshape(slips, low.shape)
+    for place in np.argwhere(suspect).tolist():
+        field, pressure = values[tuple(place)], pressures[place[-1]]
+        wrong = _impossible(name, units, pressure, field[np.isfinite(field)])
+        if wrong is not None:
+            level = "" if pressure is None else f" at {pressure:g} hPa"
+            raise DataError(f"{where}{level} {wrong}")
+
+
+def _impossible(name: str, units: str, pressure: float | None, values: np.ndarray) -> str | None:
+    """What is wrong with the finite values of a field, judged by the bulk of them; ``None`` where they can be scored.
+
+    A missing value that is not declared may be a few points only.
+    """
+    if values.size == 0:
+        return None
+    lowest, highest = possible_range(name, units)
+    least, most = float(values.min()), float(values.max())
+    low, middle, high = np.quantile(values, _BULK).tolist()
+    looks = hint(name, units, pressure, low, high)
+    if not looks and slip_of(name, units, pressure, least, most) is None:
+        looks = hint(name, units, pressure, least, most)
+    if not looks and lowest <= middle <= highest:
+        return None
+    expected = f"possible are {lowest:g} to {highest:g}"
+    if lowest <= least and most <= highest and pressure is not None:
+        expected = f"usual is {GRAVITY * standard_height(pressure):.0f}"
+    looks = looks or "; set the units attribute of the file right, or leave out the leads at which the model blew up"
+    return f"ranges from {least:g} to {most:g} {units}, {expected}{looks}"
+
+
 def _level_rows(path: Location, raw_name: str, have: np.ndarray, wanted: Sequence[float]) -> tuple[int, ...]:
     rows = [np.flatnonzero(np.isclose(have, level, rtol=1e-4, atol=0)) for level in wanted]
     missing = [f"{level:g}" for level, hit in zip(wanted, rows, strict=True) if hit.size != 1]
@@ -312,6 +399,81 @@ def _coordinate(path: Location, raw: xr.Dataset, wanted: _Wanted) -> xr.DataArra
     return raw[found]
 
 
+class _Times(NamedTuple):
+    """Initial times and leads, and along which of the file's dimensions they run; a scalar along none."""
+
+    init_times: np.ndarray
+    lead_times: np.ndarray
+    dims: dict[str, str]
+
+
+def _times(path: Location, raw: xr.Dataset) -> _Times:
+    """When forecasts begin and how far they reach.
+
+    Where ``time`` is the valid time, the lead is taken off it.
+
+    Raises:
+      DataError: there is no initial time or lead, both run along one dimension, or valid times contradict them.
+    """
+    init, lead = _coordinate(path, raw, _INIT), _coordinate(path, raw, _LEAD)
+    starts, spans = instants_of(path, init), _spans(path, lead)
+    if lead.dims in ((), init.dims) and _is_valid_time(raw, init):
+        starts = starts - spans
+    begin, ahead = xr.Variable(init.dims, starts.reshape(init.shape)), xr.Variable(lead.dims, spans.reshape(lead.shape))
+    _check_valid_times(path, raw, init, lead, begin + ahead)
+    dims = {name: str(c.dims[0]) for name, c in (("init_time", init), ("lead_time", lead)) if c.ndim}
+    if init.ndim and init.dims == lead.dims:
+        if (starts == starts[0]).all():  # one forecast, or below one lead, along its valid time
+            starts, dims = starts[:1], {"lead_time": dims["lead_time"]}
+        elif (spans == spans[0]).all():
+            spans, dims = spans[:1], {"init_time": dims["init_time"]}
+        else:
+            remedy = "give each a dimension of its own (xarray: set_index, then unstack)"
+            if init.name in _INIT.last_resort and init.attrs.get("standard_name") != "time":
+                remedy = f"if {init.name} is the valid time, give it the standard_name time, else {remedy}"
+            raise DataError(
+                f"{path}: initial times ({init.name}) and leads ({lead.name}) both vary along {init.dims[0]}; {remedy}"
+            )
+    return _Times(_unique(path, starts, str(init.name)), _unique(path, spans, str(lead.name)), dims)
+
+
+def _is_valid_time(raw: xr.Dataset, init: xr.DataArray) -> bool:
+    """Whether a last resort for the initial time is called the valid time by CF, and nothing else is.
+
+    ECMWF's reader gives that standard name to the initial time, beside a valid time; where that was left out, its long
+    name tells.
+    """
+    is_called = init.name in _INIT.last_resort and init.attrs.get("standard_name") == "time"
+    is_initial = "initial" in str(init.attrs.get("long_name", ""))
+    return is_called and not is_initial and "valid_time" not in raw.variables
+
+
+def _check_valid_times(
+    path: Location, raw: xr.Dataset, init: xr.DataArray, lead: xr.DataArray, expected: xr.Variable
+) -> None:
+    """Holds whatever gives valid times to initial time and lead, ``expected`` over the dimensions of both.
+
+    Raises:
+      DataError: one is another time; the first is named.
+    """
+    for name, valid in raw.variables.items():
+        is_called = name == "valid_time" or valid.attrs.get("standard_name") == "time"
+        if not is_called or name in (init.name, lead.name) or valid.dtype.kind != "M":
+            continue
+        if not set(valid.dims) <= set(expected.dims):
+            continue
+        flat = xr.DataArray(xr.Variable("all", valid.values.ravel(), encoding=valid.encoding), name=name)
+        times = xr.Variable(valid.dims, instants_of(path, flat).reshape(valid.shape))
+        apart = times - expected
+        if (wrong := np.argwhere(apart.values != np.timedelta64(0, "ns"))).size:
+            at = dict(zip(apart.dims, wrong[0].tolist(), strict=True))
+            meant = expected.isel({d: at[d] for d in expected.dims}).values.flat[0]
+            raise DataError(
+                f"{path}: {name} is {clock.text(meant + apart.values[tuple(wrong[0])])} where {init.name} and "
+                f"{lead.name} make {clock.text(meant)}; mend the one that is wrong, or drop {name}"
+            )
+
+
 def _spans(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     """Leads as ``timedelta64[ns]``, from time spans, numbers with a unit, or bare hours or nanoseconds."""
     values = np.atleast_1d(coordinate.values)
@@ -324,10 +486,11 @@ def _spans(path: Location, coordinate: xr.DataArray) -> np.ndarray:
         raise DataError(f"{path}: {coordinate.name} holds {values.dtype}, no time spans")
     if units is None:
         units = "hours" if np.abs(values).max() < _LARGEST_HOUR else "nanoseconds"
-    seconds = convertible(str(units), "s")
-    if seconds is None:
+    unit = convertible(str(units), "s")
+    if unit is None:
         raise DataError(f"{path}: {coordinate.name} is in {units!r}, which is no unit of time")
-    return np.rint(values * (seconds.factor * 1e9)).astype(np.int64).astype("timedelta64[ns]")
+    seconds = np.rint(values.astype(np.float64) * unit.factor)  # whole ones, which float32 hours are not to the ns
+    return seconds.astype("timedelta64[s]").astype("timedelta64[ns]")
 
 
 def _unique(path: Location, values: np.ndarray, name: str) -> np.ndarray:
