@@ -36,9 +36,9 @@ def one_line(error: Exception) -> str:
 def how_to_install(extra: str) -> str:
     """The command that adds an optional dependency, as this copy of the program was installed."""
     from_checkout = (Path(__file__).parents[1] / "pyproject.toml").is_file()
-    return (
-        f"pip install -e '.[{extra}]' in the checkout" if from_checkout else f"pip install 'weather-emulator[{extra}]'"
-    )
+    if from_checkout:
+        return f"pip install -e '.[{extra}]' in the checkout"
+    return f"install the wheel again with the extra: pip install 'weather_emulator-VERSION-py3-none-any.whl[{extra}]'"
 
 
 def how_to_run(stage: str, folder: Path, *, before: str = "", options: str = "") -> str:

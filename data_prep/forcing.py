@@ -7,7 +7,7 @@ their initial value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -175,10 +175,6 @@ def coordinate_fields(grid: Grid) -> np.ndarray:
 def solar_radiation(grid: Grid, times: np.ndarray, timestep: np.timedelta64) -> np.ndarray:
     """Mean solar radiation on a horizontal surface at the top of the atmosphere over the step that ends at each time.
 
-    ``S0 / r^2 * mean(max(0, sin(lat) sin(dec) + cos(lat) cos(dec) cos(h)))``: the hour angle ``h`` is integrated
-    exactly over the step; declination, distance ``r`` and the equation of time are those of its middle, from the
-    low-precision formulas of the Astronomical Almanac (declination good to 0.01 degrees between 1950 and 2050).
-
     Args:
       grid: Where.
       times: ``datetime64[ns]``, shape ``(time,)``.
@@ -187,9 +183,21 @@ def solar_radiation(grid: Grid, times: np.ndarray, timestep: np.timedelta64) -> 
     Returns:
       W m-2, float64, shape ``(time, latitude, longitude)``.
     """
+    return _radiation(grid.latitude, grid.longitude, times, timestep)
+
+
+def _radiation(
+    latitude: Sequence[float], longitude: Sequence[float], times: np.ndarray, timestep: np.timedelta64
+) -> np.ndarray:
+    """As ``solar_radiation``, of degrees.
+
+    ``S0 / r^2 * mean(max(0, sin(lat) sin(dec) + cos(lat) cos(dec) cos(h)))``: the hour angle ``h`` is integrated
+    exactly over the step; declination, distance ``r`` and the equation of time are those of its middle, from the
+    low-precision formulas of the Astronomical Almanac (declination good to 0.01 degrees between 1950 and 2050).
+    """
     middle = times - timestep.astype("timedelta64[ns]") // 2
     declination_rad, distance_au, equation_of_time_rad = _sun(days_since_j2000(middle))
-    lat = np.radians(grid.latitude)
+    lat = np.radians(latitude)
     along = np.sin(lat) * np.sin(declination_rad)[:, None]
     across = np.cos(lat) * np.cos(declination_rad)[:, None]
     # Hour angle of sunrise and sunset: 0 in polar night, pi under the midnight sun. At a pole `across` is some 1e-17.
@@ -203,7 +211,7 @@ def solar_radiation(grid: Grid, times: np.ndarray, timestep: np.timedelta64) -> 
         h = np.clip(hour_angle - 2 * np.pi * turns, -sunset, sunset)
         return turns * full_day + a * h + b * np.sin(h)
 
-    end = 2 * np.pi * seconds_of_day(times)[:, None, None] / 86400.0 - np.pi + np.radians(grid.longitude)
+    end = 2 * np.pi * seconds_of_day(times)[:, None, None] / 86400.0 - np.pi + np.radians(longitude)
     end = end + equation_of_time_rad[:, None, None]
     span = 2 * np.pi * (timestep / np.timedelta64(1, "D"))
     flux = SOLAR_CONSTANT / distance_au[:, None, None] ** 2 * (received(end) - received(end - span)) / span
@@ -235,8 +243,8 @@ def _year_angle(times: np.ndarray) -> np.ndarray:
 _COMPUTE: dict[str, Callable[[Grid, np.ndarray, np.timedelta64], np.ndarray]] = {
     "toa_incident_solar_radiation": solar_radiation,
     # for models whose sun does not rise and set, SPEEDY among them
-    "daily_mean_toa_incident_solar_radiation": lambda grid, times, _: solar_radiation(
-        grid, times, np.timedelta64(1, "D")
+    "daily_mean_toa_incident_solar_radiation": lambda grid, times, _: _radiation(  # all longitudes get the same
+        grid.latitude, grid.longitude[:1], times, np.timedelta64(1, "D")
     ),
     "day_progress_sin": lambda grid, times, _: np.sin(_local_day_angle(grid, times)),
     "day_progress_cos": lambda grid, times, _: np.cos(_local_day_angle(grid, times)),

@@ -18,7 +18,7 @@ def parse_iso(text: str) -> datetime:
         if instant.tzinfo is not None:
             instant = instant.astimezone(UTC).replace(tzinfo=None)
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no time; write it like 2001-01-31 or 2001-01-31T06:00") from None
+        raise ValueError(f"{str(text)!r} is no time; write it like 2001-01-31 or 2001-01-31T06:00") from None
     if instant.year not in _YEARS:
         raise ValueError(f"{text!r} lies outside the years {_YEARS[0]} to {_YEARS[-1]}")
     return instant

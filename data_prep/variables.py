@@ -149,7 +149,7 @@ KNOWN: dict[str, Facts] = {
         "1",
         "land_binary_mask",
         *_FRACTION,
-        spellings=("lsm", "sftlf", "land", "lsmask"),
+        spellings=("lsm", "sftlf", "land"),  # not lsmask: OISST's is 1 at sea
         standard_names=("land_area_fraction",),
         slow=True,
     ),

@@ -126,9 +126,9 @@ def test_without_the_extra_one_line_says_how_to_get_it(tmp_path, monkeypatch):
         open_source(path, {"temperature": ("t",)}, "pressure")
 
 
-def test_outside_of_a_checkout_the_command_names_the_package(tmp_path, monkeypatch):
+def test_outside_of_a_checkout_the_command_names_the_wheel(tmp_path, monkeypatch):
     monkeypatch.setattr(errors, "__file__", str(tmp_path / "data_prep" / "errors.py"))
-    assert errors.how_to_install("grib") == "pip install 'weather-emulator[grib]'"
+    assert errors.how_to_install("grib").endswith("pip install 'weather_emulator-VERSION-py3-none-any.whl[grib]'")
 
 
 def test_a_broken_grib_file_is_one_line(tmp_path):

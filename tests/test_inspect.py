@@ -210,6 +210,37 @@ def test_a_geopotential_that_changes_is_not_that_of_the_surface(tmp_path):
     assert store.surface_geopotential is None and store.spec["z"].role == "prognostic"
 
 
+def packing(row: int) -> dict[str, float]:
+    """Scale and offset of a file's own, as the old Climate Data Store chose them."""
+    return {"scale_factor": 0.1 + 0.001 * row, "add_offset": 54000.0 + row, "_FillValue": -32767}
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_geopotential_in_files_of_one_time_each_is_told_from_that_of_the_surface(changes, tmp_path):
+    data = weather(times_from("2001-01-01", 40))
+    high = (54000 + (data["surface_pressure"] - 1e5)).assign_attrs(units="m**2 s**-2", standard_name="geopotential")
+    data["z"] = high if changes else high[0]
+    for row in range(40):
+        data.isel(time=[row]).to_netcdf(tmp_path / f"{row:02d}.nc", encoding={"z": {"dtype": "i2", **packing(row)}})
+    report = inspect_files(sorted(tmp_path.glob("*.nc")))
+    assert report.refusal is None
+    assert ("z" in report.section["prognostic"]) == changes
+    assert ("geopotential_at_surface" in report.text) != changes
+
+
+def test_a_mask_that_may_be_one_at_sea_is_nobodys(tmp_path):
+    """OISST's lsmask is 1 at sea; a standard name says what is meant."""
+    data = weather(times_from("2001-01-01", 200))
+    data["lsmask"] = (
+        (data["surface_pressure"][0] > 1e5).drop_attrs().astype("i1").assign_attrs(long_name="Land Sea Mask")
+    )
+    data.to_netcdf(tmp_path / "a.nc")
+    assert inspect_files([tmp_path / "a.nc"]).section["static"] == {"lsmask": {}}
+    data["lsmask"].attrs["standard_name"] = "land_binary_mask"
+    data.to_netcdf(tmp_path / "b.nc")
+    assert inspect_files([tmp_path / "b.nc"]).section["static"] == {"land_sea_mask": {"source": "lsmask"}}
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_of_two_variables_of_one_meaning_both_are_told(order, tmp_path):
     data = weather(times_from("2001-01-01", 12))[["temperature", "surface_pressure"]]
@@ -306,6 +337,21 @@ def test_fields_that_are_missing_at_some_times_are_refused_as_prepare_does(name,
     without = section.model_copy(update={"exclude": [[at, at]]})  # in the role that it has without the defect
     store = open_store(prepare(without, tmp_path / "store.zarr", tmp_path))
     assert store.spec["temperature"].role == "prognostic"
+
+
+@pytest.mark.parametrize(("name", "hour", "read"), [("t2m", 3, False), ("t2m", 6, True), ("tp", 3, True)])
+def test_a_defect_that_no_step_reads_is_no_reason_to_refuse(name, hour, read, tmp_path):
+    data = weather(times_from("2001-01-01", 24 * 20, np.timedelta64(1, "h")))
+    data = data.rename(surface_pressure="t2m", total_precipitation_6hr="tp")
+    data["t2m"] = (250 + data["t2m"] / 5e3).assign_attrs(units="K")
+    data[name][24 + hour] = np.nan
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    assert (report.refusal is not None) == read
+    assert [f.severity for f in report.findings] == ["error" if read else "warning"]
+    assert read or report.findings[0].text.endswith("; steps of 6 h leave it out")
+    if not read:
+        prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path)
 
 
 def test_files_of_one_time_each_are_looked_at_together(tmp_path):

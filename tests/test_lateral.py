@@ -155,6 +155,21 @@ def test_a_driving_data_set_that_lacks_something_is_refused_by_name(files, tmp_p
     assert "\n" not in str(error.value)
 
 
+def test_a_driving_data_set_may_have_names_and_units_of_its_own(files, tmp_path):
+    """The regional files have theirs, which a config names as source."""
+    region, driving = (waves(grid, TIMES).rename(surface_pressure="extra") for grid in (REGION, WORLD))
+    region["extra"].attrs["units"] = "hPa day-1"
+    region.rename(temperature="T_MY").to_netcdf(tmp_path / "region.nc")
+    driving["extra"] = (driving["extra"] / 24).assign_attrs(units="hPa / hour")
+    driving.to_netcdf(tmp_path / "driving.nc")
+    own = {"prognostic": {"temperature": {"source": "T_MY"}, "extra": {}}}
+    stores = []
+    for folder, changes in ((tmp_path, own), (files, {})):
+        config = DataConfig.model_validate(section(folder, **changes))
+        stores.append(open_store(prepare(config, tmp_path / f"{len(stores)}.zarr", tmp_path)))
+    np.testing.assert_allclose(*(store.persisted[:] for store in stores), rtol=1e-5)
+
+
 def test_driving_rain_at_times_closer_than_the_model_step_is_refused(files, tmp_path):
     closer = times_from("2001-01-01", 79, np.timedelta64(3, "h"))
     for name, grid, times in (("region.nc", REGION, TIMES), ("driving.nc", WORLD, closer)):
@@ -234,6 +249,16 @@ class TestForecastOfAFile:
         data.sel(time=slice("2001-01-08", "2001-01-10T06")).to_netcdf(tmp_path / "short.nc")
         more = ("--days", "2.25", "--lateral", str(tmp_path / "short.nc"))
         assert self.forecast(folder, files, tmp_path / "a.nc", *more) == 0
+
+    def test_takes_a_file_of_its_only_valid_time(self, folder, files, tmp_path):
+        start = xr.open_dataset(folder / "forecasts" / "network.nc")["init_time"].values[0]
+        data = xr.load_dataset(files / "driving.nc")
+        data.sel(time=[start + np.timedelta64(6, "h")]).to_netcdf(tmp_path / "one.nc")
+        for name, driving in (("one", tmp_path / "one.nc"), ("all", files / "driving.nc")):
+            more = ("--days", "0.25", "--lateral", str(driving))
+            assert self.forecast(folder, files, tmp_path / f"f_{name}.nc", *more) == 0
+        one, whole = (xr.load_dataset(tmp_path / f"f_{name}.nc")["temperature"] for name in ("one", "all"))
+        np.testing.assert_array_equal(one, whole)
 
     def test_is_refused_without_the_driving_data(self, folder, files, tmp_path, capsys):
         assert self.forecast(folder, files, tmp_path / "a.nc") == 1

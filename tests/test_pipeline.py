@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,50 @@ class TestResuming:
             prepare(config(members[1]), out, tmp_path, self.stop)
         log = tmp_path / "store.zarr.partial" / "blocks.jsonl"
         log.write_bytes(log.read_bytes()[:-10] + b"\xff\x00\xfe")
+        assert open_store(prepare(config(members[1]), out, tmp_path)).data_hash == whole.data_hash
+
+    @pytest.mark.parametrize("damage", ["emptied", "removed", "swapped"])
+    @pytest.mark.parametrize("rows_a_chunk", [1, 5])
+    def test_what_a_power_cut_left_of_the_rows_costs_their_own_blocks_alone(
+        self, damage, rows_a_chunk, members, whole, tmp_path, monkeypatch, caplog
+    ):
+        """The last block is a chunk that is not full."""
+        monkeypatch.setattr("data_prep.preparation.pipeline.chunk_rows", lambda *_: rows_a_chunk)
+        monkeypatch.setattr("data_prep.preparation.store.chunk_rows", lambda *_: rows_a_chunk)
+        out = tmp_path / "store.zarr"
+
+        def stop_after_all(done, total):
+            if done == 15:
+                raise Killed
+
+        with pytest.raises(Killed):
+            prepare(config(members[1]), out, tmp_path, stop_after_all)
+        folder = tmp_path / "store.zarr.partial" / "store" / "state"
+        chunk, other = (folder / f"c.{row // rows_a_chunk}.0.0.0" for row in (71, 8))
+        if damage == "emptied":
+            chunk.write_bytes(b"")
+        elif damage == "removed":
+            chunk.unlink()
+        else:
+            chunk.write_bytes(other.read_bytes())
+        written = []
+        write = StoreWriter.write_rows
+        monkeypatch.setattr(
+            StoreWriter, "write_rows", lambda s, start, *x: (written.append(start), write(s, start, *x))[1]
+        )
+        caplog.set_level("INFO")
+        assert open_store(prepare(config(members[1]), out, tmp_path)).data_hash == whole.data_hash
+        assert written == [70]
+        assert "reading back the 15 blocks" in caplog.text and "1 of them are damaged" in caplog.text
+
+    @pytest.mark.parametrize("lost", ["zarr.json", "state/zarr.json", "time/zarr.json", "time/c/0", "digest/zarr.json"])
+    @pytest.mark.parametrize("emptied", [True, False])
+    def test_a_begun_store_that_lost_what_describes_it_is_begun_anew(self, lost, emptied, members, whole, tmp_path):
+        out = tmp_path / "store.zarr"
+        with pytest.raises(Killed):
+            prepare(config(members[1]), out, tmp_path, self.stop)
+        file = tmp_path / "store.zarr.partial" / "store" / lost
+        file.write_bytes(b"") if emptied else file.unlink()
         assert open_store(prepare(config(members[1]), out, tmp_path)).data_hash == whole.data_hash
 
     def test_a_run_of_another_config_starts_afresh(self, members, tmp_path):
@@ -316,6 +361,16 @@ class TestSplitsInTime:
         assert not (tmp_path / "store.zarr.partial").exists()
 
 
+def with_bounds(data: xr.Dataset, begin: int, end: int) -> xr.Dataset:
+    """The file with CF bounds of its times, hours before and after them."""
+    times = data["time"].values
+    ends = [times + (np.timedelta64(h, "h") if times.dtype.kind == "M" else timedelta(hours=h)) for h in (begin, end)]
+    data = data.assign(time_bnds=(("time", "bnds"), np.stack(ends, axis=1)))
+    data["time"].attrs["bounds"] = "time_bnds"
+    data["time"].encoding["units"] = "hours since 1900-01-01"
+    return data
+
+
 class TestThinning:
     def test_precipitation_is_summed_and_the_rest_subsampled(self, tmp_path):
         hourly = weather(times_from("2001-01-01T01", 24 * 30, np.timedelta64(1, "h")))
@@ -364,6 +419,71 @@ class TestThinning:
     def test_the_name_of_precipitation_tells_its_interval(self, tmp_path):
         with pytest.raises(DataError, match="name it total_precipitation_12hr"):
             run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), timestep_hours=12.0)
+
+    @pytest.mark.parametrize(
+        ("start", "hours", "attrs", "told"),
+        [
+            ("00:30", 1, {}, "00:30 every 1 h"),
+            ("01:30", 3, {}, "01:30 every 3 h"),
+            ("03:00", 6, {}, None),
+            ("03:00", 6, {"cell_methods": "time: mean"}, "03:00 every 6 h"),
+            ("00:00", 1, {"cell_methods": "time: mean"}, None),
+        ],
+    )
+    def test_times_in_the_middle_of_intervals_are_told(self, start, hours, attrs, told, tmp_path, caplog):
+        data = weather(times_from(f"2001-01-01T{start}", 24 * 30 // hours, np.timedelta64(hours, "h")))
+        data["temperature"].attrs |= attrs
+        run(tmp_path, data.drop_vars("total_precipitation_6hr"), diagnostic={}, timestep_hours=float(hours))
+        lines = {r.getMessage() for r in caplog.records if "middle of intervals" in r.getMessage()}
+        assert len(lines) == bool(told) and all(
+            f"file.nc: times in the middle of intervals ({told})" in x for x in lines
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "hours", "told"),
+        [("tp", 6, True), ("tp", 1, False), ("total_precipitation_6hr", 6, False), ("bounded", 6, False)],
+    )
+    def test_sums_over_an_interval_that_nobody_states_are_told(self, name, hours, told, tmp_path, caplog):
+        data = weather(times_from("2001-01-01", 24 * 30 // hours, np.timedelta64(hours, "h")))
+        data = data.rename(total_precipitation_6hr=name)
+        if name == "bounded":
+            data = with_bounds(data, -6, 0)
+        run(tmp_path, data, diagnostic={"total_precipitation_6hr": {"source": name}})
+        lines = {r.getMessage() for r in caplog.records if "taken as sums" in r.getMessage()}
+        assert len(lines) == told
+        assert all(
+            "file.nc: tp: taken as sums over 6 h" in line and "ERA5's tp is a sum over 1 h" in line for line in lines
+        )
+
+    @pytest.mark.parametrize(
+        ("begin", "end", "said"),
+        [
+            (0, 6, "from 2001-01-01T00:00 to 2001-01-01T06:00 by the bounds of its time; .* set the time to that end"),
+            (-3, 3, "from .*; a sum belongs to the interval that ends at its time"),
+            (-1, 0, "from 2000-12-31T23:00 to 2001-01-01T00:00 by .*; the times are 6 h apart: take sums over that"),
+        ],
+    )
+    def test_sums_over_another_interval_by_their_bounds_are_refused(self, begin, end, said, tmp_path):
+        data = with_bounds(weather(times_from("2001-01-01", 4 * 30)), begin, end)
+        with pytest.raises(DataError, match=rf"file.nc: total_precipitation_6hr at 2001-01-01T00:00 runs {said}"):
+            run(tmp_path, data)
+
+    def test_bounds_are_seen_where_another_file_holds_other_levels(self, tmp_path):
+        data = weather(times_from("2001-01-01", 4 * 30))
+        data[["temperature"]].sel(level=[500.0]).to_netcdf(tmp_path / "a.nc")
+        with_bounds(data.sel(level=[850.0]), 0, 6).to_netcdf(tmp_path / "b.nc")
+        section = config([f"{tmp_path}/?.nc"], forcing={}, static={}, split=BY_TIME)
+        with pytest.raises(
+            DataError, match="total_precipitation_6hr at 2001-01-01T00:00 runs from 2001-01-01T00:00 to"
+        ):
+            prepare(section, tmp_path / "store.zarr", tmp_path)
+
+    def test_the_calendar_of_a_climate_model_stretches_no_bounds(self, tmp_path):
+        data = weather(times_from("2001-02-01", 4 * 30)).convert_calendar("noleap", use_cftime=True)
+        data = with_bounds(data.assign_coords(time=[t.replace(year=2004) for t in data["time"].values]), -6, 0)
+        split = {"train": ["2004-02-01", "2004-02-10"], "validation": ["2004-02-15", "2004-02-20"]}
+        store = run(tmp_path, data, split={**split, "test": ["2004-02-25", "2004-03-02"], "gap_days": 3})
+        assert np.datetime64("2004-03-01T00:00") in store.times
 
     def test_a_step_between_the_files_steps_is_refused(self, tmp_path):
         with pytest.raises(DataError, match="timestep_hours 9 is no multiple of the files' interval, 6 h"):

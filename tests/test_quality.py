@@ -201,6 +201,62 @@ def test_a_record_that_begins_uniform_is_refused_where_it_is(tmp_path):
         stored(canonical(data, tmp_path))
 
 
+def rain(hours: int, days: int = 12, *, by_day: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Showers that drift, in m over each interval ``(time, latitude, longitude)``, always or in the afternoon alone."""
+    times = times_from("2001-06-01", days * 24 // hours, np.timedelta64(hours, "h"))
+    phase = 2 * np.pi * np.arange(times.size)[:, None, None] * hours / 31
+    place = np.arange(GRID.shape[0])[:, None] + 2 * np.arange(GRID.shape[1])
+    showers = np.maximum(0, np.sin(phase + place) + np.sin(1.7 * phase - place)) * 1e-3
+    afternoon = (times - times.astype("datetime64[D]")) == np.timedelta64(18, "h")
+    return times, showers * afternoon[:, None, None] if by_day else showers
+
+
+def run_up(times: np.ndarray, sums: np.ndarray, period: int) -> np.ndarray:
+    """Sums since the last of the hours that begin anew, as ERA5-Land holds them."""
+    out = sums.copy()
+    for row in range(1, times.size):
+        if (times[row - 1] - times[row - 1].astype("datetime64[D]")) % np.timedelta64(period, "h"):
+            out[row] += out[row - 1]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("hours", "period", "by_day", "said"),
+    [
+        (1, 24, False, "falls at 01:00 alone"),
+        (3, 12, False, "falls at 03:00 and 15:00 alone"),
+        (6, 24, False, "falls at 06:00 alone"),
+        (1, None, False, None),
+        (6, None, False, None),
+        (6, None, True, None),
+    ],
+)
+def test_rain_that_runs_up_over_a_day_is_told(hours, period, by_day, said, tmp_path):
+    times, sums = rain(hours, by_day=by_day)
+    data = world(times).drop_vars("total_precipitation_6hr", errors="ignore")
+    data["tp"] = (("time", "latitude", "longitude"), run_up(times, sums, period) if period else sums, {"units": "m"})
+    data["tp"].encoding = {"dtype": "i2", "scale_factor": 1e-6, "_FillValue": -32767}
+    paths = [tmp_path / f"{number}.nc" for number in range(12)]  # of a day each
+    for path, part in zip(paths, np.split(np.arange(times.size), 12), strict=True):
+        data.isel(time=part).to_netcdf(path)
+    found = [f for f in inspect_files(paths).findings if f.kind == "running sums"]
+    assert len(found) == bool(said)
+    assert all(f.severity == "warning" and f.channel == "total_precipitation" and said in f.text for f in found)
+
+
+@pytest.mark.parametrize("values", [4, 20, 1000])
+def test_a_field_that_packing_left_a_few_values_may_repeat(values, tmp_path):
+    """Of one scale factor for all levels the stratosphere's humidity gets a few steps."""
+    data = world()
+    low, high = float(data["specific_humidity"].min()), float(data["specific_humidity"].max())
+    few = (data["specific_humidity"][0, 0] - low) / (high - low)
+    data["specific_humidity"][4:6, 0] = low + (few * values).round() / values * (high - low)
+    path = canonical(data, tmp_path)
+    assert len([f for f in inspect_files([path]).findings if f.kind == "stuck"]) == (values == 1000)
+    if values < 1000:
+        stored(path)
+
+
 def test_good_weather_raises_no_alarm(tmp_path):
     report = inspect_files([canonical(world(), tmp_path)])
     assert report.findings == () and report.refusal is None
@@ -374,7 +430,7 @@ def test_blocks_do_not_matter(monkeypatch):
     whole, _ = quality.scan(lambda a, b: data[a:b], N, GRID, 2)
     monkeypatch.setattr(quality, "_BLOCK_BYTES", 3 * data[0].nbytes)
     pieces, _ = quality.scan(lambda a, b: data[a:b], N, GRID, 2)
-    for name in ("low", "high", "missing", "stuck", "mirrored"):
+    for name in ("low", "high", "missing", "stuck", "mirrored", "same", "rises", "falls"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name))
     assert np.flatnonzero(whole.mirrored).tolist() == [10, 14]
 

@@ -143,6 +143,22 @@ def test_valid_times_over_a_single_lead_or_initial_time_are_found(leads, initial
     np.testing.assert_array_equal(source.read("surface_pressure", (), 0, expected.size)[..., 0], wanted)
 
 
+def test_leads_of_forecasts_that_follow_each_other_become_one_axis_as_the_message_says(tmp_path):
+    """As cfgrib gives ERA5's precipitation."""
+    path, wanted = tmp_path / "file.nc", weather(TIMES)
+    leads = forecasts(wanted, [1, 2], slice(0, 6, 2)).transpose("time", "step", ...)
+    leads.to_netcdf(path)
+    with pytest.raises(
+        DataError, match=r"valid times all differ, so .*stack\(t=\('time', 'step'\)\), .* or take NetCDF"
+    ):
+        open_source(path, NAMES, "pressure")
+    data = leads.stack(t=("time", "step")).drop_vars(["t", "time", "step"]).swap_dims(t="valid_time")
+    data.to_netcdf(tmp_path / "one.nc")
+    source = open_source(tmp_path / "one.nc", NAMES, "pressure")
+    np.testing.assert_array_equal(source.times, TIMES)
+    np.testing.assert_array_equal(source.read("surface_pressure", (), 0, 6)[..., 0], wanted["surface_pressure"])
+
+
 def test_a_lead_without_valid_times_is_refused(tmp_path):
     data = forecasts(weather(TIMES), [1], slice(None)).drop_vars("valid_time")
     data.to_netcdf(tmp_path / "file.nc")
@@ -207,6 +223,7 @@ def test_a_single_level_is_dropped_from_a_surface_field(tmp_path):
 REFUSED = {
     "no such file": (None, "no such file"),
     "empty": (b"", "the file is empty"),
+    "zip archive": (b"PK\x03\x04 and so on", "a zip archive, as which the Climate Data Store .*: unzip it"),
     "text": (b"latitude,longitude\n1,2\n", "cannot be read as a NetCDF file"),
     "wrong variables": (
         lambda d: d[["sea_surface_temperature"]],
@@ -419,6 +436,31 @@ def test_a_rate_of_rain_is_called_a_rate(units):
     assert "set its units" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("units", "factor"), [(("m3 m-3", "m**3 m**-3"), 1.0), (("%", "1"), 100.0), (("m", "s"), None)]
+)
+@pytest.mark.parametrize("stacked", [False, True])
+def test_files_may_spell_the_unit_of_an_unknown_variable_differently(units, factor, stacked, tmp_path):
+    """Files that follow each other, and files that hold a level each."""
+    whole = weather(TIMES)["temperature"].rename("soil_moisture")
+    parts = (whole.sel(level=[500.0]), whole.sel(level=[850.0])) if stacked else (whole[:3], whole[3:])
+    paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    for path, part, unit in zip(paths, parts, units, strict=True):
+        part.assign_attrs(units=unit).to_netcdf(path)
+    section = config(
+        ["*.nc"], prognostic={"soil_moisture": {}}, diagnostic={}, forcing={}, static={}, split={"segments": {}}
+    )
+    if factor is None:
+        with pytest.raises(DataError, match=r"b.nc: soil_moisture is in 's', that of .*a.nc is in 'm'; set its units"):
+            open_canonical(paths, section)
+        return
+    inputs = open_canonical(paths, section)
+    found = inputs.segments[0].read("soil_moisture", 0, 6)
+    assert inputs.spec["soil_moisture"].units == units[0]
+    wanted = (whole[-1, 1] if stacked else whole[-1, 0]) * factor
+    np.testing.assert_allclose(found[-1, ..., 1 if stacked else 0], wanted, rtol=1e-6)
+
+
 class TestInitialConditions:
     """The forecast command's door."""
 
@@ -443,6 +485,26 @@ class TestInitialConditions:
         found = read_initial(path, SPEC, GRID, names=names)
         np.testing.assert_allclose(found["temperature"][0], weather(TIMES)["temperature"][2], rtol=1e-6)
 
+    @pytest.mark.parametrize(
+        ("model", "file", "factor"), [("%", "1", 100.0), ("m3 m-3", "m**3 m**-3", 1.0), ("1e-3", "%", 10.0)]
+    )
+    def test_what_has_no_entry_comes_in_the_models_unit(self, model, file, factor, tmp_path):
+        spec = replace(SPEC, variables=(*SPEC.variables, Variable("r2", "prognostic", units=model)))
+        share = weather(TIMES)["surface_pressure"] / 2e5
+        path = self.write(tmp_path, lambda d: d.assign(r2=share.assign_attrs(units=file)))
+        found = read_initial(path, spec, GRID)["r2"]
+        assert found.attrs["units"] == model
+        np.testing.assert_allclose(found[0], factor * share[-1], rtol=1e-6)
+
+    @pytest.mark.parametrize(("attrs", "what"), [({"units": "kg"}, "is in 'kg'"), ({}, "has no unit")])
+    def test_a_unit_that_cannot_become_the_models_is_refused(self, attrs, what, tmp_path):
+        spec = replace(SPEC, variables=(*SPEC.variables, Variable("r2", "prognostic", units="%")))
+        path = self.write(
+            tmp_path, lambda d: d.assign(r2=(d["surface_pressure"] / 2e5).drop_attrs().assign_attrs(attrs))
+        )
+        with pytest.raises(DataError, match=rf"initial.nc: r2 {what}, the model's is in '%'; set its units attribute"):
+            read_initial(path, spec, GRID)
+
     def test_bounds_apply_to_inputs_too(self, tmp_path):
         path = self.write(tmp_path, lambda d: d.assign(total_precipitation_6hr=d.total_precipitation_6hr - 1e-3))
         assert float(read_initial(path, SPEC, GRID)["total_precipitation_6hr"].min()) == 0.0
@@ -455,6 +517,24 @@ class TestInitialConditions:
 
         with pytest.raises(DataError, match=r"total_precipitation_6hr (has NaN or infinity|ranges from -32767)"):
             read_initial(self.write(tmp_path, change), SPEC, GRID)
+
+    @pytest.mark.parametrize("role", ["prognostic", "diagnostic"])
+    @pytest.mark.parametrize(("begin", "end"), [(-6, 0), (-1, 0), (0, 6)])
+    def test_bounds_say_whether_rain_belongs_to_the_step(self, role, begin, end):
+        spec = replace(
+            SPEC, variables=tuple(replace(v, role=role) if is_accumulation(v.name) else v for v in SPEC.variables)
+        )
+        bounds = np.stack([TIMES + np.timedelta64(hours, "h") for hours in (begin, end)], axis=1)
+        data = weather(TIMES).assign(time_bnds=(("time", "bnds"), bounds))
+        data["time"].attrs["bounds"] = "time_bnds"
+        if role == "prognostic" and begin != -6:
+            with pytest.raises(
+                DataError, match=r"over the 6 h before 2001-01-31T06:00, which bounds of its times contra"
+            ):
+                read_initial(data, spec, GRID, timestep=HOURS_6)
+            return
+        found = read_initial(data, spec, GRID, timestep=HOURS_6)["total_precipitation_6hr"]
+        assert bool(np.isfinite(found).all()) == (begin == -6)
 
     @pytest.mark.parametrize("role", ["prognostic", "diagnostic"])
     def test_rain_of_closer_times_is_summed_over_the_model_step(self, role, tmp_path):

@@ -159,6 +159,11 @@ def write_block(block: Block) -> Written:
     return Written(block.start, digests, *_moments(ingredients, block, state, persisted))
 
 
+def is_there(store: Path, written: Written) -> bool:
+    """Whether a store still holds what was written of a block; if not, nothing is left of it."""
+    return StoreWriter(store).holds(written.start, written.digests)
+
+
 def edge_moments(store: Path, rows: Sequence[int], latitude_weights: np.ndarray) -> Moments:
     """Moments of the changes that lead to these rows of a store, which begin blocks inside a segment."""
     state = StoreWriter(store).state

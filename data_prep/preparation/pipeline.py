@@ -2,9 +2,10 @@
 
 Work happens in ``NAME.partial`` beside the store, which a rename puts in place at the end: what lies under its own name
 is whole. ``blocks.jsonl`` there logs each block once its rows are written, with its digests and moments; a run that
-finds the log of the same plan skips those blocks. Rows are written again without harm, so a block that was cut off
-half-way is simply redone. Sums of many blocks are taken in the order of the blocks, whoever made them and when, so the
-store is the same to the last bit.
+finds the log of the same plan reads those blocks back and skips the whole ones: a power cut takes rows that the system
+had not brought to the disk yet, and may leave their line. Rows are written again without harm, so a block that was cut
+off half-way is simply redone. Sums of many blocks are taken in the order of the blocks, whoever made them and when, so
+the store is the same to the last bit.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from data_prep.errors import DataError, UnreadableError, UserError
 from data_prep.files.disk import disk_in_one_line, put_in_place, take_back, write_text
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
-from data_prep.preparation.blocks import Block, Ingredients, Recipe, Written, edge_moments, open_recipe, write_block
+from data_prep.preparation.blocks import (
+    Block,
+    Ingredients,
+    Recipe,
+    Written,
+    edge_moments,
+    is_there,
+    open_recipe,
+    write_block,
+)
 from data_prep.preparation.climatology_fit import StoreFit
 from data_prep.preparation.statistics import Moments, Statistics, sum_moments
 from data_prep.preparation.store import FORMAT_VERSION, StoreWriter, chunk_rows
@@ -112,7 +122,7 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
     timelines = ingredients.inputs.segments[0].timelines
     warn_of_slow_chunks((source, name, rows) for name, timeline in timelines.items() for source in timeline.sources)
     plan = f"{recipe.identity} in blocks of {rows}, version {_LOG_VERSION}, format {FORMAT_VERSION}"
-    done = _resume(partial, plan)
+    done = _resume(partial, plan, times, executor)
     store = partial / "store"
     if not done:
         shutil.rmtree(partial, ignore_errors=True)
@@ -248,18 +258,36 @@ def _identity(config: DataConfig, paths: tuple[Location, ...]) -> str:
     return hashlib.sha256(json.dumps([config.model_dump(mode="json"), files], sort_keys=True).encode()).hexdigest()
 
 
-def _resume(partial: Path, plan: str) -> dict[int, Written]:
-    """The blocks that an interrupted run of the same plan has written, by their start; empty where there is none."""
-    log, recorded = partial / "blocks.jsonl", partial / "plan.txt"
-    if not (partial / "store").is_dir() or not log.is_file() or not recorded.is_file():
+def _resume(partial: Path, plan: str, times: np.ndarray, executor: Executor | None) -> dict[int, Written]:
+    """The blocks that an interrupted run of the same plan has written, by their start; empty where there is none.
+
+    Each is read back, which takes a fraction of the time of making it.
+    """
+    log, recorded, store = partial / "blocks.jsonl", partial / "plan.txt", partial / "store"
+    if not store.is_dir() or not log.is_file() or not recorded.is_file():
         return {}
-    if recorded.read_text(encoding="utf-8") != plan:
+    if recorded.read_text(encoding="utf-8", errors="replace") != plan or not _is_begun(store, times):
         return {}
-    done: dict[int, Written] = {}
+    logged: dict[int, Written] = {}
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(json.JSONDecodeError):  # the line that a kill cut off, or a power cut left anything of
+        with suppress(ValueError, KeyError, TypeError):  # a line that a kill cut off, or what a power cut left of it
             written = Written.from_json(json.loads(line))
-            done[written.start] = written
-    if done:
-        logger.info("resuming: %d blocks are there already", len(done))
+            logged[written.start] = written
+    if not logged:
+        return {}
+    logger.info("resuming: reading back the %d blocks that are there already", len(logged))
+    whole = in_order(with_arguments(is_there, store), list(logged.values()), executor)
+    done = {start: logged[start] for start, sound in zip(list(logged), whole, strict=True) if sound}
+    if len(done) < len(logged):
+        logger.warning("%d of them are damaged (a power cut?) and are made again", len(logged) - len(done))
     return done
+
+
+def _is_begun(store: Path, times: np.ndarray) -> bool:
+    """Whether the folder is the begun store of these times: a power cut may take any of its files."""
+    try:
+        writer = StoreWriter(store)
+        sizes = {writer.array(name).shape[0] for name in ("state", "persisted", "digest")}
+        return sizes == {times.size} and np.array_equal(writer.times, times)
+    except Exception:  # noqa: BLE001 - what libraries make of damaged metadata is anything
+        return False

@@ -428,6 +428,25 @@ class StoreWriter:
         self._persisted.write(start, persisted)
         return b"".join(row_digest(s, p) for s, p in zip(state, persisted, strict=True))
 
+    def holds(self, start: int, digests: bytes) -> bool:
+        """Whether the rows from ``start`` on are those of which ``write_rows`` returned these digests.
+
+        Where they are not, what is left of them is removed: who writes into the last chunk of an array reads it first.
+        """
+        stop = start + len(digests) // _DIGEST_BYTES
+        try:
+            rows = zip(self.state[start:stop], self._persisted[start:stop], strict=True)
+            if b"".join(row_digest(s, p) for s, p in rows) == digests:
+                return True
+        except ValueError:  # a chunk is missing or cannot be decoded
+            pass
+        for name in ("state", "persisted"):
+            size = self.array(name).chunks[0]
+            for number in range(start // size, -(-stop // size)):
+                for chunk in (self.path / name).glob(f"c.{number}.*"):
+                    chunk.unlink()
+        return False
+
     def write_digests(self, start: int, digests: bytes) -> None:
         """Writes what ``write_rows`` returned for the rows from ``start`` on."""
         values = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST_BYTES)

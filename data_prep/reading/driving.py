@@ -14,11 +14,10 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.lateral import rim_mask
 from data_prep.reading import checks
-from data_prep.reading.inputs import Mending, Timeline, open_canonical
+from data_prep.reading.inputs import Mending, Timeline, open_onto
 from data_prep.reading.locations import Location
 from data_prep.reading.sources import clip_to_minimum
 from data_prep.spec import StateSpec
-from data_prep.variables import is_accumulation
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +83,8 @@ def open_driving(
 ) -> Driving:
     """Opens a driving data set lazily; its fields are brought to the regional grid bilinearly.
 
+    Its variables may have the names that the regional files give them, or their own.
+
     Args:
       paths: Its files.
       config: The section of the regional data, with ``lateral``.
@@ -108,11 +109,4 @@ def open_driving(
     section = config.model_copy(
         update={"prognostic": wanted, "lateral": None, "regrid": None, "repair": repair, **nothing}
     )
-    segment = open_canonical(paths, section, grid, mendings).segments[0]
-    sums = [name for name in segment.timelines if is_accumulation(name)]
-    if sums and segment.stride > 1:
-        raise DataError(
-            f"{paths[0]} (data.lateral): {sums[0]} comes {segment.stride} times in a model step; sum it over "
-            f"{config.timestep_hours:g} h before"
-        )
-    return Driving(spec, segment.timelines, mask)
+    return Driving(spec, open_onto(paths, section, spec, grid, mendings), mask)

@@ -25,7 +25,7 @@ from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, stem
 from data_prep.reading.regridded import bring_to, regrid_sources
 from data_prep.reading.slips import may_slip, slips_of
-from data_prep.reading.sources import Extent, Source, open_source
+from data_prep.reading.sources import Extent, Source, in_units, open_source
 from data_prep.reading.units import Conversion
 from data_prep.regrid import make_regridder
 from data_prep.spec import Known, Role, StateSpec, Variable
@@ -33,6 +33,7 @@ from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, i
 
 logger = logging.getLogger(__name__)
 
+_ERA5_SUM_HOURS = 1.0
 _PACKING = 1e-4  # of the range of a field: 16 bits round by a tenth of that
 
 
@@ -248,17 +249,13 @@ def mendings_of(timelines: Mapping[str, Timeline]) -> dict[str, Mending]:
 
 
 def open_canonical(
-    paths: Sequence[Location],
-    config: DataConfig,
-    onto: Grid | None = None,
-    mendings: Mapping[str, Mending] | None = None,
+    paths: Sequence[Location], config: DataConfig, mendings: Mapping[str, Mending] | None = None
 ) -> Inputs:
     """Opens the files of a data set lazily and joins them by variable and time.
 
     Args:
       paths: The files.
       config: What is asked of them.
-      onto: A grid to bring them to bilinearly, whatever the config says.
       mendings: ``mendings_of`` the same, where it is known: the record is not read to find what to mend then.
 
     Raises:
@@ -277,11 +274,8 @@ def open_canonical(
                 raise DataError(f"data: {name} is named both as {asked[name][0]} and as {role}")
             asked[name] = (role, variable)
     names = {name: (variable.source or name,) for name, (_, variable) in asked.items()}
-    twice = "duplicates" in config.repair or bool(config.exclude)  # what is left out may be there twice
-    sources = [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
-    if onto is not None:
-        sources = bring_to(sources, onto, lambda grid, where: make_regridder(grid, onto, "bilinear", where=where))
-    elif config.regrid is not None:
+    sources = _opened(paths, names, config)
+    if config.regrid is not None:
         sources = regrid_sources(sources, config.regrid)
     for source in sources[1:]:
         if not source.grid.matches(sources[0].grid):
@@ -290,24 +284,101 @@ def open_canonical(
                 f"{source.path}: its grid is {here}, that of {sources[0].path} is {there}; "
                 "name the grid to bring them to as data.regrid"
             )
-    sources = stack_levels(sources)
+    sources = stack_levels(_in_equal_units(sources))
     holders = {name: _holders(sources, name, role, variable) for name, (role, variable) in asked.items()}
     described = {name: _describe(name, role, variable, holders[name]) for name, (role, variable) in asked.items()}
-    spec = _spec(described, config)
     moving = [v for v in described.values() if v.role in ("prognostic", "diagnostic") or v.known == "persisted"]
-    timelines = {v.name: _timeline(v, holders[v.name], config) for v in moving}
-    if mendings is None:
-        timelines = _mended(timelines, config, sources[0].grid)
-    else:
-        timelines = {n: replace(t, mending=mendings.get(n, t.mending)) for n, t in timelines.items()}
+    timelines = _timelines(moving, holders, config, mendings)
     return Inputs(
-        spec=spec,
+        spec=_spec(described, config),
         grid=sources[0].grid,
         timestep=_timestep(config),
         segments=_segments(timelines, _timestep(config), sources[0].grid),
         constants={v.name: holders[v.name][0] for v in described.values() if v.role == "static"},
         tables={v.name: holders[v.name][0] for v in described.values() if v.known == "climatological"},
     )
+
+
+def open_onto(
+    paths: Sequence[Location],
+    config: DataConfig,
+    spec: StateSpec,
+    onto: Grid,
+    mendings: Mapping[str, Mending] | None = None,
+) -> dict[str, Timeline]:
+    """The prognostic variables of other files, on a grid and in the units of a state; of any number of times.
+
+    Args:
+      paths: The files.
+      config: What is asked of them; a variable may have its canonical name too where it names a source.
+      spec: Of the state.
+      onto: The grid to bring them to bilinearly, whatever the config says.
+      mendings: As of ``open_canonical``.
+
+    Raises:
+      DataError: one line on what is missing, does not fit together, or cannot be read.
+    """
+    asked = config.prognostic
+    names = {name: (variable.source or name, name) for name, variable in asked.items()}
+    sources = _opened(paths, names, config)
+    sources = bring_to(sources, onto, lambda grid, where: make_regridder(grid, onto, "bilinear", where=where))
+    for number, source in enumerate(sources):
+        for name in source.fields:
+            sources[number] = in_units(sources[number], name, spec[name].units, "the region's")
+    sources = stack_levels(sources)
+    holders = {name: _holders(sources, name, "prognostic", variable) for name, variable in asked.items()}
+    described = [_describe(name, "prognostic", variable, holders[name]) for name, variable in asked.items()]
+    timelines = _timelines(described, holders, config, mendings)
+    timestep = _timestep(config)
+    for name, timeline in timelines.items():
+        checks.refuse_monthly(timeline.times, f"{timeline.sources[0].path}: {name}")
+        if is_accumulation(name):
+            interval = min((timestep, *np.diff(timeline.times)))
+            if interval < timestep:
+                raise DataError(
+                    f"{paths[0]} (data.lateral): {name} comes {timestep // interval} times in a model step; sum it "
+                    f"over {config.timestep_hours:g} h before"
+                )
+            _check_accumulation(timeline, timestep, interval)
+    return timelines
+
+
+def _opened(paths: Sequence[Location], names: Mapping[str, Sequence[str]], config: DataConfig) -> list[Source]:
+    twice = "duplicates" in config.repair or bool(config.exclude)  # what is left out may be there twice
+    return [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
+
+
+def _timelines(
+    variables: Sequence[Variable],
+    holders: Mapping[str, Sequence[Source]],
+    config: DataConfig,
+    mendings: Mapping[str, Mending] | None,
+) -> dict[str, Timeline]:
+    """What moves, mended as the config says."""
+    timelines = {v.name: _timeline(v, holders[v.name], config) for v in variables}
+    if mendings is None:
+        return _mended(timelines, config, holders[variables[0].name][0].grid)
+    return {n: replace(t, mending=mendings.get(n, t.mending)) for n, t in timelines.items()}
+
+
+def _in_equal_units(sources: Sequence[Source]) -> list[Source]:
+    """The same files, each variable in the unit of the first that holds it.
+
+    Raises:
+      DataError: another one's cannot be turned into it.
+    """
+    first: dict[str, Source] = {}
+    out = []
+    for source in sources:
+        alike = source
+        for name, found in source.fields.items():
+            holder = first.setdefault(name, source)
+            theirs = holder.fields[name]
+            if found.unit_given and not theirs.unit_given:
+                in_units(holder, name, found.to_si.units, f"that of {source.path}")
+            alike = in_units(alike, name, theirs.to_si.units, f"that of {holder.path}")
+        out.append(alike)
+    return out
 
 
 def _timestep(config: DataConfig) -> np.timedelta64:
@@ -353,19 +424,24 @@ def _check_constant(sources: Sequence[Source], name: str, levels: Sequence[float
     found = sources[0].fields[name]
     levels = found.levels if levels is None else levels
     first = sources[0].read(name, levels)
-    finite = first[np.isfinite(first)]
-    rounded = _PACKING * float(np.ptp(finite)) if finite.size else 0.0
     for source in sources:
         row = source.times.size - 1 if source.fields[name].extent == "time" else 0
         last = source.read(name, levels, row, row + 1)
         if source is sources[0] and not np.array_equal(first, last, equal_nan=True):
             raise DataError(f"{source.path}: {name} changes with time, so it is no static field; make it a forcing")
-        if not np.allclose(first, last, rtol=1e-6, atol=rounded, equal_nan=True):
+        if not are_one_field(first, last):
             raise DataError(
                 f"{source.path}: {name} differs from what {sources[0].path} holds, so it is no static field; remove "
                 "the wrong one, or make it a forcing"
             )
         source.release()
+
+
+def are_one_field(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two fields of one shape differ by no more than packing rounds."""
+    finite = one[np.isfinite(one)]
+    rounded = _PACKING * float(np.ptp(finite)) if finite.size else 0.0
+    return np.allclose(one, other, rtol=1e-6, atol=rounded, equal_nan=True)
 
 
 def _check_table(source: Source, name: str) -> None:
@@ -381,11 +457,6 @@ def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence
     for source in holders:
         _check_split_by_level(source, holders[0], name)
         source.level_rows(name, levels)
-        if source.fields[name].to_si.units != found.to_si.units:
-            raise DataError(
-                f"{source.path}: {name} is in {source.fields[name].to_si.units}, "
-                f"but in {found.to_si.units} in {holders[0].path}"
-            )
     entry = known(name)
     how: Known | None = variable.known if isinstance(variable, ForcingConfig) else None
     standard_name = entry.standard_name if entry else ""
@@ -524,6 +595,13 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
         logger.warning(
             "%s: one day a month; if these are monthly means by hour of the day, they hold no weather", where
         )
+    phase = (times - times.astype("datetime64[D]")) % interval
+    means = any(s.fields[n].over_interval == "mean" for n, t in timelines.items() for s in t.sources)
+    if (2 * phase == interval).all() and (means or phase[0] % np.timedelta64(1, "h")):
+        at = f"{clock.text(times[0])[-5:]} every {checks.hours(interval):g} h"
+        logger.warning(
+            "%s: times in the middle of intervals (%s), as means have; they are taken as instants", where, at
+        )
     stride = int(timestep // interval)
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
@@ -587,17 +665,49 @@ def _first_kept(times: np.ndarray, timestep: np.timedelta64, stride: int, *, nee
 
 
 def _check_accumulation(timeline: Timeline, timestep: np.timedelta64, interval: np.timedelta64) -> None:
-    """A sum over the model step is made of sums over the files' interval; their names must not say otherwise."""
-    name = timeline.variable.name
-    for source in timeline.sources:
+    """A sum over the model step is made of sums over the files' interval; names and bounds must not say otherwise."""
+    name, length = timeline.variable.name, checks.hours(interval)
+    silent = []
+    for number, source in enumerate(timeline.sources):
         raw_name = source.fields[name].raw_name
-        if accumulation_hours(raw_name) not in (None, checks.hours(interval)):
+        stated = accumulation_hours(raw_name)
+        if stated not in (None, length):
             raise DataError(
                 f"{source.path}: {raw_name} holds sums over another interval than that of its times, "
-                f"{checks.hours(interval):g} h; name one that does as source of data.diagnostic.{name}"
+                f"{length:g} h; name one that does as source of data.diagnostic.{name}"
             )
+        if source.bounds is not None:
+            _check_bounds(timeline, number, interval)
+        elif stated is None:
+            silent.append(source)
+    if silent and length > _ERA5_SUM_HOURS:
+        logger.warning(
+            "%s: %s: taken as sums over %g h, the interval of its times; ERA5's tp is a sum over 1 h: of that take all "
+            "hours; if these are sums over %g h, call it total_precipitation_%ghr in the files",
+            *(silent[0].path, silent[0].fields[name].raw_name, length, length, length),
+        )
     if accumulation_hours(name) not in (None, checks.hours(timestep)):
         raise DataError(
             f"data.diagnostic.{name}: precipitation is summed over the model step of {checks.hours(timestep):g} h; "
             f"name it total_precipitation_{checks.hours(timestep):g}hr and give its name in the files as source"
         )
+
+
+def _check_bounds(timeline: Timeline, number: int, interval: np.timedelta64) -> None:
+    """Refuses a file of which the bounds of a time say that its sum is not over the interval that ends there."""
+    source, rows = timeline.sources[number], np.flatnonzero(timeline.source_of == number)
+    assert source.bounds is not None
+    first, last = source.bounds[timeline.row_of[rows]].T
+    # on the calendars of climate models the interval before a day that they lack is longer
+    length = (last - first == interval) | (first == timeline.times[rows - 1])
+    for right, remedy in (
+        (last == timeline.times[rows], "a sum belongs to the interval that ends at its time: set the time to that end"),
+        (length, f"the times are {checks.hours(interval):g} h apart: take sums over that"),
+    ):
+        if not right.all():
+            row = int(np.argmin(right))
+            raise DataError(
+                f"{source.path}: {source.fields[timeline.variable.name].raw_name} at "
+                f"{clock.text(timeline.times[rows[row]])} runs from {clock.text(first[row])} to "
+                f"{clock.text(last[row])} by the bounds of its time; {remedy}"
+            )

@@ -21,7 +21,7 @@ from data_prep import clock
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.reading import checks, quality
-from data_prep.reading.inputs import open_canonical
+from data_prep.reading.inputs import Inputs, are_one_field, open_canonical
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.opening import format_of, open_to_release
@@ -132,23 +132,31 @@ def inspect_files(paths: Sequence[Location]) -> Report:
       DataError: one line on what makes a file unusable, as preparation would give it.
     """
     try:
-        files = _look_at(_stacked([_open(path) for path in paths]))
+        files = _look_at(_stacked(_surfaces_that_stay([_open(path) for path in paths])))
     except DataError as error:
         if len(paths) == 1:
             raise
         raise DataError(f"{error}; or leave this file out: files that are named together make one data set") from None
     files = _with_shared_times(_without_empty(files))
     section = _section(files)
+    refusal = None
+    try:
+        inputs = _joined(paths, files, section)
+    except DataError as error:
+        refusal = str(error)
+    else:
+        files = _judged_by_step(files, inputs) if inputs is not None else files
+        refusal = _refusal(files, section)
     findings = tuple(f for file in files for f in _findings(file))
-    return Report(_text(files, section), section, findings, _refusal(paths, files, section), tuple(files))
+    return Report(_text(files, section), section, findings, refusal, tuple(files))
 
 
 @contextmanager
-def few_words() -> Iterator[None]:
-    """Without a line in the log for every gap: the report lists them."""
+def few_words(least: int = logging.WARNING) -> Iterator[None]:
+    """Without a line in the log for every gap, which the report lists, or anything else below a level of logging."""
     log = logging.getLogger("data_prep.reading.inputs")
     level = log.level
-    log.setLevel(logging.WARNING)
+    log.setLevel(least)
     try:
         yield
     finally:
@@ -177,7 +185,8 @@ class _Followed:
     Attributes:
       interval: Between its times.
       files: Those that hold it, by number, in the order of time.
-      times, mirrored: Of each; the latter as of ``quality.Summary``.
+      times: Of each.
+      summaries: What was seen of each.
       continues: Whether each goes on where the one before ends.
       end: The last one, what the variable is there, and ``quality.thin`` of its last row.
     """
@@ -185,7 +194,7 @@ class _Followed:
     interval: np.timedelta64
     files: list[int] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
-    mirrored: list[np.ndarray] = field(default_factory=list)
+    summaries: list[quality.Summary] = field(default_factory=list)
     continues: list[bool] = field(default_factory=list)
     end: tuple[Source, FoundField, np.ndarray] | None = None
 
@@ -203,8 +212,16 @@ class _Followed:
         starts = np.cumsum([0, *(times.size for times in self.times)])
         breaks = np.flatnonzero(np.diff(np.concatenate(self.times)) > self.interval) + 1
         anew = starts[:-1][~np.array(self.continues)]
-        rows = quality.flipped_rows(np.concatenate(self.mirrored), np.setdiff1d(np.union1d(breaks, anew), [0]))
+        rows = quality.flipped_rows(self._of_all("mirrored"), np.setdiff1d(np.union1d(breaks, anew), [0]))
         yield from zip(self.files, np.split(rows, starts[1:-1]), strict=True)
+
+    def running(self, name: str) -> list[Finding]:
+        """Whether sums of this name run up over several times, all files together."""
+        rises, falls = self._of_all("rises"), self._of_all("falls")
+        return quality.judge_sums(rises, falls, np.concatenate(self.times), self.interval, name)
+
+    def _of_all(self, what: str) -> np.ndarray:
+        return np.concatenate([getattr(summary, what) for summary in self.summaries])
 
 
 def _open(path: Location) -> _Opened:
@@ -258,8 +275,7 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
         raise DataError(f"{path}: no fields over latitude and longitude; it holds {listed}")
     source = open_source(path, names, vertical, admit_duplicates=True)
     if names.get(SURFACE, (SURFACE,)) != (SURFACE,) and _changes(source, SURFACE):
-        raw_name = names.pop(SURFACE)[0]  # of some pressure level, of which the file says nothing
-        source = open_source(path, names | {raw_name: (raw_name,)}, vertical, admit_duplicates=True)
+        source = _without_surface(source, vertical)
     once = np.unique(source.times)
     interval = checks.interval_of(once, str(path)) if once.size > 1 else np.timedelta64(0, "ns")
     fields = []
@@ -270,6 +286,35 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
             fields.append(found)
     source.release()
     return _Opened(source, vertical, tuple(fields), tuple(skipped))
+
+
+def _without_surface(source: Source, vertical: Vertical | None) -> Source:
+    """The file, its geopotential under its own name: of some pressure level, of which the file says nothing."""
+    names = {f.raw_name if f.name == SURFACE else f.name: (f.raw_name,) for f in source.fields.values()}
+    return open_source(source.path, names, vertical, admit_duplicates=True)
+
+
+def _surfaces_that_stay(files: Sequence[_Opened]) -> list[_Opened]:
+    """The same files; what each of them takes for the surface's geopotential is not if it differs among them."""
+    first: np.ndarray | None = None
+    for source in (file.source for file in files if _may_be_of_a_level(file.source)):
+        field = source.read(SURFACE, ())
+        source.release()
+        first = field if first is None else first
+        if field.shape == first.shape and not are_one_field(first, field):
+            return [_on_some_level(file) if _may_be_of_a_level(file.source) else file for file in files]
+    return list(files)
+
+
+def _may_be_of_a_level(source: Source) -> bool:
+    found = source.fields.get(SURFACE)
+    return found is not None and found.raw_name != SURFACE and found.extent == "time"
+
+
+def _on_some_level(file: _Opened) -> _Opened:
+    source, kept = _without_surface(file.source, file.vertical), {found.raw_name for found in file.fields}
+    source.release()
+    return replace(file, source=source, fields=tuple(f for f in source.fields.values() if f.raw_name in kept))
 
 
 def _stacked(files: Sequence[_Opened]) -> list[_Opened]:
@@ -304,11 +349,11 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
         for found in file.fields:
             thread = followed[found.name] if found.extent == "time" else None
             before = thread.before(file.source, found) if thread is not None else None
-            reports[number, found.name], mirrored, last = _look_at_field(file, found, before)
+            reports[number, found.name], summary, last = _look_at_field(file, found, before)
             if thread is not None:
                 thread.files.append(number)
                 thread.times.append(file.source.times)
-                thread.mirrored.append(mirrored)
+                thread.summaries.append(summary)
                 thread.continues.append(before is not None)
                 thread.end = file.source, found, last
         file.source.release()
@@ -317,6 +362,9 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
             report = reports[number, name]
             flips = quality.judge_flips(rows, files[number].source.times, name, report.found.to_si.units)
             reports[number, name] = replace(report, findings=(*report.findings, *flips))
+        if is_accumulation(name):
+            first = reports[thread.files[0], name]
+            reports[thread.files[0], name] = replace(first, findings=(*first.findings, *thread.running(name)))
         for number, found_here in _uniform_files({n: reports[n, name] for n in thread.files}, files):
             report = reports[number, name]
             reports[number, name] = replace(report, findings=(*report.findings, *found_here))
@@ -376,8 +424,8 @@ def _of_no_use(raw_name: str, interval: np.timedelta64) -> str | None:
 
 def _look_at_field(
     file: _Opened, found: FoundField, before: np.ndarray | None
-) -> tuple[FieldReport, np.ndarray, np.ndarray]:
-    """A variable of a file, whether its rows are mirrored, and ``quality.thin`` of the last one."""
+) -> tuple[FieldReport, quality.Summary, np.ndarray]:
+    """A variable of a file, what was seen of its rows, and ``quality.thin`` of the last one."""
     source = file.source
     n_rows = {"time": max(source.times.size, 1), "dayofyear": clock.CALENDAR_DAYS, "constant": 1}[found.extent]
 
@@ -400,7 +448,7 @@ def _look_at_field(
     lacking = by_rule if quality.is_part_of_state(found.name, found.to_si.units) else missing > 0
     unchanging, constant = quality.never_changes(summary), quality.constant_levels(summary, found.levels)
     report = FieldReport(found, low, high, missing, lacking, n_rows, unchanging, constant, tuple(findings))
-    return report, summary.mirrored, last
+    return report, summary, last
 
 
 def _without_empty(files: Sequence[FileReport]) -> list[FileReport]:
@@ -471,14 +519,40 @@ def _time_findings(source: Source) -> list[Finding]:
     return out
 
 
-def _refusal(paths: Sequence[Location], files: Sequence[FileReport], section: dict[str, Any]) -> str | None:
-    """What preparation would say: first of the files together, then of their values."""
-    if record_times(files).size > 1:
-        try:
-            with few_words():
-                open_canonical(paths, DataConfig.model_validate({**section, "repair": ["duplicates"]}))
-        except DataError as error:
-            return str(error)
+def _joined(paths: Sequence[Location], files: Sequence[FileReport], section: dict[str, Any]) -> Inputs | None:
+    """The files as preparation opens them; ``None`` where they hold one time.
+
+    Raises:
+      DataError: what preparation would say of the files together.
+    """
+    if record_times(files).size < 2:
+        return None
+    with few_words():
+        return open_canonical(paths, DataConfig.model_validate({**section, "repair": ["duplicates"]}))
+
+
+def _judged_by_step(files: Sequence[FileReport], inputs: Inputs) -> list[FileReport]:
+    """The files, errors of fields that no step reads as warnings: of others than sums, between the model's times."""
+    if all(segment.stride == 1 for segment in inputs.segments):
+        return list(files)
+    read = np.unique(np.concatenate([segment.times for segment in inputs.segments]))
+    text = f"; steps of {checks.hours(inputs.timestep):g} h leave it out"
+
+    def judged(finding: Finding) -> Finding:
+        if finding.severity != "error" or finding.first is None or is_accumulation(finding.channel):
+            return finding
+        if ((read >= finding.first) & (read <= finding.last)).any():
+            return finding
+        return replace(finding, severity="warning", text=finding.text + text)
+
+    return [
+        replace(file, fields=tuple(replace(r, findings=tuple(map(judged, r.findings))) for r in file.fields))
+        for file in files
+    ]
+
+
+def _refusal(files: Sequence[FileReport], section: dict[str, Any]) -> str | None:
+    """What preparation would say of the values of files that it can open."""
     for file in files:
         for report in file.fields:
             if report.lacking and report.found.name in section["prognostic"]:

@@ -96,4 +96,5 @@ def _stacked(parts: Sequence[Source]) -> StackedSource:
         found[name] = held[0] if len(held) == 1 else replace(held[0], levels=levels, level_rows=rows)
     own = {f.name: getattr(parts[0], f.name) for f in fields(Source)}
     contents = tuple(dict.fromkeys(name for part in parts for name in part.contents))
-    return StackedSource(**own | {"fields": found, "contents": contents}, _parts=tuple(parts))
+    bounds = next((part.bounds for part in parts if part.bounds is not None), None)
+    return StackedSource(**own | {"fields": found, "contents": contents, "bounds": bounds}, _parts=tuple(parts))

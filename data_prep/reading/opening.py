@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import netCDF4
@@ -40,6 +41,8 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
         raise DataError(f"{path}: no such file")
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
+    if _first_bytes(path) == b"PK\x03\x04":
+        raise DataError(f"{path}: a zip archive, as which the Climate Data Store sends several files: unzip it")
     kind = format_of(path)
     if kind == "GRIB" and find_spec("cfgrib") is None:
         raise DataError(f"{path}: GRIB needs the extra 'grib': {how_to_install('grib')}, or make it NetCDF")
@@ -77,9 +80,15 @@ def format_of(path: Location) -> Format:
     """What a path holds: folders and URLs are Zarr, GRIB shows in its first bytes or its name, the rest is NetCDF."""
     if isinstance(path, str) or path.is_dir():
         return "Zarr"
+    return "GRIB" if _first_bytes(path) == b"GRIB" or path.suffix.lower() in GRIB_SUFFIXES else "NetCDF"
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Four of a file, none of a folder."""
+    if path.is_dir():
+        return b""
     with path.open("rb") as file:
-        magic = file.read(4)
-    return "GRIB" if magic == b"GRIB" or path.suffix.lower() in GRIB_SUFFIXES else "NetCDF"
+        return file.read(4)
 
 
 def _open_zarr(path: Location) -> xr.Dataset:

@@ -10,11 +10,12 @@ their mirror image was measured (docs/data.md): a factor of three the other way 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 
+from data_prep import clock
 from data_prep.grid import Grid
 from data_prep.reading.slips import hint, outside, slip_of
 from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform
@@ -30,6 +31,7 @@ Kind = Literal[
     "stuck",
     "uniform",
     "flipped latitudes",
+    "running sums",
     "constant",
 ]
 
@@ -37,7 +39,12 @@ UNIFORM = "has one value everywhere, and not at other times: a lost chunk?"
 _MIRROR_RATIO = 0.3
 _SAMPLED_POINTS = 24  # rows and columns that stand for a field when neighbours are compared
 _LEAST_ROWS, _LEAST_SPAN_DEG = 8, 30.0  # in smaller boxes a front may turn a gradient round
+_MANY_VALUES, _MOSTLY = 32, 0.75  # of a sample, or of its points where these are few
 _BLOCK_BYTES = 2**24
+_CLEARLY = 1e-3  # of the highest value: packing may move a field by less
+_LEAST_POINTS = 5  # of a sample that change from one time to the next, for rain to be there
+_FEW_FALL = 0.02  # of those that rise, and of the days
+_LEAST_DAYS, _LEAST_HOURS, _MOST_RESTARTS = 5, 3, 2  # of running sums
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,10 @@ class Summary:
     Attributes:
       low, high: Range of its finite values, NaN where there are none.
       missing: Share of its points that are NaN or infinite.
-      stuck: Whether it repeats the row before.
+      stuck: Whether it repeats the row before, and not by chance.
       mirrored: Whether it is turned round against the row before, ``(row,)``: all levels together.
+      same: Whether it repeats the row before, for whatever reason, ``(row,)``: all levels together.
+      rises, falls: Points of a sample, on all levels, that are clearly above or below the row before, ``(row,)``.
     """
 
     low: np.ndarray
@@ -78,12 +87,14 @@ class Summary:
     missing: np.ndarray
     stuck: np.ndarray
     mirrored: np.ndarray
+    same: np.ndarray
+    rises: np.ndarray
+    falls: np.ndarray
 
     @classmethod
     def join(cls, parts: Sequence[Summary]) -> Summary:
         """Consecutive blocks as one."""
-        names = ("low", "high", "missing", "stuck", "mirrored")
-        return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+        return cls(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)))
 
 
 def thin(values: np.ndarray) -> np.ndarray:
@@ -106,7 +117,7 @@ def stuck_and_mirrored(samples: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.
       grid: Of the fields; small boxes are not searched for mirror images.
 
     Returns:
-      Whether each level repeats, ``(row, level)``; whether the fields are turned round, ``(row,)``.
+      Whether each level repeats, and not by chance, ``(row, level)``; whether the fields are turned round, ``(row,)``.
     """
     now, before = samples[1:], samples[:-1]
     varies = (before != before[:, :1, :1]).any(axis=(1, 2))  # a field without any rain may well repeat
@@ -116,6 +127,8 @@ def stuck_and_mirrored(samples: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.
         equal |= np.isnan(now) & np.isnan(before)
         varies &= ~missing[:-1].all(axis=(1, 2))
     stuck = equal.all(axis=(1, 2)) & varies
+    for row, level in np.argwhere(stuck):
+        stuck[row, level] = _has_many_values(before[row, ..., level])
     span = grid.latitude[-1] - grid.latitude[0]
     if samples.shape[1] < _LEAST_ROWS or span < _LEAST_SPAN_DEG:
         return stuck, np.zeros(now.shape[0], bool)
@@ -133,6 +146,12 @@ def stuck_and_mirrored(samples: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.
         (np.einsum("tyxl,tyxl->tl", change, change) * weight).sum(axis=1) for change in (a - b, a[:, ::-1] - b)
     )
     return stuck, mirror < _MIRROR_RATIO * distance
+
+
+def _has_many_values(field: np.ndarray) -> bool:
+    """Whether a field cannot repeat by chance, as one can that packing has left a few values."""
+    finite = field[np.isfinite(field)]
+    return np.unique(finite).size >= min(_MANY_VALUES, _MOSTLY * finite.size)
 
 
 def uniform(samples: np.ndarray) -> np.ndarray:
@@ -166,7 +185,18 @@ def summarise(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summ
     high = np.where(finite, values, -np.inf).max(axis=(1, 2))
     empty = ~finite.any(axis=(1, 2))
     low, high = np.where(empty, np.nan, low), np.where(empty, np.nan, high)
-    return Summary(low, high, 1.0 - finite.mean(axis=(1, 2)), stuck, mirrored)
+    sample = thin(values)
+    changes = _changes(np.concatenate([sample[:1] if before is None else before, sample]))
+    return Summary(low, high, 1.0 - finite.mean(axis=(1, 2)), stuck, mirrored, *changes)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _changes(samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``Summary.same``, ``rises`` and ``falls`` of samples, the first of which is only compared with."""
+    same = (samples[1:] == samples[:-1]) | (np.isnan(samples[1:]) & np.isnan(samples[:-1]))
+    change, clearly = np.diff(samples, axis=0), _CLEARLY * np.nanmax(samples, initial=0.0)
+    rises, falls = ((signed > clearly).sum(axis=(1, 2, 3)) for signed in (change, -change))
+    return same.all(axis=(1, 2, 3)), rises, falls
 
 
 def rows_at_once(grid: Grid, n_levels: int) -> int:
@@ -298,6 +328,34 @@ def judge_flips(flipped: np.ndarray, times: np.ndarray, name: str, units: str) -
     ]
 
 
+def judge_sums(
+    rises: np.ndarray, falls: np.ndarray, times: np.ndarray, interval: np.timedelta64, name: str
+) -> list[Finding]:
+    """Whether rain falls from one time to the next at an hour of the day or two alone: sums that run up from there.
+
+    Rain of its own falls as often as it rises. Hours at which it seldom does either tell nothing.
+
+    Args:
+      rises, falls: Of ``Summary``, ``(row,)``.
+      times: ``datetime64`` of the rows, ascending.
+      interval: Between them where none is missing.
+      name: Canonical name.
+    """
+    told = np.append(False, np.diff(times) == interval) & (rises + falls >= _LEAST_POINTS)
+    lower, hour_of = (falls > _FEW_FALL * rises)[told], (times - times.astype("datetime64[D]"))[told]
+    hours, days = np.unique(hour_of, return_counts=True)
+    shares = {hour: lower[hour_of == hour].mean() for hour in hours[days >= _LEAST_DAYS]}
+    anew = [hour for hour, share in shares.items() if share > _FEW_FALL]
+    up = len(shares) - len(anew)
+    if not 1 <= len(anew) <= _MOST_RESTARTS or min(shares[hour] for hour in anew) < 0.5 or up < _LEAST_HOURS:
+        return []
+    if 2 * up * interval < np.timedelta64(1, "D"):
+        return []
+    at = " and ".join(clock.text(np.datetime64(0, "D") + hour)[-5:] for hour in anew)
+    text = f"falls at {at} alone: sums that run up from there? They are taken as sums over the interval of the times"
+    return [Finding("warning", "running sums", name, *_ends(times), times.size, f"{text}: take differences before")]
+
+
 def _strictly(name: str, units: str) -> Severity:
     return "error" if changes_every_step(name, units) else "warning"
 
@@ -314,7 +372,7 @@ def is_part_of_state(name: str, units: str) -> bool:
 
 def never_changes(summary: Summary) -> bool:
     """Whether every field repeats the one before, at all levels; false of a single one."""
-    return summary.stuck.shape[0] > 1 and bool(summary.stuck[1:].all())
+    return summary.same.size > 1 and bool(summary.same[1:].all())
 
 
 def constant_levels(summary: Summary, levels: Sequence[float]) -> tuple[float | None, ...]:

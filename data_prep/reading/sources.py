@@ -11,7 +11,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +38,7 @@ from data_prep.reading.recognise import (
     vertical_kind,
     without_single_leads,
 )
-from data_prep.reading.units import Conversion, conversion
+from data_prep.reading.units import Conversion, conversion, convertible
 from data_prep.spec import Channel, StateSpec, Variable, Vertical, unstack_channels
 from data_prep.variables import accumulation_hours, is_accumulation, known
 
@@ -64,6 +64,7 @@ class FoundField:
       level_axis: The vertical dimension in the file, ``None`` where it has none.
       to_si: From the file's values to SI.
       over_interval: ``sum`` or ``mean`` where the file says that values are that over an interval; empty where not.
+      unit_given: Whether the file gives a unit.
     """
 
     name: str
@@ -74,6 +75,7 @@ class FoundField:
     level_axis: str | None
     to_si: Conversion
     over_interval: str = ""
+    unit_given: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,8 @@ class Source:
         has no time.
       fields: The asked variables that the file holds, by canonical name.
       contents: Names of all variables of the file, for messages.
+      bounds: Where precipitation and CF bounds of the times are there: the interval that each belongs to,
+        ``datetime64[ns]`` ``(time, 2)``; ``None`` elsewhere.
     """
 
     path: Location
@@ -94,6 +98,7 @@ class Source:
     times: np.ndarray
     fields: Mapping[str, FoundField]
     contents: tuple[str, ...]
+    bounds: np.ndarray | None
     _raw: xr.Dataset = field(repr=False)
     _axes: Axes = field(repr=False)
     _latitude: Order = field(repr=False)
@@ -284,7 +289,38 @@ def open_source(
     own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
     own |= {f.level_axis for f in found.values()}
     squeezed = raw.squeeze([d for d in raw.dims if d not in own and raw.sizes[d] == 1], drop=True)
-    return Source(path, grid, times, found, contents, squeezed, axes, latitude, longitude, release)
+    bounds = _bounds(path, everything, raw, axes) if any(is_accumulation(name) for name in found) else None
+    return Source(path, grid, times, found, contents, bounds, squeezed, axes, latitude, longitude, release)
+
+
+def in_units(source: Source, name: str, units: str, whose: str) -> Source:
+    """The same file, with a variable in the unit that somebody else gives it.
+
+    The program turns what it knows into SI; what it does not know has the unit of its file, and another in another.
+
+    Args:
+      source: The file.
+      name: One of its fields.
+      units: The unit that is wanted.
+      whose: Whose it is, for the message.
+
+    Raises:
+      DataError: the file's unit is not given, or cannot be turned into it.
+    """
+    found = source.fields[name]
+    if found.to_si.units == units:
+        return source
+    change = convertible(found.to_si.units, units) if found.unit_given else None
+    if change is None:
+        has = f"is in {found.to_si.units!r}" if found.unit_given else "has no unit"
+        raise DataError(
+            f"{source.path}: {found.raw_name} {has}, {whose} is in {units!r}; set its units attribute to what the "
+            "values are in, or convert them before"
+        )
+    if change != Conversion(units):
+        logger.info("%s: %s is turned from %s into %s", source.path, found.raw_name, found.to_si.units, units)
+    factor, offset = found.to_si.factor * change.factor, found.to_si.offset * change.factor + change.offset
+    return replace(source, fields={**source.fields, name: replace(found, to_si=Conversion(units, factor, offset))})
 
 
 def read_initial(
@@ -330,6 +366,9 @@ def read_initial(
         )
     if source.times.size == 0:
         raise DataError(f"{path}: no time coordinate; give the initial time as a coordinate named time")
+    for variable in variables:
+        if variable.name in source.fields:
+            source = in_units(source, variable.name, variable.units, "the model's")
     row = _row_of(path, source.times, time)
     logger.info("initial time %s of %s", np.datetime_as_string(source.times[row], unit="m"), path)
     held: list[Channel] = []
@@ -356,24 +395,34 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
     """One time of a variable, precipitation summed over the step that ends there: NaN of a diagnostic that lacks times.
 
     Raises:
-      DataError: times to be summed are missing, and the network needs the sum.
+      DataError: times to be summed are missing or their sums end elsewhere, and the network needs the sum.
     """
     name, times = variable.name, source.times
-    stated = accumulation_hours(source.fields[name].raw_name)
-    count, interval = 1, np.timedelta64(0, "ns")
-    if timestep is not None and is_accumulation(name) and stated != checks.hours(timestep) and times.size > 1:
+    if timestep is None or not is_accumulation(name):
+        return source.read(name, variable.levels, row, row + 1)
+    raw_name = source.fields[name].raw_name
+    count, interval = 1, timestep
+    if accumulation_hours(raw_name) != checks.hours(timestep) and times.size > 1:
         interval = np.diff(times).min()
         count = max(1, int(timestep // interval))
     first = row + 1 - count
-    if first >= 0 and times[row] - times[first] == (count - 1) * interval:
+    if first < 0 or times[row] - times[first] != (count - 1) * interval:
+        why = f"the {count} times that lead to {clock.text(times[row])}, and some are missing"
+        remedy = "add them, or choose a later time"
+    elif source.bounds is not None and not _fill_step(source.bounds[first : row + 1], times[first : row + 1], timestep):
+        why = f"the {checks.hours(timestep):g} h before {clock.text(times[row])}, which bounds of its times contradict"
+        remedy = "sum it over these, at a time that is the end of the sum"
+    else:
         raw = source.read(name, variable.levels, first, row + 1)
         return raw if count == 1 else raw.sum(axis=0, keepdims=True)
     if variable.role == "diagnostic":
         return np.full((1, *source.grid.shape, max(1, len(variable.levels))), np.nan, np.float32)
-    raise DataError(
-        f"{source.path}: {source.fields[name].raw_name} is to be summed over the {count} times that lead to "
-        f"{clock.text(times[row])}, and some are missing; add them, or choose a later time"
-    )
+    raise DataError(f"{source.path}: {raw_name} is to be summed over {why}; {remedy}")
+
+
+def _fill_step(bounds: np.ndarray, times: np.ndarray, timestep: np.timedelta64) -> bool:
+    """Whether sums over these bounds end at their times, and together are one over a step."""
+    return bool((bounds[:, 1] == times).all()) and bounds[-1, 1] - bounds[0, 0] == timestep
 
 
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
@@ -403,6 +452,20 @@ def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: boo
     times = instants_of(path, raw[axes.instants])
     checks.check_time_axis(np.unique(times) if admit_duplicates and _ascends(times) else times, str(path))
     return times
+
+
+def _bounds(path: Location, everything: xr.Dataset, raw: xr.Dataset, axes: Axes) -> np.ndarray | None:
+    """The lower and upper bounds of a file's times, ``(time, 2)``; ``None`` where it has none that are instants."""
+    if axes.instants is None:
+        return None
+    instants = raw[axes.instants]
+    name = instants.attrs.get("bounds", instants.encoding.get("bounds"))
+    if name not in everything.variables:
+        return None
+    bounds = everything[name]
+    if bounds.ndim != instants.ndim + 1 or bounds.shape[-1] != 2 or bounds.dtype.kind not in "MO":
+        return None
+    return np.sort(np.stack([instants_of(path, bounds[..., i]) for i in (0, 1)], axis=1), axis=1)
 
 
 def _check_days(path: Location, raw: xr.Dataset, dim: str | None) -> None:
@@ -477,6 +540,7 @@ def _found_field(
         level_axis=axis,
         to_si=conversion(name, variable.attrs.get("units"), f"{path}: {variable.name}"),
         over_interval=_over_interval(variable, axes),
+        unit_given="units" in variable.attrs,
     )
 
 

@@ -113,7 +113,8 @@ def _between(spelling: str, target: str, *, same_dimension: bool = False) -> Con
     except _NO_UNIT_ERRORS:
         return None
     # Fifteen digits: 100 rather than 99.99999999999999 for a hectopascal, and 273.15 rather than 273.15 + 5e-14.
-    factor, offset = (float(f"{x:.15g}") for x in ((one - zero) * source.magnitude, zero))
+    scale = source.magnitude / goal.magnitude  # the unit of a file may be 1e-3
+    factor, offset = (float(f"{x:.15g}") for x in ((one - zero) * scale, zero / goal.magnitude))
     return Conversion(target, factor, offset)
 
 
