@@ -34,7 +34,8 @@ $(STAMP): pyproject.toml constraints.txt constraints-hashed.txt
 	@test "$$(df -Pk . | awk 'NR == 2 {print $$4}')" -ge 3000000 || \
 	  { echo "error: less than 3 GB are free on this disk, of which the environment takes 2"; exit 1; }
 	@echo "Installing into $(VENV) (one to three minutes) ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "error: $(PYTHON) makes no environments; install venv (Debian, Ubuntu: python3-venv)"; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@if [ -n "$(HASHES)" ]; then \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(HASHES) && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && $(BIN)/python -m pip check; \
@@ -46,6 +47,8 @@ $(STAMP): pyproject.toml constraints.txt constraints-hashed.txt
 install: $(STAMP)
 
 demo: install
+	@test -e runs/demo/scores.nc || test "$$(df -Pk . | awk 'NR == 2 {print $$4}')" -ge 4500000 || \
+	  { echo "error: less than 4.5 GB are free on this disk, which the demo takes beside the environment"; exit 1; }
 	$(BIN)/emulator run demo
 	@echo; echo "What an hour and a half of two cores buys: the network that ships, forecasting from its sample"
 	$(BIN)/emulator check-pretrained
@@ -54,7 +57,7 @@ test: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 test-lowest:
-	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv-lowest
 	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct -e '.[dev]'
 	.venv-lowest/bin/python -m pytest
@@ -81,7 +84,7 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-* .site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Later ones of these exclude who may install: soupsieve 4 and pymdown-extensions 13 want Python 3.11.5 (Debian 12 has 3.11.2), and s3fs
 # wants python-dateutil 2

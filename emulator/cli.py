@@ -153,13 +153,16 @@ def _forecast_file(arguments: argparse.Namespace) -> None:
     if arguments.input is None:
         raise ConfigError("forecast: a run folder needs an INPUT file: emulator forecast RUN INPUT.nc")
     _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a run folder is forecast from as it is")
+    out = Path(arguments.out or "forecast.nc")
+    if arguments.out is None and out.exists():
+        raise DataError(f"{out} is there already; --out names another file, or this one to replace it")
     from data_prep.reading.locations import locate
     from emulator.forecast import forecast_file
 
     forecast_file(
         folder,
         locate(arguments.input),
-        Path(arguments.out or "forecast.nc"),
+        out,
         days=10.0 if arguments.days is None else arguments.days,
         time=arguments.time,
         lateral=arguments.lateral or (),
@@ -170,7 +173,8 @@ def _forecast_file(arguments: argparse.Namespace) -> None:
 
 def _refuse_options(arguments: argparse.Namespace, names: Sequence[str], why: str) -> None:
     """Of a command with two forms: what would be ignored in this one."""
-    given = [f"--{name}" for name in names if getattr(arguments, name) not in (None, False, [])]
+    values = {name: getattr(arguments, name) for name in names}
+    given = [f"--{name}" for name, value in values.items() if value is not None and value is not False and value != []]
     if given:
         raise ConfigError(f"{arguments.command}: {given[0]} {why}")
 

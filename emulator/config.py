@@ -55,7 +55,9 @@ class SimulateConfig(Section):
         21, description="Gaussian grid and spectral truncation of the output"
     )
     chunk_days: Positive = Field(
-        5, description="Days simulated and written at a time; a killed run loses at most these"
+        5,
+        description="Days simulated and written at a time, of which `develop_days`, `spinup_days` and `days` are "
+        "multiples; a killed run loses at most these",
     )
 
     @field_validator("start")
@@ -201,7 +203,7 @@ class RolloutStage(Section):
     rollout: Positive = Field(1, description="Model steps unrolled in the loss")
     learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate")
     warmup: Annotated[int, Field(ge=0)] = Field(
-        50, description="Linear warm-up steps, then a cosine to `final_fraction`"
+        50, description="Linear warm-up steps, half of the stage at most, then a cosine to `final_fraction`"
     )
     final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Last learning rate over the peak")
     batch_size: Positive | None = Field(None, description="Overrides train.batch_size")
@@ -253,7 +255,7 @@ class TrainConfig(Section):
     )
     stages: list[RolloutStage] = Field(min_length=1, description="In order")
     optimiser: Literal["adamw", "muon"] = Field(
-        "adamw", description="muon learns in fewer steps (learning rates around 5e-3), adamw costs less a step"
+        "adamw", description="muon learns in fewer steps (learning rates of 5e-3 to 1e-2), adamw costs less a step"
     )
     weight_decay: NonNegativeFloat = Field(0.01, description="Decoupled decay of kernels")
     clip_norm: PositiveFloat = Field(1.0, description="Gradient clipping by global norm")
@@ -262,11 +264,12 @@ class TrainConfig(Section):
     )
     precision: Precision = Field(
         "float32",
-        description="Compute precision; parameters stay float32. bfloat16_products, of a U-Net: convolutions multiply "
-        "bfloat16 and sum in float32, all else is float32",
+        description="Compute precision; parameters stay float32. bfloat16 is for accelerators and slower on a CPU; "
+        "bfloat16_products, of a U-Net, is for CPUs: convolutions multiply bfloat16 and sum in float32, all else is "
+        "float32",
     )
     rematerialise: bool = Field(
-        False, description="Recompute each model step in the backward pass: less memory, a third more arithmetic"
+        False, description="Recompute each model step in the backward pass: less memory, up to a third more arithmetic"
     )
     variable_weights: dict[str, PositiveFloat] = Field(
         {},
@@ -415,7 +418,9 @@ class EvaluateConfig(Section):
         "their spread is scored besides",
     )
     forecasts: dict[ForecasterName, str] = Field(
-        {}, description="Forecast files of other models (NetCDF, GRIB or Zarr), by the name they get"
+        {},
+        description="Forecast files of other models (NetCDF, GRIB or Zarr), by the name they get; one that begins "
+        "`physics_` is a physics baseline, which claims are made against",
     )
     headline: list[str] = Field(
         [], description="Variables of the table and the plots, e.g. geopotential@500; all when empty"

@@ -86,11 +86,11 @@ def _add_stage(commands: _Commands, name: str) -> None:
         text = "say what training will cost in memory, arithmetic and time; train nothing"
         stage.add_argument("--dry-run", action="store_true", help=text)
         _add_json(stage, "the result of --dry-run")
-    if name == "evaluate":
+    if name in ("evaluate", "run"):
         _add_forecast_argument(stage)
     if name in ("evaluate", "run"):
         _add_json(stage, "the scores in short")
-    if name in ("prepare", "evaluate"):
+    if name in ("prepare", "evaluate", "run"):
         _add_worker_arguments(stage)
 
 
@@ -104,7 +104,7 @@ def _add_forecast(commands: _Commands) -> None:
         "a network's and a config's, such as speedy_t31, means the network with INPUT and the config without.",
     )
     forecast.add_argument(
-        "run", metavar="RUN|CONFIG", help="a run folder (workdir/run) or speedy_t31, with INPUT; or a config"
+        "run", metavar="RUN|CONFIG", help="a run folder (or its experiment's) or speedy_t31, with INPUT; or a config"
     )
     forecast.add_argument(
         "input",
@@ -129,12 +129,12 @@ def _add_forecast(commands: _Commands) -> None:
     )
     text = "write the forecast of every network, along the dimension realization, in place of the mean"
     of_a_file.add_argument("--members", action="store_true", help=text)
-    of_a_file.add_argument("--out", help="output file (default forecast.nc)")
+    of_a_file.add_argument("--out", help="output file, which is replaced (default forecast.nc, which is not)")
     _add_override_arguments(forecast.add_argument_group("with CONFIG"))
 
 
 def _add_plot(commands: _Commands) -> None:
-    text = "plot skill against lead time and maps, of an experiment or of a scores file alone"
+    text = "draw an experiment's pictures and write its report, or draw the curves of a scores file alone"
     plot = commands.add_parser("plot", help=text, description=_sentence(text) + ".")
     plot.add_argument("config", metavar="CONFIG|SCORES", help="a config, or a scores.nc")
     plot.add_argument("--out", help="folder of the pictures when SCORES is given; plots/ beside it when left out")
@@ -266,16 +266,19 @@ def _add_forecast_argument(parser: argparse.ArgumentParser) -> None:
         type=_name_and_file,
         metavar="NAME=FILE",
         help="score this forecast file of another model too (NetCDF, GRIB or Zarr, also at a URL, e.g. as "
-        "WeatherBench-2 or ECMWF store them, on the truth's grid); may be repeated",
+        "WeatherBench-2 or ECMWF store them, on the truth's grid); one whose NAME begins with physics_ is an opponent "
+        "as SPEEDY is; may be repeated",
     )
 
 
 def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="share the work among N processes")
+    parser.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="share preparing and scoring among N processes"
+    )
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="share the work among the workers of this dask scheduler, e.g. tcp://host:8786, which see the same files",
+        help="share it among the workers of this dask scheduler, e.g. tcp://host:8786, which see the same files",
     )
 
 

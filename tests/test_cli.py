@@ -49,6 +49,7 @@ def test_help_of_every_command_explains_itself(capsys):
         (["plot", "no_such_scores.nc", "--redo"], 2, "plot: --redo is for CONFIG"),
         (["plot", "demo", "--out", "pictures"], 2, "plot: --out goes with a scores file"),
         (["forecast", "demo", "--days", "3"], 2, "forecast: --days goes with a run folder"),
+        (["forecast", "demo", "--days", "0"], 2, "forecast: --days goes with a run folder"),
         (["forecast", str(ROOT), "input.nc", "--set", "seed=1"], 2, "forecast: --set is for CONFIG"),
     ],
 )
@@ -65,6 +66,14 @@ def test_a_folder_of_a_configs_name_does_not_hide_it(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     assert main(["forecast", "demo"]) == 1
     assert "forecast: runs/demo/store.zarr is missing" in capsys.readouterr().err
+
+
+def test_a_forecast_without_a_name_replaces_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("forecast.nc").write_text("of yesterday", encoding="utf-8")
+    assert main(["forecast", "speedy_t31", "input.nc"]) == 1
+    assert "error: forecast.nc is there already; --out names another file" in capsys.readouterr().err
+    assert Path("forecast.nc").read_text(encoding="utf-8") == "of yesterday"
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in (ROOT / "scripts").glob("*.py")))

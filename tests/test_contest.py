@@ -284,6 +284,12 @@ def test_an_external_file_is_scored_beside_the_others(made, tmp_path):
     rmse = xr.load_dataset(tmp_path / "scores.nc")["rmse"]
     np.testing.assert_array_equal(rmse.sel(forecaster="other"), rmse.sel(forecaster="network"))
     assert "predictability_limit" not in xr.load_dataset(tmp_path / "scores.nc").attrs
+    with xr.open_dataset(tmp_path / "elsewhere.nc") as whole:
+        whole.isel(lead_time=slice(1)).to_netcdf(tmp_path / "short.nc")
+    other = config_of(tmp_path, **small, forecasts={"other": str(tmp_path / "short.nc")})
+    for refusing in (contest.write_all_forecasts, contest.check_comparison, contest.check_scores):
+        with pytest.raises(DataError, match=r"short.nc: lacks leads of the comparison: 12 h"):
+            refusing(other, tmp_path)
 
 
 def test_an_external_file_that_is_not_there_is_missed_before_any_forecast(made, tmp_path):
@@ -302,11 +308,16 @@ def test_an_external_file_cannot_take_a_name_of_the_experiment(made, tmp_path):
 
 
 @pytest.mark.parametrize("key", ["forecasts", "means"])
-def test_what_is_no_speedy_cannot_be_named_as_one(made, tmp_path, key):
+def test_the_names_of_physics_and_twin_are_for_models(made, tmp_path, key):
     store, _ = made
-    named = {"physics_and_network": "x.nc" if key == "forecasts" else ["network", "physics_t21"]}
-    with pytest.raises(ConfigError, match=rf"evaluate.{key}.physics_and_network: begins as SPEEDY's own"):
-        contest.forecast_paths(config_of(tmp_path, **{key: named}), tmp_path, store)
+    for name in ("physics_ifs", "twin_ifs"):
+        named = {name: "x.nc" if key == "forecasts" else ["network", "physics_t21"]}
+        config = config_of(tmp_path, **{key: named})
+        if (key, name) == ("forecasts", "physics_ifs"):
+            assert contest.forecast_paths(config, tmp_path, store)[name] == Path("x.nc")
+            continue
+        with pytest.raises(ConfigError, match=rf"evaluate.{key}.{name}: begins as SPEEDY's own"):
+            contest.forecast_paths(config, tmp_path, store)
 
 
 def test_limit_and_truth_follow_from_the_config(tmp_path):
@@ -505,7 +516,7 @@ def test_forecasts_from_other_data_are_made_again(forecast_stage, tmp_path, monk
     assert stage.outdated(config, tmp_path) == "9 forecast files were made from other data"
     monkeypatch.setattr(contest, "open_store", lambda path: others)
     with pytest.raises(DataError, match="evaluate: 9 forecast files were made from other data; 'emulator forecast'"):
-        contest.score_all_forecasts(config, tmp_path)
+        contest.check_scores(config, tmp_path)
     names.clear()
     contest.write_all_forecasts(config, tmp_path)
     assert {"network", "physics_t21"} == set(names)

@@ -1,6 +1,7 @@
 """A config for any files, which every stage takes as it is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,17 @@ def test_a_file_for_each_month_becomes_one_pattern(tmp_path):
     in_order(tmp_path / "my_config.yaml", tmp_path)
 
 
+def test_files_may_name_rain_differently(tmp_path, capsys):
+    data = world(times_from("2001-01-01", 160), REGION)
+    rain = abs(data["mean_sea_level_pressure"] - 1e5) / 1e7
+    for name, rows in (("tp", slice(None, 80)), ("apcp", slice(80, None))):
+        data.assign({name: rain.assign_attrs(units="m")}).isel(time=rows).to_netcdf(tmp_path / f"{name}.nc")
+    names = [str(tmp_path / f"{name}.nc") for name in ("tp", "apcp")]
+    assert made(tmp_path, *names)["data"]["diagnostic"] == {"total_precipitation_6hr": {"minimum": 0}}
+    assert capsys.readouterr().err.count("tp: taken as sums over 6 h") == 1
+    in_order(tmp_path / "my_config.yaml", tmp_path)
+
+
 @pytest.mark.parametrize("days", [60, 240, 400])
 def test_short_records_are_split_so_that_anomalies_can_be_measured(days, tmp_path):
     data = world(times_from("2001-01-01", days, np.timedelta64(24, "h").astype("timedelta64[ns]")), REGION)
@@ -256,6 +268,21 @@ def test_more_time_never_makes_a_smaller_network():
     widths = [p.model.width for p in plans]
     assert widths == sorted(widths) and widths[-1] > widths[0]
     assert all(p.seconds <= 60 * m * 1.01 or p.model.width == 16 for p, m in zip(plans, (1, 5, 60, 600), strict=True))
+
+
+def test_an_accelerator_gets_what_its_time_and_number_are_worth():
+    grid, one = Grid.gaussian(32), Machine("a GPU", devices=1, on_cpu=False, rate=7e14, memory=60 * 2**30)
+    short, long = (plan_training(spec(40), grid, [57_000], one, minutes) for minutes in (10, 960))
+    assert long.model.width > short.model.width and long.longest_course and not short.longest_course
+    eight = plan_training(spec(40), grid, [57_000], replace(one, devices=8, rate=8 * one.rate), 60)
+    assert eight.batch_size == 8 * short.batch_size
+
+
+def test_the_memory_of_a_step_is_that_of_the_tensors_it_keeps():
+    model, grid = UNetConfig(patch=1, width=32, multipliers=[1], blocks=4), Grid.gaussian(32)
+    full, half = (sizing._kept_bytes(model, spec(4), grid, precision) for precision in ("float32", "bfloat16"))
+    field = 4 * 32 * 64 * 32  # of the width, in float32
+    assert 8 * field < full < 60 * field and 0.4 * full < half < 0.7 * full
 
 
 @pytest.mark.parametrize(

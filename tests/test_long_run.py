@@ -15,6 +15,7 @@ from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.experiment import contest
 from emulator.forecasters.persistence import Persistence
+from emulator.run_folder import WEIGHTS
 
 CONFIG = EvaluateConfig()
 DAY = np.timedelta64(1, "D")
@@ -237,6 +238,8 @@ def test_an_experiment_leaves_its_network_to_itself_where_its_config_asks_for_it
         "train": {"stages": [{"steps": 1}]},
         "evaluate": {**evaluate, "long_run": {"days": 20, "initial_times": 1}},
     }
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / WEIGHTS).write_bytes(b"one")
     contest.write_all_forecasts(parse_config(raw), tmp_path)
     contest.score_all_forecasts(parse_config(raw), tmp_path)
     run = xr.load_dataset(tmp_path / "long_run.nc")
@@ -244,5 +247,11 @@ def test_an_experiment_leaves_its_network_to_itself_where_its_config_asks_for_it
     start = store.read_state(2 * 48, 2 * 48 + 1)[0, ..., 0]  # persistence keeps the first state of the test split
     mean = (store.grid.latitude_weights[:, None] * start).mean()
     np.testing.assert_allclose(run["global_mean"].sel(variable="temperature@500"), mean, rtol=1e-6)
+    made = (tmp_path / "long_run.nc").stat().st_ino
+    contest.score_all_forecasts(parse_config({**raw, "evaluate": raw["evaluate"] | {"bootstrap": 60}}), tmp_path)
+    assert (tmp_path / "long_run.nc").stat().st_ino == made  # scoring anew does not make it anew
+    (tmp_path / "run" / WEIGHTS).write_bytes(b"another")
+    contest.score_all_forecasts(parse_config(raw), tmp_path)
+    assert (tmp_path / "long_run.nc").stat().st_ino != made
     contest.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}), tmp_path)
     assert not (tmp_path / "long_run.nc").exists()  # what another config measured is not shown as this one's

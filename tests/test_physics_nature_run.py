@@ -144,7 +144,7 @@ def test_the_polar_night_is_no_instability():
     nature_run._check(fields, np.datetime64("1901-06-01", "h"), 6)
 
 
-@pytest.mark.parametrize("change", [{"start": "yesterday"}, {"members": 128}, {"start": "1500-01-01"}])
+@pytest.mark.parametrize("change", [{"start": "yesterday"}, {"members": 128}, {"members": 60}, {"start": "1500-01-01"}])
 def test_dates_out_of_the_calendar_are_refused_before_anything_is_done(change: dict[str, object], tmp_path: Path):
     with pytest.raises(ConfigError, match=r"simulate\.start"):
         simulate(CONFIG.model_copy(update=change), tmp_path / "never", seed=0)

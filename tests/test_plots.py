@@ -27,9 +27,12 @@ from emulator.evaluation.plots import (
 from emulator.evaluation.style import (
     default_lines,
     forecaster_label,
+    is_physics,
     lead_text,
     line_styles,
+    model_of,
     number_text,
+    physics_form,
     region_label,
     shown_unit,
     variable_label,
@@ -204,6 +207,8 @@ def test_table_says_what_the_scores_say(world):
     assert "beyond the last lead" in text
     assert "6 h" in text and "1 d" in text and "3 d" in text and " 5 d " not in text
     assert "seasonal_trend" in text and "2 test trajectories" in text
+    until = scores.isel(lead_time=slice(-1))  # to a lead that is no usual one
+    assert f" {until['lead_time'].values[-1] / np.timedelta64(1, 'D'):g} d" in format_table(until)
     assert "T500" not in text  # not among the headline variables
 
 
@@ -253,6 +258,16 @@ def test_a_dozen_forecasters_are_told_apart():
     assert forecaster_label("IFS_HRES") == "IFS HRES"
     assert forecaster_label("damped_anomaly_persistence") == "Damped anomaly persistence"
     assert forecaster_label("linear_pcs") == "Linear regression on PCs"
+
+
+def test_a_physics_model_of_others_goes_by_its_name_too():
+    names = ["physics_ifs", "physics_ifs_damped", "physics_IFS_HRES", "physics_debiased", "physics", "twin_t42"]
+    assert list(map(is_physics, [*names, "physicist"])) == [True] * 5 + [False] * 2
+    assert list(map(physics_form, names)) == ["", "damped", "", "debiased", "", ""]
+    assert list(map(forecaster_label, names[:4])) == [
+        *("Physics ifs", "Physics ifs damped", "Physics IFS HRES", "Physics debiased"),
+    ]
+    assert list(map(model_of, names[:3])) == ["physics_ifs", "physics_ifs", "physics_IFS_HRES"]
 
 
 def test_pictures_of_many_forecasters_show_the_usual_ones(world):

@@ -9,7 +9,7 @@ from tiny_store import SPEC, write_store
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
 from emulator.stepping.longer_steps import with_longer_steps
-from emulator.stepping.rollout import Relaxation, bases_of, last_steps, rollout, rows_on_the_way, trajectory
+from emulator.stepping.rollout import Relaxation, bases_of, last_steps, recomputed, rollout, rows_on_the_way, trajectory
 from emulator.stepping.stepper import make_stepper
 from emulator.training.loader import read_batch
 
@@ -60,6 +60,23 @@ def test_gradients_of_scan_loop_and_recomputation_agree(parts):
     for other in gradients[1:]:
         for a, b in zip(jax.tree.leaves(gradients[0]), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4 * float(jnp.abs(a).max()) + 1e-7)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_what_is_computed_again_is_all_but_the_last_step(parts, steps):
+    stepper, params, batch = parts
+    initial, forcing, which = (
+        jnp.asarray(batch.state[:, 0]),
+        jnp.asarray(batch.forcing)[:, :steps],
+        jnp.asarray(batch.which),
+    )
+
+    def flops(rematerialise):
+        again = {"rematerialise": rematerialise, "unroll": True}
+        gradient = jax.grad(lambda p: jnp.mean(rollout(stepper, p, initial, forcing, which, **again) ** 2))
+        return jax.jit(gradient).lower(params).compile().cost_analysis()["flops"]
+
+    assert flops(True) / flops(False) == pytest.approx(recomputed(steps), rel=0.05)
 
 
 @pytest.mark.parametrize("unroll", [False, True])

@@ -108,6 +108,12 @@ def test_one_that_becomes_unstable_stops_all_after_the_leads_that_it_reached(run
     np.testing.assert_array_equal(reached, LEADS[:2])
 
 
+def test_one_network_is_not_several(networks):
+    for few in ((), (networks[0],)):
+        with pytest.raises(DataError, match=f"several networks: {len(few)} given, expected two at least"):
+            emulator.SeveralNetworks(few)
+
+
 def test_networks_that_differ_are_refused_by_name(networks, tmp_path, capsys, runs):
     first, second = networks
     other = replace(second, name="other", grid=Grid.gaussian(12), timestep=2 * TIMESTEP)

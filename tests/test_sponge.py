@@ -18,6 +18,7 @@ from emulator.config import RolloutStage, SpongeConfig, TrainConfig, UNetConfig,
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.experiment import contest
 from emulator.experiment.competitors import Competitor
+from emulator.run_folder import WEIGHTS
 from emulator.stepping.sponge import Sponge
 from emulator.training.train import train
 
@@ -111,6 +112,9 @@ def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monk
     monkeypatch.setattr(contest, "what_is_lacking", lambda *_: None)
     monkeypatch.setattr("emulator.evaluation.scores.evaluate", lambda *_, **__: None)
     monkeypatch.setattr("emulator.evaluation.table.format_table", lambda _: "")
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / WEIGHTS).write_bytes(b"")
 
     def measured(**more):
         contest.score_all_forecasts(config_of(**more), tmp_path)

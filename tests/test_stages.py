@@ -34,7 +34,7 @@ def calls(monkeypatch):
             for output in FORECASTS if stage.name == "forecast" else stage.outputs:
                 (folder / output).write_text(stage.name)
 
-        nothing = dict.fromkeys(("check", "outdated", "look_ahead", "files"), lambda *_: None)
+        nothing = dict.fromkeys(("check", "ready", "outdated", "look_ahead", "files"), lambda *_: None)
         return dataclasses.replace(stage, run=run, **nothing)
 
     monkeypatch.setattr(stages, "STAGES", tuple(fake(s) for s in stages.STAGES))
@@ -319,6 +319,11 @@ def test_a_redo_that_is_refused_discards_nothing(tmp_path, calls, monkeypatch):
         patch.setattr(stages, "STAGES", looking)
         with pytest.raises(UserError, match="nothing of that name"):
             stages.run_stages(config(tmp_path), redo=True)
+    with monkeypatch.context() as patch:
+        readying = tuple(dataclasses.replace(s, ready=refuse) if s.name == "evaluate" else s for s in stages.STAGES)
+        patch.setattr(stages, "STAGES", readying)
+        with pytest.raises(UserError, match="nothing of that name"):
+            stages.run_stages(config(tmp_path), ["evaluate"], redo=True)
     assert {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()} == there
     (folder / "store.zarr").unlink()
     with pytest.raises(UserError, match=r"store.zarr is missing"):

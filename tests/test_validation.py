@@ -6,9 +6,10 @@ import numpy as np
 from synthetic import ON_SIGMA, make_store
 
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
-from emulator.training.devices import WHOLE
+from emulator.training.devices import WHOLE, Layout
 from emulator.training.geopotential_error import geopotential_matrix
 from emulator.training.train import set_up
+from emulator.training.validation import Validation
 
 
 def validated(**weights):
@@ -33,6 +34,16 @@ def test_geopotential_is_watched_where_the_loss_counts_it():
         np.testing.assert_allclose(skill.rmse[lead - 1, -4:], np.sqrt(mean_square), rtol=1e-4)
     assert [c.name for c in skill.channels[-4:]] == [f"geopotential@{level:g}" for level in (0.2, 0.5, 0.8, 0.95)]
     assert list(skill.headline(skill.rmse))[-1] == "geopotential@0.8"
+
+
+def test_initial_times_that_fill_no_batch_are_not_left_out():
+    store = make_store(days=12, splits=("train", "validation"))
+    for windows, batch, size in ((32, 20, 16), (30, 8, 6), (4, 8, 4), (31, 8, 6)):
+        config = TrainConfig(
+            stages=[RolloutStage(steps=1)], batch_size=batch, validation_windows=windows, validation_steps=3
+        )
+        rows = Validation.of(store, config, Layout.of(config.mesh)).rows
+        assert rows.shape == (windows // size, size)
 
 
 def test_only_the_state_is_watched_otherwise():

@@ -29,6 +29,7 @@ from emulator.config import RolloutStage, TrainConfig
 from emulator.hardware.machine import factors_of
 from emulator.models.layers import count_parameters
 from emulator.planning.step_trial import made_up_task
+from emulator.stepping.rollout import recomputed
 from emulator.training.budget import Programs, step_flops
 from emulator.training.devices import AXES, WHOLE, Layout
 
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     programs = Programs(step, state, _shapes(task, task.specs(), layout), store, layout, config, options)
     text = programs.of(batch, length).as_text() or ""
     operations = step_flops(model, store, batch, length) / layout.mesh.size
-    again = 4 / 3 if config.rematerialise else 1.0
+    again = recomputed(length) if config.rematerialise else 1.0
     rows = _rows_of_h100(text, operations, again, batch, config.precision) if arguments.card == "h100" else []
     what = f"{model.kind}, {count_parameters(fresh.params) / 1e6:.3g} M parameters, {batch} windows of {length} steps"
     rows = [

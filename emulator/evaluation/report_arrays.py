@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 
 _LARGEST_HALF = 6e4
+_SMALLEST_HALF = 6e-5  # of full precision
 
 
 def colours(name: str) -> dict[str, Any]:
@@ -30,9 +31,15 @@ def floats(array: np.ndarray) -> dict[str, Any]:
 
 
 def halves(array: np.ndarray) -> dict[str, Any]:
-    """Three digits: half precision where its range suffices."""
+    """Three digits: half precision where its range suffices; less of what is below 6e-5."""
     largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
     return _encoded(array, "<f2", "f2") if largest < _LARGEST_HALF else floats(array)
+
+
+def are_small(array: np.ndarray) -> bool:
+    """Whether so many are below the range of half precision that ``halves`` would not do."""
+    sizes = np.abs(array[np.isfinite(array) & (array != 0)])
+    return np.count_nonzero(sizes < _SMALLEST_HALF) > sizes.size // 10
 
 
 def octets(array: np.ndarray) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from emulator.evaluation.crossover import Outcome
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.report_arrays import colours, floats, halves, octets, packed
+from emulator.evaluation.report_arrays import are_small, colours, floats, halves, octets, packed
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.significance import ENDS
 from emulator.evaluation.style import (
@@ -242,8 +242,9 @@ def _tables(scores: xr.Dataset, places: _Places, metrics: Sequence[_Metric]) -> 
             array = scores[metric.name + end]
             if metric.name == _TIME_GAIN:
                 array = array.sel(forecaster=candidate(scores), drop=True).rename(reference="forecaster")
-            encoded = floats if metric.name + end == "rmse" else halves
-            out[metric.name + end] = encoded(places(array, "forecaster") * factor)
+            values = places(array, "forecaster") * factor
+            exact = metric.name + end == "rmse" or (metric.in_variable_units and are_small(values))
+            out[metric.name + end] = floats(values) if exact else halves(values)
     return out
 
 

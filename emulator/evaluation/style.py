@@ -33,7 +33,10 @@ _FORMS = {
     "ensemble": ("ensemble mean", _DOTTED),
 }
 _OTHERS = [(colour, dash) for dash in (_SOLID, _DASHED, _MIXED) for colour in (_ORANGE, _PURPLE, _SKY)]
-_NAME = re.compile(r"(?P<model>(?P<family>physics|twin)(?:_(?P<truncation>t\d+))?)(?:_(?P<form>\w+))?")
+_MADE = "debiased|damped|ensemble"
+_NAME = re.compile(
+    rf"(?P<model>(?P<family>physics|twin)(?:_(?P<which>(?!(?:{_MADE})$)[\w-]+?))?)(?:_(?P<form>{_MADE}))?"
+)
 
 _SHORT = {
     "geopotential": "Z",
@@ -65,8 +68,9 @@ class Unit:
 
 
 def is_physics(name: str) -> bool:
-    """Whether a forecaster is a physics baseline, by its name (``physics_t21``, ``physics_t21_damped``)."""
-    return name.startswith("physics")
+    """Whether a forecaster is a physics baseline, by its name (``physics_t21_damped``, ``physics_ifs``)."""
+    found = _NAME.fullmatch(name)
+    return found is not None and found["family"] == "physics"
 
 
 def physics_form(name: str) -> str:
@@ -77,7 +81,8 @@ def physics_form(name: str) -> str:
 
 def is_twin(name: str) -> bool:
     """Whether a forecaster is the truth's own model, by its name (``twin_t31``)."""
-    return name.startswith("twin")
+    found = _NAME.fullmatch(name)
+    return found is not None and found["family"] == "twin"
 
 
 def model_of(name: str) -> str:
@@ -103,19 +108,19 @@ def line_styles(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
             if found["model"] not in known:
                 known.append(found["model"])
             colour = colours[known.index(found["model"]) % len(colours)]
-            looks[name] = (colour, _FORMS.get(found["form"] or "", ("", _MIXED))[1])
+            looks[name] = (colour, _FORMS[found["form"] or ""][1])
     free = [look for look in _OTHERS if look not in looks.values()]
     others = iter(free * len(names))
     return {name: looks[name] if name in looks else next(others) for name in names}
 
 
 def forecaster_label(name: str) -> str:
-    """``physics_t21_damped`` to ``Physics T21 damped``; the name of anybody else's model stays as it is written."""
+    """``physics_t21_damped`` to ``Physics T21 damped``; what others call their models stays as it is written."""
     found = _NAME.fullmatch(name)
     if found:
-        form = found["form"] or ""
-        words = _FORMS[form][0] if form in _FORMS else form.replace("_", " ")
-        return " ".join(filter(None, (found["family"].capitalize(), (found["truncation"] or "").upper(), words)))
+        which = found["which"] or ""
+        which = which.upper() if re.fullmatch(r"t\d+", which) else which.replace("_", " ")
+        return " ".join(filter(None, (found["family"].capitalize(), which, _FORMS[found["form"] or ""][0])))
     return _WORDS.get(name, name.replace("_", " ").capitalize()) if name in _FIXED else name.replace("_", " ")
 
 

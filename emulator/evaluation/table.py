@@ -160,6 +160,7 @@ def format_table(scores: xr.Dataset) -> str:
 def _error_table(scores: xr.Dataset) -> Table:
     hours = lead_hours(scores).tolist()
     leads = [h for h in LEAD_HOURS if h in hours] or hours[:: -(-len(hours) // len(LEAD_HOURS))]
+    leads += hours[-1:] * (hours[-1] != leads[-1])
     name, share = candidate(scores), f"{100 * scores.attrs['confidence']:g} %"
     table = Table(
         title="RMSE by lead time, and until when it is beaten",

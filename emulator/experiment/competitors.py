@@ -250,10 +250,15 @@ def _with_lateral(network: NeuralForecaster, store: Store) -> NeuralForecaster:
 
 
 def _digest_of(name: str, run: str) -> str:
-    """Of a network's weights, so that forecasts of one that was trained anew are not taken for its own."""
-    weights = run_folder(run) / WEIGHTS
-    if not weights.is_file():
+    folder = run_folder(run)
+    if not (folder / WEIGHTS).is_file():
         raise DataError(f"evaluate.networks.{name}: {run}: no trained network ({WEIGHTS} is missing)")
+    return weights_digest(folder)
+
+
+def weights_digest(run: Path) -> str:
+    """Of a network's weights, so that what one made that was trained anew since is not taken for its own."""
+    weights = run / WEIGHTS
     with reading(weights), weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -318,7 +323,7 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
     for name in names:
         if name in taken:
             raise ConfigError(f"evaluate.{key}.{name}: a forecaster of the experiment has this name; choose another")
-        if is_physics(name) or is_twin(name):  # tables and pictures go by names
+        if is_twin(name) or (is_physics(name) and key != "forecasts"):  # tables and pictures go by names
             raise ConfigError(f"evaluate.{key}.{name}: begins as SPEEDY's own forecasts do; choose another name")
         if key == "networks" and name.startswith(NETWORK):
             raise ConfigError(

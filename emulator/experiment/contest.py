@@ -34,6 +34,7 @@ from emulator.experiment.competitors import (
     predictability_limit,
     take_forecasts,
     truth_of,
+    weights_digest,
     what_is_lacking,
 )
 from emulator.experiment.forecast_files import NETWORK, forecast_path
@@ -64,8 +65,8 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     Raises:
       UserError: no test data are as long as a forecast, or no training data that somebody learns from, test data lie
         in a season that no climatology is known of, a headline variable is misspelt, the mask or an external forecast
-        file is not there, SPEEDY cannot be run from these data, there are too few for an ensemble, or a long run would
-        leave what is known of its boundaries.
+        file is not there or does not fit, SPEEDY cannot be run from these data, there are too few for an ensemble, or
+        a long run would leave what is known of its boundaries.
     """
     from emulator.evaluation.scores import check_config
 
@@ -75,7 +76,7 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     store.climatology.check_season((init_times[:, None] + leads).ravel())  # anomalies are scored at all of them
     _check_long_run(config, store)
     _check_competitors(config, folder, store, init_times)
-    _check_external(config)
+    _check_external(config, store, init_times, leads)
     _warn_of_a_small_disk(config, folder, store)
 
 
@@ -125,23 +126,28 @@ def _warn_of_a_small_disk(config: ExperimentConfig, folder: Path, store: Store) 
         )
 
 
-def _check_external(config: ExperimentConfig) -> None:
+def _check_external(config: ExperimentConfig, store: Store, init_times: np.ndarray, leads: np.ndarray) -> None:
+    from emulator.evaluation.external import open_external
+    from emulator.evaluation.forecast_file import ExternalFile
+
     external = {name: locate(path) for name, path in config.evaluate.forecasts.items()}
     absent = [f"{name}: {path}" for name, path in external.items() if isinstance(path, Path) and not path.exists()]
     if absent:
         raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
+    for path in external.values():
+        ExternalFile.choose(open_external(path, store, config.evaluate.pressure_levels), init_times, leads)
 
 
 def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill.
 
     Raises:
-      DataError: an external forecast file is not there: that is said before hours of forecasts, not after.
+      DataError: an external forecast file is not there or does not fit: that is said before hours of forecasts.
     """
     store = open_store(folder / "store.zarr")
     indices = initial_indices(store, config.evaluate)
     leads = verified_leads(config.evaluate)
-    _check_external(config)
+    _check_external(config, store, store.times[indices], leads)
     for path in forecasts_of_other_data(config, folder, store):
         logger.info("forecast: %s was made from other data; made again", path.name)
         discard(path)
@@ -180,18 +186,33 @@ def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) 
     return known | ({"lateral_boundary": lateral} if lateral else {})
 
 
+def check_scores(config: ExperimentConfig, folder: Path) -> None:
+    """Refuses what scoring would, before earlier scores are discarded.
+
+    Raises:
+      DataError: forecasts are missing, were made from other data, or do not fit the truth; or see ``check_config``.
+    """
+    from emulator.evaluation.forecast_file import open_all
+    from emulator.evaluation.scores import check_config
+
+    store, evaluate = open_store(folder / "store.zarr"), config.evaluate
+    if why := what_is_lacking(config, folder, store):
+        raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
+    files = open_all(forecast_paths(config, folder, store), store, evaluate.forecasts, evaluate.pressure_levels)
+    first = next(iter(files.values()))
+    check_config(store, evaluate, first.init_times, first.lead_times)
+
+
 def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
     """Scores of every forecast file against the truth, by the workers if there are any, and the table.
 
     Raises:
-      DataError: forecasts are missing, were made from other data, or do not fit the truth.
+      DataError: what ``check_scores`` refuses, which is to be asked before.
     """
     from emulator.evaluation.scores import evaluate
     from emulator.evaluation.table import format_table
 
     store = open_store(folder / "store.zarr")
-    if why := what_is_lacking(config, folder, store):
-        raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
     limit, lateral = predictability_limit(config), lateral_boundary_of(store)
     scores = evaluate(
         forecast_paths(config, folder, store),
@@ -208,22 +229,39 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
 
 
 def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> None:
-    """The long run of the network, where the config asks for one: measured as it goes, into ``long_run.nc``."""
+    """The long run of the network, where the config asks for one: measured as it goes, into ``long_run.nc``.
+
+    One that this network made, from these data and with these options, is kept.
+    """
     from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
 
     out, run = folder / "long_run.nc", config.evaluate.long_run
-    out.unlink(missing_ok=True)
     if run is None:
+        out.unlink(missing_ok=True)
         return
+    decisive = config.evaluate.model_dump(mode="json", include={"long_run", "split", "headline", "pressure_levels"})
+    marks = forecast_marks(decisive | {"weights": weights_digest(folder / "run")}, store)
+    if _was_made_alike(out, marks):
+        logger.info("evaluate: %s is there", out.name)
+        return
+    out.unlink(missing_ok=True)
     rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
     network = competitors(config, folder, store)[NETWORK].make()
-    held = {}
+    held = dict(marks)
     if run.sponge is not None:
         assert isinstance(network, NeuralForecaster)
         network = replace(network, sponge=Sponge.of(run.sponge, store))
         held["sponge"] = f"topmost levels: {run.sponge.levels}, days to 1/e: {run.sponge.days:g}"
     runs = (network.forecast(store.dataset(rows[[i]]), leads) for i in range(rows.size))
     measure_long_run(runs, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK, attributes=held)
+
+
+def _was_made_alike(path: Path, marks: dict[str, str]) -> bool:
+    try:
+        with xr.open_dataset(path, engine="netcdf4") as dataset:
+            return all(dataset.attrs.get(key) == value for key, value in marks.items())
+    except (OSError, RuntimeError, ValueError):  # not there, or damaged
+        return False
 
 
 def plot_everything(config: ExperimentConfig, folder: Path) -> None:

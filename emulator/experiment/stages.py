@@ -49,6 +49,7 @@ class Stage:
       depends: Config keys (dotted) that the result depends on, beside those of the stages before it.
       needs: Outputs of earlier stages without which it cannot start.
       check: Refuses what is there, if it was made with other values of keys that only a part of the result depends on.
+      ready: Refuses, before anything is discarded or begun, what the work itself would refuse after a while.
       outdated: Why a finished result is made again or completed all the same, or ``None``. Only for what costs little
         and can be made from what is at hand; the old result stays until the new one is whole.
       same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay,
@@ -66,6 +67,7 @@ class Stage:
     depends: tuple[str, ...]
     needs: tuple[str, ...] = ()
     check: Callable[[ExperimentConfig, Path], None] = lambda *_: None
+    ready: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     outdated: Callable[[ExperimentConfig, Path], str | None] = lambda *_: None
     same_again: bool = False
     begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
@@ -204,6 +206,12 @@ def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) 
     score_all_forecasts(config, folder, workers)
 
 
+def _check_scores(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.experiment.contest import check_scores
+
+    check_scores(config, folder)
+
+
 def _scored_files(config: ExperimentConfig, _: Path) -> _Stamps:
     """Forecasts of others and the mask, as far as they are there: what is gone was scored."""
     from data_prep.reading.locations import locate
@@ -256,6 +264,7 @@ STAGES = (
         _evaluate,
         ("evaluate",),
         ("store.zarr", "forecasts"),
+        ready=_check_scores,
         outdated=_replaced_since_scored,
         files=_scored_files,
     ),
@@ -358,6 +367,7 @@ def _run_stage(
         if not (folder / need).exists():
             raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
         _check_finished(config, folder, stage, need, records)
+    stage.ready(config, folder)
     logger.info("%s", title)
     if all_follow:
         stage.look_ahead(config, folder)

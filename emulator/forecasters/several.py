@@ -41,13 +41,15 @@ class SeveralNetworks:
         than they are; look at its activity.
 
     Raises:
-      DataError: a network differs from the first.
+      DataError: there are fewer than two, or one differs from the first.
     """
 
     networks: tuple[NeuralForecaster, ...]
     as_members: bool = False
 
     def __post_init__(self) -> None:
+        if len(self.networks) < 2:
+            raise DataError(f"several networks: {len(self.networks)} given, expected two at least")
         for network in self.networks[1:]:
             if what := differences(network, self.spec, self.grid, self.timestep):
                 raise DataError(f"{network.name}: has other {' and '.join(what)} than {self.networks[0].name}")

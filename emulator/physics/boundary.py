@@ -46,7 +46,7 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
     """Yearly and static boundary fields of a model on the grid of an output truncation.
 
     Days of the year are those of the actual calendar (1 March is 60, in leap years 61). The table is that of a common
-    year, with 31 December of a leap year as day 366: after February of a leap year it is one day behind what the
+    year, with 31 December of a leap year as day 366: after February of a leap year it is one day ahead of what the
     physics sees, a thirtieth of the way from one month to the next.
 
     Returns:

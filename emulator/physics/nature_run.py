@@ -210,6 +210,14 @@ def _start_of(config: SimulateConfig) -> np.datetime64:
             f"simulate.start: the dates of {config.members} members, {4 * apart // FOUR_YEARS_DAYS} years apart from "
             f"{config.start}, must lie before {_END_OF_TIME}; start earlier or ask for fewer members"
         )
+    last = start + np.timedelta64(apart * (config.members - 1), "D")
+    length = np.timedelta64(days, "D") - (last - start)
+    if any(str(first)[5:10] != str(same)[5:10] for first, same in ((start, last), (start + length, last + length))):
+        raise ConfigError(
+            f"simulate.start: the dates of {config.members} members, {4 * apart // FOUR_YEARS_DAYS} years apart from "
+            f"{config.start}, pass a year without the 29 February that every fourth has, such as 2100, so their "
+            "calendars would differ; start later or earlier, or ask for fewer members"
+        )
     return start
 
 

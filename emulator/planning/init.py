@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import logging
 import math
 import re
 import shlex
@@ -31,7 +32,7 @@ from data_prep.reading.inputs import Inputs, open_canonical
 from data_prep.reading.inspect import FieldReport, Report, few_words, flow, inspect_files, record_times
 from data_prep.reading.locations import Location, find_files, is_url
 from data_prep.reading.opening import open_lazily
-from data_prep.variables import UPPER_AIR
+from data_prep.variables import UPPER_AIR, is_accumulation
 from emulator import __version__
 from emulator.config import parse_config
 from emulator.forecasters.statistical import LEARNED
@@ -86,7 +87,7 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
         raise ConfigError(f"{out}: is there already; choose another name with --out, or delete it")
     paths = find_files(places)
     report = inspect_files(paths)
-    with few_words():
+    with few_words(logging.ERROR):  # inspection has warned
         data = _Data.of(paths, report)
     machine = this_machine()
     leads, physics = _Leads.of(data), _physics(data)
@@ -200,15 +201,22 @@ def _repairs(report: Report) -> dict[str, Any]:
 
 def _chosen_levels(report: Report, variables: Mapping[str, Any]) -> dict[str, Any]:
     """The variables with their levels spelled out: WeatherBench's thirteen where the files hold more."""
-    fields = {key: f.found for file in report.files for f in file.fields for key in (f.found.raw_name, f.found.name)}
     out = {}
     for name, options in variables.items():
-        levels = options.get("levels", fields[options.get("source", name)].levels)
+        levels = options.get("levels", _reports_of(report, name, options)[-1].found.levels)
         if len(levels) > len(_WEATHERBENCH_LEVELS) and set(_WEATHERBENCH_LEVELS) <= set(levels):
             levels = _WEATHERBENCH_LEVELS
         on_pressure = report.section.get("vertical") == "pressure"
         out[name] = options | ({"levels": [_plain(x) for x in levels]} if len(levels) and on_pressure else {})
     return out
+
+
+def _reports_of(report: Report, name: str, options: Mapping[str, Any]) -> list[FieldReport]:
+    """What was seen of a variable of the section in all files, which may each have another name for it."""
+    wanted = options.get("source", name)
+    fields = [f for file in report.files for f in file.fields]
+    named = [f for f in fields if wanted in (f.found.raw_name, f.found.name)]
+    return named or [f for f in fields if is_accumulation(name) and is_accumulation(f.found.name)]
 
 
 def _plain(value: float) -> float:
@@ -325,10 +333,6 @@ def _text(
 
 def _data_lines(report: Report, data: _Data) -> list[str]:
     section = data.section
-    fields: dict[str, list[FieldReport]] = {}
-    for field in (f for file in report.files for f in file.fields):
-        for key in {field.found.raw_name, field.found.name}:
-            fields.setdefault(key, []).append(field)
     lines = ["data:", f"  inputs: {flow(section['inputs'])}"]
     if "vertical" in section:
         lines.append(f"  vertical: {section['vertical']}")
@@ -337,10 +341,9 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
         if role in section:
             lines += [f"  # {comment}", f"  {role}:"]
             for name, options in section[role].items():
-                found = fields[options.get("source", name)]
-                lines += [f"    {flow(name)}: {flow(options)}  # {_range(found)}"]
+                lines += [f"    {flow(name)}: {flow(options)}  # {_range(_reports_of(report, name, options))}"]
     lines += [f"  # left out: {name} ({reason})" for file in report.files for name, reason in file.skipped]
-    most = max(len(f[0].found.levels) for f in fields.values())
+    most = max(len(f.found.levels) for file in report.files for f in file.fields)
     if most > len(_WEATHERBENCH_LEVELS) and section.get("vertical") == "pressure":
         lines.append(f"  # The files hold {most} levels; where these are 13, they are the ones of WeatherBench.")
     if "nan" in section:
@@ -386,6 +389,8 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
         *([f"# {plan.warning}."] * bool(plan.warning)),
         f"# More would not help: the first stage alone is {MOST_PASSES} passes through the data, which are few."
         if plan.few_data
+        else "# That is the longest training that init proposes; add steps, or width, by hand."
+        if plan.longest_course
         else "# More steps and a wider network learn more: init --minutes. Compiling and validation come on top.",
         "train:",
         *(["  anomalies: true  # with little data the course of day and year need not be learned"] * _has_little(data)),
@@ -394,7 +399,7 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
     if plan.accumulate > 1:
         lines.append(f"  accumulate: {plan.accumulate}  # the batch is worked off in parts that fit the memory")
     if plan.rematerialise:
-        lines.append("  rematerialise: true  # less memory, a third more arithmetic")
+        lines.append("  rematerialise: true  # less memory, up to a third more arithmetic")
     lines += [
         f"  optimiser: {OPTIMISER}",
         f"  ema_decay: {0.99 if plan.steps < 3000 else 0.999}",

@@ -1,7 +1,7 @@
 """A network and a training that fit the machine, the data and some minutes: what ``emulator init`` proposes.
 
 A width is chosen by arithmetic, the model's operations over a share of the measured rate of matrix products; then a few
-steps of that network are timed on made-up fields, and the width is chosen again. Memory is by arithmetic alone: the
+steps of that network are timed on made-up fields, and the width is chosen again. Memory is that of the
 tensors that a backward pass keeps.
 """
 
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
@@ -33,9 +34,12 @@ OPTIMISER: Literal["muon"] = "muon"
 MOST_PASSES = 40  # through the training data
 
 _WIDTHS = (384, 256, 192, 128, 96, 64, 48, 32, 24, 16)
+_WIDER = (1024, 768, 512)  # for accelerators, and long trainings: nobody has tried them
+_WINDOWS = {True: 8, False: 16}  # of a step on every device, on a CPU or not
 _WIDEST_FOR_FEW = 32
 _FEW_WINDOWS = 500
 _LEAST_STEPS = 600  # that a network should get: fewer of a wider one learn less
+_LEAST_STEPS_OF_WIDER = 20_000
 _MOST_STEPS = 40_000
 _TOO_FEW_STEPS = 100  # of a first stage, which learns nothing to speak of in them
 _LEAST_OF_ROLLOUTS = 20  # steps of a later stage, which is left out with fewer
@@ -106,6 +110,7 @@ class Plan:
       seconds: That all steps take.
       measured: Whether that follows from steps that were timed, or from arithmetic.
       few_data: Whether the first stage ends for its ``MOST_PASSES`` through the data, and not for the time.
+      longest_course: Whether it ends because no longer one is proposed.
       enough: Seconds in which steps enough would fit, where these are too few to learn from.
     """
 
@@ -118,6 +123,7 @@ class Plan:
     seconds: float
     measured: bool = False
     few_data: bool = False
+    longest_course: bool = False
     enough: float | None = None
 
     @property
@@ -208,7 +214,7 @@ def plan_training(
     windows = sum(max(0, n - 1) for n in lengths)
     if windows < machine.devices:
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
-    share = 2 ** int(math.log2(max(1, min(8 if machine.on_cpu else 16, windows) // machine.devices)))
+    share = 2 ** int(math.log2(min(_WINDOWS[machine.on_cpu], windows // machine.devices)))
     batch, half = share * machine.devices, max(1, share // 2) * machine.devices  # powers of two have parts in common
     day, days = _steps_of(24, hours, 2, 4), _steps_of(72, hours, 4, 12)
     recipe = [_Part(1, 0.5, 1e-2, batch), _Part(day, 0.2, 2e-3, batch), _Part(days, 0.3, 1e-3, batch)]
@@ -223,15 +229,16 @@ def plan_training(
     passed = max(1, MOST_PASSES * windows // batch)
     most = min(_MOST_STEPS, passed)
     least = min(_LEAST_STEPS if longest is None else _LEAST_STEPS // 3, most)
-    for width in _WIDTHS:
+    for width in (*_WIDER * (not machine.on_cpu), *_WIDTHS):
         if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
             continue
         model = _fitting(width, spec, grid, machine, one_level)
         first = int(recipe[0].share * seconds / step_seconds(model, 1, batch))
-        if first >= least:
+        if first >= (_LEAST_STEPS_OF_WIDER if width in _WIDER else least):
             break
     enough = least * step_seconds(model, 1, batch) / recipe[0].share if first < min(_TOO_FEW_STEPS, least) else None
     few_data = first >= passed == most
+    longest_course = first >= most == _MOST_STEPS and not few_data
 
     def steps_of(recipe: list[_Part]) -> list[int]:
         times = [part.share * seconds / step_seconds(model, part.rollout, part.batch) for part in recipe]
@@ -261,6 +268,7 @@ def plan_training(
         stages,
         spent,
         few_data=few_data,
+        longest_course=longest_course,
         enough=enough,
     )
 
@@ -326,10 +334,7 @@ def _seconds_a_step(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Mac
 
 def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, recipe: list[_Part]) -> tuple[int, bool]:
     """In how many parts batches are worked off, and whether model steps are computed again, so that all stages fit."""
-    n_in, n_out = network_channels(model, spec)
-    cells, widths = math.prod(grid.shape), [model.width * m for m in model.multipliers]
-    latent = sum(w * cells / (model.patch**2 * 4**level) for level, w in enumerate(widths))
-    kept = 4.0 * (16 * model.blocks * 2 * latent + 4 * cells * (n_in + n_out))  # bytes of a sample and model step
+    kept = _kept_bytes(model, spec, grid, machine.precision)
     room = _MEMORY_SHARE * machine.memory
     shares = [part.batch // machine.devices for part in recipe]
     common = math.gcd(*shares)  # one number of parts is for the batches of all stages
@@ -341,7 +346,26 @@ def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, rec
     return fitting[-1]
 
 
-def _count(model: UNetConfig, spec: StateSpec, grid: Grid) -> int:
+def _kept_bytes(model: UNetConfig, spec: StateSpec, grid: Grid, precision: str) -> float:
+    """What a backward pass needs of a sample and model step: the network's tensors, and some fields around it."""
     n_in, n_out = network_channels(model, spec)
-    network: Any = nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), jnp.float32))
-    return count_parameters(nnx.state(network, nnx.Param))
+    graph, params = nnx.split(_network(model, spec, grid, jnp.dtype(precision)))
+
+    def forward(params: nnx.State, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon state"]:
+        return nnx.merge(graph, params)(x)
+
+    x = jax.ShapeDtypeStruct((1, *grid.shape, n_in), jnp.float32)
+    back = jax.eval_shape(lambda params, x: jax.vjp(forward, params, x)[1], params, x)
+    of_network = {p.shape for p in jax.tree.leaves(params)}
+    kept = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(back) if a.shape not in of_network)
+    return float(kept + 4 * 4 * math.prod(grid.shape) * (n_in + n_out))
+
+
+def _count(model: UNetConfig, spec: StateSpec, grid: Grid) -> int:
+    return count_parameters(nnx.state(_network(model, spec, grid, jnp.dtype("float32")), nnx.Param))
+
+
+def _network(model: UNetConfig, spec: StateSpec, grid: Grid, dtype: jnp.dtype) -> Any:
+    """The network without its numbers."""
+    n_in, n_out = network_channels(model, spec)
+    return nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), dtype))

@@ -17,6 +17,7 @@ from emulator.config import ModelConfig, TrainConfig
 from emulator.hardware.machine import describe, factors_of
 from emulator.models.layers import count_parameters
 from emulator.progress import duration
+from emulator.stepping.rollout import recomputed
 from emulator.training.budget import AHEAD, Programs, amount
 from emulator.training.devices import WHOLE
 from emulator.training.train import Job, StageSpan, look_ahead, open_for_training, set_up
@@ -182,7 +183,7 @@ def _measure(
         steps=span.stop - span.start,
         rollout=windows.steps,
         batch_size=windows.batch_size,
-        operations=mean_length * operations * (4 / 3 if config.rematerialise else 1),
+        operations=mean_length * operations * (recomputed(windows.steps) if config.rematerialise else 1),
         memory=programs.memory(windows.batch_size, windows.steps),
         seconds=mean_length * seconds,
         utilisation=operations / seconds / rate,

@@ -250,6 +250,8 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
     stepper, params = make_stepper(
         model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
     )
+    if config.precision == "bfloat16_products" and jax.default_backend() != "cpu":
+        logger.warning("train.precision: bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not")
     if config.start_from is not None:
         params = read_weights(run_folder(config.start_from), params)
     task = Task(stepper, Objective.of(config, store, mean, model.time_steps), config.rematerialise)
@@ -385,7 +387,7 @@ def is_beginning(run_dir: Path, config: TrainConfig, model: ModelConfig, seed: i
 def _identity(config: TrainConfig, model: ModelConfig, data_hash: str, seed: int) -> str:
     """Hash of all that decides what the weights become; without defaults, as ``stages.decisive_values``."""
     decisive = {
-        "train": config.model_dump(mode="json", exclude=set(TrainConfig.HOW), exclude_defaults=True),
+        "train": config.model_dump(mode="json", exclude={*TrainConfig.HOW, "seed"}, exclude_defaults=True),
         "model": model.model_dump(mode="json", exclude_defaults=True),
         "data": data_hash,
         "seed": seed,

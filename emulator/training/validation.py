@@ -83,7 +83,9 @@ class Validation:
         """
         starts = store.windows("validation", config.validation_steps + 1)
         n = min(config.validation_windows, starts.size)
-        size = min(config.batch_size, n) // layout.data * layout.data
+        most = min(config.batch_size, n)
+        sizes = [s for s in range(layout.data, most + 1, layout.data) if 2 * s > most - layout.data]
+        size = max(sizes, key=lambda s: (n - n % s, s), default=0)  # of those not much smaller, which leaves least out
         if size == 0:
             raise ConfigError(
                 f"train.validation_windows: {n} initial times cannot be shared by {layout.data} devices; choose at "

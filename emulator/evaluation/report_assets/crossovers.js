@@ -14,15 +14,17 @@ function crossoverWords({ outcome, days, lower, upper, start }) {
   return { main, interval, since };
 }
 
-// What is known of the two; nothing of a score that one of them lacks.
-function crossoverSentence(a, b, found) {
+// What is known of the two, of whom the first may have the lower error later; nothing of a score that one of them lacks.
+function crossoverSentence(a, b, found, isLowerSomewhere) {
   const { main, interval, since } = crossoverWords(found);
   const beats = `${a} beats ${b}${since && ` ${since}`}`;
   const doubt = Number.isFinite(found.lower) ? `, beyond doubt only up to ${momentText(found.lower)}` : "";
   return {
     crossover: `${beats} up to ${main} ${interval}`,
     "beyond the last lead": `${beats} to the last lead${doubt}`, // nothing was scored beyond
-    "never better": `${a} is never better than ${b}`,
+    "never better": isLowerSomewhere
+      ? `${a} is worse than ${b} at first, and beyond doubt better at no lead`
+      : `${a} is never better than ${b}`,
     undecided: `Undecided whether ${a} beats ${b}`,
   }[found.outcome] || "";
 }

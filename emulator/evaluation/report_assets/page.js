@@ -23,7 +23,8 @@ function number(value) {
   if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (size >= 1000) return value.toFixed(0).replace("-", "−");
-  const digits = size === 0 ? 0 : Math.max(0, Math.min(6, 2 - Math.floor(Math.log10(size))));
+  if (size > 0 && size < 1e-4) return value.toExponential(2).replaceAll("-", "−");
+  const digits = size === 0 ? 0 : Math.max(0, 2 - Math.floor(Math.log10(size)));
   return value.toFixed(digits).replace("-", "−");
 }
 
