@@ -119,7 +119,7 @@ def test_validation_holds_one_step_at_a_time_and_is_refused_where_it_cannot_fit(
     store = open_store(experiment / "store.zarr")
 
     def needed(steps):
-        config = TrainConfig(batch_size=4, stages=[RolloutStage(steps=1)], validation_steps=steps)
+        config = TrainConfig(batch_size=4, stages=[RolloutStage(steps=1)], validation_steps=steps, validation_windows=4)
         job = set_up(config, MODEL, store, 0)
         state = job.layout.place(job.fresh, WHOLE)
         programs = Programs(job.step, state, job.task, store, job.layout, config)
