@@ -1,8 +1,8 @@
 """A network and a training that fit the machine, the data and some minutes: what ``emulator init`` proposes.
 
 A width is chosen by arithmetic, the model's operations over a share of the measured rate of matrix products; then a few
-steps of that network are timed on made-up fields, and the width is chosen again. Memory is that of the
-tensors that a backward pass keeps.
+steps of that network are timed on made-up fields, and the width is chosen again. Memory is that of the tensors that
+a backward pass keeps.
 """
 
 from __future__ import annotations
