@@ -548,13 +548,21 @@ def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
     return total
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes a string that ``_Loader`` would take for a number, such as an experiment's name ``1e3``."""
+
+
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+_POWER_OF_TEN = (
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
 )
+_Loader.add_implicit_resolver(*_POWER_OF_TEN)
+_Dumper.add_implicit_resolver(*_POWER_OF_TEN)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -616,7 +624,7 @@ def parse_config(raw: dict[str, Any], source: str = "config") -> ExperimentConfi
 
 def save_config(config: ExperimentConfig, path: Path) -> None:
     """Writes the resolved config, every default spelled out, beside a result."""
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(path, yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False))
 
 
 def shipped_configs() -> list[str]:

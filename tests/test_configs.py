@@ -131,7 +131,8 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-def test_a_saved_config_reads_back_equal(tmp_path):
-    config = parse_config(MINIMAL)
+@pytest.mark.parametrize("name", ["tiny", "2020", "1e3", "2020-01-01", "no"])
+def test_a_saved_config_reads_back_equal(tmp_path, name):
+    config = parse_config({**MINIMAL, "name": name})
     save_config(config, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config

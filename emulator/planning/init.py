@@ -316,7 +316,8 @@ def _text(
             f"# Written by 'emulator init' {__version__}; change what you like, then: emulator run {_quoted(out)}",
             f"# {_where(report)}: {data.inputs.grid.describe()};",
             f"# {times.size} times from {time_text(times[0])} to {time_text(times[-1])}.",
-            f"name: {_name_of(out)}  # results go to runs/{_name_of(out)}; 'workdir: FOLDER' puts them elsewhere",
+            # quoted: names such as 2020 or 1e3 would else be numbers
+            f'name: "{_name_of(out)}"  # results go to runs/{_name_of(out)}; "workdir: FOLDER" puts them elsewhere',
             "seed: 0",
             "",
             *_data_lines(report, data),
