@@ -521,11 +521,12 @@ _MOST_NODES = 100_000  # what a file stands for when its aliases are written out
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as people write it: ``1e-3`` is a number, and a date stays the string that the schema asks for.
 
-    Aliases may not stand for more than they are worth: a few lines of them can mean more values than memory holds.
+    Aliases may not stand for more than they are worth: a few lines of them can mean more values than memory holds. And
+    no key may be there twice, which PyYAML takes for the second one alone: half of a config would be lost in silence.
     """
 
     def compose_document(self) -> yaml.Node | None:
-        """The nodes of the file, once it is known how many they are."""
+        """The nodes of the file, once it is known how many they are, and that every key is there once."""
         node = super().compose_document()
         if node is not None:
             _count(node, {})
@@ -533,10 +534,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
-    """How many nodes one stands for."""
+    """How many nodes one stands for; refuses keys that are there twice."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in counted:
+        if isinstance(node, yaml.MappingNode):
+            _refuse_twice([key for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         counted[id(node)] = None
         children = [each for pair in node.value for each in (pair if isinstance(pair, tuple) else (pair,))]
         counted[id(node)] = 1 + sum(_count(child, counted) for child in children)
@@ -546,6 +549,14 @@ def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
     if total > _MOST_NODES:
         raise yaml.YAMLError(f"its aliases stand for more than {_MOST_NODES} values, {str(node.start_mark).strip()}")
     return total
+
+
+def _refuse_twice(keys: Sequence[yaml.ScalarNode]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for key in keys:
+        if (key.tag, key.value) in seen:
+            raise yaml.YAMLError(f"{key.value} is there twice, {str(key.start_mark).strip()}")
+        seen.add((key.tag, key.value))
 
 
 class _Dumper(yaml.SafeDumper):

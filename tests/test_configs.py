@@ -122,6 +122,27 @@ def test_numbers_and_dates_are_read_as_people_write_them(tmp_path):
     assert config.simulate.start == "1901-01-01"
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("name: tiny\ntrain: {batch_size: 2}\ntrain: {accumulate: 2}", "train"),
+        ("name: tiny\nevaluate: {max_inits: 3, batch: 2, max_inits: 4}", "max_inits"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_and_not_the_first_of_them_forgotten(tmp_path, text, key):
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"twice.yaml: not valid YAML: {key} is there twice.* line [23]"):
+        load_config(path)
+
+
+def test_keys_of_a_merge_may_be_replaced(tmp_path):
+    path = tmp_path / "merged.yaml"
+    save_config(parse_config(MINIMAL), path)
+    merged = "[&first {steps: 3, warmup: 1}, {<<: *first, steps: 4}]"
+    assert [s.steps for s in load_config(path, [f"train.stages={merged}"]).train.stages] == [3, 4]
+
+
 @pytest.mark.parametrize("text", ["[1, 2", "just words", "a: b: c", "", "\x00"])
 def test_a_file_that_is_no_config_is_one_line(tmp_path, text):
     path = tmp_path / "broken.yaml"
