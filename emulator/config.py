@@ -671,7 +671,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
+            if not part.isdecimal() or int(part) >= len(node):
                 raise ConfigError(
                     f"--set {override}: {'.'.join(parts[:i])} is a list of {len(node)}; {part!r} is no index of it"
                 )
