@@ -298,7 +298,7 @@ class TrainConfig(Section):
     validate_every: Positive = Field(200, description="Steps between validations")
     validation_windows: Positive = Field(32, description="Initial times of a validation rollout")
     validation_steps: Positive = Field(12, description="Model steps of a validation rollout")
-    log_every: Positive = Field(20, description="Steps between log lines")
+    log_every: Positive = Field(20, description="Steps between entries of `metrics.jsonl` and TensorBoard")
 
     @model_validator(mode="after")
     def _parts_divide_batches(self) -> Self:
