@@ -298,7 +298,7 @@ class TrainConfig(Section):
     validate_every: Positive = Field(200, description="Steps between validations")
     validation_windows: Positive = Field(32, description="Initial times of a validation rollout")
     validation_steps: Positive = Field(12, description="Model steps of a validation rollout")
-    log_every: Positive = Field(20, description="Steps between log lines")
+    log_every: Positive = Field(20, description="Steps between entries of `metrics.jsonl` and TensorBoard")
 
     @model_validator(mode="after")
     def _parts_divide_batches(self) -> Self:
@@ -521,11 +521,12 @@ _MOST_NODES = 100_000  # what a file stands for when its aliases are written out
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 as people write it: ``1e-3`` is a number, and a date stays the string that the schema asks for.
 
-    Aliases may not stand for more than they are worth: a few lines of them can mean more values than memory holds.
+    Aliases may not stand for more than they are worth: a few lines of them can mean more values than memory holds. And
+    no key may be there twice, which PyYAML takes for the second one alone: half of a config would be lost in silence.
     """
 
     def compose_document(self) -> yaml.Node | None:
-        """The nodes of the file, once it is known how many they are."""
+        """The nodes of the file, once it is known how many they are, and that every key is there once."""
         node = super().compose_document()
         if node is not None:
             _count(node, {})
@@ -533,10 +534,12 @@ class _Loader(yaml.SafeLoader):
 
 
 def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
-    """How many nodes one stands for."""
+    """How many nodes one stands for; refuses keys that are there twice."""
     if isinstance(node, yaml.ScalarNode):
         return 1
     if id(node) not in counted:
+        if isinstance(node, yaml.MappingNode):
+            _refuse_twice([key for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         counted[id(node)] = None
         children = [each for pair in node.value for each in (pair if isinstance(pair, tuple) else (pair,))]
         counted[id(node)] = 1 + sum(_count(child, counted) for child in children)
@@ -548,13 +551,29 @@ def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:
     return total
 
 
+def _refuse_twice(keys: Sequence[yaml.ScalarNode]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for key in keys:
+        if (key.tag, key.value) in seen:
+            raise yaml.YAMLError(f"{key.value} is there twice, {str(key.start_mark).strip()}")
+        seen.add((key.tag, key.value))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a string that ``_Loader`` would take for a number, such as an experiment's name ``1e3``."""
+
+
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+_POWER_OF_TEN = (
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
 )
+_Loader.add_implicit_resolver(*_POWER_OF_TEN)
+_Dumper.add_implicit_resolver(*_POWER_OF_TEN)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -616,7 +635,7 @@ def parse_config(raw: dict[str, Any], source: str = "config") -> ExperimentConfi
 
 def save_config(config: ExperimentConfig, path: Path) -> None:
     """Writes the resolved config, every default spelled out, beside a result."""
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(path, yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False))
 
 
 def shipped_configs() -> list[str]:
@@ -652,7 +671,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     for i, part in enumerate(parts):
         last = i == len(parts) - 1
         if isinstance(node, list):
-            if not part.isdigit() or int(part) >= len(node):
+            if not part.isdecimal() or int(part) >= len(node):
                 raise ConfigError(
                     f"--set {override}: {'.'.join(parts[:i])} is a list of {len(node)}; {part!r} is no index of it"
                 )

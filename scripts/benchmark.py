@@ -39,7 +39,9 @@ def main(argv: Sequence[str]) -> None:
     tables = module.run(arguments)
     print("\n\n".join(map(str, tables)))
     if arguments.record:
-        kept = [word for word in argv if word not in ("--record", arguments.record)]
+        recording = argparse.ArgumentParser(add_help=False)
+        recording.add_argument("--record")
+        _, kept = recording.parse_known_args(argv)
         record(HISTORY, tables, kept, arguments.record)
 
 

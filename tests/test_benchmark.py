@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
@@ -83,6 +84,17 @@ def test_what_is_recorded_is_shown(tmp_path):
     text = show(path)
     assert text.count("Title on machine: load --gigabytes 1") == 1
     assert text.count("a: 3 GB/s, 0.25 of copy") == 2 and "(with others)" in text
+
+
+@pytest.mark.parametrize("note", [["--record", "1"], ["--record=while others worked"]])
+def test_runs_are_compared_by_their_command_without_its_note(tmp_path, monkeypatch, note):
+    spec = importlib.util.spec_from_file_location("benchmark_script", ROOT / "scripts" / "benchmark.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "HISTORY", tmp_path / "history.jsonl")
+    monkeypatch.setattr("emulator.benchmarks.load.run", lambda arguments: [TABLE])
+    assert script.main(["load", *note, "--gigabytes", "1"]) == 0
+    assert "Title on machine: load --gigabytes 1\n" in show(tmp_path / "history.jsonl")
 
 
 def test_a_ratio_is_what_was_measured_over_what_can_be_reached():

@@ -38,6 +38,7 @@ def test_shipped_configs_are_those_of_the_repository():
     ("override", "expected"),
     [
         ("modl.width=3", "modl: no such key; did you mean model?"),
+        ("train.stages.²=3", "train.stages is a list of 1; '²' is no index of it"),
         ("train.stages.0.stepz=3", "train.stages.0.stepz: no such key; did you mean train.stages.0.steps?"),
         ("data.prognostic.temperature.sorce=x", "did you mean data.prognostic.temperature.source?"),
         ("evaluate.physics=[{trunc: 21}]", "did you mean evaluate.physics.0.truncation?"),
@@ -122,6 +123,27 @@ def test_numbers_and_dates_are_read_as_people_write_them(tmp_path):
     assert config.simulate.start == "1901-01-01"
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("name: tiny\ntrain: {batch_size: 2}\ntrain: {accumulate: 2}", "train"),
+        ("name: tiny\nevaluate: {max_inits: 3, batch: 2, max_inits: 4}", "max_inits"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_and_not_the_first_of_them_forgotten(tmp_path, text, key):
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=f"twice.yaml: not valid YAML: {key} is there twice.* line [23]"):
+        load_config(path)
+
+
+def test_keys_of_a_merge_may_be_replaced(tmp_path):
+    path = tmp_path / "merged.yaml"
+    save_config(parse_config(MINIMAL), path)
+    merged = "[&first {steps: 3, warmup: 1}, {<<: *first, steps: 4}]"
+    assert [s.steps for s in load_config(path, [f"train.stages={merged}"]).train.stages] == [3, 4]
+
+
 @pytest.mark.parametrize("text", ["[1, 2", "just words", "a: b: c", "", "\x00"])
 def test_a_file_that_is_no_config_is_one_line(tmp_path, text):
     path = tmp_path / "broken.yaml"
@@ -131,7 +153,8 @@ def test_a_file_that_is_no_config_is_one_line(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-def test_a_saved_config_reads_back_equal(tmp_path):
-    config = parse_config(MINIMAL)
+@pytest.mark.parametrize("name", ["tiny", "2020", "1e3", "2020-01-01", "no"])
+def test_a_saved_config_reads_back_equal(tmp_path, name):
+    config = parse_config({**MINIMAL, "name": name})
     save_config(config, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == config

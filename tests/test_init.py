@@ -197,6 +197,18 @@ def test_a_config_is_never_overwritten(tmp_path, capsys):
     assert (tmp_path / "c.yaml").read_text() == "mine"
 
 
+def test_a_line_break_in_a_name_does_not_end_a_comment(tmp_path):
+    path = canonical(world(times_from("2001-01-01", 60), REGION), tmp_path).rename(tmp_path / "a\nb: c\x07.nc")
+    assert made(tmp_path, str(path))["data"]["inputs"] == [str(path)]
+
+
+@pytest.mark.parametrize("stem", ["2020", "1e3", "null"])
+def test_a_file_may_be_called_like_a_number(tmp_path, stem):
+    path, out = canonical(world(times_from("2001-01-01", 60), REGION), tmp_path), tmp_path / f"{stem}.yaml"
+    assert main(["init", str(path), "--out", str(out), "--minutes", "0.01"]) == 0
+    assert load_config(out).name == stem
+
+
 def test_a_config_is_whole_or_not_there(tmp_path, monkeypatch):
     path, out = canonical(world(times_from("2001-01-01", 60), REGION), tmp_path), tmp_path / "c.yaml"
     write = Path.write_text

@@ -14,7 +14,7 @@ from data_prep.preparation.store import open_store
 from emulator.config import GraphConfig, RolloutStage, SpectralConfig, TrainConfig, TransformerConfig, save_config
 from emulator.config import parse_config as parse
 from emulator.studies import model_comparison
-from emulator.studies.model_comparison import Entrant, compare, main, stretch, table
+from emulator.studies.model_comparison import Entrant, Result, compare, main, stretch, table
 from emulator.training.devices import WHOLE
 from emulator.training.loader import Batch
 from emulator.training.train import plan, set_up
@@ -155,6 +155,14 @@ def test_a_network_whose_forecast_broke_down_is_last(folder, training):
     )
     rows = table(results).splitlines()
     assert rows[2].startswith("| narrow") and "| inf |" in rows[3] and "2/inf" in rows[3]
+
+
+def test_variables_that_one_recipe_alone_verifies_are_left_out_of_the_table():
+    shared = {"temperature@500": {6.0: 2.0}}
+    more = Result("more", 1, 1.0, 1, 1.0, shared | {"geopotential@500": {6.0: 90.0}})
+    text = table([more, Result("less", 1, 1.0, 1, 1.0, {"temperature@500": {6.0: 3.0}})])
+    assert "geopotential" not in text
+    assert "| 1.000 | 2 |" in text and "| 1.500 | 3 |" in text
 
 
 @pytest.mark.parametrize("path", MODEL_FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")

@@ -112,6 +112,12 @@ def test_thinned_data_are_spread_over_all_there_are(tmp_path):
         thinned(store, 9.0)
 
 
+def test_a_seed_that_nothing_can_be_drawn_from_is_refused(folder, capsys):
+    words = [str(folder / "tiny.yaml"), "--steps", "2", "--seed", "-1", "--points", str(folder / "none.jsonl")]
+    assert main(["measure", *words]) == 2
+    assert "--seed -1: expected 0 or more" in capsys.readouterr().err
+
+
 def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
     monkeypatch.setattr(scaling, "_MOST_SECONDS", 1e-6)
     file = folder / "none.jsonl"

@@ -60,6 +60,7 @@ def test_the_verdict_is_the_mean_over_headline_variables():
         ({"physics": [{}], "lead_hours": 96}, 120.0, "--hours 120: would not be scored"),
         ({"physics": [{}]}, float("nan"), "--hours nan: would not be scored"),
         ({"physics": [{}]}, float("inf"), "--hours inf: would not be scored"),
+        ({"physics": [{}]}, 1e300, r"--hours 1e\+300: would not be scored"),
     ],
 )
 def test_an_attempt_without_a_verdict_is_not_made(evaluate, hours, said, tmp_path, monkeypatch):

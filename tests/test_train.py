@@ -1,16 +1,19 @@
 """Training: it learns, it resumes bit for bit, it stops where it must, it says what it does."""
 
+import errno
 import json
 import logging
 import os
 import shutil
 import signal
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tiny_store import SPEC, write_store
 
 from data_prep.errors import ConfigError, DataError
@@ -24,7 +27,7 @@ from emulator.training.loader import Windows, load_batch
 from emulator.training.optimiser import learning_rate_schedule, make_optimiser
 from emulator.training.record import Record
 from emulator.training.train import in_memory_limit, set_up, train, work
-from emulator.training.train_step import averaging_decay, loss_of, with_noise
+from emulator.training.train_step import Norms, averaging_decay, loss_of, with_noise
 from emulator.training.validation import Validation
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -250,6 +253,55 @@ def test_what_a_power_cut_left_in_the_record_does_not_stop_a_training(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([entries[0], b"\0" * 9, b"\xff{", b"[]", *entries[1:], b""]))
     Record(tmp_path, 2).close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"\n".join([*entries[:2], b""])
+
+
+NORMS = Norms(*map(np.float32, (0.5, 1, 1, 1, True, 0, 1e-3)))
+
+
+def events(folder) -> list[Event]:
+    """All TensorBoard events of a folder: eight bytes of length and four of a checksum, the event, and four more."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        rest = path.read_bytes()
+        while rest:
+            end = 12 + int.from_bytes(rest[:8], "little")
+            found.append(Event.FromString(rest[12:end]))
+            rest = rest[end + 4 :]
+    return found
+
+
+def test_tensorboard_has_the_scalars_by_step_and_is_told_where_a_run_goes_on(tmp_path):
+    record = Record(tmp_path, 4)
+    record.step(5, NORMS, pace=2.0)
+    record.close()
+    version, start, *scalars = events(tmp_path / "tensorboard")
+    assert version.file_version == "brain.Event:2"
+    assert (start.step, start.session_log.status) == (5, SessionLog.START)
+    values = {e.summary.value[0].tag: e.summary.value[0].simple_value for e in scalars}
+    assert values["train/loss"] == 0.5
+    assert values["train/pace"] == 2.0
+    assert {e.step for e in scalars} == {5}
+
+
+def test_a_disk_that_refuses_events_stops_a_training_and_does_not_hold_it_up(tmp_path, monkeypatch):
+    def refuse(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write():
+        try:
+            for step in range(1, 10):
+                record.step(step, NORMS)
+        except OSError as error:
+            raised.append(error.errno)
+
+    record, raised = Record(tmp_path, 0), []
+    record.step(0, NORMS)
+    monkeypatch.setattr("tensorboardX.record_writer.RecordWriter.write", refuse)
+    writing = threading.Thread(target=write, daemon=True)
+    writing.start()
+    writing.join(60)
+    assert not writing.is_alive()
+    assert raised == [errno.ENOSPC]
 
 
 def test_finished_run_is_left_alone(store, finished):

@@ -220,10 +220,11 @@ def _entries(run_dir: Path, kind: str) -> list[dict[str, Any]]:
 def table(results: Sequence[Result]) -> str:
     """A Markdown table of results, smallest error first, with the machine named.
 
-    The error is a geometric mean over variables and leads, as a ratio to the best: losses do not compare where recipes
-    weigh variables or levels differently.
+    The error is a geometric mean over the variables and leads that all have, as a ratio to the best: losses do not
+    compare where recipes weigh variables or levels differently.
     """
-    variables = list(results[0].rmse)
+    # recipes may weigh, and so verify, variables that others do not
+    variables = [v for v in results[0].rmse if all(v in r.rmse for r in results)]
     leads = sorted(set.intersection(*(set(r.rmse[v]) for r in results for v in variables)))
     errors = [math.exp(statistics.mean(math.log(r.rmse[v][h]) for v in variables for h in leads)) for r in results]
     best = min(errors)

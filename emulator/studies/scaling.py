@@ -117,10 +117,12 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
       seed: Of weights and order.
 
     Raises:
-      ConfigError: the training would take longer than a point may, or there are not so many years.
+      ConfigError: training would take longer than a point may, there are not so many years, or the seed is negative.
       DataError: the validation split is shorter than the lead, no steps of the data come to it, or forecasts are not
         finite there.
     """
+    if seed < 0:
+        raise ConfigError(f"--seed {seed}: expected 0 or more")
     store = open_for_training(config.path / "store.zarr")
     if years is not None:
         store = thinned(store, years)

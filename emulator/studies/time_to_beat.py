@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -81,7 +80,8 @@ def attempt(config: ExperimentConfig, lead_hours: float) -> Attempt:
         raise ConfigError("reuse: the clock counts from nothing, so nothing may be taken from another experiment")
     if not config.evaluate.physics:
         raise ConfigError("evaluate.physics: names no baseline to beat")
-    if not math.isfinite(lead_hours) or _lead(lead_hours) not in verified_leads(config.evaluate):
+    scored = config.evaluate
+    if not 0 < lead_hours <= scored.lead_hours or _lead(lead_hours) not in verified_leads(scored):
         raise ConfigError(f"--hours {lead_hours:g}: would not be scored; set evaluate.lead_hours, or another --hours")
     stages = {s.name for s in applicable_stages(config)} & set(_COUNTED)
     folder = run_stages(config)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +20,9 @@ from data_prep.files.json_file import finite
 from emulator.training.train_step import Norms
 from emulator.training.validation import Skill
 
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
-
 logger = logging.getLogger(__name__)
+
+_FLUSH_SECONDS = 30.0  # TensorBoard need not see a step sooner, and a flush waits for the disk
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,45 @@ class Clock:
         return pace
 
 
+class _Board:
+    """TensorBoard events, written by the thread that asks for it.
+
+    TensorboardX's own ``SummaryWriter`` hands them to another thread through a queue of ten. Where a full disk ended
+    that thread nobody would empty the queue, and training would wait for ever.
+    """
+
+    def __init__(self, folder: Path, purge_step: int | None) -> None:
+        """Begins a file; what others in the folder hold from ``purge_step`` on is not shown any more."""
+        # slow to import, and the first step need not wait for it
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import scalar
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer, self._event, self._summary = EventsWriter(str(folder / "events")), Event, scalar
+        self._flushed = time.monotonic()
+        if purge_step is not None:
+            start = SessionLog(status=SessionLog.START)
+            self._writer.write_event(Event(wall_time=time.time(), step=purge_step, session_log=start))
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes scalars by name.
+
+        Raises:
+          OSError: the disk refuses.
+        """
+        for name, value in scalars.items():
+            event = self._event(wall_time=time.time(), step=step, summary=self._summary(name, value))
+            self._writer.write_event(event)
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self._writer.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+
+
 class Record:
     """``metrics.jsonl`` and TensorBoard events; entries beyond the step that a run goes on from are dropped."""
 
@@ -100,10 +138,8 @@ class Record:
         self._run_dir, self._done = run_dir, done
 
     @cached_property
-    def _board(self) -> SummaryWriter:
-        from tensorboardX import SummaryWriter  # slow to import, and the first step need not wait for it
-
-        return SummaryWriter(str(self._run_dir / "tensorboard"), purge_step=self._done + 1 if self._done else None)
+    def _board(self) -> _Board:
+        return _Board(self._run_dir / "tensorboard", purge_step=self._done + 1 if self._done else None)
 
     def close(self) -> None:
         """Closes both."""
@@ -122,8 +158,7 @@ class Record:
             **values,
         }
         self._write({"kind": "train", "step": step, **scalars})
-        for name, value in scalars.items():
-            self._board.add_scalar(f"train/{name}", value, step)
+        self._board.write(step, {f"train/{name}": value for name, value in scalars.items()})
 
     def skipped(self, step: int, times: list[str]) -> None:
         """Writes that a step was skipped, and the initial times of its batch."""
@@ -135,11 +170,11 @@ class Record:
         errors, activity = skill.headline(skill.rmse), skill.headline(skill.activity)
         entry = {"rmse": _rounded(errors), "activity": _rounded(activity)}
         self._write({"kind": "validation", "step": step, "loss": skill.loss, "lead_hours": hours, **entry})
-        self._board.add_scalar("validation/loss", skill.loss, step)
+        scalars = {"loss": skill.loss}
         for name, values in errors.items():
-            self._board.add_scalar(f"validation/{name}_{hours[0]:g}h", values[0], step)
-            self._board.add_scalar(f"validation/{name}_{hours[-1]:g}h", values[-1], step)
-            self._board.add_scalar(f"validation/{name}_activity", activity[name][-1], step)
+            scalars[f"{name}_{hours[0]:g}h"], scalars[f"{name}_{hours[-1]:g}h"] = values[0], values[-1]
+            scalars[f"{name}_activity"] = activity[name][-1]
+        self._board.write(step, {f"validation/{name}": value for name, value in scalars.items()})
         shown = ", ".join(f"{name} {values[0]:.3g}/{values[-1]:.3g}" for name, values in errors.items())
         leads = f"{hours[0]:g}/{hours[-1]:g} h"
         logger.info("validation at step %d: loss %.4g; RMSE at %s in SI units: %s", step, skill.loss, leads, shown)
