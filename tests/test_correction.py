@@ -190,9 +190,9 @@ def test_physical_bounds_hold_after_a_correction(tmp_path):
     corrected = CorrectedForecaster("x", GRID, STEP, store.climatology, raw, correction, damped=False)
     (block,) = corrected.forecast(store.dataset(rows), leads)
     assert float(block["specific_humidity"].min()) == 0.0
-    with pytest.raises(DataError, match=r"raw.nc: lacks the initial time"):
+    with pytest.raises(DataError, match=r"raw.nc: lacks the initial time 2001-06-01T00:00; make"):
         next(corrected.forecast(store.dataset([0]), leads))
-    with pytest.raises(DataError, match=r"raw.nc: lacks the lead"):
+    with pytest.raises(DataError, match=r"raw.nc: lacks the lead 36 h; make"):
         next(corrected.forecast(store.dataset(rows), LEADS))
 
 

@@ -344,7 +344,7 @@ class PhysicsForecaster:
         finite = np.isfinite(fields["temperature"]).all(axis=(1, 2, 3, 4))
         if not finite.all():
             raise ForecastStoppedError(
-                f"{self.name}: the forecast from {times[~finite][0]} became unstable; "
+                f"{self.name}: the forecast from {times[~finite][0]!s:.16} became unstable; "
                 "set a shorter time_step_minutes for this baseline"
             )
 
