@@ -70,7 +70,7 @@ class Verification:
             self.store.segment_of(row, row + int(steps[-1]) + 1)
             if self.store.times[row + int(steps[-1])] != self.init_times[i] + self.lead_times[-1]:
                 raise DataError(f"evaluate: the store's times are uneven after {self.init_times[i]!s:.16}")
-        return initial[:, None] + steps.astype(np.int64)[None, :]
+        return initial[:, None] + steps
 
     @cached_property
     def segments(self) -> list[Segment]:
