@@ -284,7 +284,8 @@ def _is_own(forecast: xr.Dataset, store: Store) -> bool:
     strange = {d for d in dims.difference(AXES) if not d.startswith("level")}
     if strange or not {"init_time", "lead_time", "latitude", "longitude"} <= dims or 0 in forecast.sizes.values():
         return False
-    ascending = all(forecast.get_index(d).is_monotonic_increasing for d in dims - {"realization"})
+    axes = [forecast.get_index(d) for d in dims - {"realization"}]
+    ascending = all(axis.is_monotonic_increasing and axis.is_unique for axis in axes)
     lead = forecast["lead_time"]
     with_spans = lead.dtype.kind == "m" or "dtype" in lead.attrs  # by which xarray decodes them
     state = [v for v in store.spec.with_role("prognostic", "diagnostic") if v.name in forecast]

@@ -199,6 +199,15 @@ def test_our_forecasts_are_scored_after_their_user_has_chosen_and_reckoned(tmp_p
     assert np.isfinite(cost.sel(forecaster="chosen")) and np.isnan(cost.sel(forecaster="reckoned"))
 
 
+def test_an_initial_time_that_is_there_twice_is_named():
+    store, leads = make_store(Grid.gaussian(8), days=15), TIMESTEP * np.arange(1, 3)
+    made = emulator.predict(
+        make_reference("persistence", store, leads), store.dataset(evaluation_rows(store, 2)[:2]), days=0.5
+    )
+    with pytest.raises(DataError, match=r"mine.nc: values of init_time occur twice; keep one of them"):
+        emulator.score({"mine": made.isel(init_time=[0, 0, 1])}, store)
+
+
 def test_a_zarr_store_in_our_form_is_scored_whatever_its_attributes(tmp_path):
     store = make_store(days=15)
     made = emulator.predict(

@@ -479,6 +479,15 @@ def test_other_networks_forecast_beside_the_own_and_means_may_hold_them(forecast
         stage.check(config, tmp_path)
 
 
+def test_a_network_that_has_gone_since_it_was_scored_costs_no_pictures(made, second, tmp_path):
+    config = config_of(tmp_path, **SMALL, networks={"second": str(second)}, headline=["temperature@850"])
+    contest.write_all_forecasts(config, tmp_path)
+    contest.score_all_forecasts(config, tmp_path)
+    discard(second)
+    contest.plot_everything(config, tmp_path)
+    assert all((tmp_path / name).exists() for name in ("report.html", "plots/maps_temperature850.png"))
+
+
 def test_a_network_that_cannot_take_part_is_named_before_the_training(made, second, tmp_path, monkeypatch):
     store, _ = made
 

@@ -190,9 +190,9 @@ def test_physical_bounds_hold_after_a_correction(tmp_path):
     corrected = CorrectedForecaster("x", GRID, STEP, store.climatology, raw, correction, damped=False)
     (block,) = corrected.forecast(store.dataset(rows), leads)
     assert float(block["specific_humidity"].min()) == 0.0
-    with pytest.raises(DataError, match=r"raw.nc: lacks the initial time"):
+    with pytest.raises(DataError, match=r"raw.nc: lacks the initial time 2001-06-01T00:00; make"):
         next(corrected.forecast(store.dataset([0]), leads))
-    with pytest.raises(DataError, match=r"raw.nc: lacks the lead"):
+    with pytest.raises(DataError, match=r"raw.nc: lacks the lead 36 h; make"):
         next(corrected.forecast(store.dataset(rows), LEADS))
 
 
@@ -207,6 +207,19 @@ def test_training_forecasts_are_spread_over_members_and_season_and_stay_in_train
     assert set(store.times[initial_indices(store, config)].astype("datetime64[h]").astype(int) % 24) == {0}
     days = (store.times[rows] - store.times[rows].astype("datetime64[Y]")) // np.timedelta64(1, "D")
     assert np.unique(days).size > 20
+
+
+def test_no_training_forecast_is_made_twice_where_there_are_hardly_more_than_are_wanted(store):
+    last = sum(s.split == "train" for s in store.segments) - 1
+    for more in range(1, 20):
+        length = 16 + more
+        segments = tuple(
+            dataclasses.replace(s, stop=s.start + 1 + 4 * length, split="train" if i == last else "test")
+            for i, s in enumerate(store.segments)
+        )
+        few = dataclasses.replace(store, segments=segments)
+        rows = training_indices(few, EvaluateConfig(lead_hours=24, correction_inits=16))
+        assert rows.size == 16 and (np.diff(rows) > 0).all() and rows[-1] < segments[last].stop - 4
 
 
 def test_too_short_training_data_say_what_to_do(store):

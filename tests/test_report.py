@@ -821,6 +821,16 @@ def test_a_long_run_is_shown_beside_the_truth(window, experiment, tmp_path):
 
 
 @needs_browser
+def test_a_range_that_is_not_known_in_between_is_not_shaded_there(window, experiment, tmp_path):
+    run = made_up_long_run(experiment[2].attrs["data_hash"])
+    day = run["lead_time"] / np.timedelta64(1, "D")
+    truth = {key: run[key].where((day < 10) | (day > 20)) for key in ("truth_mean", "truth_lowest", "truth_highest")}
+    window.open(write_report(experiment[2], tmp_path / "run.html", long_run=run.assign(truth)))
+    shaded = window.run("return document.querySelector('#long-run-means path').getAttribute('d')")
+    assert shaded.count("M") == shaded.count("Z") == 2
+
+
+@needs_browser
 def test_hostile_names_stay_text_in_the_browser(window, experiment, tmp_path):
     names = [HOSTILE, "physics_" + HOSTILE, "persistence", "climatology"]
     scores = experiment[2].assign_coords(forecaster=names, reference=names)

@@ -140,10 +140,11 @@ def _runs(flags: np.ndarray) -> list[slice]:
 
 
 def _zero(lead_hours: np.ndarray, curve: np.ndarray, i: int) -> float:
-    """Where the straight line from lead ``i`` to the next passes zero; the later lead where an end is not finite."""
+    """Where the line from lead ``i`` to the next passes zero or comes nearest; an end that is not finite is far off."""
     a, b = curve[i], curve[i + 1]
     if not np.isfinite(b):
         return float(lead_hours[i])
     if not np.isfinite(a) or a == b:
         return float(lead_hours[i + 1])
-    return float(lead_hours[i] + (lead_hours[i + 1] - lead_hours[i]) * a / (a - b))
+    share = np.clip(a / (a - b), 0.0, 1.0)  # where an interval lies beside its number, its end need not pass zero
+    return float(lead_hours[i] + (lead_hours[i + 1] - lead_hours[i]) * share)

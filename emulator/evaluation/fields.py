@@ -65,12 +65,12 @@ class Verification:
             raise DataError(f"evaluate: a lead lies before the initial time ({describe_times(self.lead_times)})")
         initial, absent = rows_at(self.store.times, self.init_times)
         if absent.size:
-            raise DataError(f"evaluate: the store holds no truth at the initial time {absent[0]}")
+            raise DataError(f"evaluate: the store holds no truth at the initial time {absent[0]!s:.16}")
         for i, row in enumerate(initial.tolist()):
             self.store.segment_of(row, row + int(steps[-1]) + 1)
             if self.store.times[row + int(steps[-1])] != self.init_times[i] + self.lead_times[-1]:
-                raise DataError(f"evaluate: the store's times are uneven after {self.init_times[i]}")
-        return initial[:, None] + steps.astype(np.int64)[None, :]
+                raise DataError(f"evaluate: the store's times are uneven after {self.init_times[i]!s:.16}")
+        return initial[:, None] + steps
 
     @cached_property
     def segments(self) -> list[Segment]:

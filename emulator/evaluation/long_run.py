@@ -83,7 +83,7 @@ class Climate:
         days = day_of_year(store.times[rows])
         zonal, mean, power = (np.concatenate([getattr(p, key) for p in parts]) for key in ("zonal", "mean", "power"))
         by_day = [np.full((CALENDAR_DAYS, *values.shape[1:]), np.nan) for values in (zonal, mean, mean, mean, power)]
-        out = cls(by_day[0], by_day[1], by_day[2], by_day[3], by_day[4])
+        out = cls(*by_day)
         for day in range(1, CALENDAR_DAYS + 1):
             offset = (days - day + CALENDAR_DAYS // 2) % CALENDAR_DAYS - CALENDAR_DAYS // 2
             near = np.abs(offset) <= POOL_DAYS

@@ -277,8 +277,8 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     draw_scores(scores, folder / "plots")
     if (run := find_long_run(scores, folder)) is not None:
         plot_long_run(run, folder / "plots")
-    paths = forecast_paths(config, folder, store)
-    shown = {name: paths[name] for name in (NETWORK, *map(physics_name, config.evaluate.physics))}
+    names = (NETWORK, *map(physics_name, config.evaluate.physics))
+    shown = {name: forecast_path(name, config, folder) for name in names}
     try:
         for variable in headline_variables(scores):
             out = folder / "plots" / f"maps_{variable.replace('@', '')}.png"

@@ -57,7 +57,8 @@ def training_indices(store: Store, config: EvaluateConfig) -> np.ndarray:
         )
     count = min(config.correction_inits, starts.size)
     part = np.arange(count)
-    return starts[((part + part * _GOLDEN % 1.0) * starts.size / count).astype(np.int64)]
+    at = ((part + part * _GOLDEN % 1.0) * starts.size / count).astype(np.int64)
+    return starts[np.maximum.accumulate(at - part) + part]  # parts of hardly one start each could give the same one
 
 
 def _steps(store: Store, config: EvaluateConfig, key: str) -> int:

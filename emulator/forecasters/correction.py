@@ -125,7 +125,7 @@ def fit_correction(path: Path, store: Store) -> Correction:
         rows = np.flatnonzero(np.isin(store.times, times))
         if rows.size != times.size:
             raise DataError(f"{path}: {times.size - rows.size} of its initial times are not in the store")
-        steps = (leads // store.timestep).astype(np.int64)
+        steps = leads // store.timestep
         folds = np.arange(rows.size) * min(_FOLDS, rows.size) // rows.size
         shape = (*store.grid.shape, len(store.spec.state_channels))
         width = max(1, int(_BLOCK_BYTES // (2 * 8 * (folds[-1] + 1) * np.prod(shape))))

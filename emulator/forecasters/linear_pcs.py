@@ -98,7 +98,7 @@ class LinearPcs:
         leads = check_lead_times(lead_times, store.timestep)
         logger.info("linear_pcs: fitting %d leads to the training data", leads.size)
         damped = DampedAnomalyPersistence.fit(store, leads)
-        steps = (leads // store.timestep).astype(np.int64)
+        steps = leads // store.timestep
         scale = np.sqrt(store.grid.latitude_weights)[:, None, None] / store.statistics.std
         weight = scale.astype(np.float32)
         patterns = _patterns(store, weight)

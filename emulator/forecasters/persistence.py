@@ -1,8 +1,8 @@
 """Persistence in three strengths: of the field, of its anomaly, and of a damped anomaly.
 
 The field alone looks better at multiples of 24 h where there is a diurnal cycle, and worse as the season
-moves on; the anomaly kept on a moving climatology has neither fault. The damped anomaly is the best linear
-point forecast of the two.
+moves on; the anomaly kept on a moving climatology has neither fault. The damped anomaly is the best mix of
+that and the climatology alone, in the mean square.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class DampedAnomalyPersistence:
         """
         check_training_forecasts(cls.name, store, lead_times)
         leads = check_lead_times(lead_times, store.timestep)
-        steps = (leads // np.timedelta64(store.timestep, "ns")).astype(np.int64)
+        steps = leads // store.timestep
         starts = store.windows("train", int(steps[-1]) + 1)
         starts = starts[np.unique(np.linspace(0, starts.size - 1, _MAX_WINDOWS).round().astype(np.int64))]
         weights = store.grid.latitude_weights[:, None, None]

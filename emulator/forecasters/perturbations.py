@@ -49,7 +49,9 @@ class RandomFields:
         return np.concatenate([np.arange(s.start, s.stop) for s in self.store.segments if s.split == "train"])
 
     def draw(self, time: np.datetime64, members: int) -> np.ndarray:
-        """Perturbations of one initial time: half the differences' weight each, so that spread is ``amplitude``.
+        """Perturbations of one initial time: ``amplitude`` times the difference of two states over the root of two.
+
+        That difference varies as much as the states themselves do.
 
         Args:
           time: The initial time.

@@ -227,7 +227,7 @@ class PhysicsForecaster:
         """See ``Forecaster``; each initial time runs with its own date, in blocks of a day of lead."""
         leads = check_lead_times(lead_times, self.timestep)
         times = initial["time"].values
-        steps = (leads / self.timestep.astype("timedelta64[ns]")).round().astype(int)
+        steps = leads // self.timestep
         block = min(int(steps[-1]), max(1, _BLOCK_HOURS // self._hours))
         states = from_fields(self.model, self.model_fields(initial), times, self._work)
         if self._filter_hours:
@@ -344,7 +344,7 @@ class PhysicsForecaster:
         finite = np.isfinite(fields["temperature"]).all(axis=(1, 2, 3, 4))
         if not finite.all():
             raise ForecastStoppedError(
-                f"{self.name}: the forecast from {times[~finite][0]} became unstable; "
+                f"{self.name}: the forecast from {times[~finite][0]!s:.16} became unstable; "
                 "set a shorter time_step_minutes for this baseline"
             )
 

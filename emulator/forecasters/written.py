@@ -52,8 +52,12 @@ class WrittenForecasts:
         """
         starts, repeats = np.unique(times, return_inverse=True)
         with reading(self.path), open_forecasts(self.path) as file:
-            rows = self._rows(file["init_time"].values.astype("datetime64[ns]"), starts, "initial time")
-            columns = self._rows(file["lead_time"].values.astype("timedelta64[ns]"), leads, "lead")
+            rows, absent = rows_at(file["init_time"].values.astype("datetime64[ns]"), starts)
+            columns, beyond = rows_at(file["lead_time"].values.astype("timedelta64[ns]"), leads)
+            missing = [f"initial time {time!s:.16}" for time in absent]
+            missing += [f"lead {hours:g} h" for hours in beyond / np.timedelta64(1, "h")]
+            if missing:
+                raise DataError(f"{self.path}: lacks the {missing[0]}; make the forecasts again")
 
             def states(block: np.ndarray) -> np.ndarray:
                 part = file.isel(init_time=rows, lead_time=columns[np.isin(leads, block)])
@@ -65,9 +69,3 @@ class WrittenForecasts:
         """What the forecasts cost, as the attributes of the file say it."""
         with reading(self.path), open_forecasts(self.path) as file:
             return {key: file.attrs[key] for key in _COST if key in file.attrs}
-
-    def _rows(self, have: np.ndarray, wanted: np.ndarray, what: str) -> np.ndarray:
-        rows, missing = rows_at(have, wanted)
-        if missing.size:
-            raise DataError(f"{self.path}: lacks the {what} {missing[0]}; make the forecasts again")
-        return rows

@@ -89,12 +89,20 @@ function pathOf(xs, ys, px, py) {
   return text;
 }
 
+// What lies between two lines, in pieces; it breaks as the lines do.
 function bandOf(xs, low, high, px, py) {
-  const known = [...xs.keys()].filter((i) => Number.isFinite(low[i]) && Number.isFinite(high[i]));
-  if (known.length < 2) return "";
-  const there = known.map((i) => `${px(xs[i]).toFixed(1)} ${py(high[i]).toFixed(1)}`);
-  const back = known.reverse().map((i) => `${px(xs[i]).toFixed(1)} ${py(low[i]).toFixed(1)}`);
-  return `M${there.join("L")}L${back.join("L")}Z`;
+  const known = (i) => Number.isFinite(low[i]) && Number.isFinite(high[i]);
+  const line = (indices, ys) => indices.map((i) => `${px(xs[i]).toFixed(1)} ${py(ys[i]).toFixed(1)}`).join("L");
+  let text = "";
+  let piece = [];
+  for (let i = 0; i <= xs.length; i += 1) {
+    if (known(i)) piece.push(i);
+    else {
+      if (piece.length > 1) text += `M${line(piece, high)}L${line([...piece].reverse(), low)}Z`;
+      piece = [];
+    }
+  }
+  return text;
 }
 
 // Keeps what is drawn inside the axes, for intervals may run far out of them.
