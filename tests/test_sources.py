@@ -429,6 +429,16 @@ def test_units_become_si(name, units, value, si):
     assert found.factor * value + found.offset == pytest.approx(si, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [("total_cloud_cover", "0-100"), ("sea_ice_cover", "(0 - 100)"), ("specific_humidity", "10-3 kg/kg")],
+)
+def test_a_range_or_a_power_is_no_difference(name, units):
+    """Which pint would work out: a factor of -100, and of 7."""
+    with pytest.raises(DataError, match="cannot be turned into"):
+        conversion(name, units, "here")
+
+
 @pytest.mark.parametrize("units", ["mm/day", "mm h-1", "m s-1", "kg m-2 s-1", "kg m-2 day-1"])
 def test_a_rate_of_rain_is_called_a_rate(units):
     with pytest.raises(DataError, match="it is a rate: multiply it by the seconds of its interval") as error:
