@@ -600,6 +600,10 @@ class TestInitialConditions:
             (lambda d: d.where(d.latitude < 50), "temperature@500 has NaN or infinity in 25.0% of its points at 2001"),
             (lambda d: d.isel(time=0, drop=True), "no time coordinate"),
             (lambda d: d.isel(time=[]), "time axis is empty"),
+            (lambda d: d.isel(latitude=[]), "latitude axis is empty"),
+            (lambda d: d.isel(longitude=[]), "longitude axis is empty"),
+            (lambda d: d.isel(level=[]), "level axis is empty"),
+            (lambda d: d.isel(level=[]).assign_coords(level=("level", [])), "level axis is empty"),
             (
                 lambda d: d.assign(temperature=(d.temperature - 273.15).assign_attrs(units="K")),
                 "possible are 50 to 400; these look like degrees Celsius",

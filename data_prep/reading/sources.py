@@ -489,6 +489,8 @@ def _levels(
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Level values top first (hPa or sigma) and their rows; empty for a single level of another kind than asked."""
     kind, values = vertical_kind(coordinate)
+    if values.size == 0:
+        raise DataError(f"{path}: the {coordinate.name} axis is empty")
     if vertical is None or kind != vertical:
         if values.size > 1:
             asked = f"data.vertical is {vertical}" if vertical else "data.vertical is not set"
