@@ -564,6 +564,15 @@ class TestInitialConditions:
         else:
             found = read(path, spec, time="2001-01-30T04:00", names=names)
             assert np.isnan(found["total_precipitation_6hr"]).all()
+        for hours in (4, 12):  # sums over the files' interval are none over the step
+            apart = weather(times_from("2001-01-30", 6, np.timedelta64(hours, "h"))).rename(
+                total_precipitation_6hr="tp"
+            )
+            if role == "prognostic":
+                with pytest.raises(DataError, match=f"over 6 h, and its times are {hours} h apart; sum it before"):
+                    read(apart, spec, names=names)
+            else:
+                assert np.isnan(read(apart, spec, names=names)["total_precipitation_6hr"]).all()
         hourly.to_netcdf(path)  # sums over six hours every hour
         np.testing.assert_array_equal(read(path, spec)["total_precipitation_6hr"][0], rain[-1])
 
