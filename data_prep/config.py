@@ -25,9 +25,9 @@ RegridOutside = Literal["refuse", "nan"]
 
 
 class Section(BaseModel):
-    """A part of the config: strict about keys and types, frozen."""
+    """A part of the config: strict about keys and types, frozen; numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class VariableConfig(Section):

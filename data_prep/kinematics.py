@@ -20,7 +20,8 @@ def vorticity(u: np.ndarray, v: np.ndarray, grid: Grid) -> np.ndarray:
         1 / (a cos(lat)) (dv/dlon - d(u cos(lat))/dlat)
 
     Differences of a global grid reach over the pole to the opposite meridian, those of a regional one are one-sided at
-    its ends. On a row at a pole it is the circulation around the next row over the area that this row encloses.
+    its ends. On a row at a pole it is the circulation around the next row over the area that this row encloses, or of
+    a region that does not go round the globe, that of the next row.
 
     Args:
       u, v: Eastward and northward wind, ``(..., latitude, longitude)``.
@@ -41,7 +42,9 @@ def vorticity(u: np.ndarray, v: np.ndarray, grid: Grid) -> np.ndarray:
     scale = np.where(inner, 1 / (EARTH_RADIUS * np.where(inner, np.cos(lat_rad), 1.0)), 0.0)
     out = ((eastward - northward) * scale[:, None]).astype(u.dtype)
     for row, neighbour in ((0, 1), (-1, -2)):
-        if not inner[row]:
+        if not inner[row] and not grid.periodic:
+            out[..., row, :] = out[..., neighbour, :]
+        elif not inner[row]:
             # eastward flow turns with the Earth around the north pole, against it around the south pole
             sense = np.sign(latitude[row])
             sine = np.sin(lat_rad[neighbour] * sense)

@@ -277,8 +277,8 @@ def derive(
 
     Returns:
       From sigma levels: ``geopotential`` and all upper-air fields on ``level`` (hPa, top first),
-      ``mean_sea_level_pressure`` and every surface field that came in. From pressure levels: the wanted levels of what
-      came in. Without levels: what came in.
+      ``mean_sea_level_pressure`` and every surface field that came in. Geopotential and sea-level pressure are derived,
+      also where they came in. From pressure levels: the wanted levels of what came in. Without levels: what came in.
 
     Raises:
       DataError: a field or a level is missing; the message says which, and what there is.
@@ -347,7 +347,7 @@ def _derive_from_sigma(dataset: xr.Dataset, sigma: np.ndarray, wanted: list[floa
     surface_geopotential = values("geopotential_at_surface")
     surface_pressure = values("surface_pressure")
     temperature, humidity = values("temperature"), values("specific_humidity")
-    others = [n for n in upper if n != "temperature"]
+    others = [n for n in upper if n not in ("temperature", "geopotential")]
     geopotential, warmth, fields = sigma_to_pressure(
         temperature,
         humidity,

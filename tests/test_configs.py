@@ -90,6 +90,8 @@ def test_shipped_configs_are_those_of_the_repository():
         ("model.multipliers=[]", "model.multipliers: list should have at least 1 item"),
         ("model={kind: spectral, mlp_ratio: .inf}", "model.mlp_ratio: input should be a finite number, got inf"),
         ("train.input_noise=.inf", "train.input_noise: input should be a finite number, got inf"),
+        ("data.timestep_hours=.inf", "data.timestep_hours: input should be a finite number, got inf"),
+        ("data.prognostic.temperature.minimum=.nan", "temperature.minimum: input should be a finite number, got nan"),
         ("seed=9223372036854775808", "seed: input should be less than 9223372036854775808"),  # JAX would overflow
         ("name=../escape", "name: string should match pattern"),
     ],

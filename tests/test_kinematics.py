@@ -45,6 +45,14 @@ def test_a_rossby_wave(grid):
     assert vorticity(u.astype(np.float32), v.astype(np.float32), grid).dtype == np.float32
 
 
+@pytest.mark.parametrize("longitude", [np.arange(0, 360, 5.0), np.arange(0, 91, 5.0)])
+def test_a_flow_straight_across_the_pole_does_not_turn(longitude):
+    """Of a sector the mean along a row is no circulation."""
+    grid = Grid.from_arrays(np.arange(60, 91, 2.5), longitude)
+    u, v = (np.broadcast_to(-10 * f(np.radians(longitude)), grid.shape) for f in (np.sin, np.cos))
+    assert np.abs(vorticity(u, v, grid)[-1]).max() < 3e-6
+
+
 def test_derive_adds_them_on_the_levels_of_the_winds():
     dims = ("init_time", "level", "latitude", "longitude")
     rng = np.random.default_rng(0)

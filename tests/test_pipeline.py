@@ -486,8 +486,9 @@ class TestThinning:
         assert np.datetime64("2004-03-01T00:00") in store.times
 
     def test_a_step_between_the_files_steps_is_refused(self, tmp_path):
-        with pytest.raises(DataError, match="timestep_hours 9 is no multiple of the files' interval, 6 h"):
-            run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), timestep_hours=9.0)
+        for hours in (9.0, 1e-4):
+            with pytest.raises(DataError, match=r"timestep_hours [90] is no multiple of the files' interval, 6 h"):
+                run(tmp_path, weather(times_from("2001-01-01", 4 * 30)), timestep_hours=hours)
 
 
 def with_value(name: str, value: float, row: int = 70):

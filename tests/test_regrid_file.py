@@ -264,6 +264,9 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tmp_path):
     write(xr.Dataset({"flags": flags}), tmp_path / "none.nc")
     with pytest.raises(DataError, match=r"none.nc: holds no fields that can be regridded; it holds flags"):
         regrid_file(tmp_path / "none.nc", tmp_path / "out.nc", RegridConfig(grid="12x7"))
+    write(weather().isel(time=[]), tmp_path / "none.nc")
+    with pytest.raises(DataError, match=r"none.nc: the time axis is empty"):
+        regrid_file(tmp_path / "none.nc", tmp_path / "out.nc", RegridConfig(grid="12x7"))
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DiskError, match="a file lies where a folder is needed"):
         regrid_file(path, tmp_path / "file" / "out.nc", RegridConfig(grid="12x7"))

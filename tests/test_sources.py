@@ -429,6 +429,16 @@ def test_units_become_si(name, units, value, si):
     assert found.factor * value + found.offset == pytest.approx(si, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [("total_cloud_cover", "0-100"), ("sea_ice_cover", "(0 - 100)"), ("specific_humidity", "10-3 kg/kg")],
+)
+def test_a_range_or_a_power_is_no_difference(name, units):
+    """Which pint would work out: a factor of -100, and of 7."""
+    with pytest.raises(DataError, match="cannot be turned into"):
+        conversion(name, units, "here")
+
+
 @pytest.mark.parametrize("units", ["mm/day", "mm h-1", "m s-1", "kg m-2 s-1", "kg m-2 day-1"])
 def test_a_rate_of_rain_is_called_a_rate(units):
     with pytest.raises(DataError, match="it is a rate: multiply it by the seconds of its interval") as error:
@@ -554,6 +564,15 @@ class TestInitialConditions:
         else:
             found = read(path, spec, time="2001-01-30T04:00", names=names)
             assert np.isnan(found["total_precipitation_6hr"]).all()
+        for hours in (4, 12):  # sums over the files' interval are none over the step
+            apart = weather(times_from("2001-01-30", 6, np.timedelta64(hours, "h"))).rename(
+                total_precipitation_6hr="tp"
+            )
+            if role == "prognostic":
+                with pytest.raises(DataError, match=f"over 6 h, and its times are {hours} h apart; sum it before"):
+                    read(apart, spec, names=names)
+            else:
+                assert np.isnan(read(apart, spec, names=names)["total_precipitation_6hr"]).all()
         hourly.to_netcdf(path)  # sums over six hours every hour
         np.testing.assert_array_equal(read(path, spec)["total_precipitation_6hr"][0], rain[-1])
 
@@ -590,6 +609,10 @@ class TestInitialConditions:
             (lambda d: d.where(d.latitude < 50), "temperature@500 has NaN or infinity in 25.0% of its points at 2001"),
             (lambda d: d.isel(time=0, drop=True), "no time coordinate"),
             (lambda d: d.isel(time=[]), "time axis is empty"),
+            (lambda d: d.isel(latitude=[]), "latitude axis is empty"),
+            (lambda d: d.isel(longitude=[]), "longitude axis is empty"),
+            (lambda d: d.isel(level=[]), "level axis is empty"),
+            (lambda d: d.isel(level=[]).assign_coords(level=("level", [])), "level axis is empty"),
             (
                 lambda d: d.assign(temperature=(d.temperature - 273.15).assign_attrs(units="K")),
                 "possible are 50 to 400; these look like degrees Celsius",

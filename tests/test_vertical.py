@@ -197,6 +197,12 @@ def test_derive_treats_every_leading_index_alike(sigma_dataset):
     xr.testing.assert_identical(whole["2m_temperature"], sigma_dataset["2m_temperature"])
 
 
+def test_geopotential_that_sigma_files_hold_is_derived_all_the_same(sigma_dataset):
+    """Interpolated, it would stay that of the lowest level below it and below the ground."""
+    held = sigma_dataset.assign(geopotential=sigma_dataset["temperature"] * 100)
+    xr.testing.assert_equal(derive(held, [500, 1000]), derive(sigma_dataset, [500, 1000]))
+
+
 def test_derive_does_not_depend_on_the_order_of_dimensions(sigma_dataset):
     turned = sigma_dataset.transpose("longitude", "level", "latitude", ...)
     derived = derive(turned, [700])["geopotential"]

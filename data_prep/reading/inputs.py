@@ -585,7 +585,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
             )
     times, where = reference.times, str(reference.sources[0].path)
     interval = checks.interval_of(times, where)
-    if timestep % interval != np.timedelta64(0, "ns"):
+    if timestep < interval or timestep % interval != np.timedelta64(0, "ns"):
         raise DataError(
             f"{where}: data.timestep_hours {checks.hours(timestep):g} is no multiple of the files' interval, "
             f"{checks.hours(interval):g} h"

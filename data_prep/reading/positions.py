@@ -76,6 +76,8 @@ def longitude_order(path: Location, coordinate: xr.DataArray) -> Order:
 
 def _degrees(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     values = np.asarray(coordinate.values, dtype=np.float64)
+    if values.size == 0:
+        raise DataError(f"{path}: the {coordinate.name} axis is empty")
     if not np.isfinite(values).all():
         raise DataError(f"{path}: {coordinate.name} holds NaN or infinity; mend the coordinate")
     units = str(coordinate.attrs.get("units", "")).strip()

@@ -193,11 +193,11 @@ def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
 
     Names of hybrid levels outweigh the unit: CESM gives theirs the hPa that they would have over a standard surface.
     Where the unit is missing, values tell: to 1 they are sigma, beyond 1100 pascals, between hPa, and numbers counted
-    from one are those of model levels. What holds text is another kind, and NaN.
+    from one are those of model levels. What holds text or nothing is another kind, and NaN.
     """
-    if (numbers := _numbers(coordinate)) is None:
+    values = _numbers(coordinate)
+    if values is None or values.size == 0:
         return "other", np.full(coordinate.size, np.nan)
-    values = numbers
     units = str(coordinate.attrs.get("units", "")).strip()
     named = f"{coordinate.name} {coordinate.attrs.get('standard_name', '')} {coordinate.attrs.get('long_name', '')}"
     if re.search("hybrid", named, re.I):

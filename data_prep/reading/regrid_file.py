@@ -72,6 +72,8 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
     if not fields:
         held = ", ".join(map(str, data.data_vars)) or "no variables"
         raise DataError(f"{path}: holds no fields that can be regridded; it holds {held}")
+    if (empty := next((d for d, size in data[fields].sizes.items() if size == 0), None)) is not None:
+        raise DataError(f"{path}: the {empty} axis is empty")
     result = xr.Dataset(attrs=data.attrs)
     for name, variable in data.variables.items():
         if name in fields:

@@ -392,10 +392,11 @@ def read_initial(
 
 
 def _initial_field(source: Source, variable: Variable, row: int, timestep: np.timedelta64 | None) -> np.ndarray:
-    """One time of a variable, precipitation summed over the step that ends there: NaN of a diagnostic that lacks times.
+    """One time of a variable, precipitation summed over the step that ends there: NaN of a diagnostic that cannot be.
 
     Raises:
-      DataError: times to be summed are missing or their sums end elsewhere, and the network needs the sum.
+      DataError: times to be summed are missing, too far apart, or their sums end elsewhere, and the network needs the
+        sum.
     """
     name, times = variable.name, source.times
     if timestep is None or not is_accumulation(name):
@@ -406,7 +407,11 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
         interval = np.diff(times).min()
         count = max(1, int(timestep // interval))
     first = row + 1 - count
-    if first < 0 or times[row] - times[first] != (count - 1) * interval:
+    if timestep % interval != np.timedelta64(0, "ns"):
+        length = f"{checks.hours(timestep):g}"
+        why = f"{length} h, and its times are {checks.hours(interval):g} h apart"
+        remedy = f"sum it before; if it is such a sum, call it total_precipitation_{length}hr in the file"
+    elif first < 0 or times[row] - times[first] != (count - 1) * interval:
         why = f"the {count} times that lead to {clock.text(times[row])}, and some are missing"
         remedy = "add them, or choose a later time"
     elif source.bounds is not None and not _fill_step(source.bounds[first : row + 1], times[first : row + 1], timestep):
@@ -489,6 +494,8 @@ def _levels(
 ) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Level values top first (hPa or sigma) and their rows; empty for a single level of another kind than asked."""
     kind, values = vertical_kind(coordinate)
+    if values.size == 0:
+        raise DataError(f"{path}: the {coordinate.name} axis is empty")
     if vertical is None or kind != vertical:
         if values.size > 1:
             asked = f"data.vertical is {vertical}" if vertical else "data.vertical is not set"

@@ -21,6 +21,7 @@ _WATER_DENSITY = 1000.0
 
 _NO_UNIT = ("", "-", "~", "none", "fraction", "dimensionless", "(0 - 1)", "(0-1)", "0 - 1", "0-1", "proportion")
 _DEGREES = re.compile(r"deg(?:rees?)?[ _]?(?:(k|kelvin)|c|celsius)", re.I)  # pint would read an angle times a kelvin
+_SUM = re.compile(r"\d\s*[+-]\s*\d")  # a range such as 0-100, or 10-3 for a power: pint would work it out
 _WORDS = {"m of water equivalent": "m", "meters of water equivalent": "m", "numeric": "1"}
 
 # What pint raises on text that is no unit, or not one that can be converted.
@@ -122,6 +123,8 @@ def _parse(spelling: str) -> pint.Quantity | None:
     if len(spelling) > _LONGEST:  # pint would think about it for longer than anybody waits
         return None
     text = _WORDS.get(spelling, "1" if spelling.lower() in _NO_UNIT else spelling)
+    if _SUM.search(text):
+        return None
     if degrees := _DEGREES.fullmatch(text):
         text = "kelvin" if degrees[1] else "degree_Celsius"
     for attempt in dict.fromkeys((text, text.lower())):

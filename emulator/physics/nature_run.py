@@ -253,10 +253,10 @@ def _is_finished(out_dir: Path, config: SimulateConfig, seed: int) -> bool:
     record = read_object(path, f"delete {out_dir} to simulate again")
     if not {"config", "seed"} <= set(record):
         raise DataError(f"{path}: damaged, config or seed is missing; delete {out_dir} to simulate again")
-    version, found = record.get("format_version", 1), [record["config"], record["seed"]]
-    if version != FORMAT_VERSION:
+    written, found = record.get("format_version", 1), [record["config"], record["seed"]]
+    if written != FORMAT_VERSION:
         raise DataError(
-            f"{path}: format version {version}, this program reads {FORMAT_VERSION}; delete {out_dir} to simulate again"
+            f"{path}: format version {written}, this program reads {FORMAT_VERSION}; delete {out_dir} to simulate again"
         )
     return found == [config.model_dump(mode="json"), seed]
 

@@ -19,6 +19,7 @@ from jcm.physics.speedy.speedy_coords import get_speedy_coords
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.regrid_weights import conservative_latitude, conservative_longitude
 
 TRUNCATIONS = (21, 31, 42, 63, 85)
 """What SPEEDY's boundary files and time steps are tried for."""
@@ -124,15 +125,13 @@ def regrid(fields: Mapping[str, jax.Array], source: int, target: int) -> dict[st
 def area_mean_weights(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     """Shares of source in target rows, and of source in target columns, each float32 ``(target, source)``.
 
-    Each row sums to one, so the global mean is conserved exactly: this is how rain and everything else with kinks is
-    coarsened, because truncation would ring below zero.
+    They conserve the global mean: this is how rain and everything else with kinks is coarsened, because truncation
+    would ring below zero.
     """
-    a, b = gaussian_grid(source), gaussian_grid(target)
-    south_north = [np.sin(np.radians(g.latitude_bounds)) for g in (a, b)]
-    west_east = [g.longitude_bounds for g in (a, b)]
-    latitude = _overlap(south_north[0], south_north[1])
-    longitude = sum(_overlap(west_east[0] + turn, west_east[1]) for turn in (-360.0, 0.0, 360.0))
-    return _shares(latitude), _shares(np.asarray(longitude))
+    grids = gaussian_grid(source), gaussian_grid(target)
+    axes = conservative_latitude(*grids), conservative_longitude(*grids)
+    latitude, longitude = (axis.matrix.toarray().astype(np.float32) for axis in axes)
+    return latitude, longitude
 
 
 def area_mean(field: Any, source: int, target: int) -> Any:
@@ -145,14 +144,3 @@ def area_mean(field: Any, source: int, target: int) -> Any:
     latitude, longitude = area_mean_weights(source, target)
     product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     return product(product(latitude, field), longitude.T)
-
-
-def _overlap(source_edges: np.ndarray, target_edges: np.ndarray) -> np.ndarray:
-    """Length shared by each target and source interval, ``(target, source)``."""
-    upper = np.minimum(target_edges[1:, None], source_edges[None, 1:])
-    lower = np.maximum(target_edges[:-1, None], source_edges[None, :-1])
-    return np.clip(upper - lower, 0.0, None)
-
-
-def _shares(overlap: np.ndarray) -> np.ndarray:
-    return (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
