@@ -92,7 +92,8 @@ class RegridConfig(Section):
     grid: str | float | None = Field(None, description=f"The target by name: {GRID_SYNTAX}")
     like: str | None = Field(None, description="The target as the grid of this file, which may be regional")
     method: RegridMethod = Field(
-        "conservative", description="Keeps area means, for coarser targets and for rain; bilinear is for finer ones"
+        "conservative",
+        description="`conservative` keeps area means, for coarser targets and for rain; `bilinear` is for finer ones",
     )
     nan: RegridNan = Field(
         "propagate", description="NaN makes NaN of all that depends on it, or is ignored where enough is valid"

@@ -86,18 +86,20 @@ class NetworkConfig(Section):
 
     output_truncation: dict[str, Positive] = Field(
         {},
-        description="Triangular truncation of what the network gives, by variable, where the data have no finer scale: "
-        "so none can grow; global grids only (a spectral model's winds reach one degree or two beyond its truncation)",
+        description="Triangular truncation of the network's output, by variable, where the data have no finer scales, "
+        "so that none can grow; global grids only (a spectral model's winds reach one degree or two beyond its "
+        "truncation)",
     )
     conserve: list[str] = Field(
         [],
         description="Variables whose global mean no step changes, such as surface_pressure; global grids only. With "
-        "`train.anomalies` the mean departure from climatology stays, whose own mean has a course of the year",
+        "`train.anomalies` it is the mean departure from climatology that stays; climatology's own mean has a course "
+        "of the year",
     )
     time_steps: list[Positive] = Field(
         [1],
-        description="Steps that the network can take, in time steps of the data, e.g. [1, 4]: 1 and multiples, each of "
-        "the one before. Forecasts go by the longest that fits a lead, so errors add up less often",
+        description="Steps that the network can take, in time steps of the data, e.g. [1, 4]: 1, then multiples of "
+        "the one before. Forecasts take the longest that fits a lead, so errors add up less often",
     )
 
     @field_validator("time_steps")
@@ -247,11 +249,13 @@ class TrainConfig(Section):
         "by their order",
     )
     seed: Seed | None = Field(
-        None, description="Of weights and batches; the experiment's where left out. Another network for the same truth"
+        None,
+        description="Random seed of weights and batches; the experiment's when left out. "
+        "Another seed makes another network for the same truth",
     )
     batch_size: Positive = Field(16, description="Windows per optimiser step")
     accumulate: Positive = Field(
-        1, description="Parts that a batch is worked off in: memory of one part, the same gradient"
+        1, description="Parts that a batch is computed in: memory of one part, the same gradient"
     )
     stages: list[RolloutStage] = Field(min_length=1, description="In order")
     optimiser: Literal["adamw", "muon"] = Field(
@@ -364,7 +368,7 @@ class LongRunConfig(Section):
     days: Positive = Field(360, description="Length of the run; it may go on beyond the end of the data")
     every_hours: Positive = Field(24, description="Interval between the states that are looked at")
     initial_times: Positive = Field(2, description="Runs, from times spread over the split")
-    sponge: SpongeConfig | None = Field(None, description="Hold the topmost levels; leave out to do without")
+    sponge: SpongeConfig | None = Field(None, description="Damp the topmost levels; none when left out")
 
     @model_validator(mode="after")
     def _long_enough(self) -> Self:
@@ -406,7 +410,9 @@ class EvaluateConfig(Section):
         description="Training forecasts of each physics baseline, and then of the network as well, by which they are "
         "also debiased and damped; 0 leaves the corrected ones out",
     )
-    twin: TwinConfig | None = Field(None, description="Needs a `simulate` section")
+    twin: TwinConfig | None = Field(
+        None, description="The truth's own model as a forecaster; needs a `simulate` section"
+    )
     means: dict[ForecasterName, Annotated[list[str], Field(min_length=2)]] = Field(
         {},
         description="Means of single forecasts that the experiment makes, by the name they get, such as "
@@ -428,7 +434,9 @@ class EvaluateConfig(Section):
     pressure_levels: list[PositiveFloat] = Field(
         [500.0, 700.0, 850.0], description="hPa, verified where the state is on sigma"
     )
-    derived: list[Literal["wind_speed", "vorticity"]] = Field([], description="Made of the winds and verified besides")
+    derived: list[Literal["wind_speed", "vorticity"]] = Field(
+        [], description="Computed from the winds and verified too"
+    )
     regions: dict[RegionName, Box] = Field(
         {}, description="More regions beside the belts, continents, land and sea, by the name they get"
     )
@@ -438,7 +446,9 @@ class EvaluateConfig(Section):
     batch: Positive = Field(8, description="Forecasts run at once: initial times, or members of ensembles")
     bootstrap: Positive = Field(1000, description="Bootstrap resamples")
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Coverage that intervals aim at")
-    long_run: LongRunConfig | None = Field(None, description="Leave out to do without")
+    long_run: LongRunConfig | None = Field(
+        None, description="The network left to itself for months; none when left out"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -464,10 +474,10 @@ class ExperimentConfig(Section):
     workdir: str = Field("", description="Folder of all results; runs/NAME when empty")
     reuse: str | None = Field(
         None,
-        description="Folder of another experiment, of which nature run, store and forecasts of all but the network are "
-        "taken, by hard links, where this config would make the same of the same files",
+        description="Folder of another experiment. Its nature run, store and forecasts of all but the network are "
+        "taken, by hard links, where this config would make the same from the same files",
     )
-    seed: Seed = Field(0, description="Of all that is drawn: truth, weights, batches, perturbations")
+    seed: Seed = Field(0, description="Random seed of truth, weights, batches and perturbations")
     simulate: SimulateConfig | None = Field(
         None, description="Makes the truth; leave out where `data.inputs` are your files"
     )

@@ -65,7 +65,7 @@ def _add_init(commands: _Commands) -> None:
     text = "look at your files and write a complete experiment config for them and this machine"
     init = commands.add_parser("init", help=text, description=_sentence(text) + ".")
     init.add_argument("files", nargs="+", metavar="FILE", help=_FILES_HELP)
-    init.add_argument("--out", default="my_config.yaml", help="the config to be (default my_config.yaml)")
+    init.add_argument("--out", default="my_config.yaml", help="the config to write (default my_config.yaml)")
     init.add_argument(
         "--minutes", type=some_minutes, default=5.0, help="that training may take on this machine (default 5)"
     )
@@ -156,7 +156,7 @@ def _add_verify(commands: _Commands) -> None:
 
 
 def _add_check_pretrained(commands: _Commands) -> None:
-    text = "forecast with the network that ships and lay its errors beside those of its card"
+    text = "forecast with the network that ships and compare its errors with those of its card"
     description = f"{_sentence(text)}. Exit code 1 if they differ."
     shipped = commands.add_parser("check-pretrained", help=text, description=description)
     shipped.add_argument("folder", nargs="?", metavar="FOLDER", help="of the network; the packaged one when left out")
@@ -188,7 +188,7 @@ def _add_regrid(commands: _Commands) -> None:
     text = "bring a file to another latitude-longitude or Gaussian grid"
     regrid = commands.add_parser("regrid", help=text, description=_sentence(text) + ".")
     regrid.add_argument("input", metavar="IN", help="NetCDF, GRIB, Zarr or a URL")
-    regrid.add_argument("output", metavar="OUT", help="the file to be: Zarr where it ends with .zarr, else NetCDF")
+    regrid.add_argument("output", metavar="OUT", help="the file to write: Zarr where it ends with .zarr, else NetCDF")
     target = regrid.add_mutually_exclusive_group(required=True)
     target.add_argument("--grid", type=_grid_name, help=GRID_SYNTAX)
     target.add_argument("--like", metavar="FILE", help="the grid of this file, which may be regional")
