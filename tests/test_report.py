@@ -516,6 +516,7 @@ def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):
     ("gain", "sentence"),
     [
         ((14, 9, np.inf), "Its error in Z500 at 4 days is that of Physics T21 14 hours earlier [9, ...]."),
+        ((1.2, -3, 6), "Its error in Z500 at 4 days is that of Physics T21 1 hour earlier [-3, 6]."),
         ((0.2, -4, 6), "Its error in Z500 at 4 days is as large as that of Physics T21: 0 hours ahead [-4, 6]."),
         ((-3, -9, 2), "Its error in Z500 at 4 days is that of Physics T21 3 hours later [-2, 9]."),
         ((np.inf, 80, np.inf), "below that of Physics T21 at the first lead: it is more than 80 hours ahead."),

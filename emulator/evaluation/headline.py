@@ -200,7 +200,8 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
         way = "earlier" if gain >= 0 else "later"
         interval = (lower, upper) if gain >= 0 else (-upper, -lower)
         ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in interval]
-        return f"{what} that of {whose} {abs(gain):.0f} hours {way} [{', '.join(ends)}]."
+        unit = "hour" if f"{abs(gain):.0f}" == "1" else "hours"
+        return f"{what} that of {whose} {abs(gain):.0f} {unit} {way} [{', '.join(ends)}]."
     if gain > 0 and np.isfinite(lower):
         least = f": it is more than {lower:.0f} hours ahead" if lower >= 1 else ""
         return f"{what} below that of {whose} at the first lead{least}."
