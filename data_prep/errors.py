@@ -24,8 +24,13 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         """The line."""
-        line = "".join(c if c.isprintable() else " " for c in super().__str__()).strip()
+        line = printable(super().__str__()).strip()
         return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
+
+
+def printable(text: str) -> str:
+    """Text in one line that can be shown: blanks for line breaks, control characters and lone surrogates."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def one_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, printable
 from data_prep.files.disk import closing_once, replacing
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Store
@@ -266,9 +266,8 @@ def _with_cost(scores: xr.Dataset, files: Mapping[str, ForecastFile]) -> xr.Data
     ):
         values = [_number(f, key) for f in files.values()]
         scores[key] = ("forecaster", values, {"long_name": text})
-    hardware = [str(f.attributes.get("hardware", "unknown")) for f in files.values()]
-    printable = ["".join(c if c.isprintable() else " " for c in text) for text in hardware]
-    return scores.assign_coords(hardware=("forecaster", printable))
+    hardware = [printable(str(f.attributes.get("hardware", "unknown"))) for f in files.values()]
+    return scores.assign_coords(hardware=("forecaster", hardware))
 
 
 def _number(file: ForecastFile, key: str) -> float:

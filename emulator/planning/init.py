@@ -24,7 +24,7 @@ import yaml
 from data_prep.clock import CALENDAR_DAYS
 from data_prep.clock import text as time_text
 from data_prep.config import DataConfig
-from data_prep.errors import ConfigError, DataError, UserError, how_to_install
+from data_prep.errors import ConfigError, DataError, UserError, how_to_install, printable
 from data_prep.files.disk import write_text
 from data_prep.preparation.splits import split_segments
 from data_prep.preparation.store import SPLITS, Split
@@ -314,8 +314,8 @@ def _text(
     return "\n".join(
         [
             f"# Written by 'emulator init' {__version__}; change what you like, then: emulator run "
-            + _in_comment(_quoted(out)),
-            f"# {_in_comment(_where(report))}: {data.inputs.grid.describe()};",
+            + printable(_quoted(out)),
+            f"# {printable(_where(report))}: {data.inputs.grid.describe()};",
             f"# {times.size} times from {time_text(times[0])} to {time_text(times[-1])}.",
             # quoted: names such as 2020 or 1e3 would else be numbers
             f'name: "{_name_of(out)}"  # results go to runs/{_name_of(out)}; "workdir: FOLDER" puts them elsewhere',
@@ -345,7 +345,7 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
             for name, options in section[role].items():
                 lines += [f"    {flow(name)}: {flow(options)}  # {_range(_reports_of(report, name, options))}"]
     skipped = [f"{name} ({reason})" for file in report.files for name, reason in file.skipped]
-    lines += [f"  # left out: {_in_comment(text)}" for text in skipped]
+    lines += [f"  # left out: {printable(text)}" for text in skipped]
     most = max(len(f.found.levels) for file in report.files for f in file.fields)
     if most > len(_WEATHERBENCH_LEVELS) and section.get("vertical") == "pressure":
         lines.append(f"  # The files hold {most} levels; where these are 13, they are the ones of WeatherBench.")
@@ -503,8 +503,3 @@ def _name_of(out: Path) -> str:
 
 def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
-
-
-def _in_comment(text: str) -> str:
-    """What files are called, which a line break would carry out of its comment."""
-    return "".join(c if c.isprintable() else " " for c in text)
