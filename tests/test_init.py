@@ -102,7 +102,8 @@ def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "next: emulator run 'mein Wetter é.yaml'" in out
     workdir = tmp_path / "Ergebnisse 1"
-    command = ["run", "mein Wetter é.yaml", "--set", f"workdir={workdir}"]
+    short = "train.stages=[{steps: 20, learning_rate: 1e-2}]"  # docs/own_data.md has a run with all stages
+    command = ["run", "mein Wetter é.yaml", "--set", f"workdir={workdir}", "--set", short]
     for slip, said in (
         ("evaluate.headline=[temprature@850]", "temprature@850 is not verified; did you mean temperature@850?"),
         ("evaluate.lead_hours=960", "no test segment holds a forecast of 960 h"),

@@ -33,7 +33,7 @@ def runs(tmp_path_factory):
     return store, folder / "0", folder / "1"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def networks(runs):
     return tuple(emulator.load_forecaster(run) for run in runs[1:])
 
