@@ -139,7 +139,7 @@ class DataConfig(Section):
         None, description="A driving data set whose values at valid time are forcings in the rim of a regional grid"
     )
     regrid: RegridConfig | None = Field(None, description="The grid to bring the files to; their own when left out")
-    timestep_hours: Annotated[float, Field(gt=0)] = Field(
+    timestep_hours: Annotated[float, Field(gt=0, le=8784)] = Field(
         6.0, description="Model time step; a multiple of the files' interval"
     )
     prognostic: dict[str, VariableConfig] = Field(min_length=1, description="In and out of the network")

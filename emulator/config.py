@@ -23,8 +23,8 @@ from data_prep.files.disk import write_text
 from data_prep.iso_time import parse_iso
 
 Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # JAX takes no larger ones
 RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 ForecasterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]

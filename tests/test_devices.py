@@ -228,7 +228,7 @@ def test_the_first_process_has_the_time_that_its_last_checkpoint_takes(tmp_path)
     store = tmp_path / "store.zarr"
     write_store(store, Grid.gaussian(8))
     config = CONFIG.model_copy(update={"stages": [RolloutStage(steps=1)], "checkpoint_every": 10})
-    processes = start_two(store, tmp_path / "run", tmp_path / "xla", config=config, slow_disk=12)
+    processes = start_two(store, tmp_path / "run", tmp_path / "xla", config=config, slow_disk=8)
     outputs = [finish(process) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert (tmp_path / "run" / "weights.npz").is_file()
