@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Protocol
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 LINE_INTERVAL = 10.0
 """Seconds between lines where there is no terminal."""
+
+_RECENT = 600.0
+"""The time left is told by the pace of so many seconds: what held a run up an hour ago says nothing of the rest."""
 
 
 class Tracker(Protocol):
@@ -104,6 +108,7 @@ class _Pace:
         self.start = time.monotonic()
         self._first, self._work = done, work
         self._aside = 0.0  # seconds of what happens once
+        self._marks = deque([(0.0, work(done))])  # seconds spent and work done, from the last of ``_RECENT`` ago
 
     @property
     def moved(self) -> bool:
@@ -115,8 +120,12 @@ class _Pace:
             return ""
         here = self._work(self.done)
         spent = now - self.start - self._aside
-        seconds = spent / (here - self._work(self._first)) * (self._work(self.total) - here)
-        return f"{duration(seconds)} left"
+        while len(self._marks) > 1 and self._marks[1][0] <= spent - _RECENT:
+            self._marks.popleft()
+        then, done = self._marks[0]
+        if spent - self._marks[-1][0] >= _RECENT / 100:
+            self._marks.append((spent, here))
+        return f"{duration((spent - then) / (here - done) * (self._work(self.total) - here))} left"
 
     @contextmanager
     def once(self) -> Iterator[None]:

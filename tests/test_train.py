@@ -563,6 +563,17 @@ def test_compiling_is_no_sign_of_the_time_left(caplog, monkeypatch):
     assert [r.getMessage() for r in caplog.records] == ["train: 1/4, 60 s left", "train: 1/4, took 2 min 10 s"]
 
 
+def test_what_held_a_training_up_is_forgotten_after_ten_minutes(caplog, monkeypatch):
+    clock = iter(np.cumsum([0.0, *[10.0] * 10, 3000.0, *[10.0] * 62]))
+    monkeypatch.setattr("emulator.progress.time.monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "emulator.progress"), track(200, "train") as progress:
+        for _ in range(72):
+            progress.advance()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[9] == "train: 10/200, 31 min 40 s left"
+    assert lines[71] == "train: 72/200, 21 min 20 s left"
+
+
 def test_what_steps_cost_is_windows_times_model_steps(store):
     stages = [RolloutStage(steps=5), RolloutStage(steps=4, rollout=3, batch_size=2, random_length=True)]
     spans = set_up(CONFIG.model_copy(update={"stages": stages}), MODEL, open_store(store), 0).spans
