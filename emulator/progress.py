@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 LINE_INTERVAL = 10.0
 """Seconds between lines where there is no terminal."""
 
-_RECENT = 600.0
-"""The time left is told by the pace of so many seconds: what held a run up an hour ago says nothing of the rest."""
+_RECENT = 0.25, 60.0, 600.0
+"""The time left goes by the pace of this share of the time spent, but of so many seconds at least, and at most: work
+that has become heavier is noticed, and what held a run up an hour ago says nothing of the rest."""
 
 
 class Tracker(Protocol):
@@ -108,7 +109,7 @@ class _Pace:
         self.start = time.monotonic()
         self._first, self._work = done, work
         self._aside = 0.0  # seconds of what happens once
-        self._marks = deque([(0.0, work(done))])  # seconds spent and work done, from the last of ``_RECENT`` ago
+        self._marks = deque([(0.0, work(done))])  # seconds spent and work done, of ``_RECENT``
 
     @property
     def moved(self) -> bool:
@@ -120,10 +121,12 @@ class _Pace:
             return ""
         here = self._work(self.done)
         spent = now - self.start - self._aside
-        while len(self._marks) > 1 and self._marks[1][0] <= spent - _RECENT:
+        share, least, most = _RECENT
+        recent = min(max(share * spent, least), most)
+        while len(self._marks) > 1 and self._marks[1][0] <= spent - recent:
             self._marks.popleft()
         then, done = self._marks[0]
-        if spent - self._marks[-1][0] >= _RECENT / 100:
+        if spent - self._marks[-1][0] >= recent / 50:
             self._marks.append((spent, here))
         return f"{duration((spent - then) / (here - done) * (self._work(self.total) - here))} left"
 

@@ -574,6 +574,17 @@ def test_what_held_a_training_up_is_forgotten_after_ten_minutes(caplog, monkeypa
     assert lines[71] == "train: 72/200, 21 min 20 s left"
 
 
+def test_work_that_becomes_heavier_is_noticed_in_a_minute(caplog, monkeypatch):
+    clock = iter(np.cumsum([0.0, *[3.0] * 20, *[12.0] * 8]))
+    monkeypatch.setattr("emulator.progress.time.monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO, "emulator.progress"), track(40, "simulate") as progress:
+        for _ in range(27):
+            progress.advance()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[4] == "simulate: 20/40, 60 s left"
+    assert lines[-2] == "simulate: 27/40, 2 min 36 s left"
+
+
 def test_what_steps_cost_is_windows_times_model_steps(store):
     stages = [RolloutStage(steps=5), RolloutStage(steps=4, rollout=3, batch_size=2, random_length=True)]
     spans = set_up(CONFIG.model_copy(update={"stages": stages}), MODEL, open_store(store), 0).spans

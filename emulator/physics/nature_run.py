@@ -113,18 +113,19 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
     model = SpeedyModel(config.truncation, config.layers, config.time_step_minutes)
     run = _load(parts, model, config, seed) or _Run()
     ensemble: Ensemble | None = None
-    with track(plan.chunks, "simulate", done=run.done) as progress:
+    with track(plan.chunks, "simulate", done=run.done, work=plan.work) as progress:
         while run.done < plan.chunks:
             if run.states is None:
                 run.states = replicate(model.at_rest(start), batch_width(config.members))
             if ensemble is None:
-                ensemble = Ensemble(
-                    model,
-                    run.states,
-                    intervals=config.chunk_days * 24 // config.output_hours,
-                    interval_hours=config.output_hours,
-                    output_truncation=config.output_truncation,
-                )
+                with progress.once():
+                    ensemble = Ensemble(
+                        model,
+                        run.states,
+                        intervals=config.chunk_days * 24 // config.output_hours,
+                        interval_hours=config.output_hours,
+                        output_truncation=config.output_truncation,
+                    )
                 run.compile_seconds += ensemble.compile_seconds
             began = time.perf_counter()
             run.states, fields = ensemble.advance(run.states)
@@ -167,17 +168,23 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
 
 @dataclass(frozen=True)
 class _Plan:
-    """Chunks until the perturbation, until the first that is kept, and in all."""
+    """Chunks until the perturbation, until the first that is kept, and in all; calls of the model in a later one."""
 
     develop: int
     discarded: int
     chunks: int
+    calls: int
 
     @classmethod
     def of(cls, config: SimulateConfig) -> _Plan:
         develop = config.develop_days // config.chunk_days
         discarded = develop + config.spinup_days // config.chunk_days
-        return cls(develop, discarded, discarded + config.days // config.chunk_days)
+        calls = config.members // batch_width(config.members)
+        return cls(develop, discarded, discarded + config.days // config.chunk_days, calls)
+
+    def work(self, chunks: int) -> float:
+        """Calls of the model that so many chunks take: a single one each until the perturbation."""
+        return chunks + (self.calls - 1) * max(chunks - self.develop, 0)
 
 
 @dataclass
