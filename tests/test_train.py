@@ -563,26 +563,31 @@ def test_compiling_is_no_sign_of_the_time_left(caplog, monkeypatch):
     assert [r.getMessage() for r in caplog.records] == ["train: 1/4, 60 s left", "train: 1/4, took 2 min 10 s"]
 
 
-def test_what_held_a_training_up_is_forgotten_after_ten_minutes(caplog, monkeypatch):
-    clock = iter(np.cumsum([0.0, *[10.0] * 10, 3000.0, *[10.0] * 62]))
+@pytest.mark.parametrize(
+    ("seconds", "total", "told"),
+    [
+        pytest.param(
+            [*[10.0] * 10, 3000.0, *[10.0] * 61],
+            200,
+            {9: "10/200, 31 min 40 s left", 71: "72/200, 21 min 20 s left"},
+            id="a hold-up is forgotten after ten minutes",
+        ),
+        pytest.param(
+            [*[3.0] * 20, *[12.0] * 7],
+            40,
+            {4: "20/40, 60 s left", 11: "27/40, 2 min 36 s left"},
+            id="heavier work is noticed in a minute",
+        ),
+    ],
+)
+def test_time_left_goes_by_what_was_last(caplog, monkeypatch, seconds, total, told):
+    clock = iter(np.cumsum([0.0, *seconds, 10.0]))
     monkeypatch.setattr("emulator.progress.time.monotonic", lambda: next(clock))
-    with caplog.at_level(logging.INFO, "emulator.progress"), track(200, "train") as progress:
-        for _ in range(72):
+    with caplog.at_level(logging.INFO, "emulator.progress"), track(total, "train") as progress:
+        for _ in seconds:
             progress.advance()
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[9] == "train: 10/200, 31 min 40 s left"
-    assert lines[71] == "train: 72/200, 21 min 20 s left"
-
-
-def test_work_that_becomes_heavier_is_noticed_in_a_minute(caplog, monkeypatch):
-    clock = iter(np.cumsum([0.0, *[3.0] * 20, *[12.0] * 8]))
-    monkeypatch.setattr("emulator.progress.time.monotonic", lambda: next(clock))
-    with caplog.at_level(logging.INFO, "emulator.progress"), track(40, "simulate") as progress:
-        for _ in range(27):
-            progress.advance()
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines[4] == "simulate: 20/40, 60 s left"
-    assert lines[-2] == "simulate: 27/40, 2 min 36 s left"
+    assert {number: lines[number] for number in told} == {number: f"train: {line}" for number, line in told.items()}
 
 
 def test_what_steps_cost_is_windows_times_model_steps(store):
