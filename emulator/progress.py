@@ -116,19 +116,19 @@ class _Pace:
         return self.done > self._first
 
     def left(self, now: float) -> str:
-        """Nothing before something is done."""
-        if not self.moved:
-            return ""
+        """Nothing where nothing was done lately."""
         here = self._work(self.done)
         spent = now - self.start - self._aside
         share, least, most = _RECENT
         recent = min(max(share * spent, least), most)
         while len(self._marks) > 1 and self._marks[1][0] <= spent - recent:
             self._marks.popleft()
-        then, done = self._marks[0]
-        if spent - self._marks[-1][0] >= recent / 50:
+        then, there = self._marks[0]
+        if spent - self._marks[-1][0] >= recent / 50:  # so there are never many
             self._marks.append((spent, here))
-        return f"{duration((spent - then) / (here - done) * (self._work(self.total) - here))} left"
+        if here == there:
+            return ""
+        return f"{duration((spent - then) / (here - there) * (self._work(self.total) - here))} left"
 
     @contextmanager
     def once(self) -> Iterator[None]:
