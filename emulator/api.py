@@ -5,6 +5,7 @@ Files and data sets are read, forecast, scored and drawn by the functions that t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
-from data_prep.errors import ConfigError, DataError
+from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.arrays import rows_at
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Segment, Store, given_channels, memory_store
@@ -136,8 +137,7 @@ def score(
         if name in forecasts:
             raise ConfigError(f"score: forecasts.{name}: a reference has this name; choose another")
     verified = store if truth is None else _against(truth, store)
-    with TemporaryDirectory(prefix="emulator-") as temporary:
-        folder = Path(temporary)
+    with TemporaryDirectory(prefix="emulator-") as temporary, _named_as_given(folder := Path(temporary)):
         paths = {n: _as_file(n, f, folder, store) for n, f in forecasts.items()}
         external = {n: str(path) for n, path in paths.items() if not _is_own_file(path, store)}
         config = config.model_copy(update={"forecasts": external})
@@ -229,6 +229,18 @@ def _opened(initial: xr.Dataset | str | Path) -> Iterator[xr.Dataset]:
             yield data
         except DataError as error:
             raise DataError(str(error).replace("data set:", f"{path}:", 1)) from None
+
+
+@contextmanager
+def _named_as_given(folder: Path) -> Iterator[None]:
+    """What is said of a data set that was written into this folder has the name that the user gave it, and no path."""
+    try:
+        yield
+    except UserError as error:
+        named = re.sub(rf"{re.escape(str(folder))}/([\w-]+)\.nc", r"forecasts.\1", str(error))
+        if named == str(error):
+            raise
+        raise type(error)(named) from None
 
 
 def _times_of(initial: xr.Dataset, forecaster: Forecaster, names: Mapping[str, str]) -> np.ndarray:

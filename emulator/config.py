@@ -306,10 +306,15 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _parts_divide_batches(self) -> Self:
-        for size in (self.batch_size, *(s.batch_size for s in self.stages if s.batch_size)):
+        for size in self.batch_sizes:
             if size % self.accumulate:
                 raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {size}")
         return self
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """Windows per optimiser step, of each stage."""
+        return [stage.batch_size or self.batch_size for stage in self.stages]
 
 
 class EnsembleOptions(Section):

@@ -204,7 +204,7 @@ def test_an_initial_time_that_is_there_twice_is_named():
     made = emulator.predict(
         make_reference("persistence", store, leads), store.dataset(evaluation_rows(store, 2)[:2]), days=0.5
     )
-    with pytest.raises(DataError, match=r"mine.nc: values of init_time occur twice; keep one of them"):
+    with pytest.raises(DataError, match=r"^forecasts\.mine: values of init_time occur twice; keep one of them"):
         emulator.score({"mine": made.isel(init_time=[0, 0, 1])}, store)
 
 

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from data_prep.errors import ConfigError
-from emulator.config import SimulateConfig, load_config, parse_config, save_config, shipped_configs
+from emulator.config import (
+    RolloutStage,
+    SimulateConfig,
+    TrainConfig,
+    load_config,
+    parse_config,
+    save_config,
+    shipped_configs,
+)
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 
@@ -45,6 +53,7 @@ def test_shipped_configs_are_those_of_the_repository():
         ("simulate.truncation=20", "simulate.truncation: input should be 21, 31, 42, 63 or 85, got 20"),
         ("train.batch_size='8'", "train.batch_size: input should be a valid integer, got '8'"),
         ("train.batch_size=0", "train.batch_size: input should be greater than 0, got 0"),
+        ("train.accumulate=3", "train: accumulate 3 does not divide batch_size 16"),
         ("data.inputs=[]", "data.inputs: list should have at least 1 item"),
         (
             "data.split={train: [2013-01-01, 2012-01-01], validation: [a, b], test: [a, b]}",
@@ -112,6 +121,13 @@ def test_products_of_half_precision_are_of_the_network_that_has_them(tmp_path):
     assert load_config(path, ["train.precision=bfloat16_products"]).train.precision == "bfloat16_products"
     with pytest.raises(ConfigError, match="bfloat16_products is of a U-Net's convolutions, not of graph; choose"):
         load_config(path, ["train.precision=bfloat16_products", "model={kind: graph}"])
+
+
+def test_a_batch_size_that_no_stage_has_need_not_be_divided():
+    config = TrainConfig(
+        accumulate=3, stages=[RolloutStage(steps=1, batch_size=6), RolloutStage(steps=1, batch_size=3)]
+    )
+    assert config.batch_sizes == [6, 3]
 
 
 def test_numbers_and_dates_are_read_as_people_write_them(tmp_path):

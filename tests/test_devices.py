@@ -165,8 +165,8 @@ CONFIG = TrainConfig(
 )
 
 
-def start_two(store, run_dir, cache, *, config=CONFIG, die_at=None, slow_disk=None):
-    """Two processes on loopback; the second kills itself when it reads the batch of step ``die_at``."""
+def start_two(store, run_dir, cache, *, config=CONFIG, slow_disk=None, **of_second):
+    """Two processes on loopback; the second kills or interrupts itself when it reads a batch (``die_at=8``)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -178,9 +178,9 @@ def start_two(store, run_dir, cache, *, config=CONFIG, die_at=None, slow_disk=No
         "XLA_FLAGS": FAST_COMPILE,
     }
     arguments = (store, run_dir, config.model_dump_json(), *(() if slow_disk is None else ("--slow-disk", slow_disk)))
-    more = [() if die_at is None or i == 0 else ("--die-at", die_at) for i in range(2)]
+    more = [f"--{name.replace('_', '-')}={value}" for name, value in of_second.items()]
     return [
-        start("train_worker.py", *arguments, *more[i], environment=common | {"JAX_PROCESS_ID": str(i)})
+        start("train_worker.py", *arguments, *more * i, environment=common | {"JAX_PROCESS_ID": str(i)})
         for i in range(2)
     ]
 
@@ -224,13 +224,18 @@ def test_two_processes_survive_the_death_of_one_and_end_where_one_process_ends(t
         assert difference < 1e-4 * sum(np.sum(one[name] ** 2) for name in one.files) ** 0.5
 
 
-def test_the_first_process_has_the_time_that_its_last_checkpoint_takes(tmp_path):
-    store = tmp_path / "store.zarr"
+def test_an_interrupt_stops_all_and_the_first_process_has_the_time_that_its_checkpoint_takes(tmp_path):
+    store, endless = tmp_path / "store.zarr", 10**6
     write_store(store, Grid.gaussian(8))
-    config = CONFIG.model_copy(update={"stages": [RolloutStage(steps=1)], "checkpoint_every": 10})
-    processes = start_two(store, tmp_path / "run", tmp_path / "xla", config=config, slow_disk=8)
+    config = CONFIG.model_copy(
+        update={"stages": [RolloutStage(steps=endless)], "checkpoint_every": endless, "validate_every": endless}
+    )
+    processes = start_two(store, tmp_path / "run", tmp_path / "xla", config=config, slow_disk=8, interrupt_at=3)
     outputs = [finish(process) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert [process.returncode for process in processes] == [130, 130], outputs
+    stopped = {re.search(rf"stopped at step (\d+) of {endless}, state saved", output).group(1) for output in outputs}
+    saved = {p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()}
+    assert len(stopped) == 1 and stopped == saved
     assert (tmp_path / "run" / "weights.npz").is_file()
 
 

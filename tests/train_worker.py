@@ -1,4 +1,4 @@
-"""One process of a training run, for tests: ``train_worker.py STORE RUN_DIR CONFIG_JSON [--die-at | --slow-disk]``."""
+"""One process of a training run, for tests: ``train_worker.py STORE RUN_DIR CONFIG_JSON [options]``."""
 
 import argparse
 import logging
@@ -24,19 +24,16 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("config", type=TrainConfig.model_validate_json)
     parser.add_argument("--die-at", type=int)
+    parser.add_argument("--interrupt-at", type=int)
     parser.add_argument("--slow-disk", type=float, help="seconds that weights take, twice what is waited at exit")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("emulator").setLevel(logging.INFO)
     if arguments.die_at is not None:
-        whole = Windows.batch
-
-        def die(self, step, layout):
-            if step == arguments.die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return whole(self, step, layout)
-
-        Windows.batch = die
+        at_batch(arguments.die_at, signal.SIGKILL)
+    if arguments.interrupt_at is not None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background turns off
+        at_batch(arguments.interrupt_at, signal.SIGINT)
     if arguments.slow_disk is not None:
         devices.LEAVE_SECONDS = round(arguments.slow_disk / 2)
         write = checkpoint.write_arrays
@@ -54,7 +51,21 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return exit_code(error.exit_code)
+    except KeyboardInterrupt:
+        return 130
     return 0
+
+
+def at_batch(number: int, sent: signal.Signals) -> None:
+    """This process sends itself a signal when it reads the batch of that step."""
+    whole = Windows.batch
+
+    def batch(self, step, layout):
+        if step == number:
+            os.kill(os.getpid(), sent)
+        return whole(self, step, layout)
+
+    Windows.batch = batch
 
 
 if __name__ == "__main__":

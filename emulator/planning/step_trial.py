@@ -63,8 +63,7 @@ def made_up_task(
 
 
 def _made_up(config: TrainConfig, state: tuple[int, ...], forcing: tuple[int, ...], layout: Layout) -> Batch:
-    stage = config.stages[0]
-    n = stage.batch_size or config.batch_size
+    stage, n = config.stages[0], config.batch_sizes[0]
     draw = np.random.default_rng(0).standard_normal
     parts = [
         draw((times, *shape), np.float32) for times, shape in ((stage.rollout + 1, state), (stage.rollout, forcing))

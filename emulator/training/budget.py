@@ -147,8 +147,9 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
       ConfigError: it is more than the device has, with what to change.
     """
     remedies = ["train.rematerialise=true"] if rollout > 1 and not config.rematerialise else []
-    sizes, parts = (config.batch_size, *(s.batch_size for s in config.stages if s.batch_size)), 2 * config.accumulate
-    remedies += [f"train.accumulate={parts}"] if not any(size % (parts * layout.data) for size in sizes) else []
+    parts = 2 * config.accumulate
+    divided = not any(size % (parts * layout.data) for size in config.batch_sizes)
+    remedies += [f"train.accumulate={parts}"] if divided else []
     remedies += ["a smaller batch_size", "a shorter rollout"]
     return _held_against_device(needed, f"a rollout of {rollout} steps with {batch_size} windows", remedies)
 

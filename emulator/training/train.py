@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import signal
 import threading
 from collections import deque
@@ -245,7 +246,7 @@ def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> 
     store = with_longer_steps(store, model.time_steps[1:])
     layout = Layout.of(config.mesh)
     layout.check_latitudes(model, store.grid)
-    for size in {stage.batch_size or config.batch_size for stage in config.stages}:
+    for size in config.batch_sizes:
         layout.check_batch(size, config.accumulate)
     stepper, params = make_stepper(
         model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
@@ -278,9 +279,8 @@ def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tu
       DataError: no training segment is long enough for a rollout.
     """
     spans: list[StageSpan] = []
-    for number, stage in enumerate(config.stages):
+    for number, (stage, size) in enumerate(zip(config.stages, config.batch_sizes, strict=True)):
         start = spans[-1].stop if spans else 0
-        size = stage.batch_size or config.batch_size
         steps = tuple(model.time_steps)
         drawn = tuple(steps.index(s) for s in stage.time_steps or steps)
         starts = store.windows("train", stage.rollout * max(steps[i] for i in drawn) + 1)
@@ -485,16 +485,17 @@ class Watch:
 def _stop_requests() -> Iterator[Callable[[int], bool]]:
     """Whether to stop after a step, because of SIGINT or SIGTERM; a second signal works at once.
 
-    Several processes must stop after the same step, which the runtime settles when one of them is sent SIGTERM.
+    Several processes must stop after the same step, which the runtime settles when one of them is sent SIGTERM; it
+    knows nothing of SIGINT, which is passed on as that.
     """
-    if jax.process_count() > 1:
-        yield multihost_utils.reached_preemption_sync_point
-        return
+    several = jax.process_count() > 1
     if threading.current_thread() is not threading.main_thread():
-        yield lambda _: False  # Python delivers signals to the main thread alone
+        # Python delivers signals to the main thread alone
+        yield multihost_utils.reached_preemption_sync_point if several else lambda _: False
         return
     wanted = False
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    ours = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
+    before = {s: signal.getsignal(s) for s in ours}
 
     def give_back() -> None:
         for s, handler in before.items():
@@ -504,11 +505,13 @@ def _stop_requests() -> Iterator[Callable[[int], bool]]:
         nonlocal wanted
         wanted = True
         give_back()
+        if several:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     for s in before:
         signal.signal(s, request)
     try:
-        yield lambda _: wanted
+        yield multihost_utils.reached_preemption_sync_point if several else lambda _: wanted
     finally:
         give_back()
     if wanted:  # after the last step had asked: what follows training must not begin
