@@ -17,10 +17,12 @@ pytestmark = pytest.mark.skipif(not FILE.exists(), reason="needs ../shared/data,
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     work = tmp_path_factory.mktemp("ncep")
-    quick = ["train.stages=[{steps: 4}]", "train.validate_every=4", "evaluate.max_inits=40", f"workdir={work}"]
+    quick = ["train.stages=[{steps: 4}]", "train.validate_every=4", "evaluate.max_inits=40", "evaluate.bootstrap=100"]
+    options = [word for value in (*quick, f"workdir={work}") for word in ("--set", value)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # the config names its file relative to the checkout
-        assert main(["run", "ncep_air", *(word for value in quick for word in ("--set", value))]) == 0
+        for stage in ("prepare", "train", "forecast", "evaluate"):
+            assert main([stage, "ncep_air", *options]) == 0
     return work
 
 
