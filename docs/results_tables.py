@@ -1,6 +1,7 @@
-"""Prints the tables of ``results.md`` in Markdown: ``python docs/results_tables.py SCORES [BASELINE]``.
+"""Prints the tables of ``results.md`` in Markdown: ``python docs/results_tables.py SCORES [BASELINE [FORECASTER]]``.
 
-With a baseline, such as ``physics_t31``, other baselines are left out.
+With a baseline, such as ``physics_t31``, other baselines are left out. A forecaster, such as the mean of two networks,
+takes the place of the network.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ GAP_HOURS = (24, 72, 120)
 
 def main() -> None:
     """One after the other, each below its heading."""
-    scores = xr.open_dataset(sys.argv[1])
-    if baseline := "".join(sys.argv[2:]):
-        names = scores["forecaster"].values.tolist()
-        scores = scores.sel(forecaster=[n for n in names if not is_physics(n) or n.startswith(baseline)])
+    path, baseline, forecaster = (*sys.argv[1:], "", "")[:3]
+    scores = xr.open_dataset(path)
+    names = [n for n in scores["forecaster"].values.tolist() if not is_physics(n) or n.startswith(baseline)]
+    if forecaster:
+        names = [forecaster, *(n for n in names if n != forecaster and not n.startswith(candidate(scores)))]
+    scores = scores.sel(forecaster=names)
     for title, hours, table in (
         ("RMSE", ERROR_HOURS, errors(scores)),
         ("Ahead until", (), crossovers(scores)),
@@ -70,7 +73,8 @@ def crossovers(scores: xr.Dataset) -> str:
 
 def alike(scores: xr.Dataset) -> str:
     """RMSE, then crossover, of the network and of physics where the same was made of both."""
-    pairs = like_with_like(scores)
+    if not (pairs := like_with_like(scores)):
+        return "(nobody was corrected as physics was)"
     heads, rows = [], {v: [variable_label(v)] for v in headline_variables(scores)}
     for own, other in pairs:
         heads += [f"{forecaster_label(own)} over {forecaster_label(other)}", "ahead until", "activity"]

@@ -173,6 +173,9 @@ def test_the_tables_of_results_are_printed_from_a_scores_file(tiny_experiment, m
     monkeypatch.setattr("sys.argv", ["results_tables.py", str(tiny_experiment / "scores.nc"), "physics_t31"])
     load("results_tables").main()
     assert "T21" not in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["results_tables.py", str(tiny_experiment / "scores.nc"), "physics", "persistence"])
+    load("results_tables").main()
+    assert "|  | Persistence | Physics T21 |" in capsys.readouterr().out
 
 
 def test_every_key_of_a_config_is_described():

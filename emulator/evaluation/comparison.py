@@ -16,6 +16,7 @@ from emulator.evaluation.pairs import compare_pairs
 from emulator.evaluation.resampling import Resamples
 from emulator.evaluation.scorecard import better_everywhere, significant_cells
 from emulator.evaluation.significance import ENDS, Bootstrap
+from emulator.progress import track
 
 
 def compare(statistics: xr.Dataset, config: EvaluateConfig) -> xr.Dataset:
@@ -45,13 +46,16 @@ def compare(statistics: xr.Dataset, config: EvaluateConfig) -> xr.Dataset:
     bootstrap = Bootstrap(statistics["trajectory"].values, config.bootstrap, config.confidence)
     hours = statistics["lead_time"].values / np.timedelta64(1, "h")
     parts = []
-    for i in range(statistics.sizes["variable"]):
-        one = statistics[needed].isel(variable=i, drop=True).load()
-        one = one.transpose("forecaster", "lead_time", "region", "init_time", missing_dims="ignore")
-        squared = one["squared_error"].values
-        resamples = bootstrap.resamples(squared.reshape(-1, squared.shape[-1]))
-        pairs = compare_pairs(squared, hours, names, limit, bootstrap, resamples)
-        parts.append(pairs.merge(_with_intervals(one, metrics, bootstrap, resamples)))
+    n_variables = statistics.sizes["variable"]
+    with track(n_variables, "variables compared") as progress:
+        for i in range(n_variables):
+            one = statistics[needed].isel(variable=i, drop=True).load()
+            one = one.transpose("forecaster", "lead_time", "region", "init_time", missing_dims="ignore")
+            squared = one["squared_error"].values
+            resamples = bootstrap.resamples(squared.reshape(-1, squared.shape[-1]))
+            pairs = compare_pairs(squared, hours, names, limit, bootstrap, resamples)
+            parts.append(pairs.merge(_with_intervals(one, metrics, bootstrap, resamples)))
+            progress.advance()
     axes = {d: statistics[d] for d in ("forecaster", "variable", "lead_time", "region")}
     found = xr.concat(parts, "variable").assign_coords(axes | {"reference": names})
     found["rmse_difference_significant"] = significant_cells(found["rmse_difference_p"], config.confidence)
