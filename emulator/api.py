@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
 from emulator.config import EvaluateConfig, first_error
 from emulator.evaluation.external import open_external
+from emulator.evaluation.forecast_file import describe_time, describe_times
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.scores import evaluate
 from emulator.forecast import lead_times
@@ -82,6 +84,8 @@ def predict(
     spec, grid, timestep = forecaster.spec, forecaster.grid, forecaster.timestep
     with _opened(initial) as data:
         chosen = _times_of(data, forecaster, names) if times is None else np.atleast_1d(np.asarray(times))
+        if pd.isnull(chosen).any():
+            raise DataError("times: one is missing (None or NaT)")
         if chosen.size == 0:
             raise DataError("times: holds none; leave it out to forecast from every time")
         fields = xr.concat(
@@ -300,12 +304,14 @@ def _is_own(forecast: xr.Dataset, store: Store) -> bool:
     ascending = all(axis.is_monotonic_increasing and axis.is_unique for axis in axes)
     lead = forecast["lead_time"]
     with_spans = lead.dtype.kind == "m" or "dtype" in lead.attrs  # by which xarray decodes them
-    state = [v for v in store.spec.with_role("prognostic", "diagnostic") if v.name in forecast]
+    ours = {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
+    renamed = {n for n, f in forecast.items() if {"init_time", "lead_time"} <= {*f.dims}} - ours.keys()
+    state = [v for name, v in ours.items() if name in forecast]
     in_si = all(forecast[v.name].attrs.get("units", v.units) == v.units for v in state)
     levels_fit = all(_has_levels(forecast[v.name], v.levels) for v in state if v.levels)
     one_member = forecast.sizes.get("realization") == 1
     in_order = ascending and bool(forecast["longitude"][0] >= 0)
-    return in_order and with_spans and in_si and levels_fit and not one_member
+    return in_order and with_spans and in_si and levels_fit and not (one_member or renamed)
 
 
 def _has_levels(field: xr.DataArray, levels: Sequence[float]) -> bool:
@@ -322,7 +328,7 @@ def _times_to_refer_to(
     """Initial times and leads for references: of the first forecasts in our form, else of the first of another centre.
 
     Raises:
-      DataError: no lead is one that a reference can forecast.
+      DataError: a lead is none that the truth verifies, or all are the initial time.
     """
     own = next((path for name, path in paths.items() if name not in external), None)
     if own is not None:
@@ -330,9 +336,14 @@ def _times_to_refer_to(
             return file["init_time"].values, file["lead_time"].values
     other = open_external(next(iter(paths.values())), store)
     steps = other.lead_times / store.timestep
-    leads = np.sort(other.lead_times[(steps > 0) & (steps % 1 == 0)])
+    if (odd := other.lead_times[steps % 1 != 0]).size:
+        raise DataError(
+            f"{other.path}: leads {describe_times(odd)} are no multiples of the truth's time step, "
+            f"{describe_time(store.timestep)}; leave them out, or give numbers their unit (bare ones are hours)"
+        )
+    leads = np.sort(other.lead_times[steps > 0])
     if leads.size == 0:
-        raise DataError(f"{other.path}: no lead is a multiple of the truth's time step; give references=[]")
+        raise DataError(f"{other.path}: no lead is later than the initial time; give references=[]")
     return np.sort(other.init_times), leads
 
 

@@ -44,7 +44,7 @@ from emulator.anomalies import without_bounds
 from emulator.config import ModelConfig
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.packing import unpack_table
-from emulator.run_folder import DESCRIPTION, SHIPPED, WEIGHTS, run_folder
+from emulator.run_folder import DESCRIPTION, SHIPPED, WEIGHTS, is_half_trained, run_folder
 from emulator.stepping.stepper import make_stepper
 
 logger = logging.getLogger(__name__)
@@ -309,6 +309,8 @@ def _digest_of(description: Mapping[str, Any]) -> str:
 def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     """The trained network of a run folder, ready to forecast; needs no other file.
 
+    Of a training that has not come to its end, the network as it is by now, and a warning.
+
     Args:
       run_dir: The folder, that of its experiment, or the name of a network that ships: ``speedy_t31``.
 
@@ -317,6 +319,8 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     """
     folder = run_folder(run_dir)
     description = read_description(folder)
+    if is_half_trained(folder):
+        logger.warning("%s: its training has not come to its end%s", folder, how_to_run("train", folder.parent))
     arrays = read_arrays(folder / ARRAYS, _how_to_train(folder))
     try:
         spec, grid = StateSpec.from_dict(description["spec"]), Grid.from_dict(description["grid"])

@@ -10,13 +10,14 @@ import json
 import logging
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.json_file import finite
-from emulator.command import interrupted_by_sigterm, memory_in_one_line, set_up_logging
+from emulator.command import interrupted_by_sigterm, memory_in_one_line, say, set_up_logging
 from emulator.hardware.compilation_cache import remember_compiled
 from emulator.hardware.large_pages import use_large_pages
 from emulator.parser import build_parser
@@ -92,11 +93,13 @@ def _run_stages(arguments: argparse.Namespace) -> None:
         _refuse_options(arguments, ("days", "time", "lateral", "with", "members", "out"), why)
     if command == "plot":
         _refuse_options(arguments, ("out",), "goes with a scores file; pictures of an experiment lie in its folder")
+    given = getattr(arguments, "forecast", [])
+    if twice := [name for name, count in Counter(name for name, _ in given).items() if count > 1]:
+        raise ConfigError(
+            f"{command}: --forecast {twice[0]}: the name is there twice; give every file a name of its own"
+        )
     # as JSON, which is YAML, so that no character of a path means anything
-    files = [
-        f"evaluate.forecasts.{name}={json.dumps(file, ensure_ascii=False)}"
-        for name, file in getattr(arguments, "forecast", [])
-    ]
+    files = [f"evaluate.forecasts.{name}={json.dumps(file, ensure_ascii=False)}" for name, file in given]
     config = load_config(target, [*arguments.set, *files])
     if command == "train" and _train_otherwise(config, arguments):
         return
@@ -108,17 +111,17 @@ def _run_stages(arguments: argparse.Namespace) -> None:
         _print_json(summarise_scores(folder))
         return
     if command in ("run", "evaluate"):
-        print((folder / "table.txt").read_text(encoding="utf-8"))  # noqa: T201 - the result the user came for
+        say((folder / "table.txt").read_text(encoding="utf-8"))
     if command in ("run", "plot"):
         pictures = sorted((folder / "plots").glob("*.png"))
-        print(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")  # noqa: T201
-        print(f"Report: {folder / 'report.html'}")  # noqa: T201
+        say(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")
+        say(f"Report: {folder / 'report.html'}")
 
 
 def _init(arguments: argparse.Namespace) -> None:
     from emulator.planning.init import init
 
-    print(init(arguments.files, Path(arguments.out), arguments.minutes))  # noqa: T201 - the result the user came for
+    say(init(arguments.files, Path(arguments.out), arguments.minutes))
 
 
 def _plot_scores(arguments: argparse.Namespace) -> None:
@@ -132,7 +135,7 @@ def _report(arguments: argparse.Namespace) -> None:
     from emulator.experiment.contest import write_report
 
     page = write_report(Path(arguments.scores), Path(arguments.out) if arguments.out else None)
-    print(f"Report: {page}")  # noqa: T201 - the result the user came for
+    say(f"Report: {page}")
 
 
 def _is_run_folder(name: str) -> bool:
@@ -192,7 +195,7 @@ def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) ->
         if first and arguments.json:
             _print_json(cost.to_json())
         elif first:
-            print(cost.text())  # noqa: T201 - the result the user came for
+            say(cost.text())
         return True
     if arguments.json:
         raise ConfigError("train: --json goes with --dry-run; run/metrics.jsonl holds what a training reaches")
@@ -208,8 +211,8 @@ class _ToldError(DataError):
 
 def _print_json(document: dict[str, Any]) -> None:
     """The one document that ``--json`` asks for; what is not finite is ``null``."""
-    text = json.dumps(finite(document), ensure_ascii=False, allow_nan=False, indent=2, default=lambda x: x.item())
-    print(text)  # noqa: T201 - the result the user came for
+    text = json.dumps(finite(document), allow_nan=False, indent=2, default=lambda x: x.item())
+    say(text)
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
@@ -223,7 +226,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
     if arguments.json:
         _print_json(report.to_json())
     else:
-        print(report.text)  # noqa: T201 - the result the user came for
+        say(report.text)
     if report.refusal is not None:
         raise _ToldError(report.refusal) if arguments.json else DataError(report.refusal)
 
@@ -241,7 +244,7 @@ def _verify(arguments: argparse.Namespace) -> None:
         facts = {"rows": int(store.times.size), "segments": len(store.segments), "data_hash": store.data_hash}
         _print_json({"store": str(path), "intact": True, "first_time": first, "last_time": last, **facts})
         return
-    print(  # noqa: T201 - the result the user came for
+    say(
         f"{path}: {store.times.size} rows from {first} to {last} in {len(store.segments)} segments match their hashes; "
         "so do statistics, climatology, forcing tables, static fields and times "
         f"(data hash {store.data_hash[:12]})"
@@ -255,11 +258,11 @@ def _check_pretrained(arguments: argparse.Namespace) -> None:
     name = arguments.folder or SHIPPED
     network = run_folder(name)
     result = check(network)
-    print(result.text)  # noqa: T201 - the result the user came for
+    say(result.text)
     if not result.agrees:
         raise DataError("check-pretrained: the errors are not those of the card; is the folder as it was shipped?")
     run, initial = (shlex.quote(str(path)) for path in (name, network / INITIAL))
-    print(f"Forecast with it: emulator forecast {run} {initial} --days 10 --out forecast.nc")  # noqa: T201
+    say(f"Forecast with it: emulator forecast {run} {initial} --days 10 --out forecast.nc")
 
 
 def _regrid(arguments: argparse.Namespace) -> None:
@@ -270,7 +273,7 @@ def _regrid(arguments: argparse.Namespace) -> None:
     names = ("grid", "like", "method", "nan", "minimum_valid", "outside")
     out = Path(arguments.output)
     grid = regrid_file(locate(arguments.input), out, RegridConfig(**{name: getattr(arguments, name) for name in names}))
-    print(f"{out}: {grid.describe()}")  # noqa: T201 - the result the user came for
+    say(f"{out}: {grid.describe()}")
 
 
 if __name__ == "__main__":

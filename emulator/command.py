@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from data_prep.errors import ConfigError, DataError, UserError, one_line
-from data_prep.files.disk import writing
+from data_prep.files.disk import DiskError, writing
 
 
 def as_command(function: Callable[[Sequence[str]], None]) -> Callable[[Sequence[str] | None], int]:
@@ -76,6 +76,24 @@ def interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def say(text: str) -> None:
+    """Writes what the user came for to standard output; what that cannot encode becomes question marks.
+
+    A reader that is gone (``| head``) ends the process without a word, as it ends others.
+
+    Raises:
+      DiskError: it cannot be written.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), flush=True)  # noqa: T201 - the one place
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again at exit
+        if isinstance(error, BrokenPipeError):
+            raise SystemExit(128 + signal.SIGPIPE) from None
+        raise DiskError(f"standard output: cannot be written: {one_line(error)}") from None
 
 
 def check_appendable(path: Path, option: str) -> None:

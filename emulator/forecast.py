@@ -51,10 +51,12 @@ def forecast_file(
       as_members: Write the forecasts of all of them in place of the mean.
 
     Raises:
-      ConfigError: members are asked for of a single network.
+      ConfigError: members are asked for of a single network, Zarr as output, or days that are no steps of the model.
       DataError: one line that says what the file lacks, or in what a network differs from the first.
       ForecastStoppedError: the forecast left physical bounds; see ``write_forecasts``.
     """
+    if out.suffix == ".zarr":
+        raise ConfigError(f"{out}: forecasts are written as NetCDF; choose a name that ends in .nc")
     if isinstance(source, Path) and out.resolve() == source.resolve():
         raise DataError(f"{out}: is the file with the initial fields; write the forecast to another one")
     if as_members and not others:
@@ -111,12 +113,12 @@ def lead_times(timestep: np.timedelta64, days: float) -> np.ndarray:
     """All leads of a forecast of so many days, ``timedelta64[ns]``.
 
     Raises:
-      DataError: it is no positive multiple of the time step, or too long for dates.
+      ConfigError: it is no positive multiple of the time step, or too long for dates.
     """
     if np.isfinite(days) and days > _MOST_DAYS:
-        raise DataError(f"{days:g} days: expected at most {_MOST_DAYS}, a century; dates end in 2262")
+        raise ConfigError(f"{days:g} days: expected at most {_MOST_DAYS}, a century; dates end in 2262")
     step = timestep / np.timedelta64(1, "D")
     steps = round(days / step) if np.isfinite(days) else 0
     if steps < 1 or abs(steps * step - days) > 1e-6:
-        raise DataError(f"{days:g} days: expected a positive multiple of the model's time step of {step:g} days")
+        raise ConfigError(f"{days:g} days: expected a positive multiple of the model's time step of {step:g} days")
     return np.arange(1, steps + 1) * timestep

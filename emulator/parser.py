@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
 from emulator import __version__
+from emulator.command import say
 
 EXIT_CODES = """exit codes:
   0    done; of inspect and verify: nothing is wrong
@@ -173,7 +174,7 @@ class _PrintCompletion(argparse.Action):
                 where = str(action.metavar or action.dest).upper()
                 if where in _FILES or where == "FOLDER":
                     action.complete = shtab.FILE if where in _FILES else shtab.DIRECTORY  # shtab looks for it there
-        print(shtab.complete(parser, values[1]))  # noqa: T201 - the result the user came for
+        say(shtab.complete(parser, values[1]))
         parser.exit()
 
 

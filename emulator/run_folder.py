@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+
+from data_prep.errors import DataError
+from data_prep.files.json_file import read_object
 
 DESCRIPTION = "run.json"
 """What makes a folder a run folder."""
 
 WEIGHTS = "weights.npz"
 """What the network has learned, in a run folder."""
+
+RECORDS = "stages.json"
+"""Which stages of an experiment came to their end, in its folder."""
 
 SHIPPED = "speedy_t31"
 """The network that ships."""
@@ -25,3 +32,11 @@ def run_folder(name: str | Path) -> Path:
     folder = Path(name)
     places = (folder, folder / "run", _NETWORKS / folder)
     return next((place for place in places if (place / DESCRIPTION).is_file()), folder)
+
+
+def is_half_trained(folder: Path) -> bool:
+    """Whether a run folder's experiment says that its training has not come to its end."""
+    record: object = None
+    with suppress(DataError):  # a network by itself has no experiment
+        record = read_object(folder.parent / RECORDS, "").get("train")
+    return isinstance(record, dict) and record.get("finished") is False

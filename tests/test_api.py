@@ -157,8 +157,9 @@ def test_our_dimensions_in_another_form_are_read_as_another_centres(as_file, tmp
     north = made.isel(latitude=slice(None, None, -1))
     upwards = made.isel(level=slice(None, None, -1), lead_time=slice(None, None, -1), init_time=slice(None, None, -1))
     hours = made.assign_coords(lead_time=[6, 12])
+    renamed = made.rename(temperature="t")
     single = (made.expand_dims(realization=[0]), made.expand_dims(number=[0]))
-    for i, theirs in enumerate((celsius, north, west, upwards, hours, *single)):
+    for i, theirs in enumerate((celsius, north, west, upwards, hours, renamed, *single)):
         path = tmp_path / f"{i}.nc"
         theirs.to_netcdf(path)
         found = emulator.score({"mine": path if as_file else theirs}, store, references=[], bootstrap=50)["rmse"]
@@ -253,8 +254,13 @@ def test_references_start_where_another_centres_forecasts_do(tmp_path):
     found = emulator.score({"mine": theirs}, store, bootstrap=50)["rmse"]
     assert found["forecaster"].values.tolist() == ["mine", "persistence", "climatology"]
     xr.testing.assert_allclose(found, wanted)
-    with pytest.raises(DataError, match=r"no lead is a multiple of the truth's time step; give references=\[\]"):
+    with pytest.raises(DataError, match=r"no lead is later than the initial time; give references=\[\]"):
         emulator.score({"mine": theirs.isel(prediction_timedelta=[0])}, store)
+    days = theirs.assign_coords(prediction_timedelta=[0, 1, 6])  # of which six are no six hours
+    with pytest.raises(
+        DataError, match=r"mine: leads 1 from 1 h to 1 h are no multiples .*, 6 h; .*\(bare ones are hours\)"
+    ):
+        emulator.score({"mine": days}, store)
 
 
 def test_names_are_the_forecasts_own_and_no_paths(tmp_path):
@@ -329,7 +335,9 @@ def test_mistakes_are_one_line(work):
     with xr.open_dataset(work / "mine.nc") as mine:
         with pytest.raises(DataError, match="missing mean_sea_level_pressure"):
             emulator.predict(network, mine[["warmth"]].isel(time=[0]), days=1)
-        with pytest.raises(DataError, match=r"0\.3 days: expected a positive multiple"):
+        with pytest.raises(DataError, match=r"times: one is missing \(None or NaT\)"):
+            emulator.predict(network, mine, days=1, times=["2001-01-01T06", None])
+        with pytest.raises(ConfigError, match=r"0\.3 days: expected a positive multiple"):
             emulator.predict(network, mine.isel(time=[0]), days=0.3)
         with pytest.raises(DataError, match="times: holds none; leave it out"):
             emulator.predict(network, mine, days=1, times=[])
@@ -337,7 +345,7 @@ def test_mistakes_are_one_line(work):
             emulator.predict(network, mine, days=1, times=["2001-01-01T06", *mine.time.values[:9]])
         late = emulator.predict(network, mine.isel(time=[119]), days=1)
     store = emulator.open_store(work / "store.zarr")
-    with pytest.raises(emulator.UserError, match=r"segment|truth"):
+    with pytest.raises(DataError, match=r"holds no truth at 2001-01-31T00:00, for forecasts from 2001-01-30T18:00"):
         emulator.score({"network": late}, store)
     with pytest.raises(DataError, match="score: no forecasts; give them by name"):
         emulator.score({}, store)
@@ -349,12 +357,12 @@ def test_mistakes_are_one_line(work):
 
 @pytest.mark.parametrize("days", [0.3, 0.0, -1.0, float("nan"), float("inf")])
 def test_a_forecast_takes_whole_steps(days):
-    with pytest.raises(DataError, match=f"^{days:g} days: expected a positive multiple of the model's time step"):
+    with pytest.raises(ConfigError, match=f"^{days:g} days: expected a positive multiple of the model's time step"):
         lead_times(TIMESTEP, days)
 
 
 def test_a_forecast_ends_before_dates_do():
-    with pytest.raises(DataError, match=r"^120000 days: expected at most 36525, a century"):
+    with pytest.raises(ConfigError, match=r"^120000 days: expected at most 36525, a century"):
         lead_times(TIMESTEP, 120000)
 
 

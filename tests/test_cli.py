@@ -20,7 +20,7 @@ import emulator
 from data_prep.grid import Grid
 from emulator import cli
 from emulator.cli import build_parser, main
-from emulator.command import as_command, set_up_logging
+from emulator.command import as_command, say, set_up_logging
 from emulator.hardware.compilation_cache import remember_compiled
 from emulator.progress import track
 
@@ -51,6 +51,13 @@ def test_help_of_every_command_explains_itself(capsys):
         (["forecast", "demo", "--days", "3"], 2, "forecast: --days goes with a run folder"),
         (["forecast", "demo", "--days", "0"], 2, "forecast: --days goes with a run folder"),
         (["forecast", str(ROOT), "input.nc", "--set", "seed=1"], 2, "forecast: --set is for CONFIG"),
+        (["forecast", "speedy_t31", "input.nc", "--days", "0.1"], 2, "0.1 days: expected a positive multiple"),
+        (["forecast", "speedy_t31", "input.nc", "--out", "out.zarr"], 2, "out.zarr: forecasts are written as NetCDF"),
+        (
+            ["evaluate", "demo", "--forecast", "a=x.nc", "--forecast", "a=y.nc"],
+            2,
+            "--forecast a: the name is there twice",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line_and_an_exit_code(capsys, arguments, code, expected):
@@ -59,6 +66,30 @@ def test_a_users_mistake_is_one_line_and_an_exit_code(capsys, arguments, code, e
     assert error.startswith("error: ")
     assert expected in error
     assert error.count("\n") == 1
+
+
+def run_command(*words, out, **more):
+    command = [sys.executable, "-m", "emulator.cli", *map(str, words)]
+    return subprocess.run(command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False, **more)
+
+
+def test_standard_output_may_be_full_or_gone_or_of_few_characters(tmp_path, monkeypatch):
+    command = ("inspect", canonical(world(), tmp_path))
+    with Path("/dev/full").open("w") as full:
+        for options in ((), ("--json",)):
+            done = run_command(*command, *options, out=full)
+            assert done.returncode == 1
+            assert done.stderr.splitlines()[-1] == (
+                "error: standard output: cannot be written: [Errno 28] No space left on device"
+            )
+    read, write = os.pipe()
+    os.close(read)
+    gone = run_command(*command, out=write)
+    os.close(write)
+    assert gone.returncode == 141 and "Error" not in gone.stderr
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    say("┏━ 1 K")
+    assert sys.stdout.buffer.getvalue() == b"?? 1 K\n"
 
 
 def test_a_folder_of_a_configs_name_does_not_hide_it(tmp_path, monkeypatch, capsys):

@@ -121,6 +121,9 @@ LAYOUTS = {
             time=lambda d: d["start"] + d["step"],
         )
     ),
+    "closed_circle.nc": lambda own: xr.concat(
+        [weatherbench(own), weatherbench(own).isel(longitude=[0]).assign_coords(longitude=[360.0])], "longitude"
+    ),
     "our_own.nc": lambda own: open_forecasts(own).load(),
 }
 

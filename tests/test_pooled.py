@@ -128,6 +128,11 @@ def test_an_ensemble_of_forecasters_is_scored_like_one_and_has_the_error_of_thei
             r"ensembles.m: a forecaster of the experiment has this name",
         ),
         ({"means": {"m": ["network", "monkey"]}}, r"means.m: monkey: no single forecaster; there are network, physics"),
+        (
+            {"means": {"m": ["network", "persistence", "network"]}},
+            r"means.m: network is there twice; all members weigh",
+        ),
+        ({"ensembles": {"m": ["network", "network"]}}, r"ensembles.m: network is there twice"),
         ({"means": {"m": ["network", "physics_t21_ensemble"]}}, r"means.m: physics_t21_ensemble: no single forecaster"),
         ({"means": {"m": ["network", "persistence"], "n": ["m", "network"]}}, r"means.n: m: no single forecaster"),
         ({"means": {"climatology": ["network", "persistence"]}}, r"means.climatology: a forecaster of the experiment"),

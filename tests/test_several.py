@@ -1,5 +1,6 @@
 """Several networks as one forecaster: their mean or all their members, from Python and from the command line."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters import neural
 from emulator.forecasters.neural import OUTSIDE
+from emulator.forecasters.several import differences
 from emulator.training.train import train
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -74,6 +76,24 @@ def test_predict_takes_several_networks(runs, networks):
     xr.testing.assert_equal(mean["geopotential_at_surface"], alone[0]["geopotential_at_surface"])
     scores = emulator.score({"mean": mean, "one": alone[0]}, runs[0], split="validation", references=[], bootstrap=20)
     assert np.isfinite(scores["rmse"]).all()
+
+
+def test_the_order_of_their_variables_is_their_own(networks):
+    spec = networks[0].spec
+    turned = replace(spec, variables=(spec.variables[1], spec.variables[0], *spec.variables[2:]))
+    assert turned.state_channels != spec.state_channels
+    assert differences(networks[0], turned, networks[0].grid, TIMESTEP) == []
+    fewer = replace(spec, variables=spec.variables[1:])
+    assert differences(networks[0], fewer, networks[0].grid, TIMESTEP) == ["variables"]
+
+
+def test_of_a_training_that_did_not_come_to_its_end_it_is_said(runs, tmp_path, caplog):
+    (tmp_path / "run").symlink_to(runs[1])
+    for record, said in (({"finished": True}, False), ({"finished": False}, True), (None, False)):
+        (tmp_path / "stages.json").write_text(json.dumps({"train": record}))
+        caplog.clear()
+        emulator.load_forecaster(tmp_path)
+        assert ("its training has not come to its end" in caplog.text) is said
 
 
 def test_what_any_of_them_has_not_seen_is_told(runs, networks):

@@ -83,7 +83,7 @@ def _with_intervals(
                 continue
             found = bootstrap.interval(resamples, rows[there])
             for end, attribute in ENDS.items():
-                arrays[metric.name + end][f].reshape(-1)[there] = getattr(found, attribute)
+                arrays[metric.name + end][f].reshape(-1)[there] = np.clip(getattr(found, attribute), *metric.bounds)
     long_names = {
         metric.name + end: f"{end[1:]} end of the interval of {metric.name}" if end else metric.long_name
         for metric in metrics

@@ -103,7 +103,8 @@ class ExternalForecasts:
       members: How many; 0 of single forecasts.
       attributes: Its global attributes.
       dims: Its dimensions by our names; one that it has not (a scalar coordinate) is left out.
-      rows, columns: Its latitudes and longitudes in canonical order.
+      rows, columns: Its latitudes and longitudes in canonical order, without the meridian that closes a circle.
+      shape: How many latitudes and longitudes it holds.
     """
 
     path: Location
@@ -117,6 +118,7 @@ class ExternalForecasts:
     dims: Mapping[str, str]
     rows: np.ndarray
     columns: np.ndarray
+    shape: tuple[int, int]
 
     def read(self, names: Sequence[str], inits: np.ndarray, leads: np.ndarray) -> xr.Dataset:
         """Some variables, loaded.
@@ -176,7 +178,7 @@ class ExternalForecasts:
         theirs = {ours[str(d)]: str(d) for d in block.dims}
         dims = tuple(name for name in AXES if name in theirs)
         values = block.transpose(*(theirs[name] for name in dims)).values
-        asked = {"latitude": self.rows.size, "longitude": self.columns.size}
+        asked = dict(zip(("latitude", "longitude"), self.shape, strict=True))
         asked |= {} if field.constant else {"init_time": inits.size, "lead_time": leads.size}
         asked |= {"level": len(field.levels)} if field.levels else {}
         if not asked.items() <= dict(zip(dims, values.shape, strict=True)).items():
@@ -249,6 +251,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
             dims=dims,
             rows=latitude.rows,
             columns=longitude.rows,
+            shape=(raw[axes.latitude].size, raw[axes.longitude].size),
         )
 
 

@@ -66,10 +66,15 @@ class Verification:
         initial, absent = rows_at(self.store.times, self.init_times)
         if absent.size:
             raise DataError(f"evaluate: the store holds no truth at the initial time {absent[0]!s:.16}")
-        for i, row in enumerate(initial.tolist()):
+        valid = self.init_times[:, None] + self.lead_times
+        _, absent = rows_at(self.store.times, np.unique(valid))
+        if absent.size:
+            start = self.init_times[(valid == absent[0]).any(axis=1).argmax()]
+            raise DataError(
+                f"evaluate: the store holds no truth at {absent[0]!s:.16}, for forecasts from {start!s:.16}"
+            )
+        for row in initial.tolist():
             self.store.segment_of(row, row + int(steps[-1]) + 1)
-            if self.store.times[row + int(steps[-1])] != self.init_times[i] + self.lead_times[-1]:
-                raise DataError(f"evaluate: the store's times are uneven after {self.init_times[i]!s:.16}")
         return initial[:, None] + steps
 
     @cached_property

@@ -73,7 +73,6 @@ def plot_maps(
     title = textwrap.fill(f"{variable_label(variable)} from {start} UTC", int(wide / 0.11))
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     figure.supxlabel(textwrap.fill(world, int(wide / 0.065)), x=0.01, ha="left", fontsize=8)
-    out.parent.mkdir(parents=True, exist_ok=True)
     save(figure, out.with_suffix(""))
     return out
 

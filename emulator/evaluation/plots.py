@@ -75,7 +75,6 @@ def plot_scores(scores: xr.Dataset, folder: Path) -> list[Path]:
       The files, each picture as PNG and PDF: ``skill``, ``activity``, ``cost`` where a forecaster says its own, and
       ``gain`` where the scores hold it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(_RC):
         figures = {"skill": skill_figure(scores), "activity": activity_figure(scores)}
         if np.isfinite(scores["simulated_days_per_second"]).any():
@@ -95,7 +94,6 @@ def plot_long_run(run: xr.Dataset, folder: Path) -> list[Path]:
     Returns:
       ``long_run`` as PNG and PDF.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(_RC):
         return save(long_run_figure(run), folder / "long_run")
 

@@ -19,6 +19,7 @@ from emulator.evaluation.report_fields import Fields, collect_fields
 from emulator.evaluation.style import forecaster_label
 from emulator.evaluation.table import candidate
 from emulator.forecast_form import open_forecasts
+from emulator.run_folder import RECORDS
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
     if isinstance(versions := simulation.get("versions"), dict):
         facts["Truth simulated with"] = ", ".join(f"{k} {v}" for k, v in versions.items())
     facts |= _commands(folder, scores["forecaster"].values.tolist())
-    stages = {k: v for k, v in _read_json(folder / "stages.json").items() if isinstance(v, dict)}
+    stages = {k: v for k, v in _read_json(folder / RECORDS).items() if isinstance(v, dict)}
     seconds = {k: v["seconds"] for k, v in stages.items() if isinstance(v.get("seconds"), int | float)}
     if seconds:
         facts["Time the stages took"] = ", ".join(f"{k} {v:.0f} s" for k, v in seconds.items())

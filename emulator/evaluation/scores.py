@@ -18,7 +18,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError, printable
+from data_prep.errors import ConfigError, DataError, printable
 from data_prep.files.disk import closing_once, replacing
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Store
@@ -107,7 +107,8 @@ def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, l
     """Finds, before there are forecasts, what ``evaluate`` would refuse of its config.
 
     Raises:
-      DataError: the truth holds no such headline variable, the mask is none for its grid, or a region of the config's
+      ConfigError: the truth holds no such headline variable.
+      DataError: the mask is none for its grid, or a region of the config's
         has a name that is taken or holds nothing that is verified.
     """
     verification = _verification(store, config, init_times, lead_times)
@@ -116,7 +117,7 @@ def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, l
     truth, _ = verification.observations(verification.rows[:1, 0])
     for name in (v for v in config.headline if v not in truth):
         near = difflib.get_close_matches(name, truth, n=1, cutoff=0.0)
-        raise DataError(
+        raise ConfigError(
             f"evaluate.headline: {name} is not verified; did you mean {near[0]}? There are {', '.join(truth)}"
         )
 

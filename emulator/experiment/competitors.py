@@ -341,6 +341,8 @@ def _pool_maker(
     store: Store,
 ) -> Maker:
     for member in of:
+        if of.count(member) > 1:
+            raise ConfigError(f"evaluate.{key}.{name}: {member} is there twice; all members weigh the same")
         if member not in single:
             raise ConfigError(f"evaluate.{key}.{name}: {member}: no single forecaster; there are {', '.join(single)}")
     members = tuple(WrittenForecasts(forecast_path(member, config, folder), store.spec) for member in of)

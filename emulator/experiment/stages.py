@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,14 +25,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.disk import discard, disk_in_one_line, link, remove, write_text
 from data_prep.files.json_file import read_object
-from emulator.config import EvaluateConfig, ExperimentConfig, TrainConfig, save_config
+from emulator.config import EvaluateConfig, ExperimentConfig, TrainConfig, load_config, save_config
 from emulator.experiment.forecast_files import files_of_network
 from emulator.progress import duration, track_blocks
+from emulator.run_folder import RECORDS
 
 if TYPE_CHECKING:
     from data_prep.reading.locations import Location
 
 logger = logging.getLogger(__name__)
+
+_MOST_KEYS = 5  # named in a message
 
 _Stamps: TypeAlias = list[list[int | str]]
 """Name of a file, then its ``locations.stamp``; hard links in another folder have the same."""
@@ -222,7 +225,7 @@ def _scored_files(config: ExperimentConfig, _: Path) -> _Stamps:
 
 def _replaced_since_scored(config: ExperimentConfig, folder: Path) -> str | None:
     """Files of others that were replaced, by older ones perhaps."""
-    record = _Records(folder / "stages.json").get("evaluate") or {}
+    record = _Records(folder / RECORDS).get("evaluate") or {}
     scored_at = (folder / "scores.nc").stat().st_mtime_ns  # all there is to go by in records of older versions
     for file in _scored_files(config, folder):
         if file not in record["files"] if "files" in record else int(file[-1]) > scored_at:
@@ -347,7 +350,7 @@ def _run_stage(
     workers: Executor | None,
     all_follow: bool,
 ) -> None:
-    records = _Records(folder / "stages.json")
+    records = _Records(folder / RECORDS)
     mark = fingerprint(config, stage)
     record = records.get(stage.name)
     stages = applicable_stages(config)
@@ -413,7 +416,7 @@ def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: 
         return
     shows_what_is_there = stage.name == "plot"  # forecasts of the command line that was scored, too
     if not shows_what_is_there and record["fingerprint"] != fingerprint(config, maker):
-        raise _made_with_another(folder, maker)
+        raise _made_with_another(config, folder, maker, record)
     if not record["finished"]:
         raise UserError(
             f"{stage.name}: {folder / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
@@ -422,11 +425,33 @@ def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: 
         maker.check(config, folder)
 
 
-def _made_with_another(folder: Path, stage: Stage) -> UserError:
+def _made_with_another(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any]) -> UserError:
     return UserError(
-        f"{folder}: the result of '{stage.name}' was made with another config; 'emulator {stage.name} CONFIG --redo' "
+        f"{folder}: the result of '{stage.name}' was made with another config"
+        f"{_what_differs(config, folder, stage, record)}; 'emulator {stage.name} CONFIG --redo' "
         f"discards it and what was made from it, another workdir with reuse={folder} keeps both"
     )
+
+
+def _what_differs(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any]) -> str:
+    """The keys whose values are others, where the config in the folder is the one that the result was made with."""
+    try:
+        made_with = load_config(folder / "config.yaml")
+    except UserError:
+        return ""
+    if fingerprint(made_with, stage) != record["fingerprint"]:
+        return ""
+    asked, made = (_by_dotted_key(decisive_values(c, stage)) for c in (config, made_with))
+    keys = sorted(key for key in asked.keys() | made.keys() if asked.get(key) != made.get(key))
+    return f" ({', '.join(keys[:_MOST_KEYS])}{', ...' if len(keys) > _MOST_KEYS else ''})"
+
+
+def _by_dotted_key(values: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        below = _by_dotted_key(value) if isinstance(value, Mapping) else {}
+        out |= {f"{key}.{rest}": each for rest, each in below.items()} or {key: value}
+    return out
 
 
 def stage_seconds(folder: Path, name: str) -> float:
@@ -435,7 +460,7 @@ def stage_seconds(folder: Path, name: str) -> float:
     Raises:
       UserError: it is not finished, or was stopped on its way, so that nobody knows.
     """
-    record = _Records(folder / "stages.json").get(name)
+    record = _Records(folder / RECORDS).get(name)
     if not record or not record["finished"] or "seconds" not in record:
         why = f"was taken from {record['taken_from']}" if record and "taken_from" in record else "is not finished"
         raise UserError(f"{folder}: stage '{name}' {why}")
@@ -458,7 +483,7 @@ def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> 
       UserError: as ``run_stages`` does.
     """
     folder, stage = config.path, stage_named(name)
-    record = _Records(folder / "stages.json").get(name)
+    record = _Records(folder / RECORDS).get(name)
     if redo or not _done_before(config, folder, stage, fingerprint(config, stage), record):
         stage.run(config, folder, None)
 
@@ -468,7 +493,7 @@ def _done_before(
 ) -> bool:
     other = record is not None and record["fingerprint"] != mark
     if record and other and (record["finished"] or _any_there(folder, stage)) and not stage.begun(config, folder):
-        raise _made_with_another(folder, stage)
+        raise _made_with_another(config, folder, stage, record)
     stage.check(config, folder)
     return bool(record and record["finished"] and not other and _all_there(folder, stage))
 
@@ -519,9 +544,9 @@ def _taken(config: ExperimentConfig, folder: Path, stage: Stage, mark: str, titl
     if config.reuse is None or not stage.same_again:
         return None
     other = Path(config.reuse)
-    if not (other / "stages.json").exists() or other.resolve() == folder.resolve():
+    if not (other / RECORDS).exists() or other.resolve() == folder.resolve():
         raise ConfigError(f"reuse: {other} is no folder of another experiment; with reuse=null all is made here")
-    record = _Records(other / "stages.json").get(stage.name)
+    record = _Records(other / RECORDS).get(stage.name)
     alike = record is not None and record["finished"] and record["fingerprint"] == mark
     if not alike or not _all_there(other, stage) or stage.outdated(config, other) is not None:
         logger.info("%s: %s has none that this config would make", title, other)

@@ -23,7 +23,7 @@ from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
 def differences(network: NeuralForecaster, spec: StateSpec, grid: Grid, timestep: np.timedelta64) -> list[str]:
     """In what a network differs from others so that it cannot forecast beside them, in words; none where it can."""
     differ = {
-        "variables": network.spec.state_channels != spec.state_channels,
+        "variables": {*network.spec.state_channels} != {*spec.state_channels},
         "grid": not network.grid.matches(grid),
         "time step": network.timestep != timestep,
         "persisted forcings": not {*persisted_channels(network.spec)} <= {*persisted_channels(spec)},

@@ -31,7 +31,7 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.files.disk import write_text
 from data_prep.files.json_file import read_object
 from data_prep.preparation.store import Store, open_store
-from emulator.command import as_command
+from emulator.command import as_command, say
 from emulator.config import ExperimentConfig, ModelConfig, RolloutStage, TrainConfig, load_config, read_yaml
 from emulator.hardware.machine import describe
 from emulator.models import build, forward_flops
@@ -257,4 +257,4 @@ def main(argv: Sequence[str]) -> None:
     entrants = [Entrant.of(arguments.config, file, arguments.set) for file in arguments.models]
     text = table(compare(entrants, arguments.minutes, workdir / "store.zarr", workdir / "comparison"))
     write_text(workdir / "comparison" / "table.md", text)
-    print(text)  # noqa: T201 - the result the user came for
+    say(text)

@@ -33,7 +33,7 @@ from scipy import stats
 from data_prep.errors import ConfigError, DataError, one_line
 from data_prep.preparation.store import Segment, Store
 from emulator import __version__
-from emulator.command import append_line, as_command, check_appendable
+from emulator.command import append_line, as_command, check_appendable, say
 from emulator.config import ExperimentConfig, ModelConfig, load_config
 from emulator.hardware.machine import describe
 from emulator.models.layers import count_parameters
@@ -447,11 +447,11 @@ def main(argv: Sequence[str]) -> None:
     if arguments.command == "plot":
         points = read_points(arguments.points)
         plot(points, arguments.out)
-        print(tell(points))  # noqa: T201 - the result the user came for
+        say(tell(points))
         return
     config = load_config(arguments.config, arguments.set)
     check_appendable(arguments.points, "--points")
     for steps, years, seed in itertools.product(arguments.steps, arguments.years or [None], arguments.seed):
         line = json.dumps(asdict(measure(config, steps, years, seed)))
-        print(line, flush=True)  # noqa: T201 - the result the user came for
+        say(line)
         append_line(arguments.points, line)

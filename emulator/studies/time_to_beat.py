@@ -23,7 +23,7 @@ import xarray as xr
 
 from data_prep.errors import ConfigError, DataError
 from emulator import __version__
-from emulator.command import append_line, as_command, check_appendable
+from emulator.command import append_line, as_command, check_appendable, say
 from emulator.config import ExperimentConfig, load_config
 from emulator.evaluation.style import forecaster_label
 from emulator.evaluation.table import mean_ratios, opponents
@@ -147,5 +147,5 @@ def main(argv: Sequence[str]) -> None:
     check_appendable(arguments.records, "--records")
     before = read_records(arguments.records) if arguments.records.exists() else []
     made = attempt(config, arguments.hours)
-    print(format_records([*before, made]))  # noqa: T201 - the result the user came for
+    say(format_records([*before, made]))
     append_line(arguments.records, json.dumps(asdict(made)))
