@@ -250,6 +250,10 @@ def test_scores_with_a_file_of_the_command_line_are_plotted_without_naming_it_ag
     folder = stages.run_stages(config(tmp_path))
     beside = config(tmp_path, evaluate={"forecasts": {"other": "other.nc"}})
     stages.run_stages(beside, ["evaluate"], redo=True)
+    with pytest.raises(
+        UserError, match=r"'evaluate' was made with another config \(evaluate.bootstrap, evaluate.forecasts"
+    ):
+        stages.run_stages(config(tmp_path, evaluate={"bootstrap": 7}), ["plot"])
     stages.run_stages(config(tmp_path), ["plot"])
     assert calls[-2:] == ["evaluate", "plot"] and (folder / "plots").exists()
 

@@ -415,8 +415,10 @@ def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: 
     if maker is None or record is None:
         return
     shows_what_is_there = stage.name == "plot"  # forecasts of the command line that was scored, too
-    if not shows_what_is_there and record["fingerprint"] != fingerprint(config, maker):
-        raise _made_with_another(config, folder, maker, record)
+    if record["fingerprint"] != fingerprint(config, maker):
+        keys = _differing_keys(config, folder, maker, record)
+        if not (shows_what_is_there and all(key.startswith("evaluate.forecasts") for key in keys)):
+            raise _made_with_another(folder, maker, keys)
     if not record["finished"]:
         raise UserError(
             f"{stage.name}: {folder / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
@@ -425,25 +427,24 @@ def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: 
         maker.check(config, folder)
 
 
-def _made_with_another(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any]) -> UserError:
+def _made_with_another(folder: Path, stage: Stage, keys: Sequence[str]) -> UserError:
+    named = f" ({', '.join(keys[:_MOST_KEYS])}{', ...' * (len(keys) > _MOST_KEYS)})" if keys else ""
     return UserError(
-        f"{folder}: the result of '{stage.name}' was made with another config"
-        f"{_what_differs(config, folder, stage, record)}; 'emulator {stage.name} CONFIG --redo' "
-        f"discards it and what was made from it, another workdir with reuse={folder} keeps both"
+        f"{folder}: the result of '{stage.name}' was made with another config{named}; 'emulator {stage.name} CONFIG "
+        f"--redo' discards it and what was made from it, another workdir with reuse={folder} keeps both"
     )
 
 
-def _what_differs(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any]) -> str:
-    """The keys whose values are others, where the config in the folder is the one that the result was made with."""
+def _differing_keys(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any]) -> list[str]:
+    """The keys whose values are others; none where the config in the folder is not what the result was made with."""
     try:
         made_with = load_config(folder / "config.yaml")
     except UserError:
-        return ""
+        return []
     if fingerprint(made_with, stage) != record["fingerprint"]:
-        return ""
+        return []
     asked, made = (_by_dotted_key(decisive_values(c, stage)) for c in (config, made_with))
-    keys = sorted(key for key in asked.keys() | made.keys() if asked.get(key) != made.get(key))
-    return f" ({', '.join(keys[:_MOST_KEYS])}{', ...' if len(keys) > _MOST_KEYS else ''})"
+    return sorted(key for key in asked.keys() | made.keys() if asked.get(key) != made.get(key))
 
 
 def _by_dotted_key(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -493,7 +494,7 @@ def _done_before(
 ) -> bool:
     other = record is not None and record["fingerprint"] != mark
     if record and other and (record["finished"] or _any_there(folder, stage)) and not stage.begun(config, folder):
-        raise _made_with_another(config, folder, stage, record)
+        raise _made_with_another(folder, stage, _differing_keys(config, folder, stage, record))
     stage.check(config, folder)
     return bool(record and record["finished"] and not other and _all_there(folder, stage))
 

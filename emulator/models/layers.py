@@ -152,6 +152,8 @@ class Frame:
         """
         n_rows, n_columns = grid.shape
         if grid.periodic and n_columns % column_factor:
+            if grid.is_global and n_columns % 2:
+                why = "of an odd number none lies opposite another; take model.kind: spectral, or regrid"
             raise ConfigError(
                 f"model: {n_columns} longitudes around the globe are no multiple of {column_factor} ({why})"
             )
