@@ -72,7 +72,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     command = arguments.command
     if command in of_files:
         of_files[command](arguments)
-    elif command == "forecast" and (arguments.input is not None or _is_run_folder(arguments.run)):
+    elif command == "forecast" and (arguments.input or _is_run_folder(arguments.run)):
         _forecast_file(arguments)
     elif command == "plot" and arguments.config.endswith(".nc"):
         _plot_scores(arguments)
@@ -153,18 +153,18 @@ def _forecast_file(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"forecast: {folder} is no run folder; INPUT goes with one such as runs/demo/run, or with {SHIPPED}"
         )
-    if arguments.input is None:
+    if not arguments.input:
         raise ConfigError("forecast: a run folder needs an INPUT file: emulator forecast RUN INPUT.nc")
     _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a run folder is forecast from as it is")
     out = Path(arguments.out or "forecast.nc")
     if arguments.out is None and out.exists():
         raise DataError(f"{out} is there already; --out names another file, or this one to replace it")
-    from data_prep.reading.locations import locate
+    from data_prep.reading.locations import find_files
     from emulator.forecast import forecast_file
 
     forecast_file(
         folder,
-        locate(arguments.input),
+        find_files(arguments.input),
         out,
         days=10.0 if arguments.days is None else arguments.days,
         time=arguments.time,

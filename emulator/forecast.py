@@ -1,4 +1,4 @@
-"""One forecast from one file: what ``emulator forecast RUN INPUT.nc`` does."""
+"""One forecast from a file or several: what ``emulator forecast RUN INPUT.nc`` does."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.driving import open_driving
+from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.probe import probe
-from data_prep.reading.sources import read_initial
+from data_prep.reading.sources import initial_sources, read_initial
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
@@ -29,7 +30,7 @@ _MOST_DAYS = 36525
 
 def forecast_file(
     run: str | Path,
-    source: Location,
+    files: Sequence[Location],
     out: Path,
     *,
     days: float,
@@ -38,14 +39,14 @@ def forecast_file(
     others: Sequence[str] = (),
     as_members: bool = False,
 ) -> Path:
-    """Forecasts with a trained network, or several, from any file that holds the model's variables on its grid.
+    """Forecasts with a trained network, or several, from any files that hold the model's variables on its grid.
 
     Args:
       run: Run folder of a training, as ``load_forecaster`` takes it; needs no other file.
-      source: NetCDF, GRIB or Zarr with the initial fields; a URL may be given.
+      files: NetCDF, GRIB or Zarr with the initial fields, together; URLs may be given.
       out: Forecast file to write, along its valid time; appears when it is complete.
       days: Length of the forecast; a multiple of the model's time step.
-      time: Initial time, ISO 8601; the last time in the file when ``None``.
+      time: Initial time, ISO 8601; the last one that all variables have when ``None``.
       lateral: Files of the driving data set, for networks that were trained with lateral boundary values.
       others: Run folders of more networks, whose mean with the first is forecast.
       as_members: Write the forecasts of all of them in place of the mean.
@@ -57,14 +58,14 @@ def forecast_file(
     """
     if out.suffix == ".zarr":
         raise ConfigError(f"{out}: forecasts are written as NetCDF; choose a name that ends in .nc")
-    if isinstance(source, Path) and out.resolve() == source.resolve():
+    if any(isinstance(file, Path) and out.resolve() == file.resolve() for file in files):
         raise DataError(f"{out}: is the file with the initial fields; write the forecast to another one")
     if as_members and not others:
         raise ConfigError("--members: is of several networks; name the others by --with")
     folders = [run_folder(name) for name in (run, *others)]
     networks = [load_forecaster(folder) for folder in folders]
     leads = lead_times(networks[0].timestep, days)
-    probe([source])
+    probe(files)
     attributes: dict[str, str] = {}
     if lateral:
         paths = find_inputs(lateral, Path(), "--lateral")
@@ -78,8 +79,9 @@ def forecast_file(
         named = (replace(network, name=name) for network, name in zip(networks, names, strict=True))
         forecaster = SeveralNetworks(tuple(named), as_members)
         attributes["networks"] = ", ".join(names)
+    sources = stack_levels(initial_sources(files, first.spec, first.sources))
     initial = read_initial(
-        source, first.spec, first.grid, time, first.sources, fill_nan=first.fill_nan, timestep=first.timestep
+        sources, first.spec, first.grid, time, first.sources, fill_nan=first.fill_nan, timestep=first.timestep
     )
     attributes |= forecaster.attributes(initial)
     if attributes[OUTSIDE] not in ("none", "not known"):

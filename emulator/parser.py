@@ -109,13 +109,13 @@ def _add_forecast(commands: _Commands) -> None:
     )
     forecast.add_argument(
         "input",
-        nargs="?",
+        nargs="*",
         metavar="INPUT",
-        help="NetCDF, GRIB, Zarr or a URL, with the model's variables on its grid",
+        help="NetCDF, GRIB, Zarr, a URL or a folder of files, one or several, with the model's variables on its grid",
     )
     of_a_file = forecast.add_argument_group("with RUN and INPUT")
     of_a_file.add_argument("--days", type=float, help="length of the forecast (default 10)")
-    of_a_file.add_argument("--time", help="initial time in INPUT, ISO 8601; the last one when left out")
+    of_a_file.add_argument("--time", help="initial time in INPUT, ISO 8601; the last that all have when left out")
     of_a_file.add_argument(
         "--lateral",
         nargs="+",

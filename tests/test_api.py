@@ -67,12 +67,12 @@ def test_from_files_to_a_plot_in_ten_lines(work, tmp_path, monkeypatch):
 def test_a_forecast_does_not_take_the_place_of_its_initial_fields(work):
     before = (work / "mine.nc").read_bytes()
     with pytest.raises(DataError, match=r"mine.nc: is the file with the initial fields; write the forecast to another"):
-        forecast_file(work / "run", work / "mine.nc", work / "run" / ".." / "mine.nc", days=1)
+        forecast_file(work / "run", [work / "mine.nc"], work / "run" / ".." / "mine.nc", days=1)
     assert (work / "mine.nc").read_bytes() == before
 
 
 def test_a_forecast_is_that_of_the_command(work, tmp_path):
-    forecast_file(work / "run", work / "mine.nc", tmp_path / "f.nc", days=1, time="2001-01-25T06")
+    forecast_file(work / "run", [work / "mine.nc"], tmp_path / "f.nc", days=1, time="2001-01-25T06")
     with xr.open_dataset(tmp_path / "f.nc") as file, xr.open_dataset(work / "mine.nc") as mine:
         made = emulator.predict(
             emulator.load_forecaster(work / "run"), mine.sel(time=["2001-01-25T06", "2001-01-26T00"]), days=1
@@ -89,6 +89,29 @@ def test_a_forecast_is_that_of_the_command(work, tmp_path):
         for f in (made.isel(init_time=[0]), tmp_path / "f.nc")
     )
     xr.testing.assert_allclose(in_memory, in_file)
+
+
+def test_initial_fields_may_lie_in_several_files(work, tmp_path, capsys):
+    """A variable each, over other times, as archives keep them; the last time that all have is the initial time."""
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    with xr.open_dataset(work / "mine.nc") as mine:
+        mine[["warmth"]].isel(time=slice(0, -1)).to_netcdf(parts / "a.nc")
+        mine.drop_vars("warmth").isel(time=slice(40, None)).to_netcdf(parts / "b.nc")
+        mine[["warmth"]].isel(time=slice(0, 40)).to_netcdf(tmp_path / "early.nc")
+        last = str(mine.time.values[-2])
+    run, out = work / "run", tmp_path / "out.nc"
+    forecast_file(run, [work / "mine.nc"], tmp_path / "whole.nc", days=1, time=last)
+    for given in ([str(parts)], [str(parts / "b.nc"), str(tmp_path / "early.nc"), str(parts / "a.nc")]):
+        assert main(["forecast", str(run), *given, "--days", "1", "--out", str(out)]) == 0
+        with xr.open_dataset(out) as found, xr.open_dataset(tmp_path / "whole.nc") as wanted:
+            xr.testing.assert_identical(found.drop_attrs(), wanted.drop_attrs())
+    for given, said in (
+        ([parts / "a.nc"], "a.nc: missing"),
+        ([tmp_path / "early.nc", parts / "b.nc"], "early.nc and 1 more: no time at which all variables are there"),
+    ):
+        assert main(["forecast", str(run), *map(str, given), "--days", "1", "--out", str(out)]) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_forecasts_in_memory_are_described_as_their_file_is(tmp_path):

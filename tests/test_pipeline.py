@@ -438,6 +438,8 @@ class TestThinning:
         assert len(lines) == bool(told) and all(
             f"file.nc: times in the middle of intervals ({told})" in x for x in lines
         )
+        at_their_times = "file.nc: temperature: means over intervals, taken as instants at their times" in caplog.text
+        assert at_their_times == (bool(attrs) and not told)
 
     @pytest.mark.parametrize(
         ("name", "hours", "told"),

@@ -244,6 +244,42 @@ def test_rain_that_runs_up_over_a_day_is_told(hours, period, by_day, said, tmp_p
     assert all(f.severity == "warning" and f.channel == "total_precipitation" and said in f.text for f in found)
 
 
+def test_rain_that_never_falls_is_summed_from_the_start(tmp_path):
+    times, sums = rain(6)
+    data = world(times).drop_vars("total_precipitation_6hr", errors="ignore")
+    data["tp"] = (("time", "latitude", "longitude"), np.cumsum(sums, axis=0), {"units": "m"})
+    report = inspect_files([canonical(data, tmp_path)])
+    assert [(f.severity, f.channel) for f in report.findings if f.kind == "running sums"] == [
+        ("error", "total_precipitation")
+    ]
+    assert report.refusal is not None and "never falls: summed since the start of a run?" in report.refusal
+
+
+def test_levels_with_holes_as_a_rule_are_left_out_and_the_others_predicted(tmp_path):
+    """As of CMIP's levels below high ground, be the holes always the same or not."""
+    data = world()
+    data["temperature"][:, 1, 2:4, 3] = np.nan
+    data["temperature"][::3, 1, 4, 4] = np.nan
+    report = inspect_files([canonical(data, tmp_path)])
+    kept, lost = (float(level) for level in LEVELS)
+    assert report.section["prognostic"]["temperature"] == {"levels": [kept]}
+    assert "levels" not in report.section["prognostic"]["u_component_of_wind"]
+    assert [f.channel for f in report.findings] == [f"temperature@{lost:g}"] and report.refusal is None
+    store = stored(tmp_path / "data.nc", prognostic=report.section["prognostic"])
+    assert f"temperature@{kept:g}" in {c.name for c in store.spec.state_channels}
+
+
+def test_heights_without_a_unit_are_metres(tmp_path):
+    data = world()
+    data["hgt"] = (data["geopotential"] / 9.80665).assign_attrs(units="m")
+    data = data.drop_vars("geopotential")
+    wanted = inspect_files([canonical(data, tmp_path)]).to_json()["files"][0]["variables"]
+    del data["hgt"].attrs["units"]
+    bare = inspect_files([canonical(data, tmp_path)])
+    assert bare.to_json()["files"][0]["variables"] == wanted
+    assert "m2 s-2 (not given)" in bare.text
+
+
 @pytest.mark.parametrize("values", [4, 20, 1000])
 def test_a_field_that_packing_left_a_few_values_may_repeat(values, tmp_path):
     """Of one scale factor for all levels the stratosphere's humidity gets a few steps."""
@@ -381,6 +417,19 @@ class TestDuplicates:
         store = stored(path, repair=["duplicates"])
         np.testing.assert_array_equal(store.times, data["time"].values)
         np.testing.assert_array_equal(store.dataset(range(N))["temperature"], data["temperature"])
+
+    def test_that_differ_by_what_packing_rounds_are_the_same(self, tmp_path):
+        data = world()
+        data["temperature"][19:21] = (
+            data["temperature"][19].values + np.array([0, 1e-4], np.float32)[:, None, None, None]
+        )
+        twice = data.isel(time=[*range(20), 20, *range(21, N)]).assign_coords(
+            time=data["time"].values[[*range(20), 19, *range(21, N)]]
+        )
+        for name in set(data.data_vars) - {"temperature"}:
+            twice[name][20] = twice[name][19].values
+        store = stored(canonical(twice, tmp_path), repair=["duplicates"])
+        np.testing.assert_array_equal(store.dataset([19])["temperature"][0], data["temperature"][19])
 
     def test_that_differ_are_refused_all_the_same(self, tmp_path):
         data = world().isel(time=[*range(20), 19, *range(20, N)])

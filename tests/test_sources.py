@@ -16,6 +16,7 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.inputs import open_canonical
+from data_prep.reading.inspect import inspect_files
 from data_prep.reading.positions import pick
 from data_prep.reading.sources import open_source, read_initial
 from data_prep.reading.units import conversion
@@ -488,6 +489,19 @@ class TestInitialConditions:
         np.testing.assert_array_equal(found["temperature"][0], truth["temperature"][-1])
         second = read_initial(path, SPEC, GRID, "2001-01-30T06:00")
         np.testing.assert_array_equal(second["surface_pressure"][0], truth["surface_pressure"][1])
+
+    @pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])
+    def test_another_calendar_is_told_of(self, calendar, tmp_path, caplog):
+        path = self.write(
+            tmp_path,
+            lambda d: d.assign_coords(
+                time=xr.date_range("2001-01-30", periods=TIMES.size, freq="6h", calendar=calendar, use_cftime=True)
+            ),
+        )
+        read_initial(path, SPEC, GRID)
+        said = f"initial.nc: is on the calendar {calendar}; dates here are the real calendar's"
+        assert (said in caplog.text) == (calendar != "standard")
+        assert (f"calendar {calendar}" in inspect_files([path]).text) == (calendar != "standard")
 
     def test_user_names_flipped_axes_and_a_scalar_time(self, tmp_path):
         path = self.write(tmp_path, lambda d: cds(d).isel(valid_time=2))

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from data_prep.errors import UserError
+from data_prep.errors import DataError, UserError
 from emulator.config import parse_config
 from emulator.experiment import stages
 
@@ -341,6 +341,22 @@ def _as_it_is(monkeypatch, name, *attributes):
     monkeypatch.undo()
     kept = {attribute: getattr(stages.stage_named(name), attribute) for attribute in attributes}
     monkeypatch.setattr(stages, "STAGES", tuple(dataclasses.replace(s, **kept) if s.name == name else s for s in whole))
+
+
+def test_scores_stay_where_their_successors_are_refused(tmp_path, calls, monkeypatch):
+    folder = stages.run_stages(config(tmp_path))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert {folder / "scores.nc", folder / "stages.json", folder / "config.yaml"} <= before.keys()
+
+    def refuse(*_):
+        raise DataError("other.nc: holds NaN")
+
+    scoring = dataclasses.replace(stages.stage_named("evaluate"), run=refuse)
+    monkeypatch.setattr(stages, "STAGES", tuple(scoring if s.name == "evaluate" else s for s in stages.STAGES))
+    changed = config(tmp_path, evaluate={"bootstrap": 7})
+    with pytest.raises(DataError, match="holds NaN"):
+        stages.run_stages(changed, ["evaluate"], redo=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_file_of_others_that_was_replaced_is_scored_again(tmp_path, calls, monkeypatch):

@@ -514,8 +514,11 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
             s.read(variable.name, variable.levels, int(r), int(r) + 1)
             for s, r in zip((first, second), row_of[row : row + 2], strict=True)
         )
-        if not np.array_equal(one, other, equal_nan=True):
-            raise DataError(f"{second.path}: {at} differs from what {first.path} holds; remove one of them")
+        if not are_one_field(one, other):
+            raise DataError(
+                f"{second.path}: {at} differs from what {first.path} holds; take it out of one of the files, or "
+                "leave it out by data.exclude (members of an ensemble are read one at a time)"
+            )
         keep[row + 1] = False
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
     return Timeline(variable, sources, times, source_of, row_of, Mending.none(times.size))
@@ -581,7 +584,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
             lacking, having = (timeline, reference) if odd[0] in reference.times else (reference, timeline)
             raise DataError(
                 f"{lacking.sources[0].path}: {lacking.variable.name} has no {clock.text(odd[0])}, "
-                f"{having.variable.name} does ({odd.size} times differ)"
+                f"{having.variable.name} does ({odd.size} times differ){_how_to_share(odd.size, timeline, reference)}"
             )
     times, where = reference.times, str(reference.sources[0].path)
     interval = checks.interval_of(times, where)
@@ -596,12 +599,14 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
             "%s: one day a month; if these are monthly means by hour of the day, they hold no weather", where
         )
     phase = (times - times.astype("datetime64[D]")) % interval
-    means = any(s.fields[n].over_interval == "mean" for n, t in timelines.items() for s in t.sources)
+    means = [n for n, t in timelines.items() if any(s.fields[n].over_interval == "mean" for s in t.sources)]
     if (2 * phase == interval).all() and (means or phase[0] % np.timedelta64(1, "h")):
         at = f"{clock.text(times[0])[-5:]} every {checks.hours(interval):g} h"
         logger.warning(
             "%s: times in the middle of intervals (%s), as means have; they are taken as instants", where, at
         )
+    elif means and timestep == interval:
+        logger.warning("%s: %s: means over intervals, taken as instants at their times", where, ", ".join(means))
     stride = int(timestep // interval)
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
@@ -636,6 +641,14 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
     return tuple(out)
+
+
+def _how_to_share(differing: int, *timelines: Timeline) -> str:
+    """What to do about variables that have not one time in common, such as days told by noon and by midnight."""
+    if differing < sum(timeline.times.size for timeline in timelines):
+        return ""
+    first = " and ".join(f"{t.variable.name} {clock.text(t.times[0])}" for t in timelines)
+    return f"; they share none (the first are {first}): shift the times of one, if both mean the same (cdo shifttime)"
 
 
 def _check_alike(timeline: Timeline, interval: np.timedelta64) -> None:

@@ -37,7 +37,7 @@ from data_prep.reading.recognise import (
     without_single_leads,
 )
 from data_prep.reading.sources import FoundField, Source, open_source, warn_of_slow_chunks
-from data_prep.reading.units import conversion
+from data_prep.reading.units import conversion, unit_of
 from data_prep.spec import Vertical
 from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, is_never_uniform, known
 
@@ -45,6 +45,7 @@ _MOST_FINDINGS = 30
 _MOST_VALUES_LISTED = 12
 _GAP_DAYS = 10.0
 _USUAL_STEP_HOURS = 6.0
+_SPARSE = "NaN in some points as a rule, as below high ground; it cannot be predicted there, so the level is left out"
 _SHARES = (0.7, 0.15)  # of the record, for training and validation
 # A climatology reaches a month beyond the season of its training data: of a record that is shorter than a year or so,
 # less is held out, so that there is something to measure anomalies from.
@@ -60,7 +61,8 @@ class FieldReport:
       found: Where it is and what it is called.
       low, high: Range of its finite values in SI; NaN where there are none.
       missing: Share of points that are NaN.
-      lacking: Whether points are missing as a rule, so that it cannot be predicted.
+      lacking: Whether points are missing as a rule, at all levels, so that it cannot be predicted.
+      sparse: The levels at which they are, where it can be predicted at others: such as those below high ground.
       n_rows: At how many times, or days of the year, it was looked at.
       unchanging: Whether it repeats itself from the first time to the last.
       constant: Its levels that never and nowhere change; ``None`` stands for a surface field.
@@ -72,6 +74,7 @@ class FieldReport:
     high: float
     missing: float
     lacking: bool
+    sparse: tuple[float, ...]
     n_rows: int
     unchanging: bool
     constant: tuple[float | None, ...]
@@ -253,7 +256,7 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
         if axis is None and entry is not None and entry.on_levels and scalar_pressure(variable) is not None:
             kind = "pressure"
         try:
-            conversion(canonical or raw_name, variable.attrs.get("units"), raw_name)
+            conversion(canonical or raw_name, unit_of(variable), raw_name)
         except DataError as error:
             skipped.append((raw_name, str(error).removeprefix(f"{raw_name}: ")))
             continue
@@ -444,10 +447,16 @@ def _look_at_field(
     some = np.isfinite(summary.low).any()
     low, high = (float(np.nanmin(summary.low)), float(np.nanmax(summary.high))) if some else (np.nan, np.nan)
     missing = float(summary.missing.mean())
-    by_rule = bool((np.median(summary.missing, axis=0) > 0).any())
-    lacking = by_rule if quality.is_part_of_state(found.name, found.to_si.units) else missing > 0
+    by_rule = np.median(summary.missing, axis=0) > 0
+    of_state = quality.is_part_of_state(found.name, found.to_si.units)
+    lacking = bool(by_rule.all()) if of_state else missing > 0
+    sparse = tuple(level for level, some in zip(found.levels, by_rule, strict=False) if some and not lacking)
+    sparse = sparse if of_state else ()
+    channels = {f"{found.name}@{level:g}" for level in sparse}
+    findings = [f for f in findings if f.kind != "missing" or f.channel not in channels]
+    findings += [Finding("warning", "missing", channel, None, None, n_rows, _SPARSE) for channel in sorted(channels)]
     unchanging, constant = quality.never_changes(summary), quality.constant_levels(summary, found.levels)
-    report = FieldReport(found, low, high, missing, lacking, n_rows, unchanging, constant, tuple(findings))
+    report = FieldReport(found, low, high, missing, lacking, sparse, n_rows, unchanging, constant, tuple(findings))
     return report, summary, last
 
 
@@ -555,7 +564,10 @@ def _refusal(files: Sequence[FileReport], section: dict[str, Any]) -> str | None
     """What preparation would say of the values of files that it can open."""
     for file in files:
         for report in file.fields:
-            if report.lacking and report.found.name in section["prognostic"]:
+            predicted = section["prognostic"].get(report.found.name)
+            if predicted is None:
+                continue
+            if report.lacking or not set(report.sparse).isdisjoint(predicted.get("levels", report.found.levels)):
                 what = f"{file.source.path}: {report.found.raw_name} is missing in {report.missing:.1%} of its points"
                 if _lacking(_by_variable(files)[report.found.name]):
                     return f"{what}, and no other variable can be predicted; fill these, or cut out a region without"
@@ -587,7 +599,12 @@ def _lacking(reports: Sequence[FieldReport]) -> bool:
     found = reports[0].found
     if not quality.is_part_of_state(found.name, found.to_si.units):
         return any(r.lacking for r in reports)
-    return sum(r.n_rows if r.lacking else -r.n_rows for r in reports) >= 0
+    return _mostly(reports, [r.lacking for r in reports])
+
+
+def _mostly(reports: Sequence[FieldReport], holds: Sequence[bool]) -> bool:
+    """Whether something holds of the files that have half of the rows or more."""
+    return sum(r.n_rows if yes else -r.n_rows for r, yes in zip(reports, holds, strict=True)) >= 0
 
 
 def _section(files: Sequence[FileReport]) -> dict[str, Any]:
@@ -611,12 +628,13 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
         # of one time nobody knows what others hold
         telling = [r for r in reports if r.n_rows != 1 or static]
         constant = set.intersection(*(set(r.constant) for r in telling)) if telling else set()
-        if constant:
-            varying = [level for level in found.levels if level not in constant]
-            if not varying:
-                continue  # nothing to learn from
-            options["levels"] = varying
         lacking = _lacking(reports)
+        varying = [level for level in found.levels if level not in constant]
+        if constant and not varying:
+            continue  # nothing to learn from
+        whole = [level for level in varying if not _mostly(reports, [level in r.sparse for r in reports])]
+        if len(whole or varying) < len(found.levels):
+            options["levels"] = whole or varying
         if found.extent == "dayofyear":
             role, options["known"] = "forcing", "climatological"
         elif static:
@@ -756,6 +774,8 @@ def _file_lines(file: FileReport) -> list[str]:
     else:
         ends = " to ".join(clock.text(t) for t in times[[0, -1]])
         lines.append(f"  times   {times.size} from {ends}, every {checks.hours(np.diff(times).min()):g} h")
+    if source.calendar:
+        lines.append(f"  calendar {source.calendar}; these dates are the real calendar's")
     rows = [("variable", "in the file", "unit", "levels", "lowest", "highest", "NaN", "extent")]
     for report in file.fields:
         found = report.found
@@ -763,7 +783,7 @@ def _file_lines(file: FileReport) -> list[str]:
             (
                 found.name,
                 found.raw_name,
-                found.to_si.units,
+                found.to_si.units if found.unit_given else f"{found.to_si.units} (not given)",
                 _levels_text(found.levels, file.vertical),
                 f"{report.low:.5g}",
                 f"{report.high:.5g}",

@@ -18,7 +18,8 @@ from data_prep.reading.units import convertible
 # Seconds between times of common records: a time stored too coarsely belongs to the roundest of these that it can be.
 _ROUND_SECONDS = (86400, 43200, 21600, 10800, 3600, 1800, 900, 600, 300, 60, 1)
 _FIRST_YEAR, _LAST_YEAR = 1678, 2261  # what datetime64[ns] holds
-_BY_LABEL = ("noleap", "365_day", "standard", "gregorian", "proleptic_gregorian")
+_REAL = ("standard", "gregorian", "proleptic_gregorian")
+_BY_LABEL = ("noleap", "365_day", *_REAL)
 
 
 def instants_of(path: Location, coordinate: xr.DataArray) -> np.ndarray:
@@ -50,6 +51,13 @@ def instants_of(path: Location, coordinate: xr.DataArray) -> np.ndarray:
             f"{path}: {name} has no CF units such as 'hours since 1900-01-01'; its values are {values.dtype} numbers"
         )
     return _rounded(times, _resolution_seconds(coordinate))
+
+
+def calendar_of(coordinate: xr.DataArray) -> str:
+    """The calendar of a time coordinate where that is not the real one, as xarray decoded it; else empty."""
+    first = coordinate.values.flat[0] if coordinate.size else None
+    calendar = getattr(first, "calendar", "")
+    return "" if calendar in _REAL else calendar
 
 
 def exact(variable: xr.Variable) -> xr.Variable:

@@ -331,7 +331,7 @@ def judge_flips(flipped: np.ndarray, times: np.ndarray, name: str, units: str) -
 def judge_sums(
     rises: np.ndarray, falls: np.ndarray, times: np.ndarray, interval: np.timedelta64, name: str
 ) -> list[Finding]:
-    """Whether rain falls from one time to the next at an hour of the day or two alone: sums that run up from there.
+    """Whether rain falls from one time to the next at an hour of the day or two alone, or never: sums that run up.
 
     Rain of its own falls as often as it rises. Hours at which it seldom does either tell nothing.
 
@@ -347,6 +347,9 @@ def judge_sums(
     shares = {hour: lower[hour_of == hour].mean() for hour in hours[days >= _LEAST_DAYS]}
     anew = [hour for hour, share in shares.items() if share > _FEW_FALL]
     up = len(shares) - len(anew)
+    if shares and not anew and not lower.any():
+        text = "never falls: summed since the start of a run? Take differences from time to time before"
+        return [Finding("error", "running sums", name, *_ends(times), times.size, text)]
     if not 1 <= len(anew) <= _MOST_RESTARTS or min(shares[hour] for hour in anew) < 0.5 or up < _LEAST_HOURS:
         return []
     if 2 * up * interval < np.timedelta64(1, "D"):

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from data_prep import clock
 from data_prep.errors import DataError, UnreadableError, one_line
 from data_prep.grid import Grid
 from data_prep.reading import checks
-from data_prep.reading.instants import instants_of
+from data_prep.reading.instants import calendar_of, instants_of
 from data_prep.reading.locations import Location, locate
 from data_prep.reading.opening import CHUNK_CACHE_BYTES, open_to_release
 from data_prep.reading.positions import Order, latitude_order, longitude_order, pick
@@ -38,7 +39,7 @@ from data_prep.reading.recognise import (
     vertical_kind,
     without_single_leads,
 )
-from data_prep.reading.units import Conversion, conversion, convertible
+from data_prep.reading.units import Conversion, conversion, convertible, unit_of
 from data_prep.spec import Channel, StateSpec, Variable, Vertical, unstack_channels
 from data_prep.variables import accumulation_hours, is_accumulation, known
 
@@ -91,6 +92,7 @@ class Source:
       contents: Names of all variables of the file, for messages.
       bounds: Where precipitation and CF bounds of the times are there: the interval that each belongs to,
         ``datetime64[ns]`` ``(time, 2)``; ``None`` elsewhere.
+      calendar: That of the file where it is not the real one, which ``times`` are laid on (``instants``); else empty.
     """
 
     path: Location
@@ -99,6 +101,7 @@ class Source:
     fields: Mapping[str, FoundField]
     contents: tuple[str, ...]
     bounds: np.ndarray | None
+    calendar: str
     _raw: xr.Dataset = field(repr=False)
     _axes: Axes = field(repr=False)
     _latitude: Order = field(repr=False)
@@ -290,7 +293,8 @@ def open_source(
     own |= {f.level_axis for f in found.values()}
     squeezed = raw.squeeze([d for d in raw.dims if d not in own and raw.sizes[d] == 1], drop=True)
     bounds = _bounds(path, everything, raw, axes) if any(is_accumulation(name) for name in found) else None
-    return Source(path, grid, times, found, contents, bounds, squeezed, axes, latitude, longitude, release)
+    calendar = "" if axes.instants is None else calendar_of(raw[axes.instants])
+    return Source(path, grid, times, found, contents, bounds, calendar, squeezed, axes, latitude, longitude, release)
 
 
 def in_units(source: Source, name: str, units: str, whose: str) -> Source:
@@ -324,7 +328,7 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
 
 
 def read_initial(
-    path: str | Path | xr.Dataset,
+    files: str | Path | xr.Dataset | Sequence[Source],
     spec: StateSpec,
     grid: Grid,
     time: np.datetime64 | str | None = None,
@@ -333,14 +337,15 @@ def read_initial(
     fill_nan: bool = False,
     timestep: np.timedelta64 | None = None,
 ) -> xr.Dataset:
-    """Initial conditions for a forecast, from any file that holds the model's variables on its grid.
+    """Initial conditions for a forecast, from whatever holds the model's variables on its grid.
 
     Args:
-      path: A NetCDF or GRIB file, a Zarr folder, the URL of a Zarr store, or what xarray made of one.
+      files: A NetCDF or GRIB file, a Zarr folder, the URL of a Zarr store, or what xarray made of one; or several that
+        hold the variables together, as ``initial_sources`` opens them.
       spec: What the model needs: prognostic variables and persisted forcings; diagnostic ones are taken along where the
-        file holds all their levels, for the references that need them.
+        files hold all their levels, for the references that need them.
       grid: The model's grid.
-      time: Which time of the file, ISO 8601 if text; its last one by default.
+      time: Which time, ISO 8601 if text; the last that all hold by default.
       names: Canonical name to name in the file, where they differ; either name is accepted.
       fill_nan: Fill NaN in forcings as training did (``data.nan: fill_mean``); otherwise they are refused.
       timestep: The model's, over which precipitation is summed where the file's times are closer; as preparation does.
@@ -352,31 +357,36 @@ def read_initial(
     Raises:
       DataError: one line on what is missing or wrong.
     """
-    needed = (*spec.with_role("prognostic"), *(v for v in spec.with_role("forcing") if v.known == "persisted"))
-    variables = (*needed, *spec.with_role("diagnostic"))
-    source = open_source(path, {v.name: ((names or {}).get(v.name, v.name), v.name) for v in variables}, spec.vertical)
-    path = source.path
-    missing = [v.name for v in needed if v.name not in source.fields]
+    sources = [open_source(files, *_asked(spec, names))] if isinstance(files, str | Path | xr.Dataset) else [*files]
+    needed = _needed(spec)
+    where = str(sources[0].path) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+    missing = [v.name for v in needed if all(v.name not in source.fields for source in sources)]
     if missing:
-        raise DataError(f"{path}: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")
-    if not source.grid.matches(grid):
-        raise DataError(
-            f"{path}: its grid is {source.grid.describe()}, the model's {grid.describe()}; "
-            "emulator regrid IN OUT --like FILE brings it there"
-        )
-    if source.times.size == 0:
-        raise DataError(f"{path}: no time coordinate; give the initial time as a coordinate named time")
-    for variable in variables:
-        if variable.name in source.fields:
-            source = in_units(source, variable.name, variable.units, "the model's")
-    row = _row_of(path, source.times, time)
-    logger.info("initial time %s of %s", np.datetime_as_string(source.times[row], unit="m"), path)
+        there = dict.fromkeys(name for source in sources for name in source.contents)
+        raise DataError(f"{where}: missing {', '.join(missing)}; it holds {', '.join(there)}")
+    for source in sources:
+        if not source.grid.matches(grid):
+            raise DataError(
+                f"{source.path}: its grid is {source.grid.describe()}, the model's {grid.describe()}; "
+                "emulator regrid IN OUT --like FILE brings it there"
+            )
+        if source.times.size == 0:
+            raise DataError(f"{source.path}: no time coordinate; give the initial time as a coordinate named time")
+        if source.calendar:
+            logger.warning(
+                "%s: is on the calendar %s; dates here are the real calendar's", source.path, source.calendar
+            )
+    instant = _instant_of(where, sources, [v.name for v in needed], time)
+    logger.info("initial time %s of %s", np.datetime_as_string(instant, unit="m"), where)
     held: list[Channel] = []
     values: list[np.ndarray] = []
-    for variable in variables:
-        found = source.fields.get(variable.name)
-        if found is None or (variable.role == "diagnostic" and not set(variable.levels) <= set(found.levels)):
+    for variable in (*needed, *spec.with_role("diagnostic")):
+        holder = next((s for s in sources if variable.name in s.fields and instant in s.times), None)
+        levels = set() if holder is None else set(holder.fields[variable.name].levels)
+        if holder is None or (variable.role == "diagnostic" and not set(variable.levels) <= levels):
             continue
+        source = in_units(holder, variable.name, variable.units, "the model's")
+        row = int(np.flatnonzero(source.times == instant)[0])
         field_values = _initial_field(source, variable, row, timestep)
         if fill_nan and variable.role == "forcing":
             field_values = checks.fill_with_mean(field_values)
@@ -384,11 +394,52 @@ def read_initial(
         # no network reads diagnostic ones, which may be missing, in parts or as a whole
         given = checks.fill_with_mean(field_values) if variable.role == "diagnostic" else field_values
         if variable.role != "diagnostic" or not np.isnan(given).any():
-            checks.check_values(given, channels, spec, source.times[row : row + 1], str(path))
+            at = source.times[row : row + 1]
+            checks.check_values(given, channels, spec, at, str(source.path), "choose another time")
         held += channels
         values.append(clip_to_minimum(field_values, variable.minimum))
-    coords = {"time": ("time", source.times[row : row + 1], {"standard_name": "time", "axis": "T"})}
+    coords = {"time": ("time", np.array([instant]), {"standard_name": "time", "axis": "T"})}
     return unstack_channels(np.concatenate(values, axis=-1), spec, tuple(held), grid, coords)
+
+
+def initial_sources(files: Sequence[Location], spec: StateSpec, names: Mapping[str, str] | None = None) -> list[Source]:
+    """Files that hold the initial fields of a forecast together, opened for ``read_initial``; some may lack variables.
+
+    Raises:
+      DataError: one line on what one of them lacks or what is wrong with it.
+    """
+    return [open_source(file, *_asked(spec, names)) for file in files]
+
+
+def _needed(spec: StateSpec) -> tuple[Variable, ...]:
+    return (*spec.with_role("prognostic"), *(v for v in spec.with_role("forcing") if v.known == "persisted"))
+
+
+def _asked(spec: StateSpec, names: Mapping[str, str] | None) -> tuple[dict[str, tuple[str, str]], Vertical | None]:
+    variables = (*_needed(spec), *spec.with_role("diagnostic"))
+    return {v.name: ((names or {}).get(v.name, v.name), v.name) for v in variables}, spec.vertical
+
+
+def _instant_of(
+    where: str, sources: Sequence[Source], needed: Sequence[str], time: np.datetime64 | str | None
+) -> np.datetime64:
+    """The time that is asked for, or the last one, of those at which all variables are there."""
+    held = [np.unique(np.concatenate([s.times for s in sources if name in s.fields])) for name in needed]
+    shared = reduce(np.intersect1d, held)
+    if shared.size == 0:
+        ends = "; ".join(f"{n} to {clock.text(t[-1])}" for n, t in zip(needed, held, strict=True))
+        raise DataError(f"{where}: no time at which all variables are there ({ends})")
+    if time is None:
+        return shared[-1]
+    try:
+        instant = clock.parse_instant(time) if isinstance(time, str) else np.datetime64(time)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from None
+    instant = instant.astype("datetime64[ns]")
+    if instant not in shared:
+        span = " to ".join(np.datetime_as_string(t, unit="m") for t in shared[[0, -1]])
+        raise DataError(f"{where}: no time {time}; it holds {shared.size} from {span}")
+    return instant
 
 
 def _initial_field(source: Source, variable: Variable, row: int, timestep: np.timedelta64 | None) -> np.ndarray:
@@ -433,20 +484,6 @@ def _fill_step(bounds: np.ndarray, times: np.ndarray, timestep: np.timedelta64) 
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
     """The lower bound of ``Variable.minimum``, one function for truth and inputs, once they have been checked."""
     return values if minimum is None else np.maximum(values, np.float32(minimum))
-
-
-def _row_of(path: Location, times: np.ndarray, time: np.datetime64 | str | None) -> int:
-    if time is None:
-        return times.size - 1
-    try:
-        instant = clock.parse_instant(time) if isinstance(time, str) else np.datetime64(time)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
-    rows = np.flatnonzero(times == instant.astype("datetime64[ns]"))
-    if rows.size == 0:
-        span = " to ".join(np.datetime_as_string(t, unit="m") for t in times[[0, -1]])
-        raise DataError(f"{path}: no time {time}; it holds {times.size} from {span}")
-    return int(rows[0])
 
 
 def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: bool) -> np.ndarray:
@@ -545,7 +582,7 @@ def _found_field(
         levels=levels,
         level_rows=rows,
         level_axis=axis,
-        to_si=conversion(name, variable.attrs.get("units"), f"{path}: {variable.name}"),
+        to_si=conversion(name, unit_of(variable), f"{path}: {variable.name}"),
         over_interval=_over_interval(variable, axes),
         unit_given="units" in variable.attrs,
     )

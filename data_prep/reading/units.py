@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import pint
+import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.variables import GRAVITY, is_accumulation, known
@@ -44,6 +45,10 @@ _CONTEXTS = {"m2 s-2": "heights", "m": "water"}
 _TARGETS = ("K", "Pa", "m s-1", "W m-2")
 
 
+_HEIGHTS = ("gh", "zg", "hgt", "geopotential_height")
+"""What geopotential is called as a height, by which it is in metres where no unit is given."""
+
+
 @dataclass(frozen=True)
 class Conversion:
     """How a file's values become SI: ``factor * value + offset``, in ``units``."""
@@ -51,6 +56,11 @@ class Conversion:
     units: str
     factor: float = 1.0
     offset: float = 0.0
+
+
+def unit_of(variable: xr.DataArray) -> str | None:
+    """The unit that a file gives to a variable, or that its name does; ``None`` where neither does."""
+    return variable.attrs.get("units", "gpm" if str(variable.name).lower() in _HEIGHTS else None)
 
 
 def conversion(name: str, units: str | None, where: str) -> Conversion:

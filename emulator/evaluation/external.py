@@ -33,7 +33,7 @@ from data_prep.reading.positions import latitude_order, longitude_order
 from data_prep.reading.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
 from data_prep.reading.slips import hint, slip_of, standard_height
 from data_prep.reading.sources import clip_to_minimum
-from data_prep.reading.units import Conversion, conversion, convertible
+from data_prep.reading.units import Conversion, conversion, convertible, unit_of
 from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
 from data_prep.variables import GRAVITY, SURFACE, is_accumulation, known, possible_range
 from emulator.forecast_form import AXES
@@ -61,7 +61,6 @@ _MEMBER = _Wanted(("realization", "number", "member", "ensemble_member", "ensemb
 _DERIVED = ("geopotential", "mean_sea_level_pressure")
 """What is verified beyond the state where the truth is on sigma levels."""
 
-_HEIGHTS = ("gh", "zg", "hgt", "geopotential_height")
 _LARGEST_HOUR = 1e9  # a lead without a unit that is larger counts nanoseconds, as NumPy does
 _BULK = (0.05, 0.5, 0.95)  # quantiles by which a field is judged: a model may leave what is possible at some points
 _GRIB_FILES = 4  # whose indices a process keeps
@@ -287,8 +286,7 @@ def _field(
 ) -> tuple[ExternalField | None, Vertical | None]:
     """One variable and what its levels are; ``None`` where it lies on levels on which the truth does not have it."""
     raw_name = str(variable.name)
-    units = variable.attrs.get("units", "gpm" if raw_name.lower() in _HEIGHTS else None)
-    to_si = conversion(name, units, f"{path}: {raw_name}")
+    to_si = conversion(name, unit_of(variable), f"{path}: {raw_name}")
     vertical_dim = level_coordinate(variable)
     other = [d for d in map(str, variable.dims) if d not in (*dims.values(), vertical_dim) and variable.sizes[d] > 1]
     if other:

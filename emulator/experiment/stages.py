@@ -61,6 +61,8 @@ class Stage:
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
       files: Those of others that the result is made of, by name, with what changes when they do; the record keeps them.
         Files alone: who has a URL may be far away, or down.
+      replaces: Whether its outputs take the place of earlier ones when they are whole: these stay until then, and for
+        good where the work is refused.
       of_network: What a new training makes worthless of what is there, where the rest is worth keeping.
     """
 
@@ -76,6 +78,7 @@ class Stage:
     begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     files: Callable[[ExperimentConfig, Path], _Stamps | None] = lambda *_: None
+    replaces: bool = False
     of_network: Callable[[Path], list[Path]] | None = None
 
 
@@ -270,6 +273,7 @@ STAGES = (
         ready=_check_scores,
         outdated=_replaced_since_scored,
         files=_scored_files,
+        replaces=True,
     ),
     Stage("plot", ("plots", "report.html"), _plot, (), ("scores.nc",)),
 )
@@ -375,17 +379,24 @@ def _run_stage(
     if all_follow:
         stage.look_ahead(config, folder)
     stamps = stage.files(config, folder)  # before the work: what changes meanwhile is another file
-    if redo:  # not earlier: what is refused must cost nothing
+    if redo and not stage.replaces:  # not earlier: what is refused must cost nothing
         _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
     # of a stage that goes on where it was stopped, the seconds are those of the last part alone
     same = record is not None and record["fingerprint"] == mark
     resumes = record and not redo and (not record["finished"] if same else _any_there(folder, stage))
     resumed = {"resumed": True} if resumes else {}
     again = record is not None and not redo and not stage.same_again and (record["finished"] or "again" in record)
+    again = again or (redo and stage.replaces)
+    earlier = _Earlier.of(folder, stage, record) if stage.replaces and record is not None else None
     save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
     records.set(stage.name, {"fingerprint": mark, "finished": False} | ({"again": True} if again else {}))
     start = time.monotonic()
-    stage.run(config, folder, workers)
+    try:
+        stage.run(config, folder, workers)
+    except BaseException:
+        if earlier is not None:
+            earlier.put_back(records)
+        raise
     seconds = time.monotonic() - start
     if again:
         logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
@@ -393,6 +404,35 @@ def _run_stage(
     files = {} if stamps is None else {"files": stamps}
     records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)} | resumed | files)
     logger.info("%s: finished in %s", title, duration(seconds))
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """What a folder said of a stage's result before it was to be made anew."""
+
+    folder: Path
+    stage: Stage
+    record: dict[str, Any]
+    config: str | None
+    outputs: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, folder: Path, stage: Stage, record: dict[str, Any]) -> _Earlier:
+        config = folder / "config.yaml"
+        text = config.read_text(encoding="utf-8") if config.is_file() else None
+        return cls(folder, stage, record, text, cls._outputs(folder, stage))
+
+    @staticmethod
+    def _outputs(folder: Path, stage: Stage) -> list[tuple[int, int]]:
+        there = ((folder / output).stat() for output in stage.outputs if (folder / output).exists())
+        return [(status.st_ino, status.st_mtime_ns) for status in there]
+
+    def put_back(self, records: _Records) -> None:
+        """Says it again, unless an output is another one by now."""
+        if self._outputs(self.folder, self.stage) == self.outputs:
+            if self.config is not None:
+                write_text(self.folder / "config.yaml", self.config)
+            records.set(self.stage.name, self.record)
 
 
 def _discard(folder: Path, stages: Sequence[Stage], records: _Records, *, because_of: Stage) -> None:

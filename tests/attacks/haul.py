@@ -46,7 +46,7 @@ def forecast_forever(root: Path) -> None:
 
     done = 0
     while True:
-        forecast_file(root / "run", root / "initial.nc", root / "forecast.nc", days=10)
+        forecast_file(root / "run", [root / "initial.nc"], root / "forecast.nc", days=10)
         done += 1
         (root / f"{FORECASTS}.count").write_text(str(done))
 
