@@ -385,7 +385,7 @@ def test_the_batches_of_all_stages_are_worked_off_in_the_same_parts(degrees, gpu
 def test_too_few_steps_are_said_and_not_spent_on_rollouts(degrees):
     found = plan_training(spec(65), global_grid(degrees), [4000], MACHINE, 5, longest=20)
     assert [s.rollout for s in found.stages] == [1] and found.model.width == 16
-    assert found.warning.startswith(f"{found.steps} steps are too few to learn from: take about ")
+    assert found.warning.startswith(f"{found.stages[0].steps} single steps are too few to learn from: take about ")
     minutes = int(found.warning.split("about ")[1].split()[0])
     longer = plan_training(spec(65), global_grid(degrees), [4000], MACHINE, minutes, longest=20)
     assert longer.warning == "" and [s.rollout for s in longer.stages] == [1, 6, 20]

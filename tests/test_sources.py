@@ -251,6 +251,10 @@ REFUSED = {
         "time has missing values; drop them",
     ),
     "times as numbers": (lambda d: d.assign_coords(time=range(6)), "no CF units"),
+    "times as dates": (
+        lambda d: d.assign_coords(time=("time", 20010101 + np.arange(6) / 4, {"units": "day as %Y%m%d.%f"})),
+        "has the units 'day as %Y%m%d.%f', no CF ones .*; cdo -r copy IN OUT makes such",
+    ),
     "duplicate": (lambda d: d.isel(time=[0, 1, 1, 2]), "time 2001-01-30T06:00 occurs twice"),
     "backwards": (lambda d: d.isel(time=[0, 2, 1]), "run backwards from 2001-01-30T12:00 to 2001-01-30T06:00"),
     "julian": (lambda d: d.convert_calendar("julian"), "calendar 'julian'; known are .*convert it"),

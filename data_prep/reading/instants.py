@@ -47,8 +47,11 @@ def instants_of(path: Location, coordinate: xr.DataArray) -> np.ndarray:
         _check_years(path, str(name), values.astype("datetime64[Y]").astype(np.int64) + 1970)
         times = values.astype("datetime64[ns]")
     else:
+        units = coordinate.attrs.get("units")
+        has = "no CF units" if units is None else f"the units {units!r}, no CF ones"
+        remedy = "; cdo -r copy IN OUT makes such" if "%Y" in str(units) else ""
         raise DataError(
-            f"{path}: {name} has no CF units such as 'hours since 1900-01-01'; its values are {values.dtype} numbers"
+            f"{path}: {name} has {has} such as 'hours since 1900-01-01'; its values are {values.dtype} numbers{remedy}"
         )
     return _rounded(times, _resolution_seconds(coordinate))
 

@@ -131,9 +131,10 @@ class Plan:
         """What is wrong with it, if anything is."""
         if self.enough is None:
             return ""
+        minutes = max(1, math.ceil(self.enough / 60))
         return (
-            f"{self.stages[0].steps} steps are too few to learn from: take about {max(1, math.ceil(self.enough / 60))} "
-            "minutes (init --minutes), or a coarser grid (data.regrid)"
+            f"{self.stages[0].steps} single steps are too few to learn from: take about {minutes} "
+            f"minute{'s' * (minutes > 1)} (init --minutes), or a coarser grid (data.regrid)"
         )
 
     @property
