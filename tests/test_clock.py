@@ -9,7 +9,7 @@ import pytest
 from data_prep.clock import parse_instant, parse_last
 from data_prep.config import SplitConfig
 from data_prep.preparation.splits import split_segments
-from data_prep.reading.sources import _row_of
+from data_prep.reading.sources import _instant_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -51,4 +51,5 @@ def test_splits_and_initial_times_may_have_a_zone():
     )
     pieces = split_segments([SimpleNamespace(name="a", times=times)], split)
     assert [(p.start, p.stop) for p in pieces] == [(0, 9), (12, 20), (24, 33)]
-    assert _row_of("a.nc", times, "2001-01-01T07:00+01:00") == 1
+    file = SimpleNamespace(times=times, fields={"temperature"})
+    assert _instant_of("a.nc", [file], ["temperature"], "2001-01-01T07:00+01:00") == times[1]

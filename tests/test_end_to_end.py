@@ -134,7 +134,7 @@ def test_a_bad_file_is_one_line(folder, initial, tmp_path, capsys, name, expecte
 
 def test_days_that_are_no_multiple_of_the_step_are_refused(folder, initial, tmp_path, capsys):
     initial.to_netcdf(tmp_path / "initial.nc")
-    assert main(["forecast", str(folder / "run"), str(tmp_path / "initial.nc"), "--days", "0.1"]) == 1
+    assert main(["forecast", str(folder / "run"), str(tmp_path / "initial.nc"), "--days", "0.1"]) == 2
     assert "0.1 days" in capsys.readouterr().err
 
 
