@@ -17,8 +17,9 @@ from data_prep.grid import Grid
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.inputs import open_canonical
 from data_prep.reading.inspect import inspect_files
+from data_prep.reading.level_files import stack_levels
 from data_prep.reading.positions import pick
-from data_prep.reading.sources import open_source, read_initial
+from data_prep.reading.sources import initial_sources, open_source, read_initial
 from data_prep.reading.units import conversion
 from data_prep.spec import StateSpec, Variable
 from data_prep.variables import GRAVITY, is_accumulation
@@ -493,6 +494,20 @@ class TestInitialConditions:
         np.testing.assert_array_equal(found["temperature"][0], truth["temperature"][-1])
         second = read_initial(path, SPEC, GRID, "2001-01-30T06:00")
         np.testing.assert_array_equal(second["surface_pressure"][0], truth["surface_pressure"][1])
+
+    def test_files_by_level_come_in_the_models_units(self, tmp_path):
+        """Of a variable that the program does not know, which has the unit of its file."""
+        data = weather(TIMES)[["temperature"]].rename(temperature="dust").assign_attrs()
+        data["dust"].attrs = {"units": "m"}
+        spec = StateSpec((Variable("dust", "prognostic", (500.0, 850.0), "m"),), "pressure")
+        for level in (500.0, 850.0):
+            part = data.sel(level=[level])
+            (part * 1000).assign(dust=(part["dust"] * 1000).assign_attrs(units="mm")).to_netcdf(
+                tmp_path / f"{level:g}.nc"
+            )
+        files = [tmp_path / "500.nc", tmp_path / "850.nc"]
+        found = read_initial(stack_levels(initial_sources(files, spec)), spec, GRID)
+        np.testing.assert_allclose(found["dust"][0], data["dust"].sel(level=[500.0, 850.0])[-1], rtol=1e-6)
 
     @pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])
     def test_another_calendar_is_told_of(self, calendar, tmp_path, caplog):

@@ -357,7 +357,7 @@ def read_initial(
     Raises:
       DataError: one line on what is missing or wrong.
     """
-    sources = [open_source(files, *_asked(spec, names))] if isinstance(files, str | Path | xr.Dataset) else [*files]
+    sources = initial_sources([files], spec, names) if isinstance(files, str | Path | xr.Dataset) else [*files]
     needed = _needed(spec)
     where = str(sources[0].path) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
     missing = [v.name for v in needed if all(v.name not in source.fields for source in sources)]
@@ -385,30 +385,37 @@ def read_initial(
         levels = set() if holder is None else set(holder.fields[variable.name].levels)
         if holder is None or (variable.role == "diagnostic" and not set(variable.levels) <= levels):
             continue
-        source = in_units(holder, variable.name, variable.units, "the model's")
-        row = int(np.flatnonzero(source.times == instant)[0])
-        field_values = _initial_field(source, variable, row, timestep)
+        row = int(np.flatnonzero(holder.times == instant)[0])
+        field_values = _initial_field(holder, variable, row, timestep)
         if fill_nan and variable.role == "forcing":
             field_values = checks.fill_with_mean(field_values)
         channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
         # no network reads diagnostic ones, which may be missing, in parts or as a whole
         given = checks.fill_with_mean(field_values) if variable.role == "diagnostic" else field_values
         if variable.role != "diagnostic" or not np.isnan(given).any():
-            at = source.times[row : row + 1]
-            checks.check_values(given, channels, spec, at, str(source.path), "choose another time")
+            at = holder.times[row : row + 1]
+            checks.check_values(given, channels, spec, at, str(holder.path), "choose another time")
         held += channels
         values.append(clip_to_minimum(field_values, variable.minimum))
     coords = {"time": ("time", np.array([instant]), {"standard_name": "time", "axis": "T"})}
     return unstack_channels(np.concatenate(values, axis=-1), spec, tuple(held), grid, coords)
 
 
-def initial_sources(files: Sequence[Location], spec: StateSpec, names: Mapping[str, str] | None = None) -> list[Source]:
-    """Files that hold the initial fields of a forecast together, opened for ``read_initial``; some may lack variables.
+def initial_sources(
+    files: Sequence[Location | xr.Dataset], spec: StateSpec, names: Mapping[str, str] | None = None
+) -> list[Source]:
+    """Files that hold the initial fields of a forecast together, opened for ``read_initial`` in the model's units.
+
+    Some may lack variables. Units come before files are stacked by their levels, whose parts are read by their own.
 
     Raises:
       DataError: one line on what one of them lacks or what is wrong with it.
     """
-    return [open_source(file, *_asked(spec, names)) for file in files]
+    sources = [open_source(file, *_asked(spec, names)) for file in files]
+    for number, source in enumerate(sources):
+        for name in source.fields:
+            sources[number] = in_units(sources[number], name, spec[name].units, "the model's")
+    return sources
 
 
 def _needed(spec: StateSpec) -> tuple[Variable, ...]:
