@@ -64,8 +64,7 @@ _REGRESSION_VALUES = 20_000  # of a state
 _FEW_STEPS = 20  # a validation costs as much
 _BUSY = 1.5  # processes a core; a command like this one alone stays below it
 _YEAR_COVERED = 0.8  # of the days of a year, for a climatology to be learned against
-_CALENDAR_YEARS = 3.0  # of fewer, an input that tells dates apart would be learned by heart
-_LITTLE_DATA_YEARS = 10.0
+_LITTLE_DATA_YEARS = 3.0  # of fewer, an input that tells dates apart would be learned by heart
 
 
 def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
@@ -232,7 +231,7 @@ def _computed(times: np.ndarray, timestep: float, report: Report) -> list[str]:
     out = ["daily_mean_toa_incident_solar_radiation" if simulated or daily else "toa_incident_solar_radiation"]
     if not (simulated or daily):
         out.append("day_progress")
-    if _years(times, timestep) >= _CALENDAR_YEARS and _share_of_year(times) >= _YEAR_COVERED:
+    if _years(times, timestep) >= _LITTLE_DATA_YEARS and _share_of_year(times) >= _YEAR_COVERED:
         out.append("year_progress")
     return [*out, "coordinates"]
 
