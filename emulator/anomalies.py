@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.preparation.statistics import Moments, state_moments, sum_moments
+from data_prep.preparation.statistics import Statistics, state_moments, sum_moments
 from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec
 
@@ -59,37 +59,49 @@ def _rows(key: Any, store: Store) -> np.ndarray:
     return key if isinstance(key, np.ndarray) else np.asarray(np.arange(store.times.size)[key])
 
 
-def anomalies_of(store: Store) -> Store:
+def anomalies_of(store: Store, statistics: Statistics | None = None) -> Store:
     """The store with departures from its climatology as states, and their moments over the training split.
 
     It lies in no folder: a worker that opened its store's would get the fields. The climatology remains that of the
     fields, for who adds it back.
+
+    Args:
+      store: The data.
+      statistics: Of the departures, where they are known; else all training rows are read.
     """
     rows = AnomalyRows(store)
+    none = np.empty((0, 0), np.uint8)  # the rows of the store itself are compared with their hashes
+    return replace(
+        store,
+        spec=without_bounds(store.spec),
+        statistics=statistics or _statistics(rows),
+        state=rows,
+        persisted=PersistedRows(store),
+        digests=none,
+        path=None,
+    )
+
+
+def _statistics(rows: AnomalyRows) -> Statistics:
+    """Of the training rows; what is not of states remains the store's."""
+    store = rows.store
     weights, n_channels = store.grid.latitude_weights, len(store.spec.state_channels)
     states, changes = [], []
     for segment in (s for s in store.segments if s.split == "train"):
+        before = rows[segment.start : segment.start]
         for first in range(segment.start, segment.stop, _BLOCK_ROWS):
-            block = rows[first : min(first + _BLOCK_ROWS + 1, segment.stop)]  # with the first row of the next
-            states.append(Moments.of(block[:_BLOCK_ROWS], weights))
-            changes.append(state_moments(block, weights)[1])
+            block = rows[first : min(first + _BLOCK_ROWS, segment.stop)]
+            state, change = state_moments(block, weights)
+            states.append(state)
+            changes += [state_moments(np.concatenate([before, block[:1]]), weights)[1], change]
+            before = block[-1:]
     state, change = sum_moments(states, n_channels), sum_moments(changes, n_channels)
-    statistics = replace(
+    return replace(
         store.statistics,
         mean=state.mean.astype(np.float32),
         std=state.std.astype(np.float32),
         tendency_mean=change.mean.astype(np.float32),
         tendency_std=change.std.astype(np.float32),
-    )
-    none = np.empty((0, 0), np.uint8)  # the rows of the store itself are compared with their hashes
-    return replace(
-        store,
-        spec=without_bounds(store.spec),
-        statistics=statistics,
-        state=rows,
-        persisted=PersistedRows(store),
-        digests=none,
-        path=None,
     )
 
 

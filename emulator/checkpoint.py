@@ -195,7 +195,7 @@ def _digest_of_leaves(leaves: Mapping[str, np.ndarray]) -> str:
 
 
 def replace_leaves(tree: Tree, arrays: Mapping[str, Any], *, source: str) -> Tree:
-    """The pytree with its arrays replaced by those of the same path; inverse of ``named_leaves``.
+    """The pytree with its arrays replaced by those of the same path, on the host; inverse of ``named_leaves``.
 
     Raises:
       DataError: paths or shapes differ; the first is named.
@@ -208,7 +208,7 @@ def replace_leaves(tree: Tree, arrays: Mapping[str, Any], *, source: str) -> Tre
     for name, array in expected.items():
         if np.shape(arrays[name]) != array.shape:
             raise DataError(f"{source}: array {name} has shape {np.shape(arrays[name])}, expected {array.shape}")
-    leaves = [jax.numpy.asarray(arrays[name], dtype=array.dtype) for name, array in expected.items()]
+    leaves = [np.asarray(arrays[name], dtype=array.dtype) for name, array in expected.items()]
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
@@ -273,7 +273,16 @@ def read_weights(run_dir: Path, template: nnx.State) -> nnx.State:
     """
     file = run_dir / WEIGHTS
     arrays = read_arrays(file, "training has not reached its first checkpoint, or the file is damaged")
-    return replace_leaves(template, arrays, source=str(file))
+    return jax.tree.map(jax.numpy.asarray, replace_leaves(template, arrays, source=str(file)))
+
+
+def read_statistics(run_dir: Path) -> Statistics:
+    """What a run folder's network learned with.
+
+    Raises:
+      DataError: the file is missing or damaged.
+    """
+    return Statistics.from_arrays(_below(read_arrays(run_dir / ARRAYS, _how_to_train(run_dir)), "statistics/"))
 
 
 def read_description(run_dir: Path) -> dict[str, Any]:

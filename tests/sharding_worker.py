@@ -12,10 +12,12 @@ import optax
 from data_prep.errors import ConfigError
 from data_prep.preparation.store import open_store
 from emulator.benchmarks.program import collectives
+from emulator.checkpoint import load_forecaster
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, TransformerConfig, UNetConfig
+from emulator.forecasters import neural
 from emulator.training.budget import Programs
 from emulator.training.devices import WHOLE, Layout
-from emulator.training.train import set_up
+from emulator.training.train import set_up, train
 
 MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1, time_steps=[1, 2])
 STEPS = 4
@@ -63,6 +65,28 @@ def refusal(store, model, data, space, **changes):
     return "accepted"
 
 
+def shared_forecast(store, times):
+    """A forecast from so many times, the same from each by itself, and how many devices it was made on."""
+    used = []
+    roll = neural._roll
+    neural._roll = lambda *arguments: used.append(roll(*arguments)) or used[-1]
+    folder = Path(sys.argv[2]).parent / "run"
+    if not folder.exists():
+        train(config(1, 1), MODEL, Path(sys.argv[1]), folder, 0, {"name": "test"})
+    forecaster = load_forecaster(folder)
+    leads = np.arange(1, 4) * store.timestep
+
+    def values(rows):
+        blocks = list(forecaster.forecast(store.dataset(rows), leads))
+        return np.concatenate([block["temperature"].values for block in blocks], axis=1)
+
+    together = values(list(range(times)))
+    devices = len(used[0][0].sharding.device_set)
+    alone = np.concatenate([values([row]) for row in range(times)])
+    neural._roll = roll
+    return {"values": together.ravel().tolist(), "one_by_one": alone.ravel().tolist(), "devices": devices}
+
+
 def main() -> None:
     store = open_store(sys.argv[1], in_memory=True)
     out = {f"{d}x{s}": trained(store, d, s) for d, s in ((1, 1), (8, 1), (2, 4))}
@@ -75,6 +99,7 @@ def main() -> None:
         "left_over": refusal(store, MODEL, -1, 3),
         "model": refusal(store, transformer, 1, 2),
     }
+    out["forecasts"] = {n: shared_forecast(store, n) for n in (8, 6, 1)}
     out["all_devices"] = list(Layout.of(MeshConfig()).mesh.shape.values())
     Path(sys.argv[2]).write_text(json.dumps(out))
 

@@ -10,10 +10,11 @@ import pytest
 import xarray as xr
 from tiny_store import TIMESTEP, write_store
 
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import open_store
 from data_prep.spec import stack_channels
+from emulator import anomalies
 from emulator.anomalies import anomalies_of
 from emulator.checkpoint import load_forecaster
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
@@ -53,7 +54,39 @@ def test_validation_data_without_a_climatology_are_refused_before_the_first_step
         set_up(CONFIG, MODEL, replace(store, times=times), 0)
 
 
-def test_states_are_departures_and_statistics_theirs(trained):
+def never(*_):
+    raise AssertionError("all training data are read")
+
+
+def test_little_is_read_before_what_does_not_fit_is_refused(trained, monkeypatch):
+    monkeypatch.setattr(anomalies, "_statistics", never)
+    with pytest.raises(ConfigError, match=r"train.batch_size: 3 windows in 2 parts cannot be shared evenly"):
+        set_up(CONFIG.model_copy(update={"batch_size": 3, "accumulate": 2}), MODEL, trained[0], 0)
+    with pytest.raises(DataError, match="no window of 100 steps in the train split"):
+        set_up(CONFIG.model_copy(update={"stages": [RolloutStage(steps=3, rollout=99)]}), MODEL, trained[0], 0)
+
+
+def test_a_training_that_goes_on_has_its_statistics_and_makes_them_again_where_they_are_damaged(
+    trained, tmp_path, monkeypatch
+):
+    store, _ = trained
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    longer = CONFIG.model_copy(update={"stages": [*CONFIG.stages, RolloutStage(steps=2, learning_rate=1e-2)]})
+    train(longer, MODEL, store.path, whole, 0, {"name": "test"})
+    train(CONFIG, MODEL, store.path, stopped, 0, {"name": "test"})
+    (stopped / "arrays.npz").write_bytes(b"damaged")
+    with monkeypatch.context() as context, pytest.raises(AssertionError, match="all training data"):
+        context.setattr(anomalies, "_statistics", never)
+        train(longer, MODEL, store.path, stopped, 0, {"name": "test"})
+    train(CONFIG, MODEL, store.path, stopped, 0, {"name": "test"})
+    monkeypatch.setattr(anomalies, "_statistics", never)
+    train(longer, MODEL, store.path, stopped, 0, {"name": "test"})
+    assert (stopped / "weights.npz").read_bytes() == (whole / "weights.npz").read_bytes()
+
+
+@pytest.mark.parametrize("rows", [5, 64])
+def test_states_are_departures_and_statistics_theirs(trained, monkeypatch, rows):
+    monkeypatch.setattr(anomalies, "_BLOCK_ROWS", rows)
     store, _ = trained
     anomaly = np.stack([store.read_state(a, a + 24) - store.climatology.at(store.times[a : a + 24]) for a in (0, 24)])
     weights = store.grid.latitude_weights[:, None, None]

@@ -190,6 +190,14 @@ def test_a_user_without_a_home_compiles_anew(monkeypatch):
     assert os.environ == {}
 
 
+@pytest.mark.parametrize("variables", [{"SLURM_STEP_NUM_TASKS": "2"}, {"JAX_COORDINATOR_ADDRESS": "node:1"}])
+def test_several_processes_keep_compiled_programs_only_where_they_are_told(monkeypatch, variables):
+    """The first alone would write; the others might not see it, and wait for what it does not do."""
+    monkeypatch.setattr(os, "environ", dict(variables))
+    remember_compiled()
+    assert os.environ == variables
+
+
 def allocate_too_much_by_numpy(_):
     np.empty(2**58)
 

@@ -18,6 +18,7 @@ from train_worker import MODEL
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.hardware.launcher import JAX_VARIABLES, processes_here
 from emulator.training.devices import AXES, Layout, exit_code, failing_together, join_processes
 from emulator.training.train import train
 
@@ -258,6 +259,61 @@ def test_processes_that_are_told_nonsense_say_so(monkeypatch, variables, expecte
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=expected):
         join_processes()
+
+
+@pytest.fixture
+def initialized(monkeypatch):
+    """What ``jax.distributed.initialize`` is called with, in an environment that says nothing yet."""
+    for name in [n for n in os.environ if n.startswith(("JAX_", "SLURM_", "OMPI_", "CUDA_"))]:
+        monkeypatch.delenv(name)
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **how: calls.append(how))
+    return calls
+
+
+def test_processes_that_are_named_within_a_job_take_all_that_they_see(initialized, monkeypatch):
+    for name, value in zip(JAX_VARIABLES, ("node:1", "2", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    join_processes()
+    assert initialized[0]["cluster_detection_method"] == "deactivate"
+    assert (initialized[0]["coordinator_address"], initialized[0]["process_id"]) == ("node:1", 1)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "more", "said"), [(2, {}, True), (8, {}, False), (2, {"JAX_LOCAL_DEVICE_IDS": "0,1"}, False)]
+)
+def test_gpus_that_no_task_takes_are_told(initialized, monkeypatch, caplog, tasks, more, said):
+    slurm = {"SLURM_STEP_NUM_TASKS": str(tasks), "SLURM_STEP_NUM_NODES": "2", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+    for name, value in (slurm | more).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(jax, "process_count", lambda: tasks)
+    join_processes()
+    assert ("this node has 4 and fewer tasks" in caplog.text) == said
+    assert "cluster_detection_method" not in initialized[0]
+
+
+@pytest.mark.parametrize(
+    ("variables", "here"),
+    [
+        ({}, 8),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, 4),
+        ({"SLURM_STEP_NUM_TASKS": "7", "SLURM_STEP_NUM_NODES": "2"}, 4),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, 2),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "much"}, 8),
+    ],
+)
+def test_processes_of_one_machine_are_counted(initialized, monkeypatch, variables, here):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert processes_here(8) == here
+
+
+def test_devices_share_the_initial_times_of_forecasts(meshes):
+    """Eight times by eight devices, six by six; each device computes its own and says nothing to the others."""
+    for found in meshes["forecasts"].values():
+        np.testing.assert_allclose(found["values"], found["one_by_one"], rtol=1e-5, atol=1e-5)
+    assert {times: found["devices"] for times, found in meshes["forecasts"].items()} == {"8": 8, "6": 6, "1": 1}
 
 
 def test_a_single_process_joins_nobody_and_ends_as_usual(monkeypatch):

@@ -16,6 +16,7 @@ from emulator.models.layers import (
     SphereConv,
     convolve3x3,
     depth_to_space,
+    linear,
     pad_sphere,
     space_to_depth,
 )
@@ -122,6 +123,24 @@ def test_convolution_commutes_with_rotation_on_the_globe():
     conv = SphereConv(2, 3, Boundary(True, "beyond"), rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (1, 6, 12, 2))
     np.testing.assert_allclose(conv(jnp.roll(x, 5, axis=2)), jnp.roll(conv(x), 5, axis=2), atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_bias_is_learned_in_single_precision(dtype):
+    """As a sum over all cells, of which half precision would lose most."""
+    layer = linear(3, 2, dtype=dtype, rngs=nnx.Rngs(0))
+    x = jnp.ones((1, 2, 2, 3), dtype)
+    assert layer(x).dtype == dtype
+
+    def loss(bias, x):
+        graph, params = nnx.split(layer)
+        params["bias"] = params["bias"].replace(bias)
+        return nnx.merge(graph, params)(x).astype(jnp.float32).sum()
+
+    program = jax.make_jaxpr(jax.grad(loss))(jnp.zeros(2), x)
+    sums = [e for e in program.eqns if e.primitive.name == "reduce_sum"]
+    assert sums and all(e.invars[0].aval.dtype == jnp.float32 for e in sums)
+    np.testing.assert_allclose(jax.grad(loss)(jnp.zeros(2), jnp.ones((8, 64, 64, 3), dtype)), 8 * 64 * 64)
 
 
 def test_residual_block_begins_as_identity():

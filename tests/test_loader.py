@@ -103,7 +103,7 @@ def test_many_readers_are_for_small_batches(store, monkeypatch):
     one = 4 * 4 * (3 * 4 * 8 * 4 + 2 * 4 * 8 * 2 + 1)  # of four windows of two steps on 4 x 8 cells
     for room, ahead in ((0, 2), (5 * one, 5), (5 * one - 1, 4), (99 * one, 8)):
         monkeypatch.setattr(loader, "_AHEAD_BYTES", room)
-        assert batches_ahead(store, 4, 2) == make(store).read_ahead == ahead
+        assert batches_ahead(store, 4, 2, LAYOUT) == make(store).read_ahead(LAYOUT) == ahead
 
 
 def test_no_more_batches_are_read_than_are_to_be_kept_ready(store, monkeypatch):
@@ -113,7 +113,7 @@ def test_no_more_batches_are_read_than_are_to_be_kept_ready(store, monkeypatch):
     with closing(windows.batches(range(100), LAYOUT)) as batches:
         next(batches)
         time.sleep(0.2)
-    assert sorted(begun) == list(range(1 + windows.read_ahead))
+    assert sorted(begun) == list(range(1 + windows.read_ahead(LAYOUT)))
 
 
 def test_what_a_worker_raises_is_raised_after_what_came_before(store, monkeypatch):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 OUTSIDE = "outside_training_range"
 """The attribute that says where initial fields lie outside of what a network has seen."""
+
+Tree = TypeVar("Tree")
 
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8
@@ -113,13 +117,15 @@ class NeuralForecaster:
         """
         rows = rows_on_the_way(wanted, self.stepper.time_steps)
         block = _even_block(rows.size, state.nbytes)
-        bases = bases_of(self.stepper, jax.numpy.asarray(state))
+        sharing = _sharing(times.size)
+        stepper, params = _placed((self.stepper, self.params), sharing and sharing.whole)
+        bases = bases_of(stepper, jax.numpy.asarray(_placed(state, sharing and sharing.by_time)))
         for first in range(0, rows.size, block):
             steps = rows[first : first + block]
             filled = np.pad(steps, (0, block - steps.size), mode="edge")
-            forcing = self._forcings(times, filled, persisted)
+            forcing = _placed(self._forcings(times, filled, persisted), sharing and sharing.by_time)
             which = last_steps(filled, self.stepper.time_steps)
-            states, bases = _roll(self.stepper, self.params, bases, forcing, which, self._relaxation(times, filled))
+            states, bases = _roll(stepper, params, bases, forcing, which, self._relaxation(times, filled))
             yield states, steps
 
     def _relaxation(self, times: np.ndarray, steps: np.ndarray) -> Relaxation | None:
@@ -196,6 +202,25 @@ class NeuralForecaster:
             given = np.concatenate([given, self.lateral(valid.ravel())], axis=-1)
         flat = self.forcing_builder.at(valid.ravel(), given)
         return flat.reshape(*valid.shape, *flat.shape[1:])
+
+
+class _Sharing(NamedTuple):
+    """How the devices of this process share forecasts: what all of them hold, and arrays by initial time."""
+
+    whole: NamedSharding
+    by_time: NamedSharding
+
+
+def _sharing(times: int) -> _Sharing | None:
+    """As many devices as can have equally many initial times; ``None`` for one."""
+    devices = jax.local_devices()
+    n = max(k for k in range(1, len(devices) + 1) if times % k == 0)
+    mesh = Mesh(np.array(devices[:n]), ("init_time",))
+    return _Sharing(NamedSharding(mesh, P()), NamedSharding(mesh, P("init_time"))) if n > 1 else None
+
+
+def _placed(tree: Tree, sharding: NamedSharding | None) -> Tree:
+    return jax.device_put(tree, sharding) if sharding else tree
 
 
 def _even_block(steps: int, state_bytes: int) -> int:

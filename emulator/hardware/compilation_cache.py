@@ -10,12 +10,18 @@ import os
 import platform
 from pathlib import Path
 
+from emulator.hardware.launcher import launched_several, named_processes
+
 
 def remember_compiled() -> None:
     """Turns the cache on for this process and its children.
 
-    ``JAX_COMPILATION_CACHE_DIR`` names another folder, ``JAX_ENABLE_COMPILATION_CACHE=false`` turns it off.
+    ``JAX_COMPILATION_CACHE_DIR`` names another folder, ``JAX_ENABLE_COMPILATION_CACHE=false`` turns it off. Several
+    processes keep nothing unless a folder is named: the first alone writes, and where the others do not see what it
+    wrote, they compile while it does not, and on GPUs wait for its share of that work.
     """
+    if launched_several() or named_processes():
+        return
     try:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # nobody's home: a container's user without a name

@@ -182,10 +182,14 @@ class Messages(nnx.Module):
         before = self.receiver_norm(receivers)
         sent, received = self.send(self.sender_norm(senders)), self.receive(before)
         place = self.edge(jnp.asarray(edges.features))[:, None, :]
-        messages = nnx.silu(sent[edges.senders] + received[edges.receivers] + place)
+        senders_there, receivers_there = jnp.asarray(edges.senders), jnp.asarray(edges.receivers)
+        # from single precision, in which their gradients are summed then
+        sent = sent.astype(jnp.float32)[senders_there].astype(place.dtype)
+        received = received.astype(jnp.float32).at[receivers_there].get(indices_are_sorted=True).astype(place.dtype)
+        messages = nnx.silu(sent + received + place)
         mean = jax.ops.segment_sum(
             messages.astype(jnp.float32) * edges.weights[:, None, None],
-            jnp.asarray(edges.receivers),
+            receivers_there,
             edges.n_receivers,
             indices_are_sorted=True,
         )

@@ -372,7 +372,7 @@ def linear(
     dtype: DTypeLike,
     out_dtype: DTypeLike | None = None,
     rngs: nnx.Rngs,
-) -> nnx.Linear:
+) -> Linear:
     """A linear map over channels.
 
     Args:
@@ -384,9 +384,26 @@ def linear(
       rngs: Source of the initial kernel.
     """
     init = nnx.initializers.zeros if zero else nnx.initializers.lecun_normal()
-    return nnx.Linear(
+    return Linear(
         n_in, n_out, use_bias=bias, kernel_init=init, dtype=dtype, preferred_element_type=out_dtype, rngs=rngs
     )
+
+
+class Linear(nnx.Linear):
+    """Flax's, but a bias is added in single precision.
+
+    The gradient of a bias is a sum over the batch and all cells. Half precision does not hold it, and some GPUs would
+    sum it there.
+    """
+
+    def __call__(self, inputs: Float[Array, "*place channel"], out_sharding: Any = None) -> Float[Array, "*place out"]:
+        """Maps every cell."""
+        x, kernel = self.promote_dtype((inputs, self.kernel[...]), dtype=self.dtype)
+        along = (((x.ndim - 1,), (0,)), ((), ()))
+        out = jax.lax.dot_general(
+            x, kernel, along, preferred_element_type=self.preferred_element_type, out_sharding=out_sharding
+        )
+        return out if self.bias is None else (out.astype(jnp.float32) + self.bias[...]).astype(out.dtype)
 
 
 class Norm(nnx.RMSNorm):

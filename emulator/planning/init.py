@@ -412,7 +412,13 @@ def _train_lines(data: _Data, plan: Plan, machine: Machine, minutes: float) -> l
         keys = ("steps", "rollout", "learning_rate", "warmup", *(("batch_size",) if stage.batch_size else ()))
         shown = {key: getattr(stage, key) for key in keys}
         lines.append(f"    - {flow(shown)}")
+    if not machine.on_cpu:  # where writing a large state may take longer than 200 steps
+        lines.append(f"  checkpoint_every: {_every_two_minutes(plan)}")
     return [*lines, f"  validate_every: {interval}", f"  validation_steps: {steps}"]
+
+
+def _every_two_minutes(plan: Plan) -> int:
+    return max(200, round(120 * plan.steps / plan.seconds / 100) * 100)
 
 
 def _evaluate_lines(data: _Data, leads: _Leads, physics: _Physics) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import math
+import threading
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,16 +12,32 @@ import numpy as np
 from data_prep.files.arrays import ArrayLike
 from data_prep.preparation.rows import take
 
+_PIECE_BYTES = 2**28
+
 
 class Arriving:
-    """Looks like the array it reads; who asks for values waits until all are there."""
+    """Looks like the array of numbers in single precision that it reads; until all is there, asks that array."""
 
     def __init__(self, source: ArrayLike) -> None:
-        """Begins to read."""
+        """Begins to read. A process that ends meanwhile does not wait for it."""
         self._source = source
-        executor = ThreadPoolExecutor(1)
-        self._values = executor.submit(lambda: np.asarray(source[:]))
-        executor.shutdown(wait=False)
+        self._values: np.ndarray | None = None
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        values = np.empty(self.shape, np.float32)
+        rows = max(1, _PIECE_BYTES // max(1, 4 * math.prod(self.shape[1:])))
+        with suppress(Exception):  # what cannot be read is asked for again by who needs it, and shows what is wrong
+            for first in range(0, len(values), rows):
+                if not threading.main_thread().is_alive():
+                    return
+                values[first : first + rows] = self._source[first : first + rows]
+            self._values = values
+
+    def wait(self) -> None:
+        """Until all of it is there, or cannot be read."""
+        self._thread.join()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -27,6 +45,5 @@ class Arriving:
         return self._source.shape
 
     def __getitem__(self, key: Any) -> Any:
-        # what could not be read whole is read in parts, which shows where it is damaged
-        array = self._source if self._values.exception() else self._values.result()
+        array = self._source if self._values is None else self._values
         return take(array, key) if isinstance(key, np.ndarray) else array[key]

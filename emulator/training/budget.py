@@ -94,7 +94,8 @@ class Programs:
     def _waiting(self, batch_size: int, steps: int) -> int:
         """Bytes on every device of batches that wait their turn: of steps to come, and of those just handed over."""
         shares = [a.sharding.shard_shape(a.shape) for a in self._batch(batch_size, steps)]
-        return (batches_ahead(self._store, batch_size, steps) + AHEAD) * sum(4 * math.prod(share) for share in shares)
+        ahead = batches_ahead(self._store, batch_size, steps, self._layout)
+        return (ahead + AHEAD) * sum(4 * math.prod(share) for share in shares)
 
     def traffic(self, batch_size: int, steps: int) -> float:
         """Bytes that such a step reads and writes in every device's memory, by the compiler's account.

@@ -6,8 +6,9 @@ and its band of latitudes (``jax.shard_map``), and asks its neighbours for the r
 (``emulator.models.halo``); gradients are summed once a step. A single device is a mesh of 1 x 1, where all of this
 compiles to nothing.
 
-Several processes, one a host or one an accelerator, are started with the same command each (``join_processes``). Every
-process reads only the windows that its devices need; the first alone writes files.
+Several processes are started with the same command each (``join_processes``): one an accelerator under a launcher, one
+a host where three variables say who is who. Every process reads only the windows that its devices need; the first alone
+writes files.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from jax.sharding import PartitionSpec as P
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from emulator.config import MeshConfig, ModelConfig
+from emulator.hardware.launcher import JAX_VARIABLES, launched_several, named_processes, processes_here
 from emulator.hardware.machine import matrix_rate
 from emulator.models import latitude_factor
 from emulator.models.halo import LATITUDE_AXIS
@@ -213,8 +215,9 @@ def _from_host(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
 def join_processes() -> int:
     """Joins this process with the others of its run, if there are any. To be called before JAX works.
 
-    Under Slurm or Open MPI the environment says who the others are. Elsewhere three variables do:
-    ``JAX_COORDINATOR_ADDRESS`` (host:port of the first process), ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``.
+    Under Slurm or Open MPI the environment says who the others are, and each takes the GPU of its number on its node.
+    Elsewhere three variables do, and each takes all accelerators that it sees: ``JAX_COORDINATOR_ADDRESS`` (host:port
+    of the first process), ``JAX_NUM_PROCESSES`` and ``JAX_PROCESS_ID``. ``JAX_LOCAL_DEVICE_IDS`` names others.
 
     Returns:
       The number of this process; the first is 0.
@@ -222,10 +225,8 @@ def join_processes() -> int:
     Raises:
       ConfigError: the variables are incomplete, or the others did not come.
     """
-    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    given = [n for n in names if os.environ.get(n)]
-    launched = any(int(os.environ.get(n, "1")) > 1 for n in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
-    if not given and not launched:
+    names, given = JAX_VARIABLES, named_processes()
+    if not given and not launched_several():
         return 0
     who: dict[str, Any] = {}
     if given:
@@ -237,6 +238,7 @@ def join_processes() -> int:
         except ValueError:
             raise ConfigError(f"several processes: {names[1]} and {names[2]} must be whole numbers") from None
         who = {"coordinator_address": os.environ[names[0]], "num_processes": count, "process_id": number}
+        who["cluster_detection_method"] = "deactivate"  # within a job, or it would take one GPU of its node
     try:
         jax.distributed.initialize(
             **who, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=LEAVE_SECONDS
@@ -244,6 +246,12 @@ def join_processes() -> int:
     except (RuntimeError, ValueError) as error:
         remedy = "" if given else f"; {', '.join(names)} tell where the launcher does not"
         raise ConfigError(f"several processes: could not join the others ({_first_line(error)}){remedy}") from None
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if not given and "JAX_LOCAL_DEVICE_IDS" not in os.environ and len(seen) > processes_here(jax.process_count()):
+        logger.warning(
+            "several processes: a task takes one GPU, and this node has %d and fewer tasks; start a task for each",
+            len(seen),
+        )
     return jax.process_index()
 
 

@@ -18,6 +18,7 @@ from emulator.hardware.machine import describe, factors_of
 from emulator.models.layers import count_parameters
 from emulator.progress import duration
 from emulator.stepping.rollout import recomputed
+from emulator.training.arriving import Arriving
 from emulator.training.budget import AHEAD, Programs, amount
 from emulator.training.devices import WHOLE
 from emulator.training.train import Job, StageSpan, look_ahead, open_for_training, set_up
@@ -126,11 +127,14 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
     Raises:
       DataError, ConfigError: as ``train`` would; a rollout that does not fit into memory among them.
     """
-    job = set_up(config, model, open_for_training(store_path), seed)
+    store = open_for_training(store_path)
+    job = set_up(config, model, store, seed)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, job.store, job.layout, config)
     longest = {(span.windows.batch_size, span.windows.steps) for span in job.spans}  # which are timed anyway
-    job.spans[0].windows.batch(0, job.layout)  # so that memory that the store is read into is free no more
+    for array in (store.state, store.persisted):
+        if isinstance(array, Arriving):
+            array.wait()  # as in all but the first steps of training; and the memory it takes is free no more
     needed = look_ahead(job, programs, job.heaviest | longest, config)
     rate = job.layout.matrix_rate(config.precision)
     stages = []
@@ -162,8 +166,8 @@ def _measure(
     program = programs.of(windows.batch_size, windows.steps)
     # Training waits for data at the pace of all readers together, which shows when what they had ready is used up and
     # each of them was waited for alike.
-    before = 1 + windows.read_ahead
-    timed = math.ceil(_TIMED_STEPS / windows.read_ahead) * windows.read_ahead
+    ahead = windows.read_ahead(job.layout)
+    before, timed = 1 + ahead, math.ceil(_TIMED_STEPS / ahead) * ahead
     longest = (s for s in count() if windows.length(s) == windows.steps)
     behind: deque[Norms] = deque()
     with closing(windows.batches(islice(longest, before + timed), job.layout)) as batches:

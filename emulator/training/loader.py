@@ -23,7 +23,7 @@ from emulator.hardware.machine import cores
 from emulator.training.devices import Layout
 
 _READERS = min(8, max(2, cores() // 2))  # threads: reading and decompressing are done without the interpreter's lock
-_AHEAD_BYTES = 2 * 2**30  # on all devices, of more than two batches
+_AHEAD_BYTES = 2 * 2**30  # on every device, of more than two batches
 
 _LENGTH_STREAM, _TIME_STEP_STREAM = 1, 2  # set the draws of either apart from the shuffling
 
@@ -103,10 +103,9 @@ class Windows:
         """Initial times of batch ``step``, ``datetime64[ns] (batch,)``."""
         return self.store.times[self.rows(step)]
 
-    @property
-    def read_ahead(self) -> int:
+    def read_ahead(self, layout: Layout) -> int:
         """Batches that are being read or kept ready, each by a thread of its own."""
-        return batches_ahead(self.store, self.batch_size, self.steps)
+        return batches_ahead(self.store, self.batch_size, self.steps, layout)
 
     def batch(self, step: int, layout: Layout) -> Batch:
         """Batch ``step`` on the devices."""
@@ -114,7 +113,8 @@ class Windows:
 
     def batches(self, steps: Iterable[int], layout: Layout) -> grain.DatasetIterator[Batch]:
         """Those batches in order, read ahead; what a worker raises is raised here. To be closed."""
-        reading = grain.ReadOptions(num_threads=self.read_ahead, prefetch_buffer_size=self.read_ahead)
+        ahead = self.read_ahead(layout)
+        reading = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
         asked = grain.MapDataset.source(list(steps)).map(lambda step: self.batch(step, layout))
         return iter(asked.to_iter_dataset(reading))
 
@@ -125,10 +125,10 @@ def batch_shapes(store: Store, size: int, steps: int) -> tuple[tuple[int, ...], 
     return (size, steps + 1, *store.grid.shape, state), (size, steps, *store.grid.shape, forcing), (size,)
 
 
-def batches_ahead(store: Store, size: int, steps: int) -> int:
+def batches_ahead(store: Store, size: int, steps: int, layout: Layout) -> int:
     """How many such batches are read ahead: as many as there are threads, of large ones two, for all lie on devices."""
     n_bytes = 4 * sum(math.prod(shape) for shape in batch_shapes(store, size, steps))
-    return max(2, min(_READERS, _AHEAD_BYTES // n_bytes))
+    return max(2, min(_READERS, _AHEAD_BYTES * layout.mesh.size // n_bytes))
 
 
 def read_batch(

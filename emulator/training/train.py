@@ -18,7 +18,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from data_prep.errors import DataError
+from data_prep.preparation.statistics import Statistics
 from data_prep.preparation.store import Store, open_store
 from emulator.anomalies import anomalies_of
 from emulator.checkpoint import (
@@ -38,9 +39,11 @@ from emulator.checkpoint import (
     Checkpoints,
     describe_run,
     read_description,
+    read_statistics,
     read_weights,
 )
 from emulator.config import ModelConfig, TrainConfig
+from emulator.hardware.launcher import processes_here
 from emulator.hardware.machine import describe, host_memory
 from emulator.models.layers import count_parameters
 from emulator.progress import Tracker, track
@@ -94,17 +97,20 @@ def train(
       KeyboardInterrupt: on SIGINT or SIGTERM, after the state was saved.
     """
     store = open_for_training(store_path)
+    learned = _learned(run_dir, config, model_config, store, seed)
     # what a run began with is not needed to go on, and may be gone
     afresh = config if not _begun(run_dir) else config.model_copy(update={"start_from": None})
-    job = set_up(afresh, model_config, store, seed)
+    job = set_up(afresh, model_config, store, seed, learned)
     layout, total = job.layout, job.spans[-1].stop
     if layout.writes:
         run_dir.mkdir(parents=True, exist_ok=True)
-        learned = replace(store, statistics=job.store.statistics)
-        _claim(run_dir, config, model_config, learned, seed, experiment)
+        described = replace(store, statistics=job.store.statistics)
+        _claim(run_dir, config, model_config, described, seed, experiment)
 
     with failing_together(), told_once(), closing(Checkpoints(run_dir)) as checkpoints:
-        state = layout.place(layout.agree(checkpoints.restore(job.fresh) or job.fresh), WHOLE)
+        start = checkpoints.restore(job.fresh) or job.fresh
+        layout.meet()  # the first has had more to do, and devices wait for each other for half a minute
+        state = layout.place(layout.agree(start), WHOLE)
         done = int(state.step)
         programs = Programs(job.step, state, job.task, store, layout, config)
         logger.info(
@@ -139,6 +145,7 @@ def train(
                             program = programs.of(*shape)  # compiled when a shape is new
                             if first:
                                 check_memory(programs.memory(*shape), shape[1], shape[0], config, layout)
+                                layout.meet()
                         state, norms = program(state, batch, job.task)
                         now, stop = step + 1, stop_wanted(step)
                         validate = now % config.validate_every == 0 or now == total
@@ -238,16 +245,28 @@ class Job:
         return {max(kind, key=math.prod) for kind in kinds} | {max(kind) for kind in kinds}
 
 
-def set_up(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> Job:
-    """Everything before the first step, nothing compiled; ``train`` says what it raises."""
-    mean = store.statistics.mean
-    if config.anomalies:
-        store = anomalies_of(store)
-    store = with_longer_steps(store, model.time_steps[1:])
+def set_up(
+    config: TrainConfig, model: ModelConfig, store: Store, seed: int, statistics: Statistics | None = None
+) -> Job:
+    """Everything before the first step, nothing compiled; ``train`` says what it raises.
+
+    Args:
+      config, model, seed: As for ``train``.
+      store: The data.
+      statistics: What the network learns with, where that is known: for anomalies all training data are read else.
+    """
     layout = Layout.of(config.mesh)
     layout.check_latitudes(model, store.grid)
     for size in config.batch_sizes:
         layout.check_batch(size, config.accumulate)
+    plan(config, model, store, seed), Validation.of(store, config, layout)  # refused before much is read
+    mean = store.statistics.mean
+    if config.anomalies:
+        store = anomalies_of(store, statistics)
+    if statistics is not None:
+        store = replace(store, statistics=statistics)
+    else:
+        store = with_longer_steps(store, model.time_steps[1:])
     stepper, params = make_stepper(
         model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
     )
@@ -334,8 +353,16 @@ def open_for_training(path: Path) -> Store:
 def in_memory_limit() -> int:
     """Bytes up to which a store is read into memory once; random windows of a larger one are read from disk."""
     known = host_memory()
-    free = known[1] / jax.process_count() if known else 0.0  # as if all processes were on this machine
+    free = known[1] / processes_here(jax.process_count()) if known else 0.0
     return max(_IN_MEMORY_BYTES, int(_IN_MEMORY_SHARE * free))
+
+
+def _learned(run_dir: Path, config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> Statistics | None:
+    """The statistics that a run folder holds, if it is one of this run and they are sound; else they are made again."""
+    if is_beginning(run_dir, config, model, seed) and read_description(run_dir)["data_hash"] == store.data_hash:
+        with suppress(DataError):
+            return read_statistics(run_dir)
+    return None
 
 
 def _begun(run_dir: Path) -> bool:
