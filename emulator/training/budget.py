@@ -89,13 +89,13 @@ class Programs:
         program = validation.program(self._state.averaged, shapes, self._task)
         others = (self._state.params, self._state.optimiser)
         state = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(others))
-        return _account(program) + state + self._waiting(batch_size, steps)
+        following = _bytes_on_device(shapes) * (len(validation.rows) > 1)
+        return _account(program) + state + following + self._waiting(batch_size, steps)
 
     def _waiting(self, batch_size: int, steps: int) -> int:
         """Bytes on every device of batches that wait their turn: of steps to come, and of those just handed over."""
-        shares = [a.sharding.shard_shape(a.shape) for a in self._batch(batch_size, steps)]
         ahead = batches_ahead(self._store, batch_size, steps, self._layout)
-        return (ahead + AHEAD) * sum(4 * math.prod(share) for share in shares)
+        return (ahead + AHEAD) * _bytes_on_device(self._batch(batch_size, steps))
 
     def traffic(self, batch_size: int, steps: int) -> float:
         """Bytes that such a step reads and writes in every device's memory, by the compiler's account.
@@ -127,6 +127,11 @@ def _account(program: jax.stages.Compiled) -> int:
         + account.temp_size_in_bytes
         + account.generated_code_size_in_bytes
     )
+
+
+def _bytes_on_device(batch: Any) -> int:
+    """Of a batch of shapes, the share of every device."""
+    return sum(4 * math.prod(a.sharding.shard_shape(a.shape)) for a in batch)
 
 
 def _shape_of(array: jax.Array) -> jax.ShapeDtypeStruct:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -101,10 +102,14 @@ class Validation:
 
     def run(self, weights: Stacks, task: Task) -> Skill:
         """Skill of forecasts with these weights."""
-        chunks = [
-            np.asarray(_moments(weights, load_batch(self.store, rows, self.steps, self.layout), task, self.layout))
-            for rows in self.rows
-        ]
+        chunks = []
+        with ThreadPoolExecutor(1) as reader:  # the next chunk is read while the devices work on this one
+            arriving = [reader.submit(self._batch, self.rows[0])]
+            for rows in (*self.rows[1:], None):
+                batch = arriving.pop().result()
+                if rows is not None:
+                    arriving.append(reader.submit(self._batch, rows))
+                chunks.append(np.asarray(_moments(weights, batch, task, self.layout)))
         moments = np.mean(chunks, axis=0).swapaxes(0, 1)
         unit = np.asarray(task.objective.units(task.stepper.normalizer.output_std[0], jnp.int32(0)))
         by_channel = np.asarray(task.objective.weights[task.objective.stage])
@@ -114,6 +119,9 @@ class Validation:
         moving = np.where(true_change > 0, true_change, np.inf)
         channels = all_channels(self.store.spec, task.objective)
         return Skill(loss, np.sqrt(error), np.sqrt(change / moving), self.store.timestep, channels)
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        return load_batch(self.store, rows, self.steps, self.layout)
 
 
 @partial(jax.jit, static_argnames="layout")
