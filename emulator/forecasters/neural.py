@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import jax
 import numpy as np
@@ -117,13 +117,13 @@ class NeuralForecaster:
         """
         rows = rows_on_the_way(wanted, self.stepper.time_steps)
         block = _even_block(rows.size, state.nbytes)
-        sharing = _sharing(times.size)
-        stepper, params = _placed((self.stepper, self.params), sharing and sharing.whole)
-        bases = bases_of(stepper, jax.numpy.asarray(_placed(state, sharing and sharing.by_time)))
+        devices = _Devices.for_times(times.size)
+        stepper, params = devices.hold((self.stepper, self.params))
+        bases = bases_of(stepper, jax.numpy.asarray(devices.share(state)))
         for first in range(0, rows.size, block):
             steps = rows[first : first + block]
             filled = np.pad(steps, (0, block - steps.size), mode="edge")
-            forcing = _placed(self._forcings(times, filled, persisted), sharing and sharing.by_time)
+            forcing = devices.share(self._forcings(times, filled, persisted))
             which = last_steps(filled, self.stepper.time_steps)
             states, bases = _roll(stepper, params, bases, forcing, which, self._relaxation(times, filled))
             yield states, steps
@@ -204,23 +204,29 @@ class NeuralForecaster:
         return flat.reshape(*valid.shape, *flat.shape[1:])
 
 
-class _Sharing(NamedTuple):
-    """How the devices of this process share forecasts: what all of them hold, and arrays by initial time."""
+@dataclass(frozen=True)
+class _Devices:
+    """Those of this process that share the initial times of a forecast."""
 
-    whole: NamedSharding
-    by_time: NamedSharding
+    mesh: Mesh
 
+    @classmethod
+    def for_times(cls, times: int) -> Self:
+        """As many as can have equally many of so many initial times."""
+        devices = jax.local_devices()
+        n = max(k for k in range(1, len(devices) + 1) if times % k == 0)
+        return cls(Mesh(np.array(devices[:n]), ("init_time",)))
 
-def _sharing(times: int) -> _Sharing | None:
-    """As many devices as can have equally many initial times; ``None`` for one."""
-    devices = jax.local_devices()
-    n = max(k for k in range(1, len(devices) + 1) if times % k == 0)
-    mesh = Mesh(np.array(devices[:n]), ("init_time",))
-    return _Sharing(NamedSharding(mesh, P()), NamedSharding(mesh, P("init_time"))) if n > 1 else None
+    def hold(self, tree: Tree) -> Tree:
+        """All of it on each."""
+        return self._put(tree, P())
 
+    def share(self, array: np.ndarray) -> np.ndarray | jax.Array:
+        """Its initial times, the first axis, among them."""
+        return self._put(array, P("init_time"))
 
-def _placed(tree: Tree, sharding: NamedSharding | None) -> Tree:
-    return jax.device_put(tree, sharding) if sharding else tree
+    def _put(self, tree: Tree, spec: P) -> Tree:
+        return jax.device_put(tree, NamedSharding(self.mesh, spec)) if self.mesh.size > 1 else tree
 
 
 def _even_block(steps: int, state_bytes: int) -> int:

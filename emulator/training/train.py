@@ -515,12 +515,11 @@ def _stop_requests() -> Iterator[Callable[[int], bool]]:
     Several processes must stop after the same step, which the runtime settles when one of them is sent SIGTERM; it
     knows nothing of SIGINT, which is passed on as that.
     """
-    several = jax.process_count() > 1
-    if threading.current_thread() is not threading.main_thread():
-        # Python delivers signals to the main thread alone
-        yield multihost_utils.reached_preemption_sync_point if several else lambda _: False
+    several, wanted = jax.process_count() > 1, False
+    stop_wanted = multihost_utils.reached_preemption_sync_point if several else lambda _: wanted
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to that alone
+        yield stop_wanted
         return
-    wanted = False
     ours = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
     before = {s: signal.getsignal(s) for s in ours}
 
@@ -538,7 +537,7 @@ def _stop_requests() -> Iterator[Callable[[int], bool]]:
     for s in before:
         signal.signal(s, request)
     try:
-        yield multihost_utils.reached_preemption_sync_point if several else lambda _: wanted
+        yield stop_wanted
     finally:
         give_back()
     if wanted:  # after the last step had asked: what follows training must not begin
