@@ -117,6 +117,34 @@ def test_the_hardest_opponent_is_drawn_and_answered(world):
     assert answers == ["vs Physics T31 debiased", "vs Physics T31", "vs Physics T21"]
 
 
+def nobody_decided(scores):
+    scores = scores.copy(deep=True)
+    scores["crossover_outcome"][:] = "undecided"
+    for name in ("crossover_hours", "crossover_lower", "crossover_upper"):
+        scores[name][:] = np.nan
+    return scores
+
+
+def test_without_physics_those_who_err_least_are_answered(world):
+    names = ["network", "persistence", "damped_anomaly_persistence", "linear_pcs", "climatology"]
+    scores = nobody_decided(with_more_forecasters(world.scores, names))
+    for name, error in zip(names, (1, 5, 3, 2, 4), strict=True):
+        scores["rmse"].loc[{"forecaster": name}] = error
+    answers = [t.get_text().partition(":")[0] for t in skill_figure(scores).axes[0].texts]
+    assert answers == ["vs Linear regression on PCs", "vs Damped anomaly persistence", "vs Climatology"]
+
+
+@pytest.mark.parametrize("picture", [skill_figure, activity_figure, gain_figure])
+def test_a_long_legend_and_title_take_nothing_from_the_panels(world, picture):
+    names = ["network", "persistence", "climatology", *(f"network_of_seed_{i}" for i in range(12))]
+    scores = nobody_decided(with_more_forecasters(world.scores, names))
+    scores = scores.drop_vars([n for n in scores if n.startswith("gap_closed")])
+    scores.attrs["headline"] = HEADLINE[0]
+    figure = picture(scores)
+    figure.draw_without_rendering()
+    assert min(axes.get_window_extent().height for axes in figure.axes) > 1.3 * figure.dpi
+
+
 def test_of_errors_that_are_all_zero_there_is_a_panel(world):
     panel = skill_figure(world.scores.assign(rmse=0 * world.scores["rmse"])).axes[0]
     assert panel.get_ylim()[1] == 1 and 0 in panel.get_yticks()

@@ -47,6 +47,8 @@ from emulator.evaluation.table import (
 
 _DPI = 150
 _PANEL = (4.4, 3.2)
+_LEAST_WIDTH = 6.6  # of a figure: titles and legends are sentences
+_ROOM = 0.9  # for two lines of title and two of legend, inches
 _RC: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -216,7 +218,8 @@ def _middles(run: xr.Dataset) -> np.ndarray:
 def _grid(scores: xr.Dataset, kinds: Sequence[tuple[str, str, float | None]], title: str) -> Figure:
     """A row of panels a headline variable, a column a score; with a level to compare with."""
     variables, names = headline_variables(scores), _shown(scores)
-    figure = Figure(figsize=(_PANEL[0] * len(kinds), 1.2 + 2.4 * len(variables)), dpi=_DPI, layout="constrained")
+    size = max(_LEAST_WIDTH, _PANEL[0] * len(kinds)), _ROOM + 0.3 + 2.4 * len(variables)
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     grid = figure.subplots(len(variables), len(kinds), squeeze=False, sharex=True)
     drawn: set[str] = set()
     for row, variable in zip(grid, variables, strict=True):
@@ -425,7 +428,8 @@ def _mark_crossover(
 def _panels(n: int) -> tuple[Figure, list[Axes]]:
     columns = min(n, 3 if n != 4 else 2)
     rows = -(-n // columns)
-    figure = Figure(figsize=(_PANEL[0] * columns, 0.9 + _PANEL[1] * rows), dpi=_DPI, layout="constrained")
+    size = max(_LEAST_WIDTH, _PANEL[0] * columns), _ROOM + _PANEL[1] * rows
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for spare in grid[n:]:
         spare.remove()
@@ -439,30 +443,34 @@ def _shown(scores: xr.Dataset) -> list[str]:
 
 
 def _answered(scores: xr.Dataset) -> list[str]:
-    """Opponents among them whose crossovers are told, the first few: the hardest and what is of its model first."""
+    """A few of them whose crossovers are told: the hardest opponent, what is of its model, and who errs least."""
     if scores.sizes["forecaster"] == 1:
         return []
     hardest = make_headline(scores).reference
-    told = [r for r in opponents(scores) if r in _shown(scores)]
-    return sorted(told, key=lambda r: (r != hardest, model_of(r) != model_of(hardest)))[:_MOST_ANSWERS]
+    first = scores["rmse"].sel(variable=headline_variables(scores)[0], region=WHOLE).isel(lead_time=quoted_lead(scores))
+    error = {r: float(first.sel(forecaster=r).fillna(np.inf)) for r in opponents(scores) if r in _shown(scores)}
+    return sorted(error, key=lambda r: (r != hardest, model_of(r) != model_of(hardest), error[r]))[:_MOST_ANSWERS]
 
 
 def _finish(figure: Figure, scores: xr.Dataset, names: Sequence[str], title: str) -> None:
-    """One legend for all panels, below them, and the title, with the world that it holds in."""
+    """One legend for all panels, below them, and the title, with the world that it holds in; panels keep their size."""
     styles = line_styles(scores["forecaster"].values.tolist())
     handles: Sequence[Any] = [
         mpl.lines.Line2D([], [], color=c, linestyle=d, lw=1.8, label=forecaster_label(n))
         for n, (c, d) in styles.items()
         if n in names
     ]
+    rows = 0
     if handles:
         width = 0.45 + 0.075 * max(len(h.get_label()) for h in handles)  # of an entry, inches
         columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        rows = -(-len(handles) // columns)
     world = world_sentence(scores)
     width = int(figure.get_figwidth() / 0.075)  # letters
     lines = [part for line in (*title.split("\n"), world) for part in textwrap.wrap(line, width)]
     figure.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left")
+    figure.set_figheight(figure.get_figheight() + max(0.0, 0.1 + 0.18 * len(lines) + 0.19 * rows - _ROOM))
 
 
 def _lead_axis(axes: Axes, days: np.ndarray) -> None:
