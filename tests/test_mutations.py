@@ -11,6 +11,7 @@ import jax
 import pytest
 from attacks import mutations
 from attacks.mutations import LOADED, REFUSED, attack_target, make_targets, outcome
+from jax.experimental.compilation_cache import compilation_cache
 
 from data_prep.errors import UserError
 
@@ -20,9 +21,14 @@ COUNT = 8
 @pytest.fixture(scope="module", autouse=True)
 def no_compilation_cache():
     """It is written where nothing hostile may write."""
-    jax.config.update("jax_enable_compilation_cache", False)
+
+    def switch(on: bool) -> None:
+        jax.config.update("jax_enable_compilation_cache", on)
+        compilation_cache.reset_cache()  # or JAX would look at the setting once in a process
+
+    switch(False)
     yield
-    jax.config.update("jax_enable_compilation_cache", True)
+    switch(True)
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,9 @@ pytestmark = pytest.mark.skipif(not FILE.exists(), reason="needs ../shared/data,
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     work = tmp_path_factory.mktemp("ncep")
-    quick = ["train.stages=[{steps: 4}]", "train.validate_every=4", "evaluate.max_inits=40", "evaluate.bootstrap=100"]
-    options = [word for value in (*quick, f"workdir={work}") for word in ("--set", value)]
+    training = ["train.stages=[{steps: 4}]", "train.validate_every=4"]
+    scoring = ["evaluate.max_inits=40", "evaluate.bootstrap=100", "evaluate.lead_hours=72"]
+    options = [word for value in (*training, *scoring, f"workdir={work}") for word in ("--set", value)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # the config names its file relative to the checkout
         for stage in ("prepare", "train", "forecast", "evaluate"):
