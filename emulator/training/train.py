@@ -259,7 +259,8 @@ def set_up(
     layout.check_latitudes(model, store.grid)
     for size in config.batch_sizes:
         layout.check_batch(size, config.accumulate)
-    plan(config, model, store, seed), Validation.of(store, config, layout)  # refused before much is read
+    plan(config, model, store, seed)  # this and the next refuse what does not fit, before much is read
+    Validation.of(store, config, layout)
     mean = store.statistics.mean
     if config.anomalies:
         store = anomalies_of(store, statistics)
