@@ -316,6 +316,23 @@ def test_devices_share_the_initial_times_of_forecasts(meshes):
     assert {times: found["devices"] for times, found in meshes["forecasts"].items()} == {"8": 8, "6": 6, "1": 1}
 
 
+@pytest.mark.physics
+def test_devices_share_the_members_of_physics(tmp_path):
+    """As on accelerators, where a vmap holds all members; each device says nothing to the others."""
+    pytest.importorskip("jcm")
+    flags = f"--xla_force_host_platform_device_count=4 {FAST_COMPILE}"
+    process = start("physics_sharing_worker.py", tmp_path / "out.json", environment={"XLA_FLAGS": flags})
+    output = finish(process)
+    assert process.returncode == 0, output
+    found = json.loads((tmp_path / "out.json").read_text())
+    alone, together = found["one_by_one"], found["together"]
+    assert (alone["devices"], together["devices"], found["collectives"]["kinds"]) == (1, 4, {})
+    for name, field in alone["fields"].items():
+        np.testing.assert_allclose(together["fields"][name], field, rtol=1e-5, atol=1e-3 * np.std(field))
+    members = np.reshape(alone["fields"]["temperature"], (4, -1))
+    assert np.ptp(members, axis=0).max() > 1
+
+
 def test_a_single_process_joins_nobody_and_ends_as_usual(monkeypatch):
     for name in ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"):
         monkeypatch.delenv(name, raising=False)

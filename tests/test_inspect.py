@@ -300,6 +300,29 @@ def test_masks_may_be_true_and_false(tmp_path):
     np.testing.assert_array_equal(store.static[..., 0], data["lsm"])
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "low", "role", "minimum"),
+    [
+        ("pr", "kg m-2 s-1", 0.0, "diagnostic", 0.0),
+        ("prate", "mm/day", 0.0, "diagnostic", 0.0),
+        ("hfls", "W m-2", -20.0, "diagnostic", None),
+        ("ssrd", "J m**-2", 0.0, "diagnostic", 0.0),
+        ("gust", "m s-1", 0.0, "prognostic", None),
+        ("wind_dir", "degrees", 0.0, None, None),
+    ],
+)
+def test_fluxes_are_diagnosed_and_directions_left_out(name, units, low, role, minimum, tmp_path):
+    data = world()
+    t = data["2m_temperature"]
+    data[name] = (low + (t - t.min())).astype("f4").assign_attrs(units=units)
+    report = inspect_files([canonical(data, tmp_path)])
+    found = {
+        r: s[name] for r, s in report.section.items() if r in ("prognostic", "diagnostic", "forcing") and name in s
+    }
+    assert found == ({} if role is None else {role: {} if minimum is None else {"minimum": minimum}})
+    assert ("left out: wind_dir (an angle" in report.text) == (role is None)
+
+
 def test_what_never_changes_is_not_stepped_forward(tmp_path):
     times = times_from("2001-01-01", 200)
     xr.merge([weather(times), invariants(times)[["slt"]]]).to_netcdf(tmp_path / "a.nc")

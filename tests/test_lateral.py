@@ -93,6 +93,19 @@ def test_lower_bounds_hide_no_missing_values(files, tmp_path):
         prepare(DataConfig.model_validate(config), tmp_path / "store.zarr", tmp_path)
 
 
+@pytest.mark.parametrize("method", ["mean", "point"])
+def test_driving_means_and_units_taken_for_granted_are_told(method, files, tmp_path, caplog):
+    data = waves(WORLD, TIMES).drop_vars("sea_surface_temperature")
+    data["temperature"].attrs = {"cell_methods": f"time: {method}"}
+    data.to_netcdf(tmp_path / "driving.nc")
+    prepare(
+        DataConfig.model_validate(section(files, driving=tmp_path / "driving.nc")), tmp_path / "store.zarr", tmp_path
+    )
+    assert "driving.nc: no units attribute, so values are taken to be in SI: temperature (K)" in caplog.text
+    told = "driving.nc: temperature: means over intervals, taken as instants at their times" in caplog.text
+    assert told == (method == "mean")
+
+
 def test_a_global_grid_and_a_rim_without_interior_are_refused(files, tmp_path):
     waves(WORLD, TIMES).to_netcdf(tmp_path / "world.nc")
     config = section(files, lateral={"inputs": [str(files / "driving.nc")]}, inputs=[str(tmp_path / "world.nc")])

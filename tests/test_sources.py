@@ -509,6 +509,12 @@ class TestInitialConditions:
         found = read_initial(stack_levels(initial_sources(files, spec)), spec, GRID)
         np.testing.assert_allclose(found["dust"][0], data["dust"].sel(level=[500.0, 850.0])[-1], rtol=1e-6)
 
+    def test_units_that_are_taken_for_granted_are_told_once(self, tmp_path, caplog):
+        path = self.write(tmp_path, lambda d: d.assign(surface_pressure=d["surface_pressure"].drop_attrs()))
+        read_initial(path, SPEC, GRID)
+        told = "initial.nc: no units attribute, so values are taken to be in SI: surface_pressure (Pa)"
+        assert [r.getMessage().endswith(told) for r in caplog.records if "no units" in r.getMessage()] == [True]
+
     @pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])
     def test_another_calendar_is_told_of(self, calendar, tmp_path, caplog):
         path = self.write(

@@ -25,7 +25,7 @@ from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, stem
 from data_prep.reading.regridded import bring_to, regrid_sources
 from data_prep.reading.slips import may_slip, slips_of
-from data_prep.reading.sources import Extent, Source, in_units, open_source
+from data_prep.reading.sources import Extent, Source, in_units, open_source, warn_of_units
 from data_prep.reading.units import Conversion
 from data_prep.regrid import make_regridder
 from data_prep.spec import Known, Role, StateSpec, Variable
@@ -275,6 +275,7 @@ def open_canonical(
             asked[name] = (role, variable)
     names = {name: (variable.source or name,) for name, (_, variable) in asked.items()}
     sources = _opened(paths, names, config)
+    warn_of_units(sources)
     if config.regrid is not None:
         sources = regrid_sources(sources, config.regrid)
     for source in sources[1:]:
@@ -321,6 +322,7 @@ def open_onto(
     asked = config.prognostic
     names = {name: (variable.source or name, name) for name, variable in asked.items()}
     sources = _opened(paths, names, config)
+    warn_of_units(sources)
     sources = bring_to(sources, onto, lambda grid, where: make_regridder(grid, onto, "bilinear", where=where))
     for number, source in enumerate(sources):
         for name in source.fields:
@@ -340,6 +342,10 @@ def open_onto(
                     f"over {config.timestep_hours:g} h before"
                 )
             _check_accumulation(timeline, timestep, interval)
+    means = _means(timelines)
+    if means:
+        where = timelines[means[0]].sources[0].path
+        logger.warning("%s: %s: means over intervals, taken as instants at their times", where, ", ".join(means))
     return timelines
 
 
@@ -599,7 +605,7 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
             "%s: one day a month; if these are monthly means by hour of the day, they hold no weather", where
         )
     phase = (times - times.astype("datetime64[D]")) % interval
-    means = [n for n, t in timelines.items() if any(s.fields[n].over_interval == "mean" for s in t.sources)]
+    means = _means(timelines)
     if (2 * phase == interval).all() and (means or phase[0] % np.timedelta64(1, "h")):
         at = f"{clock.text(times[0])[-5:]} every {checks.hours(interval):g} h"
         logger.warning(
@@ -641,6 +647,11 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
     return tuple(out)
+
+
+def _means(timelines: Mapping[str, Timeline]) -> list[str]:
+    """Names of the variables of which a file says that values are means over intervals."""
+    return [n for n, t in timelines.items() if any(s.fields[n].over_interval == "mean" for s in t.sources)]
 
 
 def _how_to_share(differing: int, *timelines: Timeline) -> str:

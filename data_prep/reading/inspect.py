@@ -37,7 +37,7 @@ from data_prep.reading.recognise import (
     without_single_leads,
 )
 from data_prep.reading.sources import FoundField, Source, open_source, warn_of_slow_chunks
-from data_prep.reading.units import conversion, unit_of
+from data_prep.reading.units import conversion, is_direction, is_flux, unit_of
 from data_prep.spec import Vertical
 from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, is_never_uniform, known
 
@@ -283,7 +283,7 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
     interval = checks.interval_of(once, str(path)) if once.size > 1 else np.timedelta64(0, "ns")
     fields = []
     for found in source.fields.values():
-        if (reason := _of_no_use(found.raw_name, interval)) is not None:
+        if (reason := _of_no_use(found.raw_name, found.to_si.units, interval)) is not None:
             skipped.append((found.raw_name, reason))
         else:
             fields.append(found)
@@ -415,8 +415,10 @@ def _changes(source: Source, name: str) -> bool:
     return not np.array_equal(first, last, equal_nan=True)
 
 
-def _of_no_use(raw_name: str, interval: np.timedelta64) -> str | None:
+def _of_no_use(raw_name: str, units: str, interval: np.timedelta64) -> str | None:
     """Why a section does without a variable that can be read; ``None`` where it does not."""
+    if is_direction(units):
+        return "an angle: 359 and 1 degrees, which are neighbours, would be far apart; give its sine and cosine instead"
     if raw_name.startswith("toa_incident_solar_radiation"):
         return "the program computes the sun itself, for any time"
     hours = accumulation_hours(raw_name)
@@ -639,8 +641,10 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
             role, options["known"] = "forcing", "climatological"
         elif static:
             role = "static"
-        elif is_accumulation(name) and not lacking:
-            role, options["minimum"] = "diagnostic", 0.0
+        elif (is_accumulation(name) or is_flux(name, found.to_si.units)) and not lacking:
+            role = "diagnostic"
+            if is_accumulation(name) or all(r.low >= 0 for r in reports):
+                options["minimum"] = 0.0
         elif (entry is not None and entry.slow) or lacking or all(r.unchanging for r in reports):
             role, options["known"] = "forcing", "persisted"
         else:

@@ -250,6 +250,22 @@ def warn_of_slow_chunks(reads: Iterable[tuple[Source, str, int]]) -> None:
         logger.warning("%s", first)
 
 
+def warn_of_units(sources: Iterable[Source]) -> None:
+    """Says in the log which variables that the program knows come without a unit, and which one they are taken in."""
+    told: set[str] = set()
+    for source in sources:
+        # shares have none, what the program does not know keeps that of its file, and heights say theirs by name
+        taken = {
+            found.raw_name: found.to_si.units
+            for found in source.fields.values()
+            if not found.unit_given and found.to_si == Conversion(found.to_si.units) and found.to_si.units != "1"
+        }
+        if taken := {name: units for name, units in taken.items() if name not in told}:
+            pairs = ", ".join(f"{name} ({units})" for name, units in taken.items())
+            logger.warning("%s: no units attribute, so values are taken to be in SI: %s", source.path, pairs)
+        told |= set(taken)
+
+
 def open_source(
     path: str | Path | xr.Dataset,
     names: Mapping[str, Sequence[str]],
@@ -412,6 +428,7 @@ def initial_sources(
       DataError: one line on what one of them lacks or what is wrong with it.
     """
     sources = [open_source(file, *_asked(spec, names)) for file in files]
+    warn_of_units(sources)
     for number, source in enumerate(sources):
         for name in source.fields:
             sources[number] = in_units(sources[number], name, spec[name].units, "the model's")

@@ -99,6 +99,7 @@ def conversion(name: str, units: str | None, where: str) -> Conversion:
 
 
 _LONGEST = 200
+_WATER = re.compile(r"precip|prate|rain|snow_?fall|evap|run_?off", re.I)
 _MEND_UNIT = "; set its units attribute to what the values are in"
 
 
@@ -110,6 +111,24 @@ def convertible(units: str, target: str) -> Conversion | None:
 def can_become(units: str, target: str) -> bool:
     """Whether ``conversion`` turns one unit into the other, be it by a change of dimension that the field knows."""
     return _between(" ".join(units.split()), target) is not None
+
+
+def is_flux(name: str, units: str) -> bool:
+    """Whether a variable is energy or water that passes a surface, in a second (W m-2, kg m-2 s-1, and m s-1 where its
+    name says rain) or in an interval (J m-2): what a state causes, and does not consist of.
+
+    Args:
+      name: Canonical name, or that of the file where the program knows none.
+      units: As ``conversion`` gives them.
+    """
+    if units == "m s-1":  # which mm/day has become
+        return _WATER.search(name) is not None
+    return any(convertible(units, unit) is not None for unit in ("W m-2", "kg m-2 s-1", "J m-2"))
+
+
+def is_direction(units: str) -> bool:
+    """Whether values go round a circle: degrees, and not of temperature, latitude or longitude."""
+    return bool(re.fullmatch(r"deg(ree)?s?([ _](true|t))?|°", units.strip(), re.I))
 
 
 @cache

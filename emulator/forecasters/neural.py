@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
@@ -21,6 +19,7 @@ from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
 from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
+from emulator.hardware.sharing import Sharing
 from emulator.stepping.rollout import Relaxation, bases_of, last_steps, rows_on_the_way, trajectory
 from emulator.stepping.sponge import Sponge
 from emulator.stepping.stepper import Stepper
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 OUTSIDE = "outside_training_range"
 """The attribute that says where initial fields lie outside of what a network has seen."""
-
-Tree = TypeVar("Tree")
 
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8
@@ -117,13 +114,13 @@ class NeuralForecaster:
         """
         rows = rows_on_the_way(wanted, self.stepper.time_steps)
         block = _even_block(rows.size, state.nbytes)
-        devices = _Devices.for_times(times.size)
-        stepper, params = devices.hold((self.stepper, self.params))
-        bases = bases_of(stepper, jax.numpy.asarray(devices.share(state)))
+        among = Sharing.of(times.size)
+        stepper, params = among.hold((self.stepper, self.params))
+        bases = bases_of(stepper, jax.numpy.asarray(among.share(state)))
         for first in range(0, rows.size, block):
             steps = rows[first : first + block]
             filled = np.pad(steps, (0, block - steps.size), mode="edge")
-            forcing = devices.share(self._forcings(times, filled, persisted))
+            forcing = among.share(self._forcings(times, filled, persisted))
             which = last_steps(filled, self.stepper.time_steps)
             states, bases = _roll(stepper, params, bases, forcing, which, self._relaxation(times, filled))
             yield states, steps
@@ -202,31 +199,6 @@ class NeuralForecaster:
             given = np.concatenate([given, self.lateral(valid.ravel())], axis=-1)
         flat = self.forcing_builder.at(valid.ravel(), given)
         return flat.reshape(*valid.shape, *flat.shape[1:])
-
-
-@dataclass(frozen=True)
-class _Devices:
-    """Those of this process that share the initial times of a forecast."""
-
-    mesh: Mesh
-
-    @classmethod
-    def for_times(cls, times: int) -> Self:
-        """As many as can have equally many of so many initial times."""
-        devices = jax.local_devices()
-        n = max(k for k in range(1, len(devices) + 1) if times % k == 0)
-        return cls(Mesh(np.array(devices[:n]), ("init_time",)))
-
-    def hold(self, tree: Tree) -> Tree:
-        """All of it on each."""
-        return self._put(tree, P())
-
-    def share(self, array: np.ndarray) -> np.ndarray | jax.Array:
-        """Its initial times, the first axis, among them."""
-        return self._put(array, P("init_time"))
-
-    def _put(self, tree: Tree, spec: P) -> Tree:
-        return jax.device_put(tree, NamedSharding(self.mesh, spec)) if self.mesh.size > 1 else tree
 
 
 def _even_block(steps: int, state_bytes: int) -> int:

@@ -1,4 +1,4 @@
-"""Advancing many runs of one model: one vmap on an accelerator, one thread a run on CPU, the same compiled graph."""
+"""Advancing many runs of one model: one vmap on accelerators, one thread a run on CPU, the same compiled graph."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jcm.model import RunState
 
+from emulator.hardware.sharing import Sharing
 from emulator.physics.speedy import SpeedyModel, compile_advance, map_members, member_count
 
 
@@ -19,8 +20,8 @@ class Ensemble:
 
     XLA on CPU gains nothing from batching SPEEDY and keeps little more than one core busy with it (measured at T31 on
     two cores: 1.0 simulated day a second in one vmap of any width, 1.9 with a thread for each core), while an
-    accelerator is filled by the batch. So the width of the vmap follows the device; results of a run do not depend on
-    its neighbours.
+    accelerator is filled by the batch. So the width of the vmap follows the device, and several accelerators share the
+    runs of a vmap; results of a run do not depend on its neighbours.
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class Ensemble:
         """
         self._model = model
         self._width = batch_width(member_count(states))
+        self._among = Sharing.of(self._width)
         started = time.perf_counter()
         self._compiled = compile_advance(
             model,
-            self._select(states, slice(0, self._width)),
+            self._placed(self._select(states, slice(0, self._width))),
             intervals=intervals,
             interval_hours=interval_hours,
             output_truncation=output_truncation,
@@ -58,8 +60,11 @@ class Ensemble:
         return map_members(self._model, lambda *leaves: jnp.concatenate(leaves), *ends), fields
 
     def _run(self, states: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
-        end, fields = self._compiled(states)
+        end, fields = self._compiled(self._placed(states))
         return end, {name: np.asarray(field) for name, field in fields.items()}
+
+    def _placed(self, states: RunState) -> RunState:
+        return map_members(self._model, self._among.share, self._among.hold(states))
 
     def _select(self, states: RunState, members: slice) -> RunState:
         return map_members(self._model, lambda leaf: leaf[members], states)

@@ -153,9 +153,14 @@ def compile_advance(
       negative), and the near-surface temperature of the last time step (K, area means).
     """
     leaves, structure = jax.tree.flatten(states)
-    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_shared_by(leaf)) for leaf in leaves)
     compiled = _compile(model, structure, shapes, intervals, interval_hours, output_truncation)
     return lambda states: compiled(states, model.parts.forcing)
+
+
+def _shared_by(leaf: jax.Array) -> jax.sharding.Sharding | None:
+    """How it lies on several devices; ``None`` where one holds it, be it what it may."""
+    return leaf.sharding if leaf.sharding.num_devices > 1 else None
 
 
 @lru_cache(maxsize=8)
