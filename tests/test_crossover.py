@@ -41,6 +41,14 @@ def test_beyond_the_last_lead():
     assert 18 < unsure.lower < 24 and unsure.upper == np.inf
 
 
+def test_of_two_wins_the_one_that_lasts_longer_counts_whatever_the_leads():
+    leads = np.array([6.0, 12.0, 18.0, 24.0, 48.0, 72.0, 120.0, 240.0])
+    d = np.array([-2.0, -2, -2, -2, 2, -2, -2, -2])
+    found = find_crossover(leads, Estimate(d, d - 1, d + 1), 0.95)
+    assert found.outcome == "beyond the last lead" and found.start == pytest.approx(48 + 24 * 3 / 4)
+    assert not found.from_first_lead
+
+
 def test_never_better():
     assert band([2, 3, 4]).outcome == "never better"
     late = band([0.5, 2, 4, 2, -0.5])  # ahead at the end by chance, after having lost

@@ -18,7 +18,7 @@ from data_prep.vertical import derive
 from emulator.cli import build_parser
 from emulator.config import EvaluateConfig, load_config
 from emulator.evaluation import external
-from emulator.evaluation.external import open_external
+from emulator.evaluation.external import _refuse_impossible, open_external
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.scores import evaluate
@@ -443,7 +443,16 @@ def test_another_unit_on_sigma_levels_is_refused(tmp_path, name, factor, expecte
         as_forecasts(store, lambda d: d.assign({name: d[name] * factor}), tmp_path / "other.nc")
 
 
-def test_what_is_impossible_at_some_points_or_missing_is_left_to_the_scores(tmp_path):
+def test_rain_in_millimetres_is_refused_where_no_unit_says_so():
+    rain = np.random.default_rng(0).gamma(0.3, 1e-3, size=(1, 1, 20, 40))
+    name = "total_precipitation_6hr"
+    _refuse_impossible("file: tp", name, "m", [None], rain)
+    _refuse_impossible("file: tp", name, "m", [None], np.where(rain > 8e-3, 0.7, rain))  # where a model blows up
+    with pytest.raises(DataError, match=r"file: tp ranges from \S+ to \S+ m; these look like mm: set the units"):
+        _refuse_impossible("file: tp", name, "m", [None], 1000 * rain)
+
+
+def test_what_is_impossible_at_some_points_or_missing_is_left_to_the_scores(tmp_path, caplog):
     """A model may overshoot and blow up: its errors say so. Under a mask there may be nothing."""
     store = make_store(Grid.gaussian(8), days=2, world=ON_SIGMA)
     north, south = (lambda d: d["latitude"] > 70), (lambda d: d["latitude"] < -70)
@@ -458,6 +467,8 @@ def test_what_is_impossible_at_some_points_or_missing_is_left_to_the_scores(tmp_
     np.testing.assert_array_equal(found["temperature"], odd(data)["temperature"])
     assert found["temperature"].min() == -3e5 and found["temperature"].isnull().any()
     assert found["specific_humidity"].max() == np.float32(0.2) and found["specific_humidity"].min() == 0
+    said = [r.getMessage() for r in caplog.records if "impossible at some points" in r.getMessage()]
+    assert {text.partition(" is ")[0].rpartition(": ")[2] for text in said} == {"specific_humidity", "temperature"}
 
 
 def test_a_file_that_changes_while_it_is_scored_is_refused(store, folder, tmp_path):

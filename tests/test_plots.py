@@ -298,6 +298,11 @@ def test_a_physics_model_of_others_goes_by_its_name_too():
     assert list(map(model_of, names[:3])) == ["physics_ifs", "physics_ifs", "physics_IFS_HRES"]
 
 
+def test_more_models_than_a_family_has_colours_look_different():
+    names = ["network", *(f"physics_{n}" for n in "abcde"), "physics_d_damped", "twin_t42", "twin_t63"]
+    assert len(set(map(str, line_styles(names).values()))) == len(names)
+
+
 def test_pictures_of_many_forecasters_show_the_usual_ones(world):
     usual = default_lines(MANY, "network")
     assert usual == [

@@ -20,8 +20,8 @@ from emulator.evaluation.report import Provenance, write_report
 from emulator.evaluation.report_fields import collect_fields
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
-from emulator.evaluation.style import forecaster_label
-from emulator.evaluation.table import format_table, opponents, read_crossover, world_sentence
+from emulator.evaluation.style import forecaster_label, variable_label
+from emulator.evaluation.table import format_table, headline_variables, opponents, read_crossover, world_sentence
 
 HEADLINE = ("geopotential@500", "2m_temperature")
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" $title"
@@ -195,10 +195,10 @@ def test_maps_show_the_forecast_that_was_scored(experiment):
     shown = fields.example["variables"][name]
     for i, hours in enumerate(fields.example["hours"]):
         truth = store.state[row + int(hours / 6)][::-1, :, channel]
-        restored = shown["truth"][i] / 254 * (shown["high"] - shown["low"]) + shown["low"]
-        inside = (truth > shown["low"]) & (truth < shown["high"])
-        step = (shown["high"] - shown["low"]) / 254
-        assert inside.mean() > 0.9 and np.abs(restored - truth)[inside].max() <= 0.51 * step
+        step = (shown["most"] - shown["least"]) / 254
+        restored = shown["truth"][i] * step + shown["least"]
+        assert np.abs(restored - truth).max() <= 0.51 * step  # extremes too, which lie beyond the colours
+        assert shown["least"] < shown["low"] < shown["high"] < shown["most"]
         squared = scores["squared_error"].sel(
             forecaster="network", variable=name, region="all", init_time=init, lead_time=np.timedelta64(int(hours), "h")
         )
@@ -215,6 +215,22 @@ def test_maps_are_not_of_other_forecasts_than_were_scored(experiment, tmp_path):
             whole.isel(init_time=slice(0, 2)).to_netcdf(paths[name])
     with pytest.raises(DataError, match=r"network.nc: its init_time \(2 from .* is not that of the scores \("):
         collect_fields(scores, paths, store)
+    made = xr.DataArray(["another time"] * scores.sizes["forecaster"], dims="forecaster")
+    whole = {name: folder / "forecasts" / f"{name}.nc" for name in fields.forecasters}
+    with pytest.raises(DataError, match=r"network.nc: is another file than was scored; evaluate again"):
+        collect_fields(scores.assign(forecast_history=made), whole, store)
+
+
+def test_maps_leave_out_what_the_mask_did(experiment):
+    folder, store, scores, fields = experiment
+    verified = np.ones(store.grid.shape, np.int8)
+    verified[:2, 3:] = 0
+    paths = {name: folder / "forecasts" / f"{name}.nc" for name in fields.forecasters}
+    shown = collect_fields(scores.assign(mask=(("latitude", "longitude"), verified)), paths, store)
+    for group in (shown.example, shown.mean):
+        for name in HEADLINE:
+            holes = group["variables"][name]["error"] == 255
+            assert (holes == (verified[::-1] == 0)).all()
 
 
 def test_errors_of_maps_are_those_of_the_scores(experiment):
@@ -263,7 +279,7 @@ def test_mean_errors_hold_the_bias(experiment):
     assert fields.mean["inits"] == min(24, scores.sizes["init_time"])
     noisy = fields.mean["variables"]["geopotential@500"]
     assert noisy["error"].shape == (4, 1, *store.grid.shape)
-    sizes = np.abs(noisy["error"].astype(float) - 127).mean((1, 2, 3))
+    sizes = np.abs(noisy["error"].astype(float) - 127).mean((1, 2, 3)) * noisy["largest"]
     assert sizes[2] > 2 * sizes[0]  # errors twice the weather leave more in the mean than a tenth of it
 
 
@@ -485,6 +501,86 @@ def test_of_opponents_that_are_all_beaten_the_hardest_is_named(experiment):
     assert headline.reference == "physics_t21_damped" and "beyond doubt only up to 36 hours" in headline.sentence
 
 
+def test_who_is_ahead_for_a_time_is_the_hardest_or_named(experiment):
+    """Of an opponent that is beaten late the win is short; of one that is lost to in between the loss is told."""
+    names = ["network", "physics_t21", "physics_t21_damped", "physics_t31"]
+    scores = with_more_forecasters(experiment[2], names).copy(deep=True)
+    scores["crossover_outcome"] = scores["crossover_outcome"].astype(object)
+    place = {"forecaster": "network"}
+    scores["rmse_difference_significant"].loc[place] = 0
+    ends = {"physics_t21": (6.0, 72.0), "physics_t21_damped": (60.0, np.inf), "physics_t31": (18.0, np.inf)}
+    for name, (start, end) in ends.items():
+        there = place | {"reference": name}
+        scores["crossover_outcome"].loc[there] = "beyond the last lead" if np.isinf(end) else "crossover"
+        for key, value in (("hours", end), ("lower", end), ("upper", end), ("start", start)):
+            scores[f"crossover_{key}"].loc[there] = value
+        scores["crossover_from_first_lead"].loc[there] = start == 6.0
+    headline = make_headline(scores)
+    assert headline.reference == "physics_t21_damped"
+    assert (
+        headline.sentence == "The network beats Physics T21 damped in Z500 from 2.5 days on to the last lead, 4 days."
+    )
+    in_all = "better to the last lead in 2 (2 of them from a later lead than the first), against the hardest"
+    assert any(in_all in detail for detail in headline.details), headline.details
+    assert not any("behind" in detail for detail in headline.details)
+    lost = scores["lead_time"].isin(np.array([6, 12], "timedelta64[h]")).values
+    worse = place | {"reference": "physics_t31", "variable": HEADLINE[0], "region": "all", "lead_time": lost}
+    scores["rmse_difference_significant"].loc[worse] = 1
+    scores["rmse_difference"].loc[worse] = 1.0
+    told = "Before that it is beyond doubt behind Physics T31 between 6 hours and 12 hours."
+    assert told in make_headline(scores).details
+
+
+def test_beside_physics_the_hardest_simple_reference_is_told(experiment):
+    headline = make_headline(with_outcomes(experiment[2], {"physics_t21": 90, "persistence": 80, "climatology": 60}))
+    told = "Of the simple references the hardest: the network beats Climatology in Z500 up to 2.5 days [2.2, 2.8]."
+    assert told in headline.details
+    alone = make_headline(with_outcomes(experiment[2], {"persistence": 80, "climatology": 60}))
+    assert not any("simple references" in detail for detail in alone.details)
+
+
+def test_blur_is_looked_for_at_the_leads_that_are_won(experiment):
+    scores = with_outcomes(experiment[2], {"physics_t21": 60}).copy(deep=True)
+    scores["activity"].loc[{"forecaster": "network"}] = 0.9
+    for hours, value in ((48, 0.4), (96, 0.2)):
+        at = {
+            "forecaster": "network",
+            "variable": HEADLINE[1],
+            "region": "all",
+            "lead_time": np.timedelta64(hours, "h"),
+        }
+        scores["activity"].loc[at] = value
+    told = [detail for detail in make_headline(scores).details if detail.startswith("Lowest activity")]
+    label = variable_label(HEADLINE[1])
+    assert told[0].startswith(f"Lowest activity 0.40 ({label}, 2 days)") and "up to 2.5 days" in told[0]
+
+
+def test_what_was_scored_as_the_mean_of_members_is_called_so(experiment):
+    scores = with_outcomes(experiment[2], {"physics_t21": 72, "physics_ifs": 24, "hres": 60})
+    assert opponents(scores) == ["physics_t21", "physics_ifs"]
+    scores = scores.assign_coords(members=("forecaster", [1, 1, 50, 1]))
+    assert opponents(scores) == ["physics_t21"]
+    assert "Physics ifs, mean of 50" in format_table(scores)
+    only = scores.sel(forecaster=["network", "physics_ifs"], reference=["network", "physics_ifs"])
+    assert make_headline(only).sentence.startswith("The network beats Physics ifs, mean of 50 in Z500 up to 24 hours")
+    both = only.assign_coords(members=("forecaster", [10, 50]))
+    assert make_headline(both).sentence.startswith("Network, mean of 10 beats")
+
+
+def test_without_a_headline_it_is_what_the_candidate_holds(experiment):
+    scores = with_outcomes(experiment[2], {"physics_t21": 72}).copy(deep=True)
+    del scores.attrs["headline"]
+    first, second = scores["variable"].values[:2]
+    assert headline_variables(scores)[:2] == [first, second]
+    scores["rmse"].loc[{"forecaster": "network", "variable": first}] = np.nan
+    assert headline_variables(scores)[0] == second
+
+
+def test_where_all_others_are_made_of_the_candidate_they_are_the_opponents(experiment):
+    scores = with_more_forecasters(experiment[2], ["network", "network_ensemble"])
+    assert opponents(scores) == ["network_ensemble"] and make_headline(scores).sentence
+
+
 def test_a_mean_that_the_network_is_in_is_no_opponent_of_it(experiment):
     names = ["network", "linear_pcs", "network_and_regression", "of_others"]
     scores = with_more_forecasters(experiment[2], names)
@@ -503,7 +599,7 @@ def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):
     for key in ("hours", "lower", "upper", "start"):
         scores[f"crossover_{key}"].loc[place] = np.nan
     details = make_headline(scores).details
-    sentence = "Damped as physics is, by its own training forecasts, it is better to the last lead in 2, against damped"
+    sentence = "Damped as physics is, by its own training forecasts, it is better to the last lead in 2"
     assert any(sentence in detail for detail in details), details
     assert "Network damped, Physics T21 damped" in format_table(scores)  # and no column for the debiased network
     assert "Network debiased" not in format_table(scores)
@@ -519,9 +615,9 @@ def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):
         ((1.2, -3, 6), "Its error in Z500 at 4 days is that of Physics T21 1 hour earlier [-3, 6]."),
         ((0.2, -4, 6), "Its error in Z500 at 4 days is as large as that of Physics T21: 0 hours ahead [-4, 6]."),
         ((-3, -9, 2), "Its error in Z500 at 4 days is that of Physics T21 3 hours later [-2, 9]."),
-        ((np.inf, 80, np.inf), "below that of Physics T21 at the first lead: it is more than 80 hours ahead."),
-        ((-np.inf, -np.inf, -7), "above that of Physics T21 at the last lead: it is more than 7 hours behind."),
-        ((-np.inf, -np.inf, 0.0), "above that of Physics T21 at the last lead."),
+        ((np.inf, 80, np.inf), "below all of Physics T21 up to then: it is more than 80 hours ahead."),
+        ((-np.inf, -np.inf, -7), "above all of Physics T21 from then on: it is more than 7 hours behind."),
+        ((-np.inf, -np.inf, 0.0), "above all of Physics T21 from then on."),
     ],
 )
 def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):

@@ -347,6 +347,7 @@ def test_a_mask_takes_points_out_and_allows_holes_there(scored, store, tmp_path)
     both = {"network": paths["network"], "spoilt": tmp_path / "spoilt.nc"}
     masked = evaluate(both, store, config, tmp_path / "scores.nc")
     assert "fine_scale_ratio" not in masked
+    np.testing.assert_array_equal(masked["mask"], mask)
     for name in ("rmse", "bias", "acc", "activity", "forecast_quantile"):
         one, other = (masked[name].sel(forecaster=f).values for f in both)
         np.testing.assert_array_equal(one, other)

@@ -11,21 +11,37 @@ LEADS = np.arange(6.0, 61.0, 6.0)
 
 def test_lead_of_error_against_interpolation_of_rising_curves():
     rng = np.random.default_rng(0)
-    curve = np.cumsum(rng.uniform(0.1, 1.0, size=(10, 2500)), axis=0)  # more cases than are done at once
-    error = rng.uniform(-1.0, 9.0, size=(4, 2500))
+    curve, error = (np.cumsum(rng.uniform(0.1, 1.0, size=(10, 2500)), axis=0) for _ in range(2))  # more than at once
     found = lead_of_error(LEADS, curve, error)
     expected = np.stack([np.interp(e, c, LEADS) for e, c in zip(error.T, curve.T, strict=True)], axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_an_error_is_reached_where_it_is_reached_first():
-    curve = np.array([[1.0, 3.0, 2.0, 3.0, 5.0]]).T  # falls again, as persistence does after a day
-    error = np.array([[0.5, 1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0]]).T
-    found = lead_of_error(LEADS[:5], curve, error)[:, 0]
-    np.testing.assert_allclose(found, [6, 6, 9, 10.5, 12, 27, 30, 30])
-    np.testing.assert_allclose(lead_of_error(LEADS[:1], curve[:1], error)[:, 0], 6.0)
-    flat = np.array([[1.0, 2.0, 2.0, 2.0]]).T  # an error that has saturated and one above it
-    np.testing.assert_allclose(lead_of_error(LEADS[:4], flat, np.array([[2.0, 2.1]]).T)[:, 0], [12, 24])
+def test_an_error_is_looked_for_on_its_own_side():
+    """Errors that rise and fall: before the lead where it is lower there, after it where it is higher."""
+    curve = np.array([1.0, 3.0, 2.0, 3.0, 2.0])
+    for error, expected in (
+        ([0.5, 2.0, 1.5, 2.5, 1.0], [6, 9, 7.5, 21, 6]),  # ahead: the last lead before
+        ([2.0, 3.5, 2.5, 3.5, 4.0], [9, 30, 21, 30, 30]),  # behind: the first after
+        (curve, LEADS[:5]),
+    ):
+        found = lead_of_error(LEADS[:5], curve[:, None], np.array(error)[:, None])[:, 0]
+        np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(lead_of_error(LEADS[:1], curve[:1, None], np.array([[0.5, 1.0, 2.0]])), 6.0)
+
+
+def test_nobody_is_ahead_whose_error_is_larger():
+    """By the hour of the day, or by chance where errors have saturated; and equals are neither ahead nor behind."""
+    rng = np.random.default_rng(1)
+    daily = np.sqrt(LEADS) * (1 + 0.2 * np.sin(2 * np.pi * LEADS / 24))
+    saturated = 5 + 0.1 * rng.normal(size=LEADS.size)
+    for curve in (daily, saturated):
+        worse = gain_of(1.03 * curve, curve, noise=0.001)
+        assert (worse.value < 0).all() and (worse.upper[:-1] < 0).all() and worse.upper[-1] == 0
+        better = gain_of(curve, 1.03 * curve, noise=0.001)
+        assert (better.value > 0).all() and (better.lower[1:] > 0).all() and better.lower[0] == 0
+        equal = gain_of(curve, curve, noise=0.0)
+        np.testing.assert_array_equal(equal.value, 0.0)
 
 
 def gain_of(a, b, n=60, noise=0.1, seed=0):

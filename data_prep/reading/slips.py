@@ -19,7 +19,7 @@ _SLIPS = (
 )
 _LOWEST_HEIGHT_HPA = 900.0  # below this surface a height may be anything, zero included
 # What files write where a value is missing, and the unit that the SI unit may have been made of since.
-_FILLS = np.array([-9999, -999, -32767, -32768, 32766, 32767, 1e15, 1e20, 9.999e20], np.float32)
+_FILLS = np.array([-9999, -999, 9999, 99999, -32767, -32768, 32766, 32767, 1e15, 1e20, 9.999e20], np.float32)
 _MADE_OF = {unit: conversion for unit, _, _, conversion in _SLIPS} | {
     "m": Conversion("mm", 1e-3),
     "1": Conversion("%", 1e-2),

@@ -26,7 +26,7 @@ class Crossover:
         significantly; ``lower`` is infinite where that holds up to the last. ``upper`` is infinite where no lead up
         to the last is lost again. Undecided, it is where the crossover may lie if there is one: from minus infinity
         to where the losing begins. NaN where never better.
-      start: Lead from which it is significantly better, hours.
+      start: Lead from which it is significantly better up to ``lower``, hours; it may have been so for a while before.
       from_first_lead: Whether that is the first lead.
     """
 
@@ -69,7 +69,7 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
 
     A winning interval is an unbroken run of leads whose pointwise intervals lie below zero, and which ``_are_sure``
     allows: pointwise intervals alone would find a win somewhere in a quarter of all comparisons of equals. The
-    interval with the most leads is taken, the earlier of two equal ones. The crossover is where the difference
+    interval that lasts longest is taken, the earlier of two equal ones. The crossover is where the difference
     itself, linear between leads, reaches zero after it.
 
     The interval of that lead is by test inversion: it runs from the end of the winning interval, where the upper end
@@ -98,7 +98,7 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
         lead = int(np.flatnonzero(lost)[0]) if lost.any() else -1
         end = float("inf") if lead < 0 else float(lead_hours[0]) if lead == 0 else _zero(lead_hours, lower, lead - 1)
         return Crossover("undecided", lower=float("-inf"), upper=end)
-    win = max(wins, key=lambda run: run.stop - run.start)
+    win = max(wins, key=lambda run: lead_hours[run.stop - 1] - lead_hours[run.start])
     start = float(lead_hours[0]) if win.start == 0 else _zero(lead_hours, upper, win.start - 1)
     low = _zero(lead_hours, upper, win.stop - 1) if win.stop < lead_hours.size else float("inf")
     stretch = next(run for run in _runs(value < 0) if run.start <= win.start < run.stop)

@@ -12,6 +12,7 @@ taken only under the name that says the interval (``total_precipitation_6hr``).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
 from data_prep.variables import GRAVITY, SURFACE, is_accumulation, known, possible_range
 from emulator.forecast_form import AXES
 
+logger = logging.getLogger(__name__)
+
 
 class _Wanted(NamedTuple):
     """How a coordinate is found: by the names in use, by CF's standard name, and by a name that may mean another."""
@@ -63,6 +66,7 @@ _DERIVED = ("geopotential", "mean_sea_level_pressure")
 
 _LARGEST_HOUR = 1e9  # a lead without a unit that is larger counts nanoseconds, as NumPy does
 _BULK = (0.05, 0.5, 0.95)  # quantiles by which a field is judged: a model may leave what is possible at some points
+_DRIZZLE, _HEAVY_RAIN = 1e-5, 0.5  # metres of water in a step
 _GRIB_FILES = 4  # whose indices a process keeps
 
 
@@ -324,7 +328,8 @@ def _refuse_impossible(
 ) -> None:
     """Refuses fields that are in another unit, or impossible for the most part.
 
-    What is impossible at some points is scored as it is: there a model has begun to blow up.
+    What is impossible at some points is scored as it is, with a warning: there a model has begun to blow up, or missing
+    values are not declared.
 
     Args:
       where: File and variable, for the message.
@@ -343,12 +348,28 @@ def _refuse_impossible(
         levels = np.broadcast_to(np.array(pressures, object), low.shape)
         slips = [slip_of(name, units, *of) is not None for of in zip(levels.flat, low.flat, high.flat, strict=True)]
         suspect |= np.reshape(slips, low.shape)
+    if is_accumulation(name):
+        suspect |= high > _HEAVY_RAIN
     for place in np.argwhere(suspect).tolist():
         field, pressure = values[tuple(place)], pressures[place[-1]]
         wrong = _impossible(name, units, pressure, field[np.isfinite(field)])
         if wrong is not None:
             level = "" if pressure is None else f" at {pressure:g} hPa"
             raise DataError(f"{where}{level} {wrong}")
+        least, most = float(np.fmin.reduce(field, axis=None)), float(np.fmax.reduce(field, axis=None))
+        if least < lowest or most > highest:
+            _warn_once(where, f"{least:g} to {most:g} {units}", f"{lowest:g} to {highest:g}")
+
+
+@lru_cache(maxsize=1024)
+def _warn_once(where: str, found: str, possible: str) -> None:
+    logger.warning(
+        "%s is impossible at some points (%s; possible are %s) and is scored as it is: a model that blows up, or "
+        "missing values that are not declared",
+        where,
+        found,
+        possible,
+    )
 
 
 def _impossible(name: str, units: str, pressure: float | None, values: np.ndarray) -> str | None:
@@ -361,6 +382,11 @@ def _impossible(name: str, units: str, pressure: float | None, values: np.ndarra
     lowest, highest = possible_range(name, units)
     least, most = float(values.min()), float(values.max())
     low, middle, high = np.quantile(values, _BULK).tolist()
+    wet = values[values > _DRIZZLE] if is_accumulation(name) else values[:0]
+    if wet.size and np.median(wet) > _HEAVY_RAIN / 10:
+        return (
+            f"ranges from {least:g} to {most:g} {units}; these look like mm: set the units attribute of the file right"
+        )
     looks = hint(name, units, pressure, low, high)
     if not looks and slip_of(name, units, pressure, least, most) is None:
         looks = hint(name, units, pressure, least, most)

@@ -12,7 +12,7 @@ from emulator.evaluation.crossover import Crossover
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import (
     HOURS_BELOW,
-    forecaster_label,
+    SIMPLE,
     is_physics,
     lead_text,
     limit_label,
@@ -23,6 +23,8 @@ from emulator.evaluation.table import (
     candidate,
     headline_variables,
     initial_times,
+    is_mean,
+    label_of,
     lead_hours,
     like_with_like,
     opponents,
@@ -31,6 +33,7 @@ from emulator.evaluation.table import (
 )
 
 _WINS = ("crossover", "beyond the last lead")
+_SIGNIFICANT = "rmse_difference_significant"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,8 @@ def make_headline(scores: xr.Dataset) -> Headline:
 
     Raw physics keeps its drift and its sharpness while a network learns the truth's climate and may blur: a win is
     claimed only where it holds against every physics baseline, raw, debiased and damped. So the sentence names the one
-    that is beaten for the shortest time, and says so where the raw ones alone are beaten.
+    that is beaten for the shortest time, and says so where the raw ones alone are beaten. Whoever else among them is
+    ahead of the candidate for a time is named too, and so is the hardest of the simple references.
 
     Args:
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them, with at least two forecasters.
@@ -69,23 +73,25 @@ def make_headline(scores: xr.Dataset) -> Headline:
         easier, won = _hardest(scores, name, raw, variable)
         if won.outcome in _WINS:
             only = "" if any(physics_form(r) and outcomes[r] in _WINS for r in references) else "only "
-            beaten = f"it beats {forecaster_label(easier)} {only}as it is, raw, {_until(scores, won)}"
+            beaten = f"it beats {label_of(scores, easier)} {only}as it is, raw, {_until(scores, won)}"
             sentence = f"{sentence.removesuffix('.')}; {beaten}."
     details = [
-        _difficulty(scored, hardest),
+        _difficulty(scores, scored, hardest),
+        _losses(scores, name, [r for r in scored if r != hardest], variable, crossover),
+        _simple_references(scores, name, references, variable),
         _other_variables(scores, name, references),
         _both_damped(scores, name),
         _time_gain(scores, name, hardest, variable),
         _gap_closed(scores, name, hardest, variable),
         _everywhere(scores, name, references),
-        _liveliness(scores, name),
+        _liveliness(scores, name, crossover),
     ]
     return Headline(sentence, tuple(text for text in details if text), hardest)
 
 
 def describe(scores: xr.Dataset, name: str, reference: str, variable: str, crossover: Crossover) -> str:
     """One crossover as a sentence, with its interval and where the winning begins; below two days in hours."""
-    a, b, what = _subject(name), forecaster_label(reference), variable_label(variable)
+    a, b, what = _subject(scores, name), label_of(scores, reference), variable_label(variable)
     match crossover.outcome:
         case "crossover" | "beyond the last lead":
             return f"{a} beats {b} in {what} {_until(scores, crossover)}."
@@ -119,27 +125,32 @@ def _hardest(scores: xr.Dataset, name: str, references: Sequence[str], variable:
 
     Of opponents beaten as long, the one whose win is sure for the shortest; then the one whose error is smallest.
     """
+    last = float(lead_hours(scores)[-1])
     found = {r: read_crossover(scores, name, r, variable) for r in references}
     rmse = scores["rmse"].sel(variable=variable, region=WHOLE).isel(lead_time=quoted_lead(scores))
     error = {r: float(rmse.sel(forecaster=r)) for r in references}
-    hardest = min(references, key=lambda r: (*_rank(found[r]), error[r] if np.isfinite(error[r]) else np.inf))
+    hardest = min(references, key=lambda r: (*_rank(found[r], last), error[r] if np.isfinite(error[r]) else np.inf))
     return hardest, found[hardest]
 
 
-def _rank(crossover: Crossover) -> tuple[int, float, float]:
-    """Orders outcomes from the worst for the forecaster to the best."""
-    order = ("never better", "undecided", *_WINS, "not scored")
-    hours, sure = (np.inf if np.isnan(x) else x for x in (crossover.hours, crossover.lower))
-    return order.index(crossover.outcome), hours, sure
+def _rank(crossover: Crossover, last: float) -> tuple[int, float, float]:
+    """Orders outcomes from the worst for the forecaster to the best; wins by how long they last, and are sure."""
+    order = ("never better", "undecided", "crossover", "not scored")
+    if crossover.outcome not in _WINS:
+        return order.index(crossover.outcome), 0.0, 0.0
+    start = 0.0 if crossover.from_first_lead else crossover.start
+    ends = (np.inf if np.isnan(end) else end for end in (crossover.hours, crossover.lower))
+    lasts, sure = (min(end, np.nextafter(last, np.inf)) - start for end in ends)
+    return order.index("crossover"), lasts, sure
 
 
-def _subject(name: str) -> str:
-    return "The network" if name == "network" else forecaster_label(name)
+def _subject(scores: xr.Dataset, name: str) -> str:
+    return "The network" if name == "network" and not is_mean(scores, name) else label_of(scores, name)
 
 
-def _difficulty(references: Sequence[str], hardest: str) -> str:
+def _difficulty(scores: xr.Dataset, references: Sequence[str], hardest: str) -> str:
     """How hard the opponents make it, and which are missing."""
-    if not is_physics(hardest):
+    if hardest not in references or not is_physics(hardest):
         return ""
     forms = {physics_form(r) for r in references}
     absent = [form for form in ("debiased", "damped") if form not in forms]
@@ -147,9 +158,39 @@ def _difficulty(references: Sequence[str], hardest: str) -> str:
     if len(references) == 1:
         return missing.lstrip()
     return (
-        f"{forecaster_label(hardest)} is the hardest of the {len(references)} physics baselines to beat in that "
+        f"{label_of(scores, hardest)} is the hardest of the {len(references)} physics baselines to beat in that "
         f"variable.{missing}"
     )
+
+
+def _losses(scores: xr.Dataset, name: str, references: Sequence[str], variable: str, crossover: Crossover) -> str:
+    """Who else is beyond doubt ahead before the win that is claimed ends."""
+    if crossover.outcome not in _WINS or _SIGNIFICANT not in scores:
+        return ""
+    hours = lead_hours(scores)
+    pair = scores.sel(forecaster=name, variable=variable, region=WHOLE).isel(lead_time=hours <= crossover.hours)
+    found = []
+    for other in references:
+        one = pair.sel(reference=other)
+        lost = np.flatnonzero((one[_SIGNIFICANT] == 1) & (one["rmse_difference"] > 0))
+        if lost.size:
+            when = " and ".join(lead_text(hours[i]) for i in dict.fromkeys((lost[0], lost[-1])))
+            span = f"between {when}" if lost.size > 1 else f"at {when}"
+            found.append(f"{label_of(scores, other)} {span}")
+    return f"Before that it is beyond doubt behind {', '.join(found)}." if found else ""
+
+
+def _simple_references(scores: xr.Dataset, name: str, references: Sequence[str], variable: str) -> str:
+    """Beside physics: until when the hardest of persistence, climatology and regression is beaten."""
+    simple = [r for r in scores["forecaster"].values.tolist() if r in SIMPLE and r not in (name, *references)]
+    if not simple:
+        return ""
+    hardest, crossover = _hardest(scores, name, simple, variable)
+    if crossover.outcome == "not scored":
+        return ""
+    which = "Of the simple references the hardest: " if len(simple) > 1 else ""
+    sentence = describe(scores, name, hardest, variable, crossover)
+    return which + (sentence[0].lower() + sentence[1:] if which and name == "network" else sentence)
 
 
 def _other_variables(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
@@ -157,7 +198,7 @@ def _other_variables(scores: xr.Dataset, name: str, references: Sequence[str]) -
     variables = headline_variables(scores)
     if len(variables) == 1:
         return ""
-    whom = forecaster_label(references[0]) if len(references) == 1 else "the hardest opponent of each"
+    whom = label_of(scores, references[0]) if len(references) == 1 else "the hardest opponent of each"
     return f"Of the {len(variables)} headline variables it is {_in_how_many(scores, name, references)}, against {whom}."
 
 
@@ -173,15 +214,15 @@ def _both_damped(scores: xr.Dataset, name: str) -> str:
 
 def _in_how_many(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
     """``better to the last lead in 5, undecided in 2``: headline variables, each against its own hardest opponent."""
-    outcomes = [_hardest(scores, name, references, v)[1].outcome for v in headline_variables(scores)]
-    counts = {
-        "better up to a crossover": outcomes.count("crossover"),
-        "better to the last lead": outcomes.count("beyond the last lead"),
-        "never better": outcomes.count("never better"),
-        "undecided": outcomes.count("undecided"),
-        "not scored": outcomes.count("not scored"),
-    }
-    return ", ".join(f"{text} in {count}" for text, count in counts.items() if count)
+    found = [_hardest(scores, name, references, v)[1] for v in headline_variables(scores)]
+    words = {"crossover": "better up to a crossover", "beyond the last lead": "better to the last lead"}
+    parts = []
+    for outcome in (*_WINS, "never better", "undecided", "not scored"):
+        of_it = [c for c in found if c.outcome == outcome]
+        late = sum(c.outcome in _WINS and not c.from_first_lead for c in of_it)
+        since = f" ({late} of them from a later lead than the first)" if late else ""
+        parts += [f"{words.get(outcome, outcome)} in {len(of_it)}{since}"] if of_it else []
+    return ", ".join(parts)
 
 
 def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> str:
@@ -192,7 +233,7 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
     one = scores.sel(forecaster=name, reference=reference, variable=variable, region=WHOLE).isel(lead_time=at)
     gain, lower, upper = (float(one[f"time_gain_hours{end}"]) for end in ("", "_lower", "_upper"))
     what = f"Its error in {variable_label(variable)} at {lead_text(lead_hours(scores)[at])} is"
-    whose = forecaster_label(reference)
+    whose = label_of(scores, reference)
     if np.isfinite(gain) and abs(gain) < 0.5:
         ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
         return f"{what} as large as that of {whose}: 0 hours ahead [{', '.join(ends)}]."
@@ -204,10 +245,10 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
         return f"{what} that of {whose} {abs(gain):.0f} {unit} {way} [{', '.join(ends)}]."
     if gain > 0 and np.isfinite(lower):
         least = f": it is more than {lower:.0f} hours ahead" if lower >= 1 else ""
-        return f"{what} below that of {whose} at the first lead{least}."
+        return f"{what} below all of {whose} up to then{least}."
     if gain < 0 and np.isfinite(upper):
         least = f": it is more than {-upper:.0f} hours behind" if upper <= -1 else ""
-        return f"{what} above that of {whose} at the last lead{least}."
+        return f"{what} above all of {whose} from then on{least}."
     return ""
 
 
@@ -221,7 +262,7 @@ def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) ->
     if not np.isfinite(share):
         return ""
     part = "none" if share < 0 else f"{share:.0f} % [{lower:.0f}, {upper:.0f}]"
-    gap = f"the gap from {forecaster_label(reference)} to {limit_label(str(scores.attrs['predictability_limit']))}"
+    gap = f"the gap from {label_of(scores, reference)} to {limit_label(str(scores.attrs['predictability_limit']))}"
     return f"At {lead_text(lead_hours(scores)[at])} it closes {part} of {gap}."
 
 
@@ -230,27 +271,29 @@ def _everywhere(scores: xr.Dataset, name: str, references: Sequence[str]) -> str
     if "better_everywhere" not in scores:
         return ""
     better = scores["better_everywhere"].sel(forecaster=name, region=WHOLE)
-    beaten = [forecaster_label(r) for r in references if better.sel(reference=r) == 1]
+    beaten = [label_of(scores, r) for r in references if better.sel(reference=r) == 1]
     if not beaten:
         return ""
     return f"Beyond doubt better at every lead in every headline variable than {', '.join(beaten)}."
 
 
-def _liveliness(scores: xr.Dataset, name: str) -> str:
-    """The smallest activity and fine-scale ratio: a blurred forecast wins on RMSE."""
-    at = quoted_lead(scores)
+def _liveliness(scores: xr.Dataset, name: str, crossover: Crossover) -> str:
+    """The smallest activity and fine-scale ratio up to where a win is claimed, else up to where numbers are quoted: a
+    blurred forecast wins on RMSE."""
+    hours, variables = lead_hours(scores), headline_variables(scores)
+    until = crossover.hours if crossover.outcome in _WINS else hours[quoted_lead(scores)]
     parts = []
     for metric, text in (("activity", "activity"), ("fine_scale_ratio", "fine-scale amplitude")):
         if metric not in scores:
             continue
-        values = scores[metric].sel(forecaster=name, region=WHOLE, variable=headline_variables(scores))
-        column = values.isel(lead_time=at).values
-        if np.isfinite(column).any():
-            lowest = int(np.nanargmin(column))
-            parts.append(f"{text} {column[lowest]:.2f} ({variable_label(headline_variables(scores)[lowest])})")
+        values = scores[metric].sel(forecaster=name, region=WHOLE, variable=variables)
+        some = values.transpose("variable", "lead_time").values[:, hours <= max(until, hours[0])]
+        if np.isfinite(some).any():
+            row, lead = np.unravel_index(np.nanargmin(some), some.shape)
+            parts.append(f"{text} {some[row, lead]:.2f} ({variable_label(variables[row])}, {lead_text(hours[lead])})")
     if not parts:
         return ""
     return (
-        f"Lowest {' and '.join(parts)} at {lead_text(lead_hours(scores)[at])}, where 1 is as lively as the truth: "
+        f"Lowest {' and '.join(parts)} up to {lead_text(min(until, hours[-1]))}, where 1 is as lively as the truth: "
         "a blurred forecast would win on RMSE alone."
     )

@@ -36,6 +36,7 @@ from emulator.evaluation.table import (
     candidate,
     headline_variables,
     initial_times,
+    label_of,
     lead_hours,
     opponents,
     quoted_lead,
@@ -111,8 +112,8 @@ def skill_figure(scores: xr.Dataset) -> Figure:
     title = f"Error against lead time ({initial_times(scores)}, {share} intervals)"
     name = candidate(scores)
     if any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables):
-        whom = ", ".join(forecaster_label(r) for r in answered)
-        title += f"\nDiamonds: until when {forecaster_label(name)} is ahead of {whom}"
+        whom = ", ".join(label_of(scores, r) for r in answered)
+        title += f"\nDiamonds: until when {label_of(scores, name)} is ahead of {whom}"
     _finish(figure, scores, names, title)
     return figure
 
@@ -128,15 +129,15 @@ def activity_figure(scores: xr.Dataset) -> Figure:
 def gain_figure(scores: xr.Dataset) -> Figure:
     """By how many hours the candidate is ahead of each other forecaster, and its share of the gap to the limit."""
     name = candidate(scores)
-    kinds = [("time_gain_hours", f"Hours that {forecaster_label(name)} is ahead", 0.0)]
-    title = f"How far ahead: by how much later {forecaster_label(name)} makes the error that each other makes"
+    kinds = [("time_gain_hours", f"Hours that {label_of(scores, name)} is ahead", 0.0)]
+    title = f"How far ahead: by how much later {label_of(scores, name)} makes the error that each other makes"
     if "gap_closed" in scores:
         baseline = make_headline(scores).reference
         scores = with_gap_from(scores, baseline)
         if "gap_closed" in scores:
             kinds.append(("gap_closed", "Share of the gap closed", 1.0))
             limit = limit_label(str(scores.attrs["predictability_limit"]))
-            title += f"\nShare of the gap: 0 is {forecaster_label(baseline)} (in every row), 1 {limit}"
+            title += f"\nShare of the gap: 0 is {label_of(scores, baseline)} (in every row), 1 {limit}"
     return _grid(scores, kinds, title)
 
 
@@ -308,7 +309,7 @@ def _draw_speed(axes: Axes, scores: xr.Dataset) -> None:
     known = np.isfinite(speed)
     colours = [styles[n][0] for n, k in zip(names, known, strict=True) if k]
     axes.scatter(speed[known], np.flatnonzero(known), c=colours, s=60, zorder=3)
-    axes.set_yticks(range(len(names)), [forecaster_label(n) for n in names])
+    axes.set_yticks(range(len(names)), [label_of(scores, n) for n in names])
     axes.set_xscale("log")
     axes.set_ylim(len(names) - 0.5, -0.5)
     for i, value in enumerate(speed):
@@ -339,9 +340,9 @@ def _draw_front(axes: Axes, scores: xr.Dataset) -> None:
         corners = np.array([[seconds[i], errors[i]] for i in front])
         xs = np.repeat(np.append(corners[:, 0], high), 2)[:-1]
         axes.plot(xs, np.concatenate([[top], np.repeat(corners[:, 1], 2)]), color="#777777", lw=1, ls=(0, (4, 3)))
-        room = min(0.5, 0.05 + 0.017 * len(forecaster_label(names[front[0]])))  # of the axis, for the leftmost name
+        room = min(0.5, 0.05 + 0.017 * len(label_of(scores, names[front[0]])))  # of the axis, for the leftmost name
         axes.set_xlim(low / (high / low) ** (room / (1 - room)), high)
-        _name_points(axes, [(forecaster_label(names[i]), seconds[i], errors[i]) for i in front])
+        _name_points(axes, [(label_of(scores, names[i]), seconds[i], errors[i]) for i in front])
     axes.set_xlabel("Seconds a simulated day")
     title = f"RMSE of {variable_label(variable)} at {lead_text(lead_hours(scores)[lead])}{unit}"
     axes.set_title(title, loc="left", fontsize=9)
@@ -386,7 +387,7 @@ def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[st
     late = any(24 * days[-1] / 2 < f.hours < np.inf for f in found.values())
     for i, reference in enumerate(answered):
         curve = here["rmse"].sel(forecaster=reference).values * unit.factor
-        words = f"vs {forecaster_label(reference)}: {found[reference].describe()}"
+        words = f"vs {label_of(scores, reference)}: {found[reference].describe()}"
         _mark_crossover(axes, days, curve, found[reference], words, styles[reference][0], row=i, left=late)
 
 
@@ -456,7 +457,7 @@ def _finish(figure: Figure, scores: xr.Dataset, names: Sequence[str], title: str
     """One legend for all panels, below them, and the title, with the world that it holds in; panels keep their size."""
     styles = line_styles(scores["forecaster"].values.tolist())
     handles: Sequence[Any] = [
-        mpl.lines.Line2D([], [], color=c, linestyle=d, lw=1.8, label=forecaster_label(n))
+        mpl.lines.Line2D([], [], color=c, linestyle=d, lw=1.8, label=label_of(scores, n))
         for n, (c, d) in styles.items()
         if n in names
     ]

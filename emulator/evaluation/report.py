@@ -32,8 +32,8 @@ from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
 from emulator.evaluation.report_numbers import Shown, numbers
-from emulator.evaluation.style import forecaster_label, number_text, variable_label
-from emulator.evaluation.table import initial_times, world_sentence
+from emulator.evaluation.style import number_text, variable_label
+from emulator.evaluation.table import initial_times, label_of, world_sentence
 
 _SCRIPTS = (
     "data.js",
@@ -183,7 +183,7 @@ def _cost_rows(scores: xr.Dataset) -> str:
     for name in scores["forecaster"].values.tolist():
         one = scores.sel(forecaster=name)
         rows.append(
-            f'<tr><th scope="row">{escape(forecaster_label(name))}</th>'
+            f'<tr><th scope="row">{escape(label_of(scores, name))}</th>'
             f"<td>{text(float(one['simulated_days_per_second']))}</td>"
             f"<td>{text(float(one['seconds_per_simulated_day']))}</td></tr>"
         )
@@ -194,7 +194,7 @@ def _hardware(scores: xr.Dataset) -> str:
     """Who ran on what, told once for all that shared it."""
     users: dict[str, list[str]] = {}
     for name, hardware in zip(scores["forecaster"].values.tolist(), scores["hardware"].values.tolist(), strict=True):
-        users.setdefault(hardware, []).append(forecaster_label(name))
+        users.setdefault(hardware, []).append(label_of(scores, name))
     if len(users) == 1:
         return f"Hardware of all forecasts: {next(iter(users))}."
     return " ".join(f"{', '.join(who)}: {hardware}." for hardware, who in users.items())

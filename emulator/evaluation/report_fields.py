@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, printable
 from data_prep.preparation.store import Store
 from data_prep.vertical import KINEMATIC
 from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
@@ -37,9 +37,10 @@ class Fields:
     Attributes:
       forecasters: Whose fields these are; of an ensemble they are its mean's, as the scores are.
       variables: Which planes, headline variables.
-      example: ``init`` (text), ``hours``, and for each variable ``truth``, ``error`` (forecaster, lead, row, column)
-        with ``low``, ``high``, ``reach`` in shown units and ``rmse`` (forecaster, lead).
-      mean: ``inits``, ``hours``, and for each variable ``error`` (forecaster, lead, row, column) with ``reach``.
+      example: ``init`` (text), ``hours``, and for each variable ``truth`` (lead, row, column) from ``least`` to
+        ``most``, ``error`` (forecaster, lead, row, column) up to ``largest`` (forecaster), ``rmse`` (forecaster, lead),
+        and the range of colours: ``low`` and ``high`` of fields, ``reach`` of errors; all in shown units.
+      mean: ``inits``, ``hours``, and for each variable ``error``, ``largest`` and ``reach``.
       shape: Rows and columns of a map.
       latitude, longitude: Of the rows and columns, degrees.
       coast: Lines of land's edge, each ``(point, 2)`` as column and row in fractions of the map.
@@ -68,6 +69,10 @@ def collect_fields(scores: xr.Dataset, paths: Mapping[str, Path], store: Store) 
     """
     names = _shown(scores, tuple(paths))
     view = _View(scores, open_all({name: paths[name] for name in names}, store), store)
+    for name, file in view.files.items():
+        made = printable(str(file.attributes.get("history", "")))
+        if "forecast_history" in scores and made != scores["forecast_history"].sel(forecaster=name):
+            raise DataError(f"{file.path}: is another file than was scored; evaluate again")
     for axis, held in (("init_time", view.first.init_times), ("lead_time", view.first.lead_times)):
         if not np.array_equal(scores[axis].values, held):
             found, scored = map(describe_times, (held, scores[axis].values))
@@ -113,6 +118,12 @@ class _View:
         names = [n for n in (candidate(self.scores), *opponents(self.scores)) if n in self.files]
         return [list(self.files).index(n) for n in names if n != "climatology" or len(names) == 1]
 
+    @cached_property
+    def _mask(self) -> np.ndarray:
+        """What was verified, bool ``(latitude, longitude)``."""
+        verified = self.scores["mask"].values == 1 if "mask" in self.scores else True
+        return np.broadcast_to(verified, self.store.grid.shape)
+
     def verification(self, leads: np.ndarray) -> Verification:
         """Truth and forecasts as comparable fields at these leads."""
         levels = sorted({float(v.partition("@")[2]) for v in self.variables if "@" in v})
@@ -120,8 +131,16 @@ class _View:
         return Verification(self.store, self.first.init_times, leads, levels, derived, with_holes=True)
 
     def reach(self, error: np.ndarray) -> float:
-        """Size of the largest errors of the rivals, extremes apart; ``(forecaster, ...)``."""
-        return _percentiles(np.abs(error[self.rivals]), 99.5)[0] or 1.0
+        """Size of the largest errors of the rivals, extremes apart; ``(forecaster, ..., latitude, longitude)``."""
+        return _percentiles(np.abs(error[self.rivals][..., self._mask]), 99.5)[0] or 1.0
+
+    def errors(self, error: np.ndarray) -> dict[str, Any]:
+        """What maps of errors ``(forecaster, ..., latitude, longitude)`` hold: see ``Fields``."""
+        thin = self.thinned(error)
+        sizes = np.where(np.isfinite(thin), np.abs(thin), 0.0)
+        largest = sizes.max(axis=tuple(range(1, thin.ndim)))
+        steps = [_quantised(e, -most, most) for e, most in zip(thin, largest.tolist(), strict=True)]
+        return {"error": np.stack(steps), "largest": largest, "reach": self.reach(error)}
 
     @cached_property
     def _step(self) -> int:
@@ -143,7 +162,8 @@ class _View:
         return self.latitude.size, self.longitude.size
 
     def thinned(self, planes: np.ndarray) -> np.ndarray:
-        """``(..., latitude, longitude)`` from south to north, to the rows and columns of the map."""
+        """``(..., latitude, longitude)`` from south to north, to the rows and columns of the map, with its holes."""
+        planes = np.where(self._mask, planes, np.nan)
         return planes[..., ::-1, :][..., :: self._step, :: self._step]
 
 
@@ -173,14 +193,14 @@ def _example(view: _View) -> dict[str, Any]:
         factor = shown_unit(variable, units_of(variable, view.store)).factor
         truth = observed[variable][index[0]] * factor
         error = np.stack([f[variable][0] for f in forecasts]) * factor - truth
-        low, high = _percentiles(truth, 0.5, 99.5)
-        reach = view.reach(error)
-        out[variable] = {
-            "truth": _quantised(view.thinned(truth), low, high),
-            "error": _quantised(view.thinned(error), -reach, reach),
+        thin = view.thinned(truth)
+        least, low, high, most = _percentiles(thin, 0.0, 0.5, 99.5, 100.0)
+        out[variable] = view.errors(error) | {
+            "truth": _quantised(thin, least, most),
+            "least": least,
+            "most": most,
             "low": low,
             "high": high,
-            "reach": reach,
             "rmse": factor * np.sqrt(squared.sel(variable=variable).values),
         }
     start = np.datetime_as_string(view.first.init_times[init], "h").replace("T", " ") + " UTC"
@@ -219,9 +239,7 @@ def _means(view: _View, inits: np.ndarray, advance: Callable[[int], None]) -> di
         advance(1)
     maps = {}
     for v in view.variables:
-        error = errors[v] * (shown_unit(v, units_of(v, view.store)).factor / inits.size)
-        reach = view.reach(error)
-        maps[v] = {"error": _quantised(view.thinned(error), -reach, reach), "reach": reach}
+        maps[v] = view.errors(errors[v] * (shown_unit(v, units_of(v, view.store)).factor / inits.size))
     return {"inits": int(inits.size), "hours": hours[columns], "variables": maps}
 
 

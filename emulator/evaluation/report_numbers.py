@@ -17,14 +17,13 @@ from emulator.evaluation.significance import ENDS
 from emulator.evaluation.style import (
     Unit,
     default_lines,
-    forecaster_label,
     limit_label,
     line_styles,
     region_label,
     shown_unit,
     variable_label,
 )
-from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables, lead_hours, with_gap_from
+from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables, label_of, lead_hours, with_gap_from
 
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _MOST_BYTES = 3_400_000  # of numbers before they are compressed, to half as many letters
@@ -67,6 +66,7 @@ _METRICS = (
     _Metric("seeps", "SEEPS", "of precipitation: dry, light, heavy; 0 is perfect, 1 has no skill", 0.0),
 )
 _EXTREMES = {"extreme_low": 0, "extreme_high": -1}  # the outermost quantiles that the scores hold
+_OF_TRUTH, _OF_ERRORS = ("truth", "least", "most", "low", "high"), ("error", "largest", "reach")
 _SIGNIFICANT, _GEER = "rmse_difference_significant", "rmse_difference_p_geer"
 
 
@@ -149,7 +149,7 @@ def numbers(
     metrics = [_filled_in(m, scores, reference) for m in _METRICS if m.name in scores]
     lines = default_lines(names, name, reference)
     return {
-        "forecasters": _forecasters(names),
+        "forecasters": _forecasters(scores),
         "variables": _variables(scores),
         "regions": _regions(scores),
         "places": places.table.tolist(),
@@ -185,20 +185,20 @@ def _filled_in(metric: _Metric, scores: xr.Dataset, baseline: str) -> _Metric:
         share = 100 * float(scores["quantile"][_EXTREMES[metric.name]])
         return replace(metric, text=f"the {share:g} % quantile of anomalies over the truth's; below 1 is too tame")
     limit = limit_label(str(scores.attrs.get("predictability_limit", "twin")))
-    text = metric.text.replace("{candidate}", forecaster_label(candidate(scores)))
-    return replace(metric, text=text.replace("{limit}", limit).replace("{baseline}", forecaster_label(baseline)))
+    text = metric.text.replace("{candidate}", label_of(scores, candidate(scores)))
+    return replace(metric, text=text.replace("{limit}", limit).replace("{baseline}", label_of(scores, baseline)))
 
 
-def _forecasters(names: Sequence[str]) -> list[dict[str, Any]]:
+def _forecasters(scores: xr.Dataset) -> list[dict[str, Any]]:
     """Names, labels and looks; dashes are in line widths, here of 1.4 pixels."""
     return [
         {
             "name": name,
-            "label": forecaster_label(name),
+            "label": label_of(scores, name),
             "colour": colour,
             "dash": "" if isinstance(dash, str) else " ".join(f"{1.4 * x:g}" for x in dash[1]),
         }
-        for name, (colour, dash) in line_styles(names).items()
+        for name, (colour, dash) in line_styles(scores["forecaster"].values.tolist()).items()
     ]
 
 
@@ -293,14 +293,13 @@ def _packed_fields(fields: Fields, names: Sequence[str], variables: Sequence[str
             "init": fields.example["init"],
             "hours": fields.example["hours"].tolist(),
             "variables": [
-                {k: packed(example[v][k]) for k in ("truth", "error", "low", "high", "reach", "rmse")}
-                for v in fields.variables
+                {k: packed(example[v][k]) for k in (*_OF_TRUTH, *_OF_ERRORS, "rmse")} for v in fields.variables
             ],
         },
         "mean": {
             "inits": fields.mean["inits"],
             "hours": fields.mean["hours"].tolist(),
-            "variables": [{k: packed(mean[v][k]) for k in ("error", "reach")} for v in fields.variables],
+            "variables": [{k: packed(mean[v][k]) for k in _OF_ERRORS} for v in fields.variables],
         },
     }
 

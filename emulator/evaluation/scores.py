@@ -98,7 +98,7 @@ def evaluate(
         distributions = _write_statistics(temporary, scoring, executor)
         with xr.open_dataset(temporary) as statistics:
             compared = compare(statistics, config).drop_vars(list(statistics.data_vars)).load()
-        scores = _with_cost(compared.merge(distributions), files)
+        scores = _with_origin(compared.merge(distributions), files)
         write_netcdf(scores, temporary, mode="a", encoding=encoding_of(scores))
     return xr.open_dataset(out)
 
@@ -186,8 +186,14 @@ def _coordinates(scoring: Scoring, attributes: Mapping[str, Any]) -> xr.Dataset:
             "trajectory": ("init_time", [s.name for s in verification.segments], {"long_name": "segment of the truth"}),
             "units": ("variable", [units_of(v, verification.store) for v in scoring.variables]),
         },
+        data_vars={} if verification.mask is None else {"mask": _mask(verification.mask)},
         attrs=dict(attributes),
     )
+
+
+def _mask(verified: np.ndarray) -> xr.Variable:
+    text = "1 where points were verified, in the order of the truth's grid"
+    return xr.Variable(("latitude", "longitude"), verified.astype(np.int8), {"long_name": text})
 
 
 def _write_statistics(path: Path, scoring: Scoring, executor: Executor | None) -> xr.Dataset:
@@ -259,8 +265,8 @@ def _distributions(total: Distribution, scoring: Scoring) -> xr.Dataset:
     return xr.Dataset(data, coords)
 
 
-def _with_cost(scores: xr.Dataset, files: Mapping[str, ForecastFile]) -> xr.Dataset:
-    """Adds what each forecaster cost, as its file says; NaN where it does not say."""
+def _with_origin(scores: xr.Dataset, files: Mapping[str, ForecastFile]) -> xr.Dataset:
+    """Adds what each forecaster's file says: members, what it cost (NaN where it does not say), how it was made."""
     for key, text in (
         ("seconds_per_simulated_day", "wall seconds for a simulated day of one forecast"),
         ("simulated_days_per_second", "simulated days for a wall second"),
@@ -268,7 +274,11 @@ def _with_cost(scores: xr.Dataset, files: Mapping[str, ForecastFile]) -> xr.Data
         values = [_number(f, key) for f in files.values()]
         scores[key] = ("forecaster", values, {"long_name": text})
     hardware = [printable(str(f.attributes.get("hardware", "unknown"))) for f in files.values()]
-    return scores.assign_coords(hardware=("forecaster", hardware))
+    members = [max(1, f.members) for f in files.values()]
+    text = "members of the ensemble whose mean is scored, 1 of a single forecast"
+    made = [printable(str(f.attributes.get("history", ""))) for f in files.values()]
+    scores["forecast_history"] = ("forecaster", made, {"long_name": "when and how the forecast file was written"})
+    return scores.assign_coords(hardware=("forecaster", hardware), members=("forecaster", members, {"long_name": text}))
 
 
 def _number(file: ForecastFile, key: str) -> float:

@@ -15,7 +15,6 @@ from emulator.evaluation.metrics import METRICS
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.scores import FORMAT_VERSION
 from emulator.evaluation.significance import ENDS
-from emulator.evaluation.table import headline_variables
 
 _CELL = ("variable", "lead_time", "region")
 _ALL = ("forecaster", *_CELL)
@@ -31,13 +30,15 @@ _DIMS = {
     **{name + end: dims for name, dims in _WITH_ENDS.items() for end in ENDS},
     **dict.fromkeys(("rmse_difference_p", "rmse_difference_p_geer", "rmse_difference_significant"), _PAIR),
     **{f"crossover_{key}": _CROSSING for key in ("hours", "lower", "upper", "start", "outcome", "from_first_lead")},
-    **dict.fromkeys(("seconds_per_simulated_day", "simulated_days_per_second", "hardware"), ("forecaster",)),
+    **dict.fromkeys(("seconds_per_simulated_day", "simulated_days_per_second"), ("forecaster",)),
+    **dict.fromkeys(("hardware", "members", "forecast_history"), ("forecaster",)),
     "better_everywhere": ("forecaster", "reference", "region"),
     "forecast_power": ("forecaster", *_POWER),
     "truth_power": _POWER,
     "forecast_quantile": ("forecaster", *_TAIL),
     "truth_quantile": _TAIL,
     "units": ("variable",),
+    "mask": ("latitude", "longitude"),
 }
 _NEEDED = (
     *(f"{name}{end}" for name in ("rmse", "acc", "activity") for end in ENDS),
@@ -46,7 +47,7 @@ _NEEDED = (
 )
 _TOGETHER = (("forecast_power", "truth_power", "wavenumber"), ("forecast_quantile", "truth_quantile", "quantile"))
 _NAMES = ("forecaster", "reference", "variable", "region")
-_TEXTS = (*_NAMES, "hardware", "units", "crossover_outcome")
+_TEXTS = (*_NAMES, "hardware", "forecast_history", "units", "crossover_outcome")
 _COUNTS = ("initial_times", "trajectories", "bootstrap")
 _SHOWN = ("truth", "lateral_boundary", "predictability_limit", "climatology", "split", "data_hash", "headline")
 
@@ -94,9 +95,11 @@ def _what_is_wrong(scores: xr.Dataset) -> str | None:
         kinds = "OUT" if name in _TEXTS else "m" if name == "lead_time" else "fiub" if name in _DIMS else None
         if kinds is not None and variable.dtype.kind not in kinds:
             return f"{name} is of the type {variable.dtype}"
-    for name in _TEXTS:
+    for name in (name for name in _TEXTS if name in scores.variables):
         if not all(isinstance(text, str) and text.isprintable() for text in scores[name].values.ravel().tolist()):
             return f"{name} holds what cannot be printed"
+    if "members" in scores.variables and not (scores["members"].values >= 1).all():
+        return "members counts less than one"
     return _wrong_axis(scores) or _wrong_attribute(scores)
 
 
@@ -130,7 +133,7 @@ def _wrong_attribute(scores: xr.Dataset) -> str | None:
             return f"its attribute {name} is {value}"
     if missing := sorted({"climatology", "data_hash", "split"} - attributes.keys()):
         return f"it lacks the attributes {', '.join(missing)}"
-    if unknown := sorted(set(headline_variables(scores)) - set(scores["variable"].values.tolist())):
+    if unknown := sorted(set(attributes.get("headline", "").split()) - set(scores["variable"].values.tolist())):
         return f"its headline names {', '.join(unknown)}, which it lacks"
     limit = attributes.get("predictability_limit")
     known = limit is None or limit in scores["forecaster"].values

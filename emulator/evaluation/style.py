@@ -24,6 +24,8 @@ _FIXED = {
     "linear_pcs": (_BLACK, _MIXED),
     "climatology": (_BLACK, _DASHED),
 }
+SIMPLE = ("persistence", "anomaly_persistence", "damped_anomaly_persistence", "linear_pcs", "climatology")
+"""References that any forecaster should beat."""
 _WORDS = {"linear_pcs": "Linear regression on PCs", "network_ensemble": "Network ensemble mean"}
 _FAMILIES = {"physics": (_BLUE, _SKY, _PURPLE), "twin": (_GREEN,)}
 _FORMS = {
@@ -95,7 +97,7 @@ def line_styles(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """Colour and dash of each forecaster.
 
     A model has a colour, what was made of it (debiased, damped, ensemble mean) a dash. A name's look depends on its
-    family and its place in it, not on the plot.
+    family and its place in it, not on the plot; beyond a family's colours it gets what is left.
     """
     looks: dict[str, tuple[str, Any]] = {}
     models: dict[str, list[str]] = {family: [] for family in _FAMILIES}
@@ -107,8 +109,9 @@ def line_styles(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
             known, colours = models[found["family"]], _FAMILIES[found["family"]]
             if found["model"] not in known:
                 known.append(found["model"])
-            colour = colours[known.index(found["model"]) % len(colours)]
-            looks[name] = (colour, _FORMS[found["form"] or ""][1])
+            place = known.index(found["model"])
+            if place < len(colours):
+                looks[name] = (colours[place], _FORMS[found["form"] or ""][1])
     free = [look for look in _OTHERS if look not in looks.values()]
     others = iter(free * len(names))
     return {name: looks[name] if name in looks else next(others) for name in names}

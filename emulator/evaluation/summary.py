@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import xarray as xr
@@ -39,4 +40,4 @@ def summarise(scores: xr.Dataset) -> dict[str, Any]:
 
 def _crossover(scores: xr.Dataset, subject: str, name: str, variable: str) -> dict[str, Any]:
     found = read_crossover(scores, subject, name, variable)
-    return {"outcome": found.outcome, "hours": found.hours, "lower": found.lower, "upper": found.upper}
+    return asdict(found)

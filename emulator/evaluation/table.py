@@ -29,8 +29,13 @@ _WIDTH = 160  # characters in a line
 
 
 def headline_variables(scores: xr.Dataset) -> list[str]:
-    """The variables to show: the config's headline, or all."""
-    return str(scores.attrs.get("headline", "")).split() or scores["variable"].values.tolist()
+    """The variables to show: the config's headline, or all that were scored of the candidate."""
+    chosen = str(scores.attrs.get("headline", "")).split()
+    if chosen:
+        return chosen
+    every: list[str] = scores["variable"].values.tolist()
+    scored = scores["rmse"].sel(forecaster=candidate(scores), region=WHOLE).notnull().any("lead_time")
+    return [v for v in every if scored.sel(variable=v)] or every
 
 
 def lead_hours(scores: xr.Dataset) -> np.ndarray:
@@ -60,13 +65,31 @@ def opponents(scores: xr.Dataset) -> list[str]:
 
     The mean of a physics ensemble is shown but is no opponent: it costs many forecasts and blurs. The twin is none
     either: it is the limit; nor is what was made of the candidate itself, means and ensembles with others included.
+    Where nobody else was scored, they are all there is.
     """
     own = {candidate(scores), *made_of_candidate(scores)}
     pools = ";".join(str(scores.attrs.get(key, "")) for key in ("means", "ensembles")).split(";")
     own |= {name.strip() for name, _, of in (text.partition(":") for text in pools) if own & set(of.split())}
     names = [n for n in scores["forecaster"].values.tolist() if n not in own]
-    single = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
-    return single or [n for n in names if not is_twin(n)] or names
+    single = [n for n in names if is_physics(n) and physics_form(n) != "ensemble" and not is_mean(scores, n)]
+    others = [n for n in scores["forecaster"].values.tolist() if n != candidate(scores)]
+    return single or [n for n in names if not is_twin(n)] or names or others
+
+
+def is_mean(scores: xr.Dataset, name: str) -> bool:
+    """Whether it was scored as the mean of an ensemble that its name says nothing of."""
+    return _members(scores, name) > 1 and not name.endswith("_ensemble")
+
+
+def label_of(scores: xr.Dataset, name: str) -> str:
+    """A forecaster in words, with the members that it is the mean of where its name says nothing of an ensemble."""
+    members = f", mean of {_members(scores, name)}" if is_mean(scores, name) else ""
+    return forecaster_label(name) + members
+
+
+def _members(scores: xr.Dataset, name: str) -> int:
+    """One of a single forecast, and where earlier versions did not say."""
+    return int(scores["members"].sel(forecaster=name)) if "members" in scores.coords else 1
 
 
 def made_of_candidate(scores: xr.Dataset) -> set[str]:
@@ -116,7 +139,7 @@ def read_crossover(scores: xr.Dataset, forecaster: str, reference: str, variable
     """One crossover of a scores file, over the whole grid."""
     one = scores.sel(forecaster=forecaster, reference=reference, variable=variable, region=WHOLE)
     hours, lower, upper, start = (float(one[f"crossover_{key}"]) for key in ("hours", "lower", "upper", "start"))
-    outcome: Outcome = one["crossover_outcome"].item()
+    outcome: Outcome = one["crossover_outcome"].item() or "not scored"  # against itself nothing is
     return Crossover(outcome, hours, lower, upper, start, bool(one["crossover_from_first_lead"]))
 
 
@@ -170,7 +193,7 @@ def _error_table(scores: xr.Dataset) -> Table:
     table.add_column("Forecaster", no_wrap=True)
     for h in leads:
         table.add_column(f"{h:g} h" if h < 24 else f"{h / 24:g} d", justify="right")
-    table.add_column(f"{forecaster_label(name)} is ahead until [{share} interval]")
+    table.add_column(f"{label_of(scores, name)} is ahead until [{share} interval]")
     rmse = scores["rmse"].sel(region=WHOLE)
     for variable in headline_variables(scores):
         unit = unit_of(scores, variable)
@@ -179,7 +202,7 @@ def _error_table(scores: xr.Dataset) -> Table:
             cells = [_number(values[hours.index(h)]) for h in leads]
             title = f"{variable_label(variable)}{unit}"
             beaten = "" if other == name else read_crossover(scores, name, other, variable).describe()
-            table.add_row(title if i == 0 else "", forecaster_label(other), *cells, beaten)
+            table.add_row(title if i == 0 else "", label_of(scores, other), *cells, beaten)
         table.add_section()
     return table
 
@@ -188,7 +211,7 @@ def _alike_table(scores: xr.Dataset, pairs: Sequence[tuple[str, str]]) -> Table:
     table = Table(title="Like against like: until when the first is ahead of the second")
     table.add_column("Variable")
     for own, other in pairs:
-        table.add_column(f"{forecaster_label(own)}, {forecaster_label(other)}")
+        table.add_column(f"{label_of(scores, own)}, {label_of(scores, other)}")
     for variable in headline_variables(scores):
         cells = [read_crossover(scores, own, other, variable).describe() for own, other in pairs]
         table.add_row(variable_label(variable), *cells)
@@ -202,7 +225,7 @@ def _cost_table(scores: xr.Dataset) -> Table:
     for name in scores["forecaster"].values.tolist():
         one = scores.sel(forecaster=name)
         table.add_row(
-            forecaster_label(name), _number(float(one["simulated_days_per_second"])), str(one["hardware"].item())
+            label_of(scores, name), _number(float(one["simulated_days_per_second"])), str(one["hardware"].item())
         )
     return table
 

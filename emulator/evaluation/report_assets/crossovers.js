@@ -2,12 +2,13 @@
 
 const momentText = (days) => (days < 2 ? `${(24 * days).toFixed(0)} hours` : `day ${days.toFixed(1)}`);
 
-// Below two days in hours; an interval that ends later says its units.
+// Below two days in hours; an interval says the unit of each end where it is not that of the number, or there is none.
 function crossoverWords({ outcome, days, lower, upper, start }) {
   const inHours = outcome === "crossover" && days < 2;
   const text = (d) => (inHours ? (24 * d).toFixed(0) : d.toFixed(1));
   const late = inHours && Number.isFinite(upper) && upper >= 2;
-  const end = (d) => (!Number.isFinite(d) ? "…" : !late ? text(d) : d < 2 ? `${text(d)} h` : `${d.toFixed(1)} d`);
+  const bare = outcome === "crossover" && !late;
+  const end = (d) => (!Number.isFinite(d) ? "…" : bare ? text(d) : d < 2 ? `${(24 * d).toFixed(0)} h` : `${d.toFixed(1)} d`);
   const interval = Number.isFinite(lower) ? `[${end(lower)}, ${end(upper)}]` : "";
   const since = start > DAYS[0] + 1e-6 ? `from ${momentText(start)} on` : "";
   const main = outcome === "crossover" ? `${text(days)} ${inHours ? "hours" : "days"}` : outcome || "–";

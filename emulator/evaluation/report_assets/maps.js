@@ -10,8 +10,8 @@ function setUpMaps() {
   const decoded = (group, keys) =>
     group.variables.map((v) => ({ ...v, ...Object.fromEntries(keys.map((key) => [key, unpack(v[key])])) }));
   const views = {
-    example: { ...fields.example, variables: decoded(fields.example, ["truth", "error", "rmse"]) },
-    mean: { ...fields.mean, variables: decoded(fields.mean, ["error"]) },
+    example: { ...fields.example, variables: decoded(fields.example, ["truth", "error", "largest", "rmse"]) },
+    mean: { ...fields.mean, variables: decoded(fields.mean, ["error", "largest"]) },
   };
   const still = document.createElement("canvas");
   [still.width, still.height] = [columns, rows];
@@ -110,12 +110,12 @@ function setUpMaps() {
       : `${name}: mean error over ${fields.mean.inits} initial times at ${leadText(hours).toLowerCase()}. What remains in the mean is a bias or chance.`;
   }
 
-  // Quantised planes of a panel: the forecast is the truth plus its error, both as coarse as the colours are.
+  // Quantised planes of a panel: the forecast is the truth plus its error. They reach as far as the values do, colours less.
   function value(panel, i) {
-    const { low, high, reach } = panel.data;
+    const { least, most } = panel.data;
     const scaled = (step, from, to) => (step > STEPS ? NaN : (step / STEPS) * (to - from) + from);
-    const error = panel.error ? scaled(panel.error[i], -reach, reach) : 0;
-    const truth = panel.truth ? scaled(panel.truth[i], low, high) : 0;
+    const error = panel.error ? scaled(panel.error[i], -panel.largest, panel.largest) : 0;
+    const truth = panel.truth ? scaled(panel.truth[i], least, most) : 0;
     return panel.kind === "error" ? error : panel.kind === "truth" ? truth : truth + error;
   }
 
@@ -128,6 +128,7 @@ function setUpMaps() {
       const place = fields.forecasters.indexOf(panel.f);
       panel.data = data;
       panel.error = place < 0 ? null : data.error.row(place, lead);
+      panel.largest = place < 0 ? 0 : data.largest.at(place);
       panel.truth = data.truth ? data.truth.row(lead) : null;
       colour(panel);
       if (panel.kind === "error") {

@@ -16,6 +16,8 @@ function setUpScorecard() {
     return (value > 0 ? "+" : "") + text.replace("-", "−");
   }
 
+  const word = (ratio) => (ratio < 1 ? "better" : ratio > 1 ? "worse" : "equal");
+
   function show() {
     const [a, b] = [DATA.forecasters[state.forecaster], DATA.forecasters[state.reference]];
     const keyboardHere = host.contains(document.activeElement);
@@ -48,7 +50,7 @@ function setUpScorecard() {
       svg.append(draw("text", { x: label - 8, y: y + rowHeight / 2, dy: ".32em", "text-anchor": "end", class: "strong" }, short, ...title));
       comparison(state.forecaster, state.reference, v, state.region).forEach(({ ratio, significant }, lead) => {
         const x = label + lead * step;
-        const known = ratio > 0 && Number.isFinite(ratio);
+        const known = ratio >= 0; // without any error zero, over such infinite
         const strength = known ? Math.min(1, Math.abs(Math.log(ratio)) / FULL_COLOUR) : 0;
         svg.append(
           draw("rect", {
@@ -117,7 +119,7 @@ function setUpScorecard() {
     readout.replaceChildren(
       make("strong", {}, `${v.label}, ${leadText(DATA.hours[lead])}: `),
       `${DATA.forecasters[a].label} ${value(a)}, ${DATA.forecasters[b].label} ${value(b)}: ` +
-        (Number.isFinite(ratio) ? `${percent(ratio)} % [${percent(lower)}, ${percent(upper)}], ${ratio < 1 ? "better" : "worse"}` : "nothing to compare") +
+        (ratio >= 0 ? `${percent(ratio)} % [${percent(lower)}, ${percent(upper)}], ${word(ratio)}` : "nothing to compare") +
         [verdict, second].filter(Boolean).map((part) => `, ${part}`).join(""),
     );
   }
