@@ -41,7 +41,10 @@ class AnomalyRows:
 
 @dataclass(frozen=True, eq=False)
 class PersistedRows:
-    """Rows of what a store persists, read through it: compared with their hashes, and pickled as it is."""
+    """Rows of what a store persists, read through it: compared with their hashes, and pickled as it is.
+
+    Lateral boundary values are departures from the same climatology as the state.
+    """
 
     store: Store
 
@@ -51,7 +54,13 @@ class PersistedRows:
         return self.store.persisted.shape
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        return self.store.take_persisted(_rows(key, self.store))
+        rows, lateral = _rows(key, self.store), self.store.forcing_builder.is_lateral
+        values = self.store.take_persisted(rows)
+        if not lateral.any():
+            return values
+        expected = self.store.climatology.at(self.store.times[rows].ravel())[..., : self.store.spec.n_prognostic]
+        values[..., lateral] -= expected.reshape(*values.shape[:-1], -1)
+        return values
 
 
 def _rows(key: Any, store: Store) -> np.ndarray:
@@ -69,12 +78,17 @@ def anomalies_of(store: Store, statistics: Statistics | None = None) -> Store:
       store: The data.
       statistics: Of the departures, where they are known; else all training rows are read.
     """
-    rows = AnomalyRows(store)
+    rows, builder = AnomalyRows(store), store.forcing_builder
+    statistics = statistics or _statistics(rows)
+    if builder.rim is not None:
+        rim = replace(builder.rim, interior=statistics.mean[: store.spec.n_prognostic])
+        builder = replace(builder, rim=rim)
     none = np.empty((0, 0), np.uint8)  # the rows of the store itself are compared with their hashes
     return replace(
         store,
         spec=without_bounds(store.spec),
-        statistics=statistics or _statistics(rows),
+        statistics=statistics,
+        forcing_builder=builder,
         state=rows,
         persisted=PersistedRows(store),
         digests=none,
@@ -83,7 +97,7 @@ def anomalies_of(store: Store, statistics: Statistics | None = None) -> Store:
 
 
 def _statistics(rows: AnomalyRows) -> Statistics:
-    """Of the training rows; what is not of states remains the store's."""
+    """Of the training rows; what is not of states, nor lateral values of these, remains the store's."""
     store = rows.store
     weights, n_channels = store.grid.latitude_weights, len(store.spec.state_channels)
     states, changes = [], []
@@ -96,10 +110,18 @@ def _statistics(rows: AnomalyRows) -> Statistics:
             changes += [state_moments(np.concatenate([before, block[:1]]), weights)[1], change]
             before = block[-1:]
     state, change = sum_moments(states, n_channels), sum_moments(changes, n_channels)
+    mean, std = state.mean.astype(np.float32), state.std.astype(np.float32)
+    forcing_mean, forcing_std = store.statistics.forcing_mean.copy(), store.statistics.forcing_std.copy()
+    lateral = [store.spec[c.variable].known == "lateral" for c in store.spec.forcing_channels]
+    if any(lateral):  # the same numbers mean the same as in the state
+        n = store.spec.n_prognostic
+        forcing_mean[lateral], forcing_std[lateral] = mean[:n], std[:n]
     return replace(
         store.statistics,
-        mean=state.mean.astype(np.float32),
-        std=state.std.astype(np.float32),
+        mean=mean,
+        std=std,
+        forcing_mean=forcing_mean,
+        forcing_std=forcing_std,
         tendency_mean=change.mean.astype(np.float32),
         tendency_std=change.std.astype(np.float32),
     )

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.arrays import rows_at
 from data_prep.files.netcdf_file import write_netcdf
-from data_prep.preparation.store import Segment, Store, given_channels, memory_store
+from data_prep.preparation.store import Segment, Store, memory_store
 from data_prep.reading.locations import Location, locate
 from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.sources import in_units, open_source, read_initial
@@ -38,6 +38,7 @@ from emulator.forecast import lead_times
 from emulator.forecast_form import AXES, open_forecasts
 from emulator.forecast_io import ForecastWriter, describe_forecasts, surface_field
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
+from emulator.forecasters.driven import driven_by
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.several import SeveralNetworks
 from emulator.forecasters.statistical import make_reference
@@ -183,26 +184,15 @@ def _driven(forecaster: Forecaster, store: Store) -> Forecaster:
 
 
 def _driven_network(forecaster: Forecaster, store: Store) -> NeuralForecaster:
-    if not isinstance(forecaster, NeuralForecaster) or not (ours := _lateral_channels(forecaster)):
+    if not isinstance(forecaster, NeuralForecaster):
         raise DataError(f"lateral: {forecaster.name} takes no lateral boundary values; leave it out")
-    theirs = _lateral_channels(store)
-    if ours != theirs or not forecaster.grid.matches(store.grid):
-        raise DataError(
-            f"lateral: the store holds {', '.join(theirs) or 'no lateral boundary values'} on {store.grid.describe()}; "
-            f"{forecaster.name} takes {', '.join(ours)} on {forecaster.grid.describe()}"
-        )
-    return replace(forecaster, lateral=store.lateral_at)
+    return driven_by(forecaster, store)
 
 
 def _first_network(forecaster: Forecaster) -> NeuralForecaster | None:
     if isinstance(forecaster, SeveralNetworks):
         return forecaster.networks[0]
     return forecaster if isinstance(forecaster, NeuralForecaster) else None
-
-
-def _lateral_channels(owner: NeuralForecaster | Store) -> list[str]:
-    given = zip(given_channels(owner.spec), owner.forcing_builder.is_lateral, strict=True)
-    return [channel.name for channel, is_lateral in given if is_lateral]
 
 
 def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.Dataset:

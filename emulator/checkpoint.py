@@ -256,7 +256,13 @@ def describe_run(
         "grid": store.grid.to_dict(),
         "experiment": dict(experiment),
     }
+    if anomalies and store.forcing_builder.rim is not None:
+        description[_LATERAL] = True
     write_description(run_dir, description)
+
+
+_LATERAL = "lateral_departures"
+"""In the description of a run with anomalies and a rim: that departures are given there too, which once were fields."""
 
 
 def write_description(run_dir: Path, description: Mapping[str, Any]) -> None:
@@ -328,8 +334,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     """
     folder = run_folder(run_dir)
     description = read_description(folder)
-    if is_half_trained(folder):
-        logger.warning("%s: its training has not come to its end%s", folder, how_to_run("train", folder.parent))
+    warn_if_half_trained(folder)
     arrays = read_arrays(folder / ARRAYS, _how_to_train(folder))
     try:
         spec, grid = StateSpec.from_dict(description["spec"]), Grid.from_dict(description["grid"])
@@ -351,6 +356,8 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         if packed := _below(forcing, "packed/"):  # in a folder that ships
             forcing["table"] = unpack_table(packed)
         builder = ForcingBuilder.from_arrays(forcing, grid, spec, timestep)
+        if climate and builder.rim is not None and not description.get(_LATERAL, False):
+            raise ValueError("an earlier version of this program gave its rim fields, not departures")
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description["experiment"])
     except (KeyError, TypeError, ValueError, ValidationError) as error:
@@ -369,6 +376,12 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         fill_nan=fill_nan,
         trained_on=_trained_on(spec, statistics),
     )
+
+
+def warn_if_half_trained(folder: Path) -> None:
+    """Says in the log that a run folder's training has not come to its end, if so."""
+    if is_half_trained(folder):
+        logger.warning("%s: its training has not come to its end%s", folder, how_to_run("train", folder.parent))
 
 
 def _reading(experiment: Mapping[str, Any]) -> tuple[dict[str, str], bool]:

@@ -92,7 +92,8 @@ class NetworkConfig(Section):
     )
     conserve: list[str] = Field(
         [],
-        description="Variables whose global mean no step changes, such as surface_pressure; global grids only. With "
+        description="Variables whose global mean no step changes (but where their `minimum` holds them up), such as "
+        "surface_pressure; global grids only. With "
         "`train.anomalies` it is the mean departure from climatology that stays; climatology's own mean has a course "
         "of the year",
     )
@@ -507,6 +508,13 @@ class ExperimentConfig(Section):
                 raise ValueError(
                     f"train.stages.{i}.time_steps: {unknown[0]} is none of model.time_steps {self.model.time_steps}"
                 )
+        learned = {step for stage in self.train.stages for step in stage.time_steps or self.model.time_steps}
+        never = [step for step in self.model.time_steps if step not in learned]
+        if never and self.train.start_from is None:
+            raise ValueError(
+                f"model.time_steps: no stage learns the step of {never[0]}, which forecasts would take; name it in "
+                "train.stages.N.time_steps, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -443,6 +443,24 @@ def test_another_unit_on_sigma_levels_is_refused(tmp_path, name, factor, expecte
         as_forecasts(store, lambda d: d.assign({name: d[name] * factor}), tmp_path / "other.nc")
 
 
+@pytest.mark.parametrize(("units", "factor"), [("g m-3", 1e-3), ("kg m-3", 1.0), ("m", None)])
+def test_what_has_no_entry_is_compared_in_the_truths_unit(tmp_path, units, factor):
+    store = make_store(Grid.gaussian(8), days=2)
+    as_dust = {"name": "dust", "units": "kg m-3"}
+    variables = (dataclasses.replace(v, **as_dust) if v.name == "2m_temperature" else v for v in store.spec.variables)
+    store = dataclasses.replace(store, spec=dataclasses.replace(store.spec, variables=tuple(variables)))
+
+    def in_their_unit(data):
+        return data.assign(dust=data["dust"].assign_attrs(units=units))
+
+    if factor is None:
+        with pytest.raises(DataError, match=r"dust is in 'm', the truth's dust in 'kg m-3'; set its units attribute"):
+            as_forecasts(store, in_their_unit, tmp_path / "other.nc")
+        return
+    data, found = as_forecasts(store, in_their_unit, tmp_path / "other.nc")
+    np.testing.assert_allclose(found["dust"], factor * data["dust"], rtol=1e-6)
+
+
 def test_rain_in_millimetres_is_refused_where_no_unit_says_so():
     rain = np.random.default_rng(0).gamma(0.3, 1e-3, size=(1, 1, 20, 40))
     name = "total_precipitation_6hr"

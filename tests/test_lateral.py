@@ -14,10 +14,15 @@ from data_prep.lateral import rim_mask
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import open_store
 from data_prep.regrid import make_regridder
+from emulator.anomalies import anomalies_of
+from emulator.checkpoint import read_description, write_description
 from emulator.cli import main
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.forecasters.driven import driven_by
 from emulator.forecasters.statistical import make_reference
 from emulator.pretrained import ship_run
 from emulator.training.loader import read_batch
+from emulator.training.train import train
 
 REGION = Grid.from_arrays(np.arange(20.0, 61.0, 5.0), np.arange(200.0, 261.0, 5.0))
 WORLD = Grid.gaussian(16)
@@ -226,6 +231,43 @@ def test_a_network_that_ships_keeps_its_rim(folder, tmp_path):
     ours, theirs = (emulator.load_forecaster(path).forcing_builder.rim for path in (folder / "run", tmp_path))
     np.testing.assert_array_equal(theirs.mask, RIM)
     np.testing.assert_array_equal(theirs.interior, ours.interior)
+
+
+def test_a_store_gives_a_network_its_own_channels_and_no_narrower_rim(folder, files, store, tmp_path):
+    network = emulator.load_forecaster(folder / "run")
+    turned = section(files, prognostic={"surface_pressure": {}, "temperature": {}})
+    other = open_store(prepare(DataConfig.model_validate(turned), tmp_path / "turned.zarr", tmp_path))
+    wanted, found = (driven_by(network, s).lateral(TIMES[4:6]) for s in (store, other))
+    np.testing.assert_array_equal(found, wanted)
+    assert any(not np.array_equal(s.lateral_at(TIMES[4:6]), wanted) for s in (store, other))
+    narrow = section(files, lateral={"inputs": [str(files / "driving.nc")], "rim": 1})
+    store_of_one = open_store(prepare(DataConfig.model_validate(narrow), tmp_path / "narrow.zarr", tmp_path))
+    with pytest.raises(DataError, match=r"rim of the store .* is narrower than that which network was trained with"):
+        driven_by(network, store_of_one)
+
+
+def test_departures_are_driven_by_departures(files, tmp_path):
+    """Where the driving data are the truth, a network with anomalies sees in the rim what it sees in its state."""
+    config = section(files, driving="region.nc")
+    store = open_store(prepare(DataConfig.model_validate(config), tmp_path / "store.zarr", tmp_path))
+    stages = [RolloutStage(steps=1, warmup=0)]
+    training = TrainConfig(anomalies=True, batch_size=2, stages=stages, validation_windows=2, validation_steps=2)
+    model = UNetConfig(patch=1, width=4, multipliers=[1], blocks=1)
+    train(training, model, tmp_path / "store.zarr", tmp_path / "run", 0, {"name": "test"})
+    network = driven_by(emulator.load_forecaster(tmp_path / "run"), store)
+    seen = anomalies_of(store)
+    lateral = [c.name.startswith("lateral_") for c in store.spec.forcing_channels]
+    batch = read_batch(seen, np.array([3]), 2)
+    normal = ((batch.forcing - seen.statistics.forcing_mean) / seen.statistics.forcing_std)[0, ..., lateral]
+    state = np.moveaxis((batch.state[0, 1:] - seen.statistics.mean) / seen.statistics.std, -1, 0)
+    np.testing.assert_allclose(normal[..., RIM], state[..., RIM], atol=1e-3)
+    np.testing.assert_allclose(normal[..., ~RIM], 0, atol=1e-6)
+    given = store.take_persisted(np.array([3]))[..., ~store.forcing_builder.is_lateral]
+    np.testing.assert_allclose(network._forcings(TIMES[3:4], np.arange(1, 3), given), batch.forcing, atol=1e-3)
+    description = read_description(tmp_path / "run")
+    write_description(tmp_path / "run", {k: v for k, v in description.items() if k != "lateral_departures"})
+    with pytest.raises(DataError, match="earlier version of this program gave its rim fields"):
+        emulator.load_forecaster(tmp_path / "run")
 
 
 class TestForecastOfAFile:

@@ -85,6 +85,8 @@ def test_the_order_of_their_variables_is_their_own(networks):
     assert differences(networks[0], turned, networks[0].grid, TIMESTEP) == []
     fewer = replace(spec, variables=spec.variables[1:])
     assert differences(networks[0], fewer, networks[0].grid, TIMESTEP) == ["variables"]
+    milli = replace(spec, variables=(replace(spec.variables[0], units="mK"), *spec.variables[1:]))
+    assert differences(networks[0], milli, networks[0].grid, TIMESTEP) == ["units"]
 
 
 def test_of_a_training_that_did_not_come_to_its_end_it_is_said(runs, tmp_path, caplog):

@@ -85,8 +85,18 @@ def test_another_network_to_start_from_is_refused_by_name(store, finished, tmp_p
         train(config, other, store, tmp_path / "run", 0, {"name": "test"})
     with pytest.raises(DataError, match=r"networks/speedy_t31/weights.npz: array"):
         run(store, tmp_path / "run", CONFIG.model_copy(update={"start_from": "speedy_t31"}))
-    with pytest.raises(DataError, match="has not reached its first checkpoint"):
+    with pytest.raises(DataError, match=r"no run folder \(run.json is missing\)"):
         run(store, tmp_path / "run", CONFIG.model_copy(update={"start_from": str(tmp_path)}))
+
+
+def test_weights_of_one_step_are_not_taken_for_anothers(store, tmp_path, caplog):
+    stages = [RolloutStage(steps=1), RolloutStage(steps=1, time_steps=[2])]
+    steps = {n: MODEL.model_copy(update={"time_steps": [1, n]}) for n in (2, 3)}
+    train(CONFIG.model_copy(update={"stages": stages}), steps[2], store, tmp_path / "first", 0, {"name": "test"})
+    assert "the last stage leaves out steps of 1" in caplog.text
+    config = CONFIG.model_copy(update={"start_from": str(tmp_path / "first"), "stages": [RolloutStage(steps=1)]})
+    with pytest.raises(ConfigError, match=r"first has model.time_steps \[1, 2\], this config \[1, 3\]"):
+        train(config, steps[3], store, tmp_path / "run", 0, {"name": "test"})
 
 
 def last_checkpoint(run_dir):

@@ -290,7 +290,7 @@ def _field(
 ) -> tuple[ExternalField | None, Vertical | None]:
     """One variable and what its levels are; ``None`` where it lies on levels on which the truth does not have it."""
     raw_name = str(variable.name)
-    to_si = conversion(name, unit_of(variable), f"{path}: {raw_name}")
+    to_si = _conversion(path, variable, name, store)
     vertical_dim = level_coordinate(variable)
     other = [d for d in map(str, variable.dims) if d not in (*dims.values(), vertical_dim) and variable.sizes[d] > 1]
     if other:
@@ -321,6 +321,18 @@ def _field(
     rows = at if vertical_dim else ()
     field = ExternalField(raw_name, to_si, tuple(map(float, wanted)), vertical_dim, rows, minimum=minimum)
     return field, "pressure" if kind == "pressure" else "sigma"
+
+
+def _conversion(path: Location, variable: xr.DataArray, name: str, store: Store) -> Conversion:
+    """From the file's unit to SI, or to the truth's of a variable that the program does not know."""
+    units, where = unit_of(variable), f"{path}: {variable.name}"
+    found = conversion(name, units, where)
+    if known(name) is not None or units is None or found.units == (wanted := store.spec[name].units):
+        return found
+    change = convertible(found.units, wanted)
+    if change is None:
+        raise DataError(f"{where} is in {units!r}, the truth's {name} in {wanted!r}; set its units attribute right")
+    return Conversion(wanted, found.factor * change.factor, found.offset * change.factor + change.offset)
 
 
 def _refuse_impossible(

@@ -246,7 +246,10 @@ def _other_network(name: str, run: str, store: Store) -> Forecaster:
 
 
 def _with_lateral(network: NeuralForecaster, store: Store) -> NeuralForecaster:
-    return replace(network, lateral=store.lateral_at) if store.forcing_builder.is_lateral.any() else network
+    from emulator.forecasters.driven import driven_by
+
+    given = store.forcing_builder.is_lateral.any()
+    return driven_by(network, store) if given and network.forcing_builder.is_lateral.any() else network
 
 
 def _digest_of(name: str, run: str) -> str:

@@ -182,7 +182,8 @@ def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) 
     single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
     if not isinstance(single, NeuralForecaster):
         return {}
-    known, lateral = single.attributes(initial), lateral_boundary_of(store)
+    known = single.attributes(initial)
+    lateral = lateral_boundary_of(store) if single.forcing_builder.is_lateral.any() else None
     return known | ({"lateral_boundary": lateral} if lateral else {})
 
 

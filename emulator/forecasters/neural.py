@@ -196,7 +196,10 @@ class NeuralForecaster:
                     f"{self.name}: was trained with lateral boundary values, so a forecast needs those of its valid "
                     "times: emulator forecast RUN INPUT.nc --lateral FILE..., or predict(..., lateral=store)"
                 )
-            given = np.concatenate([given, self.lateral(valid.ravel())], axis=-1)
+            lateral = self.lateral(valid.ravel())
+            if self.climatology is not None:
+                lateral = lateral - self.climatology.at(valid.ravel())[..., : self.spec.n_prognostic]
+            given = np.concatenate([given, lateral], axis=-1)
         flat = self.forcing_builder.at(valid.ravel(), given)
         return flat.reshape(*valid.shape, *flat.shape[1:])
 

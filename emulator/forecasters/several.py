@@ -22,10 +22,12 @@ from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
 
 def differences(network: NeuralForecaster, spec: StateSpec, grid: Grid, timestep: np.timedelta64) -> list[str]:
     """In what a network differs from others so that it cannot forecast beside them, in words; none where it can."""
+    shared = {v.name for v in spec.variables if v.role in ("prognostic", "diagnostic") or v.known == "persisted"}
     differ = {
         "variables": {*network.spec.state_channels} != {*spec.state_channels},
         "grid": not network.grid.matches(grid),
         "time step": network.timestep != timestep,
+        "units": any(network.spec[n].units != spec[n].units for n in {v.name for v in network.spec.variables} & shared),
         "persisted forcings": not {*persisted_channels(network.spec)} <= {*persisted_channels(spec)},
     }
     return [word for word, differs in differ.items() if differs]

@@ -28,9 +28,10 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+from flax import nnx
 from jax.experimental import multihost_utils
 
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.preparation.statistics import Statistics
 from data_prep.preparation.store import Store, open_store
 from emulator.anomalies import anomalies_of
@@ -41,6 +42,7 @@ from emulator.checkpoint import (
     read_description,
     read_statistics,
     read_weights,
+    warn_if_half_trained,
 )
 from emulator.config import ModelConfig, TrainConfig
 from emulator.hardware.launcher import processes_here
@@ -104,7 +106,7 @@ def train(
     layout, total = job.layout, job.spans[-1].stop
     if layout.writes:
         run_dir.mkdir(parents=True, exist_ok=True)
-        described = replace(store, statistics=job.store.statistics)
+        described = replace(store, statistics=job.store.statistics, forcing_builder=job.store.forcing_builder)
         _claim(run_dir, config, model_config, described, seed, experiment)
 
     with failing_together(), told_once(), closing(Checkpoints(run_dir)) as checkpoints:
@@ -273,8 +275,12 @@ def set_up(
     )
     if config.precision == "bfloat16_products" and jax.default_backend() != "cpu":
         logger.warning("train.precision: bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not")
+    left_out = set(model.time_steps) - set(config.stages[-1].time_steps or model.time_steps)
+    if left_out:
+        steps = ", ".join(map(str, sorted(left_out)))
+        logger.warning("train: the last stage leaves out steps of %s, which forecasts take and it makes worse", steps)
     if config.start_from is not None:
-        params = read_weights(run_folder(config.start_from), params)
+        params = _pretrained(run_folder(config.start_from), params, model)
     task = Task(stepper, Objective.of(config, store, mean, model.time_steps), config.rematerialise)
     validation = Validation.of(store, config, layout)
     if config.anomalies:  # or the first validation would be refused, many steps later
@@ -290,6 +296,20 @@ def set_up(
         plan(config, model, store, seed),
         unrolled(config, layout),
     )
+
+
+def _pretrained(folder: Path, params: nnx.State, model: ModelConfig) -> nnx.State:
+    """The weights of another run, in the structure of ``params``.
+
+    Raises:
+      ConfigError: that network takes other steps, so that weights of one length would be taken for another's.
+      DataError: it has none, or is another network.
+    """
+    warn_if_half_trained(folder)
+    steps = read_description(folder)["model"].get("time_steps", [1])
+    if steps != model.time_steps:
+        raise ConfigError(f"train.start_from: {folder} has model.time_steps {steps}, this config {model.time_steps}")
+    return read_weights(folder, params)
 
 
 def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tuple[StageSpan, ...]:

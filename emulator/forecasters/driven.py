@@ -1,0 +1,42 @@
+"""A regional network with the lateral boundary values of a store, at valid time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from data_prep.errors import DataError
+from data_prep.forcing import ForcingBuilder
+from data_prep.preparation.store import Store
+from emulator.forecasters.neural import NeuralForecaster
+
+
+def driven_by(network: NeuralForecaster, store: Store) -> NeuralForecaster:
+    """The network with a store's lateral boundary values, in its own order of channels.
+
+    Raises:
+      DataError: the network takes none, the store's are of other variables or another grid, or its rim is narrower.
+    """
+    ours, theirs = _channels(network.forcing_builder), _channels(store.forcing_builder)
+    if not ours:
+        raise DataError(f"lateral: {network.name} takes no lateral boundary values; leave it out")
+    if {*ours} != {*theirs} or not network.grid.matches(store.grid):
+        raise DataError(
+            f"lateral: the store holds {', '.join(theirs) or 'no lateral boundary values'} on {store.grid.describe()}; "
+            f"{network.name} takes {', '.join(ours)} on {network.grid.describe()}"
+        )
+    rim, held = network.forcing_builder.rim, store.forcing_builder.rim
+    assert rim is not None and held is not None
+    if (rim.mask & ~held.mask).any():
+        raise DataError(
+            f"lateral: the rim of the store (data.lateral.rim) is narrower than that which {network.name} was trained "
+            "with; prepare the data with a rim as wide"
+        )
+    order = np.array([theirs.index(name) for name in ours])
+    return replace(network, lateral=lambda times: store.lateral_at(times)[..., order])
+
+
+def _channels(builder: ForcingBuilder) -> list[str]:
+    named = zip(builder.given_channels, builder.is_lateral, strict=True)
+    return [name for name, is_lateral in named if is_lateral]
