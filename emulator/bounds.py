@@ -1,7 +1,7 @@
 """Where a forecast leaves what is physically possible: looked at outside jit, so it can be stopped, named and kept.
 
 Bounds are those that files are held to (``data_prep.variables``): wide enough for any weather, and left well before the
-numbers overflow.
+numbers overflow. Shares get more room: clouds are all or nothing at most places, where a sound forecast overshoots.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.spec import Channel, StateSpec
 from data_prep.variables import possible_range
+
+_BEYOND = 1.0  # of a share
 
 
 class ForecastStoppedError(DataError):
@@ -57,4 +59,5 @@ def first_departure(
 
 def bounds_of(channels: Sequence[Channel], spec: StateSpec) -> list[tuple[float, float]]:
     """Least and most possible value of each channel."""
-    return [possible_range(c.variable, spec[c.variable].units) for c in channels]
+    found = [(spec[c.variable].units, possible_range(c.variable, spec[c.variable].units)) for c in channels]
+    return [(low - _BEYOND, high + _BEYOND) if units == "1" else (low, high) for units, (low, high) in found]

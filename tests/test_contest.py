@@ -334,6 +334,7 @@ def test_limit_and_truth_follow_from_the_config(tmp_path):
         ({}, "analysis"),
         ({"source": "SPEEDY T31 with 8 sigma layers through jcm 1, truncated to T21"}, "nature run SPEEDY T31"),
         ({"source_id": "MPI-ESM1-2-LR", "experiment_id": "historical"}, "simulation by MPI-ESM1-2-LR, historical"),
+        ({"source_id": "CESM2", "mip_era": "CMIP6"}, "simulation by CESM2, an unknown experiment"),
         (None, "not known"),
     ],
 )

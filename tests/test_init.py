@@ -11,6 +11,7 @@ import yaml
 from weather_files import SHARED, times_from
 from world_files import REGION, canonical, region, world
 
+from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.preparation.pipeline import prepare
@@ -180,6 +181,23 @@ def test_levels_are_those_of_weatherbench_where_there_are_more(tmp_path):
     data.assign_coords(level=("level", levels, {"units": "hPa"})).to_netcdf(tmp_path / "a.nc")
     chosen = made(tmp_path, str(tmp_path / "a.nc"))["data"]["prognostic"]["temperature"]["levels"]
     assert chosen == [x for x in levels if x not in (350, 450)]
+
+
+def test_times_beyond_repair_are_left_out_and_said(tmp_path, capsys):
+    """A day without values and a field that repeats; where too much is lost the files are to be mended."""
+    data = world(times_from("2001-01-01", 160))
+    data["temperature"][41, 0] = data["temperature"][40, 0]
+    data["2m_temperature"][80:84, :3] = np.nan
+    data.to_netcdf(tmp_path / "a.nc")
+    raw = made(tmp_path, str(tmp_path / "a.nc"))
+    assert raw["data"]["exclude"] == [["2001-01-11T06:00"] * 2, ["2001-01-21T00:00", "2001-01-21T18:00"]]
+    assert "what is beyond repair is left out (exclude)" in capsys.readouterr().out
+    store = open_store(prepare(DataConfig.model_validate(raw["data"]), tmp_path / "store.zarr", tmp_path))
+    assert 0 < store.times.size <= 155
+    data["2m_temperature"][80:100, :3] = np.nan
+    data.to_netcdf(tmp_path / "b.nc")
+    assert main(["init", str(tmp_path / "b.nc"), "--out", str(tmp_path / "b.yaml")]) == 1
+    assert "leave the times out by data.exclude" in capsys.readouterr().err
 
 
 def test_repairable_defects_are_repaired_and_said(tmp_path, capsys):

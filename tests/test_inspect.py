@@ -307,7 +307,11 @@ def test_masks_may_be_true_and_false(tmp_path):
         ("prate", "mm/day", 0.0, "diagnostic", 0.0),
         ("hfls", "W m-2", -20.0, "diagnostic", None),
         ("ssrd", "J m**-2", 0.0, "diagnostic", 0.0),
-        ("gust", "m s-1", 0.0, "prognostic", None),
+        ("ppt", "mm/day", 0.0, "diagnostic", 0.0),
+        ("rr", "mm", 0.0, "diagnostic", 0.0),
+        ("ro", "m of water equivalent", 0.0, "diagnostic", 0.0),
+        ("gust", "m s-1", 0.0, "prognostic", 0.0),
+        ("swl", "m", -1.0, "prognostic", None),
         ("wind_dir", "degrees", 0.0, None, None),
     ],
 )
@@ -321,6 +325,43 @@ def test_fluxes_are_diagnosed_and_directions_left_out(name, units, low, role, mi
     }
     assert found == ({} if role is None else {role: {} if minimum is None else {"minimum": minimum}})
     assert ("left out: wind_dir (an angle" in report.text) == (role is None)
+
+
+def test_attributes_tell_a_sum_and_an_angle(tmp_path):
+    data = world()
+    t = (data["2m_temperature"] - 200).astype("f4").drop_attrs()
+    data["a"] = t.assign_attrs(units="kg", cell_methods="time: sum")
+    data["b"] = t.assign_attrs(units="1", standard_name="wind_from_direction")
+    data["c"] = t.assign_attrs(standard_name="precipitation_flux")
+    report = inspect_files([canonical(data, tmp_path)])
+    assert set(report.section["diagnostic"]) >= {"a", "c"} and "left out: b (an angle" in report.text
+
+
+def test_extremes_of_a_day_are_not_the_field_itself(tmp_path):
+    """Which standard name and height do not tell apart in CMIP's files."""
+    data = world()[["2m_temperature"]]
+    for name, method, add in (("tas", "mean", 0), ("tasmax", "maximum", 5), ("tasmin", "minimum", -5)):
+        field = (data["2m_temperature"] + add).rename(name).assign_coords(height=2.0)
+        field.attrs = {"units": "K", "standard_name": "air_temperature", "cell_methods": f"area: mean time: {method}"}
+        field["height"].attrs = {"units": "m", "standard_name": "height"}
+        field.to_dataset().to_netcdf(tmp_path / f"{name}.nc")
+    report = inspect_files(sorted(tmp_path.glob("*.nc")))
+    assert report.refusal is None and report.findings == ()
+    assert report.section["prognostic"] == {"2m_temperature": {"source": "tas"}, "tasmax": {}, "tasmin": {}}
+
+
+def test_a_file_with_nothing_of_use_is_left_aside(tmp_path, caplog):
+    data = world()
+    whole = canonical(data, tmp_path)
+    only = tmp_path / "direction.nc"
+    data["2m_temperature"].rename("wdir").assign_attrs(units="degree").to_dataset().to_netcdf(only)
+    report = inspect_files([whole, only])
+    assert report.refusal is None and report.section["inputs"] == [str(whole)]
+    section = report.section | {"inputs": [str(whole), str(only)]}
+    inputs = open_canonical([whole, only], DataConfig.model_validate(section))
+    assert inputs.segments and f"{only}: holds none of " in caplog.text and "left aside" in caplog.text
+    with pytest.raises(DataError, match="nothing to learn from: left out are wdir: an angle"):
+        inspect_files([only])
 
 
 def test_what_never_changes_is_not_stepped_forward(tmp_path):

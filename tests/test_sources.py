@@ -447,7 +447,7 @@ def test_a_range_or_a_power_is_no_difference(name, units):
 
 @pytest.mark.parametrize("units", ["mm/day", "mm h-1", "m s-1", "kg m-2 s-1", "kg m-2 day-1"])
 def test_a_rate_of_rain_is_called_a_rate(units):
-    with pytest.raises(DataError, match="it is a rate: multiply it by the seconds of its interval") as error:
+    with pytest.raises(DataError, match="it is a rate: multiply it by the length of its interval") as error:
         conversion("total_precipitation_6hr", units, "here")
     assert "set its units" not in str(error.value)
 
@@ -475,6 +475,20 @@ def test_files_may_spell_the_unit_of_an_unknown_variable_differently(units, fact
     assert inputs.spec["soil_moisture"].units == units[0]
     wanted = (whole[-1, 1] if stacked else whole[-1, 0]) * factor
     np.testing.assert_allclose(found[-1, ..., 1 if stacked else 0], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_an_unknown_variable_has_a_unit_in_all_files_or_in_none(missing, tmp_path):
+    """Or parts of a hundred would be mixed with shares."""
+    whole = weather(TIMES)["temperature"].rename("soil_moisture")
+    paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    for i, (path, part) in enumerate(zip(paths, (whole[:3], whole[3:]), strict=True)):
+        part.assign_attrs({"units": "1"}).to_netcdf(path) if i != missing else part.drop_attrs().to_netcdf(path)
+    section = config(
+        ["*.nc"], prognostic={"soil_moisture": {}}, diagnostic={}, forcing={}, static={}, split={"segments": {}}
+    )
+    with pytest.raises(DataError, match=rf"{paths[missing].name}: soil_moisture has no unit, that of .* is in '1'"):
+        open_canonical(paths, section)
 
 
 class TestInitialConditions:
@@ -514,6 +528,15 @@ class TestInitialConditions:
         read_initial(path, SPEC, GRID)
         told = "initial.nc: no units attribute, so values are taken to be in SI: surface_pressure (Pa)"
         assert [r.getMessage().endswith(told) for r in caplog.records if "no units" in r.getMessage()] == [True]
+
+    def test_files_without_anything_for_the_network_are_left_aside(self, tmp_path, caplog):
+        path, other = self.write(tmp_path), tmp_path / "other.nc"
+        weather(TIMES)["temperature"].rename("dust").to_netcdf(other)
+        found = read_initial(initial_sources([other, path], SPEC), SPEC, GRID)
+        assert set(found.data_vars) == {v.name for v in SPEC.variables}
+        assert "other.nc: holds none of" in caplog.text
+        with pytest.raises(DataError, match=r"other\.nc: holds none of"):
+            initial_sources([other], SPEC)
 
     @pytest.mark.parametrize("calendar", ["noleap", "360_day", "standard"])
     def test_another_calendar_is_told_of(self, calendar, tmp_path, caplog):

@@ -172,6 +172,12 @@ class Store:
     def _damaged(self, row: int) -> DataError:
         return DataError(f"{self._name}: the row of {self.times[row]} is damaged; {how_to_prepare(self.path)}")
 
+    def __repr__(self) -> str:
+        """In a line."""
+        place = "in memory" if self.path is None else str(self.path)
+        channels = len(self.spec.state_channels)
+        return f"Store({place}: {channels} channels on {self.grid.describe()}, {self.times.size} times)"
+
     def lateral_at(self, times: np.ndarray) -> np.ndarray:
         """Lateral forcings at these times, in any order: float32 ``(time, latitude, longitude, lateral)``.
 
@@ -523,7 +529,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) / MANIFEST
     if not file.is_file():
-        raise DataError(f"{path}: no prepared store there ({MANIFEST} is missing); run the prepare stage")
+        raise DataError(f"{path}: no prepared store there ({MANIFEST} is missing); 'emulator prepare CONFIG' makes it")
     manifest = read_object(file, how_to_prepare(path))
     if "format_version" not in manifest:
         raise DataError(f"{file}: damaged, format_version is missing; {how_to_prepare(path)}")

@@ -25,7 +25,7 @@ from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, stem
 from data_prep.reading.regridded import bring_to, regrid_sources
 from data_prep.reading.slips import may_slip, slips_of
-from data_prep.reading.sources import Extent, Source, in_units, open_source, warn_of_units
+from data_prep.reading.sources import Extent, Source, in_units, open_source, open_those_that_hold, warn_of_units
 from data_prep.reading.units import Conversion
 from data_prep.regrid import make_regridder
 from data_prep.spec import Known, Role, StateSpec, Variable
@@ -351,7 +351,7 @@ def open_onto(
 
 def _opened(paths: Sequence[Location], names: Mapping[str, Sequence[str]], config: DataConfig) -> list[Source]:
     twice = "duplicates" in config.repair or bool(config.exclude)  # what is left out may be there twice
-    return [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
+    return open_those_that_hold(paths, lambda path: open_source(path, names, config.vertical, admit_duplicates=twice))
 
 
 def _timelines(
@@ -380,8 +380,14 @@ def _in_equal_units(sources: Sequence[Source]) -> list[Source]:
         for name, found in source.fields.items():
             holder = first.setdefault(name, source)
             theirs = holder.fields[name]
-            if found.unit_given and not theirs.unit_given:
-                in_units(holder, name, found.to_si.units, f"that of {source.path}")
+            if known(name) is None and found.unit_given != theirs.unit_given:
+                (silent, field), (telling, told) = sorted(
+                    ((source, found), (holder, theirs)), key=lambda one: one[1].unit_given
+                )
+                raise DataError(
+                    f"{silent.path}: {field.raw_name} has no unit, that of {telling.path} is in {told.to_si.units!r}; "
+                    "set its units attribute to what the values are in"
+                )
             alike = in_units(alike, name, theirs.to_si.units, f"that of {holder.path}")
         out.append(alike)
     return out

@@ -46,6 +46,7 @@ _MOST_VALUES_LISTED = 12
 _GAP_DAYS = 10.0
 _USUAL_STEP_HOURS = 6.0
 _SPARSE = "NaN in some points as a rule, as below high ground; it cannot be predicted there, so the level is left out"
+_NEAR_ZERO = 0.02  # of the largest value: what comes so near cannot be negative
 _SHARES = (0.7, 0.15)  # of the record, for training and validation
 # A climatology reaches a month beyond the season of its training data: of a record that is shorter than a year or so,
 # less is held out, so that there is something to measure anomalies from.
@@ -144,7 +145,7 @@ def inspect_files(paths: Sequence[Location]) -> Report:
     section = _section(files)
     refusal = None
     try:
-        inputs = _joined(paths, files, section)
+        inputs = _joined(used_files(files), files, section)
     except DataError as error:
         refusal = str(error)
     else:
@@ -283,7 +284,7 @@ def _understood(path: Location, data: xr.Dataset) -> _Opened:
     interval = checks.interval_of(once, str(path)) if once.size > 1 else np.timedelta64(0, "ns")
     fields = []
     for found in source.fields.values():
-        if (reason := _of_no_use(found.raw_name, found.to_si.units, interval)) is not None:
+        if (reason := _of_no_use(found, interval)) is not None:
             skipped.append((found.raw_name, reason))
         else:
             fields.append(found)
@@ -415,10 +416,12 @@ def _changes(source: Source, name: str) -> bool:
     return not np.array_equal(first, last, equal_nan=True)
 
 
-def _of_no_use(raw_name: str, units: str, interval: np.timedelta64) -> str | None:
+def _of_no_use(found: FoundField, interval: np.timedelta64) -> str | None:
     """Why a section does without a variable that can be read; ``None`` where it does not."""
-    if is_direction(units):
-        return "an angle: 359 and 1 degrees, which are neighbours, would be far apart; give its sine and cosine instead"
+    raw_name = found.raw_name
+    if is_direction(found.standard_name, found.to_si.units):
+        why = "359 and 1 degrees, which are neighbours, would be far apart; give its sine and cosine instead"
+        return f"an angle: {why} (if it is a temperature, set units to degC)"
     if raw_name.startswith("toa_incident_solar_radiation"):
         return "the program computes the sun itself, for any time"
     hours = accumulation_hours(raw_name)
@@ -482,6 +485,11 @@ def _fixed(files: Sequence[FileReport]) -> set[str]:
             times.setdefault(report.found.name, []).append(some)
     count = {name: np.unique(np.concatenate(parts)).size for name, parts in times.items()}
     return {name for name, n in count.items() if n <= 1 < max(count.values())}
+
+
+def used_files(files: Sequence[FileReport]) -> list[Location]:
+    """All but those that hold nothing of use."""
+    return [path for file in files if file.fields for path in file.source.paths]
 
 
 def record_times(files: Sequence[FileReport]) -> np.ndarray:
@@ -641,7 +649,7 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
             role, options["known"] = "forcing", "climatological"
         elif static:
             role = "static"
-        elif (is_accumulation(name) or is_flux(name, found.to_si.units)) and not lacking:
+        elif not lacking and any(_is_diagnosed(r.found) for r in reports):
             role = "diagnostic"
             if is_accumulation(name) or all(r.low >= 0 for r in reports):
                 options["minimum"] = 0.0
@@ -649,7 +657,8 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
             role, options["known"] = "forcing", "persisted"
         else:
             role = "prognostic"
-            if name == "specific_humidity":
+            least, most = min(r.low for r in reports), max(r.high for r in reports)
+            if name == "specific_humidity" or 0 <= least <= _NEAR_ZERO * most:
                 options["minimum"] = 0.0
         if all(asked not in taken for taken in roles.values()):
             roles[role][asked] = options
@@ -657,20 +666,28 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
     if not roles["prognostic"]:  # a config needs one, and files of one time or of constants alone have none
         others = [r for r in ("diagnostic", "forcing", "static") if roles[r]]
         if not others:
-            raise DataError(f"{files[0].source.path}: nothing to learn from: no field varies, or all are computed")
+            why = "; ".join(dict.fromkeys(f"{name}: {reason}" for f in files for name, reason in f.skipped))
+            what = f"left out are {why}" if why else "no field varies"
+            raise DataError(f"{files[0].source.path}: nothing to learn from: {what}")
         role = others[0]
         name = next(iter(roles[role]))
         moved = roles[role].pop(name)
         roles["prognostic"][name] = {key: value for key, value in moved.items() if key in ("source", "minimum")}
     vertical = next((f.vertical for f in files if f.vertical is not None), None)
     return {
-        "inputs": [str(path) for f in files for path in f.source.paths],
+        "inputs": [str(path) for path in used_files(files)],
         **({"vertical": vertical} if vertical else {}),
         "timestep_hours": timestep,
         **{role: variables for role, variables in roles.items() if variables},
         **({"nan": "fill_mean"} if holes else {}),
         "split": _split(files, times, timestep),
     }
+
+
+def _is_diagnosed(found: FoundField) -> bool:
+    """Whether it belongs to an interval, or passes through a surface, and no state consists of it."""
+    flux = is_flux(found.name, found.standard_name, found.to_si.units)
+    return is_accumulation(found.name) or found.over_interval == "sum" or flux
 
 
 def _timestep_hours(times: np.ndarray) -> float:

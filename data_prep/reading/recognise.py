@@ -244,11 +244,14 @@ def canonical_name(variable: xr.DataArray) -> str | None:
     """The program's name for a variable of a file, ``None`` where it has none.
 
     A known name decides; where there is none, the CF standard name does. Variables on levels and at heights are told
-    apart: ``air_temperature`` on pressure levels is ``temperature``, at 2 m ``2m_temperature``.
+    apart: ``air_temperature`` on pressure levels is ``temperature``, at 2 m ``2m_temperature``. An extreme of a day is
+    another quantity than the field itself, and has none.
     """
     name = str(variable.name)
     if known(name) is not None:
         return name
+    if over_interval(variable) in ("maximum", "minimum"):
+        return None
     bare = _NCL_SUFFIX.sub("", name).lower()
     spelled = [c for c, facts in _MEANINGS.items() if bare in facts.spellings and _fits(variable, facts, bare)]
     if spelled:
@@ -262,6 +265,14 @@ def canonical_name(variable: xr.DataArray) -> str | None:
         if standard_name in (facts.standard_name, *facts.standard_names) and _fits(variable, facts, bare, strict=True)
     ]
     return meant[0] if len(meant) == 1 else None
+
+
+def over_interval(variable: xr.DataArray, time: str = "time") -> str:
+    """``sum``, ``mean``, ``maximum`` or ``minimum`` where the file says that values are that over an interval."""
+    of_grib = {"accum": "sum", "avg": "mean", "max": "maximum", "min": "minimum"}
+    methods = str(variable.attrs.get("cell_methods", ""))
+    found = re.search(rf"\b(?:time|{re.escape(time)}): (sum|mean|maximum|minimum)\b", methods)
+    return of_grib.get(str(variable.attrs.get("GRIB_stepType", "")), "") or (found[1] if found else "")
 
 
 def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -33,6 +32,7 @@ from data_prep.reading.recognise import (
     find_variables,
     level_coordinate,
     on_own_axes,
+    over_interval,
     refuse_initial_times,
     refuse_other_dimensions,
     scalar_pressure,
@@ -52,6 +52,13 @@ _MANY_TIMES = 4  # that a file may be decompressed without a word
 _DATASET = Path("data set")  # in messages, what came without a file
 
 
+F = TypeVar("F")
+
+
+class NothingAskedError(DataError):
+    """A file that holds nothing of what is asked for."""
+
+
 @dataclass(frozen=True)
 class FoundField:
     """A variable as a file holds it.
@@ -64,8 +71,10 @@ class FoundField:
       level_rows: Positions of ``levels`` on the file's own axis.
       level_axis: The vertical dimension in the file, ``None`` where it has none.
       to_si: From the file's values to SI.
-      over_interval: ``sum`` or ``mean`` where the file says that values are that over an interval; empty where not.
+      over_interval: ``sum``, ``mean``, ``maximum`` or ``minimum`` where the file says that values are that over an
+        interval; empty where not.
       unit_given: Whether the file gives a unit.
+      standard_name: CF's, as the file gives it.
     """
 
     name: str
@@ -77,6 +86,7 @@ class FoundField:
     to_si: Conversion
     over_interval: str = ""
     unit_given: bool = True
+    standard_name: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,7 +302,7 @@ def open_source(
     present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
     if not present:
         asked = ", ".join(" or ".join(dict.fromkeys(candidates)) for candidates in names.values())
-        raise DataError(f"{path}: holds none of {asked}; it holds {', '.join(contents) or 'no variables'}")
+        raise NothingAskedError(f"{path}: holds none of {asked}; it holds {', '.join(contents) or 'no variables'}")
     raw = without_single_leads(everything[list(dict.fromkeys(present.values()))])
     axes = find_axes(path, raw)
     refuse_initial_times(path, raw, axes)
@@ -311,6 +321,26 @@ def open_source(
     bounds = _bounds(path, everything, raw, axes) if any(is_accumulation(name) for name in found) else None
     calendar = "" if axes.instants is None else calendar_of(raw[axes.instants])
     return Source(path, grid, times, found, contents, bounds, calendar, squeezed, axes, latitude, longitude, release)
+
+
+def open_those_that_hold(files: Iterable[F], opener: Callable[[F], Source]) -> list[Source]:
+    """Opens files, but for those that hold nothing of what is asked for, which are told in the log.
+
+    Raises:
+      DataError: none of them does, or as of ``open_source``.
+    """
+    found: list[Source] = []
+    empty: list[NothingAskedError] = []
+    for file in files:
+        try:
+            found.append(opener(file))
+        except NothingAskedError as error:
+            empty.append(error)
+    if not found and empty:
+        raise empty[0]
+    for why in empty:
+        logger.warning("%s: the file is left aside", why)
+    return found
 
 
 def in_units(source: Source, name: str, units: str, whose: str) -> Source:
@@ -384,7 +414,7 @@ def read_initial(
         if not source.grid.matches(grid):
             raise DataError(
                 f"{source.path}: its grid is {source.grid.describe()}, the model's {grid.describe()}; "
-                "emulator regrid IN OUT --like FILE brings it there"
+                "emulator regrid IN OUT --like FILE brings it there, if it covers that"
             )
         if source.times.size == 0:
             raise DataError(f"{source.path}: no time coordinate; give the initial time as a coordinate named time")
@@ -427,7 +457,7 @@ def initial_sources(
     Raises:
       DataError: one line on what one of them lacks or what is wrong with it.
     """
-    sources = [open_source(file, *_asked(spec, names)) for file in files]
+    sources = open_those_that_hold(files, lambda file: open_source(file, *_asked(spec, names)))
     warn_of_units(sources)
     for number, source in enumerate(sources):
         for name in source.fields:
@@ -607,13 +637,7 @@ def _found_field(
         level_rows=rows,
         level_axis=axis,
         to_si=conversion(name, unit_of(variable), f"{path}: {variable.name}"),
-        over_interval=_over_interval(variable, axes),
+        over_interval=over_interval(variable, str(axes.time)),
+        standard_name=str(variable.attrs.get("standard_name", "")),
         unit_given="units" in variable.attrs,
     )
-
-
-def _over_interval(variable: xr.DataArray, axes: Axes) -> str:
-    of_grib = {"accum": "sum", "avg": "mean"}.get(str(variable.attrs.get("GRIB_stepType", "")))
-    methods = str(variable.attrs.get("cell_methods", ""))
-    found = re.search(rf"\b(?:time|{re.escape(str(axes.time))}): (sum|mean)\b", methods)
-    return of_grib or (found[1] if found else "")

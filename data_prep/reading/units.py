@@ -83,7 +83,7 @@ def conversion(name: str, units: str | None, where: str) -> Conversion:
         found = _between(spelling, entry.units)
         if found is None:
             rate = is_accumulation(name) and any(_between(spelling, u) for u in ("kg m-2 s-1", "m s-1"))
-            hint = "; it is a rate: multiply it by the seconds of its interval" if rate else ""
+            hint = "; it is a rate: multiply it by the length of its interval, in the unit's own time" if rate else ""
             raise DataError(
                 f"{where}: unit {spelling!r} of {name} cannot be turned into {entry.units}{hint or _MEND_UNIT}"
             )
@@ -100,6 +100,8 @@ def conversion(name: str, units: str | None, where: str) -> Conversion:
 
 _LONGEST = 200
 _WATER = re.compile(r"precip|prate|rain|snow_?fall|evap|run_?off", re.I)
+# ECMWF, CMIP, E-OBS, PRISM and CRU; for units of water alone
+_SHORT_WATER = re.compile(r"pr|prc|prsn|pre|ppt|rr|cp|lsp|sf|ro|e|pet|pev|rnof|mrro|mrros|evspsbl", re.I)
 _MEND_UNIT = "; set its units attribute to what the values are in"
 
 
@@ -113,22 +115,27 @@ def can_become(units: str, target: str) -> bool:
     return _between(" ".join(units.split()), target) is not None
 
 
-def is_flux(name: str, units: str) -> bool:
-    """Whether a variable is energy or water that passes a surface, in a second (W m-2, kg m-2 s-1, and m s-1 where its
-    name says rain) or in an interval (J m-2): what a state causes, and does not consist of.
+def is_flux(name: str, standard_name: str, units: str) -> bool:
+    """Whether a variable is energy or water that passes a surface: what a state causes, and does not consist of.
+
+    Energy tells by its unit (W m-2, J m-2), and so does a rate of mass (kg m-2 s-1); of lengths of water and their
+    rates the name must say that they fall, run off or evaporate.
 
     Args:
       name: Canonical name, or that of the file where the program knows none.
+      standard_name: CF's, empty where the file gives none.
       units: As ``conversion`` gives them.
     """
-    if units == "m s-1":  # which mm/day has become
-        return _WATER.search(name) is not None
-    return any(convertible(units, unit) is not None for unit in ("W m-2", "kg m-2 s-1", "J m-2"))
+    if any(convertible(units, unit) is not None for unit in ("W m-2", "J m-2", "kg m-2 s-1")):
+        return True
+    of_water = units == "1" or any(convertible(units, unit) is not None for unit in ("m", "m s-1", "kg m-2"))
+    return of_water and bool(_WATER.search(name) or _WATER.search(standard_name) or _SHORT_WATER.fullmatch(name))
 
 
-def is_direction(units: str) -> bool:
-    """Whether values go round a circle: degrees, and not of temperature, latitude or longitude."""
-    return bool(re.fullmatch(r"deg(ree)?s?([ _](true|t))?|°", units.strip(), re.I))
+def is_direction(standard_name: str, units: str) -> bool:
+    """Whether values go round a circle: angles, and not of temperature, latitude or longitude."""
+    of_angle = re.fullmatch(r"deg(ree)?s?([ _](true|t|from north))?|°|rad(ian)?s?", units.strip(), re.I)
+    return bool(of_angle) or standard_name.endswith("direction")
 
 
 @cache

@@ -227,7 +227,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
         if not grid.matches(store.grid):
             raise DataError(
                 f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()}); "
-                "emulator regrid IN OUT --like FILE brings it there"
+                "emulator regrid IN OUT --like FILE brings it there, if it covers that"
             )
         times = _times(path, raw)
         member = _find(raw, _MEMBER)

@@ -215,8 +215,9 @@ def truth_of(config: ExperimentConfig) -> str:
                 attributes = first.attrs
             if match := re.match(r"SPEEDY T\d+", str(attributes.get("source", ""))):
                 return f"nature run {match[0]}"
-            if experiment := attributes.get("experiment_id"):  # as CMIP requires
-                return f"simulation by {attributes.get('source_id', 'an unknown model')}, {experiment}"
+            if "mip_era" in attributes or "experiment_id" in attributes:  # as CMIP requires
+                model = attributes.get("source_id", "an unknown model")
+                return f"simulation by {model}, {attributes.get('experiment_id', 'an unknown experiment')}"
     except DataError:
         return "not known"
     return "analysis"

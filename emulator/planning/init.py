@@ -29,7 +29,7 @@ from data_prep.files.disk import write_text
 from data_prep.preparation.splits import split_segments
 from data_prep.preparation.store import SPLITS, Split
 from data_prep.reading.inputs import Inputs, open_canonical
-from data_prep.reading.inspect import FieldReport, Report, few_words, flow, inspect_files, record_times
+from data_prep.reading.inspect import FieldReport, Report, few_words, flow, inspect_files, record_times, used_files
 from data_prep.reading.locations import Location, find_files, is_url
 from data_prep.reading.opening import open_lazily
 from data_prep.variables import UPPER_AIR, is_accumulation
@@ -64,6 +64,7 @@ _REGRESSION_VALUES = 20_000  # of a state
 _FEW_STEPS = 20  # a validation costs as much
 _BUSY = 1.5  # processes a core; a command like this one alone stays below it
 _YEAR_COVERED = 0.8  # of the days of a year, for a climatology to be learned against
+_MOST_LEFT_OUT = 0.05  # of the times, for their defects: beyond that the files are to be mended
 _LITTLE_DATA_YEARS = 3.0  # of fewer, an input that tells dates apart would be learned by heart
 
 
@@ -87,7 +88,7 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     paths = find_files(places)
     report = inspect_files(paths)
     with few_words(logging.ERROR):  # inspection has warned
-        data = _Data.of(paths, report)
+        data = _Data.of(used_files(report.files), report)
     machine = this_machine()
     leads, physics = _Leads.of(data), _physics(data)
     hours = float(data.section["timestep_hours"])
@@ -182,20 +183,28 @@ def _where(report: Report) -> str:
 
 
 def _repairs(report: Report) -> dict[str, Any]:
-    """Repairs where they are all that stands between the files and preparation.
+    """Repairs, and stretches that are left out, where they are all that stands between the files and preparation.
 
     Raises:
       DataError: why preparation would refuse the files.
     """
     twice = {f.first for f in report.findings if f.kind == "duplicate"}
-    errors = {
-        f.kind
+    errors = [
+        f
         for f in report.findings
         if f.severity == "error" and not (f.kind == "stuck" and f.count == 1 and f.first in twice)
-    }
-    if report.refusal is not None and not (errors and errors <= _REPAIRS.keys()):
+    ]
+    repairs = sorted({_REPAIRS[f.kind] for f in errors if f.kind in _REPAIRS})
+    beyond = [f for f in errors if f.kind not in _REPAIRS]
+    spans = sorted({(f.first, f.last) for f in beyond if f.first is not None and f.last is not None})
+    times = record_times(report.files)
+    lost = np.full(times.size, any(f.first is None for f in beyond))
+    for first, last in spans:
+        lost |= (times >= first) & (times <= last)
+    if report.refusal is not None and (not errors or lost.mean() > _MOST_LEFT_OUT):
         raise DataError(report.refusal)
-    return {"repair": sorted(_REPAIRS[kind] for kind in errors)} if errors else {}
+    exclude = [[time_text(first), time_text(last)] for first, last in spans]
+    return ({"repair": repairs} if repairs else {}) | ({"exclude": exclude} if exclude else {})
 
 
 def _chosen_levels(report: Report, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -352,6 +361,8 @@ def _data_lines(report: Report, data: _Data) -> list[str]:
         lines.append(f"  nan: {section['nan']}  # in forcing and static fields")
     if "repair" in section:
         lines.append(f"  repair: {flow(section['repair'])}  # defects that 'emulator inspect' lists")
+    if "exclude" in section:
+        lines.append(f"  exclude: {flow(section['exclude'])}  # likewise, beyond repair")
     lines.append("  # Known at any time and place.")
     if "year_progress" not in section["computed"]:
         years = _years(data.training_times, float(section["timestep_hours"]))
@@ -488,6 +499,7 @@ def _summary(
         lines.append(
             f"quality  {errors} errors, {len(report.findings) - errors} warnings; 'emulator inspect' lists them"
             + (f"; repaired by {', '.join(data.section['repair'])}" if "repair" in data.section else "")
+            + ("; what is beyond repair is left out (exclude)" if "exclude" in data.section else "")
         )
     return "\n".join([*lines, f"wrote    {out}; next: emulator run {_quoted(out)}"])
 
