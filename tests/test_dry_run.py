@@ -229,4 +229,4 @@ def test_this_machine_knows_its_memory():
 def test_dry_run_without_a_store_says_what_to_do(experiment, tmp_path, capsys):
     code = main(["train", str(experiment / "experiment.yaml"), "--dry-run", "--set", f"workdir={tmp_path}"])
     assert code == 1
-    assert "run the prepare stage" in capsys.readouterr().err
+    assert "'emulator prepare CONFIG' makes it" in capsys.readouterr().err
