@@ -131,6 +131,7 @@ def gain_figure(scores: xr.Dataset) -> Figure:
     name = candidate(scores)
     kinds = [("time_gain_hours", f"Hours that {label_of(scores, name)} is ahead", 0.0)]
     title = f"How far ahead: by how much later {label_of(scores, name)} makes the error that each other makes"
+    title += "\nNo line: beyond the leads that were scored"
     if "gap_closed" in scores:
         baseline = make_headline(scores).reference
         scores = with_gap_from(scores, baseline)
@@ -217,11 +218,15 @@ def _middles(run: xr.Dataset) -> np.ndarray:
 
 
 def _grid(scores: xr.Dataset, kinds: Sequence[tuple[str, str, float | None]], title: str) -> Figure:
-    """A row of panels a headline variable, a column a score; with a level to compare with."""
+    """A row of panels a headline variable, a column a score, with a level to compare with; one score side by side."""
     variables, names = headline_variables(scores), _shown(scores)
-    size = max(_LEAST_WIDTH, _PANEL[0] * len(kinds)), _ROOM + 0.3 + 2.4 * len(variables)
-    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
-    grid = figure.subplots(len(variables), len(kinds), squeeze=False, sharex=True)
+    if len(kinds) == 1:
+        figure, panels = _panels(len(variables))
+        grid = np.array(panels)[:, None]
+    else:
+        size = max(_LEAST_WIDTH, _PANEL[0] * len(kinds)), _ROOM + 0.3 + 2.4 * len(variables)
+        figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
+        grid = figure.subplots(len(variables), len(kinds), squeeze=False, sharex=True)
     drawn: set[str] = set()
     for row, variable in zip(grid, variables, strict=True):
         for axes, (kind, words, level) in zip(row, kinds, strict=True):
@@ -236,7 +241,7 @@ def _grid(scores: xr.Dataset, kinds: Sequence[tuple[str, str, float | None]], ti
             unit = unit_of(scores, variable) if kind == "rmse" else ""
             axes.set_title(f"{variable_label(variable)}: {words}{unit}", loc="left", fontsize=9)
             _lead_axis(axes, _days(scores))
-    for axes in grid[-1]:
+    for axes in grid[-1] if len(kinds) > 1 else grid[:, 0]:
         axes.set_xlabel(_lead_axis_label(_days(scores)))
     _finish(figure, scores, [n for n in names if n in drawn], title)
     return figure
@@ -343,6 +348,12 @@ def _draw_front(axes: Axes, scores: xr.Dataset) -> None:
         room = min(0.5, 0.05 + 0.017 * len(label_of(scores, names[front[0]])))  # of the axis, for the leftmost name
         axes.set_xlim(low / (high / low) ** (room / (1 - room)), high)
         _name_points(axes, [(label_of(scores, names[i]), seconds[i], errors[i]) for i in front])
+        own = names.index(candidate(scores))
+        if known[own] and own not in front:  # which is above the front, where nothing else is named
+            at = (seconds[own], errors[own])
+            axes.annotate(
+                label_of(scores, names[own]), at, xytext=(-6, 5), ha="right", textcoords="offset points", fontsize=8
+            )
     axes.set_xlabel("Seconds a simulated day")
     title = f"RMSE of {variable_label(variable)} at {lead_text(lead_hours(scores)[lead])}{unit}"
     axes.set_title(title, loc="left", fontsize=9)
