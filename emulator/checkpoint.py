@@ -261,6 +261,12 @@ def describe_run(
     write_description(run_dir, description)
 
 
+def departs_alike(description: Mapping[str, Any], store: Store) -> bool:
+    """Whether a run with anomalies, of this store, got its rim as runs do now."""
+    anomalies = description["experiment"].get("train", {}).get("anomalies", False)
+    return not anomalies or store.forcing_builder.rim is None or bool(description.get(_LATERAL, False))
+
+
 _LATERAL = "lateral_departures"
 """In the description of a run with anomalies and a rim: that departures are given there too, which once were fields."""
 

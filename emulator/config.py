@@ -508,13 +508,6 @@ class ExperimentConfig(Section):
                 raise ValueError(
                     f"train.stages.{i}.time_steps: {unknown[0]} is none of model.time_steps {self.model.time_steps}"
                 )
-        learned = {step for stage in self.train.stages for step in stage.time_steps or self.model.time_steps}
-        never = [step for step in self.model.time_steps if step not in learned]
-        if never and self.train.start_from is None:
-            raise ValueError(
-                f"model.time_steps: no stage learns the step of {never[0]}, which forecasts would take; name it in "
-                "train.stages.N.time_steps, or leave it out"
-            )
         return self
 
     @model_validator(mode="after")

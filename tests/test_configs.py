@@ -90,10 +90,6 @@ def test_shipped_configs_are_those_of_the_repository():
             "train.stages=[{steps: 1}, {steps: 1, time_steps: [1, 4]}]",
             "train.stages.1.time_steps: 4 is none of model.time_steps [1]",
         ),
-        (
-            "train.stages=[{steps: 1, time_steps: [1]}]|model.time_steps=[1, 4]",
-            "model.time_steps: no stage learns the step of 4, which forecasts would take",
-        ),
         ("model={kind: graph, depht: 3}", "model.depht: no such key; did you mean model.depth?"),
         ("model={kind: graph, multipliers: [1]}", "model.multipliers: no such key"),
         ("model.widht=3", "model.widht: no such key; did you mean model.width?"),  # a U-Net where no kind is named
@@ -114,7 +110,7 @@ def test_a_wrong_value_is_one_line_with_its_dotted_path(tmp_path, override, expe
     path = tmp_path / "tiny.yaml"
     save_config(parse_config(MINIMAL), path)
     with pytest.raises(ConfigError) as error:
-        load_config(path, override.split("|"))
+        load_config(path, [override])
     assert expected in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -198,6 +198,11 @@ def test_times_beyond_repair_are_left_out_and_said(tmp_path, capsys):
     data.to_netcdf(tmp_path / "b.nc")
     assert main(["init", str(tmp_path / "b.nc"), "--out", str(tmp_path / "b.yaml")]) == 1
     assert "leave the times out by data.exclude" in capsys.readouterr().err
+    alone = data[["2m_temperature"]].where(data["longitude"] > data["longitude"][0])
+    alone["2m_temperature"][7, 3, 4] = 900.0
+    alone.to_netcdf(tmp_path / "c.nc")
+    assert main(["init", str(tmp_path / "c.nc"), "--out", str(tmp_path / "c.yaml")]) == 1
+    assert "no other variable can be predicted" in capsys.readouterr().err
 
 
 def test_repairable_defects_are_repaired_and_said(tmp_path, capsys):

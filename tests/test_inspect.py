@@ -312,7 +312,14 @@ def test_masks_may_be_true_and_false(tmp_path):
         ("ro", "m of water equivalent", 0.0, "diagnostic", 0.0),
         ("gust", "m s-1", 0.0, "prognostic", 0.0),
         ("swl", "m", -1.0, "prognostic", None),
+        ("total_column_rain_water", "kg m-2", 0.0, "prognostic", 0.0),
+        ("precipitable_water", "kg m-2", 0.0, "prognostic", 0.0),
+        ("terrain_roughness", "m", 0.0, "prognostic", 0.0),
+        ("vertical_integral_of_energy", "J m-2", -1.0, "prognostic", None),
+        ("rain_fraction", "1", 0.0, "prognostic", 0.0),
+        ("zenith_angle", "degrees", 0.0, "prognostic", 0.0),
         ("wind_dir", "degrees", 0.0, None, None),
+        ("dd", "degree", 0.0, None, None),
     ],
 )
 def test_fluxes_are_diagnosed_and_directions_left_out(name, units, low, role, minimum, tmp_path):
@@ -324,7 +331,15 @@ def test_fluxes_are_diagnosed_and_directions_left_out(name, units, low, role, mi
         r: s[name] for r, s in report.section.items() if r in ("prognostic", "diagnostic", "forcing") and name in s
     }
     assert found == ({} if role is None else {role: {} if minimum is None else {"minimum": minimum}})
-    assert ("left out: wind_dir (an angle" in report.text) == (role is None)
+    assert (f"left out: {name} (an angle" in report.text) == (role is None)
+
+
+def test_heights_of_high_and_low_levels_have_no_lower_bound(tmp_path):
+    """Whatever the lowest level holds in a short record."""
+    data = world()
+    data["geopotential"] = data["geopotential"] - data["geopotential"].min() + 10
+    section = inspect_files([canonical(data, tmp_path)]).section["prognostic"]
+    assert "minimum" not in section["geopotential"] and section["specific_humidity"]["minimum"] == 0.0
 
 
 def test_attributes_tell_a_sum_and_an_angle(tmp_path):
@@ -350,7 +365,7 @@ def test_extremes_of_a_day_are_not_the_field_itself(tmp_path):
     assert report.section["prognostic"] == {"2m_temperature": {"source": "tas"}, "tasmax": {}, "tasmin": {}}
 
 
-def test_a_file_with_nothing_of_use_is_left_aside(tmp_path, caplog):
+def test_a_file_with_nothing_of_use_is_left_aside(tmp_path):
     data = world()
     whole = canonical(data, tmp_path)
     only = tmp_path / "direction.nc"
@@ -358,8 +373,8 @@ def test_a_file_with_nothing_of_use_is_left_aside(tmp_path, caplog):
     report = inspect_files([whole, only])
     assert report.refusal is None and report.section["inputs"] == [str(whole)]
     section = report.section | {"inputs": [str(whole), str(only)]}
-    inputs = open_canonical([whole, only], DataConfig.model_validate(section))
-    assert inputs.segments and f"{only}: holds none of " in caplog.text and "left aside" in caplog.text
+    with pytest.raises(DataError, match=r"direction\.nc: holds none of"):  # it may be data under another name
+        open_canonical([whole, only], DataConfig.model_validate(section))
     with pytest.raises(DataError, match="nothing to learn from: left out are wdir: an angle"):
         inspect_files([only])
 

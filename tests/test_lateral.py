@@ -253,7 +253,8 @@ def test_departures_are_driven_by_departures(files, tmp_path):
     stages = [RolloutStage(steps=1, warmup=0)]
     training = TrainConfig(anomalies=True, batch_size=2, stages=stages, validation_windows=2, validation_steps=2)
     model = UNetConfig(patch=1, width=4, multipliers=[1], blocks=1)
-    train(training, model, tmp_path / "store.zarr", tmp_path / "run", 0, {"name": "test"})
+    experiment = {"name": "test", "train": training.model_dump(mode="json")}
+    train(training, model, tmp_path / "store.zarr", tmp_path / "run", 0, experiment)
     network = driven_by(emulator.load_forecaster(tmp_path / "run"), store)
     seen = anomalies_of(store)
     lateral = [c.name.startswith("lateral_") for c in store.spec.forcing_channels]
@@ -268,6 +269,8 @@ def test_departures_are_driven_by_departures(files, tmp_path):
     write_description(tmp_path / "run", {k: v for k, v in description.items() if k != "lateral_departures"})
     with pytest.raises(DataError, match="earlier version of this program gave its rim fields"):
         emulator.load_forecaster(tmp_path / "run")
+    with pytest.raises(DataError, match="holds a run with another config, seed or data"):
+        train(training, model, tmp_path / "store.zarr", tmp_path / "run", 0, {"name": "test"})
 
 
 class TestForecastOfAFile:

@@ -527,8 +527,12 @@ def test_who_is_ahead_for_a_time_is_the_hardest_or_named(experiment):
     worse = place | {"reference": "physics_t31", "variable": HEADLINE[0], "region": "all", "lead_time": lost}
     scores["rmse_difference_significant"].loc[worse] = 1
     scores["rmse_difference"].loc[worse] = 1.0
-    told = "Before that it is beyond doubt behind Physics T31 between 6 hours and 12 hours."
+    told = "Before that it is beyond doubt behind Physics T31 at 6 hours to 12 hours."
     assert told in make_headline(scores).details
+    late = worse | {"lead_time": np.timedelta64(48, "h")}
+    scores["rmse_difference_significant"].loc[late] = 1
+    scores["rmse_difference"].loc[late] = 1.0
+    assert told.replace("12 hours.", "12 hours and 2 days.") in make_headline(scores).details
 
 
 def test_beside_physics_the_hardest_simple_reference_is_told(experiment):
@@ -563,6 +567,7 @@ def test_what_was_scored_as_the_mean_of_members_is_called_so(experiment):
     assert "Physics ifs, mean of 50" in format_table(scores)
     only = scores.sel(forecaster=["network", "physics_ifs"], reference=["network", "physics_ifs"])
     assert make_headline(only).sentence.startswith("The network beats Physics ifs, mean of 50 in Z500 up to 24 hours")
+    assert opponents(only) == ["physics_ifs"]  # there is no other physics
     both = only.assign_coords(members=("forecaster", [10, 50]))
     assert make_headline(both).sentence.startswith("Network, mean of 10 beats")
 

@@ -89,6 +89,12 @@ def test_another_network_to_start_from_is_refused_by_name(store, finished, tmp_p
         run(store, tmp_path / "run", CONFIG.model_copy(update={"start_from": str(tmp_path)}))
 
 
+def test_a_step_that_no_stage_learns_is_refused(store, tmp_path):
+    config = CONFIG.model_copy(update={"stages": [RolloutStage(steps=1, time_steps=[2])]})
+    with pytest.raises(ConfigError, match=r"no stage learns the step of 1, which forecasts would take; name it in"):
+        train(config, MODEL.model_copy(update={"time_steps": [1, 2]}), store, tmp_path / "run", 0, {"name": "test"})
+
+
 def test_weights_of_one_step_are_not_taken_for_anothers(store, tmp_path, caplog):
     stages = [RolloutStage(steps=1), RolloutStage(steps=1, time_steps=[2])]
     steps = {n: MODEL.model_copy(update={"time_steps": [1, n]}) for n in (2, 3)}

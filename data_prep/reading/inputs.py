@@ -25,7 +25,7 @@ from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, stem
 from data_prep.reading.regridded import bring_to, regrid_sources
 from data_prep.reading.slips import may_slip, slips_of
-from data_prep.reading.sources import Extent, Source, in_units, open_source, open_those_that_hold, warn_of_units
+from data_prep.reading.sources import Extent, Source, in_units, open_source, warn_of_units
 from data_prep.reading.units import Conversion
 from data_prep.regrid import make_regridder
 from data_prep.spec import Known, Role, StateSpec, Variable
@@ -351,7 +351,7 @@ def open_onto(
 
 def _opened(paths: Sequence[Location], names: Mapping[str, Sequence[str]], config: DataConfig) -> list[Source]:
     twice = "duplicates" in config.repair or bool(config.exclude)  # what is left out may be there twice
-    return open_those_that_hold(paths, lambda path: open_source(path, names, config.vertical, admit_duplicates=twice))
+    return [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
 
 
 def _timelines(

@@ -46,6 +46,7 @@ _MOST_VALUES_LISTED = 12
 _GAP_DAYS = 10.0
 _USUAL_STEP_HOURS = 6.0
 _SPARSE = "NaN in some points as a rule, as below high ground; it cannot be predicted there, so the level is left out"
+_NEVER_NEGATIVE = ("specific_humidity", "total_column_water_vapour", "total_cloud_cover", "wind_speed")
 _NEAR_ZERO = 0.02  # of the largest value: what comes so near cannot be negative
 _SHARES = (0.7, 0.15)  # of the record, for training and validation
 # A climatology reaches a month beyond the season of its training data: of a record that is shorter than a year or so,
@@ -111,6 +112,7 @@ class Report:
       findings: All that is wrong, in the order of the files.
       refusal: Why preparation would refuse the files, ``None`` where it would not.
       files: Each of them.
+      is_mendable: Whether that is for the defects among the findings alone.
     """
 
     text: str
@@ -118,6 +120,7 @@ class Report:
     findings: tuple[Finding, ...]
     refusal: str | None
     files: tuple[FileReport, ...]
+    is_mendable: bool
 
     def to_json(self) -> dict[str, Any]:
         """For machines: what ``text`` says; times in ISO 8601, values in SI units."""
@@ -143,28 +146,31 @@ def inspect_files(paths: Sequence[Location]) -> Report:
         raise DataError(f"{error}; or leave this file out: files that are named together make one data set") from None
     files = _with_shared_times(_without_empty(files))
     section = _section(files)
-    refusal = None
+    refusal, is_mendable = None, False
     try:
         inputs = _joined(used_files(files), files, section)
     except DataError as error:
         refusal = str(error)
     else:
         files = _judged_by_step(files, inputs) if inputs is not None else files
-        refusal = _refusal(files, section)
+        missing = _missing_of_the_state(files, section)
+        refusal, is_mendable = missing or _defects(files), missing is None
     findings = tuple(f for file in files for f in _findings(file))
-    return Report(_text(files, section), section, findings, refusal, tuple(files))
+    return Report(_text(files, section), section, findings, refusal, tuple(files), is_mendable)
 
 
 @contextmanager
 def few_words(least: int = logging.WARNING) -> Iterator[None]:
     """Without a line in the log for every gap, which the report lists, or anything else below a level of logging."""
-    log = logging.getLogger("data_prep.reading.inputs")
-    level = log.level
-    log.setLevel(least)
+    logs = [logging.getLogger(f"data_prep.reading.{name}") for name in ("inputs", "sources")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(least)
     try:
         yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def _findings(file: FileReport) -> list[Finding]:
@@ -419,9 +425,8 @@ def _changes(source: Source, name: str) -> bool:
 def _of_no_use(found: FoundField, interval: np.timedelta64) -> str | None:
     """Why a section does without a variable that can be read; ``None`` where it does not."""
     raw_name = found.raw_name
-    if is_direction(found.standard_name, found.to_si.units):
-        why = "359 and 1 degrees, which are neighbours, would be far apart; give its sine and cosine instead"
-        return f"an angle: {why} (if it is a temperature, set units to degC)"
+    if is_direction(raw_name, found.standard_name, found.to_si.units):
+        return "an angle: 359 and 1 degrees, which are neighbours, would be far apart; give its sine and cosine instead"
     if raw_name.startswith("toa_incident_solar_radiation"):
         return "the program computes the sun itself, for any time"
     hours = accumulation_hours(raw_name)
@@ -570,8 +575,8 @@ def _judged_by_step(files: Sequence[FileReport], inputs: Inputs) -> list[FileRep
     ]
 
 
-def _refusal(files: Sequence[FileReport], section: dict[str, Any]) -> str | None:
-    """What preparation would say of the values of files that it can open."""
+def _missing_of_the_state(files: Sequence[FileReport], section: dict[str, Any]) -> str | None:
+    """What preparation would say of values that are missing where they are to be predicted."""
     for file in files:
         for report in file.fields:
             predicted = section["prognostic"].get(report.found.name)
@@ -582,6 +587,11 @@ def _refusal(files: Sequence[FileReport], section: dict[str, Any]) -> str | None
                 if _lacking(_by_variable(files)[report.found.name]):
                     return f"{what}, and no other variable can be predicted; fill these, or cut out a region without"
                 return f"{what}, in other files it is not; fill these, or leave its times out by data.exclude"
+    return None
+
+
+def _defects(files: Sequence[FileReport]) -> str | None:
+    """What preparation would say of the defects of files that it can open."""
     errors = [(file.source.path, f) for file in files for f in _findings(file) if f.severity == "error"]
     if not errors:
         return None
@@ -638,7 +648,7 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
         # of one time nobody knows what others hold
         telling = [r for r in reports if r.n_rows != 1 or static]
         constant = set.intersection(*(set(r.constant) for r in telling)) if telling else set()
-        lacking = _lacking(reports)
+        lacking, unchanging = _lacking(reports), all(r.unchanging for r in reports)
         varying = [level for level in found.levels if level not in constant]
         if constant and not varying:
             continue  # nothing to learn from
@@ -649,16 +659,15 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
             role, options["known"] = "forcing", "climatological"
         elif static:
             role = "static"
-        elif not lacking and any(_is_diagnosed(r.found) for r in reports):
+        elif not (lacking or unchanging) and any(_is_diagnosed(r.found) for r in reports):
             role = "diagnostic"
             if is_accumulation(name) or all(r.low >= 0 for r in reports):
                 options["minimum"] = 0.0
-        elif (entry is not None and entry.slow) or lacking or all(r.unchanging for r in reports):
+        elif (entry is not None and entry.slow) or lacking or unchanging:
             role, options["known"] = "forcing", "persisted"
         else:
             role = "prognostic"
-            least, most = min(r.low for r in reports), max(r.high for r in reports)
-            if name == "specific_humidity" or 0 <= least <= _NEAR_ZERO * most:
+            if _is_never_negative(name, reports):
                 options["minimum"] = 0.0
         if all(asked not in taken for taken in roles.values()):
             roles[role][asked] = options
@@ -682,6 +691,16 @@ def _section(files: Sequence[FileReport]) -> dict[str, Any]:
         **({"nan": "fill_mean"} if holes else {}),
         "split": _split(files, times, timestep),
     }
+
+
+def _is_never_negative(name: str, reports: Sequence[FieldReport]) -> bool:
+    """Whether values come near zero and cannot pass it: as far as the program knows, or, of surface fields that it does
+    not know, as their values look."""
+    entry = known(name)
+    if entry is not None:
+        return name in _NEVER_NEGATIVE
+    least, most = min(r.low for r in reports), max(r.high for r in reports)
+    return not reports[0].found.levels and 0 <= least <= _NEAR_ZERO * most
 
 
 def _is_diagnosed(found: FoundField) -> bool:

@@ -267,11 +267,11 @@ def canonical_name(variable: xr.DataArray) -> str | None:
     return meant[0] if len(meant) == 1 else None
 
 
-def over_interval(variable: xr.DataArray, time: str = "time") -> str:
+def over_interval(variable: xr.DataArray) -> str:
     """``sum``, ``mean``, ``maximum`` or ``minimum`` where the file says that values are that over an interval."""
     of_grib = {"accum": "sum", "avg": "mean", "max": "maximum", "min": "minimum"}
     methods = str(variable.attrs.get("cell_methods", ""))
-    found = re.search(rf"\b(?:time|{re.escape(time)}): (sum|mean|maximum|minimum)\b", methods)
+    found = re.search(r"\b\w*time\w*: (sum|mean|maximum|minimum)\b", methods)
     return of_grib.get(str(variable.attrs.get("GRIB_stepType", "")), "") or (found[1] if found else "")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -50,9 +50,6 @@ Extent = Literal["time", "dayofyear", "constant"]
 _HIGHEST_PRESSURE_HPA = 1100.0
 _MANY_TIMES = 4  # that a file may be decompressed without a word
 _DATASET = Path("data set")  # in messages, what came without a file
-
-
-F = TypeVar("F")
 
 
 class NothingAskedError(DataError):
@@ -323,26 +320,6 @@ def open_source(
     return Source(path, grid, times, found, contents, bounds, calendar, squeezed, axes, latitude, longitude, release)
 
 
-def open_those_that_hold(files: Iterable[F], opener: Callable[[F], Source]) -> list[Source]:
-    """Opens files, but for those that hold nothing of what is asked for, which are told in the log.
-
-    Raises:
-      DataError: none of them does, or as of ``open_source``.
-    """
-    found: list[Source] = []
-    empty: list[NothingAskedError] = []
-    for file in files:
-        try:
-            found.append(opener(file))
-        except NothingAskedError as error:
-            empty.append(error)
-    if not found and empty:
-        raise empty[0]
-    for why in empty:
-        logger.warning("%s: the file is left aside", why)
-    return found
-
-
 def in_units(source: Source, name: str, units: str, whose: str) -> Source:
     """The same file, with a variable in the unit that somebody else gives it.
 
@@ -452,12 +429,23 @@ def initial_sources(
 ) -> list[Source]:
     """Files that hold the initial fields of a forecast together, opened for ``read_initial`` in the model's units.
 
-    Some may lack variables. Units come before files are stacked by their levels, whose parts are read by their own.
+    Some may lack variables; those that hold nothing of use, such as static fields alone, are left aside. Units come
+    before files are stacked by their levels, whose parts are read by their own.
 
     Raises:
       DataError: one line on what one of them lacks or what is wrong with it.
     """
-    sources = open_those_that_hold(files, lambda file: open_source(file, *_asked(spec, names)))
+    sources: list[Source] = []
+    aside: list[NothingAskedError] = []
+    for file in files:
+        try:
+            sources.append(open_source(file, *_asked(spec, names)))
+        except NothingAskedError as error:
+            aside.append(error)
+    if not sources:
+        raise aside[0]
+    for why in aside:
+        logger.warning("%s: the file is left aside", why)
     warn_of_units(sources)
     for number, source in enumerate(sources):
         for name in source.fields:
@@ -637,7 +625,7 @@ def _found_field(
         level_rows=rows,
         level_axis=axis,
         to_si=conversion(name, unit_of(variable), f"{path}: {variable.name}"),
-        over_interval=over_interval(variable, str(axes.time)),
+        over_interval=over_interval(variable),
         standard_name=str(variable.attrs.get("standard_name", "")),
         unit_given="units" in variable.attrs,
     )

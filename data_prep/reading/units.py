@@ -99,7 +99,8 @@ def conversion(name: str, units: str | None, where: str) -> Conversion:
 
 
 _LONGEST = 200
-_WATER = re.compile(r"precip|prate|rain|snow_?fall|evap|run_?off", re.I)
+_WATER = re.compile(r"precipitation|precip(?!itable)|prate|(?<![a-z])rain|snow_?fall|evap|run_?off", re.I)
+_HELD = re.compile(r"total_column|vertical_integral|content|rain_water|(fraction|type|flag)$", re.I)
 # ECMWF, CMIP, E-OBS, PRISM and CRU; for units of water alone
 _SHORT_WATER = re.compile(r"pr|prc|prsn|pre|ppt|rr|cp|lsp|sf|ro|e|pet|pev|rnof|mrro|mrros|evspsbl", re.I)
 _MEND_UNIT = "; set its units attribute to what the values are in"
@@ -118,24 +119,30 @@ def can_become(units: str, target: str) -> bool:
 def is_flux(name: str, standard_name: str, units: str) -> bool:
     """Whether a variable is energy or water that passes a surface: what a state causes, and does not consist of.
 
-    Energy tells by its unit (W m-2, J m-2), and so does a rate of mass (kg m-2 s-1); of lengths of water and their
-    rates the name must say that they fall, run off or evaporate.
+    Rates tell by their unit (W m-2, kg m-2 s-1), and so does energy (J m-2) unless the name says that it is held; of
+    lengths of water and their rates the name must say that they fall, run off or evaporate.
 
     Args:
       name: Canonical name, or that of the file where the program knows none.
       standard_name: CF's, empty where the file gives none.
       units: As ``conversion`` gives them.
     """
+    both = f"{name} {standard_name}"
+    if _HELD.search(both):
+        return False
     if any(convertible(units, unit) is not None for unit in ("W m-2", "J m-2", "kg m-2 s-1")):
         return True
-    of_water = units == "1" or any(convertible(units, unit) is not None for unit in ("m", "m s-1", "kg m-2"))
-    return of_water and bool(_WATER.search(name) or _WATER.search(standard_name) or _SHORT_WATER.fullmatch(name))
+    if units == "1":
+        return _WATER.search(standard_name) is not None  # a share or a number may have any name
+    of_water = any(convertible(units, unit) is not None for unit in ("m", "m s-1", "kg m-2"))
+    return of_water and bool(_WATER.search(both) or _SHORT_WATER.fullmatch(name))
 
 
-def is_direction(standard_name: str, units: str) -> bool:
-    """Whether values go round a circle: angles, and not of temperature, latitude or longitude."""
-    of_angle = re.fullmatch(r"deg(ree)?s?([ _](true|t|from north))?|°|rad(ian)?s?", units.strip(), re.I)
-    return bool(of_angle) or standard_name.endswith("direction")
+def is_direction(name: str, standard_name: str, units: str) -> bool:
+    """Whether values go round a circle: angles that a name calls a direction; slopes and zenith angles do not."""
+    of_angle = re.fullmatch(r"1?|deg(ree)?s?([ _](true|t|from north))?|°|rad(ian)?s?", units.strip(), re.I)
+    called = re.search(r"direction|azimuth|(wind|wave|w|^)_?dir(?![a-z])|^(dd|mwd|wd|mdww)$", name, re.I)
+    return bool(of_angle) and (called is not None or standard_name.endswith("direction"))
 
 
 @cache

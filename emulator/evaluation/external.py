@@ -370,16 +370,15 @@ def _refuse_impossible(
             raise DataError(f"{where}{level} {wrong}")
         least, most = float(np.fmin.reduce(field, axis=None)), float(np.fmax.reduce(field, axis=None))
         if least < lowest or most > highest:
-            _warn_once(where, f"{least:g} to {most:g} {units}", f"{lowest:g} to {highest:g}")
+            _warn_once(where, f"{lowest:g} to {highest:g} {units}")
 
 
 @lru_cache(maxsize=1024)
-def _warn_once(where: str, found: str, possible: str) -> None:
+def _warn_once(where: str, possible: str) -> None:
     logger.warning(
-        "%s is impossible at some points (%s; possible are %s) and is scored as it is: a model that blows up, or "
-        "missing values that are not declared",
+        "%s holds impossible values at some points (possible are %s), which are scored as they are: a model that blows "
+        "up, or missing values that are not declared",
         where,
-        found,
         possible,
     )
 

@@ -155,10 +155,11 @@ def _difficulty(scores: xr.Dataset, references: Sequence[str], hardest: str) -> 
     forms = {physics_form(r) for r in references}
     absent = [form for form in ("debiased", "damped") if form not in forms]
     missing = f" No {' or '.join(absent)} physics was scored: it might be harder to beat." if absent else ""
-    if len(references) == 1:
+    count = sum(map(is_physics, references))
+    if count == 1:
         return missing.lstrip()
     return (
-        f"{label_of(scores, hardest)} is the hardest of the {len(references)} physics baselines to beat in that "
+        f"{label_of(scores, hardest)} is the hardest of the {count} physics baselines to beat in that "
         f"variable.{missing}"
     )
 
@@ -173,10 +174,10 @@ def _losses(scores: xr.Dataset, name: str, references: Sequence[str], variable: 
     for other in references:
         one = pair.sel(reference=other)
         lost = np.flatnonzero((one[_SIGNIFICANT] == 1) & (one["rmse_difference"] > 0))
-        if lost.size:
-            when = " and ".join(lead_text(hours[i]) for i in dict.fromkeys((lost[0], lost[-1])))
-            span = f"between {when}" if lost.size > 1 else f"at {when}"
-            found.append(f"{label_of(scores, other)} {span}")
+        runs = np.split(lost, np.flatnonzero(np.diff(lost) > 1) + 1) if lost.size else []
+        spans = [" to ".join(lead_text(hours[i]) for i in dict.fromkeys((run[0], run[-1]))) for run in runs]
+        if spans:
+            found.append(f"{label_of(scores, other)} at {' and '.join(spans)}")
     return f"Before that it is beyond doubt behind {', '.join(found)}." if found else ""
 
 
@@ -281,13 +282,16 @@ def _liveliness(scores: xr.Dataset, name: str, crossover: Crossover) -> str:
     """The smallest activity and fine-scale ratio up to where a win is claimed, else up to where numbers are quoted: a
     blurred forecast wins on RMSE."""
     hours, variables = lead_hours(scores), headline_variables(scores)
-    until = crossover.hours if crossover.outcome in _WINS else hours[quoted_lead(scores)]
+    won = crossover.outcome in _WINS
+    until = crossover.hours if won else hours[quoted_lead(scores)]
+    since = crossover.start if won and crossover.start <= until else hours[0]
+    claimed = (hours >= since - 1e-6) & (hours <= max(until, hours[0]))
     parts = []
     for metric, text in (("activity", "activity"), ("fine_scale_ratio", "fine-scale amplitude")):
         if metric not in scores:
             continue
         values = scores[metric].sel(forecaster=name, region=WHOLE, variable=variables)
-        some = values.transpose("variable", "lead_time").values[:, hours <= max(until, hours[0])]
+        some = np.where(claimed, values.transpose("variable", "lead_time").values, np.nan)
         if np.isfinite(some).any():
             row, lead = np.unravel_index(np.nanargmin(some), some.shape)
             parts.append(f"{text} {some[row, lead]:.2f} ({variable_label(variables[row])}, {lead_text(hours[lead])})")

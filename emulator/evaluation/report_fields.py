@@ -28,6 +28,7 @@ _EXAMPLE_BYTES = 720_000
 _MEAN_LEADS = (24, 120, 240)
 _MEAN_INITS = 24  # mean errors settle with a few dozen forecasts; reading all would take minutes
 _MOST_FORECASTERS = 4
+_MOST_REACH = 4.0  # times the range of colours that values of a map reach: an error beyond is shown as that large
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,10 @@ class _View:
         """What maps of errors ``(forecaster, ..., latitude, longitude)`` hold: see ``Fields``."""
         thin = self.thinned(error)
         sizes = np.where(np.isfinite(thin), np.abs(thin), 0.0)
-        largest = sizes.max(axis=tuple(range(1, thin.ndim)))
+        reach = self.reach(error)
+        largest = np.minimum(sizes.max(axis=tuple(range(1, thin.ndim))), _MOST_REACH * reach)
         steps = [_quantised(e, -most, most) for e, most in zip(thin, largest.tolist(), strict=True)]
-        return {"error": np.stack(steps), "largest": largest, "reach": self.reach(error)}
+        return {"error": np.stack(steps), "largest": largest, "reach": reach}
 
     @cached_property
     def _step(self) -> int:
@@ -194,7 +196,7 @@ def _example(view: _View) -> dict[str, Any]:
         truth = observed[variable][index[0]] * factor
         error = np.stack([f[variable][0] for f in forecasts]) * factor - truth
         thin = view.thinned(truth)
-        least, low, high, most = _percentiles(thin, 0.0, 0.5, 99.5, 100.0)
+        least, low, high, most = _percentiles(thin, 0.0, 0.5, 99.5, 100.0)  # of the truth, which blows up nowhere
         out[variable] = view.errors(error) | {
             "truth": _quantised(thin, least, most),
             "least": least,

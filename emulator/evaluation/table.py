@@ -63,15 +63,17 @@ def candidate(scores: xr.Dataset) -> str:
 def opponents(scores: xr.Dataset) -> list[str]:
     """Against whom a win is claimed: every physics baseline, raw, debiased and damped; without one, everybody else.
 
-    The mean of a physics ensemble is shown but is no opponent: it costs many forecasts and blurs. The twin is none
-    either: it is the limit; nor is what was made of the candidate itself, means and ensembles with others included.
+    The mean of a physics ensemble is shown but is no opponent: it costs many forecasts and blurs. (One that comes in a
+    file of its own is, where there is no other physics.) The twin is none either: it is the limit; nor is what was made
+    of the candidate itself, means and ensembles with others included.
     Where nobody else was scored, they are all there is.
     """
     own = {candidate(scores), *made_of_candidate(scores)}
     pools = ";".join(str(scores.attrs.get(key, "")) for key in ("means", "ensembles")).split(";")
     own |= {name.strip() for name, _, of in (text.partition(":") for text in pools) if own & set(of.split())}
     names = [n for n in scores["forecaster"].values.tolist() if n not in own]
-    single = [n for n in names if is_physics(n) and physics_form(n) != "ensemble" and not is_mean(scores, n)]
+    physics = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
+    single = [n for n in physics if not is_mean(scores, n)] or physics
     others = [n for n in scores["forecaster"].values.tolist() if n != candidate(scores)]
     return single or [n for n in names if not is_twin(n)] or names or others
 

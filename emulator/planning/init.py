@@ -201,7 +201,7 @@ def _repairs(report: Report) -> dict[str, Any]:
     lost = np.full(times.size, any(f.first is None for f in beyond))
     for first, last in spans:
         lost |= (times >= first) & (times <= last)
-    if report.refusal is not None and (not errors or lost.sum() > _MOST_LEFT_OUT * times.size):
+    if report.refusal is not None and not (report.is_mendable and lost.sum() <= _MOST_LEFT_OUT * times.size):
         raise DataError(report.refusal)
     exclude = [[time_text(first), time_text(last)] for first, last in spans]
     return ({"repair": repairs} if repairs else {}) | ({"exclude": exclude} if exclude else {})

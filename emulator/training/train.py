@@ -38,6 +38,7 @@ from emulator.anomalies import anomalies_of
 from emulator.checkpoint import (
     CHECKPOINTS,
     Checkpoints,
+    departs_alike,
     describe_run,
     read_description,
     read_statistics,
@@ -275,6 +276,13 @@ def set_up(
     )
     if config.precision == "bfloat16_products" and jax.default_backend() != "cpu":
         logger.warning("train.precision: bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not")
+    learned = {step for stage in config.stages for step in stage.time_steps or model.time_steps}
+    never = [step for step in model.time_steps if step not in learned]
+    if never and config.start_from is None:
+        raise ConfigError(
+            f"model.time_steps: no stage learns the step of {never[0]}, which forecasts would take; name it in "
+            "train.stages.N.time_steps"
+        )
     left_out = set(model.time_steps) - set(config.stages[-1].time_steps or model.time_steps)
     if left_out:
         steps = ", ".join(map(str, sorted(left_out)))
@@ -402,7 +410,8 @@ def _claim(
     if not (run_dir / DESCRIPTION).exists() and any((run_dir / CHECKPOINTS).glob("*")):
         raise DataError(f"{run_dir}: holds checkpoints of nobody knows which run, {DESCRIPTION} is missing; remove it")
     if (run_dir / DESCRIPTION).exists():
-        same_data = read_description(run_dir)["data_hash"] == store.data_hash
+        found = read_description(run_dir)
+        same_data = found["data_hash"] == store.data_hash and departs_alike(found, store)
         if not (same_data and is_beginning(run_dir, config, model, seed)):
             raise DataError(
                 f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
