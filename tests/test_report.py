@@ -537,7 +537,7 @@ def test_who_is_ahead_for_a_time_is_the_hardest_or_named(experiment):
 
 def test_beside_physics_the_hardest_simple_reference_is_told(experiment):
     headline = make_headline(with_outcomes(experiment[2], {"physics_t21": 90, "persistence": 80, "climatology": 60}))
-    told = "Of the simple references the hardest: the network beats Climatology in Z500 up to 2.5 days [2.2, 2.8]."
+    told = "The network beats Climatology in Z500 up to 2.5 days [2.2, 2.8] (the hardest of the simple references)."
     assert told in headline.details
     alone = make_headline(with_outcomes(experiment[2], {"persistence": 80, "climatology": 60}))
     assert not any("simple references" in detail for detail in alone.details)

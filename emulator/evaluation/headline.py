@@ -189,9 +189,8 @@ def _simple_references(scores: xr.Dataset, name: str, references: Sequence[str],
     hardest, crossover = _hardest(scores, name, simple, variable)
     if crossover.outcome == "not scored":
         return ""
-    which = "Of the simple references the hardest: " if len(simple) > 1 else ""
-    sentence = describe(scores, name, hardest, variable, crossover)
-    return which + (sentence[0].lower() + sentence[1:] if which and name == "network" else sentence)
+    which = " (the hardest of the simple references)" if len(simple) > 1 else ""
+    return f"{describe(scores, name, hardest, variable, crossover).removesuffix('.')}{which}."
 
 
 def _other_variables(scores: xr.Dataset, name: str, references: Sequence[str]) -> str:
