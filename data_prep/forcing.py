@@ -8,7 +8,7 @@ their initial value.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -145,6 +145,10 @@ class ForcingBuilder:
             given = given.copy()
             given[..., self.is_lateral] = self.rim.fill(given[..., self.is_lateral])
         return np.broadcast_to(given, shape)
+
+    def with_interior(self, mean: np.ndarray) -> ForcingBuilder:
+        """The same, with the mean of the prognostic channels beyond the rim; as it is where there is none."""
+        return self if self.rim is None else replace(self, rim=replace(self.rim, interior=mean))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Table and rim; grid, spec and time step are kept by whoever keeps this."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.preparation.statistics import Statistics, state_moments, sum_moments
+from data_prep.preparation.statistics import Statistics, state_moments, sum_moments, with_lateral_as_state
 from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec
 
@@ -78,17 +78,14 @@ def anomalies_of(store: Store, statistics: Statistics | None = None) -> Store:
       store: The data.
       statistics: Of the departures, where they are known; else all training rows are read.
     """
-    rows, builder = AnomalyRows(store), store.forcing_builder
+    rows = AnomalyRows(store)
     statistics = statistics or _statistics(rows)
-    if builder.rim is not None:
-        rim = replace(builder.rim, interior=statistics.mean[: store.spec.n_prognostic])
-        builder = replace(builder, rim=rim)
     none = np.empty((0, 0), np.uint8)  # the rows of the store itself are compared with their hashes
     return replace(
         store,
         spec=without_bounds(store.spec),
         statistics=statistics,
-        forcing_builder=builder,
+        forcing_builder=store.forcing_builder.with_interior(statistics.mean[: store.spec.n_prognostic]),
         state=rows,
         persisted=PersistedRows(store),
         digests=none,
@@ -110,21 +107,14 @@ def _statistics(rows: AnomalyRows) -> Statistics:
             changes += [state_moments(np.concatenate([before, block[:1]]), weights)[1], change]
             before = block[-1:]
     state, change = sum_moments(states, n_channels), sum_moments(changes, n_channels)
-    mean, std = state.mean.astype(np.float32), state.std.astype(np.float32)
-    forcing_mean, forcing_std = store.statistics.forcing_mean.copy(), store.statistics.forcing_std.copy()
-    lateral = [store.spec[c.variable].known == "lateral" for c in store.spec.forcing_channels]
-    if any(lateral):  # the same numbers mean the same as in the state
-        n = store.spec.n_prognostic
-        forcing_mean[lateral], forcing_std[lateral] = mean[:n], std[:n]
-    return replace(
+    found = replace(
         store.statistics,
-        mean=mean,
-        std=std,
-        forcing_mean=forcing_mean,
-        forcing_std=forcing_std,
+        mean=state.mean.astype(np.float32),
+        std=state.std.astype(np.float32),
         tendency_mean=change.mean.astype(np.float32),
         tendency_std=change.std.astype(np.float32),
     )
+    return with_lateral_as_state(found, store.spec)
 
 
 def without_bounds(spec: StateSpec) -> StateSpec:

@@ -261,10 +261,9 @@ def describe_run(
     write_description(run_dir, description)
 
 
-def departs_alike(description: Mapping[str, Any], store: Store) -> bool:
-    """Whether a run with anomalies, of this store, got its rim as runs do now."""
-    anomalies = description["experiment"].get("train", {}).get("anomalies", False)
-    return not anomalies or store.forcing_builder.rim is None or bool(description.get(_LATERAL, False))
+def departs_alike(description: Mapping[str, Any], builder: ForcingBuilder, *, anomalies: bool) -> bool:
+    """Whether a run, with anomalies or not, got its rim as runs do now."""
+    return not anomalies or builder.rim is None or bool(description.get(_LATERAL, False))
 
 
 _LATERAL = "lateral_departures"
@@ -362,7 +361,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         if packed := _below(forcing, "packed/"):  # in a folder that ships
             forcing["table"] = unpack_table(packed)
         builder = ForcingBuilder.from_arrays(forcing, grid, spec, timestep)
-        if climate and builder.rim is not None and not description.get(_LATERAL, False):
+        if not departs_alike(description, builder, anomalies=bool(climate)):
             raise ValueError("an earlier version of this program gave its rim fields, not departures")
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description["experiment"])

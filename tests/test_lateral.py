@@ -253,8 +253,7 @@ def test_departures_are_driven_by_departures(files, tmp_path):
     stages = [RolloutStage(steps=1, warmup=0)]
     training = TrainConfig(anomalies=True, batch_size=2, stages=stages, validation_windows=2, validation_steps=2)
     model = UNetConfig(patch=1, width=4, multipliers=[1], blocks=1)
-    experiment = {"name": "test", "train": training.model_dump(mode="json")}
-    train(training, model, tmp_path / "store.zarr", tmp_path / "run", 0, experiment)
+    train(training, model, tmp_path / "store.zarr", tmp_path / "run", 0, {"name": "test"})
     network = driven_by(emulator.load_forecaster(tmp_path / "run"), store)
     seen = anomalies_of(store)
     lateral = [c.name.startswith("lateral_") for c in store.spec.forcing_channels]

@@ -28,7 +28,6 @@ import numpy as np
 from data_prep.config import DataConfig
 from data_prep.errors import DataError, UnreadableError, UserError
 from data_prep.files.disk import disk_in_one_line, put_in_place, take_back, write_text
-from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.preparation.blocks import (
     Block,
@@ -41,7 +40,7 @@ from data_prep.preparation.blocks import (
     write_block,
 )
 from data_prep.preparation.climatology_fit import StoreFit
-from data_prep.preparation.statistics import Moments, Statistics, sum_moments
+from data_prep.preparation.statistics import Moments, Statistics, sum_moments, with_lateral_as_state
 from data_prep.preparation.store import FORMAT_VERSION, StoreWriter, chunk_rows
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.reading import checks
@@ -156,7 +155,7 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
         static=ingredients.static,
         statistics=statistics,
         climatology=climatology,
-        forcing_builder=_with_mean(ingredients.builder, statistics),
+        forcing_builder=ingredients.builder.with_interior(statistics.mean[: spec.n_prognostic]),
         config_hash=recipe.identity,
     )
 
@@ -228,20 +227,7 @@ def _statistics(ingredients: Ingredients, blocks: list[Written], edges: Moments)
     checks.check_varies(state.mean, tendency.std, spec.state_channels, "one-step changes")
     arrays = [x for m in (state, tendency, forcing, constant) for x in (m.mean, m.std)]
     ranges = [x for m in (state, forcing) for x in (m.lowest, m.highest)]
-    statistics = Statistics(*(x.astype(np.float32) for x in (*arrays, *ranges)))
-    lateral = [spec[c.variable].known == "lateral" for c in spec.forcing_channels]
-    if any(lateral):  # the same numbers mean the same as in the state
-        n = spec.n_prognostic
-        statistics.forcing_mean[lateral] = statistics.mean[:n]
-        statistics.forcing_std[lateral] = statistics.std[:n]
-    return statistics
-
-
-def _with_mean(builder: ForcingBuilder, statistics: Statistics) -> ForcingBuilder:
-    """Forcings that are the mean of the state beyond the rim."""
-    if builder.rim is None:
-        return builder
-    return replace(builder, rim=replace(builder.rim, interior=statistics.mean[: builder.spec.n_prognostic]))
+    return with_lateral_as_state(Statistics(*(x.astype(np.float32) for x in (*arrays, *ranges))), spec)
 
 
 def _rows_per_block(spec: StateSpec, grid: Grid) -> int:

@@ -17,6 +17,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from data_prep.spec import StateSpec
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -153,6 +155,16 @@ def _fields(values: np.ndarray) -> Iterator[np.ndarray]:
     """One field after the other in float64, so that what is computed of it stays in the cache."""
     for field in values.reshape(math.prod(values.shape[:-3]), *values.shape[-3:]):  # there may be no channel at all
         yield field.astype(np.float64)
+
+
+def with_lateral_as_state(statistics: Statistics, spec: StateSpec) -> Statistics:
+    """The same, lateral forcings with the moments of the prognostic channels: a number means what it means there."""
+    lateral = [spec[c.variable].known == "lateral" for c in spec.forcing_channels]
+    if not any(lateral):
+        return statistics
+    mean, std = statistics.forcing_mean.copy(), statistics.forcing_std.copy()
+    mean[lateral], std[lateral] = statistics.mean[: spec.n_prognostic], statistics.std[: spec.n_prognostic]
+    return replace(statistics, forcing_mean=mean, forcing_std=std)
 
 
 def _of_field(field: np.ndarray, latitude_weights: np.ndarray) -> Moments:

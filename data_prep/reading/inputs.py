@@ -381,11 +381,10 @@ def _in_equal_units(sources: Sequence[Source]) -> list[Source]:
             holder = first.setdefault(name, source)
             theirs = holder.fields[name]
             if known(name) is None and found.unit_given != theirs.unit_given:
-                (silent, field), (telling, told) = sorted(
-                    ((source, found), (holder, theirs)), key=lambda one: one[1].unit_given
-                )
+                silent, telling = (source, holder) if theirs.unit_given else (holder, source)
+                raw_name, units = silent.fields[name].raw_name, telling.fields[name].to_si.units
                 raise DataError(
-                    f"{silent.path}: {field.raw_name} has no unit, that of {telling.path} is in {told.to_si.units!r}; "
+                    f"{silent.path}: {raw_name} has no unit, that of {telling.path} is in {units!r}; "
                     "set its units attribute to what the values are in"
                 )
             alike = in_units(alike, name, theirs.to_si.units, f"that of {holder.path}")

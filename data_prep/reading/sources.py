@@ -346,8 +346,7 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
         )
     if change != Conversion(units):
         logger.info("%s: %s is turned from %s into %s", source.path, found.raw_name, found.to_si.units, units)
-    factor, offset = found.to_si.factor * change.factor, found.to_si.offset * change.factor + change.offset
-    return replace(source, fields={**source.fields, name: replace(found, to_si=Conversion(units, factor, offset))})
+    return replace(source, fields={**source.fields, name: replace(found, to_si=found.to_si.then(change))})
 
 
 def read_initial(

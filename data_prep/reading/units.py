@@ -57,6 +57,10 @@ class Conversion:
     factor: float = 1.0
     offset: float = 0.0
 
+    def then(self, other: Conversion) -> Conversion:
+        """This one, and another after it."""
+        return Conversion(other.units, self.factor * other.factor, self.offset * other.factor + other.offset)
+
 
 def unit_of(variable: xr.DataArray) -> str | None:
     """The unit that a file gives to a variable, or that its name does; ``None`` where neither does."""
@@ -99,7 +103,7 @@ def conversion(name: str, units: str | None, where: str) -> Conversion:
 
 
 _LONGEST = 200
-_WATER = re.compile(r"precipitation|precip(?!itable)|prate|(?<![a-z])rain|snow_?fall|evap|run_?off", re.I)
+_WATER = re.compile(r"precip(?!itable)|prate|(?<![a-z])rain|snow_?fall|evap|run_?off", re.I)
 _HELD = re.compile(r"total_column|vertical_integral|content|rain_water|(fraction|type|flag)$", re.I)
 # ECMWF, CMIP, E-OBS, PRISM and CRU; for units of water alone
 _SHORT_WATER = re.compile(r"pr|prc|prsn|pre|ppt|rr|cp|lsp|sf|ro|e|pet|pev|rnof|mrro|mrros|evspsbl", re.I)

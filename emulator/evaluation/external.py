@@ -332,7 +332,7 @@ def _conversion(path: Location, variable: xr.DataArray, name: str, store: Store)
     change = convertible(found.units, wanted)
     if change is None:
         raise DataError(f"{where} is in {units!r}, the truth's {name} in {wanted!r}; set its units attribute right")
-    return Conversion(wanted, found.factor * change.factor, found.offset * change.factor + change.offset)
+    return found.then(change)
 
 
 def _refuse_impossible(
@@ -368,8 +368,7 @@ def _refuse_impossible(
         if wrong is not None:
             level = "" if pressure is None else f" at {pressure:g} hPa"
             raise DataError(f"{where}{level} {wrong}")
-        least, most = float(np.fmin.reduce(field, axis=None)), float(np.fmax.reduce(field, axis=None))
-        if least < lowest or most > highest:
+        if low[tuple(place)] < lowest or high[tuple(place)] > highest:
             _warn_once(where, f"{lowest:g} to {highest:g} {units}")
 
 

@@ -411,7 +411,9 @@ def _claim(
         raise DataError(f"{run_dir}: holds checkpoints of nobody knows which run, {DESCRIPTION} is missing; remove it")
     if (run_dir / DESCRIPTION).exists():
         found = read_description(run_dir)
-        same_data = found["data_hash"] == store.data_hash and departs_alike(found, store)
+        same_data = found["data_hash"] == store.data_hash and departs_alike(
+            found, store.forcing_builder, anomalies=config.anomalies
+        )
         if not (same_data and is_beginning(run_dir, config, model, seed)):
             raise DataError(
                 f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
