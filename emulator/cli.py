@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_json({"error": str(error), "exit_code": error.exit_code})
         return _leave(error.exit_code)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        command = "the same command without --redo" if getattr(arguments, "redo", False) else "the same command"
+        print(f"stopped; {command} goes on from here", file=sys.stderr)  # noqa: T201
         return 130
     return 0
 
@@ -191,7 +192,9 @@ def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) ->
     if arguments.dry_run:
         from emulator.training.dry_run import dry_run
 
-        cost = dry_run(config.train, config.model, config.path / "store.zarr", config.training_seed)
+        cost = dry_run(
+            config.train, config.model, config.path / "store.zarr", config.training_seed, config.path / "run"
+        )
         if first and arguments.json:
             _print_json(cost.to_json())
         elif first:

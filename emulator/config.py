@@ -25,7 +25,7 @@ from data_prep.iso_time import parse_iso
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # JAX takes no larger ones
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # of larger ones JAX takes no notice beyond 32 bits
 RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 ForecasterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -293,7 +293,8 @@ class TrainConfig(Section):
         0.0, description="Noise on the initial state, in standard deviations of the change over a step"
     )
     max_skipped: Positive = Field(
-        5, description="Steps in a row that may be skipped for a loss or gradient that is not finite"
+        5,
+        description="So many steps in a row that are skipped, for a loss or gradient that is not finite, end training",
     )
     deterministic: bool = Field(
         False, description="The same bits on every run on an accelerator too, for slower reductions; a CPU always is"

@@ -62,7 +62,7 @@ def test_little_is_read_before_what_does_not_fit_is_refused(trained, monkeypatch
     monkeypatch.setattr(anomalies, "_statistics", never)
     with pytest.raises(ConfigError, match=r"train.batch_size: 3 windows in 2 parts cannot be shared evenly"):
         set_up(CONFIG.model_copy(update={"batch_size": 3, "accumulate": 2}), MODEL, trained[0], 0)
-    with pytest.raises(DataError, match="no window of 100 steps in the train split"):
+    with pytest.raises(DataError, match="no window of 100 times in the train split"):
         set_up(CONFIG.model_copy(update={"stages": [RolloutStage(steps=3, rollout=99)]}), MODEL, trained[0], 0)
 
 

@@ -166,6 +166,15 @@ sys.exit(cli.main(["verify", "store.zarr"]))
     assert done.stderr == ("stopped; the same command goes on from here\n" if said else "")
 
 
+def test_who_interrupts_a_redo_is_told_not_to_begin_anew(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("emulator.cli._dispatch", interrupted)
+    assert main(["train", "demo", "--redo"]) == 130
+    assert capsys.readouterr().err == "stopped; the same command without --redo goes on from here\n"
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_script_says_so_in_one_line(name, capsys):
     @as_command

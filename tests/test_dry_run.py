@@ -21,7 +21,7 @@ from emulator.hardware.machine import device_memory
 from emulator.training import budget, loader
 from emulator.training.budget import AHEAD, Programs, check_memory, check_validation_memory, step_flops
 from emulator.training.devices import WHOLE, Layout
-from emulator.training.dry_run import dry_run
+from emulator.training.dry_run import StageCost, TrainingCost, dry_run
 from emulator.training.loader import Windows
 from emulator.training.train import look_ahead, set_up
 from emulator.training.train_step import unrolled
@@ -57,7 +57,8 @@ def test_dry_run_says_what_training_costs_and_writes_nothing(experiment, capsys)
     assert main(["train", str(experiment / "experiment.yaml"), "--dry-run"]) == 0
     assert sorted(p.name for p in experiment.iterdir()) == before
     text = capsys.readouterr().out
-    for word in ("million parameters", "TFLOP/s in float32", "GiB a device", "60 steps in", "1 validations"):
+    words = ("million parameters", "TFLOP/s in float32", "GiB a device", "60 steps in", "1 validations", "4 programs")
+    for word in words:
         assert word in text
     rows = [line.split() for line in text.splitlines() if re.match(r" +\d+ ", line)]
     assert [row[:4] for row in rows] == [["1", "50", "1", "4"], ["2", "10", "3", "2"]]
@@ -66,6 +67,16 @@ def test_dry_run_says_what_training_costs_and_writes_nothing(experiment, capsys)
     expected = [step_flops(MODEL, store, 4, 1), step_flops(MODEL, store, 2, 2)]
     assert [float(row[4]) for row in rows] == pytest.approx([f / 1e9 for f in expected], rel=1e-3)
     assert all(float(row[7]) > 0 for row in rows)
+
+
+def test_what_is_done_takes_no_time():
+    stage = StageCost(steps=40, rollout=1, batch_size=4, operations=1e9, memory=1, seconds=2.0, utilisation=0.1)
+    cost = TrainingCost(
+        *("unet", 1, "a CPU", (1, 1), 1e9, "float32", "little", 4, 1, (stage, stage), 1, "little", 1.0, 1, 1.0),
+        done=50,
+    )
+    assert cost.seconds_left == 60
+    assert "done         50 steps, by the run's last checkpoint; the others take 60 s" in cost.text()
 
 
 def test_time_of_a_step_has_reading_beside_it_as_in_training(experiment, monkeypatch):
@@ -146,8 +157,8 @@ def test_the_stage_that_needs_most_memory_need_not_be_the_longest(experiment):
     job = set_up(config, UNetConfig(patch=1, width=16, multipliers=[1], blocks=1), store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, store, job.layout, config)
-    assert job.heaviest == {(16, 2), (4, 10)}
-    needed = look_ahead(job, programs, job.heaviest, config)
+    assert job.heaviest() == {(16, 2), (4, 10)}
+    needed = look_ahead(job, programs, job.heaviest(), config)
     assert (needed.windows, needed.rollout) == (16, 2)
 
 
@@ -155,10 +166,10 @@ def test_the_loop_of_shorter_rollouts_may_need_more_than_the_longest_without_one
     stages = [RolloutStage(steps=1, rollout=n, random_length=r) for n, r in ((12, False), (12, True), (4, False))]
     config = TrainConfig(batch_size=4, stages=stages, validation_windows=4, validation_steps=2)
     job = set_up(config, MODEL, open_store(experiment / "store.zarr"), 0)
-    assert job.heaviest == {(4, 12)}  # a CPU loops over all
+    assert job.heaviest() == {(4, 12)}  # a CPU loops over all
     gpu = SimpleNamespace(mesh=SimpleNamespace(devices=np.array([SimpleNamespace(platform="gpu")])))
     assert unrolled(config, gpu) == {4, 12}
-    assert dataclasses.replace(job, unrolled=unrolled(config, gpu)).heaviest == {(4, 12), (4, 11)}
+    assert dataclasses.replace(job, unrolled=unrolled(config, gpu)).heaviest() == {(4, 12), (4, 11)}
 
 
 @pytest.mark.parametrize("backend", ["cpu", "tpu", "gpu"])

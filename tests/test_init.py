@@ -24,6 +24,7 @@ from emulator.experiment.initial_times import initial_indices
 from emulator.planning import sizing
 from emulator.planning.sizing import Machine, plan_by_trial, plan_training
 from emulator.planning.step_trial import measured_seconds
+from emulator.stepping.rollout import recomputed
 from emulator.training.devices import Layout
 from emulator.training.train import plan
 from emulator.training.validation import Validation
@@ -442,3 +443,17 @@ def test_little_memory_is_lived_with():
     small = Machine("small", devices=1, on_cpu=False, rate=1e13, memory=2**28)
     found = plan_training(spec(70), grid, [4000], small, 10)
     assert found.accumulate > 1 or found.rematerialise
+
+
+def test_what_is_computed_again_takes_its_time():
+    small = Machine("small", devices=1, on_cpu=True, rate=1e11, memory=2**24)
+    found = plan_training(spec(10), Grid.gaussian(32), [2000], small, 30, longest=20)
+    assert found.rematerialise and found.stages[-1].rollout == 20
+    spent = [
+        stage.steps
+        * recomputed(stage.rollout)
+        * stage.rollout
+        * sizing._seconds_a_step(found.model, spec(10), Grid.gaussian(32), small, stage.batch_size or found.batch_size)
+        for stage in found.stages
+    ]
+    assert found.seconds == pytest.approx(sum(spent)) == pytest.approx(1800, rel=0.05)

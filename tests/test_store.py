@@ -129,7 +129,7 @@ def test_windows_never_cross_a_segment(store):
     assert store.windows("test", 2).tolist() == [12, 13, 14, 15, 16]
     for start in store.windows("train", 3):
         assert store.segment_of(int(start), int(start) + 3).split == "train"
-    with pytest.raises(DataError, match="no window of 8 steps in the train split, whose longest segment has 7"):
+    with pytest.raises(DataError, match="no window of 8 times in the train split, whose longest segment has 7"):
         store.windows("train", 8)
     for start, stop in ((5, 9), (17, 19), (4, 4)):
         with pytest.raises(DataError, match="do not lie within one segment"):

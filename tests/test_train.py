@@ -1,5 +1,6 @@
 """Training: it learns, it resumes bit for bit, it stops where it must, it says what it does."""
 
+import copy
 import errno
 import json
 import logging
@@ -19,14 +20,14 @@ from tiny_store import SPEC, write_store
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import open_store
-from emulator.checkpoint import Checkpoints
+from emulator.checkpoint import Checkpoints, read_description
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.progress import track
 from emulator.training.devices import WHOLE, Layout
 from emulator.training.loader import Windows, load_batch
 from emulator.training.optimiser import learning_rate_schedule, make_optimiser
 from emulator.training.record import Record
-from emulator.training.train import in_memory_limit, set_up, train, work
+from emulator.training.train import _differing, in_memory_limit, set_up, train, work
 from emulator.training.train_step import Norms, averaging_decay, loss_of, with_noise
 from emulator.training.validation import Validation
 
@@ -103,6 +104,33 @@ def test_weights_of_one_step_are_not_taken_for_anothers(store, tmp_path, caplog)
     config = CONFIG.model_copy(update={"start_from": str(tmp_path / "first"), "stages": [RolloutStage(steps=1)]})
     with pytest.raises(ConfigError, match=r"first has model.time_steps \[1, 2\], this config \[1, 3\]"):
         train(config, steps[3], store, tmp_path / "run", 0, {"name": "test"})
+
+
+def test_a_fine_tuning_of_one_of_two_steps_goes_on_where_it_was_stopped(store, tmp_path, caplog):
+    model = MODEL.model_copy(update={"time_steps": [1, 2]})
+    config = CONFIG.model_copy(update={"stages": [RolloutStage(steps=1)]})
+    train(config, model, store, tmp_path / "first", 0, {"name": "test"})
+    stages = [RolloutStage(steps=1, time_steps=[2])]
+    config = CONFIG.model_copy(update={"stages": stages, "start_from": str(tmp_path / "first")})
+    for _ in range(2):
+        train(config, model, store, tmp_path / "run", 0, {"name": "test"})
+    assert "taken though" not in caplog.text
+
+
+def test_weights_that_meant_something_else_are_taken_with_a_warning(store, finished):
+    description, opened = read_description(finished), open_store(store)
+    assert _differing(description, CONFIG, opened) == []
+    swapped = copy.deepcopy(description)
+    swapped["spec"]["variables"] = [
+        v | {"levels": [level + 50 for level in v["levels"]]} for v in swapped["spec"]["variables"]
+    ]
+    changed = swapped | {"timestep_seconds": 86400.0, "experiment": {"train": {"anomalies": True}}}
+    first = opened.spec.state_channels[0]
+    assert _differing(changed, CONFIG, opened) == [
+        f"its {first.variable}@{first.level + 50:g} stands where {first.name} is here",
+        "its step is 24 h, and 6 h here",
+        "it learned anomalies, which is otherwise here",
+    ]
 
 
 def last_checkpoint(run_dir):
@@ -199,6 +227,20 @@ def test_who_interrupts_the_last_validation_is_obeyed(store, finished, tmp_path,
     monkeypatch.undo()
     run(store, tmp_path)
     assert (tmp_path / "weights.npz").read_bytes() == (finished / "weights.npz").read_bytes()
+
+
+def test_who_is_stopped_saves_before_all_else(store, tmp_path, monkeypatch):
+    """A job that is sent SIGTERM may be killed half a minute later."""
+
+    def killed(self, params, task):
+        raise SystemError("killed")
+
+    before_the_first_step = "emulator.training.train.check_memory"
+    monkeypatch.setattr(before_the_first_step, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(Validation, "run", killed)
+    with pytest.raises(SystemError):
+        run(store, tmp_path, CONFIG.model_copy(update={"validate_every": 1}))
+    assert last_checkpoint(tmp_path)[0] == 1
 
 
 def test_a_kill_without_warning_loses_only_what_came_after_the_checkpoint(store, finished, tmp_path, monkeypatch):
@@ -391,17 +433,20 @@ def test_too_many_skipped_in_a_row_stop_training_with_the_state_saved(tmp_path, 
         return batch._replace(state=batch.state * np.nan) if step >= 2 else batch
 
     monkeypatch.setattr(Windows, "batch", spoil)
-    with pytest.raises(
-        DataError, match=r"2 steps in a row skipped; loss nan, .* at step 4 with the batch from 20"
-    ) as error:
-        run(store, tmp_path, CONFIG.model_copy(update={"max_skipped": 2}))
+    config = CONFIG.model_copy(update={"max_skipped": 2, "stages": [RolloutStage(steps=12)]})
+    with pytest.raises(DataError, match=r"2 steps in a row skipped; loss nan, .* at step \d with the batch") as error:
+        run(store, tmp_path, config)
     opened = open_store(store)
-    rows = Windows(opened, opened.windows("train", 2), 1, 4, (0, 0)).rows(3)
-    assert all(f"{t!s:.16}" in str(error.value) for t in opened.times[rows])
     step, saved = last_checkpoint(tmp_path)
-    assert step >= 4
+    assert 4 <= step < 8
+    rows = Windows(opened, opened.windows("train", 2), 1, 4, (0, 0)).rows(int(step) - 1)
+    assert all(f"{t!s:.16}" in str(error.value) for t in opened.times[rows])
     assert saved["skipped"] >= 2
     assert all(np.isfinite(np.asarray(a)).all() for a in saved.values())
+    assert [e["step"] for e in entries(tmp_path, "skipped")] == list(range(3, int(step) + 1))
+    with pytest.raises(DataError, match="2 steps in a row skipped"):  # it is tried as often again
+        run(store, tmp_path, config)
+    assert last_checkpoint(tmp_path)[0] > step + 1
 
 
 def test_average_of_weights_is_warmed_up(tmp_path):

@@ -214,7 +214,7 @@ class Store:
         if out.size == 0:
             longest = max((len(s) for s in self.segments if s.split == split), default=0)
             raise DataError(
-                f"store: no window of {length} steps in the {split} split, whose longest segment has {longest}; "
+                f"store: no window of {length} times in the {split} split, whose longest segment has {longest}; "
                 "give it more data or ask for shorter rollouts"
             )
         return out.astype(np.int64)

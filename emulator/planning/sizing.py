@@ -28,6 +28,7 @@ from emulator.models import build, forward_flops
 from emulator.models.layers import count_parameters
 from emulator.models.spherical_harmonics import highest_truncation
 from emulator.planning.step_trial import measured_seconds
+from emulator.stepping.rollout import recomputed
 from emulator.stepping.stepper import network_channels
 
 OPTIMISER: Literal["muon"] = "muon"
@@ -241,13 +242,20 @@ def plan_training(
     few_data = first >= passed == most
     longest_course = first >= most == _MOST_STEPS and not few_data
 
+    accumulate, rematerialise = _parts(model, spec, grid, machine, recipe)
+
+    def cost(part: _Part) -> float:
+        again = recomputed(part.rollout) if rematerialise else 1.0
+        return again * step_seconds(model, part.rollout, part.batch)
+
     def steps_of(recipe: list[_Part]) -> list[int]:
-        times = [part.share * seconds / step_seconds(model, part.rollout, part.batch) for part in recipe]
+        times = [part.share * seconds / cost(part) for part in recipe]
         scale = min(1.0, most / max(times[0], 1.0))  # of the time that there is, what so many passes take
         return [max(1, int(scale * n)) for n in times]
 
     while (counts := steps_of(recipe))[-1] < _LEAST_OF_ROLLOUTS and len(recipe) > 1:
         recipe = _shared_out(recipe[:-1])
+        accumulate, rematerialise = _parts(model, spec, grid, machine, recipe)
     stages = tuple(
         RolloutStage(
             steps=steps,
@@ -258,8 +266,7 @@ def plan_training(
         )
         for part, steps in zip(recipe, counts, strict=True)
     )
-    spent = sum(n * step_seconds(model, p.rollout, p.batch) for p, n in zip(recipe, counts, strict=True))
-    accumulate, rematerialise = _parts(model, spec, grid, machine, recipe)
+    spent = sum(n * cost(part) for part, n in zip(recipe, counts, strict=True))
     return Plan(
         model,
         _count(model, spec, grid),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,13 +71,17 @@ class Programs:
         if config.deterministic and jax.default_backend() == "gpu":  # an option of that compiler alone
             self._options["xla_gpu_deterministic_ops"] = True
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
+        self.slowest = 0.0
+        """Seconds that the program took which took longest to compile, or to be found compiled."""
 
     def of(self, batch_size: int, steps: int) -> jax.stages.Compiled:
         """The step for so many windows of so many model steps."""
         key = (batch_size, steps)
         if key not in self._compiled:
+            start = time.perf_counter()
             lowered = self._step.lower(self._state, self._batch(*key), self._task)
             self._compiled[key] = lowered.compile(compiler_options=self._options or None)
+            self.slowest = max(self.slowest, time.perf_counter() - start)
         return self._compiled[key]
 
     def memory(self, batch_size: int, steps: int) -> int:

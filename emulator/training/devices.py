@@ -119,8 +119,8 @@ class Layout:
         """Where the parts of an array lie."""
         return NamedSharding(self.mesh, spec)
 
-    def check_batch(self, size: int, parts: int) -> None:
-        """Refuses a batch that the devices cannot share.
+    def check_batch(self, size: int, parts: int, key: str = "train.batch_size") -> None:
+        """Refuses a batch, which the config has under that key, that the devices cannot share.
 
         Raises:
           ConfigError: ``size`` windows in ``parts`` parts cannot be divided among the data axis.
@@ -128,7 +128,7 @@ class Layout:
         if size % (parts * self.data):
             parted = f" in {parts} parts" if parts > 1 else ""
             raise ConfigError(
-                f"train.batch_size: {size} windows{parted} cannot be shared evenly by {self.data} devices; "
+                f"{key}: {size} windows{parted} cannot be shared evenly by {self.data} devices; "
                 f"choose a multiple of {parts * self.data}, or set train.mesh.data"
             )
 
@@ -271,7 +271,7 @@ def failing_together() -> Iterator[None]:
             raise
         raise DataError(
             f"process {jax.process_index()} of {jax.process_count()} lost another process of this run "
-            f"({_first_line(error)}); start all of them again: they go on from the last checkpoint"
+            f"({_first_line(error)}); start all of them again, without --redo: they go on from the last checkpoint"
         ) from error
 
 

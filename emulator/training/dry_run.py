@@ -21,7 +21,15 @@ from emulator.stepping.rollout import recomputed
 from emulator.training.arriving import Arriving
 from emulator.training.budget import AHEAD, Programs, amount
 from emulator.training.devices import WHOLE
-from emulator.training.train import Job, StageSpan, look_ahead, open_for_training, set_up
+from emulator.training.train import (
+    Job,
+    StageSpan,
+    is_beginning,
+    latest_step,
+    look_ahead,
+    open_for_training,
+    set_up,
+)
 from emulator.training.train_step import Norms, TrainState
 
 _TIMED_STEPS = 4
@@ -64,6 +72,9 @@ class TrainingCost:
       windows, rollout: Of the batch that needs most, and its model steps.
       stages: What each costs.
       validations, validation_seconds: How many there are, and what one takes.
+      programs, compile_seconds: How many are compiled, one for each size of batch and length of rollout; and what the
+        slowest took that was compiled here (little, where it was found compiled).
+      done: Steps that the run folder has behind it.
     """
 
     network: str
@@ -79,6 +90,9 @@ class TrainingCost:
     validations: int
     validation_memory: str
     validation_seconds: float
+    programs: int
+    compile_seconds: float
+    done: int = 0
 
     @property
     def steps(self) -> int:
@@ -89,6 +103,15 @@ class TrainingCost:
     def training_seconds(self) -> float:
         """Of all steps, validation not counted."""
         return sum(stage.steps * stage.seconds for stage in self.stages)
+
+    @property
+    def seconds_left(self) -> float:
+        """Of the steps that are not done, validation not counted."""
+        left, begin = 0.0, 0
+        for stage in self.stages:
+            left += (stage.steps - min(max(self.done - begin, 0), stage.steps)) * stage.seconds
+            begin += stage.steps
+        return left
 
     def to_json(self) -> dict[str, Any]:
         """For machines: SI units."""
@@ -116,26 +139,41 @@ class TrainingCost:
             "",
             f"time         {duration(training + validating)}: {self.steps} steps in {duration(training)}, "
             f"{self.validations} validations in {duration(validating)}",
-            "nothing was trained and nothing written",
+            f"compiling    {self.programs} program{'s' * (self.programs > 1)} besides, one for each size of batch and "
+            f"length of rollout; the slowest here took {duration(self.compile_seconds)}",
         ]
+        if self.done:
+            lines.append(
+                f"done         {self.done} steps, by the run's last checkpoint; the others take "
+                f"{duration(self.seconds_left)}"
+            )
+        lines.append("nothing was trained and nothing written")
         return "\n".join(lines)
 
 
-def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int) -> TrainingCost:
-    """Compiles every stage, takes the time of a few steps of each, and writes nothing.
+def dry_run(
+    config: TrainConfig, model: ModelConfig, store_path: Path, seed: int, run_dir: Path | None = None
+) -> TrainingCost:
+    """Compiles every stage's longest rollout, takes the time of a few steps of it, and writes nothing.
+
+    Args:
+      config, model, store_path, seed: As for ``train``.
+      run_dir: The run folder, which may hold a part of this training already.
 
     Raises:
       DataError, ConfigError: as ``train`` would; a rollout that does not fit into memory among them.
     """
     store = open_for_training(store_path)
-    job = set_up(config, model, store, seed)
+    known = run_dir is not None and is_beginning(run_dir, config, model, seed)
+    done = latest_step(run_dir) if run_dir is not None and known else None
+    job = set_up(config, model, store, seed, begun=done is not None)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, job.store, job.layout, config)
     longest = {(span.windows.batch_size, span.windows.steps) for span in job.spans}  # which are timed anyway
     for array in (store.state, store.persisted):
         if isinstance(array, Arriving):
             array.wait()  # as in all but the first steps of training; and the memory it takes is free no more
-    needed = look_ahead(job, programs, job.heaviest | longest, config)
+    needed = look_ahead(job, programs, job.heaviest() | longest, config)
     rate = job.layout.matrix_rate(config.precision)
     stages = []
     for span in job.spans:
@@ -156,6 +194,9 @@ def dry_run(config: TrainConfig, model: ModelConfig, store_path: Path, seed: int
         validations=total // config.validate_every + bool(total % config.validate_every),
         validation_memory=needed.validation,
         validation_seconds=_seconds_of_validation(job, state),
+        programs=len({(span.windows.batch_size, n) for span in job.spans for n in span.windows.lengths}),
+        compile_seconds=programs.slowest,
+        done=done or 0,
     )
 
 

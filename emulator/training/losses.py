@@ -63,7 +63,11 @@ class Objective:
             for stage in config.stages
         ]
         derived = derived_channels(spec, by_stage)
-        weights = [channel_weights(spec, named, config.level_weighting, derived) for named in by_stage]
+        keys = ["train." if s.variable_weights is None else f"train.stages.{i}." for i, s in enumerate(config.stages)]
+        weights = [
+            channel_weights(spec, named, config.level_weighting, derived, key=f"{key}variable_weights")
+            for key, named in zip(keys, by_stage, strict=True)
+        ]
         matrix = np.zeros((len(spec.state_channels), 0), np.float32)
         unit = np.zeros((len(time_steps), 0), np.float32)
         if derived:
@@ -123,6 +127,8 @@ def channel_weights(
     variable_weights: Mapping[str, float],
     level_weighting: LevelWeighting = "equal",
     derived: Sequence[Channel] = (),
+    *,
+    key: str = "train.variable_weights",
 ) -> np.ndarray:
     """Weight of every channel in the loss, mean 1, float32 ``(channel,)``: those of the state, then the derived ones.
 
@@ -133,6 +139,7 @@ def channel_weights(
         the density of the air there (Lam et al. 2023, doi:10.1126/science.adi2336), ``sqrt_pressure`` to the root of
         it; both leave the mean weight of the variable alone. ``equal`` weighs them alike.
       derived: Channels that count where their variable is named.
+      key: Where the config has the weights, for the error.
 
     Raises:
       ConfigError: a name is no such variable.
@@ -143,7 +150,7 @@ def channel_weights(
     if unknown:
         possible = (*spec.state_channels, *geopotential_channels(spec))
         raise ConfigError(
-            f"train.variable_weights: {', '.join(unknown)}: no such state variable; there are "
+            f"{key}: {', '.join(unknown)}: no such state variable; there are "
             f"{', '.join(dict.fromkeys(c.variable for c in possible))}"
         )
     unnamed = np.repeat([1.0, 0.0], [len(spec.state_channels), len(derived)])

@@ -27,6 +27,7 @@ from typing import Any
 
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
@@ -34,6 +35,7 @@ from jax.experimental import multihost_utils
 from data_prep.errors import ConfigError, DataError
 from data_prep.preparation.statistics import Statistics
 from data_prep.preparation.store import Store, open_store
+from data_prep.spec import StateSpec
 from emulator.anomalies import anomalies_of
 from emulator.checkpoint import (
     CHECKPOINTS,
@@ -101,9 +103,7 @@ def train(
     """
     store = open_for_training(store_path)
     learned = _learned(run_dir, config, model_config, store, seed)
-    # what a run began with is not needed to go on, and may be gone
-    afresh = config if not _begun(run_dir) else config.model_copy(update={"start_from": None})
-    job = set_up(afresh, model_config, store, seed, learned)
+    job = set_up(config, model_config, store, seed, learned, begun=latest_step(run_dir) is not None)
     layout, total = job.layout, job.spans[-1].stop
     if layout.writes:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -112,6 +112,8 @@ def train(
 
     with failing_together(), told_once(), closing(Checkpoints(run_dir)) as checkpoints:
         start = checkpoints.restore(job.fresh) or job.fresh
+        if start.skipped >= config.max_skipped:  # it was given up, and is to be tried as often again
+            start = start._replace(skipped=jnp.int32(0))
         layout.meet()  # the first has had more to do, and devices wait for each other for half a minute
         state = layout.place(layout.agree(start), WHOLE)
         done = int(state.step)
@@ -161,20 +163,25 @@ def train(
                             raise
                         if first:  # what can wait comes behind it: whoever waits sees a first loss sooner
                             logger.info("train: first step done, loss %.4g", float(norms.loss))
-                            with progress.once(), watch.clock.paused():
-                                needed = look_ahead(job, programs, job.heaviest, config)
-                            what = f"rollouts need {needed.training}, validation {needed.validation}"
-                            logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
+                            if not stop:
+                                with progress.once(), watch.clock.paused():
+                                    needed = look_ahead(job, programs, job.heaviest(done), config)
+                                what = f"rollouts need {needed.training}, validation {needed.validation}"
+                                logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
                         with watch.clock.paused():
+                            if stop:  # before all else: who stops a job may not wait for long
+                                save(state)
+                                checkpoints.finish()
+                                logger.info("train: stopped at step %d of %d, state saved", now, total)
                             if validate:
                                 watch.validated(now, job.validation.run(state.averaged, job.task))
-                            if keep:
+                            if keep and not stop:
                                 save(state)
                         if stop:
                             leave_together()
-                            logger.info("train: stopped at step %d of %d, state saved", now, total)
                             raise KeyboardInterrupt
-        save(state)  # again if a kill came between checkpoint and weights
+        if done == total:
+            save(state)  # a kill may have come between checkpoint and weights
         leave_together()
     return run_dir
 
@@ -235,21 +242,27 @@ class Job:
     spans: tuple[StageSpan, ...]
     unrolled: frozenset[int]
 
-    @property
-    def heaviest(self) -> set[tuple[int, int]]:
-        """Windows and model steps of the batches that may need most memory, with a loop and without.
+    def heaviest(self, done: int = 0) -> set[tuple[int, int]]:
+        """Windows and model steps of the batches, after so many steps, that may need most memory, with a loop and
+        without.
 
         That is for the states that they hold, or for the windows at once. A loop needs more, so a shorter one may need
         most.
         """
-        shapes = {(s.windows.batch_size, length) for s in self.spans for length in s.windows.lengths}
+        shapes = {(s.windows.batch_size, n) for s in self.spans if s.stop > done for n in s.windows.lengths}
         without_loop = {shape for shape in shapes if shape[1] in self.unrolled}
         kinds = [kind for kind in (without_loop, shapes - without_loop) if kind]
         return {max(kind, key=math.prod) for kind in kinds} | {max(kind) for kind in kinds}
 
 
 def set_up(
-    config: TrainConfig, model: ModelConfig, store: Store, seed: int, statistics: Statistics | None = None
+    config: TrainConfig,
+    model: ModelConfig,
+    store: Store,
+    seed: int,
+    statistics: Statistics | None = None,
+    *,
+    begun: bool = False,
 ) -> Job:
     """Everything before the first step, nothing compiled; ``train`` says what it raises.
 
@@ -257,11 +270,13 @@ def set_up(
       config, model, seed: As for ``train``.
       store: The data.
       statistics: What the network learns with, where that is known: for anomalies all training data are read else.
+      begun: Whether the run has a state to go on from. What it began with is not read then: it may be gone.
     """
     layout = Layout.of(config.mesh)
     layout.check_latitudes(model, store.grid)
-    for size in config.batch_sizes:
-        layout.check_batch(size, config.accumulate)
+    for i, (stage, size) in enumerate(zip(config.stages, config.batch_sizes, strict=True)):
+        key = "train.batch_size" if stage.batch_size is None else f"train.stages.{i}.batch_size"
+        layout.check_batch(size, config.accumulate, key)
     plan(config, model, store, seed)  # this and the next refuse what does not fit, before much is read
     Validation.of(store, config, layout)
     mean = store.statistics.mean
@@ -287,8 +302,8 @@ def set_up(
     if left_out:
         steps = ", ".join(map(str, sorted(left_out)))
         logger.warning("train: the last stage leaves out steps of %s, which forecasts take and it makes worse", steps)
-    if config.start_from is not None:
-        params = _pretrained(run_folder(config.start_from), params, model)
+    if config.start_from is not None and not begun:
+        params = _pretrained(run_folder(config.start_from), params, config, model, store)
     task = Task(stepper, Objective.of(config, store, mean, model.time_steps), config.rematerialise)
     validation = Validation.of(store, config, layout)
     if config.anomalies:  # or the first validation would be refused, many steps later
@@ -306,18 +321,39 @@ def set_up(
     )
 
 
-def _pretrained(folder: Path, params: nnx.State, model: ModelConfig) -> nnx.State:
-    """The weights of another run, in the structure of ``params``.
+def _pretrained(folder: Path, params: nnx.State, config: TrainConfig, model: ModelConfig, store: Store) -> nnx.State:
+    """The weights of another run, in the structure of ``params``; a warning where numbers meant something else there.
 
     Raises:
       ConfigError: that network takes other steps, so that weights of one length would be taken for another's.
       DataError: it has none, or is another network.
     """
     warn_if_half_trained(folder)
-    steps = read_description(folder)["model"].get("time_steps", [1])
+    found = read_description(folder)
+    steps = found["model"].get("time_steps", [1])
     if steps != model.time_steps:
         raise ConfigError(f"train.start_from: {folder} has model.time_steps {steps}, this config {model.time_steps}")
-    return read_weights(folder, params)
+    params = read_weights(folder, params)
+    if differing := _differing(found, config, store):
+        logger.warning("train.start_from: weights of %s are taken though %s", folder, "; ".join(differing))
+    return params
+
+
+def _differing(found: Mapping[str, Any], config: TrainConfig, store: Store) -> list[str]:
+    """What numbers meant something else in the run of that description."""
+    out = []
+    theirs = StateSpec.from_dict(found["spec"])
+    for role in ("state", "forcing", "static"):
+        names = [[c.name for c in getattr(spec, f"{role}_channels")] for spec in (theirs, store.spec)]
+        if other := next(((a, b) for a, b in zip(*names, strict=False) if a != b), None):
+            out.append(f"its {other[0]} stands where {other[1]} is here")
+    hours = [found["timestep_seconds"] / 3600, float(store.timestep / np.timedelta64(1, "h"))]
+    if hours[0] != hours[1]:
+        out.append(f"its step is {hours[0]:g} h, and {hours[1]:g} h here")
+    anomalies = bool(found["experiment"].get("train", {}).get("anomalies", False))
+    if anomalies != config.anomalies:
+        out.append(f"it learned {'anomalies' if anomalies else 'fields as they are'}, which is otherwise here")
+    return out
 
 
 def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tuple[StageSpan, ...]:
@@ -394,9 +430,12 @@ def _learned(run_dir: Path, config: TrainConfig, model: ModelConfig, store: Stor
     return None
 
 
-def _begun(run_dir: Path) -> bool:
-    """Whether there is a checkpoint to go on from."""
-    return any(path.name.isdigit() for path in (run_dir / CHECKPOINTS).glob("*"))  # others are being written
+def latest_step(run_dir: Path) -> int | None:
+    """That of the checkpoint to go on from, if there is one."""
+    steps = [
+        int(path.name) for path in (run_dir / CHECKPOINTS).glob("*") if path.name.isdigit()
+    ]  # others: half written
+    return max(steps, default=None)
 
 
 def _claim(
@@ -494,19 +533,24 @@ class Watch:
           catch_up: Wait for it.
 
         Raises:
-          TooManySkippedError: after ``max_skipped`` steps in a row.
+          TooManySkippedError: after ``max_skipped`` steps in a row; all that were taken have been looked at by then.
         """
         self._behind.append((step, norms, span))
-        while len(self._behind) > (0 if catch_up else AHEAD):
-            self._look(*self._behind.popleft())
+        given_up = None
+        while len(self._behind) > (0 if catch_up or given_up else AHEAD):
+            given_up = self._look(*self._behind.popleft()) or given_up
+        if given_up:
+            raise TooManySkippedError(given_up)
 
-    def _look(self, step: int, norms: Norms, span: StageSpan) -> None:
+    def _look(self, step: int, norms: Norms, span: StageSpan) -> str | None:
+        """Returns why to give up, if so."""
         now, (size, length) = step + 1, span.shape(step)
         loss = float(norms.loss)
         self._progress.advance(1, loss=loss, rollout=length)
         self.clock.count(size, length * span.operations)
+        given_up = None
         if not norms.finite:
-            self._skipped(now, loss, float(norms.gradient_norm), int(norms.skipped), span.times(step))
+            given_up = self._skipped(now, loss, float(norms.gradient_norm), int(norms.skipped), span.times(step))
         elif warning := self._gradients.warning(float(norms.gradient_norm), span.start):
             logger.warning("train: step %d: %s", now, warning)
         if self._record and (now % self._config.log_every == 0 or now == self._job.spans[-1].stop):
@@ -520,17 +564,19 @@ class Watch:
                 data_wait_share=pace.data_wait_share,
                 flops_utilisation=pace.operations_per_second / self.rate,
             )
+        return given_up
 
-    def _skipped(self, now: int, loss: float, norm: float, in_a_row: int, times: list[str]) -> None:
+    def _skipped(self, now: int, loss: float, norm: float, in_a_row: int, times: list[str]) -> str | None:
         if self._record:
             self._record.skipped(now, times)
         what = f"loss {loss:g}, gradient norm {norm:g} at step {now} with the batch from {', '.join(times)}"
-        if in_a_row >= self._config.max_skipped:
-            raise TooManySkippedError(
-                f"train: {in_a_row} steps in a row skipped; {what}; the last good state is saved: check the data of "
-                "these times, or lower learning_rate and train anew"
-            )
         logger.warning("train: skipped: %s", what)
+        if in_a_row < self._config.max_skipped:
+            return None
+        return (
+            f"train: {in_a_row} steps in a row skipped; {what}; the last good state is saved: check the data of "
+            "these times, or lower learning_rate and train anew"
+        )
 
     def validated(self, now: int, skill: Skill) -> None:
         """Takes the skill of the weights after so many steps."""
@@ -563,6 +609,7 @@ def _stop_requests() -> Iterator[Callable[[int], bool]]:
         nonlocal wanted
         wanted = True
         give_back()
+        logger.info("train: stopping after this step with the state saved; a second signal stops at once")
         if several:
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from data_prep.errors import ConfigError
+from data_prep.errors import ConfigError, DataError
 from data_prep.preparation.store import Store
 from data_prep.spec import Channel
 from emulator.config import TrainConfig
@@ -82,7 +82,10 @@ class Validation:
           DataError: no validation segment is long enough.
           ConfigError: there are fewer initial times than devices to share them.
         """
-        starts = store.windows("validation", config.validation_steps + 1)
+        try:
+            starts = store.windows("validation", config.validation_steps + 1)
+        except DataError as error:
+            raise DataError(f"train.validation_steps: {config.validation_steps}: {error}") from None
         n = min(config.validation_windows, starts.size)
         most = min(config.batch_size, n)
         sizes = [s for s in range(layout.data, most + 1, layout.data) if 2 * s > most - layout.data]
