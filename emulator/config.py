@@ -451,7 +451,9 @@ class EvaluateConfig(Section):
         None, description="NetCDF file with mask(latitude, longitude), 1 where forecasts are verified"
     )
     batch: Positive = Field(8, description="Forecasts run at once: initial times, or members of ensembles")
-    bootstrap: Positive = Field(1000, description="Bootstrap resamples")
+    bootstrap: Annotated[int, Field(ge=20)] = Field(
+        1000, description="Bootstrap resamples; with fewer than 20 equals are called different too often"
+    )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(0.95, description="Coverage that intervals aim at")
     long_run: LongRunConfig | None = Field(
         None, description="The network left to itself for months; none when left out"

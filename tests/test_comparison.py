@@ -184,20 +184,6 @@ def test_better_everywhere_is_an_intersection_over_headline_variables(statistics
     assert (better_everywhere(lacking, ["z"]) == 0).all()
 
 
-def test_few_resamples_show_no_win_that_their_own_test_does_not(statistics):
-    """With three of them an interval may lie below zero though the difference does not; its p-value is then 1."""
-    few = statistics.isel(lead_time=[0], variable=[0])
-    config = EvaluateConfig(bootstrap=3)
-    beside = 0
-    for first in range(0, N - 12, 2):
-        found = compare(few.isel(init_time=slice(first, first + 12)), config)
-        shown = (found["rmse_difference_p"] < 0.05).isel(variable=0, lead_time=0)
-        won = found["better_everywhere"] == 1
-        beside += int(((found["rmse_difference_upper"] < 0).isel(variable=0, lead_time=0) & ~shown).sum())
-        assert not (won & ~shown).any()
-    assert beside
-
-
 def test_a_scorecard_is_one_family_of_tests():
     p = np.full((1, 1, 2, 5, 2), 0.5)
     p[0, 0, 0, 0, 0] = 0.004  # significant among 10 cells, not among 20

@@ -81,9 +81,16 @@ def test_p_values_agree_with_intervals_and_have_their_tails():
     assert sure.p(0.95).tolist() == [0.0, 1.0]
 
 
-def test_an_interval_without_its_estimate_shows_nothing():
-    estimate = Estimate(np.array([1.0, -1.0]), np.array([1.5, -2.0]), np.array([2.0, -1.5]))
-    assert (estimate.p(0.95) == 1).all()
+def test_resamples_that_cannot_tell_the_interval_show_nothing():
+    """Of few, which do not vary or lie all on one side of the score."""
+    rng = np.random.default_rng(0)
+    for count, n in ((1, 20), (2, 2), (3, 2), (3, 20)):
+        values = rng.normal(size=(n, 200))
+        found = score(Bootstrap(np.zeros(n, int), count, 0.95), values)
+        assert (found.lower <= found.value).all() and (found.value <= found.upper).all()
+        unknown = np.isinf(found.lower)
+        assert unknown.any() and (np.isinf(found.upper) == unknown).all() and (found.p(0.95)[unknown] == 1).all()
+        assert (found.upper > found.lower).all()
 
 
 def test_discoveries():

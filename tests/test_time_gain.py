@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from emulator.evaluation.coverage import rmse_difference
 from emulator.evaluation.significance import Bootstrap
 from emulator.evaluation.time_gain import lead_of_error, time_gain
 
@@ -51,11 +52,8 @@ def gain_of(a, b, n=60, noise=0.1, seed=0):
     bootstrap = Bootstrap(np.zeros(n, int), 400, 0.95)
     own = [np.exp(0.3 * noise * rng.normal(size=(LEADS.size, n))) for _ in range(2)]
     squares = [(x[:, None] * factor * o) ** 2 for x, o in zip((a, b), own, strict=True)]
-    resamples = bootstrap.resamples(np.concatenate(squares))
-    rows = [np.sqrt(resamples.means(s)) for s in squares]
-    stretch = bootstrap.stretch(resamples, np.log(rows[0]) - np.log(rows[1]))
-    curves = [r[:, None] for r in rows]
-    return time_gain(LEADS, *curves, bootstrap, resamples, stretch)
+    difference = rmse_difference(bootstrap, *squares)
+    return time_gain(LEADS, *(s[:, None] for s in squares), bootstrap, difference)
 
 
 def test_the_gain_of_a_delayed_curve_is_the_delay():

@@ -60,8 +60,7 @@ def compare(statistics: xr.Dataset, config: EvaluateConfig) -> xr.Dataset:
     found = xr.concat(parts, "variable").assign_coords(axes | {"reference": names})
     found["rmse_difference_significant"] = significant_cells(found["rmse_difference_p"], config.confidence)
     headline = str(statistics.attrs.get("headline", "")).split()
-    shown = found["rmse_difference_p"] < 1 - config.confidence  # of few resamples an interval may lie beside its number
-    found["better_everywhere"] = better_everywhere(found["rmse_difference_upper"].where(shown), headline)
+    found["better_everywhere"] = better_everywhere(found["rmse_difference_upper"], headline)
     first = [d for d in ("forecaster", "reference", "variable", "lead_time", "region") if d in found.dims]
     return statistics.assign(found.transpose(*first).data_vars).assign_coords(reference=names)
 

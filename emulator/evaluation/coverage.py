@@ -22,6 +22,7 @@ from emulator.evaluation.crossover import find_crossover
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.significance import Bootstrap, Estimate, discovered
 from emulator.evaluation.simulation import Pair
+from emulator.evaluation.time_gain import time_gain
 from emulator.progress import track
 
 CONFIDENCE = 0.95
@@ -71,8 +72,9 @@ class Coverage:
 
     Attributes:
       trials: Of each case.
-      crossings: Crossovers inside the range; shares ``covered``, ``covered and decided``, and of the outcomes.
-      censored: Who always wins, always loses, is equal, or equal at first; shares of the outcomes.
+      crossings: Crossovers inside the range; shares ``covered``, ``covered and decided``, of the outcomes, and of the
+        hours ahead.
+      censored: Who always wins, always loses, is equal, or equal at first; shares of the outcomes, and likewise.
       cards: Scorecards of equals; shares ``called`` and ``called_geer``: where any cell was.
     """
 
@@ -119,14 +121,19 @@ def rmse_difference(bootstrap: Bootstrap, a: np.ndarray, b: np.ndarray) -> Estim
 
 def _crossovers(pair: Pair, trials: int, resamples: int, rng: np.random.Generator) -> dict[str, float]:
     counts: Counter[str] = Counter()
+    gain, gain_covered = pair.time_gain, np.zeros(pair.lead_hours.size)
     for bootstrap, a, b in _draws(pair, trials, resamples, rng):
-        found = find_crossover(pair.lead_hours, rmse_difference(bootstrap, a[0], b[0]), CONFIDENCE)
+        difference = rmse_difference(bootstrap, a[0], b[0])
+        hours = time_gain(pair.lead_hours, a[0][:, None], b[0][:, None], bootstrap, difference)
+        gain_covered += (hours.lower <= gain) & (gain <= hours.upper)
+        found = find_crossover(pair.lead_hours, difference, CONFIDENCE)
         counts[found.outcome] += 1
         covered = found.lower <= _CROSSOVER <= found.upper
         counts["covered"] += covered
         counts["covered and decided"] += covered and found.outcome != "undecided"
     outcomes = ("crossover", "beyond the last lead", "never better", "undecided", "covered", "covered and decided")
-    return {name: counts[name] / trials for name in outcomes}
+    of_gain = {"gain covered": gain_covered.mean() / trials, "gain covered least": gain_covered.min() / trials}
+    return {name: counts[name] / trials for name in outcomes} | of_gain
 
 
 def _scorecards(pair: Pair, trials: int, resamples: int, rng: np.random.Generator) -> dict[str, float]:
@@ -188,6 +195,20 @@ def tables(found: Coverage) -> str:
                 cells.append(f"{100 * good:.1f}, {100 * open_:.1f}, {100 * abs(1 - good - open_):.1f}")
             else:
                 cells.append(f"{100 * (case.shares['crossover'] + case.shares['beyond the last lead']):.1f}")
+        lines.append(f"| {key[0]} | {key[1]} | {' | '.join(cells)} |")
+    names = (*SLOPES, "always better", "equal")
+    lines += [
+        "",
+        "**Coverage of the 95 % interval of hours ahead**, mean over the leads; in brackets the least of any lead.",
+        "",
+        "| Initial times | Decorrelation | "
+        + " | ".join(f"{name.capitalize()}" for name in names).replace("better", "better by 20 %")
+        + " |",
+        "| --- | --- |" + " --- |" * len(names),
+    ]
+    for key, group in _settings([*found.crossings, *found.censored]).items():
+        shares = {case.name: case.shares for case in group}
+        cells = [f"{100 * shares[n]['gain covered']:.1f} ({100 * shares[n]['gain covered least']:.1f})" for n in names]
         lines.append(f"| {key[0]} | {key[1]} | {' | '.join(cells)} |")
     size = _CARD_VARIABLES * _CARD_REGIONS * _LEADS.size
     lines += [

@@ -87,7 +87,7 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
     value, lower, upper = difference.value, difference.lower, difference.upper
     if not np.isfinite(value).all():
         return Crossover("not scored")
-    won, lost = (value < 0) & (upper < 0), (value > 0) & (lower > 0)  # absurd scores put a value outside
+    won, lost = upper < 0, lower > 0
     p = difference.p(confidence)
     surely_won, surely_lost = _are_sure(p, value < 0, won, confidence), _are_sure(p, value > 0, lost, confidence)
     wins = [run for run in _runs(won) if surely_won[run].any()]
@@ -146,5 +146,5 @@ def _zero(lead_hours: np.ndarray, curve: np.ndarray, i: int) -> float:
         return float(lead_hours[i])
     if not np.isfinite(a) or a == b:
         return float(lead_hours[i + 1])
-    share = np.clip(a / (a - b), 0.0, 1.0)  # where an interval lies beside its number, its end need not pass zero
+    share = np.clip(a / (a - b), 0.0, 1.0)  # the end of an interval need not pass zero where another begins
     return float(lead_hours[i] + (lead_hours[i + 1] - lead_hours[i]) * share)

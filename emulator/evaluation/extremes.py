@@ -76,7 +76,7 @@ class Bins:
         return out.reshape(*counts.shape[:-1], len(probabilities))
 
 
-def scale_of(anomaly: np.ndarray) -> float:
-    """A scale for bins: the root mean square of some anomalies, or one where there are none."""
-    size = float(np.sqrt(np.mean(np.square(anomaly, dtype=np.float64))))
+def scale_of(mean_square: float) -> float:
+    """A scale for bins: the root of the mean square of some anomalies, or one where there are none."""
+    size = float(np.sqrt(mean_square))
     return size if np.isfinite(size) and size > 0 else 1.0

@@ -62,22 +62,17 @@ def compare_pairs(
     errors = squared_error.reshape(len(names), -1, squared_error.shape[-1])
     squares = [resamples.means(e) for e in errors]
     rows = [np.sqrt(s) for s in squares]
-    with np.errstate(divide="ignore"):
-        logarithms = [np.log(r) for r in rows]
     quantities = ("rmse_difference", "rmse_ratio", "time_gain_hours", *(["gap_closed"] if limit is not None else []))
     table, crossovers = _Table(len(names), grid, quantities), _Crossovers(len(names), grid[1])
     for a, b in combinations(range(len(names)), 2):
-        with np.errstate(invalid="ignore"):  # no error at all has no logarithm
-            log_ratio = logarithms[a] - logarithms[b]
-        stretch = bootstrap.stretch(resamples, log_ratio)
         difference = rmse_difference(bootstrap, resamples, squares[a], squares[b])
         ratio = difference.map(partial(_ratio, np.sqrt(squares[a][:, 0]) + np.sqrt(squares[b][:, 0])))
         p, p_geer = difference.p(bootstrap.confidence), geer_p(errors[a], errors[b], bootstrap.trajectory)
         for place, d, r in (((a, b), difference, ratio), ((b, a), _negative(difference), _inverse(ratio))):
-            mine, other = (rows[i].reshape(*grid, -1) for i in place)
+            mine, other = (squared_error[i] for i in place)
             table.put("rmse_difference", place, d)
             table.put("rmse_ratio", place, r)
-            table.put("time_gain_hours", place, time_gain(lead_hours, mine, other, bootstrap, resamples, stretch))
+            table.put("time_gain_hours", place, time_gain(lead_hours, mine, other, bootstrap, d))
             table.arrays["rmse_difference_p"][place] = p
             table.arrays["rmse_difference_p_geer"][place] = p_geer
             crossovers.put(place, lead_hours, d, bootstrap.confidence)

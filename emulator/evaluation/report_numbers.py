@@ -183,7 +183,8 @@ def _filled_in(metric: _Metric, scores: xr.Dataset, baseline: str) -> _Metric:
     """The metric with names and shares of this scores file in its words."""
     if metric.name in _EXTREMES:
         share = 100 * float(scores["quantile"][_EXTREMES[metric.name]])
-        return replace(metric, text=f"the {share:g} % quantile of anomalies over the truth's; below 1 is too tame")
+        text = f"the {share:g} % quantile of anomalies over the truth's; below 1 is too tame, and a mean error moves it"
+        return replace(metric, text=text)
     limit = limit_label(str(scores.attrs.get("predictability_limit", "twin")))
     text = metric.text.replace("{candidate}", label_of(scores, candidate(scores)))
     return replace(metric, text=text.replace("{limit}", limit).replace("{baseline}", label_of(scores, baseline)))

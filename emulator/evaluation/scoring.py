@@ -35,7 +35,7 @@ from emulator.evaluation.statistics import (
 
 _BLOCK_BYTES = 16 * 2**20  # of one forecaster's fields; deriving and scoring them takes some ten times that
 _TASK_INITS = 8  # initial times that a worker takes at once: neighbours share most of their valid times
-_SCALE_INITS = 4  # initial times whose anomalies set the width of bins
+_SCALE_TIMES = 64  # whose anomalies set the width of bins
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,14 @@ class Scoring:
         store = verification.store
         weights = region_weights(store.grid, regions, store.land_share, verification.mask)
         rain = {v: RainClimate.fit(training, v) for v in variables if v.startswith(PRECIPITATION)}
-        n = verification.init_times.size
-        chosen = np.unique(np.linspace(0, n - 1, min(n, _SCALE_INITS)).round().astype(np.int64))
-        truth, climatology = verification.observations(np.unique(verification.rows[chosen, -1]))
-        bins = {v: Bins(scale_of(truth[v] - climatology[v])) for v in variables}
+        rows = np.unique(verification.rows)
+        rows = rows[np.unique(np.linspace(0, rows.size - 1, min(rows.size, _SCALE_TIMES)).round().astype(np.int64))]
+        squares = dict.fromkeys(variables, 0.0)
+        for row in rows:  # one at a time: of a fine grid more would not fit into memory
+            truth, climatology = verification.observations(np.array([row]))
+            for name in variables:
+                squares[name] += float(np.square(truth[name] - climatology[name], dtype=np.float64).mean())
+        bins = {name: Bins(scale_of(square / rows.size)) for name, square in squares.items()}
         return cls(verification, files, tuple(variables), tuple(regions), weights, rain, bins)
 
     @property

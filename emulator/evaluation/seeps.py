@@ -52,12 +52,14 @@ class RainClimate:
     @classmethod
     def of(cls, rain_m: np.ndarray, dry_m: float) -> Self:
         """From precipitation in metres, ``(time, latitude, longitude)``."""
-        wet = rain_m >= dry_m
-        amounts = np.where(wet, rain_m, np.nan)
-        heavy = np.full(rain_m.shape[1:], np.inf)
-        somewhere = wet.any(axis=0)
-        heavy[somewhere] = np.nanquantile(amounts[:, somewhere], 2 / 3, axis=0)
-        return cls(1 - wet.mean(axis=0), heavy, dry_m)
+        dry_share, heavy = np.ones(rain_m.shape[1:]), np.full(rain_m.shape[1:], np.inf)
+        for i in range(rain_m.shape[1]):  # latitude by latitude: ordering takes several times the memory
+            wet = rain_m[:, i] >= dry_m
+            dry_share[i] = 1 - wet.mean(axis=0)
+            somewhere = wet.any(axis=0)
+            amounts = np.where(wet, rain_m[:, i], np.nan)[:, somewhere]
+            heavy[i, somewhere] = np.nanquantile(amounts, 2 / 3, axis=0)
+        return cls(dry_share, heavy, dry_m)
 
     @classmethod
     def fit(cls, store: Store, variable: str) -> Self:

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -30,6 +29,7 @@ from emulator.evaluation.slow_variations import SlowVariations, fit
 SEED = 0
 """Of the bootstrap: the same seed gives the same intervals."""
 
+_ROUNDING = 1e-12  # of a score
 
 ENDS = {"": "value", "_lower": "lower", "_upper": "upper"}
 """What a quantity's name is followed by in files, and which attribute of its ``Estimate`` is meant."""
@@ -57,8 +57,7 @@ class Estimate:
         """Two-sided p-values of the number being zero.
 
         The end of the interval that lies towards zero tells the scale, Student's t the tails: p is below
-        1 - confidence exactly where the interval excludes zero. Of few resamples an interval may leave out its own
-        estimate; that shows nothing, so p is 1.
+        1 - confidence exactly where the interval excludes zero, and 1 where it has no ends.
 
         Args:
           confidence: Of the interval.
@@ -86,13 +85,6 @@ def discovered(p: np.ndarray, confidence: float) -> np.ndarray:
     if tested.any():
         out[tested] = stats.false_discovery_control(p[tested], method="bh") <= 1 - confidence
     return out
-
-
-class Stretch(NamedTuple):
-    """By how much quantiles of resamples must be moved outwards ``(cell,)``; the degrees of freedom of what results."""
-
-    factor: np.ndarray
-    dof: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -128,36 +120,24 @@ class Bootstrap:
             self._drawn[length] = resample(self.trajectory, length, self.count, self.seed)
         return self._drawn[length]
 
-    def stretch(self, resamples: Resamples, rows: np.ndarray) -> Stretch:
-        """What makes the interval of a score as long as Student's t has it; of rows ``(cell, row)``."""
-        return self._stretch(resamples, rows, *self._quantiles(resamples, rows))
+    def interval(self, resamples: Resamples, rows: np.ndarray) -> Estimate:
+        """The interval of a score from its rows ``(cell, row)``; without ends where these cannot tell it.
 
-    def interval(self, resamples: Resamples, rows: np.ndarray, stretch: Stretch | None = None) -> Estimate:
-        """The interval of a score from its rows ``(cell, row)``.
-
-        Args:
-          resamples: That the rows are of.
-          rows: Of the score.
-          stretch: Of these rows, or of others that vary alike; taken from the rows if not given.
+        That is where resamples lack the score, a root of what is negative, or are so few that they do not vary, or lie
+        all on one side of it.
         """
-        low, high = self._quantiles(resamples, rows)
-        factor, dof = self._stretch(resamples, rows, low, high) if stretch is None else stretch
-        value = rows[:, 0]
-        with np.errstate(invalid="ignore"):  # infinity times zero: nothing to tell the spread from
-            lower, upper = value + factor * (low - value), value + factor * (high - value)
-        unknown = np.isinf(factor) & ~np.isnan(value)
-        return Estimate(value, np.where(unknown, -np.inf, lower), np.where(unknown, np.inf, upper), dof)
-
-    def _stretch(self, resamples: Resamples, rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> Stretch:
         value, without_one, _ = resamples.split(rows)
+        low, high = self._quantiles(resamples, rows)
         with np.errstate(invalid="ignore"):  # a score may not exist, or be infinite
             found = self.slow.standard_error((self.trajectory.size - 1) * (value[:, None] - without_one))
             length = 2 * found.error * stats.t.ppf((1 + self.confidence) / 2, found.dof)
-            # A single resample has no spread; nor have those of which some lack the score, a root of what is negative
-            unknown = ~np.isfinite(length) | (resamples.count < 2) | np.isnan(high - low)
-            constant = np.where(unknown, np.inf, 0.0)  # a score that does not vary is known exactly
-            factor = np.divide(length, high - low, out=constant, where=high > low)
-        return Stretch(factor, found.dof)
+            constant = length <= _ROUNDING * np.abs(value)  # known exactly
+            factor = np.where(constant, 0.0, np.inf)
+            np.divide(length, high - low, out=factor, where=(high > low) & ~constant)
+            lower, upper = value + factor * (low - value), value + factor * (high - value)
+            told = np.isfinite(factor) & (lower <= value) & (value <= upper)
+        unknown = ~told & ~np.isnan(value)
+        return Estimate(value, np.where(unknown, -np.inf, lower), np.where(unknown, np.inf, upper), found.dof)
 
     def _quantiles(self, resamples: Resamples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Both quantiles of the resamples, linear between order statistics.

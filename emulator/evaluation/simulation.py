@@ -13,6 +13,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from emulator.evaluation.slow_variations import Autoregression
+from emulator.evaluation.time_gain import hours_ahead
 
 _NOISE = 0.3  # s: standard deviation of the logarithm of a single forecast's error
 _SHARED = 0.5  # of the noise's variance
@@ -63,6 +64,16 @@ class Pair:
         """Label of each initial time ``(init_time,)``."""
         return np.repeat(np.arange(self.trajectories), self.initial_times // self.trajectories)
 
+    @property
+    def growth(self) -> np.ndarray:
+        """B's true RMSE ``(lead,)``."""
+        return np.sqrt(self.lead_hours / self.lead_hours[-1])
+
+    @property
+    def time_gain(self) -> np.ndarray:
+        """By how many hours A is truly ahead ``(lead,)``; infinite beyond the leads."""
+        return hours_ahead(self.lead_hours, self.growth * np.exp(self.log_ratio), self.growth)
+
     def squared_errors(self, trials: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draws those of A and of B, ``(trial, variable, lead x region, init_time)``."""
         length = self.initial_times // self.trajectories
@@ -85,11 +96,10 @@ class Pair:
             )
         noise = np.sqrt(1 - self.common) * noise[..., _SPIN_UP:] + np.sqrt(self.common) * whole
         noise = noise.reshape(trials, 3, *cells, -1)
-        growth = np.sqrt(self.lead_hours / self.lead_hours[-1])
         errors = []
         for own, ratio in ((0, np.exp(self.log_ratio)), (1, 1.0)):
             e = np.sqrt(1 - _SHARED) * noise[:, own] + np.sqrt(_SHARED) * noise[:, 2]
-            mean_square = ((growth * ratio) ** 2)[:, None, None]
+            mean_square = ((self.growth * ratio) ** 2)[:, None, None]
             errors.append(mean_square * np.exp(2 * _NOISE * e - 2 * _NOISE**2))
         a, b = (x.reshape(trials, self.variables, -1, self.initial_times) for x in errors)
         return a, b

@@ -159,11 +159,20 @@ class SlowVariations:
 
     def standard_error(self, series: np.ndarray) -> StandardError:
         """Standard errors of the means of series ``(cell, init_time)``, and their degrees of freedom."""
-        cells, n = series.shape
+        return self.error_of_projections(series @ self.vectors.T, fit(series, self.trajectory))
+
+    def error_of_projections(self, projections: np.ndarray, model: Autoregression) -> StandardError:
+        """The same of series whose projections on the oscillations are known ``(cell, oscillation)``.
+
+        Args:
+          projections: Linear in the series, so those of a difference follow from those of both.
+          model: Of how initial times are correlated.
+        """
+        cells = len(projections)
         if not len(self.vectors):
             return StandardError(np.full(cells, np.inf), np.ones(cells))
-        covariance = self._covariance(fit(series, self.trajectory))
-        squares = (series @ self.vectors.T) ** 2
+        covariance = self._covariance(model)
+        squares = projections**2
         everything, clusters = slice(None), slice(self.contrasts)
         variance, dof = _combine(squares, covariance, everything)
         degrees = np.full(cells, dof)
@@ -173,7 +182,7 @@ class SlowVariations:
             bound = stats.f.isf(_CLUSTER_LEVEL, cluster_dof, within_dof)
             differ = of_clusters > bound * within
             variance, degrees = np.where(differ, of_clusters, variance), np.where(differ, cluster_dof, degrees)
-        return StandardError(np.sqrt(variance / n), degrees)
+        return StandardError(np.sqrt(variance / self.trajectory.size), degrees)
 
     def _covariance(self, model: Autoregression) -> np.ndarray:
         """Covariance of the projections of a process, with the one on a constant first."""

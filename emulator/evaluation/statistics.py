@@ -131,9 +131,10 @@ class Observed:
 
     def statistics(self) -> dict[str, np.ndarray]:
         """Each of ``TRUTH_STATISTICS``, ``(..., region)``."""
+        variance = self.anomaly_squared - self.anomaly_mean**2
         return {
             "truth_anomaly_squared": self.anomaly_squared,
-            "truth_anomaly_variance": self.anomaly_squared - self.anomaly_mean**2,
+            "truth_anomaly_variance": np.where(variance > _ROUNDING * self.anomaly_squared, variance, 0.0),
         }
 
 

@@ -16,11 +16,10 @@ not known:
 from __future__ import annotations
 
 import numpy as np
+from scipy import stats
 
-from emulator.evaluation.resampling import Resamples
-from emulator.evaluation.significance import Bootstrap, Estimate, Stretch
-
-_CASES = 1024  # at once: what fits into a processor's cache
+from emulator.evaluation.significance import Bootstrap, Estimate
+from emulator.evaluation.slow_variations import fit
 
 
 def lead_of_error(lead_hours: np.ndarray, curve: np.ndarray, error: np.ndarray) -> np.ndarray:
@@ -36,16 +35,8 @@ def lead_of_error(lead_hours: np.ndarray, curve: np.ndarray, error: np.ndarray) 
       Hours ``(lead, case)``: the first lead where the curve was not as low before, the last where it is not as high
       after.
     """
-    out = np.empty(error.shape)
-    for start in range(0, curve.shape[1], _CASES):
-        part = slice(start, start + _CASES)
-        out[:, part] = _lead_of_error(lead_hours, curve[:, part], error[:, part])
-    return out
-
-
-def _lead_of_error(lead_hours: np.ndarray, curve: np.ndarray, error: np.ndarray) -> np.ndarray:
     count = lead_hours.size
-    here = np.arange(count)[:, None]
+    here = np.arange(count).reshape(-1, *[1] * (error.ndim - 1))
     ahead, behind = error < curve, error > curve
     # the lead next to where the error is reached, on the far side of it
     reached = np.where(ahead, -1, np.where(behind, count, here)).astype(np.int16)
@@ -64,41 +55,89 @@ def _lead_of_error(lead_hours: np.ndarray, curve: np.ndarray, error: np.ndarray)
     return lead_hours[far] + share * (lead_hours[near] - lead_hours[far])
 
 
-def time_gain(
-    lead_hours: np.ndarray,
-    a: np.ndarray,
-    b: np.ndarray,
-    bootstrap: Bootstrap,
-    resamples: Resamples,
-    stretch: Stretch,
-) -> Estimate:
-    """The gain of A over B at every lead, hours, with intervals from the resamples of both errors.
+def hours_ahead(lead_hours: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The gain of A over B at every lead, hours, from errors ``(lead, ...)``; infinite beyond the leads."""
+    of_lead = lead_hours.reshape(-1, *[1] * (a.ndim - 1))
+    gain = of_lead - lead_of_error(lead_hours, b, a)
+    ahead = a < np.minimum.accumulate(b)
+    behind = a > np.maximum.accumulate(b[::-1])[::-1]
+    return np.where(ahead, np.inf, np.where(behind, -np.inf, gain))
 
-    The gain is censored at both ends, which makes its own spread useless as a measure: how much the resamples must
-    be stretched is taken from the difference of the errors at the same lead, which varies alike.
+
+def time_gain(lead_hours: np.ndarray, a: np.ndarray, b: np.ndarray, bootstrap: Bootstrap, same: Estimate) -> Estimate:
+    """The gain of A over B at every lead, hours, with intervals by test inversion.
+
+    The interval of s holds the leads around it at which B's error does not differ significantly from A's at t. So that
+    of the gain leaves out zero exactly where the errors at t differ significantly. A test of errors at two leads takes
+    its standard error from ``slow_variations``, as one at a single lead does, and is symmetric.
 
     Args:
       lead_hours: Ascending ``(lead,)``.
-      a, b: Rows of the errors of both ``(lead, region, row)``.
-      bootstrap: That intervals come from.
-      resamples: That the rows are of.
-      stretch: Of the difference or log ratio of the errors, by cell ``(lead x region,)``.
+      a, b: Squared errors of both ``(lead, region, init_time)``.
+      bootstrap: Knows the trajectories, and the confidence.
+      same: RMSE of A minus that of B at the same lead ``(lead x region,)``.
 
     Returns:
-      ``(lead x region,)``.
+      ``(lead x region,)``; NaN where an error is.
     """
-    leads, regions, rows = a.shape
-    reached = lead_of_error(lead_hours, b.reshape(leads, -1), a.reshape(leads, -1)).reshape(a.shape)
-    gain = np.where(np.isfinite(a) & np.isfinite(b).all(axis=0), lead_hours[:, None, None] - reached, np.nan)
-    found = bootstrap.interval(resamples, gain.reshape(-1, rows), stretch)
-    most, least = (np.repeat(lead_hours - lead_hours[i], regions) for i in (0, -1))
-    now_a, now_b = a[..., 0], b[..., 0]
-    ahead = (now_a < np.minimum.accumulate(now_b)).ravel()
-    behind = (now_a > np.maximum.accumulate(now_b[::-1])[::-1]).ravel()
-    value = np.where(ahead, np.inf, np.where(behind, -np.inf, found.value))
-    return Estimate(
-        np.where(np.isnan(found.value), np.nan, value),
-        np.where((found.lower <= least) | behind, -np.inf, found.lower),
-        np.where((found.upper >= most) | ahead, np.inf, found.upper),
-        found.dof,
+    shape = leads, _ = a.shape[:2]
+    with np.errstate(invalid="ignore"):
+        squares = [x.mean(axis=-1) for x in (a, b)]
+    known = np.isfinite(squares[0]) & np.isfinite(squares[1]).all(axis=0)
+    mine, other = np.sqrt(squares)
+    gain = hours_ahead(lead_hours, mine, other)
+    ahead, behind = gain == np.inf, gain == -np.inf
+    reached = lead_of_error(lead_hours, other, mine)
+    lower, upper = _differences(a, b, bootstrap, np.abs(lead_hours[:, None, None] - reached).argmin(axis=0))
+    diagonal = np.arange(leads)
+    lower[diagonal, diagonal], upper[diagonal, diagonal] = same.lower.reshape(shape), same.upper.reshape(shape)
+    ends = np.full((2, *shape), np.nan)
+    for t, region in zip(*np.nonzero(known), strict=True):
+        s = reached[t, region]
+        first, last = int(np.searchsorted(lead_hours, s, "right")) - 1, int(np.searchsorted(lead_hours, s))
+        if lower[t, t, region] <= 0 <= upper[t, t, region]:
+            first, last = min(first, int(t)), max(last, int(t))
+        latest = np.inf if behind[t, region] else _lost(lead_hours, upper[t, :, region], last)
+        earliest = (
+            -np.inf if ahead[t, region] else -_lost(-lead_hours[::-1], -lower[t, ::-1, region], leads - 1 - first)
+        )
+        ends[:, t, region] = lead_hours[t] - latest, lead_hours[t] - earliest
+    return Estimate(np.where(known, gain, np.nan).ravel(), ends[0].ravel(), ends[1].ravel())
+
+
+def _lost(lead_hours: np.ndarray, end: np.ndarray, start: int) -> float:
+    """Where an end of an interval, from lead number ``start`` on, is first not above zero; infinite where nowhere."""
+    there = np.flatnonzero(end[start:] <= 0)
+    if there.size == 0:
+        return np.inf
+    i = start + int(there[0])
+    if i == 0 or end[i - 1] <= 0 or not np.isfinite(end[i - 1]):
+        return float(lead_hours[i])
+    share = end[i - 1] / (end[i - 1] - end[i])
+    return float(lead_hours[i - 1] + share * (lead_hours[i] - lead_hours[i - 1]))
+
+
+def _differences(a: np.ndarray, b: np.ndarray, bootstrap: Bootstrap, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends of RMSE(A) at every lead minus RMSE(B) at every lead ``(lead of A, lead of B, region)``.
+
+    Args:
+      a, b: Squared errors ``(lead, region, init_time)``.
+      bootstrap: Knows the trajectories, and the confidence.
+      near: For each lead of A the number of B's with about the same error ``(lead, region)``; how initial times are
+        correlated is taken from these differences.
+    """
+    n = a.shape[-1]
+    x, y = a.mean(axis=-1), b.mean(axis=-1)
+    both = np.sqrt(x)[:, None] + np.sqrt(y)[None]
+    both = np.where(both == 0, 1.0, both)
+    alike = (a - np.take_along_axis(b, near[..., None], axis=0)) / np.take_along_axis(both, near[:, None], axis=1)[
+        :, 0, :, None
+    ]
+    vectors = bootstrap.slow.vectors
+    projected = (a @ vectors.T)[:, None] - (b @ vectors.T)[None]
+    found = bootstrap.slow.error_of_projections(
+        (projected / both[..., None]).reshape(both.size, -1), fit(alike.reshape(-1, n), bootstrap.trajectory)
     )
+    reach = (found.error * stats.t.ppf((1 + bootstrap.confidence) / 2, found.dof)).reshape(both.shape)
+    difference = (x[:, None] - y[None]) / both
+    return difference - reach, difference + reach
