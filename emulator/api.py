@@ -24,6 +24,7 @@ from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.arrays import rows_at
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Segment, Store, memory_store
+from data_prep.reading.checks import check_values
 from data_prep.reading.locations import Location, locate
 from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.sources import in_units, open_source, read_initial
@@ -239,7 +240,7 @@ def _named_as_given(folder: Path) -> Iterator[None]:
 
 def _times_of(initial: xr.Dataset, forecaster: Forecaster, names: Mapping[str, str]) -> np.ndarray:
     asked = {v.name: (names.get(v.name, v.name), v.name) for v in forecaster.spec.with_role("prognostic")}
-    times = open_source(initial, asked, forecaster.spec.vertical).times
+    times = open_source(initial, asked, forecaster.spec.vertical, admit_forecasts=True).times
     if times.size == 0:
         raise DataError("data set: no time coordinate; give the initial time as a coordinate named time")
     return times
@@ -371,6 +372,7 @@ def _against(truth: xr.Dataset, store: Store) -> Store:
         raise DataError("truth: no time coordinate; give the times of its fields as a coordinate named time")
     n = source.times.size
     values = np.concatenate([source.read(v.name, v.levels, 0, n) for v in state], axis=-1)
+    check_values(values, spec.state_channels, spec, source.times, "truth", "leave those times out")
     split = np.full(n, "test", object)
     for s in store.segments:
         split[(source.times >= s.first_time) & (source.times <= s.last_time)] = s.split

@@ -59,5 +59,10 @@ def first_departure(
 
 def bounds_of(channels: Sequence[Channel], spec: StateSpec) -> list[tuple[float, float]]:
     """Least and most possible value of each channel."""
-    found = [(spec[c.variable].units, possible_range(c.variable, spec[c.variable].units)) for c in channels]
-    return [(low - _BEYOND, high + _BEYOND) if units == "1" else (low, high) for units, (low, high) in found]
+    return [bounds(c.variable, spec[c.variable].units) for c in channels]
+
+
+def bounds(name: str, units: str) -> tuple[float, float]:
+    """Least and most possible value of a variable in a forecast."""
+    low, high = possible_range(name, units)
+    return (low - _BEYOND, high + _BEYOND) if units == "1" else (low, high)

@@ -46,10 +46,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_json({"error": str(error), "exit_code": error.exit_code})
         return _leave(error.exit_code)
     except KeyboardInterrupt:
-        command = "the same command without --redo" if getattr(arguments, "redo", False) else "the same command"
-        print(f"stopped; {command} goes on from here", file=sys.stderr)  # noqa: T201
+        print(_stopped(arguments), file=sys.stderr)  # noqa: T201
         return 130
     return 0
+
+
+def _stopped(arguments: argparse.Namespace) -> str:
+    """What is said where a command was interrupted."""
+    if not hasattr(arguments, "redo") or getattr(arguments, "input", None):
+        return "stopped"
+    command = "the same command without --redo" if arguments.redo else "the same command"
+    return f"stopped; {command} goes on from here"
 
 
 def _leave(code: int) -> int:
@@ -158,7 +165,7 @@ def _forecast_file(arguments: argparse.Namespace) -> None:
         raise ConfigError("forecast: a run folder needs an INPUT file: emulator forecast RUN INPUT.nc")
     _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a run folder is forecast from as it is")
     out = Path(arguments.out or "forecast.nc")
-    if arguments.out is None and out.exists():
+    if not arguments.out and out.exists():
         raise DataError(f"{out} is there already; --out names another file, or this one to replace it")
     from data_prep.reading.locations import find_files
     from emulator.forecast import forecast_file

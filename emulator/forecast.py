@@ -63,12 +63,17 @@ def forecast_file(
     if as_members and not others:
         raise ConfigError("--members: is of several networks; name the others by --with")
     folders = [run_folder(name) for name in (run, *others)]
+    places = [folder.resolve() for folder in folders]
+    if twice := next((folder for folder in folders if places.count(folder.resolve()) > 1), None):
+        raise ConfigError(f"--with: {twice} is named twice, and would count as two networks")
     networks = [load_forecaster(folder) for folder in folders]
     leads = lead_times(networks[0].timestep, days)
     probe(files)
     attributes: dict[str, str] = {}
     if lateral:
         paths = find_inputs(lateral, Path(), "--lateral")
+        if any(isinstance(path, Path) and out.resolve() == path.resolve() for path in paths):
+            raise DataError(f"{out}: is a file of the driving data; write the forecast to another one")
         probe(paths)
         networks = [_driven(network, folder, paths) for network, folder in zip(networks, folders, strict=True)]
         attributes["lateral_boundary"] = ", ".join(map(str, paths))

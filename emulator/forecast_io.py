@@ -29,9 +29,9 @@ from data_prep.errors import DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import close_once, hidden_beside, put_in_place, writing
 from data_prep.spec import CALENDAR_ATTRS, CONVENTIONS, PRESSURE_AT_TOP, VERTICAL_ATTRS, sigma_formula
-from data_prep.variables import SURFACE, possible_range
+from data_prep.variables import SURFACE
 from emulator import __version__
-from emulator.bounds import ForecastStoppedError, first_departure
+from emulator.bounds import ForecastStoppedError, bounds, first_departure
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
 from emulator.hardware.machine import describe
 from emulator.progress import track
@@ -156,12 +156,14 @@ class ForecastWriter:
 
         Args:
           path: The file to be.
-          init_times: All initial times that will come, ``datetime64``, unique.
+          init_times: All initial times that will come, ``datetime64``.
           lead_times: All leads that will come, ``timedelta64``.
           constants: Fields ``(latitude, longitude)`` written once.
           along_valid_time: Write a single initial time along ``time``, its valid time.
         """
         assert init_times.size == 1 or not along_valid_time
+        if np.unique(init_times).size < init_times.size:
+            raise DataError(f"{path}: an initial time is there twice")
         self._along_valid_time = along_valid_time
         self._path = path
         self._place = ExitStack()
@@ -358,7 +360,7 @@ def _departure(block: xr.Dataset) -> tuple[int, str] | None:
     for name, field in block.data_vars.items():
         values = field.transpose("init_time", "lead_time", ...).values
         values = values.reshape(*values.shape[:2], -1, 1, 1)
-        bounds = [possible_range(str(name), field.attrs.get("units", ""))]
+        possible = [bounds(str(name), field.attrs.get("units", ""))]
         times, leads = block["init_time"].values, block["lead_time"].values
-        found.append(first_departure(values, [str(name)], bounds, times, leads))
+        found.append(first_departure(values, [str(name)], possible, times, leads))
     return min((f for f in found if f is not None), key=lambda f: f[0], default=None)

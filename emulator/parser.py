@@ -16,7 +16,7 @@ EXIT_CODES = """exit codes:
   1    files, data or the machine stand in the way: one line on standard error says what and what to do
        (or a traceback, which is a defect of this program: please report it)
   2    the command line or the config is wrong: one line says where
-  130  interrupted (Ctrl-C, SIGTERM); the same command goes on from there
+  130  interrupted (Ctrl-C, SIGTERM); the same command, without --redo, goes on from there where it works on a config
 
 Results go to standard output, the log to standard error. --json makes the result one JSON document.
 NO_COLOR turns colours off; where standard error is no terminal there are none, and no progress bars."""

@@ -68,6 +68,8 @@ def test_a_forecast_does_not_take_the_place_of_its_initial_fields(work):
     before = (work / "mine.nc").read_bytes()
     with pytest.raises(DataError, match=r"mine.nc: is the file with the initial fields; write the forecast to another"):
         forecast_file(work / "run", [work / "mine.nc"], work / "run" / ".." / "mine.nc", days=1)
+    with pytest.raises(DataError, match=r"mine.nc: is a file of the driving data; write the forecast to another one"):
+        forecast_file(work / "run", [work / "store.zarr"], work / "mine.nc", days=1, lateral=[str(work / "mine.nc")])
     assert (work / "mine.nc").read_bytes() == before
 
 
@@ -310,6 +312,9 @@ def test_another_truth_takes_the_place_of_the_stores_own(work):
     colder = truth.assign(temperature=truth["temperature"] - 100)
     other = emulator.score({"network": forecast}, store, truth=colder, references=[], bootstrap=50)
     assert float(other["bias"].sel(variable="temperature@850", region="all").mean()) == pytest.approx(100, abs=5)
+    freezing = truth.assign(temperature=truth["temperature"] - 273.15)
+    with pytest.raises(DataError, match="truth: temperature"):
+        emulator.score({"network": forecast}, store, truth=freezing, references=[])
     with pytest.raises(DataError, match="truth: missing temperature"):
         emulator.score({"network": forecast}, store, truth=truth.drop_vars("temperature"), references=[])
     with pytest.raises(DataError, match="truth: no time coordinate; give the times of its fields as a coordinate"):

@@ -163,7 +163,7 @@ sys.exit(cli.main(["verify", "store.zarr"]))
 """
     done = subprocess.run([sys.executable, "-c", code_of, *signals], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == code
-    assert done.stderr == ("stopped; the same command goes on from here\n" if said else "")
+    assert done.stderr == ("stopped\n" if said else "")
 
 
 def test_who_interrupts_a_redo_is_told_not_to_begin_anew(monkeypatch, capsys):
@@ -173,6 +173,10 @@ def test_who_interrupts_a_redo_is_told_not_to_begin_anew(monkeypatch, capsys):
     monkeypatch.setattr("emulator.cli._dispatch", interrupted)
     assert main(["train", "demo", "--redo"]) == 130
     assert capsys.readouterr().err == "stopped; the same command without --redo goes on from here\n"
+    assert main(["train", "demo"]) == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from here\n"
+    assert main(["forecast", "runs/demo/run", "fields.nc"]) == 130  # which begins anew
+    assert capsys.readouterr().err == "stopped\n"
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

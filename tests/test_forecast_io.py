@@ -212,6 +212,30 @@ def test_what_is_no_forecast_file(tmp_path):
         open_forecasts(tmp_path / "y.nc")
 
 
+def test_shares_may_overshoot_in_files_as_in_networks(tmp_path):
+    """Persistence of an anomaly adds it to a climatology that may be near one."""
+    block = xr.Dataset(
+        {"total_cloud_cover": (("init_time", "lead_time", "latitude", "longitude"), np.full((1, 2, 2, 3), 1.05))},
+        {"init_time": [np.datetime64("2001-01-01", "ns")], "lead_time": np.array([6, 12], "m8[h]").astype("m8[ns]")},
+    ).assign_coords(latitude=[0.0, 1.0], longitude=[0.0, 1.0, 2.0])
+    block["total_cloud_cover"].attrs["units"] = "1"
+    with ForecastWriter(tmp_path / "f.nc", block["init_time"].values, block["lead_time"].values) as writer:
+        writer.write(block)
+    with ForecastWriter(tmp_path / "f.nc", block["init_time"].values, block["lead_time"].values) as writer:
+        with pytest.raises(ForecastStoppedError, match="ranges from 3 to 3"):
+            writer.write(block + 1.95)
+        writer.stop("unstable")
+    with pytest.raises(DataError, match="an initial time is there twice"):
+        ForecastWriter(tmp_path / "f.nc", block["init_time"].values.repeat(2), block["lead_time"].values)
+
+
+def test_forecasts_end_before_times_do(store, tmp_path):
+    initial = store.dataset([3]).assign_coords(time=[np.datetime64("2262-01-01", "ns")])
+    leads = np.array([6, 24 * 120], "timedelta64[h]").astype("timedelta64[ns]")
+    with pytest.raises(DataError, match="forecasts from 2262-01-01T00:00 reach beyond the year 2262"):
+        write_forecasts(Persistence(store.spec, store.grid, store.timestep), initial, leads, tmp_path / "f.nc")
+
+
 def test_an_initial_time_that_is_there_twice_is_no_second_sample(written, tmp_path):
     with xr.open_dataset(written[0]) as data:
         halves = [data.isel(init_time=[0, 1]), data.isel(init_time=[1, 2])]

@@ -1,6 +1,7 @@
 """Raw files to the store: splits, gaps, sums, refusals, and a killed run that goes on where it was."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ import xarray as xr
 from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times_from, weather, write_members
 
 from data_prep.errors import DataError, UnreadableError
+from data_prep.files import disk
 from data_prep.preparation import pipeline
 from data_prep.preparation.pipeline import find_inputs, prepare
 from data_prep.preparation.statistics import Moments
@@ -230,6 +232,42 @@ class TestResuming:
         truth = xr.load_dataset(members[0] / "member_000.nc")["surface_pressure"].isel(longitude=slice(1, 7))
         np.testing.assert_allclose(store.read_state(0, 24)[..., 2], truth, rtol=1e-6)
 
+    def test_a_store_that_is_in_place_is_not_made_again(self, members, whole, tmp_path, monkeypatch):
+        """The run ended while it deleted the older one, which takes minutes of a large one."""
+        out = prepare(config(members[1], diagnostic={}), tmp_path / "store.zarr", tmp_path)
+        remove = disk.remove
+
+        def kill(path):
+            if path.name == "store.replaced" and path.exists():
+                raise Killed
+            remove(path)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(disk, "remove", kill)
+            prepare(config(members[1]), out, tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "_prepare", lambda *_: pytest.fail("all is there"))
+            assert open_store(prepare(config(members[1]), out, tmp_path)).data_hash == whole.data_hash
+        assert [p.name for p in tmp_path.iterdir()] == ["store.zarr"]
+        prepare(config(members[1], diagnostic={}), out, tmp_path)  # another is made
+        assert open_store(out).data_hash != whole.data_hash
+
+    def test_what_no_store_can_replace_is_refused_before_the_work(self, members, tmp_path):
+        (tmp_path / "big").mkdir()
+        (tmp_path / "store.zarr").symlink_to("big", target_is_directory=True)
+        with pytest.raises(DataError, match=r"store.zarr: is a link, whose place no store can take; remove it, or"):
+            prepare(config(members[1]), tmp_path / "store.zarr", tmp_path)
+        (tmp_path / "plain.zarr").touch()
+        with pytest.raises(DataError, match=r"plain.zarr: is a file, whose"):
+            prepare(config(members[1]), tmp_path / "plain.zarr", tmp_path)
+
+    def test_why_nothing_is_taken_up_is_said(self, members, tmp_path, caplog):
+        with pytest.raises(Killed):
+            prepare(config(members[1]), tmp_path / "store.zarr", tmp_path, self.stop)
+        with caplog.at_level(logging.INFO), pytest.raises(Killed):
+            prepare(config(members[1], diagnostic={}), tmp_path / "store.zarr", tmp_path, self.stop)
+        assert "what was begun is of another config, or of files that have changed since" in caplog.text
+
     def test_an_old_store_stays_until_the_new_one_is_whole(self, members, whole, tmp_path):
         out = prepare(config(members[1]), tmp_path / "store.zarr", tmp_path)
         with pytest.raises(Killed):
@@ -440,6 +478,16 @@ class TestThinning:
         )
         at_their_times = "file.nc: temperature: means over intervals, taken as instants at their times" in caplog.text
         assert at_their_times == (bool(attrs) and not told)
+
+    @pytest.mark.parametrize("method", ["maximum", "minimum"])
+    def test_extremes_over_less_than_the_step_are_told(self, method, tmp_path, caplog):
+        data = weather(times_from("2001-01-01", 8 * 30, np.timedelta64(3, "h")))
+        data["warmest"] = data["surface_pressure"].assign_attrs(units="Pa", cell_methods=f"time: {method}")
+        state = {"temperature": {}, "surface_pressure": {}, "warmest": {}}
+        run(tmp_path, data.drop_vars("total_precipitation_6hr"), prognostic=state, diagnostic={})
+        plural = method.replace("um", "a")
+        told = f"warmest: {plural} over 3 h, of which every 2th is taken; for {plural} over the step of 6 h take them"
+        assert told in caplog.text
 
     @pytest.mark.parametrize(
         ("name", "hours", "told"),

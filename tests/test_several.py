@@ -171,6 +171,7 @@ def test_the_command_writes_the_mean_or_the_members(runs, networks, tmp_path, mo
     assert mean["temperature"].dims == ("time", "level", "latitude", "longitude")
     assert members["temperature"].dims == ("time", "realization", "level", "latitude", "longitude")
     assert members["realization"].attrs["standard_name"] == "realization"
+    assert main([*command, str(folders[0] / ".." / folders[0].name)]) == 2  # which the first is
     for number, network in enumerate(networks):
         own = emulator.predict(network, initial, days=1)["temperature"].isel(init_time=0)
         np.testing.assert_allclose(members["temperature"].isel(realization=number), own, rtol=1e-6)

@@ -445,6 +445,15 @@ def test_a_range_or_a_power_is_no_difference(name, units):
         conversion(name, units, "here")
 
 
+@pytest.mark.parametrize(("metadata", "offset"), [("temperature: difference", 0.0), ("temperature: on_scale", 273.15)])
+def test_a_difference_of_temperatures_has_no_offset(metadata, offset):
+    data = weather(TIMES)[["temperature"]].rename(temperature="warming")
+    data["warming"].attrs = {"units": "degC", "units_metadata": metadata}
+    data["warming"].values[:] = 2.0
+    source = open_source(data, {"warming": ("warming",)}, "pressure")
+    np.testing.assert_allclose(source.read("warming", LEVELS), 2.0 + offset)
+
+
 @pytest.mark.parametrize("units", ["mm/day", "mm h-1", "m s-1", "kg m-2 s-1", "kg m-2 day-1"])
 def test_a_rate_of_rain_is_called_a_rate(units):
     with pytest.raises(DataError, match="it is a rate: multiply it by the length of its interval") as error:
@@ -475,6 +484,13 @@ def test_files_may_spell_the_unit_of_an_unknown_variable_differently(units, fact
     assert inputs.spec["soil_moisture"].units == units[0]
     wanted = (whole[-1, 1] if stacked else whole[-1, 0]) * factor
     np.testing.assert_allclose(found[-1, ..., 1 if stacked else 0], wanted, rtol=1e-6)
+
+
+def test_times_in_months_are_refused_by_their_unit(tmp_path):
+    data = weather(TIMES).assign_coords(time=("time", np.arange(6), {"units": "months since 2000-01-01"}))
+    data.to_netcdf(tmp_path / "a.nc")
+    with pytest.raises(DataError, match=r"a.nc: its times are counted in months, which are no fixed spans; count them"):
+        open_source(tmp_path / "a.nc", NAMES, "pressure")
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -528,6 +544,50 @@ class TestInitialConditions:
         read_initial(path, SPEC, GRID)
         told = "initial.nc: no units attribute, so values are taken to be in SI: surface_pressure (Pa)"
         assert [r.getMessage().endswith(told) for r in caplog.records if "no units" in r.getMessage()] == [True]
+
+    def test_files_that_differ_at_the_initial_time_are_refused_and_equal_ones_taken(self, tmp_path):
+        path, other = self.write(tmp_path), tmp_path / "other.nc"
+        weather(TIMES[3:]).to_netcdf(other)  # other weather
+        for files in ([path, other], [other, path]):
+            with pytest.raises(DataError, match=r"nc: temperature at 2001-01-31T06:00 differs from what .*nc holds"):
+                read_initial(initial_sources(files, SPEC), SPEC, GRID)
+        weather(TIMES).isel(time=slice(3, None)).to_netcdf(other)
+        xr.testing.assert_identical(
+            read_initial(initial_sources([path, other], SPEC), SPEC, GRID), read_initial(path, SPEC, GRID)
+        )
+
+    def test_a_table_by_day_is_read_at_the_day_and_a_state_has_a_time(self, tmp_path):
+        table = boundary()["soil_temperature"].rename("sea_surface_temperature")
+        data = weather(TIMES).drop_vars("sea_surface_temperature").assign(sea_surface_temperature=table)
+        found = read_initial(data, SPEC, GRID)["sea_surface_temperature"]
+        np.testing.assert_allclose(found[0], table[30], rtol=1e-6)  # 31 January
+        still = weather(TIMES).assign(surface_pressure=lambda d: d["surface_pressure"][0].drop_vars("time"))
+        with pytest.raises(DataError, match="surface_pressure has no time, beside fields that have; give it at the"):
+            read_initial(still, SPEC, GRID)
+
+    def test_rain_of_a_single_time_is_no_sum_over_the_step(self):
+        one = weather(TIMES[:1]).rename(total_precipitation_6hr="tp")
+        names = {"total_precipitation_6hr": "tp"}
+        assert np.isnan(read_initial(one, SPEC, GRID, names=names, timestep=HOURS_6)["total_precipitation_6hr"]).all()
+        named = read_initial(weather(TIMES[:1]), SPEC, GRID, timestep=HOURS_6)
+        assert np.isfinite(named["total_precipitation_6hr"]).all()
+
+    def test_own_forecasts_are_no_analyses_unless_given_alone(self, tmp_path, caplog):
+        path, forecast = self.write(tmp_path), tmp_path / "forecast.nc"
+        later = weather(TIMES + np.timedelta64(10, "D"))
+        leads = ("time", TIMES - TIMES[0], {"standard_name": "forecast_period"})
+        later.assign_coords(lead_time=leads).assign_attrs(forecaster="network", emulator_version="1").to_netcdf(
+            forecast
+        )
+        found = read_initial(initial_sources([path, forecast], SPEC), SPEC, GRID)
+        assert found["time"].values == TIMES[-1]
+        assert (
+            "forecast.nc: is a forecast of network; take it out of the analyses: the file is left aside" in caplog.text
+        )
+        assert read_initial(forecast, SPEC, GRID)["time"].values == later["time"].values[-1]
+        assert "forecast.nc: is a forecast itself, of which this one goes on" in caplog.text
+        with pytest.raises(DataError, match=r"forecast.nc: is a forecast of network"):
+            open_canonical([path, forecast], config(["*.nc"]))
 
     def test_files_without_anything_for_the_network_are_left_aside(self, tmp_path, caplog):
         path, other = self.write(tmp_path), tmp_path / "other.nc"

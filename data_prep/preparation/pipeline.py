@@ -41,7 +41,7 @@ from data_prep.preparation.blocks import (
 )
 from data_prep.preparation.climatology_fit import StoreFit
 from data_prep.preparation.statistics import Moments, Statistics, sum_moments, with_lateral_as_state
-from data_prep.preparation.store import FORMAT_VERSION, StoreWriter, chunk_rows
+from data_prep.preparation.store import FORMAT_VERSION, StoreWriter, chunk_rows, read_manifest
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.reading import checks
 from data_prep.reading.locations import Location, find, locate, stamp
@@ -87,8 +87,15 @@ def prepare(
     driving = find_inputs(config.lateral.inputs, workdir, "data.lateral.inputs") if config.lateral is not None else ()
     recipe = Recipe(config.model_dump_json(), paths, driving, _identity(config, paths + driving))
     partial = out.absolute().with_name(f"{out.name}.partial")  # workers may run in another folder
+    if out.is_symlink() or out.is_file():
+        kind = "link" if out.is_symlink() else "file"
+        raise DataError(f"{out}: is a {kind}, whose place no store can take; remove it, or choose another workdir")
     with disk_in_one_line(out):
         take_back(partial / "store", out)
+        if _is_in_place(partial, out, recipe):
+            logger.info("%s is complete: what was left of making it is removed", out)
+            shutil.rmtree(partial)
+            return out
     try:
         with disk_in_one_line(out), _in_one_line(out):
             # what is refused here leaves what was begun before, by another config perhaps
@@ -106,6 +113,15 @@ def prepare(
         put_in_place(partial / "store", out)
         shutil.rmtree(partial)
     return out
+
+
+def _is_in_place(partial: Path, out: Path, recipe: Recipe) -> bool:
+    """Whether a run that ended while it tidied up had put this very store in place."""
+    if not (partial / "plan.txt").is_file() or (partial / "store").exists():
+        return False
+    with suppress(DataError):
+        return bool(read_manifest(out)["config_hash"] == recipe.identity)
+    return False
 
 
 def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Executor | None) -> None:
@@ -253,6 +269,7 @@ def _resume(partial: Path, plan: str, times: np.ndarray, executor: Executor | No
     if not store.is_dir() or not log.is_file() or not recorded.is_file():
         return {}
     if recorded.read_text(encoding="utf-8", errors="replace") != plan or not _is_begun(store, times):
+        logger.info("what was begun is of another config, or of files that have changed since, and is made anew")
         return {}
     logged: dict[int, Written] = {}
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():

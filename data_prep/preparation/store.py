@@ -482,7 +482,7 @@ class StoreWriter:
 
         Args:
           spec, grid, timestep, segments, static, statistics, climatology, forcing_builder: As in ``Store``.
-          config_hash: Hash of the config that the store was made from, so that a later run can skip the stage.
+          config_hash: Hash of the config and the files that the store was made from.
         """
         parts = {
             "statistics": statistics.to_arrays(),

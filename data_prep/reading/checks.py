@@ -15,6 +15,8 @@ from data_prep.variables import GRAVITY, usual_range
 _CONSTANT = 1e-6
 """A channel whose standard deviation is below this share of its mean does not vary, as far as float32 can tell."""
 
+_PACKING = 1e-4  # of the range of a field: 16 bits round by a tenth of that
+
 
 def check_time_axis(times: np.ndarray, where: str) -> None:
     """Refuses times that repeat or run backwards.
@@ -78,6 +80,13 @@ def interval_of(times: np.ndarray, where: str) -> np.timedelta64:
             f"elsewhere {hours(interval):g} h; resample the data to a regular interval"
         )
     return interval
+
+
+def are_one_field(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two fields of one shape differ by no more than packing rounds."""
+    finite = one[np.isfinite(one)]
+    rounded = _PACKING * float(np.ptp(finite)) if finite.size else 0.0
+    return np.allclose(one, other, rtol=1e-6, atol=rounded, equal_nan=True)
 
 
 def check_values(

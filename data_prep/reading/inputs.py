@@ -34,7 +34,6 @@ from data_prep.variables import KNOWN, accumulation_hours, changes_every_step, i
 logger = logging.getLogger(__name__)
 
 _ERA5_SUM_HOURS = 1.0
-_PACKING = 1e-4  # of the range of a field: 16 bits round by a tenth of that
 
 
 @dataclass(frozen=True, eq=False)
@@ -440,19 +439,12 @@ def _check_constant(sources: Sequence[Source], name: str, levels: Sequence[float
         last = source.read(name, levels, row, row + 1)
         if source is sources[0] and not np.array_equal(first, last, equal_nan=True):
             raise DataError(f"{source.path}: {name} changes with time, so it is no static field; make it a forcing")
-        if not are_one_field(first, last):
+        if not checks.are_one_field(first, last):
             raise DataError(
                 f"{source.path}: {name} differs from what {sources[0].path} holds, so it is no static field; remove "
                 "the wrong one, or make it a forcing"
             )
         source.release()
-
-
-def are_one_field(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two fields of one shape differ by no more than packing rounds."""
-    finite = one[np.isfinite(one)]
-    rounded = _PACKING * float(np.ptp(finite)) if finite.size else 0.0
-    return np.allclose(one, other, rtol=1e-6, atol=rounded, equal_nan=True)
 
 
 def _check_table(source: Source, name: str) -> None:
@@ -525,7 +517,7 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
             s.read(variable.name, variable.levels, int(r), int(r) + 1)
             for s, r in zip((first, second), row_of[row : row + 2], strict=True)
         )
-        if not are_one_field(one, other):
+        if not checks.are_one_field(one, other):
             raise DataError(
                 f"{second.path}: {at} differs from what {first.path} holds; take it out of one of the files, or "
                 "leave it out by data.exclude (members of an ensemble are read one at a time)"
@@ -622,14 +614,20 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
         _check_accumulation(timelines[name], timestep, interval)
-    for kind, others in (
-        ("sum", "only total_precipitation is summed over the step of %s: sum the others before, or leave them out"),
-        ("mean", "for means over the step of %s take them before"),
+    for kind, plural, others in (
+        (
+            "sum",
+            "sums",
+            "only total_precipitation is summed over the step of %s: sum the others before, or leave them out",
+        ),
+        ("mean", "means", "for means over the step of %s take them before"),
+        ("maximum", "maxima", "for maxima over the step of %s take them before"),
+        ("minimum", "minima", "for minima over the step of %s take them before"),
     ):
         held = (n for n, t in timelines.items() if any(s.fields[n].over_interval == kind for s in t.sources))
         if stride > 1 and (lost := [name for name in held if name not in sums]):
             of, by = (f"{checks.hours(span):g} h" for span in (interval, timestep))
-            message = f"%s: %s: {kind}s over %s, of which every %dth is taken; {others}"
+            message = f"%s: %s: {plural} over %s, of which every %dth is taken; {others}"
             logger.warning(message, where, ", ".join(lost), of, stride, by)
     breaks = np.flatnonzero(np.diff(times) != interval) + 1
     bounds = [0, *breaks.tolist(), times.size]

@@ -21,7 +21,7 @@ from data_prep import clock
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.reading import checks, quality
-from data_prep.reading.inputs import Inputs, are_one_field, open_canonical
+from data_prep.reading.inputs import Inputs, open_canonical
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.opening import format_of, open_to_release
@@ -311,7 +311,7 @@ def _surfaces_that_stay(files: Sequence[_Opened]) -> list[_Opened]:
         field = source.read(SURFACE, ())
         source.release()
         first = field if first is None else first
-        if field.shape == first.shape and not are_one_field(first, field):
+        if field.shape == first.shape and not checks.are_one_field(first, field):
             return [_on_some_level(file) if _may_be_of_a_level(file.source) else file for file in files]
     return list(files)
 

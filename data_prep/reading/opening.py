@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError, how_to_install, one_line
+from data_prep.errors import DataError, UnreadableError, how_to_install, one_line
 from data_prep.reading.locations import GRIB_SUFFIXES, Location, protocol_hint
 from data_prep.reading.recognise import canonical_name
 from data_prep.variables import known
@@ -38,7 +39,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
     if isinstance(path, str):
         return _open_url(path), _nothing
     if not path.exists():
-        raise DataError(f"{path}: no such file")
+        raise UnreadableError(f"{path}: no such file")  # a network's disk may be away for a while
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
     if _first_bytes(path) == b"PK\x03\x04":
@@ -62,8 +63,12 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - what libraries make of damaged or hostile metadata is anything
+        if counted := _MONTHS_SINCE.search(str(error)):
+            raise DataError(
+                f"{path}: its times are counted in {counted[1]}, which are no fixed spans; count them in days or hours"
+            ) from None
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
-        raise DataError(f"{path}: cannot be read as a {noun} ({one_line(error)})") from None
+        raise UnreadableError(f"{path}: cannot be read as a {noun} ({one_line(error)})") from None
 
 
 def _close(file: xr.backends.NetCDF4DataStore) -> None:
@@ -115,6 +120,7 @@ def _open_zarr(path: Location) -> xr.Dataset:
     return _valid_stretch(data)
 
 
+_MONTHS_SINCE = re.compile(r"decode time units '((?:month|year)s?) since", re.I)
 _MASKS = {"missing_value", "scale_factor", "add_offset"}  # of who has one, 0 may be missing: packed fields need a value
 
 
@@ -127,7 +133,7 @@ def _open_url(url: str) -> xr.Dataset:
     except ImportError as error:
         raise DataError(f"{url}: {protocol_hint(error)}") from None
     except Exception as error:  # noqa: BLE001 - every service has errors of its own
-        raise DataError(
+        raise UnreadableError(
             f"{url}: cannot be read as a Zarr store ({one_line(error)}); is it one, and public, or are credentials set?"
         ) from None
 

@@ -124,6 +124,12 @@ def refuse_initial_times(path: Location, data: xr.Dataset, axes: Axes) -> None:
             )
 
 
+def is_own_forecast(data: xr.Dataset) -> bool:
+    """Whether a file is a forecast of this program along its valid time, which looks like analyses but for that."""
+    lead = data.coords.get("lead_time")
+    return lead is not None and lead.dims == ("time",) and {"forecaster", "emulator_version"} <= data.attrs.keys()
+
+
 def _is_lead(name: str) -> bool:
     return bool(_LEAD.fullmatch(name)) and not _TIME.fullmatch(name)
 

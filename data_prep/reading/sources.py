@@ -30,6 +30,7 @@ from data_prep.reading.recognise import (
     Axes,
     find_axes,
     find_variables,
+    is_own_forecast,
     level_coordinate,
     on_own_axes,
     over_interval,
@@ -54,6 +55,10 @@ _DATASET = Path("data set")  # in messages, what came without a file
 
 class NothingAskedError(DataError):
     """A file that holds nothing of what is asked for."""
+
+
+class ForecastError(DataError):
+    """A forecast of this program where analyses are expected."""
 
 
 @dataclass(frozen=True)
@@ -279,6 +284,7 @@ def open_source(
     vertical: Vertical | None,
     *,
     admit_duplicates: bool = False,
+    admit_forecasts: bool = False,
 ) -> Source:
     """Opens a file lazily and understands its coordinates.
 
@@ -288,6 +294,7 @@ def open_source(
         lacks are left out. Where the canonical name itself is among them, any known spelling of it will do.
       vertical: The vertical coordinate that variables with levels must have.
       admit_duplicates: Leave times that occur twice to the caller.
+      admit_forecasts: Take forecasts of this program for analyses.
 
     Raises:
       DataError: one line on what the file lacks or what is wrong with it.
@@ -295,6 +302,8 @@ def open_source(
     file: Location = _DATASET if isinstance(path, xr.Dataset) else locate(path)
     everything, release = (path, lambda: None) if isinstance(path, xr.Dataset) else open_to_release(file)
     path, everything = file, on_own_axes(everything)
+    if not admit_forecasts and is_own_forecast(everything):
+        raise ForecastError(f"{path}: is a forecast of {everything.attrs['forecaster']}; take it out of the analyses")
     contents = tuple(str(v) for v in everything.data_vars)
     present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
     if not present:
@@ -403,12 +412,22 @@ def read_initial(
     held: list[Channel] = []
     values: list[np.ndarray] = []
     for variable in (*needed, *spec.with_role("diagnostic")):
-        holder = next((s for s in sources if variable.name in s.fields and instant in s.times), None)
+        holders = [s for s in sources if variable.name in s.fields and instant in s.times]
+        holder = next(iter(holders), None)
         levels = set() if holder is None else set(holder.fields[variable.name].levels)
         if holder is None or (variable.role == "diagnostic" and not set(variable.levels) <= levels):
             continue
         row = int(np.flatnonzero(holder.times == instant)[0])
         field_values = _initial_field(holder, variable, row, timestep)
+        for other in holders[1:]:
+            same_row = int(np.flatnonzero(other.times == instant)[0])
+            if variable.role != "diagnostic" and not checks.are_one_field(
+                field_values, _initial_field(other, variable, same_row, timestep)
+            ):
+                raise DataError(
+                    f"{other.path}: {variable.name} at {clock.text(instant)} differs from what {holder.path} holds; "
+                    "give one of them alone"
+                )
         if fill_nan and variable.role == "forcing":
             field_values = checks.fill_with_mean(field_values)
         channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
@@ -428,19 +447,23 @@ def initial_sources(
 ) -> list[Source]:
     """Files that hold the initial fields of a forecast together, opened for ``read_initial`` in the model's units.
 
-    Some may lack variables; those that hold nothing of use, such as static fields alone, are left aside. Units come
-    before files are stacked by their levels, whose parts are read by their own.
+    Some may lack variables; those that hold nothing of use, such as static fields alone, are left aside, and so are
+    forecasts of this program, but for one that is given alone. Units come before files are stacked by their levels,
+    whose parts are read by their own.
 
     Raises:
       DataError: one line on what one of them lacks or what is wrong with it.
     """
     sources: list[Source] = []
-    aside: list[NothingAskedError] = []
+    aside: list[DataError] = []
     for file in files:
         try:
             sources.append(open_source(file, *_asked(spec, names)))
-        except NothingAskedError as error:
+        except (NothingAskedError, ForecastError) as error:
             aside.append(error)
+    if not sources and len(files) == 1 and isinstance(aside[0], ForecastError):
+        sources, aside = [open_source(files[0], *_asked(spec, names), admit_forecasts=True)], []
+        logger.warning("%s: is a forecast itself, of which this one goes on", sources[0].path)
     if not sources:
         raise aside[0]
     for why in aside:
@@ -491,14 +514,21 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
         sum.
     """
     name, times = variable.name, source.times
+    if source.fields[name].extent == "dayofyear":
+        row = int(clock.day_of_year(times[row : row + 1])[0]) - 1
+    if source.fields[name].extent == "constant" and variable.role == "prognostic":
+        raise DataError(f"{source.path}: {name} has no time, beside fields that have; give it at the initial time")
     if timestep is None or not is_accumulation(name):
         return source.read(name, variable.levels, row, row + 1)
     raw_name = source.fields[name].raw_name
     count, interval = 1, timestep
-    if accumulation_hours(raw_name) != checks.hours(timestep) and times.size > 1:
+    named = accumulation_hours(raw_name) == checks.hours(timestep)
+    if not named and times.size > 1:
         interval = np.diff(times).min()
         count = max(1, int(timestep // interval))
     first = row + 1 - count
+    if not named and times.size == 1 and source.bounds is None and variable.role == "diagnostic":
+        return np.full((1, *source.grid.shape, max(1, len(variable.levels))), np.nan, np.float32)  # summed over what?
     if timestep % interval != np.timedelta64(0, "ns"):
         length = f"{checks.hours(timestep):g}"
         why = f"{length} h, and its times are {checks.hours(interval):g} h apart"
@@ -616,6 +646,9 @@ def _found_field(
         )
     elif entry is not None and entry.on_levels and (scalar := scalar_pressure(variable)) is not None:
         levels, rows = _levels(path, variable[scalar], vertical)
+    to_si = conversion(name, unit_of(variable), f"{path}: {variable.name}")
+    if "difference" in str(variable.attrs.get("units_metadata", "")):  # CF 1.11, of temperatures
+        to_si = replace(to_si, offset=0.0)
     return FoundField(
         name=name,
         raw_name=str(variable.name),
@@ -623,7 +656,7 @@ def _found_field(
         levels=levels,
         level_rows=rows,
         level_axis=axis,
-        to_si=conversion(name, unit_of(variable), f"{path}: {variable.name}"),
+        to_si=to_si,
         over_interval=over_interval(variable),
         standard_name=str(variable.attrs.get("standard_name", "")),
         unit_given="units" in variable.attrs,

@@ -120,8 +120,14 @@ def forecast_batches(
 
     Yields:
       Blocks ``(init_time, lead_time, ...)``: batch by batch, and within a batch lead by lead.
+
+    Raises:
+      DataError: leads are no multiples of the time step, or reach beyond the year 2262.
     """
     leads = check_lead_times(lead_times, forecaster.timestep)
+    latest = initial["time"].values.astype("datetime64[ns]").max()
+    if latest.astype(np.int64) > np.iinfo(np.int64).max - leads[-1].astype(np.int64):
+        raise DataError(f"forecasts from {latest!s:.16} reach beyond the year 2262, the last that times can hold")
     n = initial.sizes["time"]
     width = min(batch, n)
     cost = Cost() if cost is None else cost
