@@ -108,7 +108,7 @@ def test_the_pace_of_rollouts_of_random_length_is_that_of_their_mean(folder, tra
 def test_another_time_or_recipe_is_not_mixed_in(folder, training):
     entrant = Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", [])
     compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
-    with pytest.raises(DataError, match=r"made for other minutes or another recipe; remove .*mesh"):
+    with pytest.raises(DataError, match=r"made for other minutes, data, another network or recipe; remove .*mesh"):
         compare([entrant], 3.0, folder / "store.zarr", folder / "comparison")
     (folder / "comparison" / "mesh" / "recipe.json").write_text("{")
     with pytest.raises(DataError, match=r"recipe.json: damaged.*; remove .*mesh"):

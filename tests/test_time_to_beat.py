@@ -1,6 +1,7 @@
 """The clock from nothing to a network that beats physics: what is counted, what is refused, what is told."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,13 +76,28 @@ def test_simulation_preparation_and_training_count(finished):
     assert made.minutes == {"simulate": 1.0, "prepare": 0.5, "train": 1.5}
     assert made.total == 3.0
     assert made.initial_times == 7
-    without = parse_config({**EXPERIMENT, "simulate": None, "workdir": str(finished)})
-    assert "simulate" not in time_to_beat.attempt(without, 120.0).minutes
 
 
-def test_an_attempt_that_takes_from_another_experiment_is_none(finished):
-    with pytest.raises(UserError, match="reuse: the clock counts from nothing"):
-        time_to_beat.attempt(parse_config({**EXPERIMENT, "workdir": str(finished), "reuse": "runs/other"}), 120.0)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"reuse": "runs/other"}, "reuse: the clock counts from nothing"),
+        ({"train": EXPERIMENT["train"] | {"start_from": "speedy_t31"}}, "train.start_from: the clock counts from"),
+        ({"simulate": None}, "simulate: the clock counts the simulation of the data, and there is none"),
+    ],
+)
+def test_an_attempt_that_takes_from_elsewhere_is_none(change, said, finished):
+    with pytest.raises(UserError, match=said):
+        time_to_beat.attempt(parse_config({**EXPERIMENT, "workdir": str(finished), **change}), 120.0)
+
+
+def test_who_was_not_held_against_damped_physics_comes_last(finished):
+    made = time_to_beat.attempt(parse_config({**EXPERIMENT, "workdir": str(finished)}), 120.0, ["seed=3"])
+    assert made.lost == 1 and made.changed == ["seed=3"]
+    raw_alone = replace(made, config="raw", ratios={"physics_t21": 0.5}, minutes={"train": 0.1})
+    winner = replace(made, config="won", ratios={"physics_t21": 0.9, "physics_t21_damped": 0.99})
+    rows = format_records([raw_alone, made, winner]).splitlines()[2:]
+    assert [row.split()[1] for row in rows] == ["won", "raw", "tiny"]
 
 
 def test_a_stage_that_was_stopped_has_no_clock(finished):
@@ -120,7 +136,8 @@ def test_attempts_collect_in_a_table_with_the_fastest_winner_first(finished, tmp
     assert "| tiny | 3.0 (1.0 + 0.5 + 1.5) | 5 d, 7 starts | 0.87 | 1.41 |" in capsys.readouterr().out
 
     def row(name, minutes, ratio):
-        return Attempt(name, {"train": minutes}, {"physics_t21": ratio}, 120.0, 7, "two cores", "0", "2026-01-01")
+        ratios = {"physics_t21": 0.9, "physics_t21_damped": ratio}
+        return Attempt(name, {"train": minutes}, ratios, 120.0, 7, "two cores", "0", "2026-01-01")
 
     table = format_records(
         [row("slow", 9.0, 0.9), row("loser", 1.0, 1.1), row("fast", 2.0, 0.9), row("stopped", 1.5, np.nan)]

@@ -129,12 +129,14 @@ def compare(entrants: Sequence[Entrant], minutes: float, store_path: Path, folde
 def _recipe(entrant: Entrant, minutes: float, store_path: Path, home: Path) -> TrainConfig:
     """The entrant's recipe, stretched to the minutes; kept in a file, as a pace is never measured twice the same."""
     file = home / "recipe.json"
-    asked = {"minutes": minutes, "train": entrant.experiment.train.model_dump(mode="json")}
+    sections = {"train": entrant.experiment.train, "model": entrant.experiment.model}
+    asked = {"minutes": minutes, "data": open_store(store_path).data_hash}
+    asked |= {name: section.model_dump(mode="json") for name, section in sections.items()}
     if file.is_file():
         remedy = f"remove {home} to train it anew"
         kept = read_object(file, remedy)
         if kept.get("asked") != asked:
-            raise DataError(f"{file}: made for other minutes or another recipe; {remedy}")
+            raise DataError(f"{file}: made for other minutes, data, another network or recipe; {remedy}")
         return TrainConfig.model_validate(kept["recipe"])
     recipe = stretch(entrant.experiment.train, _pace(entrant, store_path, home / "pace"), 60 * minutes)
     write_text(file, json.dumps({"asked": asked, "recipe": recipe.model_dump(mode="json")}))

@@ -20,7 +20,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from data_prep.errors import ConfigError, DataError, one_line
 from data_prep.preparation.store import Segment, Store
 from emulator import __version__
 from emulator.command import append_line, as_command, check_appendable, say
-from emulator.config import ExperimentConfig, ModelConfig, load_config
+from emulator.config import ExperimentConfig, ModelConfig, TrainConfig, load_config
 from emulator.hardware.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.parser import positive
@@ -70,6 +70,7 @@ class Point:
       activity: Root mean square change over the step that leads there, over the truth's; median of those channels.
       data_hash: Of the store.
       machine, versions, date: Where, with what, and when.
+      recipe: Whatever else of the ``train`` section is no default; not kept of the first points.
     """
 
     config: str
@@ -89,6 +90,7 @@ class Point:
     machine: str
     versions: dict[str, str]
     date: str
+    recipe: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,16 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
         describe(),
         {"emulator": __version__, "jax": jax.__version__},
         f"{datetime.now(UTC):%Y-%m-%d}",
+        _rest_of(recipe),
     )
+
+
+def _rest_of(recipe: TrainConfig) -> dict[str, Any]:
+    """What of a recipe decides and has no place of its own in a point."""
+    told = {*TrainConfig.HOW, "stages", "seed", "optimiser", "batch_size"}
+    stage = {"steps", "rollout", "learning_rate", "batch_size"}
+    out = recipe.model_dump(mode="json", exclude_defaults=True, exclude=told)
+    return out | recipe.stages[0].model_dump(mode="json", exclude_defaults=True, exclude=stage)
 
 
 def _start(job: Job) -> TrainState:
@@ -345,7 +356,8 @@ def curves(points: Sequence[Point], axis: str) -> Iterator[Curve]:
     along = _AXES[axis]
     found: dict[tuple[Any, ...], list[Point]] = {}
     for p in sorted(points, key=lambda p: (p.operations, p.years)):
-        same = (p.data_hash, p.optimiser, p.learning_rate, p.batch_size, *along.same(p))
+        recipe = json.dumps(p.recipe, sort_keys=True)
+        same = (p.data_hash, p.optimiser, p.learning_rate, p.batch_size, recipe, *along.same(p))
         found.setdefault(same, []).append(p)
     for mine in found.values():
         if len({along.of(p) for p in mine}) >= _LEAST:

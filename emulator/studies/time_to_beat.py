@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from emulator.config import ExperimentConfig, load_config
 from emulator.evaluation.style import forecaster_label
 from emulator.evaluation.table import mean_ratios, opponents
 from emulator.experiment.initial_times import verified_leads
-from emulator.experiment.stages import applicable_stages, run_stages, stage_seconds
+from emulator.experiment.stages import run_stages, stage_seconds
 from emulator.hardware.machine import describe
 
 RECORDS = Path("docs/time_to_beat.jsonl")
@@ -47,6 +47,7 @@ class Attempt:
       lead_hours: At which lead.
       initial_times: How many the ratios rest on.
       machine, version, date: Where, with which program, and when.
+      changed: What of the config was changed on the command line; not kept by the first attempts.
     """
 
     config: str
@@ -57,6 +58,13 @@ class Attempt:
     machine: str
     version: str
     date: str
+    changed: list[str] = field(default_factory=list)
+
+    @property
+    def lost(self) -> int:
+        """Forms of physics that it has not beaten; who was not held against the damped one lost to all."""
+        judged = any(name.endswith("_damped") for name in self.ratios)
+        return sum(not (judged and ratio < 1) for ratio in self.ratios.values())
 
     @property
     def total(self) -> float:
@@ -64,33 +72,39 @@ class Attempt:
         return sum(self.minutes.values())
 
 
-def attempt(config: ExperimentConfig, lead_hours: float) -> Attempt:
+def attempt(config: ExperimentConfig, lead_hours: float, changed: Sequence[str] = ()) -> Attempt:
     """Runs every stage that is not done yet, and judges.
 
     Args:
       config: An experiment with a nature run and a physics baseline.
       lead_hours: The lead at which physics is to be beaten.
+      changed: What of the config was changed on the command line, for the record.
 
     Raises:
-      ConfigError: another experiment is reused, so nothing begins from nothing; or nothing would be there to beat, or
-        not at that lead.
+      ConfigError: data or weights are taken from elsewhere, so it does not begin from nothing; or nothing would be
+        there to beat, or not at that lead.
       DataError: a stage was stopped on its way, so its clock is wrong.
     """
     if config.reuse is not None:
         raise ConfigError("reuse: the clock counts from nothing, so nothing may be taken from another experiment")
+    if config.train.start_from is not None:
+        raise ConfigError(
+            "train.start_from: the clock counts from nothing, so no network may begin with learned weights"
+        )
+    if config.simulate is None:
+        raise ConfigError("simulate: the clock counts the simulation of the data, and there is none")
     if not config.evaluate.physics:
         raise ConfigError("evaluate.physics: names no baseline to beat")
     scored = config.evaluate
     if not 0 < lead_hours <= scored.lead_hours or _lead(lead_hours) not in verified_leads(scored):
         raise ConfigError(f"--hours {lead_hours:g}: would not be scored; set evaluate.lead_hours, or another --hours")
-    stages = {s.name for s in applicable_stages(config)} & set(_COUNTED)
     folder = run_stages(config)
-    minutes = {name: stage_seconds(folder, name) / 60 for name in _COUNTED if name in stages}
+    minutes = {name: stage_seconds(folder, name) / 60 for name in _COUNTED}
     with xr.open_dataset(folder / "scores.nc") as scores:
         ratios = ratios_to_physics(scores, lead_hours)
         count = int(scores.attrs["initial_times"])
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    return Attempt(config.name, minutes, ratios, lead_hours, count, describe(), __version__, today)
+    return Attempt(config.name, minutes, ratios, lead_hours, count, describe(), __version__, today, list(changed))
 
 
 def _lead(hours: float) -> np.timedelta64:
@@ -114,7 +128,7 @@ def format_records(attempts: Sequence[Attempt]) -> str:
         "machine",
     ]
     rows = [head, ["---"] * len(head)]
-    for a in sorted(attempts, key=lambda a: (sum(not r < 1 for r in a.ratios.values()), a.total)):
+    for a in sorted(attempts, key=lambda a: (a.lost, a.total)):
         parts = " + ".join(f"{m:.1f}" for m in a.minutes.values())
         ratios = [f"{a.ratios[n]:.2f}" if n in a.ratios else "" for n in names]
         when = f"{a.lead_hours / 24:g} d, {a.initial_times} starts"
@@ -146,6 +160,6 @@ def main(argv: Sequence[str]) -> None:
     config = load_config(arguments.config, arguments.set)
     check_appendable(arguments.records, "--records")
     before = read_records(arguments.records) if arguments.records.exists() else []
-    made = attempt(config, arguments.hours)
+    made = attempt(config, arguments.hours, arguments.set)
     say(format_records([*before, made]))
     append_line(arguments.records, json.dumps(asdict(made)))
