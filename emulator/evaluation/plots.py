@@ -264,6 +264,9 @@ def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names:
         values = one[kind].values * factor
         if gain or kind == "gap_closed":
             lower, upper = one[f"{kind}_lower"].values, one[f"{kind}_upper"].values
+            if gain:  # open ends reach as far as the leads could tell
+                hours = lead_hours(scores)
+                lower, upper = np.maximum(lower, hours - hours[-1]), np.minimum(upper, hours - hours[0])
             known = np.isfinite(lower) & np.isfinite(upper)
             axes.fill_between(days, lower, upper, where=known, color=colour, alpha=0.14, lw=0)
         axes.plot(days, values, color=colour, linestyle=dash, lw=1.6, marker=_marker(days))
