@@ -585,7 +585,7 @@ class TestInitialConditions:
             "forecast.nc: is a forecast of network; take it out of the analyses: the file is left aside" in caplog.text
         )
         assert read_initial(forecast, SPEC, GRID)["time"].values == later["time"].values[-1]
-        assert "forecast.nc: is a forecast itself, of which this one goes on" in caplog.text
+        assert "forecast.nc: is a forecast itself; this one goes on from there" in caplog.text
         with pytest.raises(DataError, match=r"forecast.nc: is a forecast of network"):
             open_canonical([path, forecast], config(["*.nc"]))
 

@@ -45,15 +45,19 @@ def test_nobody_is_ahead_whose_error_is_larger():
         np.testing.assert_array_equal(equal.value, 0.0)
 
 
-def gain_of(a, b, n=60, noise=0.1, seed=0):
+def gain_of(a, b, **how):
     """Gain of A over B with errors (lead,), paired noise; one region."""
+    return gain_and_difference(a, b, **how)[0]
+
+
+def gain_and_difference(a, b, n=60, noise=0.1, seed=0):
     rng = np.random.default_rng(seed)
     factor = np.exp(noise * rng.normal(size=(1, n)))
     bootstrap = Bootstrap(np.zeros(n, int), 400, 0.95)
     own = [np.exp(0.3 * noise * rng.normal(size=(LEADS.size, n))) for _ in range(2)]
     squares = [(x[:, None] * factor * o) ** 2 for x, o in zip((a, b), own, strict=True)]
     difference = rmse_difference(bootstrap, *squares)
-    return time_gain(LEADS, *(s[:, None] for s in squares), bootstrap, difference)
+    return time_gain(LEADS, *(s[:, None] for s in squares), bootstrap, difference), difference
 
 
 def test_the_gain_of_a_delayed_curve_is_the_delay():
@@ -84,6 +88,24 @@ def test_where_an_end_is_in_doubt_the_interval_is_open_there():
     found = gain_of(a, b)
     assert found.value[1] == pytest.approx(6, abs=0.5)
     assert found.upper[1] == np.inf and 4 < found.lower[1] <= 6
+
+
+def test_of_a_single_initial_time_only_the_number_is_known():
+    found = gain_of(np.sqrt(LEADS - 4), np.sqrt(LEADS + 5), n=1)
+    assert np.isfinite(found.value).any()
+    assert (found.lower == -np.inf).all() and (found.upper == np.inf).all()
+
+
+def test_the_interval_leaves_out_zero_where_the_errors_at_the_lead_differ():
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        a, b = (np.sqrt(LEADS) * (1 + 0.1 * rng.normal(size=LEADS.size)) for _ in range(2))
+        gain, difference = gain_and_difference(a, b, noise=0.5, seed=seed)
+        assert ((gain.lower <= gain.value) & (gain.value <= gain.upper)).all()
+        better, worse = difference.upper < 0, difference.lower > 0
+        assert better.any() and worse.any() and not (better | worse).all()
+        np.testing.assert_array_equal((gain.lower > 0)[1:-1], better[1:-1])
+        np.testing.assert_array_equal((gain.upper < 0)[1:-1], worse[1:-1])
 
 
 def test_a_score_that_is_not_there_has_no_gain():

@@ -463,7 +463,7 @@ def initial_sources(
             aside.append(error)
     if not sources and len(files) == 1 and isinstance(aside[0], ForecastError):
         sources, aside = [open_source(files[0], *_asked(spec, names), admit_forecasts=True)], []
-        logger.warning("%s: is a forecast itself, of which this one goes on", sources[0].path)
+        logger.warning("%s: is a forecast itself; this one goes on from there", sources[0].path)
     if not sources:
         raise aside[0]
     for why in aside:

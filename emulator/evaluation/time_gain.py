@@ -126,17 +126,15 @@ def _differences(a: np.ndarray, b: np.ndarray, bootstrap: Bootstrap, near: np.nd
       near: For each lead of A the number of B's with about the same error ``(lead, region)``; how initial times are
         correlated is taken from these differences.
     """
-    n = a.shape[-1]
+    vectors, trajectory = bootstrap.slow.vectors, bootstrap.trajectory
     x, y = a.mean(axis=-1), b.mean(axis=-1)
     both = np.sqrt(x)[:, None] + np.sqrt(y)[None]
     both = np.where(both == 0, 1.0, both)
-    alike = (a - np.take_along_axis(b, near[..., None], axis=0)) / np.take_along_axis(both, near[:, None], axis=1)[
-        :, 0, :, None
-    ]
-    vectors = bootstrap.slow.vectors
-    projected = (a @ vectors.T)[:, None] - (b @ vectors.T)[None]
+    both_there = np.take_along_axis(both, near[:, None], axis=1)[:, 0]
+    alike = (a - np.take_along_axis(b, near[..., None], axis=0)) / both_there[..., None]
+    projected = ((a @ vectors.T)[:, None] - (b @ vectors.T)[None]) / both[..., None]
     found = bootstrap.slow.error_of_projections(
-        (projected / both[..., None]).reshape(both.size, -1), fit(alike.reshape(-1, n), bootstrap.trajectory)
+        projected.reshape(both.size, len(vectors)), fit(alike.reshape(-1, trajectory.size), trajectory)
     )
     reach = (found.error * stats.t.ppf((1 + bootstrap.confidence) / 2, found.dof)).reshape(both.shape)
     difference = (x[:, None] - y[None]) / both
