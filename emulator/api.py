@@ -25,9 +25,10 @@ from data_prep.files.arrays import rows_at
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Segment, Store, memory_store
 from data_prep.reading.checks import check_values
-from data_prep.reading.locations import Location, locate
+from data_prep.reading.level_files import stack_levels
+from data_prep.reading.locations import Location, find_files, locate
 from data_prep.reading.opening import format_of, open_lazily
-from data_prep.reading.sources import in_units, open_source, read_initial
+from data_prep.reading.sources import in_units, initial_sources, initial_times, open_source, read_initial
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
 from emulator.config import EvaluateConfig, first_error
@@ -51,7 +52,7 @@ _OF_SCORING = {"split", "headline", "pressure_levels", "derived", "regions", "ma
 
 def predict(
     forecaster: Forecaster,
-    initial: xr.Dataset | str | Path,
+    initial: xr.Dataset | str | Path | Sequence[str | Path],
     *,
     days: float = 10.0,
     times: ArrayLike | None = None,
@@ -62,7 +63,8 @@ def predict(
     Args:
       forecaster: Such as ``load_forecaster`` gives, or ``SeveralNetworks`` makes of several.
       initial: Initial fields: any order of axes, names and units that ``emulator inspect`` understands, on the
-        forecaster's grid; a data set, which may be lazy, or where it lies (NetCDF, GRIB, Zarr, a URL).
+        forecaster's grid; a data set, which may be lazy, or where it lies: a file (NetCDF, GRIB, Zarr, a URL), a folder
+        or several files that hold the variables and times together, as ``emulator forecast`` takes them.
       days: Length of the forecasts, a multiple of the time step.
       times: Initial times in ``initial``: one or several, ``datetime64`` or ISO 8601.
       lateral: Holds the lateral boundary values of the valid times, for a network that was trained with some: the store
@@ -84,20 +86,27 @@ def predict(
     if network := _first_network(forecaster):
         names, fill_nan = network.sources, network.fill_nan
     spec, grid, timestep = forecaster.spec, forecaster.grid, forecaster.timestep
-    with _opened(initial) as data:
-        chosen = _times_of(data, forecaster, names) if times is None else np.atleast_1d(np.asarray(times))
-        if pd.isnull(chosen).any():
-            raise DataError("times: one is missing (None or NaT)")
-        if chosen.size == 0:
-            raise DataError("times: holds none; leave it out to forecast from every time")
-        fields = xr.concat(
-            [read_initial(data, spec, grid, time, names, fill_nan=fill_nan, timestep=timestep) for time in chosen],
-            "time",
-            data_vars="minimal",
-            coords="minimal",
-            compat="override",
-            join="exact",
-        )
+    files: Sequence[Location | xr.Dataset]
+    if isinstance(initial, xr.Dataset):
+        files = [initial]
+    else:
+        files = find_files([initial] if isinstance(initial, str | Path) else initial)
+    sources = stack_levels(initial_sources(files, spec, names))
+    chosen = initial_times(sources, spec) if times is None else np.atleast_1d(np.asarray(times))
+    if pd.isnull(chosen).any():
+        raise DataError("times: one is missing (None or NaT)")
+    if chosen.size == 0:
+        raise DataError("times: holds none; leave it out to forecast from every time")
+    fields = xr.concat(
+        [read_initial(sources, spec, grid, time, names, fill_nan=fill_nan, timestep=timestep) for time in chosen],
+        "time",
+        data_vars="minimal",
+        coords="minimal",
+        compat="override",
+        join="exact",
+    )
+    for source in sources:
+        source.release()
     if (twice := fields["time"].values[fields.indexes["time"].duplicated()]).size:
         raise DataError(f"times: {twice[0]!s:.16} is there twice; give every initial time once")
     return _run(forecaster, fields, leads)
@@ -213,20 +222,6 @@ def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.D
 
 
 @contextmanager
-def _opened(initial: xr.Dataset | str | Path) -> Iterator[xr.Dataset]:
-    """The data set, opened once for all its times; what is said of it names the file."""
-    if isinstance(initial, xr.Dataset):
-        yield initial
-        return
-    path = locate(initial)
-    with open_lazily(path) as data:
-        try:
-            yield data
-        except DataError as error:
-            raise DataError(str(error).replace("data set:", f"{path}:", 1)) from None
-
-
-@contextmanager
 def _named_as_given(folder: Path) -> Iterator[None]:
     """What is said of a data set that was written into this folder has the name that the user gave it, and no path."""
     try:
@@ -236,14 +231,6 @@ def _named_as_given(folder: Path) -> Iterator[None]:
         if named == str(error):
             raise
         raise type(error)(named) from None
-
-
-def _times_of(initial: xr.Dataset, forecaster: Forecaster, names: Mapping[str, str]) -> np.ndarray:
-    asked = {v.name: (names.get(v.name, v.name), v.name) for v in forecaster.spec.with_role("prognostic")}
-    times = open_source(initial, asked, forecaster.spec.vertical, admit_forecasts=True).times
-    if times.size == 0:
-        raise DataError("data set: no time coordinate; give the initial time as a coordinate named time")
-    return times
 
 
 def _as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path, store: Store) -> Location:

@@ -139,8 +139,15 @@ def test_a_file_is_opened_once_however_many_times_it_holds(tmp_path, monkeypatch
     store.dataset([0, 1, 2]).to_netcdf(path)
     monkeypatch.setattr(opening, "format_of", lambda path: opened.append(path) or format_of(path))
     persistence = Persistence(store.spec, store.grid, store.timestep)
-    assert emulator.predict(persistence, path, days=0.25).sizes["init_time"] == 3
+    made = emulator.predict(persistence, path, days=0.25)
+    assert made.sizes["init_time"] == 3
     assert opened == [path]
+    folder = tmp_path / "by time"
+    folder.mkdir()
+    for name, rows in (("a", [0, 1]), ("b", [1, 2])):
+        store.dataset(rows).to_netcdf(folder / f"{name}.nc")
+    for several in (folder, [folder / "b.nc", str(folder / "a.nc")]):
+        xr.testing.assert_identical(emulator.predict(persistence, several, days=0.25).drop_attrs(), made.drop_attrs())
     with pytest.raises(DataError, match=r"^\S*mine.nc: no time 2031"):
         emulator.predict(persistence, path, days=1, times=["2031-01-01"])
 

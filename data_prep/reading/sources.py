@@ -389,25 +389,15 @@ def read_initial(
       DataError: one line on what is missing or wrong.
     """
     sources = initial_sources([files], spec, names) if isinstance(files, str | Path | xr.Dataset) else [*files]
-    needed = _needed(spec)
-    where = str(sources[0].path) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
-    missing = [v.name for v in needed if all(v.name not in source.fields for source in sources)]
-    if missing:
-        there = dict.fromkeys(name for source in sources for name in source.contents)
-        raise DataError(f"{where}: missing {', '.join(missing)}; it holds {', '.join(there)}")
+    needed, where = _needed(spec), _where(sources)
+    times = initial_times(sources, spec)
     for source in sources:
         if not source.grid.matches(grid):
             raise DataError(
                 f"{source.path}: its grid is {source.grid.describe()}, the model's {grid.describe()}; "
                 "emulator regrid IN OUT --like FILE brings it there, if it covers that"
             )
-        if source.times.size == 0:
-            raise DataError(f"{source.path}: no time coordinate; give the initial time as a coordinate named time")
-        if source.calendar:
-            logger.warning(
-                "%s: is on the calendar %s; dates here are the real calendar's", source.path, source.calendar
-            )
-    instant = _instant_of(where, sources, [v.name for v in needed], time)
+    instant = _instant_of(where, times, time)
     logger.info("initial time %s of %s", np.datetime_as_string(instant, unit="m"), where)
     held: list[Channel] = []
     values: list[np.ndarray] = []
@@ -470,6 +460,10 @@ def initial_sources(
         logger.warning("%s: the file is left aside", why)
     warn_of_units(sources)
     for number, source in enumerate(sources):
+        if source.calendar:
+            logger.warning(
+                "%s: is on the calendar %s; dates here are the real calendar's", source.path, source.calendar
+            )
         for name in source.fields:
             sources[number] = in_units(sources[number], name, spec[name].units, "the model's")
     return sources
@@ -484,15 +478,32 @@ def _asked(spec: StateSpec, names: Mapping[str, str] | None) -> tuple[dict[str, 
     return {v.name: ((names or {}).get(v.name, v.name), v.name) for v in variables}, spec.vertical
 
 
-def _instant_of(
-    where: str, sources: Sequence[Source], needed: Sequence[str], time: np.datetime64 | str | None
-) -> np.datetime64:
-    """The time that is asked for, or the last one, of those at which all variables are there."""
+def initial_times(sources: Sequence[Source], spec: StateSpec) -> np.ndarray:
+    """The times at which files hold together what a model needs to start, ascending.
+
+    Raises:
+      DataError: one lacks its times, a variable is missing, or there is no such time.
+    """
+    where, needed = _where(sources), [v.name for v in _needed(spec)]
+    if missing := [name for name in needed if all(name not in source.fields for source in sources)]:
+        there = dict.fromkeys(name for source in sources for name in source.contents)
+        raise DataError(f"{where}: missing {', '.join(missing)}; it holds {', '.join(there)}")
+    if timeless := next((source for source in sources if source.times.size == 0), None):
+        raise DataError(f"{timeless.path}: no time coordinate; give the initial time as a coordinate named time")
     held = [np.unique(np.concatenate([s.times for s in sources if name in s.fields])) for name in needed]
     shared = reduce(np.intersect1d, held)
     if shared.size == 0:
         ends = "; ".join(f"{n} to {clock.text(t[-1])}" for n, t in zip(needed, held, strict=True))
         raise DataError(f"{where}: no time at which all variables are there ({ends})")
+    return shared
+
+
+def _where(sources: Sequence[Source]) -> str:
+    return str(sources[0].path) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+
+
+def _instant_of(where: str, shared: np.ndarray, time: np.datetime64 | str | None) -> np.datetime64:
+    """The time that is asked for, or the last one, of those at which all variables are there."""
     if time is None:
         return shared[-1]
     try:
