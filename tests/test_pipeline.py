@@ -486,7 +486,7 @@ class TestThinning:
         state = {"temperature": {}, "surface_pressure": {}, "warmest": {}}
         run(tmp_path, data.drop_vars("total_precipitation_6hr"), prognostic=state, diagnostic={})
         plural = method.replace("um", "a")
-        told = f"warmest: {plural} over 3 h, of which every 2th is taken; for {plural} over the step of 6 h take them"
+        told = f"warmest: {plural} over 3 h, of which one of 2 is taken; for {plural} over the step of 6 h take them"
         assert told in caplog.text
 
     @pytest.mark.parametrize(

@@ -341,7 +341,7 @@ def open_onto(
                     f"over {config.timestep_hours:g} h before"
                 )
             _check_accumulation(timeline, timestep, interval)
-    means = _means(timelines)
+    means = _over_interval(timelines, "mean")
     if means:
         where = timelines[means[0]].sources[0].path
         logger.warning("%s: %s: means over intervals, taken as instants at their times", where, ", ".join(means))
@@ -601,34 +601,11 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
         logger.warning(
             "%s: one day a month; if these are monthly means by hour of the day, they hold no weather", where
         )
-    phase = (times - times.astype("datetime64[D]")) % interval
-    means = _means(timelines)
-    if (2 * phase == interval).all() and (means or phase[0] % np.timedelta64(1, "h")):
-        at = f"{clock.text(times[0])[-5:]} every {checks.hours(interval):g} h"
-        logger.warning(
-            "%s: times in the middle of intervals (%s), as means have; they are taken as instants", where, at
-        )
-    elif means and timestep == interval:
-        logger.warning("%s: %s: means over intervals, taken as instants at their times", where, ", ".join(means))
+    _warn_of_intervals(timelines, interval, timestep)
     stride = int(timestep // interval)
     sums = [name for name in timelines if is_accumulation(name)]
     for name in sums:
         _check_accumulation(timelines[name], timestep, interval)
-    for kind, plural, others in (
-        (
-            "sum",
-            "sums",
-            "only total_precipitation is summed over the step of %s: sum the others before, or leave them out",
-        ),
-        ("mean", "means", "for means over the step of %s take them before"),
-        ("maximum", "maxima", "for maxima over the step of %s take them before"),
-        ("minimum", "minima", "for minima over the step of %s take them before"),
-    ):
-        held = (n for n, t in timelines.items() if any(s.fields[n].over_interval == kind for s in t.sources))
-        if stride > 1 and (lost := [name for name in held if name not in sums]):
-            of, by = (f"{checks.hours(span):g} h" for span in (interval, timestep))
-            message = f"%s: %s: {plural} over %s, of which every %dth is taken; {others}"
-            logger.warning(message, where, ", ".join(lost), of, stride, by)
     breaks = np.flatnonzero(np.diff(times) != interval) + 1
     bounds = [0, *breaks.tolist(), times.size]
     out: list[RawSegment] = []
@@ -652,9 +629,39 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
     return tuple(out)
 
 
-def _means(timelines: Mapping[str, Timeline]) -> list[str]:
-    """Names of the variables of which a file says that values are means over intervals."""
-    return [n for n, t in timelines.items() if any(s.fields[n].over_interval == "mean" for s in t.sources)]
+_OVER_INTERVALS = (
+    ("sum", "sums", "only total_precipitation is summed over the step of %s: sum the others before, or leave them out"),
+    ("mean", "means", "for means over the step of %s take them before"),
+    ("maximum", "maxima", "for maxima over the step of %s take them before"),
+    ("minimum", "minima", "for minima over the step of %s take them before"),
+)
+"""What values may be over intervals, the same of several, and what is said where they are thinned."""
+
+
+def _warn_of_intervals(timelines: Mapping[str, Timeline], interval: np.timedelta64, timestep: np.timedelta64) -> None:
+    """Says what is lost of values that files say to be over intervals: they are taken as instants, or thinned."""
+    reference = next(iter(timelines.values()))
+    times, where = reference.times, str(reference.sources[0].path)
+    phase = (times - times.astype("datetime64[D]")) % interval
+    means = _over_interval(timelines, "mean")
+    if (2 * phase == interval).all() and (means or phase[0] % np.timedelta64(1, "h")):
+        at = f"{clock.text(times[0])[-5:]} every {checks.hours(interval):g} h"
+        logger.warning(
+            "%s: times in the middle of intervals (%s), as means have; they are taken as instants", where, at
+        )
+    elif means and timestep == interval:
+        logger.warning("%s: %s: means over intervals, taken as instants at their times", where, ", ".join(means))
+    stride = int(timestep // interval)
+    for kind, several, remedy in _OVER_INTERVALS if stride > 1 else ():
+        if lost := [name for name in _over_interval(timelines, kind) if not is_accumulation(name)]:
+            of, by = (f"{checks.hours(span):g} h" for span in (interval, timestep))
+            message = f"%s: %s: {several} over %s, of which one of %d is taken; {remedy}"
+            logger.warning(message, where, ", ".join(lost), of, stride, by)
+
+
+def _over_interval(timelines: Mapping[str, Timeline], kind: str) -> list[str]:
+    """Names of the variables of which a file says that values are that over intervals."""
+    return [n for n, t in timelines.items() if any(s.fields[n].over_interval == kind for s in t.sources)]
 
 
 def _how_to_share(differing: int, *timelines: Timeline) -> str:
