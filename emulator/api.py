@@ -28,6 +28,7 @@ from data_prep.reading.checks import check_values
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, find_files, locate
 from data_prep.reading.opening import format_of, open_lazily
+from data_prep.reading.probe import probe
 from data_prep.reading.sources import in_units, initial_sources, initial_times, open_source, read_initial
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
@@ -91,6 +92,7 @@ def predict(
         files = [initial]
     else:
         files = find_files([initial] if isinstance(initial, str | Path) else initial)
+        probe(files)
     sources = stack_levels(initial_sources(files, spec, names))
     chosen = initial_times(sources, spec) if times is None else np.atleast_1d(np.asarray(times))
     if pd.isnull(chosen).any():
