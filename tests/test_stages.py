@@ -253,7 +253,7 @@ def test_scores_with_a_file_of_the_command_line_are_plotted_without_naming_it_ag
     with pytest.raises(
         UserError, match=r"'evaluate' was made with another config \(evaluate.bootstrap, evaluate.forecasts"
     ):
-        stages.run_stages(config(tmp_path, evaluate={"bootstrap": 7}), ["plot"])
+        stages.run_stages(config(tmp_path, evaluate={"bootstrap": 70}), ["plot"])
     stages.run_stages(config(tmp_path), ["plot"])
     assert calls[-2:] == ["evaluate", "plot"] and (folder / "plots").exists()
 
@@ -298,13 +298,13 @@ def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived
 def test_a_command_that_is_refused_leaves_the_config_of_what_is_there(tmp_path, calls):
     folder = stages.run_stages(config(tmp_path))
     before = (folder / "config.yaml").read_text()
-    changed = config(tmp_path, train={"stages": [{"steps": 4}]}, evaluate={"bootstrap": 7})
+    changed = config(tmp_path, train={"stages": [{"steps": 4}]}, evaluate={"bootstrap": 70})
     for names in (None, ["train"], ["evaluate"]):
         with pytest.raises(UserError, match="another config"):
             stages.run_stages(changed, names)
     assert (folder / "config.yaml").read_text() == before
     stages.run_stages(changed, ["train"], redo=True)
-    assert "bootstrap: 7" in (folder / "config.yaml").read_text()
+    assert "bootstrap: 70" in (folder / "config.yaml").read_text()
 
 
 def test_a_redo_that_is_refused_discards_nothing(tmp_path, calls, monkeypatch):
@@ -357,7 +357,7 @@ def test_scores_stay_where_their_successors_are_refused(tmp_path, calls, monkeyp
 
     scoring = dataclasses.replace(stages.stage_named("evaluate"), run=refuse)
     monkeypatch.setattr(stages, "STAGES", tuple(scoring if s.name == "evaluate" else s for s in stages.STAGES))
-    changed = config(tmp_path, evaluate={"bootstrap": 7})
+    changed = config(tmp_path, evaluate={"bootstrap": 70})
     with pytest.raises(DataError, match="holds NaN"):
         stages.run_stages(changed, ["evaluate"], redo=True)
     assert files() == before
