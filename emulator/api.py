@@ -24,11 +24,12 @@ from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.arrays import rows_at
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Segment, Store, memory_store
-from data_prep.reading.checks import check_values
+from data_prep.reading.checks import check_values, fill_with_mean
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, find_files, locate
 from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.probe import probe
+from data_prep.reading.recognise import SIGNATURE
 from data_prep.reading.sources import in_units, initial_sources, initial_times, open_source, read_initial
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
@@ -47,7 +48,6 @@ from emulator.forecasters.several import SeveralNetworks
 from emulator.forecasters.statistical import make_reference
 
 _BATCH = 8  # initial times at once
-_SIGNATURE = {"forecaster", "emulator_version"}  # global attributes of all forecasts that we make
 _OF_SCORING = {"split", "headline", "pressure_levels", "derived", "regions", "mask", "bootstrap", "confidence"}
 
 
@@ -274,7 +274,7 @@ def _is_own(forecast: xr.Dataset, store: Store) -> bool:
 
     What is not is read as another centre's, whose units and order are made out, and what is not verified left aside.
     """
-    if not forecast.attrs.keys() >= _SIGNATURE:
+    if not forecast.attrs.keys() >= SIGNATURE:
         return False
     dims = set(map(str, forecast.dims))
     strange = {d for d in dims.difference(AXES) if not d.startswith("level")}
@@ -361,7 +361,9 @@ def _against(truth: xr.Dataset, store: Store) -> Store:
         raise DataError("truth: no time coordinate; give the times of its fields as a coordinate named time")
     n = source.times.size
     values = np.concatenate([source.read(v.name, v.levels, 0, n) for v in state], axis=-1)
-    check_values(values, spec.state_channels, spec, source.times, "truth", "leave those times out")
+    there = fill_with_mean(values)  # what is missing may be masked; whoever scores it says so where it is not
+    whole = ~np.isnan(there).any(axis=(1, 2, 3))
+    check_values(there[whole], spec.state_channels, spec, source.times[whole], "truth", "leave those times out")
     split = np.full(n, "test", object)
     for s in store.segments:
         split[(source.times >= s.first_time) & (source.times <= s.last_time)] = s.split

@@ -308,7 +308,7 @@ def test_names_are_the_forecasts_own_and_no_paths(tmp_path):
         emulator.score({"mine": made}, store, references=["climatology", "monkey"])
 
 
-def test_another_truth_takes_the_place_of_the_stores_own(work):
+def test_another_truth_takes_the_place_of_the_stores_own(work, tmp_path):
     store = emulator.open_store(work / "store.zarr")
     with xr.open_dataset(work / "mine.nc") as mine:
         truth = mine.rename(warmth="temperature").isel(time=slice(80, 120)).load()
@@ -319,6 +319,15 @@ def test_another_truth_takes_the_place_of_the_stores_own(work):
     colder = truth.assign(temperature=truth["temperature"] - 100)
     other = emulator.score({"network": forecast}, store, truth=colder, references=[], bootstrap=50)
     assert float(other["bias"].sel(variable="temperature@850", region="all").mean()) == pytest.approx(100, abs=5)
+    latitude, longitude = np.array(store.grid.latitude), np.array(store.grid.longitude)
+    mask = (latitude > latitude[0])[:, None] * np.ones(longitude.size, int)
+    coords = {"latitude": latitude, "longitude": longitude}
+    xr.Dataset({"mask": (("latitude", "longitude"), mask)}, coords).to_netcdf(tmp_path / "mask.nc")
+    rows = truth[next(d for d in truth["temperature"].dims if str(d).startswith("lat"))]
+    holed = truth.assign(temperature=truth["temperature"].where(rows > rows.min()))
+    options = {"references": [], "bootstrap": 50, "mask": str(tmp_path / "mask.nc")}
+    masked = [emulator.score({"network": forecast}, store, truth=t, **options)["rmse"] for t in (truth, holed)]
+    xr.testing.assert_allclose(*masked)
     freezing = truth.assign(temperature=truth["temperature"] - 273.15)
     with pytest.raises(DataError, match="truth: temperature"):
         emulator.score({"network": forecast}, store, truth=freezing, references=[])

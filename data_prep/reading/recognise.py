@@ -124,10 +124,14 @@ def refuse_initial_times(path: Location, data: xr.Dataset, axes: Axes) -> None:
             )
 
 
+SIGNATURE = {"forecaster", "emulator_version"}
+"""Global attributes of all forecasts that this program makes."""
+
+
 def is_own_forecast(data: xr.Dataset) -> bool:
     """Whether a file is a forecast of this program along its valid time, which looks like analyses but for that."""
     lead = data.coords.get("lead_time")
-    return lead is not None and lead.dims == ("time",) and {"forecaster", "emulator_version"} <= data.attrs.keys()
+    return lead is not None and lead.dims == ("time",) and data.attrs.keys() >= SIGNATURE
 
 
 def _is_lead(name: str) -> bool:
