@@ -1,6 +1,6 @@
 """The run folder: everything a forecast needs, and everything training needs to go on.
 
-    run.json            what was trained: config, spec, grid, time step, data hash
+    run.json            what was trained: config, spec, grid, time step, hash and dates of the data
     arrays.npz          statistics, forcing tables, static fields, the climatology where anomalies were learned
     weights.npz         averaged weights of the last checkpoint: what forecasts use
     checkpoints/STEP/   Orbax: weights, averaged weights, optimiser state and step, to go on training
@@ -16,7 +16,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +43,7 @@ from emulator import __version__
 from emulator.anomalies import without_bounds
 from emulator.config import ModelConfig
 from emulator.forecasters.neural import NeuralForecaster
+from emulator.learned_from import LEARNED_FROM, Period, as_text, learned_periods, training_periods
 from emulator.packing import unpack_table
 from emulator.run_folder import DESCRIPTION, SHIPPED, WEIGHTS, is_half_trained, run_folder
 from emulator.stepping.stepper import make_stepper
@@ -222,6 +223,7 @@ def describe_run(
     identity: str,
     experiment: Mapping[str, Any],
     anomalies: bool = False,
+    learned_before: Iterable[Period] = (),
 ) -> None:
     """Writes ``run.json`` and ``arrays.npz``.
 
@@ -234,6 +236,7 @@ def describe_run(
       identity: Hash of all that decides the course of training; a run goes on only under the same.
       experiment: The resolved config, kept for the reader.
       anomalies: Whether the store's states are departures from its climatology, which is then kept too.
+      learned_before: When the data were of that the weights it begins with learned from.
     """
     arrays = {f"statistics/{k}": v for k, v in store.statistics.to_arrays().items()}
     arrays |= {f"forcing/{k}": v for k, v in store.forcing_builder.to_arrays().items()}
@@ -255,6 +258,7 @@ def describe_run(
         "spec": store.spec.to_dict(),
         "grid": store.grid.to_dict(),
         "experiment": dict(experiment),
+        LEARNED_FROM: as_text([*training_periods(store), *learned_before]),
     }
     if anomalies and store.forcing_builder.rim is not None:
         description[_LATERAL] = True
@@ -380,6 +384,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         sources=sources,
         fill_nan=fill_nan,
         trained_on=_trained_on(spec, statistics),
+        learned_from=learned_periods(description),
     )
 
 

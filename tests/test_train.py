@@ -20,7 +20,7 @@ from tiny_store import SPEC, write_store
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import open_store
-from emulator.checkpoint import Checkpoints, read_description
+from emulator.checkpoint import Checkpoints, load_forecaster, read_description, write_description
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.progress import track
 from emulator.training.devices import WHOLE, Layout
@@ -77,6 +77,22 @@ def test_a_run_goes_on_without_what_it_began_with(store, finished, tmp_path):
     weights = (tmp_path / "run" / "weights.npz").read_bytes()
     run(store, tmp_path / "run", config)
     assert (tmp_path / "run" / "weights.npz").read_bytes() == weights
+
+
+def test_a_network_says_when_its_data_were_of_and_those_of_the_one_it_began_with(store, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "before")
+    data = open_store(store)
+    own = [(s.first_time, s.last_time) for s in data.segments if s.split == "train"]
+    description = read_description(tmp_path / "before")
+    write_description(tmp_path / "before", description | {"learned_from": "1990-01-01/1991-01-01"})
+    config = CONFIG.model_copy(update={"start_from": str(tmp_path / "before"), "stages": [RolloutStage(steps=1)]})
+    for _ in range(2):  # and when it goes on, without what it began with
+        run(store, tmp_path / "run", config)
+        shutil.rmtree(tmp_path / "before", ignore_errors=True)
+    network = load_forecaster(tmp_path / "run")
+    assert network.learned_from == ((np.datetime64("1990-01-01"), np.datetime64("1991-01-01")), *own)
+    said = network.attributes(data.dataset(np.array([0])))
+    assert said["learned_data_hash"] == data.data_hash and said["learned_from"].startswith("1990-01-01T00:00/1991-")
 
 
 def test_another_network_to_start_from_is_refused_by_name(store, finished, tmp_path):

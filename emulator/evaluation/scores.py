@@ -35,6 +35,7 @@ from emulator.evaluation.regions import read_mask, scored_regions
 from emulator.evaluation.scoring import Distribution, Scoring, tallies
 from emulator.evaluation.significance import SEED
 from emulator.evaluation.statistics import LONG_NAMES
+from emulator.learned_from import among_learned
 from emulator.progress import track
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def evaluate(
     training = training or store
     gap = _gap_hours(verification, training, config)
     scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions, training)
-    facts = _attributes(store, config, verification) | gap | dict(attributes or {})
+    facts = _attributes(store, config, verification) | gap | _learned(files, verification) | dict(attributes or {})
 
     with replacing(out) as temporary:
         coordinates = _coordinates(scoring, facts)
@@ -149,6 +150,20 @@ def _gap_hours(verification: Verification, training: Store, config: EvaluateConf
             np.ceil(lead / 24),
         )
     return {"gap_hours": gap}
+
+
+def _learned(files: Mapping[str, ForecastFile], verification: Verification) -> dict[str, str]:
+    """The scores' attribute ``verified_on_training``: who learned from times that are verified here, and how often."""
+    first, last = verification.init_times, verification.init_times + verification.lead_times[-1]
+    seen = {n: among_learned(file.attributes, verification.store, first, last).sum() for n, file in files.items()}
+    found = ", ".join(f"{name} ({count} of {first.size} forecasts)" for name, count in seen.items() if count)
+    if found:
+        logger.warning(
+            "evaluate: verified at times that its network learned from: %s; unless those data were of another "
+            "simulation these are no scores of forecasts",
+            found,
+        )
+    return {"verified_on_training": found} if found else {}
 
 
 def _scored_variables(

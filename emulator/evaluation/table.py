@@ -116,10 +116,15 @@ def initial_times(scores: xr.Dataset) -> str:
 
 
 def world_sentence(scores: xr.Dataset) -> str:
-    """Where all of it holds, by what the truth and the boundary are; empty where the scores do not say."""
-    lateral = ""
+    """Where all of it holds, by what truth, boundary and training data are; empty where the scores do not say."""
+    known = ""
+    if seen := scores.attrs.get("verified_on_training"):
+        known = (
+            f" Verified at times that its network learned from: {seen}. Unless those data were of another simulation, "
+            "these are no scores of forecasts."
+        )
     if boundary := scores.attrs.get("lateral_boundary"):
-        lateral = (
+        known += (
             f" The network was given {boundary} in the rim of its region: unless that was a forecast made at initial "
             "time, this compares no forecasts."
         )
@@ -127,14 +132,14 @@ def world_sentence(scores: xr.Dataset) -> str:
     if truth.startswith("nature run") or any(is_twin(n) for n in scores["forecaster"].values.tolist()):
         return (
             "This holds in the SPEEDY world: the truth is a simulation by that model (a nature run), "
-            f"not the observed atmosphere.{lateral}"
+            f"not the observed atmosphere.{known}"
         )
     world = ""
     if truth == "analysis":
         world = "The truth is taken to be an analysis of the observed atmosphere: its files name no simulation."
     if truth.startswith("simulation"):
         world = f"The truth is a {truth}: this holds in that model's world, not in the observed atmosphere."
-    return f"{world}{lateral}".strip()
+    return f"{world}{known}".strip()
 
 
 def read_crossover(scores: xr.Dataset, forecaster: str, reference: str, variable: str) -> Crossover:

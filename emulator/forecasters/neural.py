@@ -20,6 +20,7 @@ from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
 from emulator.hardware.sharing import Sharing
+from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, Period, as_text
 from emulator.stepping.rollout import Relaxation, bases_of, last_steps, rows_on_the_way, trajectory
 from emulator.stepping.sponge import Sponge
 from emulator.stepping.stepper import Stepper
@@ -54,6 +55,7 @@ class NeuralForecaster:
       sponge: What holds the topmost levels, if anything.
       trained_on: Least and most value of the prognostic channels and of the persisted forcings in the training data, by
         the channel's name; empty for networks of before these were kept.
+      learned_from: When its training data were of, those of the weights that it began with included.
     """
 
     spec: StateSpec
@@ -66,6 +68,7 @@ class NeuralForecaster:
     surface_geopotential: np.ndarray | None = field(repr=False)
     data_hash: str
     trained_on: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+    learned_from: tuple[Period, ...] = field(default=(), repr=False)
     name: str = "network"
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     fill_nan: bool = False
@@ -135,7 +138,8 @@ class NeuralForecaster:
         return Relaxation(rates, climatology_at_valid_time(self.sponge.climatology, times, steps * self.timestep))
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
-        """What is to be known of forecasts from these fields: where they lie outside of what the network has seen.
+        """What is to be known of forecasts from these fields: where they lie outside of what the network has seen, and
+        when that was.
 
         Args:
           initial: As ``forecast`` takes them; may be lazy.
@@ -153,7 +157,8 @@ class NeuralForecaster:
             least, most = self.trained_on.get(channel.name, (-np.inf, np.inf))
             if low < least or high > most:
                 found.append(f"{channel.name} {low:.6g} to {high:.6g}, trained on {least:.6g} to {most:.6g}")
-        return {OUTSIDE: "; ".join(found) or ("none" if self.trained_on else "not known")}
+        outside = "; ".join(found) or ("none" if self.trained_on else "not known")
+        return {OUTSIDE: outside, LEARNED_FROM: as_text(self.learned_from), LEARNED_DATA: self.data_hash}
 
     @property
     def _bounds(self) -> tuple[list[str], list[tuple[float, float]]]:

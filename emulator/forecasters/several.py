@@ -18,6 +18,7 @@ from data_prep.preparation.store import persisted_channels
 from data_prep.spec import StateSpec
 from emulator.forecasters.base import realizations
 from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
+from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, as_text
 
 
 def differences(network: NeuralForecaster, spec: StateSpec, grid: Grid, timestep: np.timedelta64) -> list[str]:
@@ -96,7 +97,12 @@ class SeveralNetworks:
         """As ``NeuralForecaster.attributes``, of all networks together."""
         known = dict.fromkeys(network.attributes(initial)[OUTSIDE] for network in self.networks)
         outside = [words for words in known if words not in ("none", "not known")]
-        return {OUTSIDE: "; ".join(outside or (["not known"] if "not known" in known else ["none"]))}
+        hashes = {network.data_hash for network in self.networks}
+        return {
+            OUTSIDE: "; ".join(outside or (["not known"] if "not known" in known else ["none"])),
+            LEARNED_FROM: as_text(period for network in self.networks for period in network.learned_from),
+            LEARNED_DATA: hashes.pop() if len(hashes) == 1 else "several",
+        }
 
 
 def _together(streams: Sequence[Iterator[xr.Dataset]]) -> Iterator[list[xr.Dataset]]:

@@ -50,6 +50,7 @@ from emulator.checkpoint import (
 from emulator.config import ModelConfig, TrainConfig
 from emulator.hardware.launcher import processes_here
 from emulator.hardware.machine import describe, host_memory
+from emulator.learned_from import learned_periods
 from emulator.models.layers import count_parameters
 from emulator.progress import Tracker, track
 from emulator.run_folder import DESCRIPTION, run_folder
@@ -457,6 +458,7 @@ def _claim(
             raise DataError(
                 f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
             )
+    before = run_dir if (run_dir / DESCRIPTION).exists() else config.start_from and run_folder(config.start_from)
     describe_run(
         run_dir,
         store,
@@ -466,6 +468,7 @@ def _claim(
         identity=_identity(config, model, store.data_hash, seed),
         experiment=experiment,
         anomalies=config.anomalies,
+        learned_before=learned_periods(read_description(before)) if before else (),
     )
 
 
