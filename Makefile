@@ -1,6 +1,7 @@
 # make demo                everything, from nothing to a table and plots, on two CPU cores
 # make install             the environment alone, in .venv
 # make test                the tests; TESTS=tests/test_grid.py, or other words for pytest, some of them
+# make test-slow           those that it leaves out: the documentation's commands, attacks, simulated significance
 # make check               ruff and mypy
 # make format              what ruff mends by itself
 # make docs                the documentation as a site, .site/index.html
@@ -23,7 +24,7 @@ HASHES ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(EXTRAS)
 
-.PHONY: help demo docs reference test test-lowest check lint types install format clean update-constraints audit sbom
+.PHONY: help demo docs reference test test-slow test-lowest check lint types install format clean update-constraints audit sbom
 .DEFAULT_GOAL := help
 
 help:
@@ -54,7 +55,10 @@ demo: install
 	$(BIN)/emulator check-pretrained
 
 test: install
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(TESTS)
+
+test-slow: install
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow $(TESTS)
 
 test-lowest:
 	@.venv-lowest/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv-lowest

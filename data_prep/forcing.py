@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from data_prep.clock import CALENDAR_DAYS, day_of_year, days_since_j2000, seconds_of_day, year_fraction
+from data_prep.clock import CALENDAR_DAYS, DAY_SECONDS, day_of_year, days_since_j2000, seconds_of_day, year_fraction
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.lateral import Rim
@@ -215,7 +215,7 @@ def _radiation(
         h = np.clip(hour_angle - 2 * np.pi * turns, -sunset, sunset)
         return turns * full_day + a * h + b * np.sin(h)
 
-    end = 2 * np.pi * seconds_of_day(times)[:, None, None] / 86400.0 - np.pi + np.radians(longitude)
+    end = 2 * np.pi * seconds_of_day(times)[:, None, None] / DAY_SECONDS - np.pi + np.radians(longitude)
     end = end + equation_of_time_rad[:, None, None]
     span = 2 * np.pi * (timestep / np.timedelta64(1, "D"))
     flux = SOLAR_CONSTANT / distance_au[:, None, None] ** 2 * (received(end) - received(end - span)) / span
@@ -237,7 +237,7 @@ def _sun(days: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _local_day_angle(grid: Grid, times: np.ndarray) -> np.ndarray:
     """Mean local solar time as an angle from midnight, shape ``(time, 1, longitude)``."""
-    return (2 * np.pi * seconds_of_day(times)[:, None] / 86400.0 + np.radians(grid.longitude))[:, None, :]
+    return (2 * np.pi * seconds_of_day(times)[:, None] / DAY_SECONDS + np.radians(grid.longitude))[:, None, :]
 
 
 def _year_angle(times: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ from data_prep.reading.locations import Location, find_files, locate
 from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.probe import probe
 from data_prep.reading.recognise import SIGNATURE
-from data_prep.reading.sources import in_units, initial_sources, initial_times, open_source, read_initial
+from data_prep.reading.sources import in_units, initial_sources, initial_times, open_source, read_initial, released
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
 from emulator.config import EvaluateConfig, first_error
@@ -76,7 +76,8 @@ def predict(
       longitude)``.
 
     Raises:
-      DataError: one line on what ``initial`` or ``lateral`` lacks.
+      ConfigError: ``days`` is no multiple of the time step.
+      DataError: one line on what ``initial`` or ``lateral`` lacks, or on ``times``.
       ForecastStoppedError: a forecast of a network left physical bounds; ``write_forecasts`` keeps what came before.
     """
     if lateral is not None:
@@ -94,21 +95,20 @@ def predict(
         files = find_files([initial] if isinstance(initial, str | Path) else initial)
         probe(files)
     sources = stack_levels(initial_sources(files, spec, names))
-    chosen = initial_times(sources, spec) if times is None else np.atleast_1d(np.asarray(times))
-    if pd.isnull(chosen).any():
-        raise DataError("times: one is missing (None or NaT)")
-    if chosen.size == 0:
-        raise DataError("times: holds none; leave it out to forecast from every time")
-    fields = xr.concat(
-        [read_initial(sources, spec, grid, time, names, fill_nan=fill_nan, timestep=timestep) for time in chosen],
-        "time",
-        data_vars="minimal",
-        coords="minimal",
-        compat="override",
-        join="exact",
-    )
-    for source in sources:
-        source.release()
+    with released(sources):
+        chosen = initial_times(sources, spec) if times is None else np.atleast_1d(np.asarray(times))
+        if pd.isnull(chosen).any():
+            raise DataError("times: one is missing (None or NaT)")
+        if chosen.size == 0:
+            raise DataError("times: holds none; leave it out to forecast from every time")
+        fields = xr.concat(
+            [read_initial(sources, spec, grid, time, names, fill_nan=fill_nan, timestep=timestep) for time in chosen],
+            "time",
+            data_vars="minimal",
+            coords="minimal",
+            compat="override",
+            join="exact",
+        )
     if (twice := fields["time"].values[fields.indexes["time"].duplicated()]).size:
         raise DataError(f"times: {twice[0]!s:.16} is there twice; give every initial time once")
     return _run(forecaster, fields, leads)

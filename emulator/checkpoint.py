@@ -1,7 +1,8 @@
 """The run folder: everything a forecast needs, and everything training needs to go on.
 
     run.json            what was trained: config, spec, grid, time step, hash and dates of the data
-    arrays.npz          statistics, forcing tables, static fields, the climatology where anomalies were learned
+    arrays.npz          statistics, profiles from south to north, forcing tables, static fields, the climatology where
+                        anomalies were learned
     weights.npz         averaged weights of the last checkpoint: what forecasts use
     checkpoints/STEP/   Orbax: weights, averaged weights, optimiser state and step, to go on training
     metrics.jsonl, tensorboard/
@@ -43,6 +44,7 @@ from emulator import __version__
 from emulator.anomalies import without_bounds
 from emulator.config import ModelConfig
 from emulator.forecasters.neural import NeuralForecaster
+from emulator.forecasters.profiles import Profiles
 from emulator.learned_from import LEARNED_FROM, Period, as_text, learned_periods, training_periods
 from emulator.packing import unpack_table
 from emulator.run_folder import DESCRIPTION, SHIPPED, WEIGHTS, is_half_trained, run_folder
@@ -159,8 +161,8 @@ class Checkpoints:
             self.finish()
         finally:
             self._writer.shutdown()
-        if self._manager is not None:
-            self._manager.close()
+            if self._manager is not None:
+                self._manager.close()
         if self._saves:
             logger.info("checkpoints: training waited %.3g s for %d of them", self._waited, self._saves)
 
@@ -242,6 +244,8 @@ def describe_run(
     arrays |= {f"forcing/{k}": v for k, v in store.forcing_builder.to_arrays().items()}
     if anomalies:
         arrays |= {f"climatology/{k}": np.asarray(v) for k, v in store.climatology.to_arrays().items()}
+    if (profiles := Profiles.of(store, anomalies=anomalies)) is not None:
+        arrays |= {f"profiles/{k}": v for k, v in profiles.to_arrays().items()}
     arrays["static"] = store.static
     if store.surface_geopotential is not None:
         arrays["surface_geopotential"] = store.surface_geopotential
@@ -385,6 +389,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         fill_nan=fill_nan,
         trained_on=_trained_on(spec, statistics),
         learned_from=learned_periods(description),
+        profiles=Profiles.from_arrays(_below(arrays, "profiles/")),
     )
 
 

@@ -242,6 +242,7 @@ def _inspect(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
+    from data_prep import clock
     from data_prep.preparation.store import open_store
     from emulator.progress import track
 
@@ -249,7 +250,7 @@ def _verify(arguments: argparse.Namespace) -> None:
     store = open_store(path)
     with track(store.times.size, "verified") as progress:
         store.verify(progress.advance)
-    first, last = (str(t)[:16] for t in (store.times.min(), store.times.max()))
+    first, last = clock.text(store.times.min()), clock.text(store.times.max())
     if arguments.json:
         facts = {"rows": int(store.times.size), "segments": len(store.segments), "data_hash": store.data_hash}
         _print_json({"store": str(path), "intact": True, "first_time": first, "last_time": last, **facts})

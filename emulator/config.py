@@ -93,9 +93,8 @@ class NetworkConfig(Section):
     conserve: list[str] = Field(
         [],
         description="Variables whose global mean no step changes (but where their `minimum` holds them up), such as "
-        "surface_pressure; global grids only. With "
-        "`train.anomalies` it is the mean departure from climatology that stays; climatology's own mean has a course "
-        "of the year",
+        "surface_pressure; global grids only. With `train.anomalies` it is the mean departure from climatology that "
+        "stays; climatology's own mean has a course of the year",
     )
     time_steps: list[Positive] = Field(
         [1],

@@ -16,7 +16,7 @@ from data_prep.reading.driving import open_driving
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.probe import probe
-from data_prep.reading.sources import initial_sources, read_initial
+from data_prep.reading.sources import initial_sources, read_initial, released
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
@@ -85,9 +85,10 @@ def forecast_file(
         forecaster = SeveralNetworks(tuple(named), as_members)
         attributes["networks"] = ", ".join(names)
     sources = stack_levels(initial_sources(files, first.spec, first.sources))
-    initial = read_initial(
-        sources, first.spec, first.grid, time, first.sources, fill_nan=first.fill_nan, timestep=first.timestep
-    )
+    with released(sources):
+        initial = read_initial(
+            sources, first.spec, first.grid, time, first.sources, fill_nan=first.fill_nan, timestep=first.timestep
+        )
     attributes |= forecaster.attributes(initial)
     if attributes[OUTSIDE] not in ("none", "not known"):
         logger.warning("the initial fields are outside of what the network has seen: %s", attributes[OUTSIDE])
@@ -110,8 +111,9 @@ def _driven(network: NeuralForecaster, folder: Path, paths: Sequence[Location]) 
     Raises:
       DataError: it takes none, or the files lack some.
     """
-    data = DataConfig.model_validate(read_description(folder)["experiment"]["data"])
-    if data.lateral is None:
+    section = read_description(folder)["experiment"].get("data")
+    data = None if section is None else DataConfig.model_validate(section)
+    if data is None or data.lateral is None:
         raise DataError(f"--lateral: the network in {folder} was trained without lateral boundary values; leave it out")
     return replace(network, lateral=open_driving(paths, data, network.spec, network.grid).at)
 

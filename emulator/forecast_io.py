@@ -218,7 +218,8 @@ class ForecastWriter:
                         self._file[str(name)][columns] = values[0]
                     else:
                         self._file[str(name)][rows, columns] = values
-            self._written[rows, columns] = True
+            every_row, every_column = (np.arange(size) for size in self._written.shape)
+            self._written[np.ix_(every_row[rows], every_column[columns])] = True
         if stop is not None:
             raise ForecastStoppedError(f"{self._path}: {stop[1]}; the forecaster is unstable")
 

@@ -89,7 +89,6 @@ def _add_stage(commands: _Commands, name: str) -> None:
         _add_json(stage, "the result of --dry-run")
     if name in ("evaluate", "run"):
         _add_forecast_argument(stage)
-    if name in ("evaluate", "run"):
         _add_json(stage, "the scores in short")
     if name in ("prepare", "evaluate", "run"):
         _add_worker_arguments(stage)
@@ -225,7 +224,11 @@ def _sentence(text: str) -> str:
 
 
 def some_minutes(text: str) -> float:
-    """Of a word."""
+    """A number of minutes above 0, of a word.
+
+    Raises:
+      ArgumentTypeError: it is none.
+    """
     try:
         number = float(text)
     except ValueError:
@@ -284,7 +287,11 @@ def _add_worker_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number, of a word."""
+    """A whole number from 1 up, of a word.
+
+    Raises:
+      ArgumentTypeError: it is none.
+    """
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 up")
     return int(text)

@@ -24,6 +24,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError, one_line
+from data_prep.files.arrays import spread
 from data_prep.files.disk import reading, write_text
 from data_prep.files.json_file import read_object
 from data_prep.files.netcdf_file import write_netcdf
@@ -135,7 +136,7 @@ def ship(experiment: Path, out: Path, samples: int) -> None:
     store = open_store(experiment / "store.zarr")
     with xr.open_dataset(experiment / "scores.nc") as scores:
         inits = scores["init_time"].values
-        chosen = inits[np.linspace(0, inits.size - 1, samples).round().astype(np.int64)]
+        chosen = inits[spread(inits.size, samples)]
         names = headline_variables(scores)
         leads = np.array(_DAYS, "timedelta64[D]").astype("timedelta64[ns]")
         rows = np.array([int(np.flatnonzero(store.times == t)[0]) for t in chosen])

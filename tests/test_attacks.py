@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from attacks.faults import compiler
 
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent
 
 

@@ -319,3 +319,19 @@ def test_the_last_good_checkpoint_survives_a_kill_in_the_middle_of_a_save(tmp_pa
         restored = checkpoints.restore({"weights": np.zeros(4, np.float32)})
         np.testing.assert_array_equal(restored["weights"], np.full(4, 2.0))
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"1", "2"}
+
+
+def test_initial_fields_turned_north_to_south_are_told(trained):
+    store, run_dir, _ = trained
+    forecaster, rows = load_forecaster(run_dir), np.array([2, 30])
+    profiles, initial = forecaster.profiles, store.dataset(rows)  # of noise, without a north and a south
+    slope = xr.DataArray(
+        np.linspace(-50, 50, len(store.grid.latitude)), {"latitude": initial["latitude"].values}, "latitude"
+    )
+    sloping = replace(profiles, values=profiles.values + slope.values[:, None].astype(np.float32))
+    forecaster = replace(forecaster, profiles=sloping)
+    sound = initial.assign({v.name: (v + slope).transpose(*v.dims) for v in initial.values() if "latitude" in v.dims})
+    turned = sound.assign(temperature=sound["temperature"].copy(data=sound["temperature"].values[..., ::-1, :]))
+    said = [forecaster.attributes(fields)["outside_training_range"] for fields in (sound, turned)]
+    words = f"temperature@500 at {store.times[2]!s:.16} seems to be turned north to south"
+    assert [words in text for text in said] == [False, True]

@@ -218,3 +218,26 @@ def test_one_forecaster_alone_has_metrics(statistics):
     found = compare(few, CONFIG)
     assert np.isfinite(found["rmse_upper"]).all()
     assert "rmse_difference" in found and found["rmse_difference"].isnull().all()
+
+
+def test_every_region_is_compared_by_itself(statistics):
+    """In the second one who wins and who loses are exchanged."""
+    few = statistics[["squared_error"]].sel(forecaster=NAMES[:2]).drop_attrs()
+    turned = few["squared_error"].copy(deep=True)
+    turned.loc[{"region": "tropics"}] = few["squared_error"].sel(region="tropics").values[::-1]
+    few = few.assign(squared_error=turned)
+    both = compare(few, CONFIG)
+    for region, (winner, loser) in (("all", NAMES[:2]), ("tropics", NAMES[1::-1])):
+        here, alone = both.sel(region=region), compare(few.sel(region=[region]), CONFIG).sel(region=region)
+        for name in ("rmse", "rmse_difference", "rmse_ratio", "time_gain_hours", "crossover_hours"):
+            np.testing.assert_allclose(here[name], alone[name], err_msg=name)
+        np.testing.assert_array_equal(here["crossover_outcome"], alone["crossover_outcome"])
+        outcome = here["crossover_outcome"].sel(variable="z")
+        assert outcome.sel(forecaster=winner, reference=loser) == "beyond the last lead"
+        assert outcome.sel(forecaster=loser, reference=winner) == "never better"
+
+
+def test_of_a_single_initial_time_intervals_are_all_that_scores_can_be(statistics):
+    found = compare(statistics.isel(init_time=[0]), CONFIG).sel(forecaster="network", reference="twin")
+    for name, lowest, highest in (("rmse", 0, np.inf), ("rmse_ratio", 0, np.inf), ("acc_pooled", -1, 1)):
+        assert (found[f"{name}_lower"] == lowest).all() and (found[f"{name}_upper"] == highest).all(), name

@@ -7,6 +7,7 @@ from scipy import stats
 from emulator.evaluation import coverage
 from emulator.evaluation.simulation import Pair, noise_process
 
+pytestmark = pytest.mark.slow
 HOURS = np.arange(12.0, 241.0, 12.0)
 TRIALS = 40
 

@@ -85,6 +85,13 @@ def test_a_late_start_is_quoted():
     assert late.describe() == "beyond the last lead (from 20 hours)"
 
 
+def test_next_to_leads_of_unknown_intervals_a_win_reaches_no_further_than_it_is_known():
+    d, width = np.array([-3.0, -3, -3, -3, -3]), np.array([np.inf, 1, 1, np.inf, np.inf])
+    found = find_crossover(LEADS[:5], Estimate(d, d - width, d + width), 0.95)
+    assert (found.start, found.lower, found.upper) == (LEADS[1], LEADS[2], np.inf)
+    assert found.outcome == "beyond the last lead" and not found.from_first_lead
+
+
 def test_every_lead_from_the_start_to_the_lower_end_is_won():
     found = band([-3, -3, -0.5, -0.5, -0.5, -0.5, -2, -0.5])  # a late win by itself does not lift the lower end
     assert found.outcome == "beyond the last lead" and found.from_first_lead

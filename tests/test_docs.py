@@ -42,6 +42,7 @@ def checkout(tiny_experiment, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.physics
 @pytest.mark.parametrize("page", WITH_BLOCKS)
 def test_what_a_page_tells_to_type_works(page, checkout, tmp_path, monkeypatch):

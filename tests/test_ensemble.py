@@ -1,5 +1,7 @@
 """Ensembles from random-field perturbations: independent, of the right size and season, in bounded batches."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from synthetic import ON_SIGMA, lead_times, make_store, with_state
@@ -88,6 +90,18 @@ def test_differences_are_between_the_same_season_and_hour_of_different_trajector
         assert (seconds_of_day(times) == seconds_of_day(np.array([time]))).all()
         days = [(t - t.astype("datetime64[Y]")) / np.timedelta64(1, "D") for t in (*times, time)]
         assert max(abs(d - days[2]) for d in days) < 16.5
+
+
+def test_the_season_goes_on_across_new_year(store):
+    """States that spell out their row, of 12 December to 20 January: of 1 January those before it are alike too."""
+    shift = np.datetime64("2001-12-12", "ns") - store.times[0]
+    spelled = np.zeros((store.times.size, *GRID.shape, 9))
+    spelled[..., 0] = np.arange(store.times.size)[:, None, None]
+    late = dataclasses.replace(with_state(store, spelled), times=store.times + shift)
+    time = np.datetime64("2010-01-01T00", "ns")
+    days_apart = RandomFields(late, np.sqrt(2.0), 0).draw(time, 60)[:, 0, 0, 0] % 160  # of members, 160 rows each
+    within = np.minimum(days_apart, 160 - days_apart) / 4
+    assert 15 < within.max() <= 30  # one of December and one of January
 
 
 def test_draws_depend_on_seed_time_and_member_alone(store):

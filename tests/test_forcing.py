@@ -8,6 +8,7 @@ from data_prep.forcing import (
     COMPUTED_FORCINGS,
     SOLAR_CONSTANT,
     ForcingBuilder,
+    _sun,
     coordinate_fields,
     solar_radiation,
 )
@@ -52,6 +53,13 @@ def test_equinox_noon_on_the_equator_is_overhead():
     assert flux[:, 1].tolist() == [0.0, 0.0, 0.0]
 
 
+def test_the_sun_comes_from_the_east():
+    grid = Grid.from_arrays([-60.0, 0.0, 60.0], [90.0, 270.0])
+    morning, evening = solar_radiation(grid, at("2001-03-20T06:07:30", "2001-03-20T18:07:30"), np.timedelta64(1, "m"))
+    overhead = pytest.approx(SOLAR_CONSTANT / 0.99599**2, rel=1e-3)
+    assert morning[1].tolist() == [overhead, 0.0] and evening[1].tolist() == [0.0, overhead]
+
+
 def test_polar_night_and_midnight_sun():
     grid = Grid.from_arrays([-90.0, -80.0, 80.0, 90.0], [0.0, 90.0])
     june = solar_radiation(grid, at("2001-06-21T06", "2001-06-21T12", "2001-06-21T18", "2001-06-22T00"), HOURS_6)
@@ -82,6 +90,8 @@ def test_clocks_follow_the_local_sun_and_the_calendar():
     found = builder(grid).at(at("2001-01-01T06"), np.zeros((*grid.shape, 1), np.float32))[0, 0]
     np.testing.assert_allclose(found[:, 2], [1, 0, -1, 0], atol=1e-6)  # sine: 06, 12, 18, 24 local time
     np.testing.assert_allclose(found[:, 3], [0, -1, 0, 1], atol=1e-6)
+    april = builder(grid).at(at("2001-04-02T06"), np.zeros((*grid.shape, 1), np.float32))[0, 0, 0]
+    np.testing.assert_allclose(april[4:], [1, 0], atol=1e-6)
     july = builder(grid).at(at("2001-07-02T12"), np.zeros((*grid.shape, 1), np.float32))[0, 0, 0]
     np.testing.assert_allclose(july[4:], [0, -1], atol=1e-6)
 
@@ -119,3 +129,34 @@ def test_a_table_of_another_shape_is_refused():
 def test_coordinates_are_points_on_the_unit_sphere():
     xyz = coordinate_fields(Grid.gaussian(8)).astype(np.float64)
     np.testing.assert_allclose((xyz**2).sum(axis=-1), 1.0, atol=1e-6)
+    axes = coordinate_fields(Grid.from_arrays([-45.0, 0.0, 90.0], [0.0, 90.0]))
+    np.testing.assert_allclose(axes[1], [[0, 0, 1], [0, 1, 0]], atol=1e-7)  # Greenwich, and 90 E
+    np.testing.assert_allclose(axes[2], [[1, 0, 0]] * 2, atol=1e-7)
+    np.testing.assert_allclose(axes[0, 0], [-np.sqrt(0.5), 0, np.sqrt(0.5)], atol=1e-7)
+
+
+def test_the_sun_stands_where_meeus_has_it():
+    """13 October 1992, 0 h (Meeus 1998, Astronomical Algorithms, examples 25.a and 28.a)."""
+    declination_rad, distance_au, equation_of_time_rad = _sun(np.array([2448908.5 - 2451545.0]))
+    assert np.degrees(declination_rad[0]) == pytest.approx(-7.78507, abs=0.01)
+    assert distance_au[0] == pytest.approx(0.99766, abs=1e-4)
+    assert np.degrees(equation_of_time_rad[0]) == pytest.approx(3.427351, abs=0.01)
+
+
+def test_the_sun_of_a_whole_day_is_the_same_at_all_longitudes_and_times_of_steps():
+    """What models get whose sun does not rise and set: the mean over the day that ends."""
+    grid = Grid.from_arrays([-60.0, 0.0, 60.0], [0.0, 90.0, 180.0])
+    spec = StateSpec(COMPUTED_FORCINGS["daily_mean_toa_incident_solar_radiation"])
+    times = at("2001-04-03T00", "2001-04-03T06")
+    found = ForcingBuilder(grid, spec, HOURS_6, np.empty((366, *grid.shape, 0), np.float32)).at(times)[..., 0]
+    for longitude in range(3):
+        expected = solar_radiation(grid, times, DAY)[..., 0]
+        np.testing.assert_allclose(found[..., longitude], expected, rtol=1e-6)
+
+
+def test_every_channel_has_its_own_table():
+    grid = Grid.from_arrays([0.0, 10.0], [0.0, 90.0])
+    spec = StateSpec(tuple(Variable(name, "forcing", known="climatological") for name in ("soil", "albedo")))
+    table = np.zeros((366, *grid.shape, 2), np.float32) + np.array([1.0, 2.0], np.float32)
+    found = ForcingBuilder(grid, spec, HOURS_6, table).at(at("2001-03-01"))
+    np.testing.assert_array_equal(found[0], table[0])

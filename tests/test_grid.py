@@ -27,6 +27,20 @@ def test_a_regional_grid_is_neither_periodic_nor_polar():
     assert grid.cell_areas.sum() == pytest.approx(band * 132.5 / 360, rel=1e-12)
 
 
+def test_outer_cells_of_an_uneven_region_reach_half_the_spacing_beside_them_and_not_beyond_the_pole():
+    grid = Grid.from_arrays([-89.0, -80.0, -76.0], [10.0, 11.0, 15.0])
+    assert grid.latitude_bounds.tolist() == [-90.0, -84.5, -78.0, -74.0]
+    assert grid.longitude_bounds.tolist() == [9.5, 10.5, 13.0, 17.0]
+
+
+@pytest.mark.parametrize("south", [True, False])
+def test_half_a_globe_is_no_globe(south):
+    latitude = np.arange(2.5, 90, 5.0)
+    grid = Grid.from_arrays(np.sort(-latitude) if south else latitude, np.arange(0, 360, 10.0))
+    assert grid.periodic and not grid.is_global
+    assert grid.latitude_bounds[[0, -1]].tolist() == ([-90.0, 0.0] if south else [0.0, 90.0])
+
+
 @pytest.mark.parametrize("spacing", [0.25, 0.5])
 def test_a_fine_grid_without_its_last_columns_does_not_close_the_circle(spacing):
     latitude, longitude = np.linspace(-90, 90, 19), np.arange(0, 360, spacing)

@@ -53,6 +53,14 @@ def test_a_flow_straight_across_the_pole_does_not_turn(longitude):
     assert np.abs(vorticity(u, v, grid)[-1]).max() < 3e-6
 
 
+def test_of_a_sector_the_row_at_the_pole_turns_as_the_next_one():
+    grid = Grid.from_arrays(np.arange(60, 91, 2.5), np.arange(0, 91, 5.0))
+    u = 1e-5 * EARTH_RADIUS * np.cos(np.radians(grid.latitude))[:, None] * np.ones(grid.shape)
+    found = vorticity(u, np.zeros_like(u), grid)
+    np.testing.assert_array_equal(found[-1], found[-2])
+    np.testing.assert_allclose(found[-1], 2e-5, rtol=0.05)
+
+
 def test_derive_adds_them_on_the_levels_of_the_winds():
     dims = ("init_time", "level", "latitude", "longitude")
     rng = np.random.default_rng(0)

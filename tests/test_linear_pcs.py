@@ -108,6 +108,19 @@ def test_one_lead_is_the_regression_that_numpy_makes(waves):
     assert (fitted.operators[0, k:] == 0).all()
 
 
+def test_a_lead_does_not_depend_on_which_others_are_asked_for_nor_on_blocks(waves, monkeypatch):
+    leads = lead_times(1)
+    fitted, initial, channels = LinearPcs.fit(waves, leads), waves.dataset([250]), waves.spec.state_channels
+    (block,) = fitted.forecast(initial, leads)
+    (last,) = fitted.forecast(initial, leads[-1:])
+    whole = stack_channels(block, channels)
+    np.testing.assert_allclose(stack_channels(last, channels), whole[:, -1:], rtol=1e-6)
+    monkeypatch.setattr("emulator.forecasters.lead_blocks._BLOCK_BYTES", 1)  # a lead a block, as of fine grids
+    parts = [stack_channels(part, channels) for part in fitted.forecast(initial, leads)]
+    assert len(parts) == leads.size
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, rtol=1e-6)
+
+
 def test_patterns_are_orthonormal_and_lead_with_the_wave(waves):
     fitted = LinearPcs.fit(waves, lead_times(1)[:1])
     flat = fitted.patterns.reshape(len(fitted.patterns), -1)

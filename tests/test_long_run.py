@@ -1,5 +1,7 @@
 """A forecaster left to itself: what is measured against worlds whose climate is known exactly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -11,7 +13,7 @@ from data_prep.spec import unstack_channels
 from emulator import checkpoint
 from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig, parse_config
-from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
+from emulator.evaluation.long_run import POOL_DAYS, Climate, long_run_leads, long_run_rows, measure_long_run
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.experiment import contest
 from emulator.forecasters.persistence import Persistence
@@ -109,6 +111,38 @@ def test_a_week_outside_is_weather(still_world, tmp_path):
 
     found = measure(still_world, tmp_path, *run_of(still_world, 20, astray))
     assert np.isinf(found["days_within"]).all()
+
+
+def test_ten_days_outside_without_a_break_are_no_weather_on_the_cold_side_either(still_world, tmp_path):
+    """From day 3 to day 12 in the first run, a day less in the second."""
+
+    def too_cold(i, day):
+        return unchanging(still_world) - np.float32(3.0) * (3 <= day < 13 - i)
+
+    found = measure(still_world, tmp_path, *run_of(still_world, 20, too_cold))
+    np.testing.assert_array_equal(found["days_within"], [[2.0] * 4, [np.inf] * 4])
+
+
+def test_the_climate_of_a_day_is_that_of_the_truth_within_so_many_days_also_across_new_year():
+    """From 12 December to 20 January, a kelvin warmer and with higher waves every day."""
+    store = make_store(Grid.gaussian(12), splits=("train",))
+    shift = np.datetime64("2004-12-12", "ns") - store.times[0]
+    day = np.arange(store.times.size) // 4
+    state = np.stack([unchanging(store, 1 + 0.1 * d) + np.float32(d) for d in day])
+    climate = Climate.of(
+        with_state(replace(store, times=store.times + shift), state), CONFIG, ["2m_temperature"], np.zeros(1)
+    )
+    weights = store.grid.latitude_weights / 12
+    known = {366: 19, 1: 20, 10: 29}  # days of the year, and how many days of the record lie before them
+    for number, behind in known.items():
+        some = state[4 * max(behind - POOL_DAYS, 0) : 4 * (behind + POOL_DAYS) + 1 : 4, ..., 3].astype(np.float64)
+        zonal = some.mean(axis=-1)
+        mean, row = zonal @ weights, number - 1
+        np.testing.assert_allclose(climate.zonal_mean[row, 0], zonal.mean(axis=0), rtol=1e-6)
+        found = [getattr(climate, key)[row, 0] for key in ("mean", "lowest", "highest")]
+        np.testing.assert_allclose(found, [mean.mean(), mean.min(), mean.max()], rtol=1e-6)
+        height = (1 + 0.1 * np.arange(40))[max(behind - POOL_DAYS, 0) : behind + POOL_DAYS + 1]
+        np.testing.assert_allclose(climate.fine_power[row, 0], (height**2 / 2).mean(), rtol=1e-4)
 
 
 def test_windows_of_run_time_are_apart(still_world, tmp_path):

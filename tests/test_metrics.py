@@ -192,6 +192,54 @@ def test_activity_is_blind_to_bias_and_sees_blur():
     assert activity(0.6 * truth) == pytest.approx(0.6, rel=1e-12)
 
 
+def test_what_rounding_leaves_of_an_anomaly_is_none():
+    """Of a climatology whose last digits differ there is no correlation, of an even anomaly no activity."""
+    rng = np.random.default_rng(4)
+    grid = Grid.gaussian(16)
+    climatology = 280 + 10 * rng.normal(size=(20, *grid.shape))
+    truth = climatology + rng.normal(size=climatology.shape)
+    weights = region_weights(grid, GLOBAL_REGIONS)
+    found = single_statistics(climatology + 1e-13 * rng.normal(size=truth.shape), truth, climatology, weights)
+    assert np.isnan(found["anomaly_correlation"]).all() and (found["forecast_anomaly_squared"] == 0).all()
+    even = single_statistics(climatology + 7.0, climatology + 5.0, climatology, weights)
+    assert (even["forecast_anomaly_variance"] == 0).all() and (even["truth_anomaly_variance"] == 0).all()
+
+
+def test_a_blurred_forecast_lacks_fine_scales_and_pairs_count_half_in_the_energy_score():
+    """Metrics that no library has; SEEPS is a mean already."""
+    assert METRICS["seeps"]({"seeps": 0.25}) == 0.25
+    assert METRICS["fine_scale_ratio"]({"forecast_fine_power": 1.0, "truth_fine_power": 4.0}) == 0.5
+    assert METRICS["energy_score"]({"energy_skill": 5.0, "energy_spread": 4.0}) == 3.0
+
+
+def test_statistics_of_an_ensemble_are_sums_over_its_members_and_pairs():
+    """By their definitions, without the sorting; WeatherBench's values above are not everywhere to compare with."""
+    rng, grid, m = np.random.default_rng(3), Grid.gaussian(4), 4
+    x, o = rng.normal(size=(m, 2, *grid.shape)), rng.normal(size=(2, *grid.shape))
+    weights = region_weights(grid, GLOBAL_REGIONS[:2])
+
+    def area(field):
+        return np.einsum("iyx,ryx->ir", field, weights)
+
+    distance = np.array([[np.sqrt(area((a - b) ** 2)) for b in x] for a in x])
+    variance = sum((member - x.mean(axis=0)) ** 2 for member in x) / (m - 1)
+    spread = sum(area(np.abs(a - b)) for a in x for b in x)
+    expected = {
+        "crps_skill": sum(area(np.abs(member - o)) for member in x) / m,
+        "crps_spread": spread / (m * (m - 1)),
+        "crps_spread_biased": spread / m**2,
+        "ensemble_variance": area(variance),
+        "unbiased_mean_squared_error": area((x.mean(axis=0) - o) ** 2 - variance / m),
+        "energy_skill": sum(np.sqrt(area((member - o) ** 2)) for member in x) / m,
+        "energy_spread": distance.sum(axis=(0, 1)) / (m * (m - 1)),
+        "energy_spread_neighbours": sum(distance[i, i + 1] for i in range(m - 1)) / (m - 1),
+    }
+    found = ensemble_statistics(x, o, weights)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-12, err_msg=name)
+
+
 def test_metrics_ask_for_what_they_need():
     names = {m.name for m in computable(["squared_error", "error"])}
     assert names == {"mse", "rmse", "bias"}

@@ -15,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from data_prep.errors import UserError
 
+pytestmark = pytest.mark.slow
 COUNT = 8
 
 

@@ -91,6 +91,24 @@ def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_c
         next(mean.forecast(later, leads))
 
 
+def test_what_lies_in_a_file_is_read_as_it_is_asked_for(tmp_path, monkeypatch):
+    """Some of the leads, a lead at a time, and initial times in another order and more than once."""
+    store = make_store(Grid.gaussian(8), days=6)
+    rows, leads = evaluation_rows(store, 2)[:3], lead_times(1)
+    write_forecasts(Noisy(store, "network", 0.1, 0.1), store.dataset(rows), leads, tmp_path / "network.nc")
+    pooled = PooledForecaster(
+        "all", store.grid, store.timestep, (WrittenForecasts(tmp_path / "network.nc", store.spec),) * 2
+    )
+    monkeypatch.setattr("emulator.forecasters.lead_blocks._BLOCK_BYTES", 1)
+    order = [2, 0, 2]
+    parts = list(pooled.forecast(store.dataset(rows[order]), leads[1:]))
+    assert [part.sizes["lead_time"] for part in parts] == [1] * (leads.size - 1)
+    found, whole = xr.concat(parts, "lead_time"), xr.load_dataset(tmp_path / "network.nc")
+    for name in ("temperature", "2m_temperature"):
+        expected = whole[name].isel(init_time=order, lead_time=slice(1, None))
+        np.testing.assert_allclose(found[name].transpose(*expected.dims), expected, rtol=1e-6)
+
+
 def test_a_mean_is_scored_as_a_forecaster_like_others(store, tmp_path):
     config = config_of(means={"both": ["network", "persistence"]})
     contest.write_all_forecasts(config, tmp_path)

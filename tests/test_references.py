@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from synthetic import MEMORY, SCALE, STEP, evaluation_rows, lead_times, make_store
+from synthetic import MEMORY, SCALE, STEP, evaluation_rows, lead_times, make_store, with_state
 
 from data_prep.errors import DataError
 from data_prep.spec import StateSpec, Variable, stack_channels
@@ -56,6 +56,37 @@ def test_damping_is_the_autocorrelation_of_the_training_split():
     assert np.abs(fitted.damping - wanted[:, None]).max() < 0.1
     assert np.abs(fitted.damping[0] - MEMORY).max() < 0.03
     assert (fitted.damping[0] > fitted.damping[-1]).all()
+
+
+def test_damping_is_a_regression_by_area_and_neither_turns_the_anomaly_round_nor_lets_it_grow():
+    store, leads = make_store(days=6, splits=("train", "test")), lead_times(1)
+    part = store.segments[0]
+    anomaly = store.state[: part.stop].astype(np.float64) - store.climatology.at(store.times[: part.stop])
+    weights = store.grid.latitude_weights[:, None, None]
+    last = part.stop - leads.size
+    before = weights * anomaly[:last]
+    expected = [
+        (before * anomaly[k : last + k]).sum(axis=(0, 1, 2)) / (before * anomaly[:last]).sum(axis=(0, 1, 2))
+        for k in range(1, leads.size + 1)
+    ]
+    np.testing.assert_allclose(DampedAnomalyPersistence.fit(store, leads).damping, np.clip(expected, 0, 1), rtol=1e-4)
+
+    turns = (-1.02) ** np.arange(part.stop)  # from step to step, and grows
+    climate = store.climatology.at(store.times)
+    odd = np.concatenate([climate[: part.stop] + turns[:, None, None, None], climate[part.stop :]])
+    fitted = DampedAnomalyPersistence.fit(with_state(store, odd.astype(np.float32)), leads)
+    np.testing.assert_array_equal(fitted.damping, np.array([0, 1, 0, 1])[:, None] * np.ones(4))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lead_does_not_depend_on_which_others_are_asked_for_nor_on_blocks(store, name, monkeypatch):
+    leads, rows = lead_times(2), evaluation_rows(store, 2)[:3]
+    reference = make_reference(name, store, leads)
+    whole = run(reference, store, rows, leads)
+    some = leads[[2, 5]]
+    np.testing.assert_allclose(run(reference, store, rows, some), whole[:, [2, 5]], rtol=1e-6)
+    monkeypatch.setattr("emulator.forecasters.lead_blocks._BLOCK_BYTES", 1)  # a lead a block, as of fine grids
+    np.testing.assert_allclose(run(reference, store, rows, leads), whole, rtol=1e-6)
 
 
 def test_damping_wins_against_both_its_limits(store):
@@ -126,3 +157,20 @@ def test_batches_have_one_shape_and_compilation_costs_nothing(store):
     one = Cost()
     list(forecast_batches(Slow(store), store.dataset(rows), leads, batch=16, cost=one))
     assert not one.warm and one.seconds > 0.3  # a single block: nothing to tell compilation apart by
+
+
+class LeadByLead(Slow):
+    """The same, whose blocks hold a lead each."""
+
+    def forecast(self, initial, lead_times):
+        for block in super().forecast(initial, lead_times):
+            for lead in range(lead_times.size):
+                yield block.isel(lead_time=[lead])
+
+
+@pytest.mark.parametrize(("batch", "days"), [(4, 2 * 4 * 2), (16, 10 * (2 - 0.25))])
+def test_days_that_blocks_of_a_lead_buy_are_counted_once(store, batch, days):
+    """Of several batches all but the first, which compiles; of a single one all but its first block."""
+    cost, leads = Cost(), lead_times(2)
+    list(forecast_batches(LeadByLead(store), store.dataset(np.arange(10)), leads, batch=batch, cost=cost))
+    assert cost.warm and cost.days == pytest.approx(days)

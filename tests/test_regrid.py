@@ -210,6 +210,13 @@ def test_bilinear_is_exact_for_products_of_linear_fields_across_greenwich():
     np.testing.assert_allclose(out, np.outer(target.latitude, np.asarray(target.longitude) + 360), rtol=1e-12)
 
 
+def test_a_point_that_rounding_puts_before_the_first_column_is_that_column():
+    source = Grid.from_arrays(np.arange(30, 61, 5.0), np.arange(200, 251, 5.0))
+    target = Grid.from_arrays(source.latitude, np.asarray(source.longitude) - 1e-6)
+    values = field(source)
+    np.testing.assert_allclose(regrid(values, source, target, "bilinear"), values, rtol=1e-5)
+
+
 def test_bilinear_goes_on_across_the_seam():
     source = centres(4, 8)
     target = Grid.from_arrays(source.latitude, np.array([337.5, 348.75]))  # columns at 315 and 0
@@ -255,10 +262,17 @@ def test_nan_reaches_just_what_depends_on_it():
     values = field(source)
     values[1, 1] = np.nan
     assert np.isnan(regrid(values, source, target)).sum() == 2
+    # the sliver that rounding of coordinates leaves of a neighbour belongs to none
+    other = field(source)
+    other[1, 2] = np.nan
+    shifted = Grid.from_arrays(source.latitude, np.arange(15.001, 360, 60))
+    assert np.isnan(regrid(other, source, shifted)).sum() == 1
     # a point that bilinear interpolation takes over does not ask its neighbours
     values[:, 1::2] = np.nan
     same = Grid.from_arrays(source.latitude, np.asarray(source.longitude)[::2])
     assert np.isfinite(regrid(values, source, same, "bilinear")).all()
+    near = Grid.from_arrays(same.latitude, np.asarray(same.longitude) + 0.01)  # of 30 degrees: as rounding of a file
+    assert np.isfinite(regrid(values, source, near, "bilinear")).all()
 
 
 @pytest.mark.parametrize(("minimum_valid", "kept"), [(0.5, True), (0.75, True), (0.76, False), (1.0, False)])
@@ -273,6 +287,18 @@ def test_ignored_nan_leaves_the_mean_of_the_rest_where_enough_is_valid(minimum_v
     assert np.isfinite(out[cell]) == kept
     if kept:
         assert out[cell] == pytest.approx(7 / 3)
+
+
+@pytest.mark.parametrize(("minimum_valid", "kept"), [(0.25, True), (0.3, False), (0.5, False)])
+def test_what_is_missing_and_what_lies_outside_are_both_not_valid(minimum_valid, kept):
+    """A cell of which one half lies outside, and of the other half one half is missing."""
+    source = Grid.from_arrays(np.array([-15.0, 15.0]), np.array([45.0, 135.0]))  # cells from 0 to 180 E
+    target = Grid.from_arrays(np.array([-30.0, 0.0, 30.0]), np.array([0.0, 180.0]))  # cells from 90 W, from 90 E
+    values = np.array([[1.0, 2.0], [np.nan, 3.0]])
+    out = regrid(values, source, target, nan="ignore", minimum_valid=minimum_valid, outside="nan")
+    assert np.isfinite(out[1, 0]) == kept
+    if kept:
+        assert out[1, 0] == pytest.approx(1.0)
 
 
 def test_a_target_beyond_the_source_is_refused_or_nan():

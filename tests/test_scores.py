@@ -75,6 +75,19 @@ def test_scores_equal_a_calculation_by_hand(scored, store):
     fa, oa = forecast - climate, truth - climate
     correlation = area(fa * oa) / np.sqrt(area(fa**2) * area(oa**2))
     np.testing.assert_allclose(mine["acc"], correlation.mean(0), rtol=1e-10)
+    of_both = [area(f**2).mean(0) - (area(f) ** 2).mean(0) for f in (fa, oa)]
+    np.testing.assert_allclose(mine["activity"], np.sqrt(of_both[0] / of_both[1]), rtol=1e-8)
+    power = [mean_power(field, store.grid).mean(axis=0) for field in (forecast, truth)]
+    np.testing.assert_allclose(mine["forecast_power"], power[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(mine["truth_power"], power[1], rtol=1e-4, atol=1e-6)
+    of_both = [of_one[:, fine_scales(store.grid)].sum(axis=-1) for of_one in power]
+    np.testing.assert_allclose(mine["fine_scale_ratio"], np.sqrt(of_both[0] / of_both[1]), rtol=1e-4)
+    by_area = np.broadcast_to(w, fa[:, 0].shape).ravel()
+    for kind, anomaly in (("forecast", fa), ("truth", oa)):
+        for lead in (0, leads.size - 1):
+            some, levels = anomaly[:, lead].ravel(), mine["quantile"].values
+            expected = np.quantile(some, levels, weights=by_area, method="inverted_cdf")
+            np.testing.assert_allclose(mine[f"{kind}_quantile"][lead], expected, atol=0.15 * some.std())
     np.testing.assert_allclose(mine["squared_error"].transpose("init_time", ...), area(error**2), rtol=1e-10)
 
 

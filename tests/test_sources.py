@@ -225,7 +225,7 @@ def test_a_single_level_is_dropped_from_a_surface_field(tmp_path):
 REFUSED = {
     "no such file": (None, "no such file"),
     "empty": (b"", "the file is empty"),
-    "zip archive": (b"PK\x03\x04 and so on", "a zip archive, as which the Climate Data Store .*: unzip it"),
+    "zip archive": (b"PK\x03\x04 and so on", "a zip archive, in which the Climate Data Store .*: unzip it"),
     "text": (b"latitude,longitude\n1,2\n", "cannot be read as a NetCDF file"),
     "wrong variables": (
         lambda d: d[["sea_surface_temperature"]],

@@ -71,6 +71,14 @@ def test_parts_combine_in_any_order(order, seed):
     np.testing.assert_allclose(found.std, std, rtol=1e-10)
 
 
+@pytest.mark.parametrize("offset", [-1e5, 1e5])
+def test_ranges_are_those_of_all_states_whatever_parts_they_come_in(offset):
+    values = fields(9, offset=offset)
+    found = sum_moments((state_moments(part, WEIGHTS)[0] for part in np.split(values, [2, 7])), 3)
+    np.testing.assert_array_equal(found.lowest, values.min(axis=(0, 1, 2)))
+    np.testing.assert_array_equal(found.highest, values.max(axis=(0, 1, 2)))
+
+
 def test_a_single_state_has_no_change():
     assert state_moments(fields(1), WEIGHTS)[1].weight == 0.0
 

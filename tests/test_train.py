@@ -399,7 +399,7 @@ def test_checkpoints_of_nobody_knows_which_run_are_not_trained_on(store, finishe
     """What a removal leaves that was stopped half way; they fit the network, and are of another config."""
     shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "run" / "run.json").unlink()
-    with pytest.raises(DataError, match=r"holds checkpoints of nobody knows which run, run.json is missing; remove it"):
+    with pytest.raises(DataError, match=r"holds checkpoints, but no run.json that says of which run; remove it"):
         run(store, tmp_path / "run", CONFIG.model_copy(update={"weight_decay": 0.5}))
 
 

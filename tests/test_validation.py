@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 from synthetic import ON_SIGMA, make_store
 
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.training.devices import WHOLE, Layout
 from emulator.training.geopotential_error import geopotential_matrix
+from emulator.training.loader import read_batch
 from emulator.training.train import set_up
 from emulator.training.validation import Validation
 
@@ -44,6 +46,41 @@ def test_initial_times_that_fill_no_batch_are_not_left_out():
         )
         rows = Validation.of(store, config, Layout.of(config.mesh)).rows
         assert rows.shape == (windows // size, size)
+        starts = store.windows("validation", 4)
+        np.testing.assert_array_equal(rows.ravel()[[0, -1]], starts[[0, -1]])  # and they span the split
+
+
+def test_skill_is_that_of_forecasts_made_a_step_at_a_time():
+    """Of a network that does not let its states persist: error, change over that of the truth, and weighted loss."""
+    store = make_store(world=ON_SIGMA, days=12, splits=("train", "validation"))
+    one = np.ones(1, np.float32)
+    store = replace(store, statistics=replace(store.statistics, mean=ON_SIGMA.mean, static_mean=one, static_std=one))
+    weights = {"temperature": 3.0}
+    config = TrainConfig(
+        stages=[RolloutStage(steps=1)], batch_size=2, validation_windows=4, validation_steps=2, variable_weights=weights
+    )
+    job = set_up(config, UNetConfig(width=8, multipliers=[1], blocks=1), store, 0)
+    moved = job.layout.place(jax.tree.map(lambda p: p + 0.1, job.fresh.averaged), WHOLE)
+    skill = job.validation.run(moved, job.task)
+
+    rows = job.validation.rows.ravel()
+    truth, forcing, which = read_batch(store, rows, 2)
+    advance, state = jax.jit(job.task.stepper.advance), truth[:, 0]
+    area = store.grid.latitude_weights[:, None, None]
+    of_channels = np.array([3] * 4 + [1] * 5) / (17 / 9)
+    losses = []
+    for lead in range(2):
+        later = np.asarray(advance(moved.params, state, forcing[:, lead], which))
+        error, change, true_change = (
+            (area * x.astype(np.float64) ** 2).mean(axis=(0, 1, 2))
+            for x in (later - truth[:, lead + 1], later - state, truth[:, lead + 1] - truth[:, lead])
+        )
+        np.testing.assert_allclose(skill.rmse[lead], np.sqrt(error), rtol=1e-3)
+        np.testing.assert_allclose(skill.activity[lead], np.sqrt(change / true_change), rtol=1e-3)
+        losses.append((of_channels * error / np.asarray(job.task.stepper.normalizer.output_std[0]) ** 2).mean())
+        state = later
+    assert np.abs(skill.activity - 1).min() > 0.01
+    np.testing.assert_allclose(skill.loss, np.mean(losses), rtol=1e-3)
 
 
 def test_only_the_state_is_watched_otherwise():

@@ -136,6 +136,56 @@ def test_temperature_below_a_plateau_stays_below_298_k():
     assert lapse.min() > 310
 
 
+def test_below_ground_the_series_are_those_of_a_constant_lapse_rate():
+    """Of temperature as a power of pressure, which integrates to a geopotential in closed form."""
+    alpha = GAS_CONSTANT * LAPSE_RATE / MODEL_GRAVITY
+    depth, surface, ground = np.full(SHAPE, np.log(1e5 / 7.5e4)), np.full(SHAPE, 1e4), np.full(SHAPE, 270.0)
+    warmth = temperature_below_ground(depth, surface, ground)
+    np.testing.assert_allclose(warmth, 270.0 * np.exp(alpha * depth), rtol=1e-6)
+    integral = GAS_CONSTANT * 270.0 / alpha * np.expm1(alpha * depth)
+    np.testing.assert_allclose(geopotential_below_ground(depth, surface, ground), surface - integral, atol=0.5)
+
+
+def test_between_low_ground_and_plateaus_the_limit_comes_in_gradually():
+    """At 2250 m sea-level temperature is half way to the limit of 298 K (IFS documentation, part VI, 5.3)."""
+    surface = np.full(SHAPE, 2250.0 * MODEL_GRAVITY)
+    ground = np.full(SHAPE, 310.0 - LAPSE_RATE * 2250.0)
+    alpha = GAS_CONSTANT * (304.0 - ground) / surface
+    depth = np.full(SHAPE, 0.2)
+    found = temperature_below_ground(depth, surface, ground)
+    np.testing.assert_allclose(found, ground * np.exp(alpha * depth), rtol=1e-6)
+
+
+def test_beyond_the_outer_levels_an_isothermal_atmosphere_keeps_its_geopotential():
+    """Above the topmost level, and between the lowest one and the ground."""
+    surface, pressure = np.linspace(0, 5000, 15).reshape(SHAPE), np.full(SHAPE, 9.9e4)
+    levels = np.array([500.0, 5e4, 9.6e4, 9.8e4])
+    temperature = column(np.full(8, 250.0))
+    phi, _, _ = sigma_to_pressure(temperature, np.zeros_like(temperature), [], pressure, surface, SIGMA, levels)
+    expected = surface - GAS_CONSTANT * 250.0 * np.log(levels / 9.9e4)[:, None, None]
+    np.testing.assert_allclose(phi, expected, rtol=1e-9)
+
+
+def test_at_and_below_the_ground_pressure_fields_are_those_of_the_ground():
+    surface, pressure = np.linspace(100, 1.5e4, 15).reshape(SHAPE), np.full(SHAPE, 9e4)
+    temperature, humidity = column(200 + 90 * SIGMA), column(0.01 * SIGMA**3)
+    levels = np.array([9e4, 9.5e4, 1e5])
+    phi, warmth, (moisture,) = sigma_to_pressure(temperature, humidity, [humidity], pressure, surface, SIGMA, levels)
+    ground = surface_temperature(temperature[-1], 0.95)
+    np.testing.assert_allclose(warmth[0], ground, rtol=1e-9)
+    moist_ground = surface_temperature(virtual_temperature(temperature[-1], humidity[-1]), 0.95)
+    for row in (1, 2):
+        depth = np.full(SHAPE, np.log(levels[row] / 9e4))
+        np.testing.assert_allclose(warmth[row], temperature_below_ground(depth, surface, ground))
+        np.testing.assert_allclose(phi[row], geopotential_below_ground(depth, surface, moist_ground))
+        np.testing.assert_allclose(moisture[row], humidity[-1])
+
+
+def test_moist_air_is_as_light_as_warmer_dry_air():
+    """A hundredth of vapour, of which the gas constant is 461.51 / 287.04 times that of dry air: 0.608 % of 300 K."""
+    np.testing.assert_allclose(virtual_temperature(np.array(300.0), np.array(0.01)), 301.823, atol=1e-3)
+
+
 def test_interpolation_is_linear_inside_and_constant_outside():
     knots = np.array([0.0, 1.0, 3.0])
     field = column(np.array([10.0, 20.0, 60.0]))
@@ -197,6 +247,22 @@ def test_derive_treats_every_leading_index_alike(sigma_dataset):
     xr.testing.assert_identical(whole["2m_temperature"], sigma_dataset["2m_temperature"])
 
 
+def test_derive_gives_every_field_of_its_own_level(sigma_dataset):
+    one = sigma_dataset.isel(init_time=1, lead_time=2, realization=0)
+    found = derive(one, [850, 300])
+    fields = [one[name].values for name in ("temperature", "specific_humidity", "surface_pressure")]
+    temperature, humidity, pressure = fields
+    surface = one["geopotential_at_surface"].values
+    others = ["specific_humidity", "u_component_of_wind"]
+    phi, warmth, rest = sigma_to_pressure(
+        temperature, humidity, [one[n].values for n in others], pressure, surface, SIGMA, np.array([3e4, 8.5e4])
+    )
+    for name, expected in zip(("geopotential", "temperature", *others), (phi, warmth, *rest), strict=True):
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
+    reduced = mean_sea_level_pressure(pressure, surface, virtual_temperature(temperature[-1], humidity[-1]), SIGMA[-1])
+    np.testing.assert_allclose(found["mean_sea_level_pressure"], reduced, rtol=1e-6)
+
+
 def test_geopotential_that_sigma_files_hold_is_derived_all_the_same(sigma_dataset):
     """Interpolated, it would stay that of the lowest level below it and below the ground."""
     held = sigma_dataset.assign(geopotential=sigma_dataset["temperature"] * 100)
@@ -221,5 +287,6 @@ def test_derive_selects_pressure_levels():
         coords={"level": ("level", [300.0, 500.0, 850.0], VERTICAL_ATTRS["pressure"])},
     )
     np.testing.assert_array_equal(derive(dataset, [850, 500])["level"], [500, 850])
+    np.testing.assert_array_equal(derive(dataset.drop_attrs(), [300])["level"], [300])  # no sigma is above one
     with pytest.raises(DataError, match=r"700 hPa are asked for; there are 300, 500, 850"):
         derive(dataset, [500, 700])

@@ -24,3 +24,13 @@ def rows_at(have: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarra
     order = np.argsort(have)
     rows = order[np.searchsorted(have, wanted, sorter=order).clip(max=have.size - 1)]
     return rows, wanted[have[rows] != wanted]
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Which of ``count`` rows to take for at most ``most`` of them, evenly from the first to the last, int64."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
+
+
+def unbroken_runs(rows: np.ndarray) -> list[np.ndarray]:
+    """Integers cut wherever one does not follow the one before; no run of no rows."""
+    return np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if rows.size else []

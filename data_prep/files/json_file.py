@@ -23,7 +23,9 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # a nest too deep, a number too long
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError) as error:  # a nest too deep, a number too long
         raise DataError(f"{path}: damaged, not valid JSON ({error}); {remedy}") from None
     if not isinstance(found, dict):
         raise DataError(f"{path}: damaged, expected an object, found {type(found).__name__}; {remedy}")

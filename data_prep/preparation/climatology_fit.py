@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 
 from data_prep.clock import CALENDAR_DAYS
+from data_prep.files.arrays import unbroken_runs
 from data_prep.preparation.climatology import (
     WINDOW_DAYS,
     YEAR_DAYS,
@@ -302,5 +303,4 @@ def _smooth_days(fit: StoreFit, part: _Part) -> None:
 
 def _read_days(daily: zarr.Array, days: np.ndarray, hour: int, latitudes: slice) -> np.ndarray:
     """Daily means, ``(day, latitude, longitude, state)``; the year is read in unbroken stretches."""
-    stretches = np.split(days, np.flatnonzero(np.diff(days) != 1) + 1)
-    return np.concatenate([np.asarray(daily[s[0] : s[-1] + 1, hour, latitudes]) for s in stretches])
+    return np.concatenate([np.asarray(daily[s[0] : s[-1] + 1, hour, latitudes]) for s in unbroken_runs(days)])

@@ -203,6 +203,11 @@ class Store:
         more = ", ..." if len(self.segments) > 4 else ""
         raise DataError(f"store: rows {start} to {stop}{first} do not lie within one segment; there are {held}{more}")
 
+    def rows_of(self, split: Split) -> np.ndarray:
+        """All rows of a split, int64, ascending."""
+        segments = [np.arange(s.start, s.stop) for s in self.segments if s.split == split]
+        return np.concatenate([np.empty(0, np.int64), *segments])
+
     def windows(self, split: Split, length: int) -> np.ndarray:
         """Starts of all windows of ``length`` rows inside one segment of the split, int64, ascending.
 

@@ -161,7 +161,7 @@ def inspect_files(paths: Sequence[Location]) -> Report:
 
 @contextmanager
 def few_words(least: int = logging.WARNING) -> Iterator[None]:
-    """Without a line in the log for every gap, which the report lists, or anything else below a level of logging."""
+    """Keeps from the log what reading says below this level, such as a line for every gap: the report lists them."""
     logs = [logging.getLogger(f"data_prep.reading.{name}") for name in ("inputs", "sources")]
     levels = [log.level for log in logs]
     for log in logs:

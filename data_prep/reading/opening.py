@@ -43,7 +43,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f"{path}: the file is empty")
     if _first_bytes(path) == b"PK\x03\x04":
-        raise DataError(f"{path}: a zip archive, as which the Climate Data Store sends several files: unzip it")
+        raise DataError(f"{path}: a zip archive, in which the Climate Data Store sends several files: unzip it")
     kind = format_of(path)
     if kind == "GRIB" and find_spec("cfgrib") is None:
         raise DataError(f"{path}: GRIB needs the extra 'grib': {how_to_install('grib')}, or make it NetCDF")

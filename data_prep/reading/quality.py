@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from data_prep import clock
+from data_prep.files.arrays import unbroken_runs
 from data_prep.grid import Grid
 from data_prep.reading.slips import hint, outside, slip_of
 from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform
@@ -286,7 +287,7 @@ def _judge_level(
     low, high, missing = summary.low[:, i], summary.high[:, i], summary.missing[:, i]
 
     def found(severity: Severity, kind: Kind, rows: np.ndarray, text: Callable[[int], str]) -> Iterator[Finding]:
-        for run in _runs(np.flatnonzero(rows)):
+        for run in unbroken_runs(np.flatnonzero(rows)):
             yield Finding(severity, kind, channel, *_ends(times[run] if times.size else times), run.size, text(run[0]))
 
     def said(row: int) -> str:
@@ -324,7 +325,7 @@ def judge_flips(flipped: np.ndarray, times: np.ndarray, name: str, units: str) -
     text = "north and south are exchanged"
     return [
         Finding(_strictly(name, units), "flipped latitudes", name, times[run[0]], times[run[-1]], run.size, text)
-        for run in _runs(np.flatnonzero(flipped))
+        for run in unbroken_runs(np.flatnonzero(flipped))
     ]
 
 
@@ -361,11 +362,6 @@ def judge_sums(
 
 def _strictly(name: str, units: str) -> Severity:
     return "error" if changes_every_step(name, units) else "warning"
-
-
-def _runs(rows: np.ndarray) -> list[np.ndarray]:
-    """Rows cut where one is left out."""
-    return np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if rows.size else []
 
 
 def is_part_of_state(name: str, units: str) -> bool:

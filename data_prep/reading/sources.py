@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Literal
 
@@ -299,9 +300,32 @@ def open_source(
     Raises:
       DataError: one line on what the file lacks or what is wrong with it.
     """
-    file: Location = _DATASET if isinstance(path, xr.Dataset) else locate(path)
-    everything, release = (path, lambda: None) if isinstance(path, xr.Dataset) else open_to_release(file)
-    path, everything = file, on_own_axes(everything)
+    understood = partial(
+        _understood, names=names, vertical=vertical, admit_duplicates=admit_duplicates, admit_forecasts=admit_forecasts
+    )
+    if isinstance(path, xr.Dataset):
+        return understood(_DATASET, path, lambda: None)
+    file = locate(path)
+    opened, release = open_to_release(file)
+    try:
+        return understood(file, opened, release)
+    except BaseException:
+        release()
+        raise
+
+
+def _understood(
+    path: Location,
+    opened: xr.Dataset,
+    release: Callable[[], None],
+    *,
+    names: Mapping[str, Sequence[str]],
+    vertical: Vertical | None,
+    admit_duplicates: bool,
+    admit_forecasts: bool,
+) -> Source:
+    """What ``open_source`` makes of an open file; ``release`` closes it until it is read again."""
+    everything = on_own_axes(opened)
     if not admit_forecasts and is_own_forecast(everything):
         raise ForecastError(f"{path}: is a forecast of {everything.attrs['forecaster']}; take it out of the analyses")
     contents = tuple(str(v) for v in everything.data_vars)
@@ -398,7 +422,7 @@ def read_initial(
                 "emulator regrid IN OUT --like FILE brings it there, if it covers that"
             )
     instant = _instant_of(where, times, time)
-    logger.info("initial time %s of %s", np.datetime_as_string(instant, unit="m"), where)
+    logger.info("initial time %s of %s", clock.text(instant), where)
     held: list[Channel] = []
     values: list[np.ndarray] = []
     for variable in (*needed, *spec.with_role("diagnostic")):
@@ -469,6 +493,16 @@ def initial_sources(
     return sources
 
 
+@contextmanager
+def released(sources: Sequence[Source]) -> Iterator[None]:
+    """Releases sources at its end, whatever happened."""
+    try:
+        yield
+    finally:
+        for source in sources:
+            source.release()
+
+
 def _needed(spec: StateSpec) -> tuple[Variable, ...]:
     return (*spec.with_role("prognostic"), *(v for v in spec.with_role("forcing") if v.known == "persisted"))
 
@@ -512,7 +546,7 @@ def _instant_of(where: str, shared: np.ndarray, time: np.datetime64 | str | None
         raise DataError(f"{where}: {error}") from None
     instant = instant.astype("datetime64[ns]")
     if instant not in shared:
-        span = " to ".join(np.datetime_as_string(t, unit="m") for t in shared[[0, -1]])
+        span = " to ".join(clock.text(t) for t in shared[[0, -1]])
         raise DataError(f"{where}: no time {time}; it holds {shared.size} from {span}")
     return instant
 

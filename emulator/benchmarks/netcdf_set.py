@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.config import DataConfig, SplitConfig, VariableConfig
 from data_prep.grid import Grid
-from data_prep.variables import SURFACE
+from data_prep.variables import GRAVITY, SURFACE
 from emulator.progress import track
 
 LEVELS = (50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
@@ -34,7 +34,7 @@ _SINGLE: Mapping[str, tuple[float, float, str]] = {
     "10m_u_component_of_wind": (1.0, 5.0, "m s-1"),
     "10m_v_component_of_wind": (0.0, 5.0, "m s-1"),
 }
-_GEOPOTENTIAL = 9.80665 * 7400.0 * np.log(1013.0 / np.array(LEVELS))
+_GEOPOTENTIAL = GRAVITY * 7400.0 * np.log(1013.0 / np.array(LEVELS))
 
 VARIABLES = {**_UPPER, **_SINGLE}
 """On ``LEVELS``, then the surface fields."""

@@ -39,17 +39,16 @@ _UPPER_AIR = {
 }
 
 
-def synthetic_store(rows: int, levels: int, n_times: int, seed: int = 0) -> Store:
+def synthetic_store(rows: int, levels: int, n_times: int) -> Store:
     """A store of normal noise with unit statistics, on a Gaussian grid of so many rows.
 
     Args:
       rows: Of the grid, which has twice as many columns.
       levels: Of the upper-air variables.
       n_times: Times of the training segment; the validation segment has as many.
-      seed: Of the noise.
     """
     grid, spec = Grid.gaussian(rows), synthetic_spec(levels)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     n = len(spec.state_channels)
     start = np.datetime64("2001-01-01", "ns")
     times = start + np.arange(2 * n_times) * TIMESTEP

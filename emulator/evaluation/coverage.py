@@ -302,9 +302,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder of significance.md (default: docs)")
     options = parser.parse_args(arguments)
+    page = options.docs / "significance.md"
+    if (publishes := not options.quick and not options.initial_times) and not page.is_file():
+        parser.error(f"--docs: {page} is missing")
     trials, resamples = (40, 200) if options.quick else (options.trials, 400)
     found = validate(trials, resamples, options.initial_times)
     Console(soft_wrap=True, markup=False).print(tables(found))
-    if not options.quick and not options.initial_times:
-        publish(found, options.docs / "significance.md", options.docs / "images" / "significance.png")
+    if publishes:
+        publish(found, page, options.docs / "images" / "significance.png")
     return 0

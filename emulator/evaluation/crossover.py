@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from data_prep.files.arrays import unbroken_runs
 from emulator.evaluation.significance import Estimate, discovered
 from emulator.evaluation.style import HOURS_BELOW, lead_text
 
@@ -135,8 +136,7 @@ def _are_sure(p: np.ndarray, on_this_side: np.ndarray, pointwise: np.ndarray, co
 
 def _runs(flags: np.ndarray) -> list[slice]:
     """The unbroken runs of true flags."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return [slice(int(run[0]), int(run[-1]) + 1) for run in unbroken_runs(np.flatnonzero(flags))]
 
 
 def _zero(lead_hours: np.ndarray, curve: np.ndarray, i: int) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from data_prep.files.arrays import unbroken_runs
 from emulator.evaluation.crossover import Crossover
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import (
@@ -174,7 +175,7 @@ def _losses(scores: xr.Dataset, name: str, references: Sequence[str], variable: 
     for other in references:
         one = pair.sel(reference=other)
         lost = np.flatnonzero((one[_SIGNIFICANT] == 1) & (one["rmse_difference"] > 0))
-        runs = np.split(lost, np.flatnonzero(np.diff(lost) > 1) + 1) if lost.size else []
+        runs = unbroken_runs(lost)
         spans = [" to ".join(lead_text(hours[i]) for i in dict.fromkeys((run[0], run[-1]))) for run in runs]
         if spans:
             found.append(f"{label_of(scores, other)} at {' and '.join(spans)}")

@@ -22,6 +22,7 @@ import xarray as xr
 
 from data_prep.clock import CALENDAR_DAYS, day_of_year, seconds_of_day
 from data_prep.errors import ConfigError, DataError
+from data_prep.files.arrays import unbroken_runs
 from data_prep.files.disk import replacing
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Store
@@ -68,9 +69,9 @@ class Climate:
     fine_power: np.ndarray
 
     @classmethod
-    def of(cls, store: Store, config: EvaluateConfig, variables: Sequence[str], hours: np.ndarray) -> Self:
-        """Reads the truth of all splits at these hours of the day (seconds), some thousands of states at most."""
-        rows = np.flatnonzero(np.isin(seconds_of_day(store.times), hours))
+    def of(cls, store: Store, config: EvaluateConfig, variables: Sequence[str], seconds: np.ndarray) -> Self:
+        """Reads the truth of all splits at these seconds of the day, some thousands of states at most."""
+        rows = np.flatnonzero(np.isin(seconds_of_day(store.times), seconds))
         # Whole days, all hours of each: every fourth of six-hourly states would be of one hour of the day.
         nth_day = np.unique(store.times[rows].astype("datetime64[D]"), return_inverse=True)[1]
         rows = rows[nth_day % max(1, -(-rows.size // _MOST_TRUTH)) == 0]
@@ -130,8 +131,7 @@ class _Summary:
 
 def long_run_rows(store: Store, config: EvaluateConfig, run: LongRunConfig) -> np.ndarray:
     """Rows of the store that a long run starts from, spread evenly over the split; it may run beyond the data's end."""
-    segments = [np.arange(s.start, s.stop) for s in store.segments if s.split == config.split]
-    rows = np.concatenate([np.empty(0, np.int64), *segments])
+    rows = store.rows_of(config.split)
     if rows.size < run.initial_times:
         raise DataError(
             f"evaluate.long_run: the {config.split} split holds {rows.size} times, {run.initial_times} are asked for"
@@ -337,10 +337,9 @@ class _Accumulated:
 def _days_within(days: np.ndarray, outside: np.ndarray) -> float:
     """The day before the first ``STAY_DAYS`` outside without a break; infinite where there are none."""
     step = days[0]
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], outside.astype(np.int8), [0]])))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        if days[stop - 1] - days[start] + step >= STAY_DAYS:
-            return float(days[start] - step)
+    for run in unbroken_runs(np.flatnonzero(outside)):
+        if days[run[-1]] - days[run[0]] + step >= STAY_DAYS:
+            return float(days[run[0]] - step)
     return float("inf")
 
 
@@ -355,7 +354,7 @@ def _planes(dataset: xr.Dataset, store: Store, config: EvaluateConfig) -> Planes
     if store.spec.vertical == "sigma" and SURFACE not in dataset:
         dataset = dataset.assign({SURFACE: (("latitude", "longitude"), store.surface_geopotential)})
     levels = tuple(config.pressure_levels) if store.spec.vertical == "sigma" else None
-    return planes_of(derive(dataset, levels))
+    return planes_of(derive(dataset, levels, config.derived))
 
 
 def _days(lead_times: np.ndarray) -> np.ndarray:

@@ -47,6 +47,9 @@ def plot_maps(
       out: The PNG file; a PDF for papers is written beside it.
       world: What the truth is, in a sentence, below the maps.
 
+    Returns:
+      ``out``.
+
     Raises:
       DataError: the variable is missing.
     """

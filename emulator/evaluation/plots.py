@@ -461,9 +461,9 @@ def _answered(scores: xr.Dataset) -> list[str]:
     """A few of them whose crossovers are told: the hardest opponent, what is of its model, and who errs least."""
     if scores.sizes["forecaster"] == 1:
         return []
-    hardest = make_headline(scores).reference
+    hardest, shown = make_headline(scores).reference, _shown(scores)
     first = scores["rmse"].sel(variable=headline_variables(scores)[0], region=WHOLE).isel(lead_time=quoted_lead(scores))
-    error = {r: float(first.sel(forecaster=r).fillna(np.inf)) for r in opponents(scores) if r in _shown(scores)}
+    error = {r: float(first.sel(forecaster=r).fillna(np.inf)) for r in opponents(scores) if r in shown}
     return sorted(error, key=lambda r: (r != hardest, model_of(r) != model_of(hardest), error[r]))[:_MOST_ANSWERS]
 
 

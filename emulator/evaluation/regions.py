@@ -49,6 +49,9 @@ class Region:
         Args:
           grid: The grid.
           land: Share of land of each point; needed where ``surface`` is not ``any``.
+
+        Raises:
+          DataError: it is needed and ``None``.
         """
         inside = self.mask(grid).astype(np.float64)
         if self.surface == "any":

@@ -13,6 +13,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from data_prep.errors import DataError, printable
+from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
 from data_prep.vertical import KINEMATIC
 from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
@@ -78,7 +79,7 @@ def collect_fields(scores: xr.Dataset, paths: Mapping[str, Path], store: Store) 
         if not np.array_equal(scores[axis].values, held):
             found, scored = map(describe_times, (held, scores[axis].values))
             raise DataError(f"{view.first.path}: its {axis} ({found}) is not that of the scores ({scored})")
-    inits = _mean_inits(view.first.init_times.size)
+    inits = spread(view.first.init_times.size, _MEAN_INITS)
     with track(1 + inits.size, "forecasts read for the report") as progress:
         example = _example(view)
         progress.advance(1)
@@ -217,10 +218,6 @@ def _typical(scores: xr.Dataset) -> int:
     middle = squared.isel(lead_time=squared.sizes["lead_time"] // 2)
     size = (middle / middle.mean("init_time")).mean("variable").values
     return int(np.argsort(size, kind="stable")[size.size // 2])
-
-
-def _mean_inits(count: int) -> np.ndarray:
-    return np.unique(np.linspace(0, count - 1, min(count, _MEAN_INITS)).round().astype(np.int64))
 
 
 def _means(view: _View, inits: np.ndarray, advance: Callable[[int], None]) -> dict[str, Any]:

@@ -109,8 +109,8 @@ def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, l
 
     Raises:
       ConfigError: the truth holds no such headline variable.
-      DataError: the mask is none for its grid, or a region of the config's
-        has a name that is taken or holds nothing that is verified.
+      DataError: the mask is none for its grid, or a region of the config's has a name that is taken or holds nothing
+        that is verified.
     """
     verification = _verification(store, config, init_times, lead_times)
     scored_regions(store.grid, config.regions, store.land_share, verification.mask)
@@ -180,8 +180,9 @@ def _scored_variables(
             logger.warning("%s lacks %s: not scored there", Path(file.path).name, ", ".join(missing))
     must = {name: planes for name, planes in held.items() if not files[name].is_external}
     whole = [v for v in variables if all(v in p or cannot_hold(files[name], v) for name, p in must.items())]
-    lacking = [v for v in config.headline if v not in whole]
-    if lacking or not variables:
+    if not variables:
+        raise DataError(f"evaluate: no forecast holds anything of what is verified: {', '.join(truth)}")
+    if lacking := [v for v in config.headline if v not in whole]:
         raise DataError(
             f"evaluate.headline: {', '.join(lacking)} cannot be scored; truth holds {', '.join(truth)}, "
             f"all forecasts hold {', '.join(whole)}"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
 from data_prep.preparation.tasks import in_order, lost_worker
 from emulator.evaluation.extremes import BIN_COUNT, Bins, scale_of
@@ -76,7 +77,7 @@ class Scoring:
         weights = region_weights(store.grid, regions, store.land_share, verification.mask)
         rain = {v: RainClimate.fit(training, v) for v in variables if v.startswith(PRECIPITATION)}
         rows = np.unique(verification.rows)
-        rows = rows[np.unique(np.linspace(0, rows.size - 1, min(rows.size, _SCALE_TIMES)).round().astype(np.int64))]
+        rows = rows[spread(rows.size, _SCALE_TIMES)]
         squares = dict.fromkeys(variables, 0.0)
         for row in rows:  # one at a time: of a fine grid more would not fit into memory
             truth, climatology = verification.observations(np.array([row]))

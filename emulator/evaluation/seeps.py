@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 
+from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
 from data_prep.variables import accumulation_hours
 from emulator.evaluation.statistics import area_means
@@ -64,8 +65,8 @@ class RainClimate:
     @classmethod
     def fit(cls, store: Store, variable: str) -> Self:
         """From the training split, all seasons and hours together: days of the year would need decades."""
-        rows = np.concatenate([np.arange(s.start, s.stop) for s in store.segments if s.split == "train"])
-        rows = rows[np.unique(np.linspace(0, rows.size - 1, min(rows.size, _MOST_ROWS)).round().astype(np.int64))]
+        rows = store.rows_of("train")
+        rows = rows[spread(rows.size, _MOST_ROWS)]
         channel = [c.variable for c in store.spec.state_channels].index(variable)
         rain_m = np.stack([store.read_state(row, row + 1)[0, ..., channel] for row in rows.tolist()])
         return cls.of(rain_m, dry_below_m(variable))

@@ -31,9 +31,8 @@ import numpy as np
 from scipy import linalg, stats
 
 _MOST_INFLATION = 0.25  # of a trajectory's times: with fewer than four independent ones, none can tell how many
-_CLUSTER_LEVEL = (
-    0.01  # of the F test; a false alarm costs most where trajectories are two: a t of one degree of freedom
-)
+# Of the F test. A false alarm costs most with two trajectories: it leaves a t of one degree of freedom.
+_CLUSTER_LEVEL = 0.01
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Additive statistics: area means of each single forecast, whose means over forecasts make every metric.
 
-Means of these over initial times, chunks or workers combine exactly; roots and ratios come later, in
-``metrics``.
-Notation: f forecast, o truth, c climatology at valid time, f' = f - c, o' = o - c, A(.) area mean over a
-  region. All sums are in float64 whatever the fields are.
+Means of these over initial times, chunks or workers combine exactly; roots and ratios come later, in ``metrics``.
+All sums are in float64 whatever the fields are.
+
+Notation: f forecast, o truth, c climatology at valid time, f' = f - c, o' = o - c, A(.) area mean over a region.
 """
 
 from __future__ import annotations

@@ -215,7 +215,7 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
 
     store = open_store(folder / "store.zarr")
     limit, lateral = predictability_limit(config), lateral_boundary_of(store)
-    scores = evaluate(
+    with evaluate(
         forecast_paths(config, folder, store),
         store,
         config.evaluate,
@@ -224,8 +224,8 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
         | ({"predictability_limit": limit} if limit else {})
         | ({"lateral_boundary": lateral} if lateral else {}),
         executor=workers,
-    )
-    write_text(folder / "table.txt", format_table(scores))
+    ) as scores:
+        write_text(folder / "table.txt", format_table(scores))
     _leave_to_itself(config, folder, store)
 
 
@@ -240,7 +240,8 @@ def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> No
     if run is None:
         out.unlink(missing_ok=True)
         return
-    decisive = config.evaluate.model_dump(mode="json", include={"long_run", "split", "headline", "pressure_levels"})
+    keys = {"long_run", "split", "headline", "pressure_levels"} | ({"derived"} if config.evaluate.derived else set())
+    decisive = config.evaluate.model_dump(mode="json", include=keys)
     marks = forecast_marks(decisive | {"weights": weights_digest(folder / "run")}, store)
     if _was_made_alike(out, marks):
         logger.info("evaluate: %s is there", out.name)
@@ -274,18 +275,18 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.table import headline_variables, world_sentence
 
     store = open_store(folder / "store.zarr")
-    scores = open_scores(folder / "scores.nc")
-    draw_scores(scores, folder / "plots")
-    if (run := find_long_run(scores, folder)) is not None:
-        plot_long_run(run, folder / "plots")
     names = (NETWORK, *map(physics_name, config.evaluate.physics))
     shown = {name: forecast_path(name, config, folder) for name in names}
-    try:
-        for variable in headline_variables(scores):
-            out = folder / "plots" / f"maps_{variable.replace('@', '')}.png"
-            plot_maps(shown, store, config.evaluate, variable, out, world_sentence(scores))
-    except DataError as error:  # curves and report stand without the forecasts
-        logger.warning("plot: no maps: %s", error)
+    with open_scores(folder / "scores.nc") as scores:
+        draw_scores(scores, folder / "plots")
+        if (run := find_long_run(scores, folder)) is not None:
+            plot_long_run(run, folder / "plots")
+        try:
+            for variable in headline_variables(scores):
+                out = folder / "plots" / f"maps_{variable.replace('@', '')}.png"
+                plot_maps(shown, store, config.evaluate, variable, out, world_sentence(scores))
+        except DataError as error:  # curves and report stand without the forecasts
+            logger.warning("plot: no maps: %s", error)
     write_report(folder / "scores.nc", None)
 
 
@@ -295,14 +296,16 @@ def summarise_scores(folder: Path) -> dict[str, Any]:
 
     files = ("scores.nc", "table.txt", "report.html", "plots")
     there = {name.partition(".")[0]: str(folder / name) for name in files if (folder / name).exists()}
-    return {"folder": str(folder), "files": there, **summarise(open_scores(folder / "scores.nc"))}
+    with open_scores(folder / "scores.nc") as scores:
+        return {"folder": str(folder), "files": there, **summarise(scores)}
 
 
 def plot_scores(path: Path, out: Path | None) -> None:
     """Skill curves of a scores file alone, into ``out`` or ``plots`` beside the file."""
     from emulator.evaluation.plots import plot_scores as draw_scores
 
-    draw_scores(open_scores(path), out or path.with_name("plots"))
+    with open_scores(path) as scores:
+        draw_scores(scores, out or path.with_name("plots"))
 
 
 def write_report(path: Path, out: Path | None) -> Path:
@@ -314,13 +317,13 @@ def write_report(path: Path, out: Path | None) -> Path:
     from emulator.evaluation.report import write_report as write
     from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
 
-    scores = open_scores(path)
-    fields, why_not = find_fields(scores, path.parent)
-    return write(
-        scores,
-        out or path.with_name("report.html"),
-        fields=fields,
-        long_run=find_long_run(scores, path.parent),
-        provenance=find_provenance(scores, path.parent),
-        without_fields=why_not,
-    )
+    with open_scores(path) as scores:
+        fields, why_not = find_fields(scores, path.parent)
+        return write(
+            scores,
+            out or path.with_name("report.html"),
+            fields=fields,
+            long_run=find_long_run(scores, path.parent),
+            provenance=find_provenance(scores, path.parent),
+            without_fields=why_not,
+        )

@@ -6,6 +6,7 @@ import numpy as np
 
 from data_prep.clock import seconds_of_day
 from data_prep.errors import ConfigError, DataError
+from data_prep.files.arrays import spread
 from data_prep.preparation.store import Split, Store
 from emulator.config import EvaluateConfig
 
@@ -32,9 +33,7 @@ def initial_indices(store: Store, config: EvaluateConfig) -> np.ndarray:
             f"evaluate: no {config.split} segment holds a forecast of {config.lead_hours} h; "
             "shorten evaluate.lead_hours or lengthen the split"
         )
-    if config.max_inits is not None and indices.size > config.max_inits:
-        indices = indices[np.linspace(0, indices.size - 1, config.max_inits).round().astype(np.int64)]
-    return indices
+    return indices if config.max_inits is None else indices[spread(indices.size, config.max_inits)]
 
 
 def training_indices(store: Store, config: EvaluateConfig) -> np.ndarray:
@@ -62,11 +61,11 @@ def training_indices(store: Store, config: EvaluateConfig) -> np.ndarray:
 
 
 def _steps(store: Store, config: EvaluateConfig, key: str) -> int:
-    hours = store.timestep / np.timedelta64(1, "h")
-    value = getattr(config, key) / hours
-    if value != int(value):
+    span = np.timedelta64(getattr(config, key), "h")
+    if span % store.timestep != np.timedelta64(0, "ns"):
+        hours = store.timestep / np.timedelta64(1, "h")
         raise ConfigError(f"evaluate.{key}: {getattr(config, key)} h is no multiple of the store's {hours:g} h")
-    return int(value)
+    return int(span // store.timestep)
 
 
 def _starts(store: Store, config: EvaluateConfig, split: Split, every: int) -> np.ndarray:

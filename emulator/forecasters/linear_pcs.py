@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from data_prep.files.arrays import spread
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec, stack_channels
@@ -133,10 +134,10 @@ class LinearPcs:
 
 def _patterns(store: Store, weight: np.ndarray) -> np.ndarray:
     """The leading eigenvectors of the covariance of weighted training anomalies, from that of their amplitudes."""
-    rows = np.concatenate([np.arange(s.start, s.stop) for s in store.segments if s.split == "train"])
+    rows = store.rows_of("train")
     state_bytes = 4 * int(np.prod((*store.grid.shape, weight.shape[-1])))
-    count = min(rows.size, _SAMPLES, _SAMPLE_BYTES // state_bytes)
-    rows = rows[np.linspace(0, rows.size - 1, count).round().astype(np.int64)]
+    rows = rows[spread(rows.size, min(_SAMPLES, _SAMPLE_BYTES // state_bytes))]
+    count = rows.size
     sample = np.concatenate([_weighted(store, row, row + 1, weight) for row in rows.tolist()])
     flat = sample.reshape(count, -1)
     variance, vectors = np.linalg.eigh((flat @ flat.T).astype(np.float64) / count)

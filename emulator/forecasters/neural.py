@@ -19,6 +19,7 @@ from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
 from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
+from emulator.forecasters.profiles import Profiles
 from emulator.hardware.sharing import Sharing
 from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, Period, as_text
 from emulator.stepping.rollout import Relaxation, bases_of, last_steps, rows_on_the_way, trajectory
@@ -56,6 +57,7 @@ class NeuralForecaster:
       trained_on: Least and most value of the prognostic channels and of the persisted forcings in the training data, by
         the channel's name; empty for networks of before these were kept.
       learned_from: When its training data were of, those of the weights that it began with included.
+      profiles: What its training fields were like from south to north; ``None`` for networks of before these were kept.
     """
 
     spec: StateSpec
@@ -69,6 +71,7 @@ class NeuralForecaster:
     data_hash: str
     trained_on: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
     learned_from: tuple[Period, ...] = field(default=(), repr=False)
+    profiles: Profiles | None = field(default=None, repr=False)
     name: str = "network"
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     fill_nan: bool = False
@@ -138,8 +141,8 @@ class NeuralForecaster:
         return Relaxation(rates, climatology_at_valid_time(self.sponge.climatology, times, steps * self.timestep))
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
-        """What is to be known of forecasts from these fields: where they lie outside of what the network has seen, and
-        when that was.
+        """What is to be known of forecasts from these fields: where they lie outside of what the network has seen or
+        seem to be turned north to south, and when its training data were of.
 
         Args:
           initial: As ``forecast`` takes them; may be lazy.
@@ -147,12 +150,17 @@ class NeuralForecaster:
         n = self.spec.n_prognostic
         channels = (*self.spec.state_channels[:n], *persisted_channels(self.spec))
         lowest, highest = [], []
+        turned: dict[int, np.datetime64] = {}
         for i in range(initial.sizes["time"]):  # one at a time: all of them need not fit into memory
             state, persisted = self._initial_arrays(initial.isel(time=[i]).load())
             values = np.concatenate([state[..., :n], persisted], axis=-1)
             lowest.append(values.min(axis=(0, 1, 2)))
             highest.append(values.max(axis=(0, 1, 2)))
-        found = []
+            if self.profiles is not None:
+                time = initial["time"].values[i]
+                of_this = np.flatnonzero(self.profiles.turned(state[0, ..., :n], time)).tolist()
+                turned = dict.fromkeys(of_this, time) | turned
+        found = [f"{channels[c].name} at {t!s:.16} seems to be turned north to south" for c, t in turned.items()]
         for channel, low, high in zip(channels, np.min(lowest, axis=0), np.max(highest, axis=0), strict=True):
             least, most = self.trained_on.get(channel.name, (-np.inf, np.inf))
             if low < least or high > most:

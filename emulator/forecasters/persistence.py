@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.files.arrays import spread
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
 from data_prep.preparation.store import Store
@@ -126,7 +127,7 @@ class DampedAnomalyPersistence:
         leads = check_lead_times(lead_times, store.timestep)
         steps = leads // store.timestep
         starts = store.windows("train", int(steps[-1]) + 1)
-        starts = starts[np.unique(np.linspace(0, starts.size - 1, _MAX_WINDOWS).round().astype(np.int64))]
+        starts = starts[spread(starts.size, _MAX_WINDOWS)]
         weights = store.grid.latitude_weights[:, None, None]
         n_channels = len(store.spec.state_channels)
         product, square = np.zeros((leads.size, n_channels)), np.zeros(n_channels)

@@ -46,7 +46,7 @@ class RandomFields:
     @cached_property
     def training_rows(self) -> np.ndarray:
         """Rows of the training split on the store's time axis (members of a nature run lie years apart on it)."""
-        return np.concatenate([np.arange(s.start, s.stop) for s in self.store.segments if s.split == "train"])
+        return self.store.rows_of("train")
 
     def draw(self, time: np.datetime64, members: int) -> np.ndarray:
         """Perturbations of one initial time: ``amplitude`` times the difference of two states over the root of two.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jcm.model import RunState
 
+from emulator.hardware.machine import cores
 from emulator.hardware.sharing import Sharing
 from emulator.physics.speedy import SpeedyModel, compile_advance, map_members, member_count
 
@@ -53,7 +53,7 @@ class Ensemble:
         """The states one chunk later, and the fields of its intervals ``(member, interval, ...)`` in host memory."""
         members = member_count(states)
         groups = [self._select(states, slice(i, i + self._width)) for i in range(0, members, self._width)]
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        with ThreadPoolExecutor(max_workers=cores()) as pool:
             results = list(pool.map(self._run, groups))
         ends = [state for state, _ in results]
         fields = {name: np.concatenate([f[name] for _, f in results]) for name in results[0][1]}

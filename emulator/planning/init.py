@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import yaml
 
-from data_prep.clock import CALENDAR_DAYS
+from data_prep.clock import CALENDAR_DAYS, day_of_year
 from data_prep.clock import text as time_text
 from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError, UserError, how_to_install, printable
@@ -32,6 +32,7 @@ from data_prep.reading.inputs import Inputs, open_canonical
 from data_prep.reading.inspect import FieldReport, Report, few_words, flow, inspect_files, record_times, used_files
 from data_prep.reading.locations import Location, find_files, is_url
 from data_prep.reading.opening import open_lazily
+from data_prep.reading.probe import probe
 from data_prep.variables import UPPER_AIR, is_accumulation
 from emulator import __version__
 from emulator.config import parse_config
@@ -86,6 +87,7 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     if out.exists():
         raise ConfigError(f"{out}: is there already; choose another name with --out, or delete it")
     paths = find_files(places)
+    probe(paths)
     report = inspect_files(paths)
     with few_words(logging.ERROR):  # inspection has warned
         data = _Data.of(used_files(report.files), report)
@@ -261,8 +263,7 @@ def _has_little(data: _Data) -> bool:
 
 
 def _share_of_year(times: np.ndarray) -> float:
-    days = times.astype("datetime64[D]")
-    return np.unique((days - days.astype("datetime64[Y]")).astype(int)).size / CALENDAR_DAYS
+    return np.unique(day_of_year(times)).size / CALENDAR_DAYS
 
 
 def _as_globs(paths: Sequence[Location]) -> list[str]:

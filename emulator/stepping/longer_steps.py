@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from data_prep.files.arrays import spread
 from data_prep.preparation.statistics import Moments, sum_moments
 from data_prep.preparation.store import Store
 
@@ -34,7 +35,7 @@ def changes(store: Store, step: int, matrix: np.ndarray | None = None) -> Moment
       DataError: no training segment is as long as that.
     """
     starts = store.windows("train", step + 1)
-    chosen = starts[np.linspace(0, starts.size - 1, min(_WINDOWS, starts.size)).round().astype(np.int64)]
+    chosen = starts[spread(starts.size, _WINDOWS)]
     pairs = (store.take_states(np.array([row, row + step])) for row in chosen.tolist())
     differences = (after - before if matrix is None else (after - before) @ matrix for before, after in pairs)
     n_channels = len(store.spec.state_channels) if matrix is None else matrix.shape[1]

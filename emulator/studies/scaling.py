@@ -220,7 +220,7 @@ def _climatology_error(store: Store, validation: Validation) -> np.ndarray:
 
 
 def training_years(store: Store) -> float:
-    """Data of the training split."""
+    """How much data the training split holds, in years."""
     rows = sum(len(s) for s in store.segments if s.split == "train")
     return float(rows * (store.timestep / np.timedelta64(1, "D")) / 365.25)
 

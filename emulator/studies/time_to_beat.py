@@ -83,7 +83,7 @@ def attempt(config: ExperimentConfig, lead_hours: float, changed: Sequence[str] 
     Raises:
       ConfigError: data or weights are taken from elsewhere, so it does not begin from nothing; or nothing would be
         there to beat, or not at that lead.
-      DataError: a stage was stopped on its way, so its clock is wrong.
+      UserError: a stage was stopped on its way, so its clock is wrong; or see ``run_stages``.
     """
     if config.reuse is not None:
         raise ConfigError("reuse: the clock counts from nothing, so nothing may be taken from another experiment")

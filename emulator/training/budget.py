@@ -72,7 +72,7 @@ class Programs:
             self._options["xla_gpu_deterministic_ops"] = True
         self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
         self.slowest = 0.0
-        """Seconds that the program took which took longest to compile, or to be found compiled."""
+        """Seconds of the slowest compilation so far, or of finding the program compiled."""
 
     def of(self, batch_size: int, steps: int) -> jax.stages.Compiled:
         """The step for so many windows of so many model steps."""

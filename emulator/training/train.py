@@ -244,11 +244,10 @@ class Job:
     unrolled: frozenset[int]
 
     def heaviest(self, done: int = 0) -> set[tuple[int, int]]:
-        """Windows and model steps of the batches, after so many steps, that may need most memory, with a loop and
-        without.
+        """Windows and model steps of those batches, of the steps after ``done``, that may need most memory.
 
-        That is for the states that they hold, or for the windows at once. A loop needs more, so a shorter one may need
-        most.
+        Of the batches that run in a loop, and of those that do not: those with most states, and those with most windows
+        at once. A loop needs more memory, so a shorter rollout with one may need most.
         """
         shapes = {(s.windows.batch_size, n) for s in self.spans if s.stop > done for n in s.windows.lengths}
         without_loop = {shape for shape in shapes if shape[1] in self.unrolled}
@@ -432,11 +431,9 @@ def _learned(run_dir: Path, config: TrainConfig, model: ModelConfig, store: Stor
 
 
 def latest_step(run_dir: Path) -> int | None:
-    """That of the checkpoint to go on from, if there is one."""
-    steps = [
-        int(path.name) for path in (run_dir / CHECKPOINTS).glob("*") if path.name.isdigit()
-    ]  # others: half written
-    return max(steps, default=None)
+    """Step of the checkpoint to go on from, if there is one."""
+    names = (path.name for path in (run_dir / CHECKPOINTS).glob("*"))
+    return max((int(name) for name in names if name.isdigit()), default=None)  # other names are half written
 
 
 def _claim(
@@ -448,7 +445,7 @@ def _claim(
       DataError: the folder holds another run.
     """
     if not (run_dir / DESCRIPTION).exists() and any((run_dir / CHECKPOINTS).glob("*")):
-        raise DataError(f"{run_dir}: holds checkpoints of nobody knows which run, {DESCRIPTION} is missing; remove it")
+        raise DataError(f"{run_dir}: holds checkpoints, but no {DESCRIPTION} that says of which run; remove it")
     if (run_dir / DESCRIPTION).exists():
         found = read_description(run_dir)
         same_data = found["data_hash"] == store.data_hash and departs_alike(

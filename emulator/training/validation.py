@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from data_prep.errors import ConfigError, DataError
+from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
 from data_prep.spec import Channel
 from emulator.config import TrainConfig
@@ -96,7 +97,7 @@ class Validation:
                 f"least as many (the validation split has {starts.size}), or set train.mesh.data"
             )
         n -= n % size
-        rows = starts[np.linspace(0, starts.size - 1, n).round().astype(np.int64)]
+        rows = starts[spread(starts.size, n)]
         return cls(store, rows.reshape(-1, size), config.validation_steps, layout)
 
     def program(self, weights: Stacks, batch: Batch, task: Task) -> jax.stages.Compiled:
