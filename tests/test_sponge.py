@@ -110,7 +110,7 @@ def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monk
     monkeypatch.setattr(contest, "open_store", lambda path: store)
     monkeypatch.setattr(contest, "competitors", lambda *_: {"network": Competitor(lambda: forecaster, {})})
     monkeypatch.setattr(contest, "what_is_lacking", lambda *_: None)
-    monkeypatch.setattr("emulator.evaluation.scores.evaluate", lambda *_, **__: None)
+    monkeypatch.setattr("emulator.evaluation.scores.evaluate", lambda *_, **__: xr.Dataset())
     monkeypatch.setattr("emulator.evaluation.table.format_table", lambda _: "")
 
     (tmp_path / "run").mkdir()
