@@ -316,6 +316,7 @@ def test_devices_share_the_initial_times_of_forecasts(meshes):
     assert {times: found["devices"] for times, found in meshes["forecasts"].items()} == {"8": 8, "6": 6, "1": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.physics
 def test_devices_share_the_members_of_physics(tmp_path):
     """As on accelerators, where a vmap holds all members; each device says nothing to the others."""

@@ -158,6 +158,7 @@ def test_the_written_tables_are_current(page):
     assert (DOCS / page).read_text(encoding="utf-8") == load("reference").page(page)
 
 
+@pytest.mark.slow
 def test_the_tables_of_results_are_printed_from_a_scores_file(tiny_experiment, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["results_tables.py", str(tiny_experiment / "scores.nc")])
     load("results_tables").main()

@@ -23,7 +23,7 @@ from emulator.physics.ensemble import Ensemble
 from emulator.physics.speedy import PROGNOSTIC, SpeedyModel, from_fields
 from emulator.physics.surface import move_to_surface
 
-pytestmark = pytest.mark.physics
+pytestmark = [pytest.mark.physics, pytest.mark.slow]
 
 STEP = np.timedelta64(HOURS, "h")
 LEADS = (np.arange(1, INTERVALS + 1) * HOURS).astype("timedelta64[h]").astype("timedelta64[ns]")
