@@ -17,7 +17,7 @@ from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
 
 _MOST, _FEWEST = 128, 16
-_MOST_BYTES = 2**31  # of states that are read for it
+_MOST_BYTES = 2**30  # of states that are read for it, whenever training starts
 _NEAREST, _WITHIN_DAYS = 8, 30
 # In SPEEDY T63 sound fields of the test year lie within 2.8; those turned lie beyond 5 in temperature near the ground.
 _FAR, _NEARER = 4.0, 3.0
@@ -77,7 +77,7 @@ class Profiles:
         """
         day = int(day_of_year(np.array([time]))[0])
         near = self._nearest(day)
-        if self._distance(day)[near].max() > _WITHIN_DAYS:
+        if self._distance(day).min() > _WITHIN_DAYS:
             return np.zeros(fields.shape[-1], bool)
         usual, given = self.values[near].mean(0), fields.mean(1)
         far, back = (_distance_of(p - usual, self._deviation) for p in (given, given[::-1]))
