@@ -91,7 +91,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
 def _run_stages(arguments: argparse.Namespace) -> None:
     """What is asked of an experiment, by its config."""
     from emulator.config import load_config
-    from emulator.experiment.stages import run_stages
+    from emulator.experiment.running import run_stages
     from emulator.hardware.workers import open_executor
 
     command = arguments.command
@@ -114,7 +114,7 @@ def _run_stages(arguments: argparse.Namespace) -> None:
     with open_executor(getattr(arguments, "workers", 1), getattr(arguments, "scheduler", None)) as workers:
         folder = run_stages(config, None if command == "run" else [command], redo=arguments.redo, workers=workers)
     if getattr(arguments, "json", False):
-        from emulator.experiment.contest import summarise_scores
+        from emulator.experiment.comparing import summarise_scores
 
         _print_json(summarise_scores(folder))
         return
@@ -133,14 +133,14 @@ def _init(arguments: argparse.Namespace) -> None:
 
 
 def _plot_scores(arguments: argparse.Namespace) -> None:
-    from emulator.experiment.contest import plot_scores
+    from emulator.experiment.comparing import plot_scores
 
     _refuse_options(arguments, ("set", "redo"), "is for CONFIG; a scores file is drawn as it is")
     plot_scores(Path(arguments.config), Path(arguments.out) if arguments.out else None)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from emulator.experiment.contest import write_report
+    from emulator.experiment.comparing import write_report
 
     page = write_report(Path(arguments.scores), Path(arguments.out) if arguments.out else None)
     say(f"Report: {page}")
@@ -192,7 +192,7 @@ def _refuse_options(arguments: argparse.Namespace, names: Sequence[str], why: st
 
 def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) -> bool:
     """Does what a single process that really trains does not: a dry run, or working along with the first process."""
-    from emulator.experiment.stages import follow_stage
+    from emulator.experiment.running import follow_stage
     from emulator.training.devices import join_processes
 
     first = join_processes() == 0

@@ -22,7 +22,8 @@ from emulator.evaluation.external import _refuse_impossible, open_external
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.scores import evaluate
-from emulator.experiment.contest import forecast_paths
+from emulator.experiment.comparing import forecast_paths
+from emulator.experiment.contest import Contest
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence
@@ -229,7 +230,7 @@ def test_a_store_at_a_url_is_scored_as_the_same_store_on_disk(folder, store, tmp
     for place in (tmp_path / "other.zarr", url):
         data.to_zarr(str(place))
         config = load_config(Path(__file__).parent / "tiny.yaml", [f"evaluate.forecasts.other={place}"])
-        given = forecast_paths(config, tmp_path, store)["other"]
+        given = forecast_paths(Contest(config, tmp_path, store))["other"]
         paths = {"own": folder / "own.nc", "other": given}
         scores.append(evaluate(paths, store, CONFIG, tmp_path / f"{len(scores)}.nc").load())
     assert given == url

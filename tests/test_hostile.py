@@ -28,7 +28,7 @@ from data_prep.reading.probe import probe
 from data_prep.reading.units import convertible
 from emulator.cli import main
 from emulator.config import load_config
-from emulator.experiment.stages import run_stages
+from emulator.experiment.running import run_stages
 from emulator.forecast_form import open_forecasts
 
 ROOT = Path(__file__).parents[1]

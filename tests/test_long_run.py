@@ -15,7 +15,7 @@ from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig, parse_config
 from emulator.evaluation.long_run import POOL_DAYS, Climate, long_run_leads, long_run_rows, measure_long_run
 from emulator.evaluation.report_long_run import describe_long_run
-from emulator.experiment import contest
+from emulator.experiment import comparing, contest
 from emulator.forecasters.persistence import Persistence
 from emulator.run_folder import WEIGHTS
 
@@ -274,18 +274,18 @@ def test_an_experiment_leaves_its_network_to_itself_where_its_config_asks_for_it
     }
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / WEIGHTS).write_bytes(b"one")
-    contest.write_all_forecasts(parse_config(raw), tmp_path)
-    contest.score_all_forecasts(parse_config(raw), tmp_path)
+    comparing.write_all_forecasts(parse_config(raw), tmp_path)
+    comparing.score_all_forecasts(parse_config(raw), tmp_path)
     run = xr.load_dataset(tmp_path / "long_run.nc")
     assert run["lead_time"].size == 20 and np.isinf(run["days_finite"]).all()
     start = store.read_state(2 * 48, 2 * 48 + 1)[0, ..., 0]  # persistence keeps the first state of the test split
     mean = (store.grid.latitude_weights[:, None] * start).mean()
     np.testing.assert_allclose(run["global_mean"].sel(variable="temperature@500"), mean, rtol=1e-6)
     (tmp_path / "made.nc").hardlink_to(tmp_path / "long_run.nc")  # holds its inode, that no later file has the same
-    contest.score_all_forecasts(parse_config({**raw, "evaluate": raw["evaluate"] | {"bootstrap": 60}}), tmp_path)
+    comparing.score_all_forecasts(parse_config({**raw, "evaluate": raw["evaluate"] | {"bootstrap": 60}}), tmp_path)
     assert (tmp_path / "long_run.nc").samefile(tmp_path / "made.nc")  # scoring anew does not make it anew
     (tmp_path / "run" / WEIGHTS).write_bytes(b"another")
-    contest.score_all_forecasts(parse_config(raw), tmp_path)
+    comparing.score_all_forecasts(parse_config(raw), tmp_path)
     assert not (tmp_path / "long_run.nc").samefile(tmp_path / "made.nc")
-    contest.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}), tmp_path)
+    comparing.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}), tmp_path)
     assert not (tmp_path / "long_run.nc").exists()  # what another config measured is not shown as this one's

@@ -12,8 +12,9 @@ from data_prep.grid import Grid
 from emulator import checkpoint
 from emulator.config import parse_config
 from emulator.evaluation.forecast_file import ForecastFile
-from emulator.experiment import contest
+from emulator.experiment import comparing, contest
 from emulator.experiment.competitors import check_options
+from emulator.experiment.contest import Contest
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence
 from emulator.forecasters.pooled import PooledForecaster
@@ -111,9 +112,9 @@ def test_what_lies_in_a_file_is_read_as_it_is_asked_for(tmp_path, monkeypatch):
 
 def test_a_mean_is_scored_as_a_forecaster_like_others(store, tmp_path):
     config = config_of(means={"both": ["network", "persistence"]})
-    contest.write_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config, tmp_path)
     assert (tmp_path / "forecasts" / "means" / "both.nc").exists()
-    contest.score_all_forecasts(config, tmp_path)
+    comparing.score_all_forecasts(config, tmp_path)
     scores = xr.load_dataset(tmp_path / "scores.nc")
     assert scores["forecaster"].values.tolist() == ["network", "persistence", "climatology", "both"]
     pair = scores.sel(forecaster="both", region="all")
@@ -126,15 +127,15 @@ def test_a_mean_is_scored_as_a_forecaster_like_others(store, tmp_path):
 def test_an_ensemble_of_forecasters_is_scored_like_one_and_has_the_error_of_their_mean(store, tmp_path):
     of = ["network", "persistence"]
     config = config_of(means={"both": of}, ensembles={"each": of})
-    contest.write_all_forecasts(config, tmp_path)
-    contest.score_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config, tmp_path)
+    comparing.score_all_forecasts(config, tmp_path)
     scores = xr.load_dataset(tmp_path / "scores.nc").sel(region="all")
     np.testing.assert_allclose(*(scores["rmse"].sel(forecaster=name) for name in ("both", "each")), rtol=1e-4)
     assert (scores["crps_biased"].sel(forecaster="each") < scores["mae"].sel(forecaster="both")).all()
     assert (scores["ensemble_spread"].sel(forecaster="each") > 0).all()
     again = config_of(ensembles={"both": of})
     with pytest.raises(UserError, match=r"means/both.nc: was made with other options"):
-        check_options(again, tmp_path, store)
+        check_options(Contest(again, tmp_path, store))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_an_ensemble_of_forecasters_is_scored_like_one_and_has_the_error_of_thei
 def test_what_is_no_mean_is_refused_by_its_key(store, tmp_path, evaluate, expected):
     config = config_of(physics=[{"truncation": 21, "members": 2}], **evaluate)
     with pytest.raises(ConfigError, match=f"^evaluate.{expected}"):
-        contest.forecast_paths(config, tmp_path, store)
+        comparing.forecast_paths(Contest(config, tmp_path, store))
 
 
 def test_a_mean_of_one_is_none():

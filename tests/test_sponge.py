@@ -16,7 +16,7 @@ from data_prep.spec import stack_channels
 from emulator.checkpoint import load_forecaster
 from emulator.config import RolloutStage, SpongeConfig, TrainConfig, UNetConfig, parse_config
 from emulator.evaluation.report_long_run import describe_long_run
-from emulator.experiment import contest
+from emulator.experiment import comparing, contest
 from emulator.experiment.competitors import Competitor
 from emulator.run_folder import WEIGHTS
 from emulator.stepping.sponge import Sponge
@@ -100,16 +100,16 @@ def config_of(**long_run):
 def test_a_sponge_that_cannot_be_is_refused_before_anything_is_trained(silent, tmp_path, monkeypatch):
     store, _, _ = silent
     monkeypatch.setattr(contest, "open_store", lambda path: store)
-    contest.check_comparison(config_of(sponge={"levels": 2, "days": 2.0}), tmp_path)
+    comparing.check_comparison(config_of(sponge={"levels": 2, "days": 2.0}), tmp_path)
     with pytest.raises(ConfigError, match=r"^evaluate\.long_run\.sponge\.levels: 9 are asked for"):
-        contest.check_comparison(config_of(sponge={"levels": 9, "days": 2.0}), tmp_path)
+        comparing.check_comparison(config_of(sponge={"levels": 9, "days": 2.0}), tmp_path)
 
 
 def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monkeypatch):
     store, forecaster, expected = silent
     monkeypatch.setattr(contest, "open_store", lambda path: store)
-    monkeypatch.setattr(contest, "competitors", lambda *_: {"network": Competitor(lambda: forecaster, {})})
-    monkeypatch.setattr(contest, "what_is_lacking", lambda *_: None)
+    monkeypatch.setattr(comparing, "competitors", lambda *_: {"network": Competitor(lambda: forecaster, {})})
+    monkeypatch.setattr(comparing, "what_is_lacking", lambda *_: None)
     monkeypatch.setattr("emulator.evaluation.scores.evaluate", lambda *_, **__: xr.Dataset())
     monkeypatch.setattr("emulator.evaluation.table.format_table", lambda _: "")
 
@@ -117,7 +117,7 @@ def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monk
     (tmp_path / "run" / WEIGHTS).write_bytes(b"")
 
     def measured(**more):
-        contest.score_all_forecasts(config_of(**more), tmp_path)
+        comparing.score_all_forecasts(config_of(**more), tmp_path)
         return xr.load_dataset(tmp_path / "long_run.nc")
 
     free, held = measured(), measured(sponge={"levels": 1, "days": 2.0})

@@ -9,7 +9,7 @@ import pytest
 
 from data_prep.errors import DataError, UserError
 from emulator.config import parse_config
-from emulator.experiment import stages
+from emulator.experiment import records, running, stages
 
 RAW = {
     "name": "tiny",
@@ -61,9 +61,9 @@ ALL = ["prepare", "train", "forecast", "evaluate", "plot"]
 
 
 def test_all_stages_in_order_and_only_once(tmp_path, calls):
-    stages.run_stages(config(tmp_path))
+    running.run_stages(config(tmp_path))
     assert calls == ALL  # no simulate section, nothing simulated
-    stages.run_stages(config(tmp_path))
+    running.run_stages(config(tmp_path))
     assert calls == ALL
     assert all(r["finished"] for r in json.loads((tmp_path / "work/stages.json").read_text()).values())
 
@@ -77,39 +77,39 @@ def test_an_unfinished_stage_is_run_again(tmp_path, calls, monkeypatch):
         stages, "STAGES", tuple(dataclasses.replace(s, run=killed) if s.name == "train" else s for s in whole)
     )
     with pytest.raises(KeyboardInterrupt):
-        stages.run_stages(config(tmp_path))
+        running.run_stages(config(tmp_path))
     monkeypatch.setattr(stages, "STAGES", whole)
-    stages.run_stages(config(tmp_path))
+    running.run_stages(config(tmp_path))
     assert calls == ALL
 
 
 def test_a_changed_config_is_refused_until_redo(tmp_path, calls):
-    stages.run_stages(config(tmp_path))
+    running.run_stages(config(tmp_path))
     changed = config(tmp_path, train={"stages": [{"steps": 4}]})
     with pytest.raises(UserError, match=r"'train' was made with another config \(train.stages\); 'emulator train"):
-        stages.run_stages(changed)
+        running.run_stages(changed)
     calls.clear()
-    stages.run_stages(changed, ["train"], redo=True)
+    running.run_stages(changed, ["train"], redo=True)
     assert calls == ["train"]
     gone = ("scores.nc", "forecasts/network.nc", "forecasts/means/both.nc")  # made from the discarded weights
     assert not any((tmp_path / "work" / name).exists() for name in gone)
     assert (tmp_path / "work/forecasts/climatology.nc").exists()  # which was not
-    stages.run_stages(changed)
+    running.run_stages(changed)
     assert calls == ["train", "forecast", "evaluate", "plot"]
 
 
 def test_a_longer_training_goes_on_from_a_shorter_and_discards_what_was_made_from_it(tmp_path, calls, monkeypatch):
-    folder = stages.run_stages(config(tmp_path))
+    folder = running.run_stages(config(tmp_path))
     begun = tuple(dataclasses.replace(s, begun=lambda *_: True) if s.name == "train" else s for s in stages.STAGES)
     monkeypatch.setattr(stages, "STAGES", begun)
     longer = config(tmp_path, train={"stages": [{"steps": 3}, {"steps": 4}]})
     calls.clear()
-    stages.run_stages(longer, ["train"])
+    running.run_stages(longer, ["train"])
     assert calls == ["train"]
     assert not (folder / "scores.nc").exists() and (folder / "forecasts/climatology.nc").exists()
     with pytest.raises(UserError, match="'train' was stopped on its way and has no clock"):
-        stages.stage_seconds(folder, "train")
-    stages.run_stages(longer)
+        running.stage_seconds(folder, "train")
+    running.run_stages(longer)
     assert calls == ["train", "forecast", "evaluate", "plot"]
 
 
@@ -125,42 +125,42 @@ def test_weights_have_the_seed_of_the_experiment_or_their_own(tmp_path, monkeypa
 
 
 def test_data_that_another_experiment_made_alike_are_taken_and_not_made_again(tmp_path, calls):
-    first = stages.run_stages(config(tmp_path))
+    first = running.run_stages(config(tmp_path))
     wider = {"model": {"kind": "unet", "width": 16}, "workdir": str(tmp_path / "wide"), "reuse": str(first)}
     calls.clear()
-    second = stages.run_stages(config(tmp_path, **wider))
+    second = running.run_stages(config(tmp_path, **wider))
     assert calls == ["train", "forecast", "evaluate", "plot"]
     assert (second / "store.zarr").samefile(first / "store.zarr")
     with pytest.raises(UserError, match=f"'prepare' was taken from {first}"):
-        stages.stage_seconds(second, "prepare")
+        running.stage_seconds(second, "prepare")
     calls.clear()
-    stages.run_stages(config(tmp_path, **wider), ["prepare"], redo=True)  # makes its own, and leaves the other's
+    running.run_stages(config(tmp_path, **wider), ["prepare"], redo=True)  # makes its own, and leaves the other's
     assert calls == ["prepare"]
     assert not (second / "store.zarr").samefile(first / "store.zarr")
 
 
 def test_data_that_another_experiment_made_otherwise_are_not_taken(tmp_path, calls, monkeypatch):
-    first = stages.run_stages(config(tmp_path), ["prepare"])
+    first = running.run_stages(config(tmp_path), ["prepare"])
     other = {"workdir": str(tmp_path / "second"), "reuse": str(first)}
-    stages.run_stages(config(tmp_path, **other, data={**RAW["data"], "timestep_hours": 12}), ["prepare"])
+    running.run_stages(config(tmp_path, **other, data={**RAW["data"], "timestep_hours": 12}), ["prepare"])
     half = {"workdir": str(tmp_path / "third"), "reuse": str(tmp_path / "second")}
     whole = _stopping(monkeypatch, "prepare")
     with pytest.raises(KeyboardInterrupt):
-        stages.run_stages(config(tmp_path, workdir=str(tmp_path / "fourth")), ["prepare"])
+        running.run_stages(config(tmp_path, workdir=str(tmp_path / "fourth")), ["prepare"])
     monkeypatch.setattr(stages, "STAGES", whole)
-    stages.run_stages(config(tmp_path, **half), ["prepare"])
+    running.run_stages(config(tmp_path, **half), ["prepare"])
     unfinished = {"workdir": str(tmp_path / "fifth"), "reuse": str(tmp_path / "fourth")}
-    stages.run_stages(config(tmp_path, **unfinished), ["prepare"])
+    running.run_stages(config(tmp_path, **unfinished), ["prepare"])
     assert calls == ["prepare"] * 4
 
 
 @pytest.mark.parametrize("reuse", ["nowhere", "work"])
 def test_what_is_reused_must_be_another_experiment(reuse, tmp_path, calls):
     if reuse == "work":
-        stages.run_stages(config(tmp_path), ["prepare"])
+        running.run_stages(config(tmp_path), ["prepare"])
         (tmp_path / "work/store.zarr").unlink()
     with pytest.raises(UserError, match=rf"^reuse: .*{reuse} is no folder of another experiment; with reuse=null"):
-        stages.run_stages(config(tmp_path, reuse=str(tmp_path / reuse)), ["prepare"])
+        running.run_stages(config(tmp_path, reuse=str(tmp_path / reuse)), ["prepare"])
 
 
 def test_a_config_that_failed_before_anything_was_made_may_be_mended(tmp_path, calls, monkeypatch):
@@ -171,11 +171,11 @@ def test_a_config_that_failed_before_anything_was_made_may_be_mended(tmp_path, c
     failing = tuple(dataclasses.replace(s, run=fail) if s.name == "prepare" else s for s in whole)
     monkeypatch.setattr(stages, "STAGES", failing)
     with pytest.raises(UserError, match="temprature"):
-        stages.run_stages(config(tmp_path, data={**RAW["data"], "prognostic": {"temprature": {}}}))
+        running.run_stages(config(tmp_path, data={**RAW["data"], "prognostic": {"temprature": {}}}))
     monkeypatch.setattr(stages, "STAGES", whole)
-    folder = stages.run_stages(config(tmp_path))
+    folder = running.run_stages(config(tmp_path))
     assert calls == ALL
-    assert stages.stage_seconds(folder, "prepare") >= 0  # its clock began with the mended config
+    assert running.stage_seconds(folder, "prepare") >= 0  # its clock began with the mended config
 
 
 def test_what_comes_last_is_looked_at_before_training(tmp_path, calls, monkeypatch):
@@ -186,25 +186,25 @@ def test_what_comes_last_is_looked_at_before_training(tmp_path, calls, monkeypat
     looking = tuple(dataclasses.replace(s, look_ahead=refuse) if s.name == "train" else s for s in whole)
     monkeypatch.setattr(stages, "STAGES", looking)
     with pytest.raises(UserError, match="nothing of that name"):
-        stages.run_stages(config(tmp_path))
+        running.run_stages(config(tmp_path))
     assert calls == ["prepare"]
-    stages.run_stages(config(tmp_path), ["train"])  # alone it asks for no comparison
+    running.run_stages(config(tmp_path), ["train"])  # alone it asks for no comparison
     assert calls == ["prepare", "train"]
 
 
 def test_a_stage_without_what_it_needs_says_so(tmp_path, calls):
     with pytest.raises(UserError, match=r"train: .*store.zarr is missing"):
-        stages.run_stages(config(tmp_path), ["train"])
+        running.run_stages(config(tmp_path), ["train"])
     with pytest.raises(UserError, match="has no stage simulate"):
-        stages.run_stages(config(tmp_path), ["simulate"])
+        running.run_stages(config(tmp_path), ["simulate"])
 
 
 def test_a_nature_run_that_is_not_there_is_asked_for(tmp_path, calls):
     data = {**RAW["data"], "inputs": ["{workdir}/nature/*.nc"]}
     with pytest.raises(UserError, match=r"^prepare: .*nature is missing; run the stages before it, or 'emulator run'"):
-        stages.run_stages(config(tmp_path, data=data, simulate={}), ["prepare"])
+        running.run_stages(config(tmp_path, data=data, simulate={}), ["prepare"])
     assert calls == []
-    stages.run_stages(config(tmp_path, data=data, simulate={}), ["simulate", "prepare"])
+    running.run_stages(config(tmp_path, data=data, simulate={}), ["simulate", "prepare"])
     assert calls == ["simulate", "prepare"]
 
 
@@ -229,65 +229,65 @@ def test_what_was_stopped_on_its_way_is_not_built_upon(stopped, after, tmp_path,
     """Or a half-trained network's forecasts would be taken for the trained one's ever after."""
     whole = _stopping(monkeypatch, stopped)
     with pytest.raises(KeyboardInterrupt):
-        stages.run_stages(config(tmp_path))
+        running.run_stages(config(tmp_path))
     monkeypatch.setattr(stages, "STAGES", whole)
     line = rf"^{after}: .* is not finished; run '{stopped}' to its end, or 'emulator run'$"
     with pytest.raises(UserError, match=line):
-        stages.run_stages(config(tmp_path), [after])
-    stages.run_stages(config(tmp_path))
+        running.run_stages(config(tmp_path), [after])
+    running.run_stages(config(tmp_path))
     assert calls == ALL
 
 
 def test_what_was_made_with_another_config_is_not_built_upon(tmp_path, calls):
-    stages.run_stages(config(tmp_path), ["prepare", "train"])
+    running.run_stages(config(tmp_path), ["prepare", "train"])
     changed = config(tmp_path, train={"stages": [{"steps": 4}]})
     with pytest.raises(UserError, match="'train' was made with another config"):
-        stages.run_stages(changed, ["forecast"])
+        running.run_stages(changed, ["forecast"])
     assert calls == ["prepare", "train"]
 
 
 def test_scores_with_a_file_of_the_command_line_are_plotted_without_naming_it_again(tmp_path, calls):
-    folder = stages.run_stages(config(tmp_path))
+    folder = running.run_stages(config(tmp_path))
     beside = config(tmp_path, evaluate={"forecasts": {"other": "other.nc"}})
-    stages.run_stages(beside, ["evaluate"], redo=True)
+    running.run_stages(beside, ["evaluate"], redo=True)
     with pytest.raises(
         UserError, match=r"'evaluate' was made with another config \(evaluate.bootstrap, evaluate.forecasts"
     ):
-        stages.run_stages(config(tmp_path, evaluate={"bootstrap": 70}), ["plot"])
-    stages.run_stages(config(tmp_path), ["plot"])
+        running.run_stages(config(tmp_path, evaluate={"bootstrap": 70}), ["plot"])
+    running.run_stages(config(tmp_path), ["plot"])
     assert calls[-2:] == ["evaluate", "plot"] and (folder / "plots").exists()
 
 
 def test_a_network_that_was_trained_anew_is_scored_anew(tmp_path, calls, monkeypatch):
-    folder = stages.run_stages(config(tmp_path))
+    folder = running.run_stages(config(tmp_path))
     (folder / "run").unlink()
     whole = _stopping(monkeypatch, "train")
     with pytest.raises(KeyboardInterrupt):
-        stages.run_stages(config(tmp_path))
+        running.run_stages(config(tmp_path))
     assert (folder / "scores.nc").exists()  # until there is something better
     monkeypatch.setattr(stages, "STAGES", whole)
     calls.clear()
-    stages.run_stages(config(tmp_path))
+    running.run_stages(config(tmp_path))
     assert calls == ["train", "forecast", "evaluate", "plot"]
     (folder / "store.zarr").unlink()  # as the same files make the same store, nothing is done again
     calls.clear()
-    stages.run_stages(config(tmp_path))
+    running.run_stages(config(tmp_path))
     assert calls == ["prepare"]
 
 
 @pytest.mark.parametrize("survived", range(1, 10))
 def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived, tmp_path, calls, monkeypatch):
-    folder = stages.run_stages(config(tmp_path))
-    count, real = iter(range(1, 100)), stages.discard
+    folder = running.run_stages(config(tmp_path))
+    count, real = iter(range(1, 100)), running.discard
 
     def killed(path):
         if next(count) == survived:
             raise KeyboardInterrupt
         real(path)
 
-    monkeypatch.setattr(stages, "discard", killed)
+    monkeypatch.setattr(running, "discard", killed)
     try:
-        stages.run_stages(config(tmp_path), ["train"], redo=True)
+        running.run_stages(config(tmp_path), ["train"], redo=True)
     except KeyboardInterrupt:
         monkeypatch.undo()
     order = ["run", "forecasts/network.nc", "forecasts/means/both.nc", "scores.nc", "plots"]
@@ -296,19 +296,19 @@ def test_a_kill_while_results_are_discarded_leaves_none_of_what_is_gone(survived
 
 
 def test_a_command_that_is_refused_leaves_the_config_of_what_is_there(tmp_path, calls):
-    folder = stages.run_stages(config(tmp_path))
+    folder = running.run_stages(config(tmp_path))
     before = (folder / "config.yaml").read_text()
     changed = config(tmp_path, train={"stages": [{"steps": 4}]}, evaluate={"bootstrap": 70})
     for names in (None, ["train"], ["evaluate"]):
         with pytest.raises(UserError, match="another config"):
-            stages.run_stages(changed, names)
+            running.run_stages(changed, names)
     assert (folder / "config.yaml").read_text() == before
-    stages.run_stages(changed, ["train"], redo=True)
+    running.run_stages(changed, ["train"], redo=True)
     assert "bootstrap: 70" in (folder / "config.yaml").read_text()
 
 
 def test_a_redo_that_is_refused_discards_nothing(tmp_path, calls, monkeypatch):
-    folder = stages.run_stages(config(tmp_path))
+    folder = running.run_stages(config(tmp_path))
     there = {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
     otherwise = config(tmp_path, data={**RAW["data"], "split": {"segments": {"test": [2]}}})
 
@@ -317,21 +317,21 @@ def test_a_redo_that_is_refused_discards_nothing(tmp_path, calls, monkeypatch):
 
     for name in ("train", "forecast", "evaluate"):
         with pytest.raises(UserError, match="'prepare' was made with another config"):
-            stages.run_stages(otherwise, [name], redo=True)
+            running.run_stages(otherwise, [name], redo=True)
     with monkeypatch.context() as patch:
         looking = tuple(dataclasses.replace(s, look_ahead=refuse) for s in stages.STAGES)
         patch.setattr(stages, "STAGES", looking)
         with pytest.raises(UserError, match="nothing of that name"):
-            stages.run_stages(config(tmp_path), redo=True)
+            running.run_stages(config(tmp_path), redo=True)
     with monkeypatch.context() as patch:
         readying = tuple(dataclasses.replace(s, ready=refuse) if s.name == "evaluate" else s for s in stages.STAGES)
         patch.setattr(stages, "STAGES", readying)
         with pytest.raises(UserError, match="nothing of that name"):
-            stages.run_stages(config(tmp_path), ["evaluate"], redo=True)
+            running.run_stages(config(tmp_path), ["evaluate"], redo=True)
     assert {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()} == there
     (folder / "store.zarr").unlink()
     with pytest.raises(UserError, match=r"store.zarr is missing"):
-        stages.run_stages(config(tmp_path), ["train"], redo=True)
+        running.run_stages(config(tmp_path), ["train"], redo=True)
     assert (folder / "run").exists() and (folder / "scores.nc").exists()
 
 
@@ -344,7 +344,7 @@ def _as_it_is(monkeypatch, name, *attributes):
 
 
 def test_scores_stay_where_their_successors_are_refused(tmp_path, calls, monkeypatch):
-    folder = stages.run_stages(config(tmp_path))
+    folder = running.run_stages(config(tmp_path))
 
     def files():
         return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
@@ -359,7 +359,7 @@ def test_scores_stay_where_their_successors_are_refused(tmp_path, calls, monkeyp
     monkeypatch.setattr(stages, "STAGES", tuple(scoring if s.name == "evaluate" else s for s in stages.STAGES))
     changed = config(tmp_path, evaluate={"bootstrap": 70})
     with pytest.raises(DataError, match="holds NaN"):
-        stages.run_stages(changed, ["evaluate"], redo=True)
+        running.run_stages(changed, ["evaluate"], redo=True)
     assert files() == before
 
 
@@ -368,32 +368,32 @@ def test_a_file_of_others_that_was_replaced_is_scored_again(tmp_path, calls, mon
     others.touch()
     _as_it_is(monkeypatch, "evaluate", "files", "outdated")
     beside = config(tmp_path, evaluate={"forecasts": {"other": str(others), "url": "https://there/other.zarr"}})
-    folder = stages.run_stages(beside)
+    folder = running.run_stages(beside)
     calls.clear()
-    stages.run_stages(beside)
+    running.run_stages(beside)
     assert calls == []
     scored = (folder / "scores.nc").stat().st_mtime
     for seconds in (1, -3600):  # a copy may keep the time of an older file
         os.utime(others, (scored + seconds, scored + seconds))
-        stages.run_stages(beside)
+        running.run_stages(beside)
         assert calls == ["evaluate", "plot"]
         calls.clear()
     _forget_files(folder)
-    stages.run_stages(beside)
+    running.run_stages(beside)
     assert calls == []
     os.utime(others)
-    stages.run_stages(beside)
+    running.run_stages(beside)
     assert calls == ["evaluate", "plot"]
     calls.clear()
     others.unlink()
-    stages.run_stages(beside)  # what is gone was scored
+    running.run_stages(beside)  # what is gone was scored
     assert calls == []
 
 
 def _forget_files(folder):
     """The records as versions before wrote them."""
-    records = json.loads((folder / "stages.json").read_text())
-    older = {name: {k: v for k, v in record.items() if k != "files"} for name, record in records.items()}
+    found = json.loads((folder / "stages.json").read_text())
+    older = {name: {k: v for k, v in record.items() if k != "files"} for name, record in found.items()}
     (folder / "stages.json").write_text(json.dumps(older))
 
 
@@ -405,7 +405,7 @@ def test_inputs_that_changed_since_the_store_was_made_are_told_of(change, tmp_pa
     for path in raw:
         path.write_text("1")
     growing = config(tmp_path, data={**RAW["data"], "inputs": [f"{tmp_path}/raw/*.nc", "https://there/x.zarr"]})
-    folder = stages.run_stages(growing)
+    folder = running.run_stages(growing)
     if change == "older version":
         _forget_files(folder)
     if change in ("new", "older version"):
@@ -415,17 +415,17 @@ def test_inputs_that_changed_since_the_store_was_made_are_told_of(change, tmp_pa
     for path in {"gone": raw[2:], "all gone": raw}.get(change, ()):
         path.unlink()
     caplog.set_level("WARNING")
-    stages.run_stages(growing)
+    running.run_stages(growing)
     assert calls == ALL  # nothing is made again unasked
     words = {"new": "03.nc is new since", "changed": "00.nc has changed since", "gone": "02.nc is gone since"}
     assert len(caplog.messages) == (change in words)
     assert words.get(change, "") in caplog.text and ("prepare" in caplog.text) == (change in words)
     if change == "new":
-        stages.run_stages(growing, redo=True)
+        running.run_stages(growing, redo=True)
         assert "03.nc" in (folder / "stages.json").read_text()
     if change == "all gone":
         with pytest.raises(UserError, match="matches no file"):
-            stages.run_stages(growing, ["prepare"], redo=True)
+            running.run_stages(growing, ["prepare"], redo=True)
         assert (folder / "store.zarr").exists() and (folder / "run").exists()
 
 
@@ -439,25 +439,25 @@ def test_a_store_of_other_files_is_not_taken(older, tmp_path, calls, monkeypatch
     (folders[1] / "raw/01.nc").hardlink_to(folders[0] / "raw/01.nc")
     (folders[2] / "raw/01.nc").write_text("another")
     data = {**RAW["data"], "inputs": ["{workdir}/raw/*.nc"]}
-    stages.run_stages(config(tmp_path, data=data, workdir=str(folders[0])), ["prepare"])
+    running.run_stages(config(tmp_path, data=data, workdir=str(folders[0])), ["prepare"])
     if older:
         _forget_files(folders[0])
     for folder, made in ((folders[1], []), (folders[2], [] if older else ["prepare"])):
         calls.clear()
-        stages.run_stages(config(tmp_path, data=data, workdir=str(folder), reuse=str(folders[0])), ["prepare"])
+        running.run_stages(config(tmp_path, data=data, workdir=str(folder), reuse=str(folders[0])), ["prepare"])
         assert calls == made
         assert (folder / "store.zarr").samefile(folders[0] / "store.zarr") == (not made)
 
 
 def test_a_file_system_that_locks_nothing_is_worked_on(tmp_path, calls, monkeypatch):
-    monkeypatch.setattr(stages.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no locks")))
-    assert stages.run_stages(config(tmp_path)).is_dir()
+    monkeypatch.setattr(records.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no locks")))
+    assert running.run_stages(config(tmp_path)).is_dir()
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path, calls):
     (tmp_path / "work").mkdir()
     with (
-        stages._locked(tmp_path / "work"),
+        records.locked(tmp_path / "work"),
         pytest.raises(UserError, match="another run is working"),
     ):
-        stages.run_stages(config(tmp_path))
+        running.run_stages(config(tmp_path))

@@ -9,7 +9,7 @@ import xarray as xr
 
 from data_prep.errors import ConfigError, UserError
 from emulator.config import parse_config
-from emulator.experiment.stages import stage_seconds
+from emulator.experiment.running import stage_seconds
 from emulator.studies import time_to_beat
 from emulator.studies.time_to_beat import Attempt, format_records, main, ratios_to_physics
 

@@ -23,7 +23,7 @@ from data_prep.spec import grid_coords
 from data_prep.variables import Facts, known
 from emulator.benchmarks.table import Row, Table
 from emulator.config import ExperimentConfig, load_config
-from emulator.experiment.stages import run_stages
+from emulator.experiment.running import run_stages
 from emulator.hardware.machine import describe
 
 _GOAL_SECONDS = 5.0

@@ -20,8 +20,9 @@ from data_prep.preparation.store import Store
 from data_prep.reading.opening import open_lazily
 from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
 from emulator.evaluation.style import is_physics, is_twin
-from emulator.experiment.forecast_files import NETWORK, forecast_path, is_of_network, training_path
-from emulator.experiment.initial_times import initial_indices, training_indices, verified_leads
+from emulator.experiment.contest import Contest
+from emulator.experiment.forecast_files import NETWORK, is_of_network, training_path
+from emulator.experiment.initial_times import training_indices
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
@@ -60,7 +61,7 @@ class Competitor:
     options: Mapping[str, Any]
 
 
-def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Competitor]:
+def competitors(contest: Contest) -> dict[str, Competitor]:
     """Every forecaster that the experiment runs, by name, in the order of tables and in which they are to be run.
 
     Corrected forecasts, means and ensembles of several read the files of others, so these come before them.
@@ -71,23 +72,22 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     """
     from emulator.forecasters.statistical import make_reference
 
-    evaluate = config.evaluate
-    everybody = _with_ensemble(NETWORK, partial(_network, folder, store), {}, evaluate.network, config, store)
+    config, store, evaluate = contest.config, contest.store, contest.evaluate
+    everybody = _with_ensemble(NETWORK, partial(_network, contest), {}, evaluate.network, contest)
     for baseline in evaluate.physics:
         own = baseline.model_dump(include={"time_step_minutes", "digital_filter_hours"})
-        everybody |= _with_ensemble(
-            physics_name(baseline), partial(_physics, store, baseline), own, baseline, config, store
-        )
+        simulate = partial(_physics, store, baseline)
+        everybody |= _with_ensemble(physics_name(baseline), simulate, own, baseline, contest)
     for raw in corrected_models(config):
         options = {**everybody[raw].options, "correction_inits": evaluate.correction_inits}
-        fitted = cache(partial(_fit, raw, everybody[raw].make, config, folder, store))
-        written = forecast_path(raw, config, folder)
+        fitted = cache(partial(_fit, raw, everybody[raw].make, contest))
+        written = contest.path(raw)
         for word in _CORRECTED:
             everybody[f"{raw}_{word}"] = Competitor(partial(_corrected, raw, word, written, store, fitted), options)
     if evaluate.twin is not None:
-        everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, config, store)
+        everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, contest)
     for reference in evaluate.references:
-        everybody[reference] = Competitor(partial(make_reference, reference, store, verified_leads(evaluate)), {})
+        everybody[reference] = Competitor(partial(make_reference, reference, store, contest.leads), {})
     _refuse_taken("networks", evaluate.networks, everybody)
     for name, run in evaluate.networks.items():
         everybody[name] = Competitor(partial(_other_network, name, run, store), {"weights": _digest_of(name, run)})
@@ -95,20 +95,20 @@ def competitors(config: ExperimentConfig, folder: Path, store: Store) -> dict[st
     for key, pools in {"means": evaluate.means, "ensembles": evaluate.ensembles}.items():
         _refuse_taken(key, pools, everybody)
         for name, of in pools.items():
-            make = _pool_maker(key, name, of, single, config, folder, store)
+            make = _pool_maker(key, name, of, single, contest)
             everybody[name] = Competitor(make, {f"{key[:-1]}_of": {member: single[member].options for member in of}})
     _refuse_taken("forecasts", evaluate.forecasts, everybody)
     times = evaluate.model_dump(include=_TIMES)
     return {name: replace(one, options={**times, **one.options}) for name, one in everybody.items()}
 
 
-def check_options(config: ExperimentConfig, folder: Path, store: Store) -> None:
+def check_options(contest: Contest) -> None:
     """Refuses forecasts that are there and were made with other options: others of the folder may cost hours to make.
 
     Raises:
       UserError: a file was; what can be done is said.
     """
-    for path, options in _files(config, folder, store).items():
+    for path, options in _files(contest).items():
         if path.exists() and (found := _attribute(path, _OPTIONS)) != (wanted := _as_text(options)):
             raise UserError(
                 f"{path}: was made with other options ({found}) than are asked for ({wanted}); remove it to have it "
@@ -116,26 +116,24 @@ def check_options(config: ExperimentConfig, folder: Path, store: Store) -> None:
             )
 
 
-def forecasts_of_other_data(config: ExperimentConfig, folder: Path, store: Store) -> list[Path]:
+def forecasts_of_other_data(contest: Contest) -> list[Path]:
     """Files that are there and were made from other data than the store holds."""
-    return [
-        path
-        for path in _files(config, folder, store)
-        if path.exists() and _attribute(path, _DATA_HASH) != store.data_hash
-    ]
+    made_from = contest.store.data_hash
+    return [path for path in _files(contest) if path.exists() and _attribute(path, _DATA_HASH) != made_from]
 
 
-def take_forecasts(config: ExperimentConfig, folder: Path, store: Store) -> None:
+def take_forecasts(contest: Contest) -> None:
     """Links forecasts that ``reuse`` made from the same data with the same options; a network's are each its own."""
-    if config.reuse is None:
+    reuse = contest.config.reuse
+    if reuse is None:
         return
-    for path, options in _files(config, folder, store).items():
-        other = Path(config.reuse) / path.relative_to(folder)
+    for path, options in _files(contest).items():
+        other = Path(reuse) / path.relative_to(contest.folder)
         if is_of_network(path) or path.exists() or not other.exists():
             continue
-        if all(_attribute(other, key) == value for key, value in forecast_marks(options, store).items()):
+        if all(_attribute(other, key) == value for key, value in forecast_marks(options, contest.store).items()):
             link(other, path)
-            logger.info("forecast: %s is taken from %s", path.name, config.reuse)
+            logger.info("forecast: %s is taken from %s", path.name, reuse)
 
 
 def forecast_marks(options: Mapping[str, Any], store: Store) -> dict[str, str]:
@@ -143,30 +141,31 @@ def forecast_marks(options: Mapping[str, Any], store: Store) -> dict[str, str]:
     return {_DATA_HASH: store.data_hash, _OPTIONS: _as_text(options)}
 
 
-def missing_forecasts(config: ExperimentConfig, folder: Path, store: Store) -> list[str]:
+def missing_forecasts(contest: Contest) -> list[str]:
     """Names of the experiment's own forecasters whose file is not there."""
-    return [n for n in competitors(config, folder, store) if not forecast_path(n, config, folder).exists()]
+    return [name for name in competitors(contest) if not contest.path(name).exists()]
 
 
-def what_is_lacking(config: ExperimentConfig, folder: Path, store: Store) -> str | None:
+def what_is_lacking(contest: Contest) -> str | None:
     """Of the experiment's own forecasts, in words; ``None`` where all are there, from the data of the store."""
-    if missing := missing_forecasts(config, folder, store):
+    if missing := missing_forecasts(contest):
         return f"no forecasts of {', '.join(missing)}"
-    others = len(forecasts_of_other_data(config, folder, store))
+    others = len(forecasts_of_other_data(contest))
     return f"{others} forecast files were made from other data" if others else None
 
 
-def bytes_to_write(config: ExperimentConfig, folder: Path, store: Store) -> int:
+def bytes_to_write(contest: Contest) -> int:
     """What forecasts that are not there yet will take on disk, those that corrections learn from included."""
-    evaluate = config.evaluate
-    members = {f"{name}{_ENSEMBLE}": options.members for name, options in models(config).items()}
+    store, evaluate = contest.store, contest.evaluate
+    members = {f"{name}{_ENSEMBLE}": options.members for name, options in models(contest.config).items()}
     members |= {name: len(of) for name, of in evaluate.ensembles.items()}
-    missing = missing_forecasts(config, folder, store)
-    forecasts = initial_indices(store, evaluate).size * sum(members.get(name, 1) for name in missing)
-    raw = corrected_models(config)
+    missing = missing_forecasts(contest)
+    forecasts = contest.indices.size * sum(members.get(name, 1) for name in missing)
+    raw = corrected_models(contest.config)
     if any(f"{name}_{word}" in missing for name in raw for word in _CORRECTED):
-        forecasts += training_indices(store, evaluate).size * sum(not training_path(n, folder).exists() for n in raw)
-    cells = verified_leads(evaluate).size * len(store.spec.state_channels) * math.prod(store.grid.shape)
+        absent = sum(not training_path(name, contest.folder).exists() for name in raw)
+        forecasts += training_indices(store, evaluate).size * absent
+    cells = contest.leads.size * len(store.spec.state_channels) * math.prod(store.grid.shape)
     return 4 * cells * forecasts
 
 
@@ -230,10 +229,10 @@ def lateral_boundary_of(store: Store) -> str | None:
     return "the driving data set at valid time"
 
 
-def _network(folder: Path, store: Store) -> Forecaster:
+def _network(contest: Contest) -> Forecaster:
     from emulator.checkpoint import load_forecaster
 
-    return _with_lateral(load_forecaster(folder / "run"), store)
+    return _with_lateral(load_forecaster(contest.folder / "run"), contest.store)
 
 
 def _other_network(name: str, run: str, store: Store) -> Forecaster:
@@ -268,18 +267,19 @@ def weights_digest(run: Path) -> str:
 
 
 def _with_ensemble(
-    name: str, make: Maker, own: Mapping[str, Any], ensemble: EnsembleOptions, config: ExperimentConfig, store: Store
+    name: str, make: Maker, own: Mapping[str, Any], ensemble: EnsembleOptions, contest: Contest
 ) -> dict[str, Competitor]:
     """A single forecaster, which depends on some options of its own, and, where there are members, its ensemble."""
     single = Competitor(make, own)
     if ensemble.members == 1:
         return {name: single}
-    fields = RandomFields(store, ensemble.perturbation, config.seed)
+    seed = contest.config.seed
+    fields = RandomFields(contest.store, ensemble.perturbation, seed)
 
     def make_ensemble() -> Forecaster:
-        return EnsembleForecaster(make(), ensemble.members, fields, config.evaluate.batch)
+        return EnsembleForecaster(make(), ensemble.members, fields, contest.evaluate.batch)
 
-    drawn = {"members": ensemble.members, "perturbation": ensemble.perturbation, "seed": config.seed}
+    drawn = {"members": ensemble.members, "perturbation": ensemble.perturbation, "seed": seed}
     return {name: single, f"{name}{_ENSEMBLE}": Competitor(make_ensemble, {**own, **drawn})}
 
 
@@ -300,19 +300,19 @@ def _twin(config: ExperimentConfig, store: Store) -> Forecaster:
     )
 
 
-def _fit(raw: str, make: Maker, config: ExperimentConfig, folder: Path, store: Store) -> Correction:
+def _fit(raw: str, make: Maker, contest: Contest) -> Correction:
     """The correction of a forecaster, from training forecasts that are made now if they are not there."""
-    path = training_path(raw, folder)
+    store, path = contest.store, training_path(raw, contest.folder)
     if not path.exists():
-        indices = training_indices(store, config.evaluate)
+        indices = training_indices(store, contest.evaluate)
         logger.info("forecast: %d training forecasts, to correct %s by", indices.size, raw)
         write_forecasts(
             make(),
             store.lazy_dataset(indices),
-            verified_leads(config.evaluate),
+            contest.leads,
             path,
-            batch=config.evaluate.batch,
-            attributes=forecast_marks(_files(config, folder, store)[path], store),
+            batch=contest.evaluate.batch,
+            attributes=forecast_marks(_files(contest)[path], store),
         )
     return fit_correction(path, store)
 
@@ -335,30 +335,23 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
             )
 
 
-def _pool_maker(
-    key: str,
-    name: str,
-    of: Sequence[str],
-    single: Collection[str],
-    config: ExperimentConfig,
-    folder: Path,
-    store: Store,
-) -> Maker:
+def _pool_maker(key: str, name: str, of: Sequence[str], single: Collection[str], contest: Contest) -> Maker:
     for member in of:
         if of.count(member) > 1:
             raise ConfigError(f"evaluate.{key}.{name}: {member} is there twice; all members weigh the same")
         if member not in single:
             raise ConfigError(f"evaluate.{key}.{name}: {member}: no single forecaster; there are {', '.join(single)}")
-    members = tuple(WrittenForecasts(forecast_path(member, config, folder), store.spec) for member in of)
+    store = contest.store
+    members = tuple(WrittenForecasts(contest.path(member), store.spec) for member in of)
     return partial(PooledForecaster, name, store.grid, store.timestep, members, as_ensemble=key == "ensembles")
 
 
-def _files(config: ExperimentConfig, folder: Path, store: Store) -> dict[Path, Mapping[str, Any]]:
+def _files(contest: Contest) -> dict[Path, Mapping[str, Any]]:
     """Every file that the experiment writes, whether it is there or not, and the options that it depends on."""
-    everybody = competitors(config, folder, store)
-    files = {forecast_path(name, config, folder): one.options for name, one in everybody.items()}
-    by = _CORRECTED[0]
-    return files | {training_path(n, folder): everybody[f"{n}_{by}"].options for n in corrected_models(config)}
+    everybody = competitors(contest)
+    files = {contest.path(name): one.options for name, one in everybody.items()}
+    corrected = corrected_models(contest.config)
+    return files | {training_path(n, contest.folder): everybody[f"{n}_{_CORRECTED[0]}"].options for n in corrected}
 
 
 def _attribute(path: Path, name: str) -> str:

@@ -1,329 +1,62 @@
-"""The comparison of an experiment: from which initial times, who is scored, what is drawn.
-
-Every forecaster gets the same initial fields and the same initial times, writes one file, and is scored from that file.
-"""
+"""What an experiment compares: what is asked for, where it lies, and the data that all who forecast in it share."""
 
 from __future__ import annotations
 
-import logging
-import shutil
-from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from data_prep.errors import ConfigError, DataError
-from data_prep.files.arrays import rows_at
-from data_prep.files.disk import discard, write_text
 from data_prep.preparation.store import Store, open_store
-from data_prep.reading.locations import Location, locate
-from emulator.config import ExperimentConfig
-from emulator.evaluation.scores_file import open_scores
-from emulator.experiment.competitors import (
-    bytes_to_write,
-    competitors,
-    corrected_models,
-    forecast_marks,
-    forecasts_of_other_data,
-    lateral_boundary_of,
-    models,
-    physics_name,
-    predictability_limit,
-    take_forecasts,
-    truth_of,
-    weights_digest,
-    what_is_lacking,
-)
-from emulator.experiment.forecast_files import NETWORK, forecast_path
-from emulator.experiment.initial_times import initial_indices, training_indices, verified_leads
-from emulator.forecast_io import write_forecasts
-from emulator.forecasters.base import Forecaster
-from emulator.forecasters.corrected import CorrectedForecaster
-from emulator.forecasters.ensemble import EnsembleForecaster
-from emulator.forecasters.neural import NeuralForecaster
-from emulator.forecasters.perturbations import RandomFields
-from emulator.forecasters.pooled import PooledForecaster
-from emulator.stepping.sponge import Sponge
-
-logger = logging.getLogger(__name__)
+from emulator.config import EvaluateConfig, ExperimentConfig
+from emulator.experiment.forecast_files import forecast_path
+from emulator.experiment.initial_times import initial_indices, verified_leads
 
 
-def forecast_paths(config: ExperimentConfig, folder: Path, store: Store) -> dict[str, Location]:
-    """The file of every forecaster in the order of tables, external ones last, whether it exists or not."""
-    own: dict[str, Location] = {
-        name: forecast_path(name, config, folder) for name in competitors(config, folder, store)
-    }
-    return own | {name: locate(path) for name, path in config.evaluate.forecasts.items()}
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """The comparison of one experiment.
 
-
-def check_comparison(config: ExperimentConfig, folder: Path) -> None:
-    """Finds, before hours of training, what the comparison would refuse.
-
-    Raises:
-      UserError: no test data are as long as a forecast, or no training data that somebody learns from, test data lie
-        in a season that no climatology is known of, a headline variable is misspelt, the mask or an external forecast
-        file is not there or does not fit, SPEEDY cannot be run from these data, there are too few for an ensemble, or
-        a long run would leave what is known of its boundaries.
+    Attributes:
+      config: What is asked for.
+      folder: The experiment's.
+      store: Its data.
     """
-    from emulator.evaluation.scores import check_config
 
-    store = open_store(folder / "store.zarr")
-    init_times, leads = store.times[initial_indices(store, config.evaluate)], verified_leads(config.evaluate)
-    check_config(store, config.evaluate, init_times, leads)
-    store.climatology.check_season((init_times[:, None] + leads).ravel())  # anomalies are scored at all of them
-    _check_long_run(config, store)
-    _check_competitors(config, folder, store, init_times)
-    _check_external(config, store, init_times, leads)
-    _warn_of_a_small_disk(config, folder, store)
+    config: ExperimentConfig
+    folder: Path
+    store: Store
 
+    @classmethod
+    def of(cls, config: ExperimentConfig, folder: Path) -> Contest:
+        """That of a folder whose data are prepared.
 
-def _check_long_run(config: ExperimentConfig, store: Store) -> None:
-    from emulator.evaluation.long_run import long_run_leads, long_run_rows
+        Raises:
+          DataError: they are not, or are damaged.
+        """
+        return cls(config, folder, open_store(folder / "store.zarr"))
 
-    run = config.evaluate.long_run
-    if run is None:
-        return
-    valid = store.times[long_run_rows(store, config.evaluate, run)][:, None] + long_run_leads(store, run)
-    if run.sponge is not None:
-        Sponge.of(run.sponge, store)
-    if run.sponge is not None or config.train.anomalies:
-        store.climatology.check_season(valid.ravel())
-    unknown = rows_at(store.times, valid.ravel())[1] if store.forcing_builder.is_lateral.any() else valid[:0]
-    if unknown.size:
-        raise ConfigError(f"evaluate.long_run: there are no lateral boundary values at {unknown[0]!s:.16}; shorten it")
+    @property
+    def evaluate(self) -> EvaluateConfig:
+        """What the config says of the comparison."""
+        return self.config.evaluate
 
+    @cached_property
+    def indices(self) -> np.ndarray:
+        """See ``initial_indices``."""
+        return initial_indices(self.store, self.evaluate)
 
-def _check_competitors(config: ExperimentConfig, folder: Path, store: Store, init_times: np.ndarray) -> None:
-    from emulator.forecasters.statistical import check_reference
+    @cached_property
+    def leads(self) -> np.ndarray:
+        """See ``verified_leads``."""
+        return verified_leads(self.evaluate)
 
-    everybody, evaluate = competitors(config, folder, store), config.evaluate
-    for reference in evaluate.references:
-        check_reference(reference, store, verified_leads(evaluate))
-    if corrected_models(config):
-        training_indices(store, evaluate)
-    asked = models(config)
-    for name in asked:
-        if name != NETWORK:  # SPEEDY is built: it says itself what it lacks
-            everybody[name].make()
-    for name in evaluate.networks:
-        everybody[name].make()
-    if any(ensemble.members > 1 for ensemble in asked.values()):
-        RandomFields(store, 1.0, config.seed).check(init_times)
+    @property
+    def init_times(self) -> np.ndarray:
+        """From when everybody forecasts."""
+        return self.store.times[self.indices]
 
-
-def _warn_of_a_small_disk(config: ExperimentConfig, folder: Path, store: Store) -> None:
-    needed, free = bytes_to_write(config, folder, store), shutil.disk_usage(folder).free
-    if needed > free:
-        logger.warning(
-            "forecast: forecasts will take %.0f GB, %.0f GB are free in %s; fewer members (evaluate.network, .physics, "
-            ".twin), a longer evaluate.lead_step_hours or evaluate.init_every_hours take less",
-            needed / 1e9,
-            free / 1e9,
-            folder,
-        )
-
-
-def _check_external(config: ExperimentConfig, store: Store, init_times: np.ndarray, leads: np.ndarray) -> None:
-    from emulator.evaluation.external import open_external
-    from emulator.evaluation.forecast_file import ExternalFile
-
-    external = {name: locate(path) for name, path in config.evaluate.forecasts.items()}
-    absent = [f"{name}: {path}" for name, path in external.items() if isinstance(path, Path) and not path.exists()]
-    if absent:
-        raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
-    for path in external.values():
-        ExternalFile.choose(open_external(path, store, config.evaluate.pressure_levels), init_times, leads)
-
-
-def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
-    """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill.
-
-    Raises:
-      DataError: an external forecast file is not there or does not fit: that is said before hours of forecasts.
-    """
-    store = open_store(folder / "store.zarr")
-    indices = initial_indices(store, config.evaluate)
-    leads = verified_leads(config.evaluate)
-    _check_external(config, store, store.times[indices], leads)
-    for path in forecasts_of_other_data(config, folder, store):
-        logger.info("forecast: %s was made from other data; made again", path.name)
-        discard(path)
-    take_forecasts(config, folder, store)
-    _warn_of_a_small_disk(config, folder, store)
-    logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, config.evaluate.lead_hours)
-    for name, competitor in competitors(config, folder, store).items():
-        path = forecast_path(name, config, folder)
-        if path.exists():
-            logger.info("forecast: %s is there", path.name)
-            continue
-        forecaster = competitor.make()
-        initial = store.lazy_dataset(indices)
-        write_forecasts(
-            forecaster,
-            initial,
-            leads,
-            path,
-            batch=_initial_times_at_once(forecaster, config.evaluate.batch),
-            surface_geopotential=store.surface_geopotential,
-            attributes=forecast_marks(competitor.options, store) | _more_attributes(forecaster, store, initial),
-        )
-
-
-def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
-    return max(1, runs // forecaster.members) if isinstance(forecaster, EnsembleForecaster) else runs
-
-
-def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) -> dict[str, Any]:
-    if isinstance(forecaster, CorrectedForecaster | PooledForecaster):
-        return forecaster.attributes()
-    single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
-    if not isinstance(single, NeuralForecaster):
-        return {}
-    known = single.attributes(initial)
-    lateral = lateral_boundary_of(store) if single.forcing_builder.is_lateral.any() else None
-    return known | ({"lateral_boundary": lateral} if lateral else {})
-
-
-def check_scores(config: ExperimentConfig, folder: Path) -> None:
-    """Refuses what scoring would, before earlier scores are discarded.
-
-    Raises:
-      DataError: forecasts are missing, were made from other data, or do not fit the truth; or see ``check_config``.
-    """
-    from emulator.evaluation.forecast_file import open_all
-    from emulator.evaluation.scores import check_config
-
-    store, evaluate = open_store(folder / "store.zarr"), config.evaluate
-    if why := what_is_lacking(config, folder, store):
-        raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
-    files = open_all(forecast_paths(config, folder, store), store, evaluate.forecasts, evaluate.pressure_levels)
-    first = next(iter(files.values()))
-    check_config(store, evaluate, first.init_times, first.lead_times)
-
-
-def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
-    """Scores of every forecast file against the truth, by the workers if there are any, and the table.
-
-    Raises:
-      DataError: what ``check_scores`` refuses, which is to be asked before.
-    """
-    from emulator.evaluation.scores import evaluate
-    from emulator.evaluation.table import format_table
-
-    store = open_store(folder / "store.zarr")
-    limit, lateral = predictability_limit(config), lateral_boundary_of(store)
-    with evaluate(
-        forecast_paths(config, folder, store),
-        store,
-        config.evaluate,
-        folder / "scores.nc",
-        attributes={"truth": truth_of(config)}
-        | ({"predictability_limit": limit} if limit else {})
-        | ({"lateral_boundary": lateral} if lateral else {}),
-        executor=workers,
-    ) as scores:
-        write_text(folder / "table.txt", format_table(scores))
-    _leave_to_itself(config, folder, store)
-
-
-def _leave_to_itself(config: ExperimentConfig, folder: Path, store: Store) -> None:
-    """The long run of the network, where the config asks for one: measured as it goes, into ``long_run.nc``.
-
-    One that this network made, from these data and with these options, is kept.
-    """
-    from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
-
-    out, run = folder / "long_run.nc", config.evaluate.long_run
-    if run is None:
-        out.unlink(missing_ok=True)
-        return
-    keys = {"long_run", "split", "headline", "pressure_levels"} | ({"derived"} if config.evaluate.derived else set())
-    decisive = config.evaluate.model_dump(mode="json", include=keys)
-    marks = forecast_marks(decisive | {"weights": weights_digest(folder / "run")}, store)
-    if _was_made_alike(out, marks):
-        logger.info("evaluate: %s is there", out.name)
-        return
-    out.unlink(missing_ok=True)
-    rows, leads = long_run_rows(store, config.evaluate, run), long_run_leads(store, run)
-    network = competitors(config, folder, store)[NETWORK].make()
-    held = dict(marks)
-    if run.sponge is not None:
-        assert isinstance(network, NeuralForecaster)
-        network = replace(network, sponge=Sponge.of(run.sponge, store))
-        held["sponge"] = f"topmost levels: {run.sponge.levels}, days to 1/e: {run.sponge.days:g}"
-    runs = (network.forecast(store.dataset(rows[[i]]), leads) for i in range(rows.size))
-    measure_long_run(runs, store, config.evaluate, store.times[rows], leads, out, forecaster=NETWORK, attributes=held)
-
-
-def _was_made_alike(path: Path, marks: dict[str, str]) -> bool:
-    try:
-        with xr.open_dataset(path, engine="netcdf4") as dataset:
-            return all(dataset.attrs.get(key) == value for key, value in marks.items())
-    except (OSError, RuntimeError, ValueError):  # not there, or damaged
-        return False
-
-
-def plot_everything(config: ExperimentConfig, folder: Path) -> None:
-    """Skill curves from the scores, maps of one forecast of the network beside truth and physics, and the report."""
-    from emulator.evaluation.maps import plot_maps
-    from emulator.evaluation.plots import plot_long_run
-    from emulator.evaluation.plots import plot_scores as draw_scores
-    from emulator.evaluation.report_sources import find_long_run
-    from emulator.evaluation.table import headline_variables, world_sentence
-
-    store = open_store(folder / "store.zarr")
-    names = (NETWORK, *map(physics_name, config.evaluate.physics))
-    shown = {name: forecast_path(name, config, folder) for name in names}
-    with open_scores(folder / "scores.nc") as scores:
-        draw_scores(scores, folder / "plots")
-        if (run := find_long_run(scores, folder)) is not None:
-            plot_long_run(run, folder / "plots")
-        try:
-            for variable in headline_variables(scores):
-                out = folder / "plots" / f"maps_{variable.replace('@', '')}.png"
-                plot_maps(shown, store, config.evaluate, variable, out, world_sentence(scores))
-        except DataError as error:  # curves and report stand without the forecasts
-            logger.warning("plot: no maps: %s", error)
-    write_report(folder / "scores.nc", None)
-
-
-def summarise_scores(folder: Path) -> dict[str, Any]:
-    """The scores of an experiment in short, and where its results lie."""
-    from emulator.evaluation.summary import summarise
-
-    files = ("scores.nc", "table.txt", "report.html", "plots")
-    there = {name.partition(".")[0]: str(folder / name) for name in files if (folder / name).exists()}
-    with open_scores(folder / "scores.nc") as scores:
-        return {"folder": str(folder), "files": there, **summarise(scores)}
-
-
-def plot_scores(path: Path, out: Path | None) -> None:
-    """Skill curves of a scores file alone, into ``out`` or ``plots`` beside the file."""
-    from emulator.evaluation.plots import plot_scores as draw_scores
-
-    with open_scores(path) as scores:
-        draw_scores(scores, out or path.with_name("plots"))
-
-
-def write_report(path: Path, out: Path | None) -> Path:
-    """One HTML page of a scores file, with maps where the experiment's store and forecasts lie beside it.
-
-    Returns:
-      The page: ``out``, or ``report.html`` beside the scores.
-    """
-    from emulator.evaluation.report import write_report as write
-    from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
-
-    with open_scores(path) as scores:
-        fields, why_not = find_fields(scores, path.parent)
-        return write(
-            scores,
-            out or path.with_name("report.html"),
-            fields=fields,
-            long_run=find_long_run(scores, path.parent),
-            provenance=find_provenance(scores, path.parent),
-            without_fields=why_not,
-        )
+    def path(self, name: str) -> Path:
+        """The file of a forecaster's forecasts."""
+        return forecast_path(name, self.config, self.folder)

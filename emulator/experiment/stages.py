@@ -7,38 +7,25 @@ fingerprint is refused rather than silently overwritten.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
-import socket
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import ConfigError, DataError, UserError
-from data_prep.files.disk import discard, disk_in_one_line, link, remove, write_text
-from data_prep.files.json_file import read_object
-from emulator.config import EvaluateConfig, ExperimentConfig, TrainConfig, load_config, save_config
+from data_prep.errors import UserError
+from emulator.config import EvaluateConfig, ExperimentConfig, TrainConfig
 from emulator.experiment.forecast_files import files_of_network
-from emulator.progress import duration, track_blocks
-from emulator.run_folder import RECORDS
+from emulator.experiment.records import Records, Stamps
+from emulator.progress import track_blocks
 
 if TYPE_CHECKING:
     from data_prep.reading.locations import Location
 
 logger = logging.getLogger(__name__)
-
-_MOST_KEYS = 5  # named in a message
-
-_Stamps: TypeAlias = list[list[int | str]]
-"""Name of a file, then its ``locations.stamp``; hard links in another folder have the same."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +64,7 @@ class Stage:
     same_again: bool = False
     begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
-    files: Callable[[ExperimentConfig, Path], _Stamps | None] = lambda *_: None
+    files: Callable[[ExperimentConfig, Path], Stamps | None] = lambda *_: None
     replaces: bool = False
     of_network: Callable[[Path], list[Path]] | None = None
 
@@ -98,7 +85,7 @@ def _prepare(config: ExperimentConfig, folder: Path, workers: Executor | None) -
         _compare_data(folder)
 
 
-def _data_files(config: ExperimentConfig, folder: Path) -> _Stamps:
+def _data_files(config: ExperimentConfig, folder: Path) -> Stamps:
     """What the data are made of; a nature run of one's own has a record of its own.
 
     Raises:
@@ -109,7 +96,7 @@ def _data_files(config: ExperimentConfig, folder: Path) -> _Stamps:
 
     data = config.data
     own = config.simulate is not None
-    patterns = [i for i in data.inputs if not is_url(i) and not (own and _is_of_nature(i))]
+    patterns = [i for i in data.inputs if not is_url(i) and not (own and is_of_nature(i))]
     paths = list(find_inputs(patterns, folder))
     if data.lateral is not None:
         patterns = [i for i in data.lateral.inputs if not is_url(i)]
@@ -119,11 +106,12 @@ def _data_files(config: ExperimentConfig, folder: Path) -> _Stamps:
     return _stamps(paths)
 
 
-def _is_of_nature(pattern: str) -> bool:
+def is_of_nature(pattern: str) -> bool:
+    """Whether an input is the nature run of the experiment itself."""
     return pattern.startswith("{workdir}/nature/")
 
 
-def _stamps(paths: Iterable[Location]) -> _Stamps:
+def _stamps(paths: Iterable[Location]) -> Stamps:
     from data_prep.reading.locations import stamp
 
     return sorted([path.name, *stamp(path)] for path in paths if isinstance(path, Path))
@@ -159,7 +147,7 @@ def _older_store(_: ExperimentConfig, folder: Path) -> str | None:
 
 
 def _check_comparison(config: ExperimentConfig, folder: Path) -> None:
-    from emulator.experiment.contest import check_comparison
+    from emulator.experiment.comparing import check_comparison
 
     check_comparison(config, folder)
 
@@ -184,41 +172,39 @@ def _shorter_training(config: ExperimentConfig, folder: Path) -> bool:
 
 
 def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
-    from emulator.experiment.contest import write_all_forecasts
+    from emulator.experiment.comparing import write_all_forecasts
 
     write_all_forecasts(config, folder)
 
 
 def _check_forecasts(config: ExperimentConfig, folder: Path) -> None:
-    from data_prep.preparation.store import open_store
     from emulator.experiment.competitors import check_options
+    from emulator.experiment.contest import Contest
 
     if (folder / "store.zarr").exists():
-        check_options(config, folder, open_store(folder / "store.zarr"))
+        check_options(Contest.of(config, folder))
 
 
 def _incomplete_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
-    from data_prep.preparation.store import open_store
     from emulator.experiment.competitors import what_is_lacking
+    from emulator.experiment.contest import Contest
 
-    if not (folder / "store.zarr").exists():
-        return None
-    return what_is_lacking(config, folder, open_store(folder / "store.zarr"))
+    return what_is_lacking(Contest.of(config, folder)) if (folder / "store.zarr").exists() else None
 
 
 def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
-    from emulator.experiment.contest import score_all_forecasts
+    from emulator.experiment.comparing import score_all_forecasts
 
     score_all_forecasts(config, folder, workers)
 
 
 def _check_scores(config: ExperimentConfig, folder: Path) -> None:
-    from emulator.experiment.contest import check_scores
+    from emulator.experiment.comparing import check_scores
 
     check_scores(config, folder)
 
 
-def _scored_files(config: ExperimentConfig, _: Path) -> _Stamps:
+def _scored_files(config: ExperimentConfig, _: Path) -> Stamps:
     """Forecasts of others and the mask, as far as they are there: what is gone was scored."""
     from data_prep.reading.locations import locate
 
@@ -228,16 +214,17 @@ def _scored_files(config: ExperimentConfig, _: Path) -> _Stamps:
 
 def _replaced_since_scored(config: ExperimentConfig, folder: Path) -> str | None:
     """Files of others that were replaced, by older ones perhaps."""
-    record = _Records(folder / RECORDS).get("evaluate") or {}
+    record = Records(folder).get("evaluate")
+    scored = None if record is None else record.get("files")
     scored_at = (folder / "scores.nc").stat().st_mtime_ns  # all there is to go by in records of older versions
     for file in _scored_files(config, folder):
-        if file not in record["files"] if "files" in record else int(file[-1]) > scored_at:
+        if file not in scored if scored is not None else int(file[-1]) > scored_at:
             return f"{file[0]} is another file than was scored"
     return None
 
 
 def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
-    from emulator.experiment.contest import plot_everything
+    from emulator.experiment.comparing import plot_everything
 
     plot_everything(config, folder)
 
@@ -313,349 +300,3 @@ def decisive_values(config: ExperimentConfig, stage: Stage) -> dict[str, Any]:
         if s.name == stage.name:
             break
     return found
-
-
-def run_stages(
-    config: ExperimentConfig, names: list[str] | None = None, *, redo: bool = False, workers: Executor | None = None
-) -> Path:
-    """Runs the named stages (all when ``None``), skipping what is done. Returns the experiment's folder.
-
-    Args:
-      config: The experiment.
-      names: Stages to run; each needs the results of those before it.
-      redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping; nothing
-        is discarded where what a stage needs is refused.
-      workers: For the stages that can share their work; this process does it all when left out.
-
-    Raises:
-      UserError: an earlier result is missing or belongs to another config, or another run holds the folder.
-    """
-    folder = config.path
-    with disk_in_one_line(folder), _locked(folder):
-        for left in folder.glob(".*.discarded"):  # by a kill
-            remove(left)
-        stages = applicable_stages(config)
-        unknown = set(names or ()) - {s.name for s in stages}
-        if unknown:
-            raise UserError(f"{config.name} has no stage {', '.join(sorted(unknown))}: its config has no such section")
-        for i, stage in enumerate(stages):
-            if names is None or stage.name in names:
-                title = f"[{i + 1}/{len(stages)}] {stage.name}"
-                _run_stage(config, folder, stage, title, redo, workers, all_follow=names is None)
-    return folder
-
-
-def _run_stage(
-    config: ExperimentConfig,
-    folder: Path,
-    stage: Stage,
-    title: str,
-    redo: bool,
-    workers: Executor | None,
-    all_follow: bool,
-) -> None:
-    records = _Records(folder / RECORDS)
-    mark = fingerprint(config, stage)
-    record = records.get(stage.name)
-    stages = applicable_stages(config)
-    if not redo and _done_before(config, folder, stage, mark, record):
-        if (why := stage.outdated(config, folder)) is None:
-            logger.info("%s: done before, skipped", title)
-            _warn_of_changed_files(config, folder, stage, record)
-            return
-        logger.info("%s: %s; made now", title, why)
-    if not redo and (taken := _taken(config, folder, stage, mark, title)) is not None:
-        save_config(config, folder / "config.yaml")
-        files = {"files": taken["files"]} if "files" in taken else {}
-        records.set(stage.name, {"fingerprint": mark, "finished": True, "taken_from": config.reuse} | files)
-        return
-    of_nature = stage.name == "prepare" and any(map(_is_of_nature, config.data.inputs))
-    for need in (*stage.needs, *("nature",) * of_nature):
-        if not (folder / need).exists():
-            raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
-        _check_finished(config, folder, stage, need, records)
-    stage.ready(config, folder)
-    logger.info("%s", title)
-    if all_follow:
-        stage.look_ahead(config, folder)
-    stamps = stage.files(config, folder)  # before the work: what changes meanwhile is another file
-    if redo and not stage.replaces:  # not earlier: what is refused must cost nothing
-        _discard(folder, stages[stages.index(stage) :], records, because_of=stage)
-    # of a stage that goes on where it was stopped, the seconds are those of the last part alone
-    same = record is not None and record["fingerprint"] == mark
-    resumes = record and not redo and (not record["finished"] if same else _any_there(folder, stage))
-    resumed = {"resumed": True} if resumes else {}
-    again = record is not None and not redo and not stage.same_again and (record["finished"] or "again" in record)
-    again = again or (redo and stage.replaces)
-    earlier = _Earlier.of(folder, stage, record) if stage.replaces and record is not None else None
-    save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
-    records.set(stage.name, {"fingerprint": mark, "finished": False} | ({"again": True} if again else {}))
-    start = time.monotonic()
-    try:
-        stage.run(config, folder, workers)
-    except BaseException:
-        if earlier is not None:
-            earlier.put_back(records)
-        raise
-    seconds = time.monotonic() - start
-    if again:
-        logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
-        _discard(folder, stages[stages.index(stage) + 1 :], records, because_of=stage)
-    files = {} if stamps is None else {"files": stamps}
-    records.set(stage.name, {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)} | resumed | files)
-    logger.info("%s: finished in %s", title, duration(seconds))
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    """What a folder said of a stage's result before it was to be made anew."""
-
-    folder: Path
-    stage: Stage
-    record: dict[str, Any]
-    config: str | None
-    outputs: list[tuple[int, int]]
-
-    @classmethod
-    def of(cls, folder: Path, stage: Stage, record: dict[str, Any]) -> _Earlier:
-        config = folder / "config.yaml"
-        text = config.read_text(encoding="utf-8") if config.is_file() else None
-        return cls(folder, stage, record, text, cls._outputs(folder, stage))
-
-    @staticmethod
-    def _outputs(folder: Path, stage: Stage) -> list[tuple[int, int]]:
-        there = ((folder / output).stat() for output in stage.outputs if (folder / output).exists())
-        return [(status.st_ino, status.st_mtime_ns) for status in there]
-
-    def put_back(self, records: _Records) -> None:
-        """Says it again, unless an output is another one by now."""
-        if self._outputs(self.folder, self.stage) == self.outputs:
-            if self.config is not None:
-                write_text(self.folder / "config.yaml", self.config)
-            records.set(self.stage.name, self.record)
-
-
-def _discard(folder: Path, stages: Sequence[Stage], records: _Records, *, because_of: Stage) -> None:
-    """Removes results, the last first: after a kill nothing is left of what was made from something removed."""
-    for stage in reversed(stages):
-        records.remove(stage.name)
-        spares = because_of.name == "train" and stage.of_network
-        for path in spares(folder) if spares else (folder / output for output in stage.outputs):
-            discard(path)
-
-
-def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: str, records: _Records) -> None:
-    """A half-trained network must not be forecast with, scored, and taken for the trained one ever after.
-
-    Raises:
-      UserError: the stage that makes what is needed was stopped on its way, or belongs to another config.
-    """
-    maker = next((s for s in applicable_stages(config) if need in s.outputs), None)
-    record = records.get(maker.name) if maker else None
-    if maker is None or record is None:
-        return
-    shows_what_is_there = stage.name == "plot"  # forecasts of the command line that was scored, too
-    if record["fingerprint"] != fingerprint(config, maker):
-        keys = _differing_keys(config, folder, maker, record)
-        if not (shows_what_is_there and all(key.startswith("evaluate.forecasts") for key in keys)):
-            raise _made_with_another(folder, maker, keys)
-    if not record["finished"]:
-        raise UserError(
-            f"{stage.name}: {folder / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
-        )
-    if not shows_what_is_there:
-        maker.check(config, folder)
-
-
-def _made_with_another(folder: Path, stage: Stage, keys: Sequence[str]) -> UserError:
-    named = f" ({', '.join(keys[:_MOST_KEYS])}{', ...' * (len(keys) > _MOST_KEYS)})" if keys else ""
-    return UserError(
-        f"{folder}: the result of '{stage.name}' was made with another config{named}; 'emulator {stage.name} CONFIG "
-        f"--redo' discards it and what was made from it, another workdir with reuse={folder} keeps both"
-    )
-
-
-def _differing_keys(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any]) -> list[str]:
-    """The keys whose values are others; none where the config in the folder is not what the result was made with."""
-    try:
-        made_with = load_config(folder / "config.yaml")
-    except UserError:
-        return []
-    if fingerprint(made_with, stage) != record["fingerprint"]:
-        return []
-    asked, made = (_by_dotted_key(decisive_values(c, stage)) for c in (config, made_with))
-    return sorted(key for key in asked.keys() | made.keys() if asked.get(key) != made.get(key))
-
-
-def _by_dotted_key(values: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        below = _by_dotted_key(value) if isinstance(value, Mapping) else {}
-        out |= {f"{key}.{rest}": each for rest, each in below.items()} or {key: value}
-    return out
-
-
-def stage_seconds(folder: Path, name: str) -> float:
-    """Wall time of a finished stage, compilation included.
-
-    Raises:
-      UserError: it is not finished, or was stopped on its way, so that nobody knows.
-    """
-    record = _Records(folder / RECORDS).get(name)
-    if not record or not record["finished"] or "seconds" not in record:
-        why = f"was taken from {record['taken_from']}" if record and "taken_from" in record else "is not finished"
-        raise UserError(f"{folder}: stage '{name}' {why}")
-    if "resumed" in record:
-        raise UserError(f"{folder}: stage '{name}' was stopped on its way and has no clock; choose an empty workdir")
-    return float(record["seconds"])
-
-
-def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> None:
-    """Takes part in a stage that the first of several processes runs, which alone keeps lock and record.
-
-    All of them see the same folder, and so refuse or skip alike.
-
-    Args:
-      config: The experiment.
-      name: The stage; it must know how to share its work.
-      redo: As given to the first process, which then discards the earlier result.
-
-    Raises:
-      UserError: as ``run_stages`` does.
-    """
-    folder, stage = config.path, stage_named(name)
-    record = _Records(folder / RECORDS).get(name)
-    if redo or not _done_before(config, folder, stage, fingerprint(config, stage), record):
-        stage.run(config, folder, None)
-
-
-def _done_before(
-    config: ExperimentConfig, folder: Path, stage: Stage, mark: str, record: dict[str, Any] | None
-) -> bool:
-    other = record is not None and record["fingerprint"] != mark
-    if record and other and (record["finished"] or _any_there(folder, stage)) and not stage.begun(config, folder):
-        raise _made_with_another(folder, stage, _differing_keys(config, folder, stage, record))
-    stage.check(config, folder)
-    return bool(record and record["finished"] and not other and _all_there(folder, stage))
-
-
-def _any_there(folder: Path, stage: Stage) -> bool:
-    return any((folder / output).exists() for output in stage.outputs)
-
-
-def _all_there(folder: Path, stage: Stage) -> bool:
-    return all((folder / output).exists() for output in stage.outputs)
-
-
-def _warn_of_changed_files(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any] | None) -> None:
-    """Of a result that costs too much to be made again unasked."""
-    if (changed := _changed(config, folder, stage, record)) is not None:
-        logger.warning(
-            "%s: %s since this result was made, which is kept; 'emulator %s %s --redo' makes it of the files as they "
-            "are, and discards what was made from it",
-            stage.name,
-            changed,
-            stage.name,
-            folder / "config.yaml",
-        )
-
-
-def _changed(config: ExperimentConfig, folder: Path, stage: Stage, record: dict[str, Any] | None) -> str | None:
-    """In words, which files are others than those of a record; ``None`` where none are, or nothing is known of them.
-
-    That is so of results of older versions, and where raw files have been put away: the result stands for them then.
-    """
-    if record is None or "files" not in record:
-        return None
-    try:
-        now = stage.files(config, folder) or []
-    except DataError:
-        return None
-    before, after = ({tuple(file) for file in files} for files in (record["files"], now))
-    if before == after:
-        return None
-    names = sorted({str(name) for name, *_ in before ^ after})
-    was, is_there = (names[0] in {name for name, *_ in files} for files in (before, after))
-    how = ("is new" if not was else "has changed") if is_there else "is gone"
-    return f"{names[0]} {how}" + (f" ({len(names) - 1} more differ)" if len(names) > 1 else "")
-
-
-def _taken(config: ExperimentConfig, folder: Path, stage: Stage, mark: str, title: str) -> dict[str, Any] | None:
-    """Links what the experiment that is reused has made of the same files with the same values; its record, if so."""
-    if config.reuse is None or not stage.same_again:
-        return None
-    other = Path(config.reuse)
-    if not (other / RECORDS).exists() or other.resolve() == folder.resolve():
-        raise ConfigError(f"reuse: {other} is no folder of another experiment; with reuse=null all is made here")
-    record = _Records(other / RECORDS).get(stage.name)
-    alike = record is not None and record["finished"] and record["fingerprint"] == mark
-    if not alike or not _all_there(other, stage) or stage.outdated(config, other) is not None:
-        logger.info("%s: %s has none that this config would make", title, other)
-        return None
-    if (changed := _changed(config, folder, stage, record)) is not None:
-        logger.info("%s: that of %s is of other files (%s), so it is made anew", title, other, changed)
-        return None
-    for output in stage.outputs:
-        link(other / output, folder / output)
-    logger.info("%s: taken from %s", title, other)
-    return record
-
-
-class _Records:
-    """What finished, in one small JSON file that is replaced atomically."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def _load(self) -> dict[str, dict[str, Any]]:
-        if not self._path.exists():
-            return {}
-        remedy = "delete it to let every stage check its results again"
-        found = read_object(self._path, remedy)
-        for name, record in found.items():
-            if not _is_record(record):
-                raise UserError(f"{self._path}: damaged, the record of {name} is not as it was written; {remedy}")
-        return found
-
-    def get(self, name: str) -> dict[str, Any] | None:
-        return self._load().get(name)
-
-    def set(self, name: str, record: dict[str, Any]) -> None:
-        self._save(self._load() | {name: record})
-
-    def remove(self, name: str) -> None:
-        self._save({k: v for k, v in self._load().items() if k != name})
-
-    def _save(self, records: dict[str, dict[str, Any]]) -> None:
-        write_text(self._path, json.dumps(records, indent=2))
-
-
-def _is_record(record: Any) -> bool:
-    return (
-        isinstance(record, dict)
-        and isinstance(record.get("fingerprint"), str)
-        and isinstance(record.get("finished"), bool)
-        and isinstance(record.get("seconds", 0.0), int | float)
-        and isinstance(files := record.get("files", []), list)
-        and all(isinstance(file, list) and file and all(isinstance(x, int | str) for x in file) for file in files)
-    )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One run at a time in a folder. The lock dies with its process, so it cannot go stale; the file says whose."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{folder}: another run is working in this folder ({file.readline(200).strip() or 'unknown'}); "
-                "wait for it or choose another workdir"
-            ) from None
-        except OSError as error:  # a file system that locks nothing, as some of clusters
-            logger.debug("%s: runs cannot be kept apart here (%s)", folder, error)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n")
-        file.truncate()
-        file.flush()
-        yield

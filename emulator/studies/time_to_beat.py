@@ -28,7 +28,7 @@ from emulator.config import ExperimentConfig, load_config
 from emulator.evaluation.style import forecaster_label
 from emulator.evaluation.table import mean_ratios, opponents
 from emulator.experiment.initial_times import verified_leads
-from emulator.experiment.stages import run_stages, stage_seconds
+from emulator.experiment.running import run_stages, stage_seconds
 from emulator.hardware.machine import describe
 
 RECORDS = Path("docs/time_to_beat.jsonl")

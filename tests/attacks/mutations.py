@@ -414,7 +414,7 @@ def make_targets(root: Path) -> list[Target]:
     from data_prep.reading.inspect import inspect_files
     from emulator.checkpoint import WEIGHTS, describe_run, load_forecaster, named_leaves
     from emulator.config import UNetConfig, load_config
-    from emulator.experiment.stages import stage_seconds
+    from emulator.experiment.running import stage_seconds
     from emulator.stepping.stepper import make_stepper
 
     repository = Path(__file__).parents[2]
@@ -478,7 +478,7 @@ def _results(folder: Path) -> list[Target]:
     from attacks.metadata import netcdf_tree
     from data_prep.grid import Grid
     from emulator.evaluation.scores import evaluate
-    from emulator.experiment.contest import summarise_scores, write_report
+    from emulator.experiment.comparing import summarise_scores, write_report
 
     made = make_experiment(folder, Grid.gaussian(8), ("geopotential@500", "2m_temperature"), {"data_hash": "h"})
     alone = folder / "alone" / "scores.nc"  # far from its forecasts, which reports would draw for long

@@ -46,7 +46,7 @@ def import_everything() -> None:
     import emulator.cli
     import emulator.evaluation.scores
     import emulator.evaluation.table
-    import emulator.experiment.contest
+    import emulator.experiment.comparing
 
     if find_spec("jcm"):
         import emulator.physics.nature_run

@@ -1,0 +1,334 @@
+"""Runs the stages of an experiment: what is done is skipped, what was stopped goes on, what is of another config is
+refused, and nothing is discarded before it is known that its successor can be made."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import ConfigError, DataError, UserError
+from data_prep.files.disk import discard, disk_in_one_line, link, remove, write_text
+from emulator.config import ExperimentConfig, load_config, save_config
+from emulator.experiment.records import Record, Records, locked
+from emulator.experiment.stages import Stage, applicable_stages, decisive_values, fingerprint, is_of_nature, stage_named
+from emulator.progress import duration
+
+logger = logging.getLogger(__name__)
+
+_MOST_KEYS = 5  # named in a message
+
+
+def run_stages(
+    config: ExperimentConfig, names: list[str] | None = None, *, redo: bool = False, workers: Executor | None = None
+) -> Path:
+    """Runs the named stages (all when ``None``), skipping what is done. Returns the experiment's folder.
+
+    Args:
+      config: The experiment.
+      names: Stages to run; each needs the results of those before it.
+      redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping; nothing
+        is discarded where what a stage needs is refused.
+      workers: For the stages that can share their work; this process does it all when left out.
+
+    Raises:
+      UserError: an earlier result is missing or belongs to another config, or another run holds the folder.
+    """
+    folder = config.path
+    with disk_in_one_line(folder), locked(folder):
+        for left in folder.glob(".*.discarded"):  # by a kill
+            remove(left)
+        stages = applicable_stages(config)
+        unknown = set(names or ()) - {s.name for s in stages}
+        if unknown:
+            raise UserError(f"{config.name} has no stage {', '.join(sorted(unknown))}: its config has no such section")
+        for i, stage in enumerate(stages):
+            if names is None or stage.name in names:
+                title = f"[{i + 1}/{len(stages)}] {stage.name}"
+                _run_stage(config, folder, stage, title, redo, workers, all_follow=names is None)
+    return folder
+
+
+def _run_stage(
+    config: ExperimentConfig,
+    folder: Path,
+    stage: Stage,
+    title: str,
+    redo: bool,
+    workers: Executor | None,
+    all_follow: bool,
+) -> None:
+    records = Records(folder)
+    record = records.get(stage.name)
+    if not redo:
+        if _done_before(config, folder, stage, record):
+            if (why := stage.outdated(config, folder)) is None:
+                logger.info("%s: done before, skipped", title)
+                _warn_of_changed_files(config, folder, stage, record)
+                return
+            logger.info("%s: %s; made now", title, why)
+        if _take(config, folder, stage, records, title):
+            return
+    _check_needs(config, folder, stage, records)
+    stage.ready(config, folder)
+    logger.info("%s", title)
+    if all_follow:
+        stage.look_ahead(config, folder)
+    seconds = _work(config, folder, stage, records, redo, workers)
+    logger.info("%s: finished in %s", title, duration(seconds))
+
+
+def _work(
+    config: ExperimentConfig, folder: Path, stage: Stage, records: Records, redo: bool, workers: Executor | None
+) -> float:
+    """Has a stage run, and keeps the record: before, lest a beginning be taken for a result, and after. Its seconds."""
+    record, mark = records.get(stage.name), fingerprint(config, stage)
+    stages = applicable_stages(config)
+    place = stages.index(stage)
+    stamps = stage.files(config, folder)  # before the work: what changes meanwhile is another file
+    if redo and not stage.replaces:  # not earlier: what is refused must cost nothing
+        _discard(folder, stages[place:], records, because_of=stage)
+    # of a stage that goes on where it was stopped, the seconds are those of the last part alone
+    same = record is not None and record["fingerprint"] == mark
+    resumes = record is not None and not redo and (not record["finished"] if same else _any_there(folder, stage))
+    again = record is not None and not redo and not stage.same_again and (record["finished"] or "again" in record)
+    again = again or (redo and stage.replaces)
+    earlier = _Earlier.of(folder, stage, record) if stage.replaces and record is not None else None
+    save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
+    begun: Record = {"fingerprint": mark, "finished": False}
+    if again:
+        begun["again"] = True
+    records.set(stage.name, begun)
+    start = time.monotonic()
+    try:
+        stage.run(config, folder, workers)
+    except BaseException:
+        if earlier is not None:
+            earlier.put_back(records)
+        raise
+    seconds = time.monotonic() - start
+    if again:
+        logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
+        _discard(folder, stages[place + 1 :], records, because_of=stage)
+    finished: Record = {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)}
+    if resumes:
+        finished["resumed"] = True
+    if stamps is not None:
+        finished["files"] = stamps
+    records.set(stage.name, finished)
+    return seconds
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """What a folder said of a stage's result before it was to be made anew."""
+
+    folder: Path
+    stage: Stage
+    record: Record
+    config: str | None
+    outputs: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, folder: Path, stage: Stage, record: Record) -> _Earlier:
+        config = folder / "config.yaml"
+        text = config.read_text(encoding="utf-8") if config.is_file() else None
+        return cls(folder, stage, record, text, cls._outputs(folder, stage))
+
+    @staticmethod
+    def _outputs(folder: Path, stage: Stage) -> list[tuple[int, int]]:
+        there = ((folder / output).stat() for output in stage.outputs if (folder / output).exists())
+        return [(status.st_ino, status.st_mtime_ns) for status in there]
+
+    def put_back(self, records: Records) -> None:
+        """Says it again, unless an output is another one by now."""
+        if self._outputs(self.folder, self.stage) == self.outputs:
+            if self.config is not None:
+                write_text(self.folder / "config.yaml", self.config)
+            records.set(self.stage.name, self.record)
+
+
+def _discard(folder: Path, stages: Sequence[Stage], records: Records, *, because_of: Stage) -> None:
+    """Removes results, the last first: after a kill nothing is left of what was made from something removed."""
+    for stage in reversed(stages):
+        records.remove(stage.name)
+        spares = because_of.name == "train" and stage.of_network
+        for path in spares(folder) if spares else (folder / output for output in stage.outputs):
+            discard(path)
+
+
+def _check_needs(config: ExperimentConfig, folder: Path, stage: Stage, records: Records) -> None:
+    of_nature = stage.name == "prepare" and any(map(is_of_nature, config.data.inputs))
+    for need in (*stage.needs, *("nature",) * of_nature):
+        if not (folder / need).exists():
+            raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
+        _check_finished(config, folder, stage, need, records)
+
+
+def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: str, records: Records) -> None:
+    """A half-trained network must not be forecast with, scored, and taken for the trained one ever after.
+
+    Raises:
+      UserError: the stage that makes what is needed was stopped on its way, or belongs to another config.
+    """
+    maker = next((s for s in applicable_stages(config) if need in s.outputs), None)
+    record = records.get(maker.name) if maker else None
+    if maker is None or record is None:
+        return
+    shows_what_is_there = stage.name == "plot"  # forecasts of the command line that was scored, too
+    if record["fingerprint"] != fingerprint(config, maker):
+        keys = _differing_keys(config, folder, maker, record)
+        if not (shows_what_is_there and all(key.startswith("evaluate.forecasts") for key in keys)):
+            raise _made_with_another(folder, maker, keys)
+    if not record["finished"]:
+        raise UserError(
+            f"{stage.name}: {folder / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
+        )
+    if not shows_what_is_there:
+        maker.check(config, folder)
+
+
+def _made_with_another(folder: Path, stage: Stage, keys: Sequence[str]) -> UserError:
+    named = f" ({', '.join(keys[:_MOST_KEYS])}{', ...' * (len(keys) > _MOST_KEYS)})" if keys else ""
+    return UserError(
+        f"{folder}: the result of '{stage.name}' was made with another config{named}; 'emulator {stage.name} CONFIG "
+        f"--redo' discards it and what was made from it, another workdir with reuse={folder} keeps both"
+    )
+
+
+def _differing_keys(config: ExperimentConfig, folder: Path, stage: Stage, record: Record) -> list[str]:
+    """The keys whose values are others; none where the config in the folder is not what the result was made with."""
+    try:
+        made_with = load_config(folder / "config.yaml")
+    except UserError:
+        return []
+    if fingerprint(made_with, stage) != record["fingerprint"]:
+        return []
+    asked, made = (_by_dotted_key(decisive_values(c, stage)) for c in (config, made_with))
+    return sorted(key for key in asked.keys() | made.keys() if asked.get(key) != made.get(key))
+
+
+def _by_dotted_key(values: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        below = _by_dotted_key(value) if isinstance(value, Mapping) else {}
+        out |= {f"{key}.{rest}": each for rest, each in below.items()} or {key: value}
+    return out
+
+
+def stage_seconds(folder: Path, name: str) -> float:
+    """Wall time of a finished stage, compilation included.
+
+    Raises:
+      UserError: it is not finished, or was stopped on its way, so that nobody knows.
+    """
+    record = Records(folder).get(name)
+    if not record or not record["finished"] or "seconds" not in record:
+        why = f"was taken from {record['taken_from']}" if record and "taken_from" in record else "is not finished"
+        raise UserError(f"{folder}: stage '{name}' {why}")
+    if "resumed" in record:
+        raise UserError(f"{folder}: stage '{name}' was stopped on its way and has no clock; choose an empty workdir")
+    return float(record["seconds"])
+
+
+def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> None:
+    """Takes part in a stage that the first of several processes runs, which alone keeps lock and record.
+
+    All of them see the same folder, and so refuse or skip alike.
+
+    Args:
+      config: The experiment.
+      name: The stage; it must know how to share its work.
+      redo: As given to the first process, which then discards the earlier result.
+
+    Raises:
+      UserError: as ``run_stages`` does.
+    """
+    folder, stage = config.path, stage_named(name)
+    record = Records(folder).get(name)
+    if redo or not _done_before(config, folder, stage, record):
+        stage.run(config, folder, None)
+
+
+def _done_before(config: ExperimentConfig, folder: Path, stage: Stage, record: Record | None) -> bool:
+    """Whether its result is there, whole and of this config.
+
+    Raises:
+      UserError: it is of another config.
+    """
+    other = record is not None and record["fingerprint"] != fingerprint(config, stage)
+    if record and other and (record["finished"] or _any_there(folder, stage)) and not stage.begun(config, folder):
+        raise _made_with_another(folder, stage, _differing_keys(config, folder, stage, record))
+    stage.check(config, folder)
+    return bool(record and record["finished"] and not other and _all_there(folder, stage))
+
+
+def _any_there(folder: Path, stage: Stage) -> bool:
+    return any((folder / output).exists() for output in stage.outputs)
+
+
+def _all_there(folder: Path, stage: Stage) -> bool:
+    return all((folder / output).exists() for output in stage.outputs)
+
+
+def _warn_of_changed_files(config: ExperimentConfig, folder: Path, stage: Stage, record: Record | None) -> None:
+    """Of a result that costs too much to be made again unasked."""
+    if (changed := _changed(config, folder, stage, record)) is not None:
+        logger.warning(
+            "%s: %s since this result was made, which is kept; 'emulator %s %s --redo' makes it of the files as they "
+            "are, and discards what was made from it",
+            stage.name,
+            changed,
+            stage.name,
+            folder / "config.yaml",
+        )
+
+
+def _changed(config: ExperimentConfig, folder: Path, stage: Stage, record: Record | None) -> str | None:
+    """In words, which files are others than those of a record; ``None`` where none are, or nothing is known of them.
+
+    That is so of results of older versions, and where raw files have been put away: the result stands for them then.
+    """
+    if record is None or "files" not in record:
+        return None
+    try:
+        now = stage.files(config, folder) or []
+    except DataError:
+        return None
+    before, after = ({tuple(file) for file in files} for files in (record["files"], now))
+    if before == after:
+        return None
+    names = sorted({str(name) for name, *_ in before ^ after})
+    was, is_there = (names[0] in {name for name, *_ in files} for files in (before, after))
+    how = ("is new" if not was else "has changed") if is_there else "is gone"
+    return f"{names[0]} {how}" + (f" ({len(names) - 1} more differ)" if len(names) > 1 else "")
+
+
+def _take(config: ExperimentConfig, folder: Path, stage: Stage, records: Records, title: str) -> bool:
+    """Links what the experiment that is reused has made of the same files with the same values, if it has."""
+    if config.reuse is None or not stage.same_again:
+        return False
+    other = Path(config.reuse)
+    if not Records(other).exist or other.resolve() == folder.resolve():
+        raise ConfigError(f"reuse: {other} is no folder of another experiment; with reuse=null all is made here")
+    record, mark = Records(other).get(stage.name), fingerprint(config, stage)
+    alike = record is not None and record["finished"] and record["fingerprint"] == mark
+    if record is None or not alike or not _all_there(other, stage) or stage.outdated(config, other) is not None:
+        logger.info("%s: %s has none that this config would make", title, other)
+        return False
+    if (changed := _changed(config, folder, stage, record)) is not None:
+        logger.info("%s: that of %s is of other files (%s), so it is made anew", title, other, changed)
+        return False
+    for output in stage.outputs:
+        link(other / output, folder / output)
+    logger.info("%s: taken from %s", title, other)
+    save_config(config, folder / "config.yaml")
+    taken: Record = {"fingerprint": mark, "finished": True, "taken_from": config.reuse}
+    if "files" in record:
+        taken["files"] = record["files"]
+    records.set(stage.name, taken)
+    return True
