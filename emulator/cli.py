@@ -226,7 +226,7 @@ def _print_json(document: dict[str, Any]) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
-    from data_prep.reading.inspect import inspect_files
+    from data_prep.inspection.report import inspect_files
     from data_prep.reading.locations import find_files
     from data_prep.reading.probe import probe
 

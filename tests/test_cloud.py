@@ -9,9 +9,9 @@ import zarr
 from world_files import canonical, world, world_config
 
 from data_prep.errors import DataError
+from data_prep.inspection.report import inspect_files
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import open_store
-from data_prep.reading.inspect import inspect_files
 from data_prep.reading.locations import find, is_url, locate, stamp, stem
 from data_prep.reading.opening import open_lazily
 from emulator.cli import main

@@ -191,6 +191,7 @@ def norms(run_dir):
     return [[line[k] for k in ("loss", "gradient_norm", "parameter_norm")] for line in lines if line["kind"] == "train"]
 
 
+@pytest.mark.slow
 def test_two_processes_survive_the_death_of_one_and_end_where_one_process_ends(tmp_path):
     store = tmp_path / "store.zarr"
     write_store(store, Grid.gaussian(8))
@@ -225,6 +226,7 @@ def test_two_processes_survive_the_death_of_one_and_end_where_one_process_ends(t
         assert difference < 1e-4 * sum(np.sum(one[name] ** 2) for name in one.files) ** 0.5
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_all_and_the_first_process_has_the_time_that_its_checkpoint_takes(tmp_path):
     store, endless = tmp_path / "store.zarr", 10**6
     write_store(store, Grid.gaussian(8))

@@ -9,9 +9,9 @@ from weatherbench_store import GRID, LEVELS, weatherbench_store
 
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
+from data_prep.inspection.report import inspect_files
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import open_store
-from data_prep.reading.inspect import inspect_files
 from emulator.cli import main
 from emulator.config import load_config
 

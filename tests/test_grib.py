@@ -8,8 +8,8 @@ from world_files import GRID, LEVELS, world
 
 from data_prep import errors
 from data_prep.errors import DataError
+from data_prep.inspection.report import inspect_files
 from data_prep.reading import opening
-from data_prep.reading.inspect import inspect_files
 from data_prep.reading.sources import open_source
 
 TIMES = times_from("2001-01-01", 4)

@@ -21,9 +21,9 @@ from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.disk import DiskError, write_text
 from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.grid import Grid
+from data_prep.inspection.report import inspect_files
 from data_prep.preparation.store import open_store
 from data_prep.reading import probe as probe_module
-from data_prep.reading.inspect import inspect_files
 from data_prep.reading.probe import probe
 from data_prep.reading.units import convertible
 from emulator.cli import main

@@ -92,6 +92,7 @@ def test_real_files_of_too_few_times_are_refused_in_one_line(name, reason, tmp_p
     assert not (tmp_path / "c.yaml").exists()
 
 
+@pytest.mark.slow
 def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
     """The whole way, in a folder and with files whose names have spaces and letters of several scripts."""
     tmp_path = tmp_path / "Wetter für 数据 [1]"

@@ -13,12 +13,12 @@ from world_files import DIALECTS, canonical, world
 
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
+from data_prep.inspection.report import inspect_files
 from data_prep.preparation import pipeline
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import open_store
 from data_prep.reading import quality, sources
 from data_prep.reading.inputs import open_canonical
-from data_prep.reading.inspect import inspect_files
 from emulator.cli import main
 from emulator.config import load_config
 from emulator.planning.init import _Data

@@ -9,9 +9,9 @@ import xarray as xr
 from world_files import LEVELS, ON_LEVELS, TIMES, canonical, world, world_config
 
 from data_prep.errors import DataError
+from data_prep.inspection.report import inspect_files
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import Store, open_store
-from data_prep.reading.inspect import inspect_files
 
 SURFACE = ["2m_temperature", "mean_sea_level_pressure"]
 

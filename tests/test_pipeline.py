@@ -18,11 +18,11 @@ from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times
 
 from data_prep.errors import DataError, UnreadableError
 from data_prep.files import disk
+from data_prep.inspection.report import inspect_files
 from data_prep.preparation import pipeline
 from data_prep.preparation.pipeline import find_inputs, prepare
 from data_prep.preparation.statistics import Moments
 from data_prep.preparation.store import Store, StoreWriter, open_store
-from data_prep.reading.inspect import inspect_files
 from emulator.config import load_config
 
 BY_TIME = {

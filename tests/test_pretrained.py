@@ -34,6 +34,7 @@ def test_the_shipped_network_is_better_than_climatology_at_day_three():
         assert values[1] < errors["climatology"][name][1], name
 
 
+@pytest.mark.slow
 def test_other_weights_are_noticed(copy, capsys):
     with np.load(copy / "weights.npz") as file:
         weights = {name: file[name] for name in file.files}

@@ -11,13 +11,13 @@ from world_files import GRID, LEVELS, canonical, world, world_config
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.inspection.report import inspect_files
 from data_prep.preparation import pipeline
 from data_prep.preparation.blocks import open_recipe
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import Store, open_store
 from data_prep.reading import quality
 from data_prep.reading.inputs import open_canonical
-from data_prep.reading.inspect import inspect_files
 from data_prep.reading.slips import slip_of, standard_height
 
 N = 40

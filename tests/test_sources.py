@@ -14,9 +14,9 @@ from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, open_
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.inspection.report import inspect_files
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.inputs import open_canonical
-from data_prep.reading.inspect import inspect_files
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.positions import pick
 from data_prep.reading.sources import initial_sources, open_source, read_initial

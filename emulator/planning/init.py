@@ -26,10 +26,12 @@ from data_prep.clock import text as time_text
 from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError, UserError, how_to_install, printable
 from data_prep.files.disk import write_text
+from data_prep.inspection.files import FieldReport, record_times, used_files
+from data_prep.inspection.report import Report, few_words, inspect_files
+from data_prep.inspection.text import flow
 from data_prep.preparation.splits import split_segments
 from data_prep.preparation.store import SPLITS, Split
 from data_prep.reading.inputs import Inputs, open_canonical
-from data_prep.reading.inspect import FieldReport, Report, few_words, flow, inspect_files, record_times, used_files
 from data_prep.reading.locations import Location, find_files, is_url
 from data_prep.reading.opening import open_lazily
 from data_prep.reading.probe import probe

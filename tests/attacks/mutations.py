@@ -410,8 +410,8 @@ def make_targets(root: Path) -> list[Target]:
 
     from data_prep.files.npz import write_arrays
     from data_prep.grid import Grid
+    from data_prep.inspection.report import inspect_files
     from data_prep.preparation.store import open_store
-    from data_prep.reading.inspect import inspect_files
     from emulator.checkpoint import WEIGHTS, describe_run, load_forecaster, named_leaves
     from emulator.config import UNetConfig, load_config
     from emulator.experiment.running import stage_seconds

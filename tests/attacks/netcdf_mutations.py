@@ -120,7 +120,7 @@ def _inspect_and_leave(path: Path, log: Path) -> None:
 
 def attack_netcdf(folder: Path, count: int, rng: random.Random) -> Found:
     """Inspects so many mutated files."""
-    import data_prep.reading.inspect
+    import data_prep.inspection.report
     import data_prep.reading.probe  # noqa: F401 - so that no child need import it
 
     files = make_files(folder)

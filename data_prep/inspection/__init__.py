@@ -1,0 +1,1 @@
+"""What lies in files, what is wrong with it, and how it could be used."""
