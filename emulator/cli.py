@@ -98,7 +98,7 @@ def _run_stages(arguments: argparse.Namespace) -> None:
     target = arguments.run if command == "forecast" else arguments.config
     if command == "forecast":
         why = "goes with a run folder and INPUT; forecasts of an experiment are as 'evaluate' in its config says"
-        _refuse_options(arguments, ("days", "time", "lateral", "with", "members", "out"), why)
+        _refuse_options(arguments, ("days", "time", "lateral", "with", "members", "supermodel", "out"), why)
     if command == "plot":
         _refuse_options(arguments, ("out",), "goes with a scores file; pictures of an experiment lie in its folder")
     given = getattr(arguments, "forecast", [])
@@ -178,7 +178,7 @@ def _forecast_file(arguments: argparse.Namespace) -> None:
         time=arguments.time,
         lateral=arguments.lateral or (),
         others=getattr(arguments, "with") or (),
-        as_members=arguments.members,
+        how="members" if arguments.members else "supermodel" if arguments.supermodel else "mean",
     )
 
 

@@ -419,6 +419,11 @@ class EvaluateConfig(Section):
     twin: TwinConfig | None = Field(
         None, description="The truth's own model as a forecaster; needs a `simulate` section"
     )
+    supermodels: dict[ForecasterName, Annotated[list[str], Field(min_length=2)]] = Field(
+        {},
+        description="Networks that take every step together, by the name they get, such as {pair: [network, second]}; "
+        "they must have learned from the same data",
+    )
     means: dict[ForecasterName, Annotated[list[str], Field(min_length=2)]] = Field(
         {},
         description="Means of single forecasts that the experiment makes, by the name they get, such as "

@@ -20,7 +20,7 @@ from data_prep.reading.sources import initial_sources, read_initial, released
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
-from emulator.forecasters.several import SeveralNetworks
+from emulator.forecasters.several import SeveralNetworks, Together
 from emulator.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def forecast_file(
     time: str | None = None,
     lateral: Sequence[str] = (),
     others: Sequence[str] = (),
-    as_members: bool = False,
+    how: Together = "mean",
 ) -> Path:
     """Forecasts with a trained network, or several, from any files that hold the model's variables on its grid.
 
@@ -48,11 +48,12 @@ def forecast_file(
       days: Length of the forecast; a multiple of the model's time step.
       time: Initial time, ISO 8601; the last one that all variables have when ``None``.
       lateral: Files of the driving data set, for networks that were trained with lateral boundary values.
-      others: Run folders of more networks, whose mean with the first is forecast.
-      as_members: Write the forecasts of all of them in place of the mean.
+      others: Run folders of more networks, which forecast with the first.
+      how: They do, as of ``SeveralNetworks``.
 
     Raises:
-      ConfigError: members are asked for of a single network, Zarr as output, or days that are no steps of the model.
+      ConfigError: members or a supermodel are asked for of a single network, Zarr as output, or days that are no steps
+        of the model.
       DataError: one line that says what the file lacks, or in what a network differs from the first.
       ForecastStoppedError: the forecast left physical bounds; see ``write_forecasts``.
     """
@@ -60,8 +61,8 @@ def forecast_file(
         raise ConfigError(f"{out}: forecasts are written as NetCDF; choose a name that ends in .nc")
     if any(isinstance(file, Path) and out.resolve() == file.resolve() for file in files):
         raise DataError(f"{out}: is the file with the initial fields; write the forecast to another one")
-    if as_members and not others:
-        raise ConfigError("--members: is of several networks; name the others by --with")
+    if how != "mean" and not others:
+        raise ConfigError(f"--{how}: is of several networks; name the others by --with")
     folders = [run_folder(name) for name in (run, *others)]
     places = [folder.resolve() for folder in folders]
     if twice := next((folder for folder in folders if places.count(folder.resolve()) > 1), None):
@@ -82,7 +83,7 @@ def forecast_file(
     if others:
         names = [str(name) for name in (run, *others)]
         named = (replace(network, name=name) for network, name in zip(networks, names, strict=True))
-        forecaster = SeveralNetworks(tuple(named), as_members)
+        forecaster = SeveralNetworks(tuple(named), how)
         attributes["networks"] = ", ".join(names)
     sources = stack_levels(initial_sources(files, first.spec, first.sources))
     with released(sources):

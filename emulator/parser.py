@@ -127,8 +127,11 @@ def _add_forecast(commands: _Commands) -> None:
         metavar="RUN",
         help="more networks for the same variables, grid and time step: the mean of all forecasts is written",
     )
+    together = of_a_file.add_mutually_exclusive_group()
     text = "write the forecast of every network, along the dimension realization, in place of the mean"
-    of_a_file.add_argument("--members", action="store_true", help=text)
+    together.add_argument("--members", action="store_true", help=text)
+    text = "write one forecast whose every step is the mean of all networks' steps, sharper at late leads than the mean"
+    together.add_argument("--supermodel", action="store_true", help=text)
     of_a_file.add_argument("--out", help="output file, which is replaced (default forecast.nc, which is not)")
     _add_override_arguments(forecast.add_argument_group("with CONFIG"))
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,17 +10,21 @@ import xarray as xr
 from tiny_store import TIMESTEP, write_store
 
 import emulator
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.grid import Grid
 from emulator.cli import main
-from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.config import RolloutStage, TrainConfig, UNetConfig, parse_config
+from emulator.experiment import comparing, forecast_files
 from emulator.forecasters import neural
 from emulator.forecasters.neural import OUTSIDE
 from emulator.forecasters.several import differences
 from emulator.training.train import train
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
+TRAINING = TrainConfig(
+    batch_size=4, stages=[RolloutStage(steps=3, learning_rate=1e-2)], validation_windows=2, validation_steps=2
+)
 LEADS = np.arange(1, 12) * TIMESTEP
 
 
@@ -28,16 +33,22 @@ def runs(tmp_path_factory):
     """A store, and two networks that were trained on it from different seeds; the second steps by days as well."""
     folder = tmp_path_factory.mktemp("several")
     store = write_store(folder / "store.zarr", Grid.gaussian(8))
-    stages = [RolloutStage(steps=3, learning_rate=1e-2)]
-    config = TrainConfig(batch_size=4, stages=stages, validation_windows=2, validation_steps=2)
     for seed, model in enumerate((MODEL, MODEL.model_copy(update={"time_steps": [1, 4]}))):
-        train(config, model, folder / "store.zarr", folder / str(seed), seed, {"name": "test"})
+        train(TRAINING, model, folder / "store.zarr", folder / str(seed), seed, {"name": "test"})
     return store, folder / "0", folder / "1"
 
 
 @pytest.fixture(scope="module")
 def networks(runs):
     return tuple(emulator.load_forecaster(run) for run in runs[1:])
+
+
+@pytest.fixture(scope="module")
+def alike(runs):
+    """Folder of a network that differs from the first by its seed alone."""
+    store, first, _ = runs
+    train(TRAINING, MODEL, Path(store.path), first.parent / "2", 2, {"name": "test"})
+    return first.parent / "2"
 
 
 def joined(forecaster, initial, leads=LEADS):
@@ -54,7 +65,7 @@ def test_mean_and_members_are_those_of_the_networks_whatever_blocks_they_come_in
     assert float(np.abs(first["temperature"] - second["temperature"]).max()) > 0.01
     for leads in (LEADS, LEADS[3::4]):
         mean = joined(emulator.SeveralNetworks(networks), initial, leads)
-        members = joined(emulator.SeveralNetworks(networks, as_members=True), initial, leads)
+        members = joined(emulator.SeveralNetworks(networks, "members"), initial, leads)
         assert set(mean.data_vars) == set(members.data_vars) == set(first.data_vars)
         assert members["temperature"].dims[:3] == ("init_time", "lead_time", "realization")
         np.testing.assert_array_equal(mean["lead_time"], leads)
@@ -152,6 +163,10 @@ def test_networks_that_differ_are_refused_by_name(networks, tmp_path, capsys, ru
     assert "nowhere: no run folder (run.json is missing)" in capsys.readouterr().err
     assert main([*command, "--members"]) == 2
     assert "--members: is of several networks; name the others by --with" in capsys.readouterr().err
+    assert main([*command, "--supermodel"]) == 2
+    assert "--supermodel: is of several networks" in capsys.readouterr().err
+    assert main([*command, "--supermodel", "--with", str(runs[2])]) == 1
+    assert f"error: {runs[2]}: has other lengths of steps than {runs[1]}; networks that" in capsys.readouterr().err
     assert main(["forecast", "demo", "--with", str(runs[1])]) == 2
     assert "--with goes with a run folder and INPUT" in capsys.readouterr().err
     assert not (tmp_path / "out.nc").exists()
@@ -178,3 +193,81 @@ def test_the_command_writes_the_mean_or_the_members(runs, networks, tmp_path, mo
     for name in mean.data_vars:
         if "realization" in members[name].dims:
             np.testing.assert_allclose(mean[name], members[name].mean("realization"), rtol=1e-5, atol=1e-5)
+
+
+def test_every_step_of_a_supermodel_is_the_mean_of_all_networks_steps_from_there(runs, networks, alike):
+    store, pair = runs[0], (networks[0], emulator.load_forecaster(alike))
+    initial = store.dataset([2, 30])
+    supermodel = joined(emulator.SeveralNetworks(pair, "supermodel"), initial)
+    here = initial
+    for number, lead in enumerate(LEADS[:4]):
+        steps = [joined(network, here, LEADS[:1]).isel(lead_time=0) for network in pair]
+        assert float(np.abs(steps[0]["temperature"] - steps[1]["temperature"]).max()) > 0.01
+        expected = {name: (steps[0][name].values + steps[1][name].values) / 2 for name in steps[0].data_vars}
+        for name, values in expected.items():
+            found = supermodel[name].sel(lead_time=lead).values
+            np.testing.assert_allclose(found, values, rtol=1e-5, atol=1e-5, err_msg=f"{name}, step {number + 1}")
+        after = {name: here[name].copy(data=values) for name, values in expected.items() if name in here}
+        assert set(after) >= {"temperature", "specific_humidity"}
+        here = here.assign(after).assign_coords(time=here["time"] + TIMESTEP)
+    apart = joined(emulator.SeveralNetworks(pair), initial)
+    assert float(np.abs(apart - supermodel)["temperature"].isel(lead_time=-1).max()) > 0.01
+
+
+def test_networks_that_share_too_little_do_not_step_together(networks, alike):
+    first, second = networks[0], emulator.load_forecaster(alike)
+    others = {
+        "training data": replace(second, name="other", data_hash="0"),
+        "lengths of steps": replace(networks[1], name="other"),
+        "departures": replace(second, name="other", climatology=object()),
+    }
+    for what, other in others.items():
+        emulator.SeveralNetworks((first, other))
+        with pytest.raises(DataError, match=f"^other: has other {what} than network; networks that step together"):
+            emulator.SeveralNetworks((first, other), "supermodel")
+
+
+def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_path):
+    store, first, longer = runs
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "run").symlink_to(first)
+    (folder / "store.zarr").symlink_to(store.path)
+
+    def config(**evaluate):
+        data = {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"validation": [2]}}}
+        asked = {
+            **{"split": "validation", "lead_hours": 24, "init_every_hours": 24, "bootstrap": 20, "batch": 2},
+            **{"references": ["persistence"], "networks": {"second": str(alike), "daily": str(longer)}},
+            **evaluate,
+        }
+        return parse_config(
+            {"name": "x", "data": data, "train": {"stages": [{"steps": 1}]}, "evaluate": asked, "workdir": str(folder)}
+        )
+
+    pair = ["network", "second"]
+    whole = config(supermodels={"together": pair}, means={"apart": pair, "all": ["together", "persistence"]})
+    comparing.check_comparison(whole, folder)
+    comparing.write_all_forecasts(whole, folder)
+    comparing.score_all_forecasts(whole, folder)
+    scores = xr.load_dataset(folder / "scores.nc")["rmse"].sel(region="all")
+    first_lead, last = (scores.isel(lead_time=i).sel(forecaster=["together", "apart"]) for i in (0, -1))
+    np.testing.assert_allclose(first_lead[0], first_lead[1], rtol=1e-4)
+    assert (np.abs(last[0] - last[1]) > 1e-4 * last[0]).any()
+    path = folder / "forecasts" / "means" / "together.nc"  # which a new network makes worthless
+    with xr.open_dataset(path) as file:
+        assert file.attrs["supermodel_of"] == "network, second" and file.attrs["forecaster"] == "together"
+        assert file.attrs["seconds_per_simulated_day"] > 0
+    assert path in forecast_files.files_of_network(folder)
+    for evaluate, said in (
+        ({"supermodels": {"x": ["network", "persistence"]}}, "x: persistence: no network; there are network, second"),
+        ({"supermodels": {"x": ["network", "network"]}}, "x: network is there twice"),
+        ({"supermodels": {"second": pair}}, "second: a forecaster of the experiment has this name"),
+        ({"supermodels": {"x": ["network", "daily"]}}, "x: daily: has other lengths of steps than network"),
+    ):
+        with pytest.raises(ConfigError, match=f"^evaluate.supermodels.{said}"):
+            comparing.write_all_forecasts(config(**evaluate), folder)
+    (folder / "store.zarr").unlink()
+    write_store(folder / "store.zarr", Grid.gaussian(8), n_times=28)
+    with pytest.raises(ConfigError, match=r"^evaluate.supermodels.x: second has learned from other data than the exp"):
+        comparing.check_comparison(config(supermodels={"x": pair}), folder)

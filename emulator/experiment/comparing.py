@@ -46,6 +46,7 @@ from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.perturbations import RandomFields
 from emulator.forecasters.pooled import PooledForecaster
+from emulator.forecasters.several import SeveralNetworks
 from emulator.stepping.sponge import Sponge
 
 logger = logging.getLogger(__name__)
@@ -106,8 +107,11 @@ def _check_competitors(contest: Contest) -> None:
     for name in asked:
         if name != NETWORK:  # SPEEDY is built: it says itself what it lacks
             everybody[name].make()
-    for name in evaluate.networks:
-        everybody[name].make()
+    networks = {name: everybody[name].make() for name in evaluate.networks}
+    for key, name in ((key, name) for key, of in evaluate.supermodels.items() for name in of):
+        other = networks.get(name)
+        if isinstance(other, NeuralForecaster) and other.data_hash != store.data_hash:
+            raise ConfigError(f"evaluate.supermodels.{key}: {name} has learned from other data than the experiment's")
     if any(ensemble.members > 1 for ensemble in asked.values()):
         RandomFields(store, 1.0, config.seed).check(contest.init_times)
 
@@ -179,11 +183,15 @@ def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) 
     if isinstance(forecaster, CorrectedForecaster | PooledForecaster):
         return forecaster.attributes()
     single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
-    if not isinstance(single, NeuralForecaster):
+    if not isinstance(single, NeuralForecaster | SeveralNetworks):
         return {}
     known = single.attributes(initial)
-    lateral = lateral_boundary_of(store) if single.forcing_builder.is_lateral.any() else None
-    return known | ({"lateral_boundary": lateral} if lateral else {})
+    networks = single.networks if isinstance(single, SeveralNetworks) else (single,)
+    if len(networks) > 1:
+        known["supermodel_of"] = ", ".join(network.name for network in networks)
+    if networks[0].forcing_builder.is_lateral.any() and (lateral := lateral_boundary_of(store)):
+        known["lateral_boundary"] = lateral
+    return known
 
 
 def check_scores(config: ExperimentConfig, folder: Path) -> None:

@@ -67,7 +67,7 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
     Corrected forecasts, means and ensembles of several read the files of others, so these come before them.
 
     Raises:
-      ConfigError: a mean or ensemble is of a forecaster that is no single one, or two forecasters have one name.
+      ConfigError: a mean, ensemble or supermodel is of one that cannot be a member, or two forecasters have one name.
       DataError: another network is not there.
     """
     from emulator.forecasters.statistical import make_reference
@@ -91,12 +91,18 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
     _refuse_taken("networks", evaluate.networks, everybody)
     for name, run in evaluate.networks.items():
         everybody[name] = Competitor(partial(_other_network, name, run, store), {"weights": _digest_of(name, run)})
+    of_networks = {name: everybody[name] for name in (NETWORK, *evaluate.networks)}
+    _refuse_taken("supermodels", evaluate.supermodels, everybody)
+    for name, of in evaluate.supermodels.items():
+        _check_members("supermodels", name, of, of_networks)
+        options = _options_of("supermodel", of, of_networks)
+        everybody[name] = Competitor(partial(_supermodel, name, of, contest), options)
     single = {name: one for name, one in everybody.items() if not name.endswith(_ENSEMBLE)}
     for key, pools in {"means": evaluate.means, "ensembles": evaluate.ensembles}.items():
         _refuse_taken(key, pools, everybody)
         for name, of in pools.items():
-            make = _pool_maker(key, name, of, single, contest)
-            everybody[name] = Competitor(make, {f"{key[:-1]}_of": {member: single[member].options for member in of}})
+            _check_members(key, name, of, single)
+            everybody[name] = Competitor(partial(_pool, key, name, of, contest), _options_of(key[:-1], of, single))
     _refuse_taken("forecasts", evaluate.forecasts, everybody)
     times = evaluate.model_dump(include=_TIMES)
     return {name: replace(one, options={**times, **one.options}) for name, one in everybody.items()}
@@ -335,15 +341,35 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
             )
 
 
-def _pool_maker(key: str, name: str, of: Sequence[str], single: Collection[str], contest: Contest) -> Maker:
+def _check_members(key: str, name: str, of: Sequence[str], admitted: Collection[str]) -> None:
     for member in of:
         if of.count(member) > 1:
             raise ConfigError(f"evaluate.{key}.{name}: {member} is there twice; all members weigh the same")
-        if member not in single:
-            raise ConfigError(f"evaluate.{key}.{name}: {member}: no single forecaster; there are {', '.join(single)}")
+        if member not in admitted:
+            kind = "network" if key == "supermodels" else "single forecaster"
+            raise ConfigError(f"evaluate.{key}.{name}: {member}: no {kind}; there are {', '.join(admitted)}")
+
+
+def _options_of(kind: str, of: Sequence[str], everybody: Mapping[str, Competitor]) -> dict[str, Any]:
+    return {f"{kind}_of": {member: everybody[member].options for member in of}}
+
+
+def _supermodel(name: str, of: Sequence[str], contest: Contest) -> Forecaster:
+    from emulator.checkpoint import load_forecaster
+    from emulator.forecasters.several import SeveralNetworks
+
+    folders: dict[str, str | Path] = {NETWORK: contest.folder / "run", **contest.evaluate.networks}
+    networks = (_with_lateral(replace(load_forecaster(folders[n]), name=n), contest.store) for n in of)
+    try:
+        return SeveralNetworks(tuple(networks), "supermodel", name)
+    except DataError as error:
+        raise ConfigError(f"evaluate.supermodels.{name}: {error}") from None
+
+
+def _pool(key: str, name: str, of: Sequence[str], contest: Contest) -> Forecaster:
     store = contest.store
     members = tuple(WrittenForecasts(contest.path(member), store.spec) for member in of)
-    return partial(PooledForecaster, name, store.grid, store.timestep, members, as_ensemble=key == "ensembles")
+    return PooledForecaster(name, store.grid, store.timestep, members, as_ensemble=key == "ensembles")
 
 
 def _files(contest: Contest) -> dict[Path, Mapping[str, Any]]:

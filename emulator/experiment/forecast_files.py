@@ -2,7 +2,7 @@
 
     forecasts/NAME.nc            of everybody
     forecasts/training/NAME.nc   from which a correction is fitted
-    forecasts/means/NAME.nc      means and ensembles of several forecasters
+    forecasts/means/NAME.nc      means, ensembles and supermodels of several
 
 What came before a forecast left physical bounds is ``NAME_stopped.nc`` in the same place.
 """
@@ -21,7 +21,8 @@ _FOLDER, _MEANS, _TRAINING = "forecasts", "means", "training"
 
 def forecast_path(name: str, config: ExperimentConfig, folder: Path) -> Path:
     """The file of a forecaster of the experiment."""
-    within = _MEANS if name in config.evaluate.means | config.evaluate.ensembles else ""
+    evaluate = config.evaluate
+    within = _MEANS if name in evaluate.means | evaluate.ensembles | evaluate.supermodels else ""
     return folder / _FOLDER / within / f"{name}.nc"
 
 

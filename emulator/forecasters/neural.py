@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
-from flax import nnx
 
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
@@ -22,9 +21,9 @@ from emulator.forecasters.lead_blocks import climatology_at_valid_time
 from emulator.forecasters.profiles import Profiles
 from emulator.hardware.sharing import Sharing
 from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, Period, as_text
-from emulator.stepping.rollout import Relaxation, bases_of, last_steps, rows_on_the_way, trajectory
+from emulator.stepping.rollout import Params, Relaxation, bases_of, last_steps, rows_on_the_way, trajectory
 from emulator.stepping.sponge import Sponge
-from emulator.stepping.stepper import Stepper
+from emulator.stepping.stepper import Stepping
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,7 +43,7 @@ class NeuralForecaster:
 
     Attributes:
       spec, grid, timestep: As in ``Forecaster``.
-      stepper, params: The network and how it steps.
+      stepper, params: The network and how it steps; of several that step together, all of them.
       forcing_builder: Forcings at valid time.
       climatology: What the network's states are departures from; ``None`` where they are the fields themselves.
       surface_geopotential: What the truth stands on, m2 s-2 ``(lat, lon)``; ``None`` where the data did not say.
@@ -63,8 +62,8 @@ class NeuralForecaster:
     spec: StateSpec
     grid: Grid
     timestep: np.timedelta64
-    stepper: Stepper = field(repr=False)
-    params: nnx.State = field(repr=False)
+    stepper: Stepping = field(repr=False)
+    params: Params = field(repr=False)
     forcing_builder: ForcingBuilder = field(repr=False)
     climatology: Climatology | None = field(repr=False)
     surface_geopotential: np.ndarray | None = field(repr=False)

@@ -1,4 +1,5 @@
-"""Several networks as one forecaster: the mean of what they forecast from the same fields, or each of their forecasts.
+"""Several networks as one forecaster: the mean of what they forecast from the same fields, each of their forecasts, or
+one forecast whose every step is the mean of theirs.
 
 Networks that differ by the draw of their training err differently, so their mean errs less than any of them (Lakshmi-
 narayanan et al. 2017, arXiv:1612.01474), and how far they lie apart says something of how sure they are.
@@ -7,7 +8,9 @@ narayanan et al. 2017, arXiv:1612.01474), and how far they lie apart says someth
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -19,6 +22,9 @@ from data_prep.spec import StateSpec
 from emulator.forecasters.base import realizations
 from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
 from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, as_text
+from emulator.stepping.supermodel import SupermodelStepper
+
+Together: TypeAlias = Literal["mean", "members", "supermodel"]
 
 
 def differences(network: NeuralForecaster, spec: StateSpec, grid: Grid, timestep: np.timedelta64) -> list[str]:
@@ -40,15 +46,18 @@ class SeveralNetworks:
 
     Attributes:
       networks: Two at least.
-      as_members: Forecast every network's own fields, along ``realization``, in place of their mean. A mean is smoother
-        than they are; look at its activity.
+      how: ``mean``, of their forecasts, which is smoother than they are (look at its activity); ``members``, every
+        network's own fields along ``realization``; or ``supermodel``, one forecast whose every step is the mean of the
+        steps of all from there (``emulator.stepping.supermodel``), for networks that have learned from the same data.
+      called: Its ``name``, where ``how`` does not say it.
 
     Raises:
       DataError: there are fewer than two, or one differs from the first.
     """
 
     networks: tuple[NeuralForecaster, ...]
-    as_members: bool = False
+    how: Together = "mean"
+    called: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.networks) < 2:
@@ -56,11 +65,28 @@ class SeveralNetworks:
         for network in self.networks[1:]:
             if what := differences(network, self.spec, self.grid, self.timestep):
                 raise DataError(f"{network.name}: has other {' and '.join(what)} than {self.networks[0].name}")
+        if self.how == "supermodel":
+            self._check_that_they_can_step_together()
+
+    def _check_that_they_can_step_together(self) -> None:
+        first = self.networks[0]
+        for network in self.networks[1:]:
+            differ = {
+                "training data": network.data_hash != first.data_hash,
+                "lengths of steps": network.stepper.time_steps != first.stepper.time_steps,
+                "departures": (network.climatology is None) != (first.climatology is None),
+            }
+            if what := [word for word, differs in differ.items() if differs]:
+                raise DataError(
+                    f"{network.name}: has other {' and '.join(what)} than {first.name}; networks that step together "
+                    "share all that, the mean of their forecasts needs none of it"
+                )
 
     @property
     def name(self) -> str:
         """Of its files."""
-        return "networks" if self.as_members else "mean of networks"
+        names = {"mean": "mean of networks", "members": "networks", "supermodel": "supermodel of networks"}
+        return self.called or names[self.how]
 
     @property
     def spec(self) -> StateSpec:
@@ -84,14 +110,23 @@ class SeveralNetworks:
           DataError: a network refuses the initial fields.
           ForecastStoppedError: a network's forecast was stopped; the leads that all reached have been yielded.
         """
+        if self.how == "supermodel":
+            yield from self._supermodel.forecast(initial, lead_times)
+            return
         for blocks in _together([network.forecast(initial, lead_times) for network in self.networks]):
-            if self.as_members:
+            if self.how == "members":
                 members = xr.concat(blocks, "realization", join="exact", combine_attrs="override")
                 members = members.assign_coords(realization=realizations(len(blocks)))
                 yield members.transpose("init_time", "lead_time", ...)
             else:
                 fields = {name: [block[name].values for block in blocks] for name in blocks[0].data_vars}
                 yield blocks[0].assign({n: blocks[0][n].copy(data=np.mean(f, axis=0)) for n, f in fields.items()})
+
+    @cached_property
+    def _supermodel(self) -> NeuralForecaster:
+        first = self.networks[0]
+        stepper = SupermodelStepper(tuple(network.stepper for network in self.networks), first.stepper.time_steps)
+        return replace(first, name=self.name, stepper=stepper, params=tuple(n.params for n in self.networks))
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
         """As ``NeuralForecaster.attributes``, of all networks together."""

@@ -8,7 +8,7 @@ whatever the lengths are, and its error has come through as few of them as there
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from emulator.stepping.stepper import Forcing, State, Stepper, Which
+from emulator.stepping.stepper import Forcing, State, Stepping, Which
 
 Bases: TypeAlias = Float[Array, "time_step batch lat lon state"]
 """For each length of step, the state that the next step of that length goes out from; the first is the newest."""
+
+
+Params: TypeAlias = nnx.State | tuple[Any, ...]
+"""Of one network, or of each of several that step together."""
 
 
 class Relaxation(NamedTuple):
@@ -35,8 +39,8 @@ class Relaxation(NamedTuple):
 
 
 def rollout(
-    stepper: Stepper,
-    params: nnx.State,
+    stepper: Stepping,
+    params: Params,
     initial: State,
     forcing: Float[Array, "batch time lat lon forcing"],
     which: Which,
@@ -48,7 +52,7 @@ def rollout(
 
     Args:
       stepper: One step.
-      params: Parameters of its network.
+      params: Parameters of its network, or networks.
       initial: State at initial time, physical units.
       forcing: At the valid time of every step, physical units; its time axis says how many steps.
       which: How long the steps of each window are, as ``Stepper.advance`` takes it.
@@ -77,8 +81,8 @@ def recomputed(steps: int) -> float:
 
 
 def trajectory(
-    stepper: Stepper,
-    params: nnx.State,
+    stepper: Stepping,
+    params: Params,
     bases: Bases,
     forcing: Float[Array, "batch time lat lon forcing"],
     which: Int[Array, " time"],
@@ -88,7 +92,7 @@ def trajectory(
 
     Args:
       stepper: One step.
-      params: Parameters of its network.
+      params: Parameters of its network, or networks.
       bases: Of ``bases_of``, or as the rows before left them.
       forcing: At the valid time of every row, physical units.
       which: By which step each row is come to, as ``last_steps`` says of ``rows_on_the_way``.
@@ -109,14 +113,14 @@ def trajectory(
     return jnp.moveaxis(states, 0, 1), bases
 
 
-def bases_of(stepper: Stepper, initial: State) -> Bases:
+def bases_of(stepper: Stepping, initial: State) -> Bases:
     """What a forecast from these states begins with."""
     return jnp.broadcast_to(initial, (len(stepper.time_steps), *initial.shape))
 
 
 def hop(
-    stepper: Stepper,
-    params: nnx.State,
+    stepper: Stepping,
+    params: Params,
     bases: Bases,
     forcing: Forcing,
     which: Int[Array, ""],

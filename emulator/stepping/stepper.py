@@ -12,6 +12,7 @@ that is asked for and zero for the others (as Nguyen et al. 2023, arXiv:2312.038
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +81,20 @@ def _refuse_bad_scale(values: np.ndarray, channels: tuple[Channel, ...], what: s
     bad = [c.name for c, v in zip(channels, values, strict=True) if not (np.isfinite(v) and v > 0)]
     if bad:
         raise DataError(f"statistics: the {what} of {', '.join(bad)} is not positive; remove it from the config's data")
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """Whatever advances a state by one model step: a ``Stepper``, or a ``SupermodelStepper`` of several."""
+
+    @property
+    def time_steps(self) -> tuple[int, ...]:
+        """See ``Stepper``."""
+        ...
+
+    def advance(self, params: Any, state: State, forcing: Forcing, which: Which) -> State:
+        """See ``Stepper``."""
+        ...
 
 
 @pytree
