@@ -27,7 +27,7 @@ Period = tuple[np.datetime64, np.datetime64]
 def training_periods(store: Store) -> list[Period]:
     """Of a store's training data; holes of less than ten days that no other split's data lie in are passed over."""
     out: list[Period] = []
-    others = np.sort([s.first_time for s in store.segments if s.split != "train"])
+    others = np.array([s.first_time for s in store.segments if s.split != "train"], "datetime64[ns]")
     for first, last in sorted((s.first_time, s.last_time) for s in store.segments if s.split == "train"):
         if out and first - out[-1][1] < _HOLE and not np.any((others > out[-1][1]) & (others < first)):
             out[-1] = out[-1][0], max(last, out[-1][1])

@@ -389,8 +389,15 @@ def test_mistakes_are_one_line(work):
             emulator.predict(network, mine, days=1, times=["2001-01-01T06", *mine.time.values[:9]])
         late = emulator.predict(network, mine.isel(time=[119]), days=1)
     store = emulator.open_store(work / "store.zarr")
-    with pytest.raises(DataError, match=r"holds no truth at 2001-01-31T00:00, for forecasts from 2001-01-30T18:00"):
+    with pytest.raises(
+        DataError, match=r"holds no truth at 2001-01-31T00:00, for forecasts from 2001-01-30T18:00; of no"
+    ):
         emulator.score({"network": late}, store)
+    both = xr.concat([emulator.predict(network, mine.isel(time=[100]), days=1), late], "init_time")
+    with pytest.raises(
+        DataError, match=r"of 1 of 2 initial times it holds all leads \(2001-01-26T00:00 to 2001-.*alone$"
+    ):
+        emulator.score({"network": both}, store)
     with pytest.raises(DataError, match="score: no forecasts; give them by name"):
         emulator.score({}, store)
     with pytest.raises(ConfigError, match=r"^score: headlines: no such key; did you mean headline\?$"):

@@ -184,6 +184,24 @@ def test_better_everywhere_is_an_intersection_over_headline_variables(statistics
     assert (better_everywhere(lacking, ["z"]) == 0).all()
 
 
+def test_who_is_equal_is_not_better_everywhere():
+    dims = ("forecaster", "reference", "variable", "lead_time", "region")
+    upper = xr.DataArray(np.full((1, 1, 1, 3, 1), -1.0), dims=dims)
+    assert (better_everywhere(upper, []) == 1).all()
+    upper[..., 1, 0] = 0.0
+    assert (better_everywhere(upper, []) == 0).all()
+
+
+def test_each_pair_is_a_family_of_its_own():
+    p = np.full((1, 2, 2, 5, 2), 1e-6)
+    p[0, 1] = 0.5
+    p[0, 1, 0, 0, 0] = 0.02  # which would do beside the first pair's
+    found = significant_cells(
+        xr.DataArray(p, dims=("forecaster", "reference", "variable", "lead_time", "region")), 0.95
+    )
+    assert found.sum(("variable", "lead_time", "region")).values.tolist() == [[20, 0]]
+
+
 def test_a_scorecard_is_one_family_of_tests():
     p = np.full((1, 1, 2, 5, 2), 0.5)
     p[0, 0, 0, 0, 0] = 0.004  # significant among 10 cells, not among 20

@@ -35,6 +35,12 @@ def test_every_channel_loses_what_is_beyond_its_own_degree():
     np.testing.assert_array_equal(kept[..., [1, 3]], fields[..., [1, 3]])
 
 
+def test_a_channel_keeps_what_is_of_its_own_degree():
+    at, beyond = harmonic(5, 2), harmonic(6, 2)
+    kept = Constraints(GLOBE, truncated=((0, 5),))(jnp.asarray((at + beyond)[None, ..., None], jnp.float32))
+    np.testing.assert_allclose(kept[0, ..., 0], at, atol=1e-5)
+
+
 def test_the_truncation_keeps_the_digits_of_float32_on_every_device():
     fields = jax.ShapeDtypeStruct((1, *GLOBE.shape, 2), jnp.float32)
     program = jax.jit(Constraints(GLOBE, truncated=((0, 5),))).lower(fields).as_text()

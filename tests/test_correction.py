@@ -196,6 +196,70 @@ def test_physical_bounds_hold_after_a_correction(tmp_path):
         next(corrected.forecast(store.dataset(rows), LEADS))
 
 
+def test_each_lead_is_corrected_by_its_own_numbers_and_damped_towards_its_own_climatology(tmp_path):
+    store = make_store(GRID, days=12)
+    rows, channels = evaluation_rows(store, 2)[:2], len(store.spec.state_channels)
+    write_forecasts(Biased(store, 0.0, noise=0.0), store.dataset(rows), LEADS, tmp_path / "raw.nc")
+    raw = WrittenForecasts(tmp_path / "raw.nc", store.spec)
+    numbers = np.arange(1.0, LEADS.size + 1, dtype=np.float32)
+    mean_error = np.broadcast_to(numbers[:, None, None, None], (LEADS.size, *GRID.shape, channels))
+    damping = np.repeat(numbers[:, None] / 10, channels, axis=1)
+    correction = Correction(LEADS, mean_error, damping, 1)
+    for damped in (False, True):
+        corrected = CorrectedForecaster("x", GRID, STEP, store.climatology, raw, correction, damped)
+        for i in (1, 3):
+            (block,) = corrected.forecast(store.dataset(rows), LEADS[i : i + 1])
+            expected = store.state[rows + int(LEADS[i] // STEP)] - numbers[i]
+            if damped:
+                climate = store.climatology.at(store.times[rows] + LEADS[i])
+                expected = climate + numbers[i] / 10 * (expected - climate)
+            found = stack_channels(block, store.spec.state_channels)[:, 0]
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class InTurns(Biased):
+    """The truth and, in all channels alike, an error that the forecasts of neighbouring times share."""
+
+    def forecast(self, initial, leads):
+        signs = np.array([1, 1, 1, 1, 1, 1, -1, -1, -1, -1, 1, 1, -1, -1, 1, 1])
+        turn = np.searchsorted(self.store.times, initial["time"].values) // 8
+        for block in super().forecast(initial, leads):
+            error = block["init_time"].copy(data=100.0 * signs[turn])
+            yield block.map(lambda v, error=error: (v + error).transpose(*v.dims).astype(np.float32), keep_attrs=True)
+
+
+def test_an_error_that_neighbours_in_time_share_is_no_bias(store, tmp_path):
+    leads = lead_times(1)[:1]
+    model = InTurns(store, 0.0, noise=0.0)
+    write_forecasts(model, store.dataset(np.arange(16) * 8), leads, tmp_path / "training.nc")
+    assert np.abs(fit_correction(tmp_path / "training.nc", store).mean_error).max() < 1.0
+
+
+def test_the_anomaly_that_is_damped_is_that_from_the_climatology_of_the_valid_time(store, tmp_path):
+    """A single forecast, of twice the anomaly, five days ahead."""
+    lead, row = lead_times(5)[-1:], 8
+    climate = store.climatology.at(store.times[[row]] + lead)
+    truth = store.state[[row + int(lead[0] // STEP)]]
+    fields = (climate + 2 * (truth - climate))[None].astype(np.float32)
+    coords = {"init_time": store.times[[row]], "lead_time": lead}
+
+    class Doubled(Biased):
+        def forecast(self, initial, leads):
+            yield unstack_channels(fields, self.spec, self.spec.state_channels, self.grid, coords)
+
+    write_forecasts(Doubled(store, 0.0), store.dataset([row]), lead, tmp_path / "training.nc")
+    np.testing.assert_allclose(fit_correction(tmp_path / "training.nc", store).damping, 0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(0.5, 1.0), (4.0, 0.25), (-1.0, 0.0)])
+def test_an_anomaly_is_neither_amplified_nor_turned_round(factor, expected):
+    field = np.random.default_rng(0).normal(size=(1, *GRID.shape, 2))
+    sums = FoldSums.zeros(1, 1, GRID.shape, 2)
+    sums.add(0, factor * field, field, WEIGHTS)
+    np.testing.assert_allclose(estimate(sums, WEIGHTS)[1], expected)
+
+
 def test_training_forecasts_are_spread_over_members_and_season_and_stay_in_training(store):
     config = EvaluateConfig(lead_hours=120, correction_inits=30)
     rows = training_indices(store, config)

@@ -636,3 +636,33 @@ def test_monthly_means_without_times_are_refused(capsys):
         pytest.skip("../shared/data/eraint_monthly_uvz.nc is not here")
     assert main(["inspect", str(SHARED / "eraint_monthly_uvz.nc")]) == 1
     assert "months are no instants" in capsys.readouterr().err
+
+
+def test_gaps_between_files_are_told_once_whatever_the_files_hold(tmp_path):
+    """A month that was forgotten, of all variables, each of which has files of its own."""
+    whole = world(times_from("2001-01-01", 120))
+    for number, rows in enumerate((slice(0, 40), slice(80, 118))):
+        part = whole.isel(time=[r for r in range(120)[rows] if r != 100])
+        for name in part.data_vars:
+            part[[name]].to_netcdf(tmp_path / f"{name}_{number}.nc")
+    report = inspect_files(sorted(tmp_path.glob("*.nc")))
+    lines = [line for line in report.text.splitlines() if "missing" in line and "gap" in line]
+    assert len(lines) == 2
+    between, within = sorted(lines)
+    assert "2001-01-11T00:00 to 2001-01-20T18:00 (40 times): 40 times missing between files; a new" in between
+    assert within.endswith(f"1 times missing; a new segment begins (in {len(whole.data_vars)} files)")
+    assert report.refusal is None
+    apart = inspect_files(sorted(tmp_path.glob("*_0.nc")))
+    assert "quality: nothing found" in apart.text
+
+
+def test_a_variable_that_one_file_lacks_is_missed_there(tmp_path):
+    """Not in the first of its files, which is sound; and what is to be done is said."""
+    whole = world(times_from("2001-01-01", 120))
+    for month in range(3):
+        part = whole.isel(time=slice(40 * month, 40 * month + 40))
+        (part.drop_vars("mean_sea_level_pressure") if month == 1 else part).to_netcdf(tmp_path / f"{month}.nc")
+    refusal = inspect_files(sorted(tmp_path.glob("*.nc"))).refusal
+    assert refusal is not None
+    assert refusal.startswith(f"{tmp_path / '1.nc'}: holds temperature at 2001-01-11T00:00, and no file holds mean_sea")
+    assert refusal.endswith("then (40 times differ); add it, or leave these times out by data.exclude")

@@ -11,7 +11,7 @@ from emulator.config import EvaluateConfig
 from emulator.evaluation.scores import evaluate
 from emulator.evaluation.table import format_table
 from emulator.forecast_io import write_forecasts
-from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, as_text, learned_periods, training_periods
+from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, among_learned, as_text, learned_periods, training_periods
 
 
 def day(text):
@@ -36,6 +36,28 @@ def test_short_holes_are_passed_over_but_not_where_other_data_lie():
     )
     expected = [("2001-01-01", "2001-03-01"), ("2001-03-07", "2001-04-01"), ("2001-06-01", "2001-07-01")]
     assert training_periods(store) == [(day(a), day(b)) for a, b in expected]
+
+
+def test_a_shorter_member_ends_no_period_of_a_longer_one():
+    long, short = segment("train", "2001-01-01", "2001-03-01"), segment("train", "2001-01-05", "2001-01-10")
+    validation = segment("validation", "2002-01-01", "2002-02-01")
+    store = dataclasses.replace(make_store(days=2), segments=(long, short, validation))
+    assert training_periods(store) == [(day("2001-01-01"), day("2001-03-01"))]
+
+
+def test_forecasts_before_and_behind_what_was_learned_are_told_from_those_that_touch_it():
+    store = make_store(days=2)
+    said = {LEARNED_FROM: as_text([(day("2001-02-01"), day("2001-03-01"))]), LEARNED_DATA: "another"}
+    spans = [
+        ("2001-01-01", "2001-01-31"),
+        ("2001-01-01", "2001-02-01"),
+        ("2001-02-10", "2001-02-11"),
+        ("2001-01-01", "2001-05-01"),
+        ("2001-03-01", "2001-03-05"),
+        ("2001-03-02", "2001-03-05"),
+    ]
+    firsts, lasts = (np.array([day(text) for text in ends]) for ends in zip(*spans, strict=True))
+    assert among_learned(said, store, firsts, lasts).tolist() == [False, True, True, True, True, False]
 
 
 def test_what_is_written_is_read_and_older_runs_tell_by_their_split():

@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -44,6 +45,7 @@ def test_order_depends_on_seed_and_step_alone(store):
     for step in (7, 2, 30):  # asked for in any order, as a resumed run does
         np.testing.assert_array_equal(first.rows(step), second.rows(step))
     assert (first.rows(0) != make(store, seed=(1,)).rows(0)).any()
+    assert (make(store, seed=(1, 0)).rows(0) != make(store, seed=(1, 1)).rows(0)).any()  # of two stages
 
 
 def test_windows_never_cross_segments(store):
@@ -156,6 +158,20 @@ def test_a_process_reads_its_own_windows_of_a_batch_alone(store, monkeypatch, pr
     own = windows.rows(4)[3 * process : 3 * process + 3]
     assert asked == own.tolist()
     np.testing.assert_array_equal(batch.state, read_batch(store, own, 2).state)
+
+
+def test_a_process_reads_its_windows_by_their_own_steps(store, monkeypatch):
+    mesh = SimpleNamespace(shape={"data": 2}, devices=np.array([[SimpleNamespace(process_index=i)] for i in (0, 1)]))
+    windows = replace(make(store, batch_size=6, steps=8), steps=2, time_steps=(1, 4), drawn=(0, 1))
+    which = windows.which(4)
+    assert which[:3].tolist() != which[3:].tolist()  # or the test would show nothing
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(Layout, "place_windows", lambda self, here, part, n: part)
+    batch = windows.batch(4, Layout(mesh))
+    np.testing.assert_array_equal(batch.which, which[3:])
+    for i, row in enumerate(windows.rows(4)[3:].tolist()):
+        expected = store.take_states(row + np.arange(3) * (1, 4)[which[3 + i]])
+        np.testing.assert_array_equal(batch.state[i], expected)
 
 
 @pytest.mark.parametrize("in_memory", [False, True])

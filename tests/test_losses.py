@@ -67,6 +67,14 @@ def test_levels_weigh_by_pressure_or_its_root_and_leave_their_variable_its_weigh
     np.testing.assert_allclose(channel_weights(SPEC, {}, "sqrt_pressure"), [*roots / roots.mean(), 1, 1], rtol=1e-6)
 
 
+def test_the_loss_of_a_config_weighs_levels_and_areas_as_it_asks():
+    store = make_store(days=2)
+    config = TrainConfig(stages=[RolloutStage(steps=1)], level_weighting="pressure")
+    found = Objective.of(config, store, store.statistics.mean, [1])
+    np.testing.assert_allclose(found.weights[0], [500 / 675, 850 / 675, 1, 1], rtol=1e-6)
+    np.testing.assert_allclose(found.latitude_weights, store.grid.latitude_weights, rtol=1e-6)
+
+
 LEVELS = np.array([0.2, 0.5, 0.8, 0.95])  # of ON_SIGMA: temperature, humidity, surface pressure
 
 

@@ -13,7 +13,14 @@ from physics_fixtures import START, developed
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.vertical import sigma_geopotential, sigma_to_pressure, virtual_temperature
+from data_prep.vertical import (
+    GAS_CONSTANT,
+    LAPSE_RATE,
+    MODEL_GRAVITY,
+    sigma_geopotential,
+    sigma_to_pressure,
+    virtual_temperature,
+)
 from emulator.physics import transfer
 from emulator.physics.speedy import (
     PROGNOSTIC,
@@ -27,7 +34,7 @@ from emulator.physics.speedy import (
     precipitation_name,
     replicate,
 )
-from emulator.physics.surface import move_to_surface
+from emulator.physics.surface import move_near_surface_temperature, move_to_surface
 
 pytestmark = pytest.mark.physics
 
@@ -78,6 +85,22 @@ def test_truncation_then_padding_is_the_truncation():
     assert down["temperature"].shape == (3, 32, 64)
     there_and_back = transfer.regrid(transfer.regrid(down, 21, 31), 31, 21)
     np.testing.assert_allclose(there_and_back["temperature"], down["temperature"], atol=2e-4)
+
+
+def test_a_truncation_keeps_total_wavenumbers_up_to_its_name_alone():
+    shape = transfer.spectral_grid(31).modal_shape
+    for total, kept in ((21, 1.0), (22, 0.0)):
+        out = transfer.resize(jnp.zeros(shape).at[0, total].set(1.0), 31, 21)
+        assert float(jnp.abs(out).sum()) == kept
+
+
+def test_surface_pressure_is_truncated_as_its_logarithm_and_humidity_is_not_negative():
+    rng = np.random.default_rng(3)
+    noise = jnp.asarray(rng.normal(size=(1, 48, 96)), jnp.float32)
+    out = transfer.regrid({"surface_pressure": jnp.exp(noise), "specific_humidity": noise, "other": noise}, 31, 21)
+    np.testing.assert_allclose(out["surface_pressure"], jnp.exp(out["other"]), rtol=1e-4)
+    np.testing.assert_array_equal(out["specific_humidity"], jnp.maximum(out["other"], 0.0))
+    assert float(out["other"].min()) < 0
 
 
 @pytest.mark.parametrize(("source", "target"), [(31, 21), (21, 31)])
@@ -220,6 +243,26 @@ def test_a_state_moved_to_another_surface_and_back_has_its_pressure_again():
     assert np.quantile(np.abs(difference), 0.99) < 10.0
     for name in UPPER_AIR:
         assert back[name].shape == fields[name].shape
+
+
+@pytest.mark.parametrize("rise", [-1200.0, 0.0, 1200.0])
+def test_a_column_of_the_standard_lapse_rate_moves_as_its_formula_says(rise):
+    """Of moist air, whose virtual temperature falls by 6.5 K/km, over a surface that is so many metres higher."""
+    sigma, humidity = np.linspace(0.02, 0.99, 60), np.full((60, 1, 1), 0.02)
+    exponent = GAS_CONSTANT * LAPSE_RATE / MODEL_GRAVITY
+
+    def virtual(pressure):
+        return 300.0 * (pressure / 1e5) ** exponent
+
+    moist = virtual_temperature(1.0, 0.02)
+    column = virtual(1e5 * sigma)[:, None, None] / moist
+    fields = {"temperature": column, "specific_humidity": humidity, "surface_pressure": np.full((1, 1), 1e5)}
+    moved = move_to_surface(fields, sigma, np.zeros((1, 1)), np.full((1, 1), MODEL_GRAVITY * rise))
+    pressure = 1e5 * ((300.0 - LAPSE_RATE * rise) / 300.0) ** (1 / exponent)
+    assert moved["surface_pressure"][0, 0] == pytest.approx(pressure, abs=5.0)
+    found = moved["temperature"][10:, 0, 0]  # the uppermost lie above the old column
+    np.testing.assert_allclose(found, virtual(pressure * sigma)[10:] / moist, atol=0.1)
+    np.testing.assert_allclose(move_near_surface_temperature(300.0, 0.0, MODEL_GRAVITY * rise), 300 - 0.0065 * rise)
 
 
 def test_moving_keeps_the_air_where_it_is():

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from synthetic import make_store, with_state
 
 from data_prep.clock import day_of_year
+from data_prep.grid import Grid
 from emulator.forecasters.profiles import Profiles
 
 ROWS, COLUMNS, STATES = 12, 6, 60
@@ -41,6 +43,36 @@ def test_the_winter_of_the_other_hemisphere_is_not_taken_for_turned(profiles):
     january, july = np.datetime64("2002-01-15", "ns"), np.datetime64("2002-07-15", "ns")
     assert not some.turned(world(np.array([january]), 2)[0], january).any()
     assert some.turned(world(np.array([july]), 2)[0][::-1], july).tolist() == [True, False, False]
+
+
+def test_the_end_of_a_year_is_near_the_beginning_of_the_next(profiles):
+    """Of a network that learned from Decembers alone, asked in the first days of January."""
+    december = profiles.days > 330
+    some = Profiles(profiles.values[december], profiles.days[december])
+    january = np.datetime64("2002-01-03", "ns")
+    assert some.turned(world(np.array([january]), 2)[0][::-1], january).tolist() == [True, False, False]
+
+
+def test_the_deviation_is_that_from_other_states():
+    noise = np.random.default_rng(0).normal(size=(200, ROWS, 1))
+    deviation = Profiles(noise, np.arange(200))._deviation
+    assert np.sqrt(np.mean(deviation**2)) == pytest.approx(np.sqrt(1 + 1 / 8), rel=0.04)  # and of the mean of eight
+
+
+def test_fields_that_are_strange_either_way_are_not_taken_for_turned(profiles):
+    for time, fields in zip(TIMES, world(TIMES, 1), strict=True):
+        for change in (-40.0, 40.0):
+            assert not profiles.turned(fields + change, time).any()
+
+
+def test_profiles_of_a_store_of_anomalies_are_those_of_the_fields_themselves():
+    store = make_store(Grid.gaussian(6), days=12)
+    anomalies = with_state(store, store.state - store.climatology.at(store.times))
+    whole, found = Profiles.of(store, anomalies=False), Profiles.of(anomalies, anomalies=True)
+    n = store.spec.n_prognostic
+    np.testing.assert_allclose(found.values, whole.values, rtol=1e-5)
+    np.testing.assert_allclose(whole.values, store.state[store.rows_of("train"), ..., :n].mean(axis=2), rtol=1e-5)
+    np.testing.assert_array_equal(found.days, day_of_year(store.times[store.rows_of("train")]))
 
 
 def test_plain_arrays_and_back(profiles):

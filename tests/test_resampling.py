@@ -37,6 +37,12 @@ def test_a_block_is_a_run_that_wraps_around():
     assert changes.max() <= 6  # at most three rises and three falls around the circle
 
 
+def test_a_resample_holds_no_fewer_times_than_there_are():
+    three_blocks = drawn_weights(resample(np.zeros(10, int), length=4, count=50, seed=0)) * 12
+    np.testing.assert_allclose(three_blocks, three_blocks.round(), atol=1e-12)
+    assert (three_blocks.round() % 3 != 0).any()  # and are no multiples of a third
+
+
 def test_rows_are_the_mean_then_without_each_then_resamples():
     values = np.random.default_rng(0).normal(size=(3, 6))
     resamples = resample(np.zeros(6, int), length=2, count=11, seed=0)

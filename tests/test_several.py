@@ -19,6 +19,7 @@ from emulator.experiment import comparing, forecast_files
 from emulator.forecasters import neural
 from emulator.forecasters.neural import OUTSIDE
 from emulator.forecasters.several import differences
+from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, as_text
 from emulator.training.train import train
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -98,6 +99,9 @@ def test_the_order_of_their_variables_is_their_own(networks):
     assert differences(networks[0], fewer, networks[0].grid, TIMESTEP) == ["variables"]
     milli = replace(spec, variables=(replace(spec.variables[0], units="mK"), *spec.variables[1:]))
     assert differences(networks[0], milli, networks[0].grid, TIMESTEP) == ["units"]
+    dry = replace(spec, variables=tuple(v for v in spec.variables if v.name != "sea_surface_temperature"))
+    assert differences(networks[0], dry, networks[0].grid, TIMESTEP) == ["persisted forcings"]
+    assert differences(replace(networks[0], spec=dry), spec, networks[0].grid, TIMESTEP) == []
 
 
 def test_of_a_training_that_did_not_come_to_its_end_it_is_said(runs, tmp_path, caplog):
@@ -119,6 +123,16 @@ def test_what_any_of_them_has_not_seen_is_told(runs, networks):
     assert told(warm, warm) == "none"
     assert told(warm, unknown) == "not known"
     assert told(warm, cold).startswith("temperature@500 ") and told(unknown, cold) == told(warm, cold)
+
+
+def test_what_all_of_them_learned_from_is_told(runs, networks):
+    initial, (first, second) = runs[0].dataset([2]), networks
+    same = emulator.SeveralNetworks(networks).attributes(initial)
+    assert same[LEARNED_DATA] == runs[0].data_hash and same[LEARNED_FROM] == as_text(first.learned_from)
+    period = np.datetime64("1990-01-01", "ns"), np.datetime64("1991-01-01", "ns")
+    other = replace(second, data_hash="another", learned_from=(period,))
+    both = emulator.SeveralNetworks((first, other)).attributes(initial)
+    assert both[LEARNED_DATA] == "several" and both[LEARNED_FROM] == as_text([period, *first.learned_from])
 
 
 def test_one_that_becomes_unstable_stops_all_after_the_leads_that_it_reached(runs, networks, monkeypatch):

@@ -44,6 +44,24 @@ def test_an_interval_is_as_long_as_students_t():
     assert 0.5 < right.mean() < 0.65  # the longer side is that of the longer tail
 
 
+def test_the_sides_of_an_interval_are_those_of_the_quantiles_of_the_resamples():
+    values = np.exp(np.random.default_rng(0).normal(size=(12, 50)))
+    bootstrap = Bootstrap(np.arange(12), 38, 0.9)  # both quantiles lie between order statistics
+    resamples = bootstrap.resamples(values.T)
+    drawn = resamples.split(resamples.means(values.T))[2]
+    low, high = np.quantile(drawn, [0.05, 0.95], axis=1)
+    found = score(bootstrap, values)
+    below = (found.value - found.lower) / (found.upper - found.lower)
+    np.testing.assert_allclose(below, (found.value - low) / (high - low))
+
+
+def test_resamples_are_in_blocks_where_the_values_are_correlated():
+    rng, bootstrap = np.random.default_rng(0), Bootstrap(np.zeros(200, int), 300, 0.95)
+    for first, least, most in ((-0.4, -0.1, 0.1), (0.9, 0.8, 1.0), (-0.4, -0.1, 0.1)):
+        drawn = bootstrap.resamples(ar2(rng, (20, 200), first, 0.0)).weights[-300:] * 200 - 1
+        assert least < (drawn[:, 1:] * drawn[:, :-1]).mean() / (drawn**2).mean() < most
+
+
 def test_a_single_resample_shows_nothing():
     """It has no spread, which is not that of a score that is known exactly."""
     found = score(Bootstrap(np.zeros(20, int), 1, 0.95), 1 + np.random.default_rng(0).normal(size=(20, 3)))

@@ -51,6 +51,22 @@ def test_the_fit_is_free_of_the_bias_of_short_series():
     assert fit(series, np.zeros(60, int)).inflation == pytest.approx(truth.inflation, rel=0.1)
 
 
+def test_the_fit_puts_back_what_the_means_of_trajectories_take_and_knows_no_differences_between_them():
+    rng, trajectory = np.random.default_rng(0), np.repeat([0, 1, 2], 20)
+    series = ar2(rng, (4000, 3, 20), 0.4, 0.1).reshape(4000, 60)
+    found = fit(series, trajectory)
+    assert found.inflation == pytest.approx(Autoregression(0.4, 0.1).inflation, rel=0.05)
+    moved = fit(series + np.array([-5.0, 0.0, 7.0])[trajectory], trajectory)
+    assert (moved.first, moved.second) == pytest.approx((found.first, found.second))
+
+
+def test_no_error_is_made_smaller_where_initial_times_alternate():
+    series = ar2(np.random.default_rng(0), (50, 60), -0.5, 0.0)
+    slow = SlowVariations.of(np.zeros(60, int))
+    plain = np.sqrt(np.mean((series @ slow.vectors.T) ** 2, axis=1) / 60)
+    np.testing.assert_allclose(slow.standard_error(series).error, plain)
+
+
 @pytest.mark.parametrize("sizes", [(30,), (12, 12), (5, 14, 8), (1,) * 9, (2, 1)])
 def test_slow_variations_are_orthonormal_and_blind_to_the_mean(sizes):
     trajectory = np.repeat(np.arange(len(sizes)), sizes)

@@ -148,16 +148,15 @@ def test_valid_times_over_a_single_lead_or_initial_time_are_found(leads, initial
 def test_leads_of_forecasts_that_follow_each_other_become_one_axis_as_the_message_says(tmp_path):
     """As cfgrib gives ERA5's precipitation."""
     path, wanted = tmp_path / "file.nc", weather(TIMES)
-    leads = forecasts(wanted, [1, 2], slice(0, 6, 2)).transpose("time", "step", ...)
+    leads = forecasts(wanted, [1, 2], slice(0, 6, 2)).transpose("time", "step", ...).rename(temperature="t")
     leads.to_netcdf(path)
-    with pytest.raises(
-        DataError, match=r"valid times all differ, so .*stack\(t=\('time', 'step'\)\), .* or take NetCDF"
-    ):
+    with pytest.raises(DataError, match=r"valid times all differ, so make them one axis before \(xarray: ") as error:
         open_source(path, NAMES, "pressure")
-    data = leads.stack(t=("time", "step")).drop_vars(["t", "time", "step"]).swap_dims(t="valid_time")
-    data.to_netcdf(tmp_path / "one.nc")
+    recipe = str(error.value).partition("(xarray: ")[2].removesuffix(")")
+    eval(recipe, {"data": leads}).to_netcdf(tmp_path / "one.nc")
     source = open_source(tmp_path / "one.nc", NAMES, "pressure")
     np.testing.assert_array_equal(source.times, TIMES)
+    np.testing.assert_allclose(source.read("temperature", (850.0,), 0, 6)[..., 0], wanted["temperature"].sel(level=850))
     np.testing.assert_array_equal(source.read("surface_pressure", (), 0, 6)[..., 0], wanted["surface_pressure"])
 
 
@@ -754,11 +753,34 @@ class TestInitialConditions:
 
     def test_a_time_that_is_not_there(self, tmp_path):
         with pytest.raises(
-            DataError, match=r"no time 1999-01-01.*it holds 6 from 2001-01-30T00:00 to 2001-01-31T06:00"
+            DataError, match=r"no time 1999-01-01; all is there at 6 times from 2001-01-30T00:00 to 2001-01-31T06:00"
         ):
             read_initial(self.write(tmp_path), SPEC, GRID, np.datetime64("1999-01-01"))
         with pytest.raises(DataError, match="'yesterday' is no time"):
             read_initial(self.write(tmp_path), SPEC, GRID, "yesterday")
+
+    def test_a_variable_that_is_not_there_at_that_time_is_named(self, tmp_path):
+        whole = xr.load_dataset(self.write(tmp_path))
+        whole[["temperature"]].to_netcdf(tmp_path / "t.nc")
+        whole.drop_vars("temperature").isel(time=slice(3)).to_netcdf(tmp_path / "rest.nc")
+        opened = initial_sources([tmp_path / "t.nc", tmp_path / "rest.nc"], SPEC)
+        late = TIMES[4]
+        with pytest.raises(DataError, match=rf"t.nc and 1 more: no surface_pressure.* at {late}; all is there at 3"):
+            read_initial(opened, SPEC, GRID, late)
+
+
+@pytest.mark.parametrize("form", ["NETCDF3_CLASSIC", "NETCDF3_64BIT", "NETCDF4"])
+@pytest.mark.parametrize("unlimited", [(), ("time",)])
+def test_a_file_that_is_cut_short_is_said_to_be(form, unlimited, tmp_path):
+    """The library reads what is missing of NetCDF 3 as zeros."""
+    path = tmp_path / "file.nc"
+    weather(TIMES).to_netcdf(path, format=form, unlimited_dims=unlimited)
+    assert open_source(path, NAMES, "pressure").times.size == 6
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(
+        DataError, match=r"is cut short: \d+ bytes, and its .* copy it again|is it whole\? copy it again"
+    ):
+        open_source(path, NAMES, "pressure")
 
 
 class TestRealFiles:

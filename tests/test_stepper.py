@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from tiny_store import SPEC, write_store
 
 from data_prep.errors import DataError
@@ -53,6 +54,21 @@ def test_output_is_read_in_normalised_units(store, made, batch):
     s, n = store.statistics, SPEC.n_prognostic
     expected = np.where(np.arange(4) < n, state + 2 * s.tendency_std, s.mean + 2 * s.std)
     np.testing.assert_allclose(after, np.maximum(expected, SPEC.state_minimum), rtol=1e-6)
+
+
+def test_the_network_sees_all_fields_less_their_mean_over_their_deviation(store, made, batch, monkeypatch):
+    stepper, params = made
+    seen = []
+    monkeypatch.setattr(nnx, "merge", lambda *_: lambda x: seen.append(x) or jnp.zeros((*x.shape[:-1], 4)))
+    state, forcing, s = np.asarray(batch.state[:, 0]), np.asarray(batch.forcing[:, 0]), store.statistics
+    stepper.output(params, jnp.asarray(state), jnp.asarray(forcing), batch.which)
+    static = (store.static - s.static_mean) / s.static_std
+    parts = [
+        ((state - s.mean) / s.std)[..., : SPEC.n_prognostic],
+        (forcing - s.forcing_mean) / s.forcing_std,
+        np.broadcast_to(static, (2, *static.shape)),
+    ]
+    np.testing.assert_allclose(seen[0], np.concatenate(parts, axis=-1), rtol=1e-4, atol=1e-4)
 
 
 def test_diagnostic_channels_are_not_read(made, batch):

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats
+from test_slow_variations import ar2
 
 from emulator.evaluation.coverage import rmse_difference
 from emulator.evaluation.significance import Bootstrap
-from emulator.evaluation.time_gain import lead_of_error, time_gain
+from emulator.evaluation.time_gain import _differences, lead_of_error, time_gain
 
 LEADS = np.arange(6.0, 61.0, 6.0)
 
@@ -106,6 +108,22 @@ def test_the_interval_leaves_out_zero_where_the_errors_at_the_lead_differ():
         assert better.any() and worse.any() and not (better | worse).all()
         np.testing.assert_array_equal((gain.lower > 0)[1:-1], better[1:-1])
         np.testing.assert_array_equal((gain.upper < 0)[1:-1], worse[1:-1])
+
+
+def test_errors_at_two_leads_are_compared_by_the_correlation_of_what_is_alike():
+    """A has at one lead the weather that B has at the other: their difference there is white noise."""
+    rng, n, regions = np.random.default_rng(0), 60, 40
+    weather = 9 + 0.5 * ar2(rng, (2, regions, n), 0.9, 0.0)
+    a, b = (w + 0.05 * rng.normal(size=w.shape) for w in (weather, weather[::-1]))
+    bootstrap = Bootstrap(np.zeros(n, int), 10, 0.95)
+    lower, upper = _differences(a, b, bootstrap, np.repeat([[1], [0]], regions, axis=1))
+    for lead in (0, 1):
+        mine, other = a[lead], b[1 - lead]
+        x, y = (np.sqrt(square.mean(axis=-1)) for square in (mine, other))
+        found = bootstrap.slow.standard_error((mine - other) / (x + y)[:, None])
+        reach = found.error * stats.t.ppf(0.975, found.dof)
+        np.testing.assert_allclose(upper[lead, 1 - lead] - (x - y), reach, rtol=0.05)
+        np.testing.assert_allclose((x - y) - lower[lead, 1 - lead], reach, rtol=0.05)
 
 
 def test_a_score_that_is_not_there_has_no_gain():

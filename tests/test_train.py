@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -441,6 +442,19 @@ def test_a_skipped_step_changes_nothing_but_the_counts(tmp_path):
     assert (int(state.step), int(state.skipped)) == (2, 0)
 
 
+def test_a_gradient_that_is_not_finite_is_skipped_though_the_loss_is(store, monkeypatch):
+    def steep(params, batch, task, *, unroll):
+        return sum(jnp.sqrt(jnp.sum((0.0 * p) ** 2)) for p in jax.tree.leaves(params))
+
+    monkeypatch.setattr("emulator.training.train_step.loss_of", steep)
+    job = set_up(CONFIG.model_copy(update={"optimiser": "adamw"}), MODEL, open_store(store), 0)
+    batch = load_batch(job.store, np.array([1, 30]), 1, job.layout)
+    state, norms = job.step(job.layout.place(job.fresh, WHOLE), batch, job.task)
+    assert float(norms.loss) == 0.0 and not norms.finite and int(state.skipped) == 1
+    for a, b in zip(jax.tree.leaves(job.fresh.params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_too_many_skipped_in_a_row_stop_training_with_the_state_saved(tmp_path, store, monkeypatch):
     whole = Windows.batch
 
@@ -520,6 +534,37 @@ def test_noise_moves_the_initial_state_by_so_many_deviations_of_a_change_within_
     np.testing.assert_array_equal(noisy.state, again.state)
 
 
+def test_noise_goes_by_the_step_of_each_window(store):
+    job = set_up(CONFIG, MODEL, open_store(store), 0)
+    stepper, unit = job.task.stepper, job.task.stepper.normalizer.output_std
+    longer = replace(stepper.normalizer, output_std=jnp.concatenate([unit, 3 * unit]))
+    stepper = replace(stepper, normalizer=longer, time_steps=(1, 4))
+    batch = load_batch(job.store, np.array([1, 30]), 1, job.layout)
+    state = jnp.zeros_like(batch.state).at[..., 2].set(1e6)  # far from the bound of humidity
+
+    def moved(*which):
+        noisy = with_noise(batch._replace(state=state, which=jnp.array(which)), stepper, 0.5, jax.random.key(1))
+        return np.asarray(noisy.state)[:, 0, ..., :2]
+
+    np.testing.assert_allclose(moved(0, 1), moved(0, 0) * np.array([1, 3])[:, None, None, None], rtol=1e-5)
+
+
+def test_a_step_goes_by_noise_of_its_own_and_by_the_weights_of_its_stage(store):
+    stages = [RolloutStage(steps=2, learning_rate=1e-12, variable_weights={"temperature": 9.0})]
+    stages = [*stages, RolloutStage(steps=1, learning_rate=1e-12)]
+    config = CONFIG.model_copy(update={"optimiser": "adamw", "stages": stages, "input_noise": 0.5})
+    job = set_up(config, MODEL, open_store(store), 3)
+    state, batch = job.layout.place(job.fresh, WHOLE), load_batch(job.store, np.array([1, 30]), 1, job.layout)
+    losses = []
+    for step, stage in enumerate((0, 0, 1)):
+        state, norms = job.step(state, batch, job.task)
+        task = replace(job.task, objective=replace(job.task.objective, stage=jnp.int32(stage)))
+        key = jax.random.fold_in(jax.random.key(3), step)
+        losses.append(float(loss_of(job.fresh.params.params, with_noise(batch, task.stepper, 0.5, key), task)))
+        assert float(norms.loss) == pytest.approx(losses[-1], rel=1e-4)
+    assert min(abs(a / b - 1) for a, b in ((losses[0], losses[1]), (losses[1], losses[2]))) > 1e-3
+
+
 def test_rollouts_of_random_length_use_all_lengths_and_depend_on_seed_and_step_alone(store):
     opened = open_store(store)
     windows = Windows(opened, opened.windows("train", 5), 4, 2, (0, 0), random_length=True)
@@ -593,8 +638,10 @@ def test_schedule_warms_up_and_comes_down_in_every_stage():
     assert rates[119] < 1e-5
 
 
-def test_weights_decay_but_norms_and_biases_do_not():
-    optimiser = make_optimiser(CONFIG.model_copy(update={"weight_decay": 0.1}), optax.constant_schedule(1.0))
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_weights_decay_but_norms_and_biases_do_not(name):
+    config = CONFIG.model_copy(update={"optimiser": name, "weight_decay": 0.1})
+    optimiser = make_optimiser(config, optax.constant_schedule(1.0))
     params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)}
     updates, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
     np.testing.assert_allclose(updates["kernel"], -0.1)

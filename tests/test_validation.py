@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-from synthetic import ON_SIGMA, make_store
+from synthetic import ON_SIGMA, make_store, with_state
 
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.training.devices import WHOLE, Layout
@@ -81,6 +81,25 @@ def test_skill_is_that_of_forecasts_made_a_step_at_a_time():
         state = later
     assert np.abs(skill.activity - 1).min() > 0.01
     np.testing.assert_allclose(skill.loss, np.mean(losses), rtol=1e-3)
+
+
+def test_skill_of_a_network_of_several_steps_is_that_of_its_forecasts_and_what_stands_still_has_no_activity():
+    store = make_store(world=ON_SIGMA, days=12, splits=("train", "validation"))
+    one, state = np.ones(1, np.float32), np.array(store.state)
+    state[store.rows_of("validation"), ..., 8] = 1e5
+    store = with_state(store, state)
+    store = replace(store, statistics=replace(store.statistics, mean=ON_SIGMA.mean, static_mean=one, static_std=one))
+    config = TrainConfig(stages=[RolloutStage(steps=1)], batch_size=2, validation_windows=2, validation_steps=2)
+    job = set_up(config, UNetConfig(width=8, multipliers=[1], blocks=1, time_steps=[1, 2]), store, 0)
+    moved = job.layout.place(jax.tree.map(lambda p: p + 0.1, job.fresh.averaged), WHOLE)
+    skill = job.validation.run(moved, job.task)
+    truth, forcing, which = read_batch(store, job.validation.rows.ravel(), 2)
+    advance = jax.jit(job.task.stepper.advance)
+    later = advance(moved.params, truth[:, 0], forcing[:, 1], which + 1)  # in one step of two
+    error = np.asarray(later, np.float64) - truth[:, 2]
+    area = store.grid.latitude_weights[:, None, None]
+    np.testing.assert_allclose(skill.rmse[1], np.sqrt((area * error**2).mean(axis=(0, 1, 2))), rtol=1e-3)
+    assert (skill.activity[:, 8] == 0).all() and (skill.activity[:, :8] > 0).all()
 
 
 def test_only_the_state_is_watched_otherwise():

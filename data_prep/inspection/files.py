@@ -97,7 +97,7 @@ def look_at_files(paths: Sequence[Location]) -> list[FileReport]:
         if len(paths) == 1:
             raise
         raise DataError(f"{error}; or leave this file out: files that are named together make one data set") from None
-    return _with_shared_times(_without_empty(files))
+    return _with_gaps_between(_with_shared_times(_without_empty(files)))
 
 
 def findings_of(file: FileReport) -> list[Finding]:
@@ -471,6 +471,27 @@ def _with_shared_times(files: Sequence[FileReport]) -> list[FileReport]:
     return [replace(file, findings=(*file.findings, *new)) for file, new in zip(files, found, strict=True)]
 
 
+def _with_gaps_between(files: Sequence[FileReport]) -> list[FileReport]:
+    """Finds the gaps of the record that lie between files, told of the file that goes on; each tells of its own."""
+    times = record_times(files)
+    steps = np.diff(times)
+    spans = [(file.source.times.min(), file.source.times.max()) if file.source.times.size else None for file in files]
+    new: list[list[Finding]] = [[] for _ in files]
+    for row in np.flatnonzero(steps > steps.min()) if steps.size else ():
+        before, after = times[row], times[row + 1]
+        if any(span is not None and span[0] <= before and after <= span[1] for span in spans):
+            continue
+        number = next(i for i, file in enumerate(files) if after in file.source.times)
+        new[number].append(_gap(before, after, steps.min(), " between files"))
+    return [replace(file, findings=(*file.findings, *gaps)) for file, gaps in zip(files, new, strict=True)]
+
+
+def _gap(before: np.datetime64, after: np.datetime64, interval: np.timedelta64, where: str = "") -> Finding:
+    lacking = max(int((after - before) // interval) - 1, 1)
+    text = f"{lacking} times missing{where}; a new segment begins"
+    return Finding("warning", "gap", "time", before + interval, after - interval, lacking, text)
+
+
 def _time_findings(source: Source) -> list[Finding]:
     """Times that occur twice, and gaps."""
     out: list[Finding] = []
@@ -481,11 +502,5 @@ def _time_findings(source: Source) -> list[Finding]:
         steps = np.diff(times)
         interval = steps.min()
         for row in np.flatnonzero(steps > interval):
-            lacking = int(steps[row] // interval) - 1
-            first, last = times[row] + interval, times[row + 1] - interval
-            out.append(
-                Finding(
-                    "warning", "gap", "time", first, last, lacking, f"{lacking} times missing; a new segment begins"
-                )
-            )
+            out.append(_gap(times[row], times[row + 1], interval))
     return out

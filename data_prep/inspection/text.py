@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -115,12 +116,14 @@ def _finding_lines(findings: Sequence[Finding]) -> list[str]:
         return ["quality: nothing found"]
     errors = sum(f.severity == "error" for f in findings)
     lines = [f"quality: {errors} errors, {len(findings) - errors} warnings"]
-    for finding in sorted(findings, key=lambda f: f.severity)[:_MOST_FINDINGS]:
+    alike = Counter(findings)  # of a gap in the times of every variable, each in a file of its own
+    for finding in sorted(alike, key=lambda f: f.severity)[:_MOST_FINDINGS]:
         ends = list(dict.fromkeys(clock.text(t) for t in (finding.first, finding.last) if t is not None))
         span = f" {' to '.join(ends)}" + (f" ({finding.count} times)" if finding.count > 1 else "") if ends else ""
-        lines.append(f"  {finding.severity:7s}  {finding.kind}: {finding.channel}{span}: {finding.text}")
-    if len(findings) > _MOST_FINDINGS:
-        lines.append(f"  and {len(findings) - _MOST_FINDINGS} more")
+        files = f" (in {alike[finding]} files)" if alike[finding] > 1 else ""
+        lines.append(f"  {finding.severity:7s}  {finding.kind}: {finding.channel}{span}: {finding.text}{files}")
+    if len(alike) > _MOST_FINDINGS:
+        lines.append(f"  and {len(alike) - _MOST_FINDINGS} more")
     return lines
 
 

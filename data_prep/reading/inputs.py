@@ -25,7 +25,7 @@ from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, stem
 from data_prep.reading.regridded import bring_to, regrid_sources
 from data_prep.reading.slips import may_slip, slips_of
-from data_prep.reading.sources import Extent, Source, in_units, open_source, warn_of_units
+from data_prep.reading.sources import Extent, NothingAskedError, Source, in_units, open_source, warn_of_units
 from data_prep.reading.units import Conversion
 from data_prep.regrid import make_regridder
 from data_prep.spec import Known, Role, StateSpec, Variable
@@ -350,7 +350,10 @@ def open_onto(
 
 def _opened(paths: Sequence[Location], names: Mapping[str, Sequence[str]], config: DataConfig) -> list[Source]:
     twice = "duplicates" in config.repair or bool(config.exclude)  # what is left out may be there twice
-    return [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
+    try:
+        return [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
+    except NothingAskedError as error:
+        raise DataError(f"{error}; leave it out of data.inputs, or ask for what it holds") from None
 
 
 def _timelines(
@@ -518,9 +521,10 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
             for s, r in zip((first, second), row_of[row : row + 2], strict=True)
         )
         if not checks.are_one_field(one, other):
+            there = "is there twice, and differs" if first is second else f"differs from what {first.path} holds"
             raise DataError(
-                f"{second.path}: {at} differs from what {first.path} holds; take it out of one of the files, or "
-                "leave it out by data.exclude (members of an ensemble are read one at a time)"
+                f"{second.path}: {at} {there}; take one of them out, or leave the time out by data.exclude (members of "
+                "an ensemble are read one at a time)"
             )
         keep[row + 1] = False
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
@@ -585,9 +589,11 @@ def _segments(timelines: Mapping[str, Timeline], timestep: np.timedelta64, grid:
         odd = np.setxor1d(timeline.times, reference.times)
         if odd.size:
             lacking, having = (timeline, reference) if odd[0] in reference.times else (reference, timeline)
+            holder = having.sources[having.source_of[np.searchsorted(having.times, odd[0])]]
+            remedy = _how_to_share(odd.size, timeline, reference) or "add it, or leave these times out by data.exclude"
             raise DataError(
-                f"{lacking.sources[0].path}: {lacking.variable.name} has no {clock.text(odd[0])}, "
-                f"{having.variable.name} does ({odd.size} times differ){_how_to_share(odd.size, timeline, reference)}"
+                f"{holder.path}: holds {having.variable.name} at {clock.text(odd[0])}, and no file holds "
+                f"{lacking.variable.name} then ({odd.size} times differ); {remedy}"
             )
     times, where = reference.times, str(reference.sources[0].path)
     interval = checks.interval_of(times, where)
@@ -665,11 +671,11 @@ def _over_interval(timelines: Mapping[str, Timeline], kind: str) -> list[str]:
 
 
 def _how_to_share(differing: int, *timelines: Timeline) -> str:
-    """What to do about variables that have not one time in common, such as days told by noon and by midnight."""
+    """What to do about variables that have not one time in common, such as days told by noon and by midnight, if so."""
     if differing < sum(timeline.times.size for timeline in timelines):
         return ""
     first = " and ".join(f"{t.variable.name} {clock.text(t.times[0])}" for t in timelines)
-    return f"; they share none (the first are {first}): shift the times of one, if both mean the same (cdo shifttime)"
+    return f"they share none (the first are {first}): shift the times of one, if both mean the same (cdo shifttime)"
 
 
 def _check_alike(timeline: Timeline, interval: np.timedelta64) -> None:

@@ -59,6 +59,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
                 return _open_grib(path), _nothing
             netCDF4.set_chunk_cache(CHUNK_CACHE_BYTES)
             file = xr.backends.NetCDF4DataStore.open(path)
+            _refuse_one_cut_short(path, file)
             return xr.open_dataset(file, chunks=None, decode_timedelta=False), partial(_close, file)
     except DataError:
         raise
@@ -68,7 +69,19 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
                 f"{path}: its times are counted in {counted[1]}, which are no fixed spans; count them in days or hours"
             ) from None
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
-        raise UnreadableError(f"{path}: cannot be read as a {noun} ({one_line(error)})") from None
+        whole = "; is it whole? copy it again" if "HDF error" in str(error) else ""
+        raise UnreadableError(f"{path}: cannot be read as a {noun} ({one_line(error)}){whole}") from None
+
+
+def _refuse_one_cut_short(path: Path, file: xr.backends.NetCDF4DataStore) -> None:
+    """Of NetCDF 3, which nothing packs: the library reads as zero what is not there."""
+    dataset = file.ds
+    if not dataset.data_model.startswith("NETCDF3"):
+        return
+    size, needed = path.stat().st_size, sum(v.size * v.dtype.itemsize for v in dataset.variables.values())
+    if size < needed:
+        _close(file)
+        raise DataError(f"{path}: is cut short: {size} bytes, and its variables alone take {needed}; copy it again")
 
 
 def _close(file: xr.backends.NetCDF4DataStore) -> None:

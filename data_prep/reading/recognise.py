@@ -178,8 +178,8 @@ def _which_lead(data: xr.Dataset, time: str, lead: str) -> str:
     if valid is None or set(valid.dims) != {time, lead} or np.unique(valid).size < valid.size:
         return "choose one initial time or one lead before"
     return (
-        f"its valid times all differ, so make them one axis before (xarray: stack(t=('{time}', '{lead}')), "
-        f"drop_vars(['t', '{time}', '{lead}']), swap_dims(t='valid_time')), or take NetCDF"
+        f"its valid times all differ, so make them one axis before (xarray: "
+        f"data.stack(both=('{time}', '{lead}')).drop_vars(['both', '{time}', '{lead}']).swap_dims(both='valid_time'))"
     )
 
 

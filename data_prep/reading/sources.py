@@ -415,15 +415,16 @@ def read_initial(
     sources = initial_sources([files], spec, names) if isinstance(files, str | Path | xr.Dataset) else [*files]
     needed, where = _needed(spec), _where(sources)
     times = initial_times(sources, spec)
+    held = _times_of(sources, [v.name for v in needed])
     for source in sources:
         if not source.grid.matches(grid):
             raise DataError(
                 f"{source.path}: its grid is {source.grid.describe()}, the model's {grid.describe()}; "
                 "emulator regrid IN OUT --like FILE brings it there, if it covers that"
             )
-    instant = _instant_of(where, times, time)
+    instant = _instant_of(where, times, time, held)
     logger.info("initial time %s of %s", clock.text(instant), where)
-    held: list[Channel] = []
+    taken: list[Channel] = []
     values: list[np.ndarray] = []
     for variable in (*needed, *spec.with_role("diagnostic")):
         holders = [s for s in sources if variable.name in s.fields and instant in s.times]
@@ -450,10 +451,10 @@ def read_initial(
         if variable.role != "diagnostic" or not np.isnan(given).any():
             at = holder.times[row : row + 1]
             checks.check_values(given, channels, spec, at, str(holder.path), "choose another time")
-        held += channels
+        taken += channels
         values.append(clip_to_minimum(field_values, variable.minimum))
     coords = {"time": ("time", np.array([instant]), {"standard_name": "time", "axis": "T"})}
-    return unstack_channels(np.concatenate(values, axis=-1), spec, tuple(held), grid, coords)
+    return unstack_channels(np.concatenate(values, axis=-1), spec, tuple(taken), grid, coords)
 
 
 def initial_sources(
@@ -524,20 +525,27 @@ def initial_times(sources: Sequence[Source], spec: StateSpec) -> np.ndarray:
         raise DataError(f"{where}: missing {', '.join(missing)}; it holds {', '.join(there)}")
     if timeless := next((source for source in sources if source.times.size == 0), None):
         raise DataError(f"{timeless.path}: no time coordinate; give the initial time as a coordinate named time")
-    held = [np.unique(np.concatenate([s.times for s in sources if name in s.fields])) for name in needed]
-    shared = reduce(np.intersect1d, held)
+    held = _times_of(sources, needed)
+    shared = reduce(np.intersect1d, held.values())
     if shared.size == 0:
-        ends = "; ".join(f"{n} to {clock.text(t[-1])}" for n, t in zip(needed, held, strict=True))
+        ends = "; ".join(f"{name} to {clock.text(times[-1])}" for name, times in held.items())
         raise DataError(f"{where}: no time at which all variables are there ({ends})")
     return shared
+
+
+def _times_of(sources: Sequence[Source], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The times at which each variable is in one of the files, ascending."""
+    return {name: np.unique(np.concatenate([s.times for s in sources if name in s.fields])) for name in names}
 
 
 def _where(sources: Sequence[Source]) -> str:
     return str(sources[0].path) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
 
 
-def _instant_of(where: str, shared: np.ndarray, time: np.datetime64 | str | None) -> np.datetime64:
-    """The time that is asked for, or the last one, of those at which all variables are there."""
+def _instant_of(
+    where: str, shared: np.ndarray, time: np.datetime64 | str | None, held: Mapping[str, np.ndarray]
+) -> np.datetime64:
+    """The time that is asked for, or the last one, of those at which all variables are there; ``held`` are of each."""
     if time is None:
         return shared[-1]
     try:
@@ -546,8 +554,10 @@ def _instant_of(where: str, shared: np.ndarray, time: np.datetime64 | str | None
         raise DataError(f"{where}: {error}") from None
     instant = instant.astype("datetime64[ns]")
     if instant not in shared:
+        lacking = [name for name, times in held.items() if instant not in times]
+        what = f"no {', '.join(lacking)} at {time}" if len(lacking) < len(held) else f"no time {time}"
         span = " to ".join(clock.text(t) for t in shared[[0, -1]])
-        raise DataError(f"{where}: no time {time}; it holds {shared.size} from {span}")
+        raise DataError(f"{where}: {what}; all is there at {shared.size} times from {span}")
     return instant
 
 

@@ -65,17 +65,27 @@ class Verification:
             raise DataError(f"evaluate: a lead lies before the initial time ({describe_times(self.lead_times)})")
         initial, absent = rows_at(self.store.times, self.init_times)
         if absent.size:
-            raise DataError(f"evaluate: the store holds no truth at the initial time {absent[0]!s:.16}")
+            raise DataError(f"evaluate: the store holds no truth at the initial time {absent[0]!s:.16}{self._which()}")
         valid = self.init_times[:, None] + self.lead_times
         _, absent = rows_at(self.store.times, np.unique(valid))
         if absent.size:
             start = self.init_times[(valid == absent[0]).any(axis=1).argmax()]
             raise DataError(
                 f"evaluate: the store holds no truth at {absent[0]!s:.16}, for forecasts from {start!s:.16}"
+                f"{self._which()}"
             )
         for row in initial.tolist():
             self.store.segment_of(row, row + int(steps[-1]) + 1)
         return initial[:, None] + steps
+
+    def _which(self) -> str:
+        """Which of the initial times have truth at all leads, for messages."""
+        valid = np.concatenate([self.init_times[:, None], self.init_times[:, None] + self.lead_times], axis=1)
+        held = self.init_times[np.isin(valid, self.store.times).all(axis=1)]
+        if held.size == 0:
+            return "; of no initial time does it hold all leads"
+        ends = f"{held.min()!s:.16} to {held.max()!s:.16}"
+        return f"; of {held.size} of {self.init_times.size} initial times it holds all leads ({ends}): give these alone"
 
     @cached_property
     def segments(self) -> list[Segment]:
