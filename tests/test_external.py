@@ -177,6 +177,20 @@ def test_a_valid_time_is_not_taken_for_the_initial_time(folder, store, tmp_path,
     np.testing.assert_array_equal(read["temperature"], wanted["temperature"])
 
 
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [({}, True), ({"long_name": "initial time of forecast"}, False), ({"standard_name": "time"}, False)],
+)
+def test_what_an_ambiguous_time_is_taken_for_is_said(folder, store, tmp_path, caplog, change, warned):
+    data = at_valid_time(open_forecasts(folder / "whole.nc").load().drop_encoding())
+    data["time"].attrs = change
+    data.to_netcdf(tmp_path / "other.nc")
+    found = open_external(tmp_path / "other.nc", store)
+    ahead = data["time"].values - found.init_times
+    assert (ahead == np.timedelta64(24 if "standard_name" in change else 0, "h")).all()
+    assert ("time is taken for the initial time; if it is the valid time, give" in caplog.text) is warned
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_any_layout_scores_bit_equal_to_our_own_file(folder, store, tmp_path, name):
     """The file holds more initial times, leads and levels than are verified; they are passed over."""

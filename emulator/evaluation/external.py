@@ -454,8 +454,15 @@ def _times(path: Location, raw: xr.Dataset) -> _Times:
     """
     init, lead = _coordinate(path, raw, _INIT), _coordinate(path, raw, _LEAD)
     starts, spans = instants_of(path, init), _spans(path, lead)
-    if lead.dims in ((), init.dims) and _is_valid_time(raw, init):
-        starts = starts - spans
+    if lead.dims in ((), init.dims) and _may_be_valid_time(raw, init):
+        if init.attrs.get("standard_name") == "time":
+            starts = starts - spans
+        elif "standard_name" not in init.attrs and spans.any():
+            logger.warning(
+                "%s: %s is taken for the initial time; if it is the valid time, give it the standard_name time",
+                path,
+                init.name,
+            )
     begin, ahead = xr.Variable(init.dims, starts.reshape(init.shape)), xr.Variable(lead.dims, spans.reshape(lead.shape))
     _check_valid_times(path, raw, init, lead, begin + ahead)
     dims = {name: str(c.dims[0]) for name, c in (("init_time", init), ("lead_time", lead)) if c.ndim}
@@ -474,15 +481,14 @@ def _times(path: Location, raw: xr.Dataset) -> _Times:
     return _Times(_unique(path, starts, str(init.name)), _unique(path, spans, str(lead.name)), dims)
 
 
-def _is_valid_time(raw: xr.Dataset, init: xr.DataArray) -> bool:
-    """Whether a last resort for the initial time is called the valid time by CF, and nothing else is.
+def _may_be_valid_time(raw: xr.Dataset, init: xr.DataArray) -> bool:
+    """Whether a last resort for the initial time is the valid time if CF's standard name says so, and nothing else is.
 
     ECMWF's reader gives that standard name to the initial time, beside a valid time; where that was left out, its long
     name tells.
     """
-    is_called = init.name in _INIT.last_resort and init.attrs.get("standard_name") == "time"
     is_initial = "initial" in str(init.attrs.get("long_name", ""))
-    return is_called and not is_initial and "valid_time" not in raw.variables
+    return init.name in _INIT.last_resort and not is_initial and "valid_time" not in raw.variables
 
 
 def _check_valid_times(
