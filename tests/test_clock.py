@@ -51,4 +51,4 @@ def test_splits_and_initial_times_may_have_a_zone():
     )
     pieces = split_segments([SimpleNamespace(name="a", times=times)], split)
     assert [(p.start, p.stop) for p in pieces] == [(0, 9), (12, 20), (24, 33)]
-    assert _instant_of("a.nc", times, "2001-01-01T07:00+01:00") == times[1]
+    assert _instant_of("a.nc", times, "2001-01-01T07:00+01:00", {}) == times[1]
