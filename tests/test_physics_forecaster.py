@@ -72,6 +72,7 @@ def at_lead_zero(forecaster: PhysicsForecaster, initial: xr.Dataset) -> xr.Datas
     return initial.assign({name: (initial[name].dims, seen[name]) for name in PROGNOSTIC})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truncation", [21, 31])
 def test_at_lead_zero_sea_level_pressure_is_within_a_tenth_of_an_hpa_of_the_truncation_error(
     truth: tuple[xr.Dataset, np.ndarray], truncation: int
@@ -91,6 +92,7 @@ def test_at_lead_zero_sea_level_pressure_is_within_a_tenth_of_an_hpa_of_the_trun
     assert rms(fair["geopotential"] - expected["geopotential"]) < 5.0
 
 
+@pytest.mark.slow
 def test_the_way_to_the_models_surface_and_back_is_within_a_tenth_of_an_hpa_everywhere(
     truth: tuple[xr.Dataset, np.ndarray],
 ):
@@ -151,6 +153,7 @@ def test_a_sea_that_the_network_gets_and_physics_does_not_is_warned_of_once(capl
         assert sum(f"SPEEDY does not get {sea}" in r.getMessage() for r in caplog.records) == warned
 
 
+@pytest.mark.slow
 def test_forecasts_have_the_form_of_the_protocol(truth: tuple[xr.Dataset, np.ndarray]):
     initial, surface = truth
     spec = sigma_spec(developed().model.sigma, "2m_temperature", "total_precipitation_6hr")
@@ -167,6 +170,7 @@ def test_forecasts_have_the_form_of_the_protocol(truth: tuple[xr.Dataset, np.nda
         assert np.isfinite(forecast[name.name]).all()
 
 
+@pytest.mark.slow
 def test_a_forecast_is_the_models_own_run_seen_from_the_truths_surface(truth: tuple[xr.Dataset, np.ndarray]):
     """Start on the other surface, go to the model's, run, come back: the same as running and then going once."""
     initial, surface = truth
@@ -182,6 +186,7 @@ def test_a_forecast_is_the_models_own_run_seen_from_the_truths_surface(truth: tu
     assert rms(unmoved) > 500.0
 
 
+@pytest.mark.slow
 def test_an_initial_time_does_not_depend_on_its_neighbours(truth: tuple[xr.Dataset, np.ndarray]):
     initial, surface = truth
     forecaster = PhysicsForecaster(21, sigma_spec(developed().model.sigma), developed().grid, STEP, surface)
@@ -190,6 +195,7 @@ def test_an_initial_time_does_not_depend_on_its_neighbours(truth: tuple[xr.Datas
     np.testing.assert_allclose(both["temperature"][1], alone["temperature"][0], atol=0.05)
 
 
+@pytest.mark.slow
 def test_what_it_cannot_do_is_said_at_once(truth: tuple[xr.Dataset, np.ndarray]):
     _, surface = truth
     sigma, grid = developed().model.sigma, developed().grid
