@@ -90,6 +90,20 @@ class Grid:
         return bool(closes and np.allclose(np.diff(lon), spacing, atol=_TOLERANCE_DEG))
 
     @cached_property
+    def unevenness(self) -> str | None:
+        """In words, what is amiss with longitudes, which area means and networks take to be even; ``None`` if nothing.
+
+        They may be uneven by more than a hundredth, or lack a column or two to go round the globe.
+        """
+        steps = np.diff(self.longitude)
+        if np.allclose(steps, np.median(steps), rtol=0.01, atol=_TOLERANCE_DEG):
+            gap = 360.0 - (self.longitude[-1] - self.longitude[0])
+            almost = not self.periodic and gap < 3.5 * np.median(steps)
+            return f"longitudes go round the globe but for a gap of {gap:g} degrees" if almost else None
+        at = self.longitude[int(np.abs(steps - np.median(steps)).argmax())]
+        return f"longitudes are {steps.min():g} to {steps.max():g} degrees apart, first beside {at:g}"
+
+    @cached_property
     def has_poles(self) -> bool:
         """Whether both outer rows lie within one spacing of their pole."""
         lat = np.asarray(self.latitude)

@@ -666,3 +666,32 @@ def test_a_variable_that_one_file_lacks_is_missed_there(tmp_path):
     assert refusal is not None
     assert refusal.startswith(f"{tmp_path / '1.nc'}: holds temperature at 2001-01-11T00:00, and no file holds mean_sea")
     assert refusal.endswith("then (40 times differ); add it, or leave these times out by data.exclude")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda d: d.isel(longitude=[0, 1, 2, *range(4, 12)]),
+            "longitudes go round the globe but for a gap of 60 degrees",
+        ),
+        (
+            lambda d: d.assign_coords(longitude=np.where(np.arange(12) == 5, 157.0, np.arange(12) * 30.0)),
+            "longitudes are 23 to 37 degrees apart, first beside 120",
+        ),
+        (lambda d: d.assign_coords(longitude=np.arange(12) * 30.0 + 1e-4 * (np.arange(12) % 2)), None),
+        (lambda d: d.isel(longitude=slice(8)), None),
+    ],
+)
+def test_a_column_that_is_missing_or_has_slipped_is_told(change, said, tmp_path, caplog):
+    paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    for path, rows in zip(paths, (slice(0, 20), slice(20, 40)), strict=True):
+        change(world().isel(time=rows)).to_netcdf(path)
+    report = inspect_files(paths)
+    lines = [line for line in report.text.splitlines() if "uneven grid" in line]
+    whole = f"  warning  uneven grid: grid: {said}; is a column missing? (in 2 files)"
+    assert lines == ([] if said is None else [whole])
+    assert report.refusal is None
+    caplog.clear()
+    open_canonical(paths, DataConfig.model_validate(report.section))
+    assert caplog.text.count("is a column missing?") == (0 if said is None else 1)

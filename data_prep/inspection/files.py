@@ -355,7 +355,7 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
             file.vertical,
             tuple(reports[number, found.name] for found in file.fields),
             file.skipped,
-            tuple(_time_findings(file.source)),
+            (*_grid_findings(file.source), *_time_findings(file.source)),
         )
         for number, file in enumerate(files)
     ]
@@ -490,6 +490,12 @@ def _gap(before: np.datetime64, after: np.datetime64, interval: np.timedelta64, 
     lacking = max(int((after - before) // interval) - 1, 1)
     text = f"{lacking} times missing{where}; a new segment begins"
     return Finding("warning", "gap", "time", before + interval, after - interval, lacking, text)
+
+
+def _grid_findings(source: Source) -> list[Finding]:
+    if (how := source.grid.unevenness) is None:
+        return []
+    return [Finding("warning", "uneven grid", "grid", None, None, 1, f"{how}; is a column missing?")]
 
 
 def _time_findings(source: Source) -> list[Finding]:

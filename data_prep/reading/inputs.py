@@ -284,6 +284,8 @@ def open_canonical(
                 f"{source.path}: its grid is {here}, that of {sources[0].path} is {there}; "
                 "name the grid to bring them to as data.regrid"
             )
+    if how := sources[0].grid.unevenness:
+        logger.warning("%s: %s; is a column missing?", sources[0].path, how)
     sources = stack_levels(_in_equal_units(sources))
     holders = {name: _holders(sources, name, role, variable) for name, (role, variable) in asked.items()}
     described = {name: _describe(name, role, variable, holders[name]) for name, (role, variable) in asked.items()}

@@ -25,6 +25,7 @@ Severity = Literal["error", "warning"]
 Kind = Literal[
     "duplicate",
     "gap",
+    "uneven grid",
     "missing",
     "impossible",
     "unusual",
