@@ -64,8 +64,9 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     Raises:
       UserError: no test data are as long as a forecast, or no training data that somebody learns from, test data lie
         in a season that no climatology is known of, a headline variable is misspelt, the mask or an external forecast
-        file is not there or does not fit, SPEEDY cannot be run from these data, there are too few for an ensemble, or
-        a long run would leave what is known of its boundaries.
+        file is not there or does not fit, SPEEDY cannot be run from these data, there are too few for an ensemble, a
+        network has learned from other data than its supermodel, or a long run would leave what is known of its
+        boundaries.
     """
     from emulator.evaluation.scores import check_config
 
@@ -109,7 +110,7 @@ def _check_competitors(contest: Contest) -> None:
             everybody[name].make()
     networks = {name: everybody[name].make() for name in evaluate.networks}
     for key, name in ((key, name) for key, of in evaluate.supermodels.items() for name in of):
-        other = networks.get(name)
+        other = networks.get(name)  # not the experiment's own, which is to learn from the store
         if isinstance(other, NeuralForecaster) and other.data_hash != store.data_hash:
             raise ConfigError(f"evaluate.supermodels.{key}: {name} has learned from other data than the experiment's")
     if any(ensemble.members > 1 for ensemble in asked.values()):
