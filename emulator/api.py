@@ -25,12 +25,13 @@ from data_prep.files.arrays import rows_at
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Segment, Store, memory_store
 from data_prep.reading.checks import check_values, fill_with_mean
+from data_prep.reading.initial import initial_sources, initial_times, read_initial, released
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location, find_files, locate
 from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.probe import probe
 from data_prep.reading.recognise import SIGNATURE
-from data_prep.reading.sources import in_units, initial_sources, initial_times, open_source, read_initial, released
+from data_prep.reading.sources import in_units, open_source
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
 from emulator.config import EvaluateConfig, first_error

@@ -13,10 +13,10 @@ from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.driving import open_driving
+from data_prep.reading.initial import initial_sources, read_initial, released
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.probe import probe
-from data_prep.reading.sources import initial_sources, read_initial, released
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.neural import OUTSIDE, NeuralForecaster

@@ -17,7 +17,8 @@ from emulator.config import MeshConfig, RolloutStage, TrainConfig, TransformerCo
 from emulator.forecasters import neural
 from emulator.training.budget import Programs
 from emulator.training.devices import WHOLE, Layout
-from emulator.training.train import set_up, train
+from emulator.training.job import set_up
+from emulator.training.train import train
 
 MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1, time_steps=[1, 2])
 STEPS = 4

@@ -19,7 +19,8 @@ from emulator.anomalies import anomalies_of
 from emulator.checkpoint import load_forecaster
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters.persistence import AnomalyPersistence
-from emulator.training.train import open_for_training, set_up, train
+from emulator.training.job import open_for_training, set_up
+from emulator.training.train import train
 
 CONFIG = TrainConfig(
     anomalies=True,

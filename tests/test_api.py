@@ -14,6 +14,7 @@ from tiny_store import TIMESTEP, write_store
 from world_files import region, region_section
 
 import emulator
+from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.grid import Grid
@@ -23,7 +24,7 @@ from data_prep.reading.opening import format_of
 from data_prep.spec import StateSpec, Variable
 from emulator.api import _against
 from emulator.cli import main
-from emulator.config import DataConfig, EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.config import EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.evaluation.scores import evaluate
 from emulator.forecast import forecast_file, lead_times
 from emulator.forecast_io import write_forecasts

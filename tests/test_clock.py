@@ -9,7 +9,7 @@ import pytest
 from data_prep.clock import parse_instant, parse_last
 from data_prep.config import SplitConfig
 from data_prep.preparation.splits import split_segments
-from data_prep.reading.sources import _instant_of
+from data_prep.reading.initial import _instant_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -22,8 +22,8 @@ from emulator.training import budget, loader
 from emulator.training.budget import AHEAD, Programs, check_memory, check_validation_memory, step_flops
 from emulator.training.devices import WHOLE, Layout
 from emulator.training.dry_run import StageCost, TrainingCost, dry_run
+from emulator.training.job import look_ahead, set_up
 from emulator.training.loader import Windows
-from emulator.training.train import look_ahead, set_up
 from emulator.training.train_step import unrolled
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)

@@ -26,7 +26,7 @@ from emulator.planning.sizing import Machine, plan_by_trial, plan_training
 from emulator.planning.step_trial import measured_seconds
 from emulator.stepping.rollout import recomputed
 from emulator.training.devices import Layout
-from emulator.training.train import plan
+from emulator.training.job import plan
 from emulator.training.validation import Validation
 
 MACHINE = Machine("two cores", devices=1, on_cpu=True, rate=1e11, memory=8 * 2**30)

@@ -466,7 +466,7 @@ def test_files_that_would_be_decompressed_over_and_over_are_told(chunk, tmp_path
     monkeypatch.setattr(sources, "CHUNK_CACHE_BYTES", 2**10)
     monkeypatch.setattr(quality, "_BLOCK_BYTES", 2**10)
     monkeypatch.setattr(pipeline, "_BLOCK_BYTES", 2**10)
-    monkeypatch.setattr("data_prep.preparation.store._CHUNK_BYTES", 1)
+    monkeypatch.setattr("data_prep.preparation.store_writer._CHUNK_BYTES", 1)
     data = weather(times_from("2001-01-01", 40))[["temperature"]]
     data.to_netcdf(tmp_path / "a.nc", encoding={"temperature": {"chunksizes": (chunk, 1, 4, 4), "zlib": True}})
     section = pasted(inspect_files([tmp_path / "a.nc"]).text, tmp_path)

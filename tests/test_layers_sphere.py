@@ -8,18 +8,9 @@ from flax import nnx
 
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
-from emulator.models import layers
-from emulator.models.layers import (
-    Boundary,
-    Frame,
-    ResidualBlock,
-    SphereConv,
-    convolve3x3,
-    depth_to_space,
-    linear,
-    pad_sphere,
-    space_to_depth,
-)
+from emulator.models import convolution
+from emulator.models.convolution import Boundary, Frame, SphereConv, convolve3x3, pad_sphere
+from emulator.models.layers import ResidualBlock, depth_to_space, linear, space_to_depth
 
 EQUAL_ANGLE = np.arange(-90 + 7.5, 90, 15)  # poles half a spacing beyond the outer rows
 WITH_POLES = np.arange(-90, 91, 15.0)
@@ -114,8 +105,8 @@ def test_convolution_and_its_gradients_are_xlas_of_what_is_multiplied(to_convolv
 def test_accelerators_and_cpus_compute_the_same(to_convolve, on_accelerators, on_cpu, of):
     arrays = [*to_convolve, to_convolve[1].swapaxes(2, 3)]
     halves = [arrays[i].astype("bfloat16") for i in of]
-    theirs = getattr(layers, on_accelerators)(*halves, dtype=jnp.float32)
-    ours = getattr(layers, on_cpu)(*(x.astype("float32") for x in halves))
+    theirs = getattr(convolution, on_accelerators)(*halves, dtype=jnp.float32)
+    ours = getattr(convolution, on_cpu)(*(x.astype("float32") for x in halves))
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 

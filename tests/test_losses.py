@@ -13,8 +13,8 @@ from data_prep.grid import Grid
 from data_prep.vertical import GAS_CONSTANT, sigma_geopotential, virtual_temperature
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.training.geopotential_error import geopotential_channels, geopotential_matrix
+from emulator.training.job import set_up
 from emulator.training.losses import Objective, channel_weights
-from emulator.training.train import set_up
 
 
 def objective(grid: Grid, weights: np.ndarray) -> Objective:

@@ -16,8 +16,8 @@ from emulator.config import parse_config as parse
 from emulator.studies import model_comparison
 from emulator.studies.model_comparison import Entrant, Result, compare, main, stretch, table
 from emulator.training.devices import WHOLE
+from emulator.training.job import plan, set_up
 from emulator.training.loader import Batch
-from emulator.training.train import plan, set_up
 
 MODEL_FILES = sorted((Path(__file__).parent.parent / "configs" / "models").rglob("*.yaml"))
 

@@ -22,7 +22,8 @@ from data_prep.inspection.report import inspect_files
 from data_prep.preparation import pipeline
 from data_prep.preparation.pipeline import find_inputs, prepare
 from data_prep.preparation.statistics import Moments
-from data_prep.preparation.store import Store, StoreWriter, open_store
+from data_prep.preparation.store import Store, open_store
+from data_prep.preparation.store_writer import StoreWriter
 from emulator.config import load_config
 
 BY_TIME = {
@@ -36,7 +37,7 @@ BY_TIME = {
 def small_blocks(patch: pytest.MonkeyPatch) -> None:
     """Five rows a block, one a chunk, so that a small record has many."""
     patch.setattr(pipeline, "_MAX_BLOCK_ROWS", 5)
-    patch.setattr("data_prep.preparation.store._CHUNK_BYTES", 1)
+    patch.setattr("data_prep.preparation.store_writer._CHUNK_BYTES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ class TestResuming:
     ):
         """The last block is a chunk that is not full."""
         monkeypatch.setattr("data_prep.preparation.pipeline.chunk_rows", lambda *_: rows_a_chunk)
-        monkeypatch.setattr("data_prep.preparation.store.chunk_rows", lambda *_: rows_a_chunk)
+        monkeypatch.setattr("data_prep.preparation.store_writer.chunk_rows", lambda *_: rows_a_chunk)
         out = tmp_path / "store.zarr"
 
         def stop_after_all(done, total):
@@ -278,8 +279,8 @@ class TestResuming:
         section = config(members[1])
         code = (
             "import json, sys, time; from pathlib import Path\n"
-            "from data_prep.preparation import pipeline, store; from data_prep.config import DataConfig\n"
-            "pipeline._MAX_BLOCK_ROWS, store._CHUNK_BYTES = 5, 1\n"
+            "from data_prep.preparation import pipeline, store_writer; from data_prep.config import DataConfig\n"
+            "pipeline._MAX_BLOCK_ROWS, store_writer._CHUNK_BYTES = 5, 1\n"
             "hook = lambda done, total: (print(done, flush=True), time.sleep(0.2))\n"
             "section = DataConfig.model_validate(json.loads(sys.argv[1]))\n"
             "pipeline.prepare(section, Path(sys.argv[2]), Path(), hook)\n"

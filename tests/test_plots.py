@@ -13,17 +13,11 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import grid_coords
 from emulator.config import EvaluateConfig
+from emulator.evaluation.figures import save
 from emulator.evaluation.maps import plot_maps
-from emulator.evaluation.plots import (
-    activity_figure,
-    cost_figure,
-    cost_front,
-    gain_figure,
-    long_run_figure,
-    plot_scores,
-    save,
-    skill_figure,
-)
+from emulator.evaluation.plots import activity_figure, gain_figure, plot_scores, skill_figure
+from emulator.evaluation.plots_cost import cost_figure, cost_front
+from emulator.evaluation.plots_long_run import long_run_figure
 from emulator.evaluation.style import (
     default_lines,
     forecaster_label,

@@ -20,9 +20,10 @@ from tiny_store import SPEC
 from weather_files import GRID, LEVELS, boundary, config, times_from, weather
 
 from data_prep.errors import DataError, UserError
-from data_prep.preparation import climatology_fit, pipeline, store
+from data_prep.preparation import climatology_fit, pipeline, store, store_writer
 from data_prep.preparation.pipeline import prepare
-from data_prep.preparation.store import Store, StoreWriter, open_store
+from data_prep.preparation.store import Store, open_store
+from data_prep.preparation.store_writer import StoreWriter
 from emulator.cli import main
 
 SPLIT = {
@@ -38,7 +39,7 @@ ROWS_A_BLOCK = 8
 def _small_blocks(monkeypatch):
     """Blocks of eight rows, one a chunk: 30 of them. Only this process cuts, so that workers need not know."""
     monkeypatch.setattr(pipeline, "_MAX_BLOCK_ROWS", ROWS_A_BLOCK)
-    monkeypatch.setattr(store, "_CHUNK_BYTES", 1)
+    monkeypatch.setattr(store_writer, "_CHUNK_BYTES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def whole(section, tmp_path_factory) -> Store:
     out = tmp_path_factory.mktemp("whole") / "store.zarr"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "_MAX_BLOCK_ROWS", ROWS_A_BLOCK)
-        patch.setattr(store, "_CHUNK_BYTES", 1)
+        patch.setattr(store_writer, "_CHUNK_BYTES", 1)
         return open_store(prepare(section, out, out.parent))
 
 
@@ -111,8 +112,8 @@ def test_a_cluster_goes_on_without_the_worker_that_was_killed(section, whole, tm
 def test_sigkill_at_random_moments(section, whole, tmp_path, seed):
     code = (
         "import json, sys, time; from pathlib import Path\n"
-        "from data_prep.preparation import pipeline, store; from data_prep.config import DataConfig\n"
-        f"pipeline._MAX_BLOCK_ROWS, store._CHUNK_BYTES = {ROWS_A_BLOCK}, 1\n"
+        "from data_prep.preparation import pipeline, store_writer; from data_prep.config import DataConfig\n"
+        f"pipeline._MAX_BLOCK_ROWS, store_writer._CHUNK_BYTES = {ROWS_A_BLOCK}, 1\n"
         "section = DataConfig.model_validate(json.loads(sys.argv[1]))\n"
         "print('ready', flush=True)\n"
         "pipeline.prepare(section, Path(sys.argv[2]), Path(), lambda *_: time.sleep(0.02))\n"
@@ -180,7 +181,7 @@ class TestClimatology:
             monkeypatch.setattr(climatology_fit, "_TABLE_CHUNK_BYTES", 2**10)
             monkeypatch.setattr(climatology_fit, "_READ_BYTES", 2**13)
             monkeypatch.setattr(climatology_fit, "_GROUP_ROWS", 100)
-        monkeypatch.setattr(store, "_CHUNK_BYTES", 2**16)
+        monkeypatch.setattr(store_writer, "_CHUNK_BYTES", 2**16)
         step = np.timedelta64(12, "h").astype("timedelta64[ns]")
         times = times_from("2000-03-01", int(years * 730), step)
         states = np.random.default_rng(0).normal(280, 10, (times.size, *GRID.shape, 4)).astype(np.float32)

@@ -13,7 +13,8 @@ from synthetic import ON_SIGMA, STEP, Noisy, World, evaluation_rows, lead_times,
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.preparation.store import StoreWriter, open_store
+from data_prep.preparation.store import open_store
+from data_prep.preparation.store_writer import StoreWriter
 from data_prep.spec import StateSpec, Variable
 from emulator.config import EvaluateConfig
 from emulator.evaluation.maps import plot_maps

@@ -16,10 +16,11 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.inspection.report import inspect_files
 from data_prep.preparation.pipeline import find_inputs
+from data_prep.reading.initial import initial_sources, read_initial
 from data_prep.reading.inputs import open_canonical
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.positions import pick
-from data_prep.reading.sources import initial_sources, open_source, read_initial
+from data_prep.reading.sources import open_source
 from data_prep.reading.units import conversion
 from data_prep.spec import StateSpec, Variable
 from data_prep.variables import GRAVITY, is_accumulation

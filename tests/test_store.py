@@ -10,22 +10,14 @@ import xarray as xr
 from climatology_oracle import ClimatologyFit
 from weather_files import GRID, HOURS_6, LEVELS, times_from
 
-import data_prep.preparation.store as store_module
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
+from data_prep.preparation import store_writer
 from data_prep.preparation.rows import StoredRows
 from data_prep.preparation.statistics import Moments, Statistics, state_moments
-from data_prep.preparation.store import (
-    MANIFEST,
-    Segment,
-    Store,
-    StoreWriter,
-    chunk_rows,
-    memory_store,
-    open_store,
-    persisted_channels,
-)
+from data_prep.preparation.store import MANIFEST, Segment, Store, memory_store, open_store, persisted_channels
+from data_prep.preparation.store_writer import StoreWriter, chunk_rows
 from data_prep.spec import StateSpec, Variable, stack_channels
 from emulator.training.loader import read_batch
 
@@ -238,7 +230,7 @@ class TestDamagedRows:
 
     @pytest.fixture
     def path(self, made, tmp_path, monkeypatch):
-        monkeypatch.setattr(store_module, "_CHUNK_BYTES", 1)  # a row a chunk
+        monkeypatch.setattr(store_writer, "_CHUNK_BYTES", 1)  # a row a chunk
         return write(tmp_path / "store.zarr", made)
 
     def harm(self, path: Path, array: str, how: str) -> None:

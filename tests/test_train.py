@@ -25,10 +25,12 @@ from emulator.checkpoint import Checkpoints, load_forecaster, read_description, 
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.progress import track
 from emulator.training.devices import WHOLE, Layout
+from emulator.training.job import in_memory_limit, set_up, work
 from emulator.training.loader import Windows, load_batch
 from emulator.training.optimiser import learning_rate_schedule, make_optimiser
 from emulator.training.record import Record
-from emulator.training.train import _differing, in_memory_limit, set_up, train, work
+from emulator.training.start_from import _differing
+from emulator.training.train import train
 from emulator.training.train_step import Norms, averaging_decay, loss_of, with_noise
 from emulator.training.validation import Validation
 
@@ -308,7 +310,8 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
             raise ConfigError("too much")
         return "enough"
 
-    monkeypatch.setattr("emulator.training.train.check_memory", check)
+    for module in ("train", "job"):
+        monkeypatch.setattr(f"emulator.training.{module}.check_memory", check)
     stages = [RolloutStage(steps=5, warmup=2), RolloutStage(steps=3, rollout=3, batch_size=2)]
     with pytest.raises(ConfigError, match="too much"):
         run(store, tmp_path / "run", CONFIG.model_copy(update={"stages": stages}))
@@ -318,7 +321,7 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
 
 @pytest.mark.parametrize(("free", "processes", "limit"), [(None, 1, 2), (4, 1, 2), (64, 1, 16), (64, 4, 4)])
 def test_stores_that_a_quarter_of_the_free_memory_holds_are_read_into_it(monkeypatch, free, processes, limit):
-    monkeypatch.setattr("emulator.training.train.host_memory", lambda: free and (2**40, free * 2**30))
+    monkeypatch.setattr("emulator.training.job.host_memory", lambda: free and (2**40, free * 2**30))
     monkeypatch.setattr(jax, "process_count", lambda: processes)
     assert in_memory_limit() == limit * 2**30
 

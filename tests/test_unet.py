@@ -9,7 +9,7 @@ from flax import nnx
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
-from emulator.models import build, latitude_factor, layers
+from emulator.models import build, convolution, latitude_factor
 
 TINY = UNetConfig(patch=2, width=8, multipliers=[1, 2], blocks=1)
 GLOBE = Grid.gaussian(8)
@@ -61,7 +61,7 @@ def test_little_is_kept_in_float32_for_the_gradient_in_bfloat16():
 @pytest.mark.parametrize("grid", [REGION, Grid.gaussian(16)], ids=["framed region", "globe"])
 def test_counted_arithmetic_is_what_xla_counts(grid, monkeypatch):
     # as accelerators run it: on a CPU columns of zeros are added to what is convolved, for speed
-    monkeypatch.setattr(layers, "convolve3x3", lambda x, kernel, _: layers._convolution(x, kernel))
+    monkeypatch.setattr(convolution, "convolve3x3", lambda x, kernel, _: convolution._convolution(x, kernel))
     config = UNetConfig(patch=2, width=64, multipliers=[1, 2, 3], blocks=1)
     check.check_arithmetic_is_what_xla_counts(config, grid, tolerance=0.02)
 

@@ -9,7 +9,7 @@ from flax import nnx
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
-from emulator.models import build, latitude_factor, layers
+from emulator.models import build, convolution, latitude_factor
 from emulator.models.unet import Coarsest
 
 FILTERED = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1, global_truncation=2)
@@ -68,7 +68,7 @@ def test_grids_that_have_no_such_harmonics_are_refused():
 
 
 def test_counted_arithmetic_is_what_xla_counts(monkeypatch):
-    monkeypatch.setattr(layers, "convolve3x3", lambda x, kernel, _: layers._convolution(x, kernel))
+    monkeypatch.setattr(convolution, "convolve3x3", lambda x, kernel, _: convolution._convolution(x, kernel))
     config = UNetConfig(patch=2, width=64, multipliers=[1, 2], blocks=2, global_truncation=2)
     check.check_arithmetic_is_what_xla_counts(config, Grid.gaussian(16), tolerance=0.02)
 

@@ -9,8 +9,8 @@ from synthetic import ON_SIGMA, make_store, with_state
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.training.devices import WHOLE, Layout
 from emulator.training.geopotential_error import geopotential_matrix
+from emulator.training.job import set_up
 from emulator.training.loader import read_batch
-from emulator.training.train import set_up
 from emulator.training.validation import Validation
 
 

@@ -8,7 +8,8 @@ from climatology_oracle import ClimatologyFit
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
 from data_prep.preparation.statistics import Moments, Statistics
-from data_prep.preparation.store import Segment, Store, StoreWriter, open_store
+from data_prep.preparation.store import Segment, Store, open_store
+from data_prep.preparation.store_writer import StoreWriter
 from data_prep.spec import StateSpec, Variable
 
 TIMESTEP = np.timedelta64(6, "h").astype("timedelta64[ns]")

@@ -85,15 +85,13 @@ def inspect_files(paths: Sequence[Location]) -> Report:
 @contextmanager
 def few_words(least: int = logging.WARNING) -> Iterator[None]:
     """Keeps from the log what reading says below this level, such as a line for every gap: the report lists them."""
-    logs = [logging.getLogger(f"data_prep.reading.{name}") for name in ("inputs", "sources")]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(least)
+    reading = logging.getLogger("data_prep.reading")
+    level = reading.level
+    reading.setLevel(least)
     try:
         yield
     finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
+        reading.setLevel(level)
 
 
 def _joined(paths: Sequence[Location], files: Sequence[FileReport], section: dict[str, Any]) -> Inputs | None:

@@ -19,12 +19,14 @@ from data_prep.forcing import ForcingBuilder, channel_names, coordinate_fields
 from data_prep.lateral import Rim
 from data_prep.preparation.splits import Piece, split_segments
 from data_prep.preparation.statistics import Moments, state_moments, sum_moments
-from data_prep.preparation.store import Segment, StoreWriter
+from data_prep.preparation.store import Segment
+from data_prep.preparation.store_writer import StoreWriter
 from data_prep.reading import checks
 from data_prep.reading.driving import Driving, open_driving
-from data_prep.reading.inputs import Inputs, Mending, mendings_of, open_canonical
+from data_prep.reading.inputs import Inputs, open_canonical
 from data_prep.reading.locations import Location
 from data_prep.reading.sources import clip_to_minimum
+from data_prep.reading.timelines import Mending, mendings_of
 from data_prep.spec import Variable
 
 

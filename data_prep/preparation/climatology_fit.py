@@ -38,7 +38,7 @@ from data_prep.preparation.climatology import (
     triangle_sums,
     window_weights,
 )
-from data_prep.preparation.store import StoreWriter
+from data_prep.preparation.store_writer import StoreWriter
 from data_prep.preparation.tasks import in_order
 
 _SUM_BYTES = 2**26  # of sums that one task holds

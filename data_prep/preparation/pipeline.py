@@ -41,7 +41,8 @@ from data_prep.preparation.blocks import (
 )
 from data_prep.preparation.climatology_fit import StoreFit
 from data_prep.preparation.statistics import Moments, Statistics, sum_moments, with_lateral_as_state
-from data_prep.preparation.store import FORMAT_VERSION, StoreWriter, chunk_rows, read_manifest
+from data_prep.preparation.store import FORMAT_VERSION, read_manifest
+from data_prep.preparation.store_writer import StoreWriter, chunk_rows
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.reading import checks
 from data_prep.reading.locations import Location, find, locate, stamp

@@ -13,7 +13,7 @@ from data_prep import clock
 from data_prep.config import SplitConfig
 from data_prep.errors import DataError
 from data_prep.preparation.store import SPLITS, Split
-from data_prep.reading.inputs import RawSegment
+from data_prep.reading.segments import RawSegment
 
 logger = logging.getLogger(__name__)
 

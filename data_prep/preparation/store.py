@@ -26,19 +26,16 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property, lru_cache
-from importlib import metadata
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import google_crc32c
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
 
 from data_prep.errors import DataError, UserError, how_to_run, one_line
 from data_prep.files.arrays import ArrayLike, rows_at
-from data_prep.files.disk import write_text
 from data_prep.files.json_file import read_object
 from data_prep.forcing import ForcingBuilder, channel_names
 from data_prep.grid import Grid
@@ -57,12 +54,9 @@ MANIFEST = "manifest.json"
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-_CHUNK_BYTES = 2**18
-_LARGEST_CHUNK_BYTES = 2**23
 _VERIFY_BYTES = 2**25
 _SHA_BYTES, _CRC_BYTES = 32, 4
 _TABLE_IN_MEMORY_BYTES = 2**29  # a larger climatology stays on disk, and its rows are read as they are asked for
-_COMPRESSOR = BloscCodec(cname="lz4", clevel=3, shuffle="shuffle")
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,25 @@ class Segment:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; inverse of ``from_dict``."""
+        return {**asdict(self), "first_time": str(self.first_time), "last_time": str(self.last_time)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], times: np.ndarray) -> Self:
+        """Inverse of ``to_dict``.
+
+        Raises:
+          ValueError: it does not fit those times of its store.
+        """
+        times_of = {key: np.datetime64(data[key], "ns") for key in ("first_time", "last_time")}
+        segment = cls(**{**data, **times_of})
+        if not (type(segment.start) is type(segment.stop) is int):
+            raise ValueError(f"segment {segment.name} does not begin and end at whole numbers")
+        if not 0 <= segment.start < segment.stop <= times.size or times[segment.start] != segment.first_time:
+            raise ValueError(f"segment {segment.name} does not fit the time axis")
+        return segment
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +287,7 @@ class Store:
         Raises:
           DataError: names the time of the first damaged row.
         """
-        at_once = max(1, _VERIFY_BYTES // _row_bytes(self.spec, self.grid))
+        at_once = max(1, _VERIFY_BYTES // row_bytes(self.spec, self.grid))
         for start in range(0, self.times.size, at_once):
             rows = np.arange(start, min(start + at_once, self.times.size))
             parts = zip(rows.tolist(), self.take_states(rows), self.take_persisted(rows), strict=True)
@@ -291,7 +304,7 @@ class Store:
         Raises:
           DataError: it is another.
         """
-        found = _data_hash(self)
+        found = data_hash_of(self)
         if found != self.data_hash:
             raise DataError(
                 f"{self._name}: statistics, climatology, forcing tables, static fields or the time axis are damaged: "
@@ -313,18 +326,8 @@ def given_channels(spec: StateSpec) -> tuple[Channel, ...]:
     return tuple(c for c in spec.forcing_channels if c.name in channel_names(spec, "persisted", "lateral"))
 
 
-def chunk_rows(spec: StateSpec, grid: Grid) -> int:
-    """Rows of a chunk: one, or as many small ones as make 256 KiB, since each chunk is a file."""
-    return max(1, _CHUNK_BYTES // _row_bytes(spec, grid))
-
-
-def chunk_latitudes(spec: StateSpec, grid: Grid) -> int:
-    """Latitudes of a chunk: all, or as many as make 8 MiB."""
-    latitudes = grid.shape[0]
-    return max(1, min(latitudes, _LARGEST_CHUNK_BYTES * latitudes // _row_bytes(spec, grid)))
-
-
-def _row_bytes(spec: StateSpec, grid: Grid) -> int:
+def row_bytes(spec: StateSpec, grid: Grid) -> int:
+    """Bytes of the states of one time."""
     return 4 * grid.shape[0] * grid.shape[1] * len(spec.state_channels)
 
 
@@ -341,7 +344,7 @@ def row_digest(state: np.ndarray, persisted: np.ndarray) -> bytes:
 
 _STATE_CHECKSUM = slice(_SHA_BYTES, _SHA_BYTES + _CRC_BYTES)
 _PERSISTED_CHECKSUM = slice(_SHA_BYTES + _CRC_BYTES, _SHA_BYTES + 2 * _CRC_BYTES)
-_DIGEST_BYTES = _PERSISTED_CHECKSUM.stop
+DIGEST_BYTES = _PERSISTED_CHECKSUM.stop
 
 
 def _checksum(row: np.ndarray) -> bytes:
@@ -378,152 +381,9 @@ def memory_store(
         data_hash="",
         state=state,
         persisted=persisted,
-        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _DIGEST_BYTES),
+        digests=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST_BYTES),
     )
-    return replace(store, data_hash=_data_hash(store))
-
-
-class StoreWriter:
-    """Writes a store in place, rows in any order and again if need be; ``finish`` adds the manifest that makes it one.
-
-    Who writes in blocks that end at multiples of ``chunk_rows`` never touches a chunk of
-    the state twice, so a write that a kill cuts off spoils nothing that was written before.
-    A folder without its manifest is no store, so an interrupted one is never taken for whole.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Opens a folder made by ``create`` for writing rows."""
-        self.path = path
-        self._group = zarr.open_group(path, mode="r+")
-
-    @cached_property
-    def state(self) -> StoredRows:
-        """States, to be read and written."""
-        return StoredRows.open(self.path / "state", write=True)
-
-    @cached_property
-    def _persisted(self) -> StoredRows:
-        return StoredRows.open(self.path / "persisted", write=True)
-
-    @classmethod
-    def create(cls, path: Path, spec: StateSpec, grid: Grid, times: np.ndarray) -> Self:
-        """Makes an empty store for these times; replaces what is there."""
-        group = zarr.open_group(path, mode="w")
-        n = times.size
-        for name, channels in (("state", spec.state_channels), ("persisted", given_channels(spec))):
-            shape = (n, *grid.shape, len(channels))
-            chunks = (min(n, chunk_rows(spec, grid)), chunk_latitudes(spec, grid), grid.shape[1], max(shape[3], 1))
-            group.create_array(
-                name,
-                shape=shape,
-                chunks=chunks,
-                dtype="float32",
-                compressors=_COMPRESSOR,
-                chunk_key_encoding={"name": "default", "separator": "."},  # else four folders for each chunk
-            )
-        group.create_array("digest", shape=(n, _DIGEST_BYTES), chunks=(min(n, 1024), _DIGEST_BYTES), dtype="uint8")
-        group.create_array("time", data=times.astype("datetime64[ns]").astype(np.int64))
-        return cls(path)
-
-    def write(self, start: int, state: np.ndarray, persisted: np.ndarray) -> None:
-        """Writes rows from ``start`` on: ``(time, latitude, longitude, channel)``, float32."""
-        self.write_digests(start, self.write_rows(start, state, persisted))
-
-    def write_rows(self, start: int, state: np.ndarray, persisted: np.ndarray) -> bytes:
-        """Writes rows without their digests, which it returns one after the other.
-
-        Workers may write different blocks at once, since no two of them touch one chunk of rows; the digests of many
-        blocks share a chunk, so one process writes them.
-        """
-        self.state.write(start, state)
-        self._persisted.write(start, persisted)
-        return b"".join(row_digest(s, p) for s, p in zip(state, persisted, strict=True))
-
-    def holds(self, start: int, digests: bytes) -> bool:
-        """Whether the rows from ``start`` on are those of which ``write_rows`` returned these digests.
-
-        Where they are not, what is left of them is removed: who writes into the last chunk of an array reads it first.
-        """
-        stop = start + len(digests) // _DIGEST_BYTES
-        try:
-            rows = zip(self.state[start:stop], self._persisted[start:stop], strict=True)
-            if b"".join(row_digest(s, p) for s, p in rows) == digests:
-                return True
-        except ValueError:  # a chunk is missing or cannot be decoded
-            pass
-        for name in ("state", "persisted"):
-            size = self.array(name).chunks[0]
-            for number in range(start // size, -(-stop // size)):
-                for chunk in (self.path / name).glob(f"c.{number}.*"):
-                    chunk.unlink()
-        return False
-
-    def write_digests(self, start: int, digests: bytes) -> None:
-        """Writes what ``write_rows`` returned for the rows from ``start`` on."""
-        values = np.frombuffer(digests, np.uint8).reshape(-1, _DIGEST_BYTES)
-        self.array("digest")[start : start + len(values)] = values
-
-    def create_table(self, shape: tuple[int, ...], chunks: tuple[int, ...]) -> zarr.Array:
-        """Makes the climatology's empty table, to be filled in parts; ``finish`` leaves it as it is."""
-        group = self._group.require_group("climatology")
-        return group.create_array(
-            "table", shape=shape, chunks=chunks, dtype="float32", compressors=_COMPRESSOR, overwrite=True
-        )
-
-    def finish(
-        self,
-        *,
-        spec: StateSpec,
-        grid: Grid,
-        timestep: np.timedelta64,
-        segments: Sequence[Segment],
-        static: np.ndarray,
-        statistics: Statistics,
-        climatology: Climatology,
-        forcing_builder: ForcingBuilder,
-        config_hash: str,
-    ) -> None:
-        """Adds everything else and, last, the manifest.
-
-        Args:
-          spec, grid, timestep, segments, static, statistics, climatology, forcing_builder: As in ``Store``.
-          config_hash: Hash of the config and the files that the store was made from.
-        """
-        parts = {
-            "statistics": statistics.to_arrays(),
-            "climatology": climatology.to_arrays(),
-            "forcing": forcing_builder.to_arrays(),
-        }
-        for name, arrays in parts.items():
-            group = self._group.require_group(name)
-            for key, value in arrays.items():
-                if not isinstance(value, zarr.Array):  # else it is here already
-                    codec = _COMPRESSOR if np.size(value) else None
-                    group.create_array(key, data=np.asarray(value), compressors=codec, overwrite=True)
-        self._group.create_array("static", data=static.astype(np.float32), overwrite=True)
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "program_version": _program_version(),
-            "config_hash": config_hash,
-            "timestep_seconds": float(timestep / np.timedelta64(1, "s")),
-            "spec": spec.to_dict(),
-            "grid": grid.to_dict(),
-            "segments": [_segment_to_dict(s) for s in segments],
-            "data_hash": "",
-        }
-        manifest["data_hash"] = _data_hash(_read(self.path, self._group, manifest))
-        write_text(self.path / MANIFEST, json.dumps(manifest, indent=1))
-
-    def array(self, name: str) -> zarr.Array:
-        """One of the arrays, ``state`` or ``climatology/table``."""
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
-
-    @property
-    def times(self) -> np.ndarray:
-        """``datetime64[ns]`` ``(time,)``."""
-        return np.asarray(self.array("time")[:]).astype("datetime64[ns]")
+    return replace(store, data_hash=data_hash_of(store))
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -579,7 +439,7 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
     """
     manifest = read_manifest(path)
     try:
-        store = _read(Path(path), zarr.open_group(path, mode="r"), manifest)
+        store = read_group(Path(path), zarr.open_group(path, mode="r"), manifest)
         store = replace(store, path=Path(path))
     except KeyError as error:
         raise DataError(f"{path}: the store lacks {error}; {how_to_prepare(path)}") from None
@@ -603,7 +463,8 @@ def _reopen(path: Path, data_hash: str) -> Store:
     return store
 
 
-def _read(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> Store:
+def read_group(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> Store:
+    """The store that a group and its manifest hold, its rows on disk, nothing compared yet."""
     spec = StateSpec.from_dict(manifest["spec"])
     grid = Grid.from_dict(manifest["grid"])
     timestep = np.timedelta64(round(manifest["timestep_seconds"] * 1e9), "ns")
@@ -619,8 +480,8 @@ def _read(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> Store:
             raise ValueError(f"{name} has chunks of {array.shards or array.chunks}, larger than all of it")
         rows[name] = StoredRows.open(path / name)
     digests = np.asarray(_array(group, "digest")[:])
-    if digests.shape != (times.size, _DIGEST_BYTES):
-        raise ValueError(f"digest has shape {digests.shape}, not {(times.size, _DIGEST_BYTES)}")
+    if digests.shape != (times.size, DIGEST_BYTES):
+        raise ValueError(f"digest has shape {digests.shape}, not {(times.size, DIGEST_BYTES)}")
     climatology = Climatology.from_arrays(_arrays(group, "climatology", _TABLE_IN_MEMORY_BYTES))
     fields_shape = rows["state"].shape[1:]
     if climatology.table.shape[-3:] != fields_shape:
@@ -633,7 +494,7 @@ def _read(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> Store:
         climatology=climatology,
         forcing_builder=ForcingBuilder.from_arrays(_arrays(group, "forcing"), grid, spec, timestep),
         static=np.asarray(_array(group, "static")[:]),
-        segments=tuple(_segment_from_dict(s, times) for s in manifest["segments"]),
+        segments=tuple(Segment.from_dict(s, times) for s in manifest["segments"]),
         times=times,
         data_hash=str(manifest["data_hash"]),
         digests=digests,
@@ -658,24 +519,10 @@ def _arrays(group: zarr.Group, name: str, largest: int | None = None) -> dict[st
     return {key: array if key in lazy else np.asarray(array[...]) for key, array in part.arrays()}
 
 
-def _segment_to_dict(segment: Segment) -> dict[str, Any]:
-    return {**asdict(segment), "first_time": str(segment.first_time), "last_time": str(segment.last_time)}
-
-
-def _segment_from_dict(data: Mapping[str, Any], times: np.ndarray) -> Segment:
-    times_of = {key: np.datetime64(data[key], "ns") for key in ("first_time", "last_time")}
-    segment = Segment(**{**data, **times_of})
-    if not (type(segment.start) is type(segment.stop) is int):
-        raise ValueError(f"segment {segment.name} does not begin and end at whole numbers")
-    if not 0 <= segment.start < segment.stop <= times.size or times[segment.start] != segment.first_time:
-        raise ValueError(f"segment {segment.name} does not fit the time axis")
-    return segment
-
-
-def _data_hash(store: Store) -> str:
+def data_hash_of(store: Store) -> str:
     """SHA-256 of spec, grid, time step, segments, every row's hash and every other array."""
     digest = hashlib.sha256()
-    segments = [_segment_to_dict(s) for s in store.segments]
+    segments = [s.to_dict() for s in store.segments]
     header = [store.spec.to_dict(), store.grid.to_dict(), int(store.timestep.astype(np.int64)), segments]
     digest.update(json.dumps(header, sort_keys=True).encode())
     hashes = store.digests[:, :_SHA_BYTES]
@@ -689,10 +536,3 @@ def _data_hash(store: Store) -> str:
         for field_index in fields:  # field by field where it does not fit into memory
             digest.update(np.ascontiguousarray(value[field_index]).tobytes())
     return digest.hexdigest()
-
-
-def _program_version() -> str:
-    try:
-        return metadata.version("weather-emulator")
-    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
-        return "unknown"

@@ -14,9 +14,10 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.lateral import rim_mask
 from data_prep.reading import checks
-from data_prep.reading.inputs import Mending, Timeline, open_onto
+from data_prep.reading.inputs import open_onto
 from data_prep.reading.locations import Location
 from data_prep.reading.sources import clip_to_minimum
+from data_prep.reading.timelines import Mending, Timeline
 from data_prep.spec import StateSpec
 
 

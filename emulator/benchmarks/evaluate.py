@@ -20,7 +20,8 @@ from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.preparation.climatology_fit import StoreFit
 from data_prep.preparation.statistics import Statistics
-from data_prep.preparation.store import Segment, Store, StoreWriter, open_store
+from data_prep.preparation.store import Segment, Store, open_store
+from data_prep.preparation.store_writer import StoreWriter
 from data_prep.spec import StateSpec, Variable, unstack_channels
 from emulator.benchmarks.measure import Run, peak_gib, timed
 from emulator.benchmarks.table import Row, Table

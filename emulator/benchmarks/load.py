@@ -30,9 +30,9 @@ from emulator.hardware.machine import describe
 from emulator.progress import track_blocks
 from emulator.training.budget import Programs
 from emulator.training.devices import WHOLE, Layout
+from emulator.training.job import set_up
 from emulator.training.loader import Windows
 from emulator.training.record import Clock
-from emulator.training.train import set_up
 
 _ROUNDS = 5
 _MOST_STEPS = 100_000

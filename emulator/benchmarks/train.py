@@ -19,8 +19,8 @@ from emulator.hardware.machine import copy_rate, describe, factors_of
 from emulator.models.layers import count_parameters
 from emulator.training.budget import AHEAD, Programs
 from emulator.training.devices import WHOLE
+from emulator.training.job import set_up
 from emulator.training.loader import Batch
-from emulator.training.train import set_up
 from emulator.training.train_step import Norms, Task, TrainState
 
 DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, global_truncation: 4}"

@@ -18,8 +18,8 @@ from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location
 from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
+from emulator.evaluation.figures import save
 from emulator.evaluation.forecast_file import open_all
-from emulator.evaluation.plots import save
 from emulator.evaluation.regions import read_mask
 from emulator.evaluation.style import Unit, forecaster_label, number_text, shown_unit, variable_label
 

@@ -279,8 +279,8 @@ def _was_made_alike(path: Path, marks: dict[str, str]) -> bool:
 def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     """Skill curves from the scores, maps of one forecast of the network beside truth and physics, and the report."""
     from emulator.evaluation.maps import plot_maps
-    from emulator.evaluation.plots import plot_long_run
     from emulator.evaluation.plots import plot_scores as draw_scores
+    from emulator.evaluation.plots_long_run import plot_long_run
     from emulator.evaluation.report_sources import find_long_run
     from emulator.evaluation.table import headline_variables, world_sentence
 

@@ -166,7 +166,7 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
 
 
 def _shorter_training(config: ExperimentConfig, folder: Path) -> bool:
-    from emulator.training.train import is_beginning
+    from emulator.training.run_identity import is_beginning
 
     return is_beginning(folder / "run", config.train, config.model, config.training_seed)
 

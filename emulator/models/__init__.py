@@ -1,4 +1,4 @@
-"""Networks. A model is one file here, one section in ``emulator/config.py`` and one case in each function below."""
+"""Networks. A model is one file here, one section in ``emulator.config.model`` and one case in each function below."""
 
 from __future__ import annotations
 

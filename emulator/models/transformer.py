@@ -30,11 +30,10 @@ from jaxtyping import Array, Bool, Float, Int
 from data_prep.grid import Grid
 from emulator.config import TransformerConfig
 from emulator.hardware.machine import AMPERE, nvidia_capability
+from emulator.models.convolution import Boundary, Frame
 from emulator.models.halo import roll_rows, rows_of_band
 from emulator.models.layers import (
     N_ZONAL,
-    Boundary,
-    Frame,
     GatedMLP,
     Head,
     Norm,

@@ -28,16 +28,8 @@ from jaxtyping import Array, Float
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
-from emulator.models.layers import (
-    Boundary,
-    Frame,
-    Head,
-    Norm,
-    ResidualBlock,
-    depth_to_space,
-    linear,
-    space_to_depth,
-)
+from emulator.models.convolution import Boundary, Frame
+from emulator.models.layers import Head, Norm, ResidualBlock, depth_to_space, linear, space_to_depth
 from emulator.models.spectral_filter import SpectralFilter, filter_flops
 from emulator.models.spherical_harmonics import SphericalHarmonics, check_truncation
 

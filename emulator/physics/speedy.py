@@ -27,11 +27,7 @@ import jax_datetime as jdt
 import numpy as np
 import xarray as xr
 from dinosaur.primitive_equations import State
-from dinosaur.time_integration import (
-    digital_filter_initialization,
-    horizontal_diffusion_step_filter,
-    imex_rk_sil3,
-)
+from dinosaur.time_integration import digital_filter_initialization, horizontal_diffusion_step_filter, imex_rk_sil3
 from jax.typing import ArrayLike
 from jcm.data.bc.interpolate import upsample_forcings_ds
 from jcm.forcing import ForcingData

@@ -38,7 +38,8 @@ from emulator.models import build, forward_flops
 from emulator.models.layers import count_parameters
 from emulator.parser import some_minutes
 from emulator.stepping.stepper import network_channels
-from emulator.training.train import plan, train
+from emulator.training.job import plan
+from emulator.training.train import train
 
 logger = logging.getLogger(__name__)
 

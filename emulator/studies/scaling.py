@@ -40,7 +40,7 @@ from emulator.models.layers import count_parameters
 from emulator.parser import positive
 from emulator.training.budget import Programs, step_flops
 from emulator.training.devices import WHOLE
-from emulator.training.train import Job, open_for_training, set_up
+from emulator.training.job import Job, open_for_training, set_up
 from emulator.training.train_step import TrainState
 from emulator.training.validation import Validation
 

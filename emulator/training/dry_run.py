@@ -21,15 +21,8 @@ from emulator.stepping.rollout import recomputed
 from emulator.training.arriving import Arriving
 from emulator.training.budget import AHEAD, Programs, amount
 from emulator.training.devices import WHOLE
-from emulator.training.train import (
-    Job,
-    StageSpan,
-    is_beginning,
-    latest_step,
-    look_ahead,
-    open_for_training,
-    set_up,
-)
+from emulator.training.job import Job, StageSpan, look_ahead, open_for_training, set_up
+from emulator.training.run_identity import is_beginning, latest_step
 from emulator.training.train_step import Norms, TrainState
 
 _TIMED_STEPS = 4

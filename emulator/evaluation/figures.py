@@ -1,0 +1,110 @@
+"""Panels, legends and axes of lead time that all pictures of scores share, and how a figure is written.
+
+Each is written as PNG to look at and as PDF for papers, whose text is text in fonts that the file carries.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from data_prep.files.disk import replacing
+from emulator.evaluation.style import line_styles
+from emulator.evaluation.table import label_of, world_sentence
+
+DPI = 150
+PANEL = (4.4, 3.2)
+LEAST_WIDTH = 6.6  # of a figure: titles and legends are sentences
+ROOM = 0.9  # for two lines of title and two of legend, inches
+RC: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # TrueType, which journals accept and editors can edit; matplotlib's own Type 3 they refuse
+}
+_FORMATS = ("png", "pdf")
+_HOURS_BELOW_DAYS = 3  # shorter forecasts have an axis in hours
+
+
+def make_panels(n: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, two or three in a row."""
+    columns = min(n, 3 if n != 4 else 2)
+    rows = -(-n // columns)
+    size = max(LEAST_WIDTH, PANEL[0] * columns), ROOM + PANEL[1] * rows
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for spare in grid[n:]:
+        spare.remove()
+    return figure, grid[:n]
+
+
+def finish(figure: Figure, scores: xr.Dataset, names: Sequence[str], title: str) -> None:
+    """One legend for all panels, below them, and the title, with the world that it holds in; panels keep their size."""
+    styles = line_styles(scores["forecaster"].values.tolist())
+    handles: Sequence[Any] = [
+        mpl.lines.Line2D([], [], color=c, linestyle=d, lw=1.8, label=label_of(scores, n))
+        for n, (c, d) in styles.items()
+        if n in names
+    ]
+    rows = 0
+    if handles:
+        width = 0.45 + 0.075 * max(len(h.get_label()) for h in handles)  # of an entry, inches
+        columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        rows = -(-len(handles) // columns)
+    world = world_sentence(scores)
+    width = int(figure.get_figwidth() / 0.075)  # letters
+    lines = [part for line in (*title.split("\n"), world) for part in textwrap.wrap(line, width)]
+    figure.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left")
+    figure.set_figheight(figure.get_figheight() + max(0.0, 0.1 + 0.18 * len(lines) + 0.19 * rows - ROOM))
+
+
+def lead_axis(axes: Axes, days: np.ndarray) -> None:
+    """Ticks at whole days or, of short forecasts, hours; ``days`` are ``lead_days``."""
+    axes.set_xlim(0, days[-1])
+    if days[-1] < _HOURS_BELOW_DAYS:
+        step = next((s for s in (1, 3, 6) if 24 * days[-1] <= 8 * s), 12)
+        hours = np.arange(0, 24 * days[-1] + 0.01, step)
+        axes.set_xticks(hours / 24, [f"{h:g}" for h in hours])
+    elif days[-1] <= 15:
+        axes.set_xticks(np.arange(0, days[-1] + 0.01, 1 if days[-1] <= 10 else 2))
+
+
+def marker_for(days: np.ndarray) -> str | None:
+    """A single lead makes no line."""
+    return "o" if days.size == 1 else None
+
+
+def lead_axis_label(days: np.ndarray) -> str:
+    """What an axis of ``lead_days`` is called."""
+    return f"Lead time ({'hours' if days[-1] < _HOURS_BELOW_DAYS else 'days'})"
+
+
+def lead_days(scores: xr.Dataset) -> np.ndarray:
+    """Lead times, days."""
+    return scores["lead_time"].values / np.timedelta64(1, "D")
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes a figure as ``stem.png`` and ``stem.pdf``, each complete or not there; laid out once, for both."""
+    out = []
+    for kind in _FORMATS:
+        path = stem.with_name(f"{stem.name}.{kind}")
+        with replacing(path) as temporary, mpl.rc_context(RC):
+            figure.savefig(temporary, format=kind)
+        figure.set_layout_engine("none")
+        out.append(path)
+    return out

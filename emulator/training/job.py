@@ -1,0 +1,233 @@
+"""What is trained on, and with what: all that there is before the first step."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import grain
+import jax
+import numpy as np
+
+from data_prep.errors import ConfigError
+from data_prep.preparation.statistics import Statistics
+from data_prep.preparation.store import Store, open_store
+from emulator.anomalies import anomalies_of
+from emulator.config import ModelConfig, TrainConfig
+from emulator.hardware.launcher import processes_here
+from emulator.hardware.machine import host_memory
+from emulator.run_folder import run_folder
+from emulator.stepping.longer_steps import with_longer_steps
+from emulator.stepping.stepper import make_stepper
+from emulator.training.arriving import Arriving
+from emulator.training.budget import Programs, check_memory, check_validation_memory, step_flops
+from emulator.training.devices import Layout
+from emulator.training.loader import Batch, Windows
+from emulator.training.losses import Objective
+from emulator.training.start_from import pretrained_weights
+from emulator.training.train_step import Task, TrainState, make_train_step, unrolled
+from emulator.training.validation import Validation
+
+logger = logging.getLogger(__name__)
+
+_IN_MEMORY_BYTES, _IN_MEMORY_SHARE = 2 * 2**30, 0.25
+
+
+@dataclass(frozen=True)
+class StageSpan:
+    """Steps ``[start, stop)`` of training, the windows they use, and what each of them computes.
+
+    Attributes:
+      start, stop: Of the whole training.
+      windows: Of this stage.
+      operations: Of a rollout of one model step, by ``budget.step_flops``.
+    """
+
+    start: int
+    stop: int
+    windows: Windows
+    operations: int
+
+    def batches(self, steps: range, layout: Layout) -> grain.DatasetIterator[Batch]:
+        """The batches of steps of the whole training, in order."""
+        return self.windows.batches((step - self.start for step in steps), layout)
+
+    def shape(self, step: int) -> tuple[int, int]:
+        """Windows and model steps of that batch."""
+        return self.windows.batch_size, self.windows.length(step - self.start)
+
+    def times(self, step: int) -> list[str]:
+        """Initial times of that batch."""
+        return [f"{t!s:.16}" for t in self.windows.times(step - self.start)]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """All that training needs, before its first step.
+
+    Attributes:
+      store: The data, as anomalies where the config says so; its statistics know all of the network's time steps.
+      layout: The devices.
+      task: What the loss is made of beside state and batch: stepper and objective, arrays on the devices.
+      step: The optimiser step, ``(state, batch, task) -> (state, norms)``; ``Programs`` compiles it for each shape of
+        batch.
+      fresh: The state before the first step, on the host.
+      validation: What is watched.
+      spans: The stages laid end to end.
+      unrolled: Lengths of rollouts that are compiled without a loop, by ``train_step.unrolled``.
+    """
+
+    store: Store
+    layout: Layout
+    task: Task
+    step: jax.stages.Wrapped
+    fresh: TrainState
+    validation: Validation
+    spans: tuple[StageSpan, ...]
+    unrolled: frozenset[int]
+
+    def heaviest(self, done: int = 0) -> set[tuple[int, int]]:
+        """Windows and model steps of those batches, of the steps after ``done``, that may need most memory.
+
+        Of the batches that run in a loop, and of those that do not: those with most states, and those with most windows
+        at once. A loop needs more memory, so a shorter rollout with one may need most.
+        """
+        shapes = {(s.windows.batch_size, n) for s in self.spans if s.stop > done for n in s.windows.lengths}
+        without_loop = {shape for shape in shapes if shape[1] in self.unrolled}
+        kinds = [kind for kind in (without_loop, shapes - without_loop) if kind]
+        return {max(kind, key=math.prod) for kind in kinds} | {max(kind) for kind in kinds}
+
+
+def set_up(
+    config: TrainConfig,
+    model: ModelConfig,
+    store: Store,
+    seed: int,
+    statistics: Statistics | None = None,
+    *,
+    begun: bool = False,
+) -> Job:
+    """Everything before the first step, nothing compiled; ``train`` says what it raises.
+
+    Args:
+      config, model, seed: As for ``train``.
+      store: The data.
+      statistics: What the network learns with, where that is known: for anomalies all training data are read else.
+      begun: Whether the run has a state to go on from. What it began with is not read then: it may be gone.
+    """
+    layout = Layout.of(config.mesh)
+    layout.check_latitudes(model, store.grid)
+    for i, (stage, size) in enumerate(zip(config.stages, config.batch_sizes, strict=True)):
+        key = "train.batch_size" if stage.batch_size is None else f"train.stages.{i}.batch_size"
+        layout.check_batch(size, config.accumulate, key)
+    plan(config, model, store, seed)  # this and the next refuse what does not fit, before much is read
+    Validation.of(store, config, layout)
+    mean = store.statistics.mean
+    if config.anomalies:
+        store = anomalies_of(store, statistics)
+    if statistics is not None:
+        store = replace(store, statistics=statistics)
+    else:
+        store = with_longer_steps(store, model.time_steps[1:])
+    stepper, params = make_stepper(
+        model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
+    )
+    if config.precision == "bfloat16_products" and jax.default_backend() != "cpu":
+        logger.warning("train.precision: bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not")
+    learned = {step for stage in config.stages for step in stage.time_steps or model.time_steps}
+    never = [step for step in model.time_steps if step not in learned]
+    if never and config.start_from is None:
+        raise ConfigError(
+            f"model.time_steps: no stage learns the step of {never[0]}, which forecasts would take; name it in "
+            "train.stages.N.time_steps"
+        )
+    left_out = set(model.time_steps) - set(config.stages[-1].time_steps or model.time_steps)
+    if left_out:
+        steps = ", ".join(map(str, sorted(left_out)))
+        logger.warning("train: the last stage leaves out steps of %s, which forecasts take and it makes worse", steps)
+    if config.start_from is not None and not begun:
+        params = pretrained_weights(run_folder(config.start_from), params, config, model, store)
+    task = Task(stepper, Objective.of(config, store, mean, model.time_steps), config.rematerialise)
+    validation = Validation.of(store, config, layout)
+    if config.anomalies:  # or the first validation would be refused, many steps later
+        ends = np.concatenate([validation.rows, validation.rows + validation.steps])
+        store.climatology.check_season(store.times[ends.ravel()])
+    return Job(
+        store,
+        layout,
+        layout.place(task, task.specs()),
+        make_train_step(config, layout, seed),
+        TrainState.fresh(params, config),
+        validation,
+        plan(config, model, store, seed),
+        unrolled(config, layout),
+    )
+
+
+def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tuple[StageSpan, ...]:
+    """The stages laid end to end.
+
+    Raises:
+      DataError: no training segment is long enough for a rollout.
+    """
+    spans: list[StageSpan] = []
+    for number, (stage, size) in enumerate(zip(config.stages, config.batch_sizes, strict=True)):
+        start = spans[-1].stop if spans else 0
+        steps = tuple(model.time_steps)
+        drawn = tuple(steps.index(s) for s in stage.time_steps or steps)
+        starts = store.windows("train", stage.rollout * max(steps[i] for i in drawn) + 1)
+        windows = Windows(store, starts, stage.rollout, size, (seed, number), stage.random_length, steps, drawn)
+        spans.append(StageSpan(start, start + stage.steps, windows, step_flops(model, store, size, 1)))
+    return tuple(spans)
+
+
+def work(spans: Sequence[StageSpan], steps: int) -> float:
+    """What so many optimiser steps from the beginning cost: windows times model steps."""
+    per_step = [w.batch_size * ((1 + w.steps) / 2 if w.random_length else w.steps) for w in (s.windows for s in spans)]
+    return sum(each * max(min(steps, s.stop) - s.start, 0) for each, s in zip(per_step, spans, strict=True))
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What training needs of every device's memory, and what there is, in words.
+
+    Attributes:
+      windows, rollout: Of the batch that needs most, and its model steps.
+      training, validation: The memory of either.
+    """
+
+    windows: int
+    rollout: int
+    training: str
+    validation: str
+
+
+def look_ahead(job: Job, programs: Programs, shapes: Iterable[tuple[int, int]], config: TrainConfig) -> Needed:
+    """What batches of so many windows and model steps, and validation, will need.
+
+    Raises:
+      ConfigError: it does not fit into memory, which would else be met hours later.
+    """
+    windows, rollout = max(sorted(shapes), key=lambda shape: programs.memory(*shape))
+    training = check_memory(programs.memory(windows, rollout), rollout, windows, config, job.layout)
+    needed = programs.validation_memory(job.validation, windows, rollout)
+    return Needed(windows, rollout, training, check_validation_memory(needed, job.validation))
+
+
+def open_for_training(path: Path) -> Store:
+    """The store; a small one is being read into memory."""
+    store = open_store(path)
+    n_bytes = 4 * sum(int(np.prod(a.shape)) for a in (store.state, store.persisted))
+    if n_bytes > in_memory_limit():
+        return store
+    return replace(store, state=Arriving(store.state), persisted=Arriving(store.persisted))
+
+
+def in_memory_limit() -> int:
+    """Bytes up to which a store is read into memory once; random windows of a larger one are read from disk."""
+    known = host_memory()
+    free = known[1] / processes_here(jax.process_count()) if known else 0.0
+    return max(_IN_MEMORY_BYTES, int(_IN_MEMORY_SHARE * free))
