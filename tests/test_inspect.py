@@ -21,7 +21,7 @@ from data_prep.reading import quality, sources
 from data_prep.reading.inputs import open_canonical
 from emulator.cli import main
 from emulator.config import load_config
-from emulator.planning.init import _Data
+from emulator.planning.possible import ChosenData
 
 ROOT = Path(__file__).parents[1]
 
@@ -192,7 +192,7 @@ def test_one_name_may_mean_two_variables_in_two_files(tmp_path):
     assert report.refusal is None
     assert report.section["prognostic"]["geopotential"] == {}
     assert report.section["static"] == {"geopotential_at_surface": {}}
-    section = _Data.of(paths, report).section
+    section = ChosenData.of(paths, report).section
     assert section["prognostic"]["geopotential"] == {"levels": [500, 850]}
     store = open_store(prepare(pasted(report.text, tmp_path), tmp_path / "store.zarr", tmp_path))
     assert store.surface_geopotential is not None and store.surface_geopotential.max() < 1
@@ -494,7 +494,7 @@ def test_times_that_two_files_hold_are_found(equal, tmp_path):
     assert report.refusal is not None
     if equal:
         assert "b.nc: a defect: time at 2001-01-26T00:00: duplicate, is in a file before" in report.refusal
-        section = DataConfig.model_validate(_Data.of(paths, report).section)
+        section = DataConfig.model_validate(ChosenData.of(paths, report).section)
         assert section.repair == ["duplicates"]
         prepare(section, tmp_path / "store.zarr", tmp_path)
     else:

@@ -19,7 +19,6 @@ from data_prep.variables import accumulation_hours, changes_every_step, is_accum
 
 logger = logging.getLogger(__name__)
 
-
 _ERA5_SUM_HOURS = 1.0
 
 
