@@ -186,13 +186,17 @@ def plot(scores: xr.Dataset, folder: str | Path) -> list[Path]:
 
 
 def _driven(forecaster: Forecaster, store: Store) -> Forecaster:
-    """The network, or several, which take lateral boundary values from a store.
+    """The network, or several of which some take lateral boundary values, with those of a store.
 
     Raises:
-      DataError: one takes none, or the store's are not those that it takes.
+      DataError: none takes any, or the store's are not those that one takes.
     """
     if isinstance(forecaster, SeveralNetworks):
-        return replace(forecaster, networks=tuple(_driven_network(network, store) for network in forecaster.networks))
+        takes = [network.forcing_builder.is_lateral.any() for network in forecaster.networks]
+        if any(takes):
+            pairs = zip(forecaster.networks, takes, strict=True)
+            return replace(forecaster, networks=tuple(driven_by(n, store) if some else n for n, some in pairs))
+        return _driven_network(forecaster.networks[0], store)
     return _driven_network(forecaster, store)
 
 

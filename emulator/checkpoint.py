@@ -62,6 +62,14 @@ CHECKPOINTS = "checkpoints"
 Tree = TypeVar("Tree")
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which asks nobody whether the job is to end: the loop does, once a step and in all processes alike."""
+
+    def reached_preemption(self, step: int) -> bool:
+        """Never: what is to be saved, and when, the caller says."""
+        return False
+
+
 class Checkpoints:
     """The training states of a run, newest last; written in the background, each complete or not there.
 
@@ -91,7 +99,7 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
             handler = ocp.StandardCheckpointHandler(multiprocessing_options=processes)  # named, or Orbax warns
             with _readable(folder, "delete the damaged one of its folders, and training goes on from the other"):
-                self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handler)
+                self._manager = _Manager(folder, options=options, item_handlers=handler)
 
     def save(self, step: int, state: Any, weights: Any = None) -> None:
         """Saves a pytree of arrays under a step, if nothing is there, and then the weights that forecasts use.
@@ -231,20 +239,20 @@ def describe_run(
 
     Args:
       run_dir: The run folder.
-      store: What is trained on.
+      store: What is trained on, fields as they are; statistics of departures where those are learned.
       model: Which network.
       precision: Compute precision.
       seed: Of the run.
       identity: Hash of all that decides the course of training; a run goes on only under the same.
       experiment: The resolved config, kept for the reader.
-      anomalies: Whether the store's states are departures from its climatology, which is then kept too.
+      anomalies: Whether the network steps departures from the store's climatology, which is then kept too.
       learned_before: When the data were of that the weights it begins with learned from.
     """
     arrays = {f"statistics/{k}": v for k, v in store.statistics.to_arrays().items()}
     arrays |= {f"forcing/{k}": v for k, v in store.forcing_builder.to_arrays().items()}
     if anomalies:
         arrays |= {f"climatology/{k}": np.asarray(v) for k, v in store.climatology.to_arrays().items()}
-    if (profiles := Profiles.of(store, anomalies=anomalies)) is not None:
+    if (profiles := Profiles.of(store)) is not None:
         arrays |= {f"profiles/{k}": v for k, v in profiles.to_arrays().items()}
     arrays["static"] = store.static
     if store.surface_geopotential is not None:

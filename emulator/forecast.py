@@ -77,6 +77,8 @@ def forecast_file(
             raise DataError(f"{out}: is a file of the driving data; write the forecast to another one")
         probe(paths)
         networks = [_driven(network, folder, paths) for network, folder in zip(networks, folders, strict=True)]
+        if not any(network.forcing_builder.is_lateral.any() for network in networks):
+            raise DataError(f"--lateral: {folders[0]} was trained without lateral boundary values; leave it out")
         attributes["lateral_boundary"] = ", ".join(map(str, paths))
     first = networks[0]
     forecaster: NeuralForecaster | SeveralNetworks = first
@@ -107,15 +109,14 @@ def forecast_file(
 
 
 def _driven(network: NeuralForecaster, folder: Path, paths: Sequence[Location]) -> NeuralForecaster:
-    """The network with lateral boundary values from files.
+    """The network with lateral boundary values from files, where it takes some.
 
     Raises:
-      DataError: it takes none, or the files lack some.
+      DataError: the files lack some.
     """
-    section = read_description(folder)["experiment"].get("data")
-    data = None if section is None else DataConfig.model_validate(section)
-    if data is None or data.lateral is None:
-        raise DataError(f"--lateral: the network in {folder} was trained without lateral boundary values; leave it out")
+    if not network.forcing_builder.is_lateral.any():
+        return network
+    data = DataConfig.model_validate(read_description(folder)["experiment"]["data"])
     return replace(network, lateral=open_driving(paths, data, network.spec, network.grid).at)
 
 

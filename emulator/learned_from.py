@@ -55,19 +55,33 @@ def among_learned(attributes: Mapping[str, Any], store: Store, firsts: np.ndarra
 
     Args:
       attributes: Of their file.
-      store: What they are verified against. A network that learned from this very store did so by its splits, which
-        are kept apart already.
+      store: What they are verified against. Of a network that learned from this very store the periods of its
+        training data count no more, which are kept apart already; those of weights that it began with do.
       firsts: Their first times, ``datetime64 (forecast,)``.
       lasts: Their last.
 
     Returns:
       ``bool (forecast,)``; false where nothing is known.
     """
+    periods = set(_parse(str(attributes.get(LEARNED_FROM, _UNKNOWN))))
+    if attributes.get(LEARNED_DATA) == store.data_hash:
+        periods -= set(_parse(as_text(training_periods(store))))
     out = np.zeros(firsts.shape, bool)
-    if attributes.get(LEARNED_DATA) != store.data_hash:
-        for first, last in _parse(str(attributes.get(LEARNED_FROM, _UNKNOWN))):
-            out |= (firsts <= last) & (lasts >= first)
+    for first, last in periods:
+        out |= (firsts <= last) & (lasts >= first)
     return out
+
+
+def of_several(attributes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """The attributes of what is made of several forecasts, some of networks perhaps, from those of their files."""
+    learned = [found for found in attributes if LEARNED_FROM in found]
+    if not learned:
+        return {}
+    hashes = {str(found.get(LEARNED_DATA, _UNKNOWN)) for found in learned}
+    return {
+        LEARNED_FROM: as_text(period for found in learned for period in _parse(str(found[LEARNED_FROM]))),
+        LEARNED_DATA: hashes.pop() if len(hashes) == 1 else "several",
+    }
 
 
 def _parse(text: str) -> tuple[Period, ...]:

@@ -19,6 +19,7 @@ from emulator.anomalies import anomalies_of
 from emulator.checkpoint import load_forecaster
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters.persistence import AnomalyPersistence
+from emulator.forecasters.profiles import Profiles
 from emulator.training.job import open_for_training, set_up
 from emulator.training.train import train
 
@@ -103,6 +104,12 @@ def test_states_are_departures_and_statistics_theirs(trained, monkeypatch, rows)
         ):
             np.testing.assert_allclose(std, np.sqrt((weights * (values - mean) ** 2).mean((0, 1, 2, 3))), rtol=1e-4)
         np.testing.assert_array_equal(found.forcing_std, store.statistics.forcing_std)
+
+
+def test_profiles_by_which_turned_fields_are_told_are_of_fields_and_not_of_departures(trained):
+    store, network = trained
+    np.testing.assert_array_equal(network.profiles.values, Profiles.of(store).values)
+    assert 200 < network.profiles.values[..., 0].mean() < 320  # kelvin
 
 
 def test_a_worker_is_sent_anomalies_and_no_fields(trained):

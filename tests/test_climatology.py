@@ -91,13 +91,37 @@ def test_an_hour_that_training_lacks_is_an_error():
 def test_the_kind_follows_coverage_of_the_calendar_not_length_alone():
     summers = np.concatenate([times_between(f"{y}-06-01", f"{y}-09-01") for y in range(2001, 2021)])
     assert choose_kind(summers, HOURS_12) == "seasonal_trend"
-    assert choose_kind(times_between("2001-01-01", "2001-11-20"), HOURS_12) == "seasonal_trend"
+    assert choose_kind(times_between("2001-01-01", "2001-06-20"), HOURS_12) == "seasonal_trend"
+    for last in ("2001-07-05", "2001-10-28"):
+        assert choose_kind(times_between("2001-01-01", last), HOURS_12) == "annual_cycle"
+    for last in ("2001-11-01", "2001-11-20"):
+        assert choose_kind(times_between("2001-01-01", last), HOURS_12) == "annual_harmonics"
+    gap_years = np.concatenate([times_between(f"{y}-01-01", f"{y}-11-20") for y in range(2001, 2006)])
+    assert choose_kind(gap_years, HOURS_12) == "annual_harmonics"  # a smoothed table would have a hole
     assert choose_kind(times_between("2001-01-01", "2001-12-25"), HOURS_12) == "annual_harmonics"
     assert choose_kind(times_between("2001-01-01", "2002-01-01"), HOURS_12) == "annual_harmonics"
     assert choose_kind(times_between("2001-01-01", "2003-12-01"), HOURS_12) == "annual_harmonics"
     assert choose_kind(times_between("2001-01-01", "2004-01-01"), HOURS_12) == "day_of_year_hour"
     of_360_days = np.concatenate([times_between(f"{y}-01-01", f"{y}-12-27") for y in (2001, 2002, 2003)])
     assert choose_kind(of_360_days, HOURS_12) == "day_of_year_hour"
+
+
+@pytest.mark.parametrize(("last", "amplitude"), [("2001-07-05", 0.0), ("2001-09-01", 0.0), ("2001-11-01", 1.5)])
+def test_the_year_is_followed_from_half_of_it_and_no_further_than_a_month(last, amplitude):
+    """A line over ten months would miss midsummer by six degrees and the weeks that follow by sixteen."""
+
+    def climate(t):
+        angle = 2 * np.pi * year_fraction(t)
+        return 280 + 10 * np.cos(angle - 0.3) + amplitude * np.cos(2 * angle)
+
+    times = times_between("2001-01-01", last)
+    found = fit(times, climate(times))
+    beyond = times_between(last, str(np.datetime64(last) + 29))
+    for t in (times, beyond):
+        np.testing.assert_allclose(found.at(t)[:, 0, 0, 0], climate(t), atol=2e-2)
+    if last < "2001-11":
+        with pytest.raises(DataError, match="no estimate at"):
+            found.at(beyond + np.timedelta64(4, "D"))
 
 
 @pytest.mark.parametrize("left_out", [slice(1), slice(300, 340), slice(720, None)])

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -580,6 +581,21 @@ def test_accumulations_from_the_start_are_not_taken_for_those_of_an_interval(tmp
     assert set(open_external(tmp_path / "other.nc", store).fields) == {"temperature"}
     data.rename(tp="total_precipitation_6hr").to_netcdf(tmp_path / "named.nc")
     assert set(open_external(tmp_path / "named.nc", store).fields) == {"temperature", "total_precipitation_6hr"}
+
+
+def test_rain_whose_name_says_no_interval_is_left_out_with_a_word(tmp_path, caplog):
+    """The experiment may call it so; a forecast's may run from its start."""
+    from tiny_store import write_store
+
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8))
+    data = store.dataset([0, 1]).rename(time="init_time").expand_dims(lead_time=LEADS, axis=1)
+    named = {"total_precipitation_6hr": "total_precipitation"}
+    data.rename(named)[["temperature", "total_precipitation"]].to_netcdf(tmp_path / "other.nc")
+    variables = tuple(replace(v, name=named.get(v.name, v.name)) for v in store.spec.variables)
+    renamed = replace(store, spec=replace(store.spec, variables=variables))
+    assert set(open_external(tmp_path / "other.nc", renamed).fields) == {"temperature"}
+    assert "other.nc: total_precipitation is left out" in caplog.text
+    assert "call it total_precipitation_6hr there" in caplog.text
 
 
 def test_a_block_reads_only_the_chunks_it_needs(folder, store, tmp_path):

@@ -350,6 +350,25 @@ class TestFromPython:
             DataError, match=r"the store holds no lateral boundary values on .*; network takes lateral_"
         ):
             emulator.predict(network, initial, days=1, lateral=without)
+        (tmp_path / "plain").mkdir()
+        stages = [RolloutStage(steps=1, warmup=0)]
+        training = TrainConfig(batch_size=2, stages=stages, validation_windows=2, validation_steps=2)
+        model = UNetConfig(patch=1, width=4, multipliers=[1], blocks=1)
+        train(training, model, tmp_path / "store.zarr", tmp_path / "plain" / "run", 0, {"name": "plain"})
+        undriven = emulator.load_forecaster(tmp_path / "plain")
+        last = initial.isel(time=[3])
+        alone = [emulator.predict(network, last, days=1, lateral=store), emulator.predict(undriven, last, days=1)]
+        for networks in ((network, undriven), (undriven, network)):  # each takes what it was trained with
+            both = emulator.predict(emulator.SeveralNetworks(networks), last, days=1, lateral=store)
+            mean = (alone[0]["temperature"] + alone[1]["temperature"]).values / 2
+            np.testing.assert_allclose(both["temperature"].values, mean, atol=1e-3)
+        with pytest.raises(DataError, match="takes no lateral boundary values; leave it out"):
+            emulator.predict(emulator.SeveralNetworks((undriven, undriven)), last, days=1, lateral=store)
+        command = ["forecast", str(tmp_path / "plain"), str(files / "region.nc"), "--days", "1", "--lateral"]
+        assert main([*command, str(files / "driving.nc"), "--out", str(tmp_path / "x.nc")]) == 1
+        time = str(last["time"].values[0])[:16]
+        command += [str(files / "driving.nc"), "--time", time, "--with", str(folder / "run")]
+        assert main([*command, "--out", str(tmp_path / "both.nc")]) == 0
         persistence = make_reference("persistence", store, np.array([np.timedelta64(6, "h")]))
         with pytest.raises(DataError, match="persistence takes no lateral boundary values"):
             emulator.predict(persistence, initial, days=1, lateral=store)

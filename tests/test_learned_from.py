@@ -11,6 +11,10 @@ from emulator.config import EvaluateConfig
 from emulator.evaluation.scores import evaluate
 from emulator.evaluation.table import format_table
 from emulator.forecast_io import write_forecasts
+from emulator.forecasters.corrected import CorrectedForecaster
+from emulator.forecasters.correction import Correction
+from emulator.forecasters.pooled import PooledForecaster
+from emulator.forecasters.written import WrittenForecasts
 from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, among_learned, as_text, learned_periods, training_periods
 
 
@@ -69,17 +73,46 @@ def test_what_is_written_is_read_and_older_runs_tell_by_their_split():
     assert learned_periods({LEARNED_FROM: as_text([])}) == ()
 
 
-@pytest.mark.parametrize(("late", "said"), [(-9, 3), (-1, 2), (0, 1), (1, 0), (-9, "own data")])
+@pytest.mark.parametrize(("late", "said"), [(-9, 3), (-1, 2), (0, 1), (1, 0), (1, "own data"), (-9, "own and earlier")])
 def test_forecasts_at_times_that_their_network_learned_from_are_told(late, said, tmp_path, caplog):
     """It learned from so many steps after the last verified time on; three forecasts start a step apart."""
     store, leads = make_store(days=30), lead_times(1)
     rows = evaluation_rows(store, 5)[0] + np.arange(3)
     first = store.times[rows[-1]] + leads[-1] + late * store.timestep
     marks = {LEARNED_FROM: as_text([(first, first + np.timedelta64(300, "D"))])}
-    marks[LEARNED_DATA], said = (store.data_hash, 0) if said == "own data" else ("another", said)
+    marks[LEARNED_DATA] = "another"
+    if isinstance(said, str):  # a network of this store, the second one from weights of another
+        own = as_text(training_periods(store))
+        marks = {LEARNED_FROM: own if said == "own data" else f"{own}, {marks[LEARNED_FROM]}"}
+        marks[LEARNED_DATA], said = store.data_hash, 3 * (said != "own data")
     write_forecasts(Noisy(store, "network", 0.1, 0.1), store.dataset(rows), leads, tmp_path / "f.nc", attributes=marks)
     config = EvaluateConfig(bootstrap=20, headline=["2m_temperature"])
     scores = evaluate({"network": tmp_path / "f.nc"}, store, config, tmp_path / "scores.nc")
     words = f"learned from: network ({said} of 3 forecasts)"
     assert ("verified_on_training" in scores.attrs) is bool(said)
     assert (words in " ".join(format_table(scores).split())) is (words in caplog.text) is bool(said)
+
+
+def test_what_is_made_of_forecasts_has_learned_what_their_networks_have(tmp_path):
+    store, leads = make_store(days=30), lead_times(1)
+    rows = evaluation_rows(store, 3)
+    periods = [as_text([(day(a), day(b))]) for a, b in (("2001-01-01", "2001-02-01"), ("2002-01-01", "2002-02-01"))]
+    files = {}
+    for name, marks in {
+        "network": {LEARNED_FROM: periods[0], LEARNED_DATA: store.data_hash},
+        "second": {LEARNED_FROM: periods[1], LEARNED_DATA: "another"},
+        "physics_t21": {},
+    }.items():
+        path = tmp_path / f"{name}.nc"
+        write_forecasts(Noisy(store, name, 0.1, 0.1), store.dataset(rows), leads, path, attributes=marks)
+        files[name] = WrittenForecasts(path, store.spec)
+    both = PooledForecaster("both", store.grid, store.timestep, (files["physics_t21"], *files.values())).attributes()
+    assert (both[LEARNED_FROM], both[LEARNED_DATA]) == (", ".join(periods), "several")
+    own = PooledForecaster("own", store.grid, store.timestep, (files["network"], files["physics_t21"])).attributes()
+    assert (own[LEARNED_FROM], own[LEARNED_DATA]) == (periods[0], store.data_hash)
+    none = PooledForecaster("none", store.grid, store.timestep, (files["physics_t21"],) * 2).attributes()
+    assert LEARNED_FROM not in none
+    correction = Correction(leads, np.zeros((2, 1)), np.ones((2, 1)), 7)
+    for name, file in files.items():
+        corrected = CorrectedForecaster(name, store.grid, store.timestep, store.climatology, file, correction, False)
+        assert corrected.attributes().get(LEARNED_FROM) == {"network": periods[0], "second": periods[1]}.get(name)

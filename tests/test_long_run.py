@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from synthetic import ON_SIGMA, STEP, make_store, with_state
 
+from data_prep.clock import seconds_of_day
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import unstack_channels
@@ -254,7 +255,16 @@ def test_runs_are_spread_over_the_split():
     rows = long_run_rows(store, CONFIG, LongRunConfig(initial_times=4))
     assert [store.segment_of(int(r), int(r) + 1).name for r in rows] == ["member_002"] * 2 + ["member_003"] * 2
     with pytest.raises(DataError, match="holds 80 times, 81 are asked for"):
-        long_run_rows(store, CONFIG, LongRunConfig(initial_times=81))
+        long_run_rows(store, CONFIG, LongRunConfig(initial_times=81, every_hours=6))
+
+
+@pytest.mark.parametrize(("every", "hours"), [(24, {6}), (48, {6}), (12, {6, 12})])
+def test_runs_that_are_looked_at_at_one_hour_of_the_day_start_at_one(every, hours):
+    """Else each would be held against the truth of the others' hours too."""
+    whole = make_store(days=11, splits=("train", "test"))
+    store = replace(whole, segments=(whole.segments[0], replace(whole.segments[1], start=whole.segments[1].start + 1)))
+    rows = long_run_rows(store, CONFIG, LongRunConfig(initial_times=2, every_hours=every))
+    assert set((seconds_of_day(store.times[rows]) / 3600).tolist()) == hours and rows.size == 2
     assert long_run_leads(store, LongRunConfig(days=2, every_hours=18))[-1] == np.timedelta64(36, "h")
     with pytest.raises(ConfigError, match="5 h is no multiple of the store's 6 h"):
         long_run_leads(store, LongRunConfig(every_hours=5))

@@ -2,15 +2,16 @@
 
 import sys
 
+import jax
 import pytest
 
-from emulator.hardware.machine import _memory_limit, host_memory
+from emulator.hardware.machine import _memory_limit, device_memory, host_memory
 
 GIB = 2**30
 
 
-def limited(tmp_path, own: str, files: dict[str, str]) -> int:
-    """The limit where ``/proc/self/cgroup`` reads so, and these files lie in ``/sys/fs/cgroup``."""
+def limited(tmp_path, own: str, files: dict[str, str]) -> tuple[int, int]:
+    """The limit and what is left of it, by ``/proc/self/cgroup`` and what lies in ``/sys/fs/cgroup``."""
     (tmp_path / "own").write_text(own)
     for name, text in files.items():
         path = tmp_path / "groups" / name
@@ -37,11 +38,41 @@ def limited(tmp_path, own: str, files: dict[str, str]) -> int:
     ids=["container", "none", "batch job", "the least", "other namespace", "version 1", "in no group"],
 )
 def test_the_limit_is_that_of_the_control_groups(tmp_path, own, files, expected):
-    assert limited(tmp_path, own, files) == expected
+    assert limited(tmp_path, own, files) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("own", "files"),
+    [
+        ("0::/\n", ("memory.max", "memory.current", "memory.stat", "inactive_file")),
+        (
+            "4:memory:/job\n",
+            (
+                "memory/job/memory.limit_in_bytes",
+                "memory/job/memory.usage_in_bytes",
+                "memory/job/memory.stat",
+                "total_inactive_file",
+            ),
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_what_others_use_in_the_group_is_not_free_but_the_cache_of_files_is(tmp_path, own, files):
+    *names, cache = files
+    texts = (f"{16 * GIB}\n", f"{12 * GIB}\n", f"anon 1\n{cache} {3 * GIB}\nactive_file 7\n")
+    assert limited(tmp_path, own, dict(zip(names, texts, strict=True))) == (16 * GIB, 7 * GIB)
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path):
-    assert _memory_limit(tmp_path, tmp_path / "absent") == sys.maxsize
+    assert _memory_limit(tmp_path, tmp_path / "absent") == (sys.maxsize, sys.maxsize)
+
+
+def test_processes_of_a_run_on_one_machine_share_its_memory(monkeypatch):
+    alone = device_memory()
+    if alone is None or jax.default_backend() != "cpu":
+        pytest.skip("this system does not say")
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    assert device_memory()[0] == pytest.approx(alone[0] / 4, rel=1e-6)
 
 
 def test_no_more_is_free_than_there_is():

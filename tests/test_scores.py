@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import warnings
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 
 import numpy as np
@@ -389,3 +390,28 @@ def test_distributions_tell_blur(scored, store):
     wanted = anomaly.ravel()[order][np.searchsorted(cumulated, [0.01, 0.99])]
     found = scores["truth_quantile"].sel(variable="2m_temperature", quantile=[0.01, 0.99]).isel(lead_time=0)
     np.testing.assert_allclose(found, wanted, rtol=0.02)
+
+
+def test_a_climatology_below_what_is_possible_has_no_anomaly_either(tmp_path):
+    """Fitted harmonics may ask for less than no rain; anomalies are from what climatology forecasts."""
+    store = make_store(days=12)
+    (channel,) = (i for i, c in enumerate(store.spec.state_channels) if c.name == "2m_temperature")
+    warm = np.float32(store.state[..., channel].min() - 1.0)
+    variables = tuple(
+        replace(v, minimum=float(warm)) if v.name == "2m_temperature" else v for v in store.spec.variables
+    )
+    table = np.array(store.climatology.table)
+    table[0, : table.shape[1] // 2, :, channel] -= 100
+    store = replace(
+        store,
+        spec=replace(store.spec, variables=variables),
+        climatology=replace(store.climatology, table=table),
+    )
+    rows, leads = evaluation_rows(store, 3), lead_times(2)
+    write_forecasts(
+        make_reference("climatology", store, leads), store.dataset(rows), leads, tmp_path / "climatology.nc"
+    )
+    config = EvaluateConfig(bootstrap=20, headline=["2m_temperature"])
+    scores = evaluate({"climatology": tmp_path / "climatology.nc"}, store, config, tmp_path / "scores.nc")
+    found = scores.sel(variable="2m_temperature", region="all", forecaster="climatology")
+    assert (found["activity"] == 0).all() and found["acc"].isnull().all()

@@ -104,6 +104,16 @@ def test_the_order_of_their_variables_is_their_own(networks):
     assert differences(replace(networks[0], spec=dry), spec, networks[0].grid, TIMESTEP) == []
 
 
+def test_grids_that_differ_by_the_rounding_of_files_are_one(runs, networks):
+    first, second = networks
+    moved = Grid.from_arrays(np.asarray(second.grid.latitude) + 3e-6, np.asarray(second.grid.longitude))
+    other = replace(second, grid=moved)
+    initial, leads = runs[0].dataset([2]), np.arange(1, 3) * TIMESTEP
+    for how in ("mean", "members"):
+        found, expected = (joined(emulator.SeveralNetworks((first, n), how), initial, leads) for n in (other, second))
+        xr.testing.assert_identical(found, expected)
+
+
 def test_of_a_training_that_did_not_come_to_its_end_it_is_said(runs, tmp_path, caplog):
     (tmp_path / "run").symlink_to(runs[1])
     for record, said in (({"finished": True}, False), ({"finished": False}, True), (None, False)):
@@ -281,7 +291,11 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
     ):
         with pytest.raises(ConfigError, match=f"^evaluate.supermodels.{said}"):
             comparing.write_all_forecasts(config(**evaluate), folder)
+    with pytest.raises(ConfigError, match=r"^evaluate.supermodels.x: daily: has other lengths of steps than network"):
+        comparing.check_comparison(config(supermodels={"x": ["network", "daily"]}), folder)
     (folder / "store.zarr").unlink()
     write_store(folder / "store.zarr", Grid.gaussian(8), n_times=28)
-    with pytest.raises(ConfigError, match=r"^evaluate.supermodels.x: second has learned from other data than the exp"):
+    with pytest.raises(ConfigError, match=r"^evaluate.supermodels.x: second: has other training data than network"):
         comparing.check_comparison(config(supermodels={"x": pair}), folder)
+    both = {"second": str(alike), "third": str(first)}  # these share theirs
+    comparing.check_comparison(config(supermodels={"x": ["second", "third"]}, networks=both), folder)

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from data_prep.errors import DataError, UserError
+from data_prep.errors import ConfigError, DataError, UserError
 from emulator.config import parse_config
 from emulator.experiment import records, running, stages
 
@@ -32,6 +32,7 @@ def calls(monkeypatch):
             if stage.name == "forecast":
                 (folder / "forecasts" / "means").mkdir(parents=True, exist_ok=True)
             for output in FORECASTS if stage.name == "forecast" else stage.outputs:
+                (folder / output).unlink(missing_ok=True)  # it is put in place of what is there
                 (folder / output).write_text(stage.name)
 
         nothing = dict.fromkeys(("check", "ready", "outdated", "look_ahead", "files"), lambda *_: None)
@@ -461,3 +462,105 @@ def test_two_runs_in_one_folder_are_refused(tmp_path, calls):
         pytest.raises(UserError, match="another run is working"),
     ):
         running.run_stages(config(tmp_path))
+
+
+def _refusing(monkeypatch, name, error):
+    """The stage of this name refuses its work. Returns the stages as they were."""
+
+    def refuse(*_):
+        raise error
+
+    whole = stages.STAGES
+    monkeypatch.setattr(
+        stages, "STAGES", tuple(dataclasses.replace(s, run=refuse) if s.name == name else s for s in whole)
+    )
+    return whole
+
+
+@pytest.mark.parametrize("error", [ConfigError("no such variable"), KeyboardInterrupt()])
+def test_a_result_counts_as_before_where_a_change_of_it_is_refused(tmp_path, calls, monkeypatch, error):
+    """Stages that cannot be learned, appended to a network; then the config as it was."""
+    _as_it_is(monkeypatch, "train", "begun")
+    folder = running.run_stages(config(tmp_path))
+    before = {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
+    monkeypatch.setattr(stages, "STAGES", tuple(dataclasses.replace(s, begun=lambda *_: True) for s in stages.STAGES))
+    _refusing(monkeypatch, "train", error)
+    with pytest.raises(type(error)):
+        running.run_stages(config(tmp_path, train={"stages": [{"steps": 3}, {"steps": 4}]}))
+    assert {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()} == before
+    calls.clear()
+    running.run_stages(config(tmp_path))
+    assert calls == []
+
+
+def test_prepared_data_and_all_that_was_made_from_them_stay_where_new_ones_are_refused(tmp_path, calls, monkeypatch):
+    folder = running.run_stages(config(tmp_path))
+    before = {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
+    whole = _refusing(monkeypatch, "prepare", DataError("c.nc: holds NaN"))
+    with pytest.raises(DataError, match="holds NaN"):
+        running.run_stages(config(tmp_path), ["prepare"], redo=True)
+    assert {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()} == before
+    monkeypatch.setattr(stages, "STAGES", whole)
+    _refusing(monkeypatch, "prepare", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        running.run_stages(config(tmp_path), ["prepare"], redo=True)
+    assert (folder / "run").exists() and (folder / "scores.nc").exists()
+    with pytest.raises(UserError, match=r"store.zarr is not finished; run 'prepare' to its end"):
+        running.run_stages(config(tmp_path), ["train"], redo=True)
+    monkeypatch.setattr(stages, "STAGES", whole)
+    calls.clear()
+    running.run_stages(config(tmp_path), ["prepare"])  # goes on with it
+    assert calls == ["prepare"]
+    assert not any((folder / name).exists() for name in ("run", "forecasts", "scores.nc", "plots"))
+
+
+def test_what_training_would_refuse_is_refused_before_a_network_is_discarded(tmp_path, calls, monkeypatch):
+    folder = running.run_stages(config(tmp_path))
+    asked = []
+
+    def refuse(train, model, store, seed):
+        asked.append((train.seed, model.kind, store, seed))
+        raise ConfigError("train.variable_weights: tmeperature: no such state variable")
+
+    _as_it_is(monkeypatch, "train", "ready")
+    monkeypatch.setattr("emulator.training.job.check", refuse)
+    monkeypatch.setattr("data_prep.preparation.store.open_store", lambda path: path.name)
+    with pytest.raises(ConfigError, match="tmeperature"):
+        running.run_stages(config(tmp_path), ["train"], redo=True)
+    assert asked == [(None, "unet", "store.zarr", 0)] and (folder / "run").exists()
+
+
+def test_a_change_of_the_weights_that_training_began_with_is_told(tmp_path, calls, monkeypatch, caplog):
+    _as_it_is(monkeypatch, "train", "files")
+    weights = tmp_path / "before" / "weights.npz"
+    weights.parent.mkdir()
+    weights.write_text("1")
+    fine = config(tmp_path, train={"stages": [{"steps": 3}], "start_from": str(weights.parent)})
+    running.run_stages(fine)
+    running.run_stages(fine)
+    assert caplog.messages == []
+    os.utime(weights, (1, 1))
+    calls.clear()
+    running.run_stages(fine)
+    assert calls == [] and "train: weights.npz has changed since this result was made" in caplog.text
+    caplog.clear()
+    weights.unlink()  # the network knows what it began with
+    running.run_stages(fine)
+    assert calls == [] and caplog.messages == []
+
+
+def test_the_seed_of_the_experiment_named_once_more_is_no_other_seed(tmp_path):
+    train = stages.stage_named("train")
+    marks = [
+        stages.fingerprint(config(tmp_path, seed=5, train={**RAW["train"], **seed}), train)
+        for seed in ({}, {"seed": 5}, {"seed": 6})
+    ]
+    assert marks[0] == marks[1] != marks[2]
+
+
+def test_a_long_run_needs_the_network(tmp_path, calls):
+    folder = running.run_stages(config(tmp_path, evaluate={"long_run": {"days": 30}}))
+    (folder / "run").unlink()
+    with pytest.raises(UserError, match=r"evaluate: .*run is missing"):
+        running.run_stages(config(tmp_path, evaluate={"long_run": {"days": 30}}), ["evaluate"], redo=True)
+    running.run_stages(config(tmp_path), ["evaluate"], redo=True)

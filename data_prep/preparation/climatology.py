@@ -1,18 +1,20 @@
 """The training climate at any time of the year: what anomalies are measured from, and the simplest forecast.
 
-Three kinds, by what the training split can carry (``choose_kind``); each names itself in every report:
+Four kinds, by what the training split can carry (``choose_kind``); each names itself in every report:
 
 * ``day_of_year_hour``: from three training years on, a mean for each day of the year and hour of the day, smoothed over
   a 61-day window with triangular weights that wraps around the year; day 366 is day 365's. (WeatherBench-2's triangle
   is a day narrower on either side: it reaches zero at 30 days, this one at 31.)
-* ``annual_harmonics``: where the training data cover the calendar without a hole of more than 30 days, a mean for each
-  hour of the day and two harmonics of the year.
+* ``annual_harmonics``: where the training data cover the calendar without a hole of more than two months, a mean for
+  each hour of the day and two harmonics of the year.
+* ``annual_cycle``: for half of the year or more, a mean for each hour of the day and one harmonic of the year, with
+  which there is less to go astray in a hole.
 * ``seasonal_trend``: for a part of the year, a mean for each hour of the day and a line over the calendar.
 
 The trend runs over the calendar date, not over the years: the members of a nature run cover one season again and again
 under years of their own, and a line through relabelled years would mean nothing. The position is the number of days
-from the middle of the training season, unwrapped around it. Extrapolating a line is guessing, so a date more than 30
-days outside the training season is an error.
+from the middle of the training season, unwrapped around it. To extrapolate is to guess, so a date more than 30 days
+outside the training season is an error.
 
 Each kind is a linear model, fitted through its additive normal equations: memory does not grow with the record. Here
 is the model; ``climatology_fit`` fits one of any size from a store's rows.
@@ -31,13 +33,13 @@ from data_prep.clock import CALENDAR_DAYS, day_of_year, seconds_of_day, year_fra
 from data_prep.errors import DataError
 from data_prep.files.arrays import ArrayLike
 
-Kind = Literal["day_of_year_hour", "annual_harmonics", "seasonal_trend"]
+Kind = Literal["day_of_year_hour", "annual_harmonics", "seasonal_trend", "annual_cycle"]  # stores have the number
 
 WINDOW_DAYS = 61
 """Width of the smoothing window of ``day_of_year_hour``: the days that have a weight."""
 
 BEYOND_SEASON_DAYS = 30.0
-"""How far outside the training season the trend of ``seasonal_trend`` may be followed."""
+"""How far outside the training season a climatology may be followed."""
 
 YEAR_DAYS = 365
 
@@ -45,6 +47,8 @@ _THREE_YEARS = 2.95  # three of 360 days, or with some days left out
 
 _CIRCLE_DAYS = 365.25
 _HOLE_DAYS = 30  # a longer stretch of the calendar without data is outside the training season
+_REACHED_DAYS = 2 * BEYOND_SEASON_DAYS + 2  # a hole that is within reach from both sides, and a step or two
+_CYCLE_DAYS = 180.0  # of a season that a cosine follows better than a line, whatever the climate
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,15 @@ class Season:
 def choose_kind(times: np.ndarray, timestep: np.timedelta64) -> Kind:
     """The kind that these training times can carry; years are counted as data, wherever on the time axis they lie.
 
-    A line cannot follow a whole year, two harmonics can, also where some days of it are missing.
+    A line cannot follow half a year, nor one harmonic all of it; two can, also where some weeks of it are missing.
     """
-    if not Season.of(times).whole_year:
-        return "seasonal_trend"
+    season = Season.of(times)
     years = times.size * (timestep / np.timedelta64(1, "D")) / YEAR_DAYS
-    return "day_of_year_hour" if years >= _THREE_YEARS else "annual_harmonics"
+    if season.whole_year and years >= _THREE_YEARS:
+        return "day_of_year_hour"
+    if 2 * season.half_width >= _CIRCLE_DAYS - _REACHED_DAYS:
+        return "annual_harmonics"
+    return "annual_cycle" if 2 * season.half_width >= _CYCLE_DAYS else "seasonal_trend"
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +161,7 @@ class Climatology:
         Raises:
           DataError: there is one.
         """
-        if self.kind != "seasonal_trend":
+        if self.kind in ("day_of_year_hour", "annual_harmonics"):
             return
         beyond = np.abs(self.season.position(times)) > self.season.half_width + BEYOND_SEASON_DAYS
         if beyond.any():
@@ -207,7 +214,7 @@ def folded_day(times: np.ndarray) -> np.ndarray:
 
 def basis_size(kind: Kind, n_hours: int) -> int:
     """Functions that the linear kinds are made of."""
-    return n_hours + {"day_of_year_hour": 0, "annual_harmonics": 4, "seasonal_trend": 1}[kind]
+    return n_hours + {"day_of_year_hour": 0, "annual_harmonics": 4, "annual_cycle": 2, "seasonal_trend": 1}[kind]
 
 
 def basis_of(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_hours: int) -> np.ndarray:
@@ -216,7 +223,8 @@ def basis_of(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_
     if kind == "seasonal_trend":
         return np.concatenate([indicators, season.position(times)[:, None] / max(season.half_width, 1.0)], axis=1)
     angle = 2 * np.pi * year_fraction(times)
-    harmonics = [f(k * angle) for k in (1, 2) for f in (np.cos, np.sin)]
+    waves = (1, 2) if kind == "annual_harmonics" else (1,)
+    harmonics = [f(k * angle) for k in waves for f in (np.cos, np.sin)]
     return np.concatenate([indicators, np.stack(harmonics, axis=1)], axis=1)
 
 

@@ -34,7 +34,7 @@ from data_prep.reading.slips import hint, slip_of, standard_height
 from data_prep.reading.sources import clip_to_minimum
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
 from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
-from data_prep.variables import GRAVITY, SURFACE, is_accumulation, known, possible_range
+from data_prep.variables import GRAVITY, SURFACE, accumulation_hours, is_accumulation, known, possible_range
 from emulator.evaluation.external_times import MEMBER, find_coordinate, times_of_forecasts
 from emulator.forecast_form import AXES
 
@@ -193,6 +193,14 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
     with _opened(path) as raw:
         wanted = _wanted(store)
         sums = {name: name for name in wanted if is_accumulation(name) and name in raw}
+        if nameless := [name for name in sums if accumulation_hours(name) is None]:
+            hours = f"{store.timestep / np.timedelta64(1, 'h'):g}"
+            logger.warning(
+                "%s: %s is left out: over which interval it is summed the name does not say; if it is a step of %s h, "
+                "call it total_precipitation_%shr there and in data.diagnostic",
+                *(path, nameless[0], hours, hours),
+            )
+            sums = {name: name for name in sums if name not in nameless}
         asked = {name: (name,) for name in wanted if not is_accumulation(name)}
         names = {n: r for n, r in (find_variables(path, raw, asked) | sums).items() if r in raw.data_vars}
         if not names:

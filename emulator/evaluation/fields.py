@@ -107,9 +107,8 @@ class Verification:
         store = self.store
         names = [v.name for v in store.spec.with_role("prognostic", "diagnostic")]
         times = store.times[rows]
-        expected = unstack_channels(
-            store.climatology.at(times), store.spec, store.spec.state_channels, store.grid, {"time": times}
-        )
+        climate = np.maximum(store.climatology.at(times), store.spec.state_minimum)  # as its forecast is
+        expected = unstack_channels(climate, store.spec, store.spec.state_channels, store.grid, {"time": times})
         truth = self._planes(store.dataset(rows)[names], "truth", self.derived)
         return truth, self._planes(expected, "climatology", self.derived)
 

@@ -130,8 +130,15 @@ class _Summary:
 
 
 def long_run_rows(store: Store, config: EvaluateConfig, run: LongRunConfig) -> np.ndarray:
-    """Rows of the store that a long run starts from, spread evenly over the split; it may run beyond the data's end."""
+    """Rows of the store that a long run starts from, spread evenly over the split; it may run beyond the data's end.
+
+    Runs that are looked at once a day, or less often, all start at one hour, which is that of the truth they are held
+    against.
+    """
     rows = store.rows_of(config.split)
+    if run.every_hours % 24 == 0:
+        seconds = seconds_of_day(store.times[rows])
+        rows = rows[seconds == seconds[:1]]
     if rows.size < run.initial_times:
         raise DataError(
             f"evaluate.long_run: the {config.split} split holds {rows.size} times, {run.initial_times} are asked for"

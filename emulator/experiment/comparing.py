@@ -46,7 +46,7 @@ from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.perturbations import RandomFields
 from emulator.forecasters.pooled import PooledForecaster
-from emulator.forecasters.several import SeveralNetworks
+from emulator.forecasters.several import SeveralNetworks, Shared, cannot_step_together, shared_by
 from emulator.stepping.sponge import Sponge
 
 logger = logging.getLogger(__name__)
@@ -108,13 +108,27 @@ def _check_competitors(contest: Contest) -> None:
     for name in asked:
         if name != NETWORK:  # SPEEDY is built: it says itself what it lacks
             everybody[name].make()
+    # what the experiment's own will be, which may still have to learn
+    shared = {NETWORK: Shared(store.data_hash, tuple(config.model.time_steps), config.train.anomalies)}
     networks = {name: everybody[name].make() for name in evaluate.networks}
-    for key, name in ((key, name) for key, of in evaluate.supermodels.items() for name in of):
-        other = networks.get(name)  # not the experiment's own, which is to learn from the store
-        if isinstance(other, NeuralForecaster) and other.data_hash != store.data_hash:
-            raise ConfigError(f"evaluate.supermodels.{key}: {name} has learned from other data than the experiment's")
+    shared |= {name: shared_by(other) for name, other in networks.items() if isinstance(other, NeuralForecaster)}
+    for key, of in evaluate.supermodels.items():
+        for name in of[1:]:
+            if what := shared[name].differences(shared[of[0]]):
+                raise ConfigError(f"evaluate.supermodels.{key}: {name}: {cannot_step_together(what, of[0])}")
     if any(ensemble.members > 1 for ensemble in asked.values()):
         RandomFields(store, 1.0, config.seed).check(contest.init_times)
+
+
+def check_forecasters(config: ExperimentConfig, folder: Path) -> None:
+    """Refuses what forecasting would before it makes anything, so that earlier forecasts stay.
+
+    Raises:
+      UserError: as ``check_comparison``, of forecasters and of the files of others.
+    """
+    contest = Contest.of(config, folder)
+    _check_competitors(contest)
+    _check_external(contest)
 
 
 def _warn_of_a_small_disk(contest: Contest) -> None:
@@ -196,7 +210,7 @@ def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) 
 
 
 def check_scores(config: ExperimentConfig, folder: Path) -> None:
-    """Refuses what scoring would, before earlier scores are discarded.
+    """Refuses what scoring would after a while.
 
     Raises:
       DataError: forecasts are missing, were made from other data, or do not fit the truth; or see ``check_config``.

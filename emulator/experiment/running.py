@@ -32,7 +32,7 @@ def run_stages(
       config: The experiment.
       names: Stages to run; each needs the results of those before it.
       redo: Discard earlier results of these stages, and all made from them, instead of refusing or skipping; nothing
-        is discarded where what a stage needs is refused.
+        is discarded where a stage refuses its work.
       workers: For the stages that can share their work; this process does it all when left out.
 
     Raises:
@@ -74,7 +74,8 @@ def _run_stage(
         if _take(config, folder, stage, records, title):
             return
     _check_needs(config, folder, stage, records)
-    stage.ready(config, folder)
+    if redo:
+        stage.ready(config, folder)
     logger.info("%s", title)
     if all_follow:
         stage.look_ahead(config, folder)
@@ -95,9 +96,10 @@ def _work(
     # of a stage that goes on where it was stopped, the seconds are those of the last part alone
     same = record is not None and record["fingerprint"] == mark
     resumes = record is not None and not redo and (not record["finished"] if same else _any_there(folder, stage))
-    again = record is not None and not redo and not stage.same_again and (record["finished"] or "again" in record)
-    again = again or (redo and stage.replaces)
-    earlier = _Earlier.of(folder, stage, record) if stage.replaces and record is not None else None
+    made_anew = record is not None and ("again" in record or (record["finished"] and not stage.same_again))
+    again = stage.replaces if redo else made_anew
+    discarded = redo and not stage.replaces
+    earlier = None if record is None or discarded else _Earlier.of(folder, stage, record)
     save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
     begun: Record = {"fingerprint": mark, "finished": False}
     if again:
@@ -106,8 +108,8 @@ def _work(
     start = time.monotonic()
     try:
         stage.run(config, folder, workers)
-    except BaseException:
-        if earlier is not None:
+    except BaseException as error:
+        if earlier is not None and (isinstance(error, UserError) or not redo):  # a redo that is stopped goes on
             earlier.put_back(records)
         raise
     seconds = time.monotonic() - start
@@ -163,7 +165,8 @@ def _discard(folder: Path, stages: Sequence[Stage], records: Records, *, because
 
 def _check_needs(config: ExperimentConfig, folder: Path, stage: Stage, records: Records) -> None:
     of_nature = stage.name == "prepare" and any(map(is_of_nature, config.data.inputs))
-    for need in (*stage.needs, *("nature",) * of_nature):
+    of_network = stage.name == "evaluate" and config.evaluate.long_run is not None  # which is run there
+    for need in (*stage.needs, *("nature",) * of_nature, *("run",) * of_network):
         if not (folder / need).exists():
             raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
         _check_finished(config, folder, stage, need, records)
@@ -296,8 +299,10 @@ def _changed(config: ExperimentConfig, folder: Path, stage: Stage, record: Recor
     if record is None or "files" not in record:
         return None
     try:
-        now = stage.files(config, folder) or []
+        now = stage.files(config, folder)
     except DataError:
+        return None
+    if now is None:
         return None
     before, after = ({tuple(file) for file in files} for files in (record["files"], now))
     if before == after:

@@ -21,6 +21,7 @@ from emulator.config import EvaluateConfig, ExperimentConfig, TrainConfig
 from emulator.experiment.forecast_files import files_of_network
 from emulator.experiment.records import Records, Stamps
 from emulator.progress import track_blocks
+from emulator.run_folder import WEIGHTS, run_folder
 
 if TYPE_CHECKING:
     from data_prep.reading.locations import Location
@@ -39,7 +40,7 @@ class Stage:
       depends: Config keys (dotted) that the result depends on, beside those of the stages before it.
       needs: Outputs of earlier stages without which it cannot start.
       check: Refuses what is there, if it was made with other values of keys that only a part of the result depends on.
-      ready: Refuses, before anything is discarded or begun, what the work itself would refuse after a while.
+      ready: Refuses, before an earlier result is discarded, what the work itself would refuse before it makes anything.
       outdated: Why a finished result is made again or completed all the same, or ``None``. Only for what costs little
         and can be made from what is at hand; the old result stays until the new one is whole.
       same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay,
@@ -48,8 +49,8 @@ class Stage:
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
       files: Those of others that the result is made of, by name, with what changes when they do; the record keeps them.
         Files alone: who has a URL may be far away, or down.
-      replaces: Whether its outputs take the place of earlier ones when they are whole: these stay until then, and for
-        good where the work is refused.
+      replaces: Whether its outputs take the place of earlier ones when they are whole, when it is made anew too: these
+        stay until then, and for good where the work is refused.
       of_network: What a new training makes worthless of what is there, where the rest is worth keeping.
     """
 
@@ -74,6 +75,13 @@ def _simulate(config: ExperimentConfig, folder: Path, _: Executor | None) -> Non
 
     assert config.simulate is not None
     simulate(config.simulate, folder / "nature", config.seed)
+
+
+def _check_simulation(config: ExperimentConfig, _: Path) -> None:
+    from emulator.physics.nature_run import check
+
+    assert config.simulate is not None
+    check(config.simulate)
 
 
 def _prepare(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
@@ -165,6 +173,19 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     )
 
 
+def _check_training(config: ExperimentConfig, folder: Path) -> None:
+    from data_prep.preparation.store import open_store
+    from emulator.training.job import check
+
+    check(config.train, config.model, open_store(folder / "store.zarr"), config.training_seed)
+
+
+def _first_weights(config: ExperimentConfig, _: Path) -> Stamps | None:
+    """Those of another run that training begins with; ``None`` where there are none, or they are gone."""
+    weights = run_folder(config.train.start_from) / WEIGHTS if config.train.start_from is not None else None
+    return _stamps([weights]) if weights is not None and weights.exists() else None
+
+
 def _shorter_training(config: ExperimentConfig, folder: Path) -> bool:
     from emulator.training.run_identity import is_beginning
 
@@ -175,6 +196,12 @@ def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> Non
     from emulator.experiment.comparing import write_all_forecasts
 
     write_all_forecasts(config, folder)
+
+
+def _check_forecasters(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.experiment.comparing import check_forecasters
+
+    check_forecasters(config, folder)
 
 
 def _check_forecasts(config: ExperimentConfig, folder: Path) -> None:
@@ -193,15 +220,10 @@ def _incomplete_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
 
 
 def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
-    from emulator.experiment.comparing import score_all_forecasts
-
-    score_all_forecasts(config, folder, workers)
-
-
-def _check_scores(config: ExperimentConfig, folder: Path) -> None:
-    from emulator.experiment.comparing import check_scores
+    from emulator.experiment.comparing import check_scores, score_all_forecasts
 
     check_scores(config, folder)
+    score_all_forecasts(config, folder, workers)
 
 
 def _scored_files(config: ExperimentConfig, _: Path) -> Stamps:
@@ -230,16 +252,27 @@ def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
 
 
 STAGES = (
-    Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), same_again=True),
-    Stage("prepare", ("store.zarr",), _prepare, ("data",), outdated=_older_store, same_again=True, files=_data_files),
+    Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), ready=_check_simulation, same_again=True),
+    Stage(
+        "prepare",
+        ("store.zarr",),
+        _prepare,
+        ("data",),
+        outdated=_older_store,
+        same_again=True,
+        files=_data_files,
+        replaces=True,
+    ),
     Stage(
         "train",
         ("run",),
         _train,
         ("seed", "model", *(f"train.{key}" for key in TrainConfig.model_fields if key not in TrainConfig.HOW)),
         ("store.zarr",),
+        ready=_check_training,
         begun=_shorter_training,
         look_ahead=_check_comparison,
+        files=_first_weights,
     ),
     Stage(
         "forecast",
@@ -248,6 +281,7 @@ STAGES = (
         (),  # every file says itself what it depends on
         ("store.zarr", "run"),
         check=_check_forecasts,
+        ready=_check_forecasters,
         outdated=_incomplete_forecasts,
         of_network=files_of_network,
     ),
@@ -257,7 +291,6 @@ STAGES = (
         _evaluate,
         ("evaluate",),
         ("store.zarr", "forecasts"),
-        ready=_check_scores,
         outdated=_replaced_since_scored,
         files=_scored_files,
         replaces=True,
@@ -290,6 +323,8 @@ def decisive_values(config: ExperimentConfig, stage: Stage) -> dict[str, Any]:
     """
     how = {"evaluate": set(EvaluateConfig.HOW)}
     given = config.model_dump(mode="json", exclude_defaults=True, exclude=how)
+    if config.train.seed == config.seed:  # the same as none
+        given["train"] = {key: value for key, value in given["train"].items() if key != "seed"}
     found: dict[str, Any] = {}
     for s in applicable_stages(config):
         for key in s.depends:

@@ -66,7 +66,11 @@ class CorrectedForecaster:
     def attributes(self) -> dict[str, object]:
         """Attributes of a file of these forecasts: the raw model's cost, and what was done to it."""
         done = "mean error removed" + (", anomaly damped towards climatology" if self.damped else "")
-        return self.raw.cost() | {
-            "correction": f"{done}; fitted to {self.correction.forecasts} training forecasts",
-            "corrected_from": self.raw.path.name,
-        }
+        return (
+            self.raw.cost()
+            | self.raw.learned()
+            | {
+                "correction": f"{done}; fitted to {self.correction.forecasts} training forecasts",
+                "corrected_from": self.raw.path.name,
+            }
+        )

@@ -19,6 +19,7 @@ from data_prep.spec import StateSpec
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import lead_blocks
 from emulator.forecasters.written import WrittenForecasts
+from emulator.learned_from import of_several
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +69,18 @@ class PooledForecaster:
                 yield from lead_blocks(mean, times, leads, self.spec, self.grid)
 
     def attributes(self) -> dict[str, object]:
-        """Attributes of a file of these forecasts: what all members cost together, and who they are."""
+        """Attributes of a file of these forecasts: whose they are, what they cost together and learned from."""
         costs = [member.cost() for member in self.members]
         seconds = [float(str(cost["seconds_per_simulated_day"])) for cost in costs]
-        return costs[0] | {
-            "seconds_per_simulated_day": sum(seconds),
-            "simulated_days_per_second": 1.0 / sum(seconds),
-            "ensemble_of" if self.as_ensemble else "mean_of": ", ".join(member.path.stem for member in self.members),
-        }
+        learned = of_several(member.learned() for member in self.members)
+        return (
+            costs[0]
+            | learned
+            | {
+                "seconds_per_simulated_day": sum(seconds),
+                "simulated_days_per_second": 1.0 / sum(seconds),
+                "ensemble_of" if self.as_ensemble else "mean_of": ", ".join(
+                    member.path.stem for member in self.members
+                ),
+            }
+        )

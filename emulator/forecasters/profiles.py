@@ -37,22 +37,15 @@ class Profiles:
     days: np.ndarray
 
     @classmethod
-    def of(cls, store: Store, *, anomalies: bool) -> Self | None:
-        """Of states spread over the training data; ``None`` where too few can be read in a moment.
-
-        Args:
-          store: What is trained on.
-          anomalies: Whether its states are departures from its climatology.
-        """
+    def of(cls, store: Store) -> Self | None:
+        """Of states spread over the training data; ``None`` where too few can be read in a moment."""
         rows = store.rows_of("train")
         state_bytes = 4 * int(np.prod((*store.grid.shape, len(store.spec.state_channels))))
         rows = rows[spread(rows.size, min(_MOST, _MOST_BYTES // state_bytes))]
         if rows.size < _FEWEST:
             return None
-        n, out = store.spec.n_prognostic, []
-        for row in rows:
-            state = store.take_states(np.array([row]))
-            out.append((state + store.climatology.at(store.times[[row]]) if anomalies else state)[0, ..., :n].mean(1))
+        n = store.spec.n_prognostic
+        out = [store.take_states(np.array([row]))[0, ..., :n].mean(1) for row in rows]  # one of them in memory
         return cls(np.array(out, np.float32), day_of_year(store.times[rows]))
 
     @classmethod

@@ -40,6 +40,43 @@ def differences(network: NeuralForecaster, spec: StateSpec, grid: Grid, timestep
     return [word for word, differs in differ.items() if differs]
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What networks that step together have in common.
+
+    Attributes:
+      data_hash: Of the store they learned from.
+      time_steps: Steps that they take, in time steps of the data.
+      departs: Whether they step departures from climatology.
+    """
+
+    data_hash: str
+    time_steps: tuple[int, ...]
+    departs: bool
+
+    def differences(self, other: Shared) -> list[str]:
+        """In what one differs from another, in words."""
+        differ = {
+            "training data": self.data_hash != other.data_hash,
+            "lengths of steps": self.time_steps != other.time_steps,
+            "departures": self.departs != other.departs,
+        }
+        return [word for word, differs in differ.items() if differs]
+
+
+def shared_by(network: NeuralForecaster) -> Shared:
+    """Of a network."""
+    return Shared(network.data_hash, network.stepper.time_steps, network.climatology is not None)
+
+
+def cannot_step_together(what: Sequence[str], first: str) -> str:
+    """Why a network that differs in this from the first cannot step together with it."""
+    return (
+        f"has other {' and '.join(what)} than {first}; networks that step together share all that, the mean of their "
+        "forecasts needs none of it"
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class SeveralNetworks:
     """Networks for the same variables, grid and time step; what initial fields must hold, the first one says.
@@ -65,22 +102,10 @@ class SeveralNetworks:
         for network in self.networks[1:]:
             if what := differences(network, self.spec, self.grid, self.timestep):
                 raise DataError(f"{network.name}: has other {' and '.join(what)} than {self.networks[0].name}")
-        if self.how == "supermodel":
-            self._check_that_they_can_step_together()
-
-    def _check_that_they_can_step_together(self) -> None:
         first = self.networks[0]
-        for network in self.networks[1:]:
-            differ = {
-                "training data": network.data_hash != first.data_hash,
-                "lengths of steps": network.stepper.time_steps != first.stepper.time_steps,
-                "departures": (network.climatology is None) != (first.climatology is None),
-            }
-            if what := [word for word, differs in differ.items() if differs]:
-                raise DataError(
-                    f"{network.name}: has other {' and '.join(what)} than {first.name}; networks that step together "
-                    "share all that, the mean of their forecasts needs none of it"
-                )
+        for network in self.networks[1:] if self.how == "supermodel" else ():
+            if what := shared_by(network).differences(shared_by(first)):
+                raise DataError(f"{network.name}: {cannot_step_together(what, first.name)}")
 
     @property
     def name(self) -> str:
@@ -114,13 +139,15 @@ class SeveralNetworks:
             yield from self._supermodel.forecast(initial, lead_times)
             return
         for blocks in _together([network.forecast(initial, lead_times) for network in self.networks]):
+            # by name, not by coordinates: grids may differ by the rounding of the files that each has learned from
+            first = blocks[0]
+            fields = {name: [block[name].values for block in blocks] for name in first.data_vars}
             if self.how == "members":
-                members = xr.concat(blocks, "realization", join="exact", combine_attrs="override")
-                members = members.assign_coords(realization=realizations(len(blocks)))
-                yield members.transpose("init_time", "lead_time", ...)
+                dims = {name: (*first[name].dims[:2], "realization", *first[name].dims[2:]) for name in fields}
+                members = {n: (dims[n], np.stack(each, axis=2), first[n].attrs) for n, each in fields.items()}
+                yield xr.Dataset(members, {**first.coords, "realization": realizations(len(blocks))}, first.attrs)
             else:
-                fields = {name: [block[name].values for block in blocks] for name in blocks[0].data_vars}
-                yield blocks[0].assign({n: blocks[0][n].copy(data=np.mean(f, axis=0)) for n, f in fields.items()})
+                yield first.assign({name: first[name].copy(data=np.mean(f, axis=0)) for name, f in fields.items()})
 
     @cached_property
     def _supermodel(self) -> NeuralForecaster:

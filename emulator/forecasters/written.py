@@ -14,6 +14,7 @@ from data_prep.files.arrays import rows_at
 from data_prep.files.disk import reading
 from data_prep.spec import StateSpec, stack_channels
 from emulator.forecast_form import open_forecasts
+from emulator.learned_from import LEARNED_DATA, LEARNED_FROM
 
 _COST = (
     "seconds_per_simulated_day",
@@ -67,5 +68,12 @@ class WrittenForecasts:
 
     def cost(self) -> dict[str, object]:
         """What the forecasts cost, as the attributes of the file say it."""
+        return self._attributes(*_COST)
+
+    def learned(self) -> dict[str, object]:
+        """What their network learned from, as the attributes of the file say it; empty where it is none's."""
+        return self._attributes(LEARNED_FROM, LEARNED_DATA)
+
+    def _attributes(self, *names: str) -> dict[str, object]:
         with reading(self.path), open_forecasts(self.path) as file:
-            return {key: file.attrs[key] for key in _COST if key in file.attrs}
+            return {name: file.attrs[name] for name in names if name in file.attrs}

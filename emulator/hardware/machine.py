@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from emulator.hardware.launcher import processes_here
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +118,7 @@ def best_seconds(work: Callable[[], Any], *, seconds: float) -> float:
 def device_memory() -> tuple[int, int] | None:
     """Bytes that a device has for this program, and how many of them others leave it; ``None`` where nobody says.
 
-    Of a CPU: the machine's or container's memory, shared evenly among its virtual devices.
+    Of a CPU: the machine's or container's memory, shared evenly among the run's processes there and their devices.
     """
     device = jax.local_devices()[0]
     if device.platform != "cpu":
@@ -124,8 +127,8 @@ def device_memory() -> tuple[int, int] | None:
             return None
         limit = stats["bytes_limit"]  # what is in use of it is this program's own, which its account counts already
         return limit, limit
-    known = host_memory()
-    return known and (known[0] // jax.local_device_count(), known[1] // jax.local_device_count())
+    known, sharing = host_memory(), jax.local_device_count() * processes_here(jax.process_count())
+    return known and (known[0] // sharing, known[1] // sharing)
 
 
 def host_memory() -> tuple[int, int] | None:
@@ -135,26 +138,34 @@ def host_memory() -> tuple[int, int] | None:
         total, free = (int(fields[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
     except (OSError, KeyError):
         return None
-    limit = _memory_limit()
-    return min(total, limit), min(free, limit)
+    limit, room = _memory_limit()
+    return min(total, limit), min(free, room)
 
 
-def _memory_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """The least that containers and batch systems allow: of the control groups (version 1 and 2) of this process."""
+def _memory_limit(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> tuple[int, int]:
+    """The least that containers and batch systems allow, and the least that is left of it.
+
+    Of the control groups (version 1 and 2) of this process; what is in use there is counted without the cache of files,
+    which makes way.
+    """
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:
-        return sys.maxsize
-    limits = [sys.maxsize]
+        return sys.maxsize, sys.maxsize
+    limits, rooms = [sys.maxsize], [sys.maxsize]
     for _, controllers, path in (line.split(":", 2) for line in lines):
         if controllers == "":
-            top, name = groups, "memory.max"
+            top, names = groups, ("memory.max", "memory.current", "inactive_file")
         elif "memory" in controllers.split(","):
-            top, name = groups / "memory", "memory.limit_in_bytes"
+            top, names = groups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         else:
             continue
         group = top / path.lstrip("/")
         for place in (group, *group.parents[: len(group.parts) - len(top.parts)]):
             with suppress(OSError, ValueError):  # no such group seen from within a container, or no limit
-                limits.append(int((place / name).read_text(encoding="utf-8")))
-    return min(limits)
+                limits.append(int((place / names[0]).read_text(encoding="utf-8")))
+                rooms.append(limits[-1])
+                used = int((place / names[1]).read_text(encoding="utf-8"))
+                cached = re.search(rf"^{names[2]} (\d+)$", (place / "memory.stat").read_text(encoding="utf-8"), re.M)
+                rooms[-1] = max(0, limits[-1] - used + (int(cached[1]) if cached else 0))
+    return min(limits), min(rooms)

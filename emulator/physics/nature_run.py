@@ -166,6 +166,11 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
     return out_dir
 
 
+def check(config: SimulateConfig) -> None:
+    """Refuses what ``simulate`` would before it begins; see there."""
+    _start_of(config)
+
+
 @dataclass(frozen=True)
 class _Plan:
     """Chunks until the perturbation, until the first that is kept, and in all; calls of the model in a later one."""

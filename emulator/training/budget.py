@@ -74,6 +74,10 @@ class Programs:
         self.slowest = 0.0
         """Seconds of the slowest compilation so far, or of finding the program compiled."""
 
+    def has(self, batch_size: int, steps: int) -> bool:
+        """Whether that step is compiled."""
+        return (batch_size, steps) in self._compiled
+
     def of(self, batch_size: int, steps: int) -> jax.stages.Compiled:
         """The step for so many windows of so many model steps."""
         key = (batch_size, steps)

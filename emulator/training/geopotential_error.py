@@ -24,7 +24,7 @@ def geopotential_channels(spec: StateSpec) -> tuple[Channel, ...]:
     channels = spec.state_channels[: spec.n_prognostic]
     levels = [c.level for c in channels if c.variable == "temperature" and c.level is not None]
     has_pressure = Channel("surface_pressure", None) in channels
-    if spec.vertical != "sigma" or not has_pressure or any(c.variable == GEOPOTENTIAL for c in channels):
+    if spec.vertical != "sigma" or not has_pressure or any(c.variable == GEOPOTENTIAL for c in spec.state_channels):
         return ()
     return tuple(Channel(GEOPOTENTIAL, level) for level in levels)
 

@@ -26,8 +26,8 @@ from emulator.training.arriving import Arriving
 from emulator.training.budget import Programs, check_memory, check_validation_memory, step_flops
 from emulator.training.devices import Layout
 from emulator.training.loader import Batch, Windows
-from emulator.training.losses import Objective
-from emulator.training.start_from import pretrained_weights
+from emulator.training.losses import Objective, weights_by_stage
+from emulator.training.start_from import check_start, pretrained_weights
 from emulator.training.train_step import Task, TrainState, make_train_step, unrolled
 from emulator.training.validation import Validation
 
@@ -118,13 +118,7 @@ def set_up(
       statistics: What the network learns with, where that is known: for anomalies all training data are read else.
       begun: Whether the run has a state to go on from. What it began with is not read then: it may be gone.
     """
-    layout = Layout.of(config.mesh)
-    layout.check_latitudes(model, store.grid)
-    for i, (stage, size) in enumerate(zip(config.stages, config.batch_sizes, strict=True)):
-        key = "train.batch_size" if stage.batch_size is None else f"train.stages.{i}.batch_size"
-        layout.check_batch(size, config.accumulate, key)
-    plan(config, model, store, seed)  # this and the next refuse what does not fit, before much is read
-    Validation.of(store, config, layout)
+    layout = _fitting_layout(config, model, store, seed)  # refuses what does not fit, before much is read
     mean = store.statistics.mean
     if config.anomalies:
         store = anomalies_of(store, statistics)
@@ -137,13 +131,6 @@ def set_up(
     )
     if config.precision == "bfloat16_products" and jax.default_backend() != "cpu":
         logger.warning("train.precision: bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not")
-    learned = {step for stage in config.stages for step in stage.time_steps or model.time_steps}
-    never = [step for step in model.time_steps if step not in learned]
-    if never and config.start_from is None:
-        raise ConfigError(
-            f"model.time_steps: no stage learns the step of {never[0]}, which forecasts would take; name it in "
-            "train.stages.N.time_steps"
-        )
     left_out = set(model.time_steps) - set(config.stages[-1].time_steps or model.time_steps)
     if left_out:
         steps = ", ".join(map(str, sorted(left_out)))
@@ -152,9 +139,6 @@ def set_up(
         params = pretrained_weights(run_folder(config.start_from), params, config, model, store)
     task = Task(stepper, Objective.of(config, store, mean, model.time_steps), config.rematerialise)
     validation = Validation.of(store, config, layout)
-    if config.anomalies:  # or the first validation would be refused, many steps later
-        ends = np.concatenate([validation.rows, validation.rows + validation.steps])
-        store.climatology.check_season(store.times[ends.ravel()])
     return Job(
         store,
         layout,
@@ -165,6 +149,43 @@ def set_up(
         plan(config, model, store, seed),
         unrolled(config, layout),
     )
+
+
+def check(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> None:
+    """Refuses what ``set_up`` would of a training from the beginning, while an earlier one's result is still there.
+
+    Nothing is placed on devices, for which several processes would have to meet.
+    """
+    _fitting_layout(config, model, store, seed)
+    if config.start_from is not None:
+        store = with_longer_steps(store, model.time_steps[1:])
+        _, params = make_stepper(
+            model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
+        )
+        check_start(run_folder(config.start_from), params, model)
+
+
+def _fitting_layout(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> Layout:
+    """The devices, once it is known that grid, batches, stages, weights and validation fit them and the data."""
+    layout = Layout.of(config.mesh)
+    layout.check_latitudes(model, store.grid)
+    for i, (stage, size) in enumerate(zip(config.stages, config.batch_sizes, strict=True)):
+        key = "train.batch_size" if stage.batch_size is None else f"train.stages.{i}.batch_size"
+        layout.check_batch(size, config.accumulate, key)
+    learned = {step for stage in config.stages for step in stage.time_steps or model.time_steps}
+    never = [step for step in model.time_steps if step not in learned]
+    if never and config.start_from is None:
+        raise ConfigError(
+            f"model.time_steps: no stage learns the step of {never[0]}, which forecasts would take; name it in "
+            "train.stages.N.time_steps"
+        )
+    weights_by_stage(config, store.spec)
+    plan(config, model, store, seed)
+    validation = Validation.of(store, config, layout)
+    if config.anomalies:  # or the first validation would be refused, many steps later
+        ends = np.concatenate([validation.rows, validation.rows + validation.steps])
+        store.climatology.check_season(store.times[ends.ravel()])
+    return layout
 
 
 def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tuple[StageSpan, ...]:

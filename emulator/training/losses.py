@@ -58,16 +58,7 @@ class Objective:
           ConfigError: a weight is that of no variable.
         """
         spec = store.spec
-        by_stage = [
-            config.variable_weights if stage.variable_weights is None else stage.variable_weights
-            for stage in config.stages
-        ]
-        derived = derived_channels(spec, by_stage)
-        keys = ["train." if s.variable_weights is None else f"train.stages.{i}." for i, s in enumerate(config.stages)]
-        weights = [
-            channel_weights(spec, named, config.level_weighting, derived, key=f"{key}variable_weights")
-            for key, named in zip(keys, by_stage, strict=True)
-        ]
+        weights, derived = weights_by_stage(config, spec)
         matrix = np.zeros((len(spec.state_channels), 0), np.float32)
         unit = np.zeros((len(time_steps), 0), np.float32)
         if derived:
@@ -75,8 +66,8 @@ class Objective:
             unit = np.stack([changes(store, step, matrix).std.astype(np.float32) for step in time_steps])
         return cls(
             jnp.asarray(store.grid.latitude_weights, jnp.float32),
-            jnp.asarray(np.stack(weights)),
-            jnp.int32(len(by_stage) - 1),
+            jnp.asarray(weights),
+            jnp.int32(len(weights) - 1),
             jnp.asarray(matrix),
             jnp.asarray(unit),
         )
@@ -115,6 +106,22 @@ class Objective:
 def all_channels(spec: StateSpec, objective: Objective) -> tuple[Channel, ...]:
     """The channels that an objective knows: those of the state, and the derived ones that it has."""
     return (*spec.state_channels, *geopotential_channels(spec)[: objective.derived.shape[1]])
+
+
+def weights_by_stage(config: TrainConfig, spec: StateSpec) -> tuple[np.ndarray, tuple[Channel, ...]]:
+    """The weight of every channel in each stage, ``(stage, channel)``, and the derived channels among them.
+
+    Raises:
+      ConfigError: a weight is that of no variable.
+    """
+    named = [config.variable_weights if s.variable_weights is None else s.variable_weights for s in config.stages]
+    keys = ["train." if s.variable_weights is None else f"train.stages.{i}." for i, s in enumerate(config.stages)]
+    derived = derived_channels(spec, named)
+    weights = [
+        channel_weights(spec, each, config.level_weighting, derived, key=f"{key}variable_weights")
+        for key, each in zip(keys, named, strict=True)
+    ]
+    return np.stack(weights), derived
 
 
 def derived_channels(spec: StateSpec, weights: Sequence[Mapping[str, float]]) -> tuple[Channel, ...]:

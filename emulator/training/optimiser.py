@@ -7,6 +7,8 @@ rate so far, in which a short stage of rollouts at the end would hardly count.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import optax
 from jaxtyping import Array, Int
@@ -59,7 +61,13 @@ def make_optimiser(config: TrainConfig, schedule: optax.Schedule) -> optax.Gradi
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
 
 
-def updates_before(state: optax.OptState) -> Int[Array, ""]:
-    """How many updates an optimiser has made, by which its schedule goes."""
-    counts = optax.tree.get_all_with_path(state, "count")  # all alike: its parts work in step
-    return counts[0][1]
+def scheduled_at(step: Int[Array, ""], state: optax.OptState) -> optax.OptState:
+    """The state of an optimiser whose learning rate is that of a step, where steps before it were skipped too.
+
+    So the rate goes by the stages, as rollouts and weights of the loss do; Adam's corrections go by its updates.
+    """
+
+    def is_schedule(path: Any, _: Any) -> bool:
+        return getattr(path[-1], "tuple_name", "") == "ScaleByScheduleState"
+
+    return optax.tree.set(state, is_schedule, count=step)

@@ -29,14 +29,18 @@ def pretrained_weights(
       DataError: it has none, or is another network.
     """
     warn_if_half_trained(folder)
-    found = read_description(folder)
-    steps = found["model"].get("time_steps", [1])
+    weights = check_start(folder, params, model)
+    if differing := _differing(read_description(folder), config, store):
+        logger.warning("train.start_from: weights of %s are taken though %s", folder, "; ".join(differing))
+    return weights
+
+
+def check_start(folder: Path, params: nnx.State, model: ModelConfig) -> nnx.State:
+    """The weights alone, refused as by ``pretrained_weights`` and nothing said."""
+    steps = read_description(folder)["model"].get("time_steps", [1])
     if steps != model.time_steps:
         raise ConfigError(f"train.start_from: {folder} has model.time_steps {steps}, this config {model.time_steps}")
-    params = read_weights(folder, params)
-    if differing := _differing(found, config, store):
-        logger.warning("train.start_from: weights of %s are taken though %s", folder, "; ".join(differing))
-    return params
+    return read_weights(folder, params)
 
 
 def _differing(found: Mapping[str, Any], config: TrainConfig, store: Store) -> list[str]:

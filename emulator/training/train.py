@@ -93,6 +93,7 @@ def train(
 
         def save(state: TrainState) -> None:
             checkpoints.save(int(state.step), state, state.averaged.params)
+            layout.meet()  # the first may have waited for its disk
 
         def leave_together() -> None:
             checkpoints.finish()
@@ -111,10 +112,12 @@ def train(
                         with watch.clock.waiting():
                             batch = next(batches)
                         first, shape = step == done, span.shape(step)
+                        new = not programs.has(*shape)
                         with watch.clock.paused(), progress.once():
                             program = programs.of(*shape)  # compiled when a shape is new
                             if first:
                                 check_memory(programs.memory(*shape), shape[1], shape[0], config, layout)
+                            if new:
                                 layout.meet()
                         state, norms = program(state, batch, job.task)
                         now, stop = step + 1, stop_wanted(step)
@@ -131,16 +134,19 @@ def train(
                             if not stop:
                                 with progress.once(), watch.clock.paused():
                                     needed = look_ahead(job, programs, job.heaviest(done), config)
+                                    layout.meet()
                                 what = f"rollouts need {needed.training}, validation {needed.validation}"
                                 logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
                         with watch.clock.paused():
-                            if stop:  # before all else: who stops a job may not wait for long
+                            if keep and (stop or now < total):  # before all else: who stops a job may not wait
                                 save(state)
+                            if stop:
                                 checkpoints.finish()
+                                layout.meet()
                                 logger.info("train: stopped at step %d of %d, state saved", now, total)
                             if validate:
                                 watch.validated(now, job.validation.run(state.averaged, job.task))
-                            if keep and not stop:
+                            if now == total and not stop:  # a run that is whole has its last validation too
                                 save(state)
                         if stop:
                             leave_together()

@@ -25,7 +25,7 @@ from emulator.stepping.stepper import Stepper
 from emulator.training.devices import AXES, ROWS, WHOLE, Layout, windows_spec
 from emulator.training.loader import Batch
 from emulator.training.losses import Objective
-from emulator.training.optimiser import learning_rate_schedule, make_optimiser, updates_before
+from emulator.training.optimiser import learning_rate_schedule, make_optimiser, scheduled_at
 from emulator.training.stacks import Stacks
 
 Result = TypeVar("Result")
@@ -165,8 +165,9 @@ def make_train_step(config: TrainConfig, layout: Layout, seed: int) -> jax.stage
             (state.params, state.averaged, state.optimiser),
         )
         after = TrainState(state.step + 1, jnp.where(finite, 0, state.skipped + 1), *kept)
+        after = after._replace(optimiser=scheduled_at(after.step, after.optimiser))
         update_norm, parameter_norm = optax.tree.norm(updates), optax.tree.norm(after.params)
-        rate = jnp.asarray(schedule(updates_before(state.optimiser)))
+        rate = jnp.asarray(schedule(state.step))
         return after, Norms(loss, gradient_norm, update_norm, parameter_norm, finite, after.skipped, rate)
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=layout.sharding(WHOLE))
