@@ -14,7 +14,9 @@ from world_files import DIALECTS, canonical, world
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.inspection.report import inspect_files
+from data_prep.inspection.section import _split
 from data_prep.preparation import pipeline
+from data_prep.preparation.climatology import Climatology, Season, choose_kind
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import open_store
 from data_prep.reading import quality, sources
@@ -695,3 +697,18 @@ def test_a_column_that_is_missing_or_has_slipped_is_told(change, said, tmp_path,
     caplog.clear()
     open_canonical(paths, DataConfig.model_validate(report.section))
     assert caplog.text.count("is a column missing?") == (0 if said is None else 1)
+
+
+@pytest.mark.parametrize(
+    ("days", "kind"),
+    [(120, "seasonal_trend"), (250, "annual_cycle"), (330, "annual_cycle"), (365, "annual_harmonics")]
+    + [(days, "annual_harmonics") for days in (336, 420, 478, 600)],
+)
+def test_the_split_that_is_proposed_leaves_a_climatology_that_follows_the_year(days, kind):
+    """A line over ten months would pass by the weeks that are verified by the whole annual range."""
+    times = np.datetime64("2001-01-01", "ns") + np.arange(4 * days) * np.timedelta64(6, "h")
+    split = _split([], times, 6.0)
+    train = times[(times >= np.datetime64(split["train"][0])) & (times <= np.datetime64(split["train"][1]))]
+    assert choose_kind(train, np.timedelta64(6, "h")) == kind
+    climatology = Climatology(kind, np.arange(4) * 6.0, Season.of(train), np.zeros((1, 1, 1, 1)))
+    climatology.check_season(times)  # all that is held out is within reach
