@@ -141,8 +141,7 @@ def train(
                             if keep and (stop or now < total):  # before all else: who stops a job may not wait
                                 save(state)
                             if stop:
-                                checkpoints.finish()
-                                layout.meet()
+                                leave_together()
                                 logger.info("train: stopped at step %d of %d, state saved", now, total)
                             if validate:
                                 watch.validated(now, job.validation.run(state.averaged, job.task))
