@@ -116,7 +116,7 @@ def test_the_year_is_followed_from_half_of_it_and_no_further_than_a_month(last, 
 
     times = times_between("2001-01-01", last)
     found = fit(times, climate(times))
-    beyond = times_between(last, str(np.datetime64(last) + 29))
+    beyond = times_between(last, str(np.datetime64(last) + np.timedelta64(29, "D")))
     for t in (times, beyond):
         np.testing.assert_allclose(found.at(t)[:, 0, 0, 0], climate(t), atol=2e-2)
     if last < "2001-11":
