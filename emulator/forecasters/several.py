@@ -21,7 +21,7 @@ from data_prep.preparation.store import persisted_channels
 from data_prep.spec import StateSpec
 from emulator.forecasters.base import realizations
 from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
-from emulator.learned_from import LEARNED_DATA, LEARNED_FROM, as_text
+from emulator.learned_from import of_several
 from emulator.stepping.supermodel import SupermodelStepper
 
 Together: TypeAlias = Literal["mean", "members", "supermodel"]
@@ -157,14 +157,11 @@ class SeveralNetworks:
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
         """As ``NeuralForecaster.attributes``, of all networks together."""
-        known = dict.fromkeys(network.attributes(initial)[OUTSIDE] for network in self.networks)
+        each = [network.attributes(initial) for network in self.networks]
+        known = dict.fromkeys(attributes[OUTSIDE] for attributes in each)
         outside = [words for words in known if words not in ("none", "not known")]
-        hashes = {network.data_hash for network in self.networks}
-        return {
-            OUTSIDE: "; ".join(outside or (["not known"] if "not known" in known else ["none"])),
-            LEARNED_FROM: as_text(period for network in self.networks for period in network.learned_from),
-            LEARNED_DATA: hashes.pop() if len(hashes) == 1 else "several",
-        }
+        said = "; ".join(outside or (["not known"] if "not known" in known else ["none"]))
+        return {OUTSIDE: said, **of_several(each)}
 
 
 def _together(streams: Sequence[Iterator[xr.Dataset]]) -> Iterator[list[xr.Dataset]]:
