@@ -55,7 +55,9 @@ class SplitConfig(Section):
     """Training, validation and test data: whole segments, or stretches of time."""
 
     segments: dict[Literal["train", "validation", "test"], list[int]] | None = Field(
-        None, description="Whole segments (members) by number; what is not named is training data"
+        None,
+        description="Whole segments (members) by number, from 0 in the order of time, whatever `exclude` leaves out of "
+        "them; what is not named is training data",
     )
     train: list[str] | None = Field(None, description="First and last day, inclusive, ISO 8601")
     validation: list[str] | None = Field(None, description="Likewise; steers training")
@@ -111,6 +113,8 @@ class RegridConfig(Section):
             raise ValueError("give either grid or like: the target by name, or a file that is on it")
         if self.grid is not None:
             parse_grid_name(self.grid)
+        if self.nan != "ignore" and self.minimum_valid != type(self).model_fields["minimum_valid"].default:
+            raise ValueError("minimum_valid is for nan: ignore, and says nothing without")
         return self
 
 

@@ -227,6 +227,14 @@ def changes_every_step(name: str, units: str) -> bool:
     return units in _RANGE_BY_UNIT and not any(word in name.lower() for word in _SLOW_WORDS)
 
 
+def tells_orientation(name: str, units: str) -> bool:
+    """Whether a field that is turned north to south shows by itself: true of what the program knows, be it slow or not.
+
+    Sums need not resemble those before them, and of what the program does not know nobody can say what it is like.
+    """
+    return not is_accumulation(name) and (known(name) is not None or changes_every_step(name, units))
+
+
 def is_never_uniform(name: str, units: str) -> bool:
     """Whether one value everywhere is a defect: true of the winds, temperatures and pressures that the program knows.
 

@@ -1,5 +1,7 @@
 """Lateral boundary values: where, when and how a driving data set reaches a regional network."""
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -288,6 +290,17 @@ class TestForecastOfAFile:
         assert alone.attrs["lateral_boundary"].endswith("driving.nc")
         assert probed == [files / "region.nc", files / "driving.nc"]  # both may come from anybody
 
+    def test_needs_of_its_config_the_rim_alone(self, folder, files, tmp_path, capsys):
+        """The rest may be of another version's schema."""
+        for name in ("run", "forecasts"):
+            shutil.copytree(folder / name, tmp_path / name)
+        description = read_description(tmp_path / "run")
+        data = description["experiment"]["data"]
+        for changes, code in (({"key_of_tomorrow": 1}, 0), ({"lateral": None}, 1)):
+            write_description(tmp_path / "run", {**description, "experiment": {"data": {**data, **changes}}})
+            assert self.forecast(tmp_path, files, tmp_path / "a.nc", "--lateral", str(files / "driving.nc")) == code
+        assert "does not find in its data.lateral how to read --lateral" in capsys.readouterr().err
+
     def test_follows_the_driving_data_at_valid_time_and_not_before(self, folder, files, tmp_path):
         data = xr.load_dataset(files / "driving.nc")
         start = xr.open_dataset(folder / "forecasts" / "network.nc")["init_time"].values[0]
@@ -336,6 +349,9 @@ class TestFromPython:
             network, store = emulator.load_forecaster(folder / "run"), open_store(folder / "store.zarr")
             alone = emulator.predict(network, initial, days=1, lateral=store)
             np.testing.assert_allclose(alone["temperature"], together["temperature"], atol=1e-3)
+            known = together.attrs["lateral_boundary"]
+            assert alone.attrs["lateral_boundary"] == known
+            assert emulator.score({"mine": alone}, store, bootstrap=50).attrs["lateral_boundary"] == known
             with pytest.raises(
                 DataError, match=r"needs those of its valid times: .*, or predict\(\.\.\., lateral=store\)$"
             ):

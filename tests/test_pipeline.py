@@ -347,6 +347,20 @@ class TestSplitsInTime:
         assert store.windows("train", 8).max() < 36 - 7
         np.testing.assert_array_equal(store.times[10], times[14])
 
+    def test_what_is_left_out_of_a_segment_gives_no_other_its_number(self, tmp_path):
+        """Or other winters would be tested than before, which a network that is kept has seen."""
+        winters = np.concatenate([times_from(f"{year}-01-01", 4 * 10) for year in (2001, 2002, 2003, 2004)])
+        segments = {"segments": {"validation": [2], "test": [3]}}
+        given = {"split": segments, "exclude": [["2002-01-04", "2002-01-05"], ["2003-01-01T00", "2003-01-01T06"]]}
+        store = run(tmp_path, weather(winters), **given)
+        assert [(s.split, str(s.first_time)[:13], len(s)) for s in store.segments] == [
+            ("train", "2001-01-01T00", 40),
+            ("train", "2002-01-01T00", 12),
+            ("train", "2002-01-06T00", 20),
+            ("validation", "2003-01-01T12", 38),
+            ("test", "2004-01-01T00", 40),
+        ]
+
     @pytest.mark.parametrize("whole", [True, False])
     def test_files_at_two_intervals_are_refused_by_name(self, whole, tmp_path):
         """Each six-hourly time was a stretch of its own between hourly ones, and dropped."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from weather_files import SHARED, times_from
+from weather_files import HOURS_6, SHARED, times_from
 from world_files import GRID, LEVELS, canonical, world, world_config
 
 from data_prep.errors import DataError
@@ -18,7 +18,9 @@ from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import Store, open_store
 from data_prep.reading import quality
 from data_prep.reading.inputs import open_canonical
+from data_prep.reading.orientation import Orientation
 from data_prep.reading.slips import slip_of, standard_height
+from data_prep.reading.units import Conversion
 
 N = 40
 AT = np.datetime64("2001-01-03T12:00", "ns")  # row 10
@@ -280,6 +282,15 @@ def test_heights_without_a_unit_are_metres(tmp_path):
     assert "m2 s-2 (not given)" in bare.text
 
 
+@pytest.mark.parametrize("name", ["orog", "oro", "hgtsfc"])
+def test_the_height_of_the_surface_without_a_unit_is_in_metres(name, tmp_path):
+    data = world()[["temperature"]]
+    data[name] = data["temperature"][0, 0].drop_vars(["time", "level"])
+    data[name].attrs.clear()
+    found = inspect_files([canonical(data, tmp_path)]).files[0].source.fields["geopotential_at_surface"]
+    assert found.to_si == Conversion("m2 s-2", 9.80665)
+
+
 @pytest.mark.parametrize("values", [4, 20, 1000])
 def test_a_field_that_packing_left_a_few_values_may_repeat(values, tmp_path):
     """Of one scale factor for all levels the stratosphere's humidity gets a few steps."""
@@ -468,10 +479,135 @@ def test_fields_with_holes_and_without_any_value(tmp_path):
 
 def test_orientation_is_that_of_most_times_and_starts_anew_after_a_gap():
     changes = np.zeros(20, bool)
-    changes[[2, 12]] = True  # rows 0, 1 the one way, 2 to 11 the other, 12 to 19 the first again
-    none = np.empty(0, np.int64)
-    assert np.flatnonzero(quality.flipped_rows(changes, none)).tolist() == list(range(2, 12))
-    assert np.flatnonzero(quality.flipped_rows(changes, np.array([12]))).tolist() == [0, 1]
+    changes[[2, 11]] = True  # rows 0, 1 the one way, 2 to 10 the other, 11 to 19 the first again
+    times, samples = times_from("2001-01-01", 20), np.zeros((20, 8, 4, 1), np.float32)
+    for gap, flipped in ((0, range(2, 11)), (1, [0, 1])):
+        orientation = Orientation(HOURS_6, GRID)
+        record = times + np.where(np.arange(20) < 11, 0, gap) * HOURS_6
+        for start in (0, 7):  # blocks do not matter
+            part = slice(start, 7 if start == 0 else 20)
+            orientation.add(record, start, samples[part], changes[part])
+        rows, unclear = orientation.judge(by_others=True)
+        assert np.flatnonzero(rows).tolist() == list(flipped) and not unclear.any()
+
+
+def days_of_two(n: int) -> np.ndarray:
+    """Samples of two days in every five."""
+    days = np.datetime64("2001-01-01", "ns") + 5 * np.arange(n).astype("timedelta64[D]")
+    return (days[:, None] + np.arange(8) * HOURS_6).ravel()
+
+
+@pytest.mark.parametrize("rows", [slice(16, 20), slice(20, 24), slice(16, 24)], ids=["first", "second", "both"])
+def test_stretches_tell_each_other_which_way_round_they_lie(rows, tmp_path):
+    """Half of a stretch may be flipped, or all of it."""
+    good = world(days_of_two(5))[["temperature", "2m_temperature"]]
+    bad = good.copy(deep=True)
+    for name in bad.data_vars:
+        bad[name][rows] = bad[name][rows].isel(latitude=slice(None, None, -1)).values
+    path = canonical(bad, tmp_path)
+    found = [f for f in inspect_files([path]).findings if f.kind != "gap"]
+    ends = good["time"].values[rows][[0, -1]].tolist()
+    assert {(f.kind, f.first.item(), f.last.item()) for f in found} == {("flipped latitudes", *ends)}
+    section = {"prognostic": {name: {} for name in good.data_vars}, "repair": ["flipped_latitudes"]}
+    store = stored(path, **section, split={"segments": {"train": [0, 1, 2, 3, 4]}})
+    np.testing.assert_array_equal(store.dataset(range(40))["temperature"], good["temperature"])
+
+
+def test_half_of_a_lone_stretch_that_is_flipped_is_refused(tmp_path):
+    data = world(times_from("2001-01-01", 8))[["temperature"]]
+    data["temperature"][4:] = data["temperature"][4:].values[:, :, ::-1]
+    path = canonical(data, tmp_path)
+    report = inspect_files([path])
+    assert [(f.kind, f.severity, f.count) for f in report.findings] == [("unclear latitudes", "error", 8)]
+    assert report.refusal is not None and "leave the times out by data.exclude" in report.refusal
+    with pytest.raises(DataError, match=r"temperature from 2001-01-01T00:00 to .* leave these times, .*data\.exclude"):
+        stored(path, prognostic={"temperature": {}}, repair=["flipped_latitudes"])
+
+
+def test_seasons_that_are_mirror_images_are_no_flips():
+    """As January and July are in the stratosphere."""
+    field = world(times_from("2001-01-01", 16))["temperature"].values[..., None][:, 0]
+    field = np.concatenate([field[:8], field[8:, ::-1]])
+    for second, flipped in (("2001-07-01", 0), ("2001-01-20", 8)):
+        orientation = Orientation(HOURS_6, GRID)
+        orientation.add(times_from("2001-01-01", 8), 0, field[:8], np.zeros(8, bool))
+        orientation.begin_anew()
+        orientation.add(times_from(second, 7), 0, field[8:15], np.zeros(7, bool))
+        assert orientation.judge(by_others=True)[0].sum() == (7 if flipped else 0)
+
+
+def test_in_a_region_others_decide_between_the_halves_of_a_stretch_alone():
+    field = world(times_from("2001-01-01", 24))["temperature"].values[..., None][:, 0]
+    halves = np.concatenate([field[16:20, ::-1], field[20:]])
+    north = Grid.from_arrays(np.asarray(GRID.latitude) / 2 + 45, GRID.longitude)
+    for grid, of_whole in ((GRID, 8), (north, 0)):
+        for part, changes, found in ((field[16:, ::-1], [], of_whole), (halves, [4], 4)):
+            orientation = Orientation(HOURS_6, grid)
+            orientation.add(times_from("2001-01-01", 16), 0, field[:16], np.zeros(16, bool))
+            orientation.add(times_from("2001-01-10", 8), 0, part, np.isin(np.arange(8), changes))
+            flipped, unclear = orientation.judge(by_others=True)
+            assert np.flatnonzero(flipped).tolist() == list(range(16, 16 + found)) and not unclear.any()
+
+
+def with_sea_and_rain() -> xr.Dataset:
+    """Weather over a sea that hardly moves, with showers that are never like those before."""
+    data = world()[["temperature", "2m_temperature"]]
+    sea = data["2m_temperature"][:1] + np.float32(1e-2) * np.arange(N, dtype=np.float32).reshape(-1, 1, 1)
+    sea = xr.DataArray(sea.values, data["2m_temperature"].coords, data["2m_temperature"].dims, attrs={"units": "K"})
+    data["sea_surface_temperature"] = sea.where(data["longitude"] > 100)
+    showers = np.random.default_rng(0).gamma(0.3, 1e-3, sea.shape).astype("f4")
+    data["total_precipitation_6hr"] = sea.copy(data=showers).assign_attrs(units="m")
+    return data
+
+
+SEA_AND_RAIN = {
+    "prognostic": {"2m_temperature": {}},
+    "diagnostic": {"total_precipitation_6hr": {}},
+    "forcing": {"sea_surface_temperature": {"known": "persisted"}},
+    "nan": "fill_mean",
+}
+
+
+def test_sea_and_rain_are_turned_back_with_the_rest_of_their_file(tmp_path):
+    good = with_sea_and_rain()
+    bad = good.copy(deep=True)
+    for name in bad.data_vars:
+        bad[name][10:14] = bad[name][10:14].isel(latitude=slice(None, None, -1)).values
+    stores = []
+    for name, data in (("good", good), ("bad", bad)):
+        (tmp_path / name).mkdir()
+        stores.append(stored(canonical(data, tmp_path / name), **SEA_AND_RAIN, repair=["flipped_latitudes"]))
+    wanted, mended = stores
+    np.testing.assert_array_equal(mended.read_state(0, N), wanted.read_state(0, N))
+    np.testing.assert_array_equal(mended.take_persisted(np.arange(N)), wanted.take_persisted(np.arange(N)))
+
+
+def test_what_is_left_while_others_of_its_file_are_turned_back_is_told(tmp_path, caplog):
+    """A field that is as unlike the one before as its mirror image, and rain with it."""
+    data = with_sea_and_rain()
+    data["vertical_velocity"] = data["2m_temperature"].copy(data=np.random.default_rng(1).normal(size=(N, *GRID.shape)))
+    data["vertical_velocity"].attrs["units"] = "Pa s-1"
+    data["2m_temperature"][10:14] = data["2m_temperature"][10:14].values[:, ::-1]
+    section = SEA_AND_RAIN | {"prognostic": {"2m_temperature": {}, "vertical_velocity": {}}, "forcing": {}}
+    stored(canonical(data.drop_vars("sea_surface_temperature"), tmp_path), **section, repair=["flipped_latitudes"])
+    told = [r.getMessage() for r in caplog.records if "while others of their file are turned back" in r.getMessage()]
+    names = "vertical_velocity", "total_precipitation_6hr"
+    assert [line.split(", while")[0] for line in told] == [
+        f"{name}: 4 times are left as they are, from 2001-01-03T12:00" for name in names
+    ]
+
+
+def test_a_sea_that_is_flipped_is_refused_and_one_that_stays_is_not(tmp_path):
+    data = with_sea_and_rain()
+    data["sea_surface_temperature"][20:] = data["sea_surface_temperature"][20].values
+    stored(canonical(data, tmp_path), **SEA_AND_RAIN)
+    data["sea_surface_temperature"][10:14] = data["sea_surface_temperature"][10:14].values[:, ::-1]
+    path = canonical(data, tmp_path)
+    report = inspect_files([path])
+    found = [(f.kind, f.severity, f.channel) for f in report.findings if f.kind == "flipped latitudes"]
+    assert found == [("flipped latitudes", "error", "sea_surface_temperature")] and report.refusal is not None
+    with pytest.raises(DataError, match="sea_surface_temperature is turned north to south at 2001-01-03T12:00"):
+        stored(path, **SEA_AND_RAIN)
 
 
 def test_blocks_do_not_matter(monkeypatch):

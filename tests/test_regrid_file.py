@@ -218,6 +218,8 @@ def test_the_grid_of_another_file_and_the_policies(tmp_path, capsys):
     assert "like.nc: the target grid (12 x 7 global" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "globe.nc").exists()
+    assert main([*arguments, "--outside", "nan", "--minimum-valid", "0.9"]) == 2
+    assert "minimum_valid is for nan: ignore" in capsys.readouterr().err
     assert main([*arguments, "--outside", "nan", "--nan", "ignore", "--minimum-valid", "0.9"]) == 0
     with xr.open_dataset(tmp_path / "globe.nc") as result:
         expected = by_hand(weather(region), "surface_pressure", outside="nan", nan="ignore", minimum_valid=0.9)

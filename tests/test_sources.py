@@ -196,6 +196,88 @@ def test_zeros_are_values_unless_they_are_declared_missing(declared, tmp_path):
     np.testing.assert_array_equal(np.nan_to_num(found), data["surface_pressure"])
 
 
+def raw_file(path: Path, values: np.ndarray, dtype: str, **attrs) -> Path:
+    """A file whose values and attributes are as given, to the bit."""
+    with netCDF4.Dataset(path, "w") as file:
+        for name, axis in (("time", 6 * np.arange(values.shape[0])), *weather(TIMES).coords.items()):
+            if name not in file.dimensions and name != "level":
+                file.createDimension(name, len(axis))
+                file.createVariable(name, "f8", (name,))[:] = np.asarray(axis)
+        file["time"].units = "hours since 2001-01-30"
+        file["latitude"].units, file["longitude"].units = "degrees_north", "degrees_east"
+        variable = file.createVariable("x", dtype, ("time", "latitude", "longitude"))
+        variable.set_auto_maskandscale(False)
+        variable.setncatts(attrs)
+        variable[:] = values
+    return path
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_store_that_lacks_chunk_files_is_refused_unless_they_read_as_missing(version, tmp_path):
+    """A band of a field that reads as zeros is not uniform, and a wind may be zero."""
+    data = weather(TIMES)[["surface_pressure", "temperature"]]
+    section = {"diagnostic": {}, "forcing": {}, "static": {}, "prognostic": {"surface_pressure": {}, "temperature": {}}}
+    for fill, said in ((None, version == 2), (np.nan, False)):  # of version 3 xarray writes NaN as what is missing
+        path = tmp_path / f"{fill}.zarr"
+        encoding = {name: {"_FillValue": fill, "chunks": None} for name in data.data_vars}
+        cut = data.chunk(time=2, latitude=2)
+        cut.to_zarr(path, zarr_format=version, encoding=encoding, consolidated=False)
+        open_canonical([path], config(["x"], **section))
+        lost = "c/1/1/0" if version == 3 else "1.1.0"
+        (path / "surface_pressure" / lost).unlink()
+        if not said:
+            open_canonical([path], config(["x"], **section))
+            continue
+        at = r"surface_pressure lacks 1 of its chunk files, the first at 2001-01-30T12:00, .*copy the store again"
+        with pytest.raises(DataError, match=at):
+            open_canonical([path], config(["x"], **section))
+        open_canonical([path], config(["x"], **section, exclude=[["2001-01-30T12", "2001-01-30T18"]]))
+
+
+@pytest.mark.parametrize("form", ["netcdf", "zarr"])
+def test_a_missing_value_may_be_more_precise_than_the_values(form, tmp_path):
+    values = np.full((6, *GRID.shape), 5, np.float32)
+    values[0, 0, 1] = -99.9
+    if form == "netcdf":
+        path = raw_file(tmp_path / "a.nc", values, "f4", missing_value=np.float64(-99.9))
+    else:
+        data = weather(TIMES)[["surface_pressure"]].rename(surface_pressure="x").copy(data={"x": values})
+        path = tmp_path / "a.zarr"
+        data.to_zarr(path, zarr_format=2)
+        zarr.open_group(str(path))["x"].attrs["missing_value"] = -99.9
+    read = open_source(path, {"x": ("x",)}, None).read("x", (), 0, 2)
+    assert np.isnan(read[0, 0, 1]).all() and np.isnan(read).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "attrs", "invalid"),
+    [
+        ("f4", {"valid_range": np.array([0, 81], "f4")}, (90, -1)),
+        ("f4", {"valid_range": np.array([0, 80.1])}, (90, -1)),
+        ("f4", {"valid_min": np.float32(0)}, (-1,)),
+        ("f4", {"valid_max": np.float32(80.1)}, (90,)),
+        ("i2", {"valid_range": np.array([0, 801], "i2"), "scale_factor": 0.1, "add_offset": 0.0}, (90, -1)),
+        ("i2", {"valid_range": np.array([0, 80.1]), "scale_factor": 0.1, "add_offset": 0.0}, (90, -1)),
+        ("i2", {"valid_min": np.int16(0), "scale_factor": np.float32(0.1)}, (-1,)),
+        ("f4", {"valid_range": "0 to 80"}, ()),
+        ("f4", {}, ()),
+    ],
+)
+def test_values_outside_of_the_valid_range_of_a_file_are_missing(dtype, attrs, invalid, tmp_path, caplog):
+    """Of packed values the type of the range tells in which units it is."""
+    values = np.full((6, *GRID.shape), 20.0)
+    values[:, 0, :4] = 0, 80.1, 90, -1
+    path = raw_file(tmp_path / "a.nc", np.rint(10 * values) if dtype == "i2" and attrs else values, dtype, **attrs)
+    source = open_source(path, {"x": ("x",)}, None)
+    for _ in range(2):
+        read = source.read("x", (), 0, 6)[..., 0]
+    wanted = np.where(np.isin(values, invalid), np.nan, values)
+    np.testing.assert_allclose(read, wanted, rtol=1e-6)
+    assert [r.getMessage().count("x: values outside of the file's valid range") for r in caplog.records] == [1] * bool(
+        invalid
+    )
+
+
 def test_packed_integers_are_unpacked(tmp_path):
     truth = weather(TIMES)
     packing = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 260.0, "_FillValue": -32767}
@@ -417,6 +499,10 @@ def test_a_truncated_file_is_refused(tmp_path):
         ("geopotential", "gpm", 5500.0, 5500 * GRAVITY),
         ("u_component_of_wind", "knots", 10.0, 5.14444),
         ("sea_ice_cover", "%", 50.0, 0.5),
+        ("land_sea_mask", "0/1", 0.5, 0.5),
+        ("total_cloud_cover", "[0,1]", 0.5, 0.5),
+        ("temperature", "K@273.15", 1.0, 274.15),
+        ("temperature", "K @ 273.15", 1.0, 274.15),
         ("anything_of_yours", "degC", 1.0, 274.15),
         ("anything_of_yours", "parsec", 1.0, 1.0),
         *(
@@ -437,7 +523,13 @@ def test_units_become_si(name, units, value, si):
 
 @pytest.mark.parametrize(
     ("name", "units"),
-    [("total_cloud_cover", "0-100"), ("sea_ice_cover", "(0 - 100)"), ("specific_humidity", "10-3 kg/kg")],
+    [
+        ("total_cloud_cover", "0-100"),
+        ("total_cloud_cover", "0/7"),
+        ("temperature", "K@300"),
+        ("sea_ice_cover", "(0 - 100)"),
+        ("specific_humidity", "10-3 kg/kg"),
+    ],
 )
 def test_a_range_or_a_power_is_no_difference(name, units):
     """Which pint would work out: a factor of -100, and of 7."""

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
 
 from data_prep import clock
 from data_prep.errors import DataError
+from data_prep.grid import Grid
 from data_prep.reading import checks, quality
 from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.opening import open_to_release
+from data_prep.reading.orientation import Orientation
 from data_prep.reading.quality import Finding
 from data_prep.reading.recognise import (
     canonical_name,
@@ -32,7 +35,14 @@ from data_prep.reading.recognise import (
 from data_prep.reading.sources import FoundField, Source, open_source, warn_of_slow_chunks
 from data_prep.reading.units import conversion, is_direction, unit_of
 from data_prep.spec import Vertical
-from data_prep.variables import SURFACE, accumulation_hours, is_accumulation, is_never_uniform, known
+from data_prep.variables import (
+    SURFACE,
+    accumulation_hours,
+    is_accumulation,
+    is_never_uniform,
+    known,
+    tells_orientation,
+)
 
 _SPARSE = "NaN in some points as a rule, as below high ground; it cannot be predicted there, so the level is left out"
 
@@ -168,7 +178,7 @@ class _Followed:
       files: Those that hold it, by number, in the order of time.
       times: Of each.
       summaries: What was seen of each.
-      continues: Whether each goes on where the one before ends.
+      orientation: Which way round its fields lie; ``None`` before the first file.
       end: The last one, what the variable is there, and ``quality.thin`` of its last row.
     """
 
@@ -176,7 +186,7 @@ class _Followed:
     files: list[int] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
     summaries: list[quality.Summary] = field(default_factory=list)
-    continues: list[bool] = field(default_factory=list)
+    orientation: Orientation | None = None
     end: tuple[Source, FoundField, np.ndarray] | None = None
 
     def before(self, source: Source, found: FoundField) -> np.ndarray | None:
@@ -188,13 +198,23 @@ class _Followed:
         step = source.times[0] - last.times[-1]
         return sample if alike and np.timedelta64(0, "ns") < step <= self.interval else None
 
-    def flipped(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Files, and which of their rows lie the other way round than most of an unbroken stretch of time."""
-        starts = np.cumsum([0, *(times.size for times in self.times)])
-        breaks = np.flatnonzero(np.diff(np.concatenate(self.times)) > self.interval) + 1
-        anew = starts[:-1][~np.array(self.continues)]
-        rows = quality.flipped_rows(self._of_all("mirrored"), np.setdiff1d(np.union1d(breaks, anew), [0]))
-        yield from zip(self.files, np.split(rows, starts[1:-1]), strict=True)
+    def oriented(self, grid: Grid, *, continues: bool) -> Orientation:
+        """What the orientation of a file's fields is added to."""
+        if self.orientation is None:
+            self.orientation = Orientation(self.interval, grid)
+        if not continues:
+            self.orientation.begin_anew()
+        return self.orientation
+
+    def flipped(self, name: str, units: str) -> Iterator[tuple[int, list[Finding]]]:
+        """Files, and what is to be said of the rows of each that lie the other way round."""
+        if self.orientation is None:
+            return
+        starts = np.cumsum([times.size for times in self.times])[:-1]
+        rows = self.orientation.judge(by_others=tells_orientation(name, units))
+        parts = zip(*(np.split(some, starts) for some in rows), strict=True)
+        for number, times, (flipped, unclear) in zip(self.files, self.times, parts, strict=True):
+            yield number, quality.judge_flips(flipped, unclear, times, name, units)
 
     def running(self, name: str) -> list[Finding]:
         """Whether sums of this name run up over several times, all files together."""
@@ -330,18 +350,19 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
         for found in file.fields:
             thread = followed[found.name] if found.extent == "time" else None
             before = thread.before(file.source, found) if thread is not None else None
-            reports[number, found.name], summary, last = _look_at_field(file, found, before)
+            orientation = None
+            if thread is not None and file.source.times.size:
+                orientation = thread.oriented(file.source.grid, continues=before is not None)
+            reports[number, found.name], summary, last = _look_at_field(file, found, before, orientation)
             if thread is not None:
                 thread.files.append(number)
                 thread.times.append(file.source.times)
                 thread.summaries.append(summary)
-                thread.continues.append(before is not None)
                 thread.end = file.source, found, last
         file.source.release()
     for name, thread in followed.items():
-        for number, rows in thread.flipped():
+        for number, flips in thread.flipped(name, reports[thread.files[0], name].found.to_si.units):
             report = reports[number, name]
-            flips = quality.judge_flips(rows, files[number].source.times, name, report.found.to_si.units)
             reports[number, name] = replace(report, findings=(*report.findings, *flips))
         if is_accumulation(name):
             first = reports[thread.files[0], name]
@@ -407,16 +428,17 @@ def _of_no_use(found: FoundField, interval: np.timedelta64) -> str | None:
 
 
 def _look_at_field(
-    file: _Opened, found: FoundField, before: np.ndarray | None
+    file: _Opened, found: FoundField, before: np.ndarray | None, orientation: Orientation | None
 ) -> tuple[FieldReport, quality.Summary, np.ndarray]:
-    """A variable of a file, what was seen of its rows, and ``quality.thin`` of the last one."""
+    """A variable of a file, what was seen of its rows, and ``quality.thin`` of the last one; adds its orientation."""
     source = file.source
     n_rows = {"time": max(source.times.size, 1), "dayofyear": clock.CALENDAR_DAYS, "constant": 1}[found.extent]
 
     def read(start: int, stop: int) -> np.ndarray:
         return source.read(found.name, found.levels, start, stop)
 
-    summary, last = quality.scan(read, n_rows, source.grid, len(found.levels), before)
+    keep = None if orientation is None else partial(orientation.add, source.times)
+    summary, last = quality.scan(read, n_rows, source.grid, len(found.levels), before, keep)
     findings = quality.judge(
         summary,
         source.times if found.extent == "time" else np.empty(0, "datetime64[ns]"),

@@ -197,13 +197,16 @@ def _read_fixed(inputs: Inputs, config: DataConfig, driving: Driving | None) -> 
     spec, grid = inputs.spec, inputs.grid
     static, table = inputs.read_static(), inputs.read_table()
     if config.nan == "fill_mean":
-        static, table = checks.fill_with_mean(static[None])[0], checks.fill_with_mean(table)
+        static = checks.fill_with_mean(static[None])[0]
+        for day in range(table.shape[0]):  # in place: all at once takes several times a table's memory
+            table[day : day + 1] = checks.fill_with_mean(table[day : day + 1])
     for values, sources in ((static[None], inputs.constants), (table, inputs.tables)):
         channels = [c for c in (*spec.static_channels, *spec.forcing_channels) if c.variable in sources]
         for i, channel in enumerate(channels):
             where = str(sources[channel.variable].path)
-            checks.check_values(values[..., [i]], [channel], spec, np.empty(0, "datetime64[ns]"), where)
-            values[..., i] = clip_to_minimum(values[..., i], spec[channel.variable].minimum)
+            checks.check_values(values[..., i : i + 1], [channel], spec, np.empty(0, "datetime64[ns]"), where)
+            for row in values:
+                row[..., i] = clip_to_minimum(row[..., i], spec[channel.variable].minimum)
     if "coordinates" in config.computed:
         static = np.concatenate([static, coordinate_fields(grid)], axis=-1)
     rim = None

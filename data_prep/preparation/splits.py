@@ -67,17 +67,18 @@ def split_segments(segments: Sequence[RawSegment], config: SplitConfig) -> tuple
 def _by_segment(segments: Sequence[RawSegment], config: SplitConfig) -> tuple[Piece, ...]:
     assert config.segments is not None
     split_of: dict[int, Split] = {}
+    names = list({s.number: s.name for s in reversed(segments)}.values())[::-1]
     for split, numbers in config.segments.items():
         for number in numbers:
-            if not 0 <= number < len(segments):
-                names = ", ".join(s.name for s in segments)
+            if not 0 <= number < len(names):
                 raise DataError(
-                    f"data.split.segments.{split}: there is no segment {number}; there are {len(segments)}: {names}"
+                    f"data.split.segments.{split}: there is no segment {number}; there are {len(names)}: "
+                    f"{', '.join(names)}"
                 )
             if number in split_of:
                 raise DataError(f"data.split.segments: segment {number} is in both {split_of[number]} and {split}")
             split_of[number] = split
-    return tuple(Piece(s.name, split_of.get(i, "train"), s, 0, s.times.size) for i, s in enumerate(segments))
+    return tuple(Piece(s.name, split_of.get(s.number, "train"), s, 0, s.times.size) for s in segments)
 
 
 def _by_time(segments: Sequence[RawSegment], config: SplitConfig) -> tuple[Piece, ...]:

@@ -32,6 +32,9 @@ from data_prep.variables import KNOWN, is_accumulation, known
 
 logger = logging.getLogger(__name__)
 
+_TABLE_BYTES = 2**26  # of a yearly table, read at a time
+_COMPARED_DAYS = (0, 91, 182, 274)
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
@@ -64,13 +67,18 @@ class Inputs:
 
     def read_table(self) -> np.ndarray:
         """Climatological forcings by day of year, not yet clipped, ``(366, latitude, longitude, channel)``."""
-        parts = [
-            self.tables[v.name].read(v.name, v.levels, 0, clock.CALENDAR_DAYS)
-            for v in self.spec.with_role("forcing")
-            if v.known == "climatological"
-        ]
-        none = np.empty((clock.CALENDAR_DAYS, *self.grid.shape, 0), np.float32)
-        return np.concatenate([none, *parts], axis=-1)
+        variables = [v for v in self.spec.with_role("forcing") if v.known == "climatological"]
+        stops = np.cumsum([0, *(max(1, len(v.levels)) for v in variables)]).tolist()
+        table = np.empty((clock.CALENDAR_DAYS, *self.grid.shape, stops[-1]), np.float32)
+        for variable, first, last in zip(variables, stops, stops[1:], strict=False):
+            source = self.tables[variable.name]
+            # conversion takes several times what is read at once
+            at_once = max(1, _TABLE_BYTES // (4 * self.grid.shape[0] * self.grid.shape[1] * (last - first)))
+            for day in range(0, clock.CALENDAR_DAYS, at_once):
+                stop = min(day + at_once, clock.CALENDAR_DAYS)
+                table[day:stop, ..., first:last] = source.read(variable.name, variable.levels, day, stop)
+            source.release()
+        return table
 
 
 def open_canonical(
@@ -114,6 +122,8 @@ def open_canonical(
         logger.warning("%s: %s; is a column missing?", sources[0].path, how)
     sources = stack_levels(_in_equal_units(sources))
     holders = {name: _holders(sources, name, role, variable) for name, (role, variable) in asked.items()}
+    if mendings is None:  # else whoever found them has looked at these too
+        _check_fixed(holders, asked)
     described = {name: _describe(name, role, variable, holders[name]) for name, (role, variable) in asked.items()}
     moving = [v for v in described.values() if v.role in ("prognostic", "diagnostic") or v.known == "persisted"]
     timelines = join_by_time(moving, holders, config, mendings)
@@ -237,11 +247,16 @@ def _holders(sources: Sequence[Source], name: str, role: Role, variable: Variabl
             "time": "; a climatological forcing needs a dimension dayofyear of 366: or make it known: persisted",
         }[found]
         raise DataError(f"{there[0].path}: {name} runs over {found}, as {role} it must run over {extents[0]}{hint}")
-    if role == "static":
-        _check_constant(fitting, name, variable.levels)
-    if extents == ("dayofyear",):
-        _check_table(fitting[0], name)
     return fitting
+
+
+def _check_fixed(holders: Mapping[str, Sequence[Source]], asked: Mapping[str, tuple[Role, VariableConfig]]) -> None:
+    """Refuses static fields and yearly tables that are none, or differ among the files."""
+    for name, (role, variable) in asked.items():
+        if role == "static":
+            _check_constant(holders[name], name, variable.levels)
+        elif isinstance(variable, ForcingConfig) and variable.known == "climatological":
+            _check_table(holders[name], name, variable.levels)
 
 
 def _check_constant(sources: Sequence[Source], name: str, levels: Sequence[float] | None) -> None:
@@ -265,11 +280,23 @@ def _check_constant(sources: Sequence[Source], name: str, levels: Sequence[float
         source.release()
 
 
-def _check_table(source: Source, name: str) -> None:
-    found = source.fields[name]
-    days = source.read(name, found.levels[:1], 0, clock.CALENDAR_DAYS + 1).shape[0]
-    if days != clock.CALENDAR_DAYS:
-        raise DataError(f"{source.path}: {name} has {days} days of the year, a table needs all {clock.CALENDAR_DAYS}")
+def _check_table(sources: Sequence[Source], name: str, levels: Sequence[float] | None) -> None:
+    """Refuses a table that lacks days, or is another one in a later file, of which some days are read."""
+    levels = sources[0].fields[name].levels if levels is None else levels
+    first: list[np.ndarray] = []
+    for source in sources:
+        if (days := source.n_rows(name)) != clock.CALENDAR_DAYS:
+            raise DataError(
+                f"{source.path}: {name} has {days} days of the year, a table needs all {clock.CALENDAR_DAYS}"
+            )
+        fields = [source.read(name, levels, day, day + 1) for day in _COMPARED_DAYS] if len(sources) > 1 else []
+        source.release()
+        first = first or fields
+        if not all(map(checks.are_one_field, first, fields)):
+            raise DataError(
+                f"{source.path}: {name} differs from what {sources[0].path} holds; remove the wrong table, or make "
+                "one of both"
+            )
 
 
 def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence[Source]) -> Variable:

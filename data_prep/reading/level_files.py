@@ -36,6 +36,14 @@ class StackedSource(Source):
         """What the first of the files to be slow says of itself."""
         return next(filter(None, (part.slow_chunks(name, rows) for part in self._with(name))), None)
 
+    def n_rows(self, name: str) -> int:
+        """Rows of a variable in the first file that holds it; the others have the same."""
+        return self._with(name)[0].n_rows(name)
+
+    def lost_chunks(self, name: str) -> tuple[int, np.ndarray] | None:
+        """What the first of the files to lack some says of itself."""
+        return next(filter(None, (part.lost_chunks(name) for part in self._with(name))), None)
+
     def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
         """Reads one variable like ``Source.read``, the levels of each file at once."""
         holders = self._with(name)

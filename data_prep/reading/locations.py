@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -45,7 +45,7 @@ def find(pattern: str) -> list[Location]:
     if not is_url(pattern):
         anchor = Path(pattern).anchor
         try:
-            return [*sorted(Path(anchor).glob(pattern[len(anchor) :]))]
+            return _shown(sorted(Path(anchor).glob(pattern[len(anchor) :])), pattern)
         except (ValueError, IndexError):
             raise DataError(
                 f"{pattern!r} is no path or pattern of files; '**' stands for whole folders alone"
@@ -54,9 +54,18 @@ def find(pattern: str) -> list[Location]:
         return [pattern]  # whether there is such a store shows when it is opened
     system, path = _filesystem(pattern)
     try:
-        return [str(system.unstrip_protocol(found)) for found in sorted(system.glob(path))]
+        return _shown([str(system.unstrip_protocol(found)) for found in sorted(system.glob(path))], pattern)
     except OSError as error:
         raise DataError(f"{pattern}: cannot be listed ({one_line(error)})") from None
+
+
+def _shown(found: Sequence[Location], pattern: str) -> list[Location]:
+    """Without hidden files, such as the ``._x.nc`` that macOS puts beside ``x.nc``, unless the pattern names such."""
+    return [place for place in found if _is_hidden(pattern) or not _is_hidden(place)]
+
+
+def _is_hidden(location: Location) -> bool:
+    return Path(location).name.startswith(".")
 
 
 def find_files(places: Iterable[str | Path]) -> list[Location]:
@@ -69,7 +78,7 @@ def find_files(places: Iterable[str | Path]) -> list[Location]:
     for place in places:
         location = locate(place)
         if isinstance(location, Path) and location.is_dir() and location.suffix != ".zarr" and not is_zarr(location):
-            inside = [p for p in sorted(location.iterdir()) if p.suffix.lower() in _SUFFIXES]
+            inside = [p for p in sorted(location.iterdir()) if p.suffix.lower() in _SUFFIXES and not _is_hidden(p)]
             if not inside:
                 raise DataError(f"{location}: a folder without NetCDF, GRIB or Zarr in it ({', '.join(_SUFFIXES)})")
             found |= dict.fromkeys(inside)

@@ -58,7 +58,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
                 warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray
                 return _open_grib(path), _nothing
             netCDF4.set_chunk_cache(CHUNK_CACHE_BYTES)
-            file = xr.backends.NetCDF4DataStore.open(path)
+            file = _NetCDF.open(path)
             _refuse_one_cut_short(path, file)
             return xr.open_dataset(file, chunks=None, decode_timedelta=False), partial(_close, file)
     except DataError:
@@ -125,12 +125,35 @@ def _open_zarr(path: Location) -> xr.Dataset:
         for name in doubtful:
             if "_FillValue" not in group[str(name)].attrs:
                 del raw.variables[name].attrs["_FillValue"]
+    for variable in raw.variables.values():
+        _round_missing_values(variable)
     data = xr.decode_cf(raw, decode_timedelta=False)
     if strange := [name for name in (*data.dims, *data.variables) if not isinstance(name, str)]:
         raise ValueError(f"the name {strange[0]!r} of a dimension is no text")
     if twice := [name for name, v in data.variables.items() if len(set(v.dims)) < len(v.dims)]:
         raise ValueError(f"{twice[0]} has a dimension twice")
     return _valid_stretch(data)
+
+
+class _NetCDF(xr.backends.NetCDF4DataStore):
+    """A NetCDF file whose missing values have the precision of its values."""
+
+    def open_store_variable(self, name: str, var: netCDF4.Variable) -> xr.Variable:
+        """As xarray opens it, not decoded yet."""
+        variable = super().open_store_variable(name, var)
+        _round_missing_values(variable)
+        return variable
+
+
+def _round_missing_values(variable: xr.Variable) -> None:
+    """Gives what a file declares as missing the type of its values: a float32 -99.9 equals no -99.9 of 64 bits."""
+    for key in ("_FillValue", "missing_value"):
+        given = np.asarray(variable.attrs.get(key))
+        if variable.dtype.kind == "f" and given.dtype.kind == "f" and given.dtype != variable.dtype:
+            with np.errstate(over="ignore"):
+                stored = given.astype(variable.dtype)
+            if np.array_equal(np.isfinite(stored), np.isfinite(given)):
+                variable.attrs[key] = stored if stored.ndim else stored[()]
 
 
 _MONTHS_SINCE = re.compile(r"decode time units '((?:month|year)s?) since", re.I)

@@ -19,7 +19,7 @@ from data_prep import clock
 from data_prep.files.arrays import unbroken_runs
 from data_prep.grid import Grid
 from data_prep.reading.slips import hint, outside, slip_of
-from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform
+from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform, tells_orientation
 
 Severity = Literal["error", "warning"]
 Kind = Literal[
@@ -33,10 +33,12 @@ Kind = Literal[
     "stuck",
     "uniform",
     "flipped latitudes",
+    "unclear latitudes",
     "running sums",
     "constant",
 ]
 
+UNCLEAR = "north and south are exchanged in one half of the times or the other, and nothing in this season tells which"
 UNIFORM = "has one value everywhere, and not at other times: a lost chunk?"
 _MIRROR_RATIO = 0.3
 _SAMPLED_POINTS = 24  # rows and columns that stand for a field when neighbours are compared
@@ -207,7 +209,12 @@ def rows_at_once(grid: Grid, n_levels: int) -> int:
 
 
 def scan(
-    read: Callable[[int, int], np.ndarray], n_rows: int, grid: Grid, n_levels: int, before: np.ndarray | None = None
+    read: Callable[[int, int], np.ndarray],
+    n_rows: int,
+    grid: Grid,
+    n_levels: int,
+    before: np.ndarray | None = None,
+    keep: Callable[[int, np.ndarray, np.ndarray], None] | None = None,
 ) -> tuple[Summary, np.ndarray]:
     """Looks at a whole variable, some 16 MiB at a time.
 
@@ -217,6 +224,7 @@ def scan(
       grid: Of the fields.
       n_levels: How many levels a row has.
       before: As of ``compare``.
+      keep: Is given the first row of each block, ``thin`` of its rows and whether each is mirrored.
 
     Returns:
       What was seen, and ``thin`` of the last row: the ``before`` of rows that continue these.
@@ -226,25 +234,11 @@ def scan(
     for start in range(0, n_rows, at_once):
         values = read(start, min(start + at_once, n_rows))
         parts.append(summarise(values, before, grid))
+        if keep is not None:
+            keep(start, thin(values), parts[-1].mirrored)
         before = thin(values[-1:]).copy()
     assert before is not None
     return Summary.join(parts), before
-
-
-def flipped_rows(mirrored: np.ndarray, breaks: np.ndarray) -> np.ndarray:
-    """Which rows lie the other way round: those of the rarer orientation, ``(row,)``.
-
-    Args:
-      mirrored: Where the orientation changes, ``(row,)``.
-      breaks: Rows that begin a new stretch of time; orientation is not carried across a gap.
-    """
-    odd = np.zeros(mirrored.size, bool)
-    for stretch in np.split(np.arange(mirrored.size), breaks):
-        changes = mirrored[stretch].copy()
-        changes[:1] = False
-        state = np.cumsum(changes) % 2 == 1
-        odd[stretch] = ~state if state.mean() > 0.5 else state
-    return odd
 
 
 def judge(
@@ -316,17 +310,22 @@ def _judge_level(
         yield from found(_strictly(name, units), "stuck", summary.stuck[:, i], lambda _: "repeats the field before it")
 
 
-def judge_flips(flipped: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:
+def judge_flips(flipped: np.ndarray, unclear: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:
     """Which times of a variable lie the other way round.
 
     Args:
-      flipped: Of ``flipped_rows``, ``(row,)``.
+      flipped, unclear: Of ``Orientation.judge``, ``(row,)``.
       times, name, units: As of ``judge``.
     """
-    text = "north and south are exchanged"
+    severity: Severity = "error" if tells_orientation(name, units) else "warning"
+    kinds: tuple[tuple[Kind, np.ndarray, str], ...] = (
+        ("flipped latitudes", flipped & ~unclear, "north and south are exchanged"),
+        ("unclear latitudes", unclear, UNCLEAR),
+    )
     return [
-        Finding(_strictly(name, units), "flipped latitudes", name, times[run[0]], times[run[-1]], run.size, text)
-        for run in unbroken_runs(np.flatnonzero(flipped))
+        Finding(severity, kind, name, times[run[0]], times[run[-1]], run.size, text)
+        for kind, rows, text in kinds
+        for run in unbroken_runs(np.flatnonzero(rows))
     ]
 
 

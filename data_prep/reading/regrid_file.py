@@ -22,6 +22,7 @@ from data_prep.reading.opening import open_lazily
 from data_prep.reading.positions import Order, latitude_order, longitude_order
 from data_prep.reading.recognise import find_axes, numeric_fields, on_own_axes
 from data_prep.reading.regridded import regridder_for, target_grid
+from data_prep.reading.valid_range import outside, valid_range_of
 from data_prep.regrid import Regridder
 from data_prep.spec import grid_coords
 
@@ -77,7 +78,8 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
     result = xr.Dataset(attrs=data.attrs)
     for name, variable in data.variables.items():
         if name in fields:
-            result[name] = _regridded(data[str(name)], dims, _field_function(regridder, latitude, longitude), regridder)
+            function = _field_function(regridder, latitude, longitude, valid_range_of(data[str(name)]))
+            result[name] = _regridded(data[str(name)], dims, function, regridder)
         elif not set(dims) & set(variable.dims):
             carried = {name: exact(variable)}  # while its encoding tells how exact it is
             result = result.assign_coords(carried) if name in data.coords else result.assign(carried)
@@ -106,11 +108,15 @@ def _belongs_to_cells(field: xr.DataArray) -> bool:
     return "flag_values" in field.attrs or field.attrs.get("standard_name") == "cell_area"
 
 
-def _field_function(regridder: Regridder, latitude: Order, longitude: Order) -> Callable[[np.ndarray], np.ndarray]:
+def _field_function(
+    regridder: Regridder, latitude: Order, longitude: Order, valid: tuple[float, float] | None
+) -> Callable[[np.ndarray], np.ndarray]:
     """From ``(..., latitude, longitude)`` as the file has them to the target."""
     rows, columns = latitude.rows[:, None], longitude.rows
 
     def regrid(values: np.ndarray) -> np.ndarray:
+        if valid is not None and (invalid := outside(values, valid)).any():
+            values = np.where(invalid, np.float32(np.nan), values)
         return regridder(values[..., rows, columns][..., None])[..., 0]
 
     return regrid

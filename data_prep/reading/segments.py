@@ -14,8 +14,15 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.reading import checks, quality
 from data_prep.reading.locations import Location, stem
+from data_prep.reading.sources import Source
 from data_prep.reading.timelines import Timeline
-from data_prep.variables import accumulation_hours, changes_every_step, is_accumulation, is_never_uniform
+from data_prep.variables import (
+    accumulation_hours,
+    changes_every_step,
+    is_accumulation,
+    is_never_uniform,
+    tells_orientation,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +40,7 @@ class RawSegment:
       stride: Rows of the files per model step.
       timelines: By canonical name.
       grid: Of all fields.
+      number: Of the stretch of the files that it is of, from 0: those that ``data.exclude`` cuts out of one share it.
     """
 
     name: str
@@ -41,6 +49,7 @@ class RawSegment:
     stride: int
     timelines: Mapping[str, Timeline]
     grid: Grid
+    number: int
     _last: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict, repr=False)  # a sample, the index after it
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
@@ -53,7 +62,7 @@ class RawSegment:
         """
         values = self._read(name, start, stop)
         variable = self.timelines[name].variable
-        if variable.role in ("prognostic", "diagnostic") and changes_every_step(name, variable.units):
+        if tells_orientation(name, variable.units):
             self._check_sequence(name, values, start)
         return values
 
@@ -77,6 +86,7 @@ class RawSegment:
         # both at once: another thread may be reading the next rows
         self._last[name] = start + values.shape[0], thinned[-1:].copy()
         variable = self.timelines[name].variable
+        stuck &= changes_every_step(name, variable.units)  # the sea may well stay as it is
 
         def channel(of_levels: np.ndarray) -> str:
             return f"{name}@{variable.levels[int(of_levels.argmax())]:g}" if variable.levels else name
@@ -152,8 +162,11 @@ def cut_into_segments(
     breaks = np.flatnonzero(np.diff(times) != interval) + 1
     bounds = [0, *breaks.tolist(), times.size]
     out: list[RawSegment] = []
+    number, used = 0, False  # of the stretch of the files, and whether a segment is of it
     for first, last in pairwise(bounds):
         path = reference.sources[reference.source_of[first]].path
+        if used and not _is_left_out(reference, times[first - 1], times[first], interval):
+            number, used = number + 1, False
         if first:
             span = " and ".join(clock.text(t) for t in times[first - 1 : first + 1])
             logger.info("no data between %s: a new segment begins", span)
@@ -166,10 +179,17 @@ def cut_into_segments(
             continue
         name = stem(path)
         count = sum(s.name == name or s.name.startswith(f"{name}.") for s in out)
-        out.append(RawSegment(f"{name}.{count}" if count else name, kept, first + begin, stride, timelines, grid))
+        name, used = f"{name}.{count}" if count else name, True
+        out.append(RawSegment(name, kept, first + begin, stride, timelines, grid, number))
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
     return tuple(out)
+
+
+def _is_left_out(timeline: Timeline, before: np.datetime64, after: np.datetime64, interval: np.timedelta64) -> bool:
+    """Whether the files hold all that lies between two times, and ``data.exclude`` leaves it out."""
+    first, last = np.searchsorted(timeline.excluded, [before, after])
+    return bool(last - first == (after - before) // interval - 1)
 
 
 _OVER_INTERVALS = (
@@ -220,16 +240,18 @@ def _check_alike(timeline: Timeline, interval: np.timedelta64) -> None:
     times = timeline.times
     far = np.diff(times) != interval
     alone = np.append(far, True) & np.append(True, far)
-    by_file = [timeline.source_of == number for number in range(len(timeline.sources))]
-    for own in (*by_file, np.ones(times.size, bool)):  # all together, where each holds one time
-        if own.sum() > 2 and alone[own].mean() > 0.5:
-            apart = checks.hours(np.median(np.diff(times[own & alone]).astype(np.int64)).astype("timedelta64[ns]"))
-            coarse, fine = (timeline.sources[timeline.source_of[row]] for row in (np.argmax(own & alone), far.argmin()))
-            raise DataError(
-                f"{coarse.path}: most times are {apart:g} h apart, but {checks.hours(interval):g} h in {fine.path} at "
-                f"{clock.text(times[far.argmin()])}; files that are read together need one interval: thin the finer "
-                "ones before (rain summed), or leave some out"
-            )
+    n_files = len(timeline.sources)
+    held, lone = (np.bincount(rows, minlength=n_files) for rows in (timeline.source_of, timeline.source_of[alone]))
+    held, lone = np.append(held, times.size), np.append(lone, alone.sum())  # all together, where each holds one time
+    for number in np.flatnonzero((held > 2) & (2 * lone > held))[:1]:
+        own = timeline.source_of == number if number < n_files else np.ones(times.size, bool)
+        apart = checks.hours(np.median(np.diff(times[own & alone]).astype(np.int64)).astype("timedelta64[ns]"))
+        coarse, fine = (timeline.sources[timeline.source_of[row]] for row in (np.argmax(own & alone), far.argmin()))
+        raise DataError(
+            f"{coarse.path}: most times are {apart:g} h apart, but {checks.hours(interval):g} h in {fine.path} at "
+            f"{clock.text(times[far.argmin()])}; files that are read together need one interval: thin the finer "
+            "ones before (rain summed), or leave some out"
+        )
 
 
 def _first_kept(times: np.ndarray, timestep: np.timedelta64, stride: int, *, needs_history: bool) -> int:
@@ -245,7 +267,9 @@ def check_accumulation(timeline: Timeline, timestep: np.timedelta64, interval: n
     """A sum over the model step is made of sums over the files' interval; names and bounds must not say otherwise."""
     name, length = timeline.variable.name, checks.hours(interval)
     silent = []
-    for number, source in enumerate(timeline.sources):
+    stops = np.cumsum(np.bincount(timeline.source_of, minlength=len(timeline.sources)))
+    rows_of = np.split(np.argsort(timeline.source_of, kind="stable"), stops[:-1])
+    for source, rows in zip(timeline.sources, rows_of, strict=True):
         raw_name = source.fields[name].raw_name
         stated = accumulation_hours(raw_name)
         if stated not in (None, length):
@@ -254,7 +278,7 @@ def check_accumulation(timeline: Timeline, timestep: np.timedelta64, interval: n
                 f"{length:g} h; name one that does as source of data.diagnostic.{name}"
             )
         if source.bounds is not None:
-            _check_bounds(timeline, number, interval)
+            _check_bounds(timeline, source, rows, interval)
         elif stated is None:
             silent.append(source)
     if silent and length > _ERA5_SUM_HOURS:
@@ -270,9 +294,11 @@ def check_accumulation(timeline: Timeline, timestep: np.timedelta64, interval: n
         )
 
 
-def _check_bounds(timeline: Timeline, number: int, interval: np.timedelta64) -> None:
-    """Refuses a file of which the bounds of a time say that its sum is not over the interval that ends there."""
-    source, rows = timeline.sources[number], np.flatnonzero(timeline.source_of == number)
+def _check_bounds(timeline: Timeline, source: Source, rows: np.ndarray, interval: np.timedelta64) -> None:
+    """Refuses a file of which the bounds of a time say that its sum is not over the interval that ends there.
+
+    ``rows`` are those of the timeline that the file holds.
+    """
     assert source.bounds is not None
     first, last = source.bounds[timeline.row_of[rows]].T
     # on the calendars of climate models the interval before a day that they lack is longer

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from threading import Lock
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -23,7 +25,8 @@ from data_prep.errors import DataError, UnreadableError, one_line
 from data_prep.grid import Grid
 from data_prep.reading import checks
 from data_prep.reading.instants import calendar_of, instants_of
-from data_prep.reading.locations import Location, locate
+from data_prep.reading.locations import Location, is_zarr, locate
+from data_prep.reading.lost_chunks import lost_chunks
 from data_prep.reading.opening import CHUNK_CACHE_BYTES, open_to_release
 from data_prep.reading.positions import Order, latitude_order, longitude_order, pick
 from data_prep.reading.recognise import (
@@ -41,6 +44,7 @@ from data_prep.reading.recognise import (
     without_single_leads,
 )
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
+from data_prep.reading.valid_range import outside, valid_range_of
 from data_prep.spec import Vertical
 from data_prep.variables import is_accumulation, known
 
@@ -50,6 +54,7 @@ Extent = Literal["time", "dayofyear", "constant"]
 
 _HIGHEST_PRESSURE_HPA = 1100.0
 _MANY_TIMES = 4  # that a file may be decompressed without a word
+_KEPT_BYTES = 2**27  # of each variable of a Zarr store; NetCDF's library keeps chunks itself
 _DATASET = Path("data set")  # in messages, what came without a file
 
 
@@ -77,6 +82,7 @@ class FoundField:
         interval; empty where not.
       unit_given: Whether the file gives a unit.
       standard_name: CF's, as the file gives it.
+      valid: Lowest and highest valid value, in the unit of the file; ``None`` where it gives none.
     """
 
     name: str
@@ -89,6 +95,17 @@ class FoundField:
     over_interval: str = ""
     unit_given: bool = True
     standard_name: str = ""
+    valid: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """The last chunk along the rows of a variable of a Zarr store: rows ``[start, stop)`` at these levels."""
+
+    levels: slice | None
+    start: int
+    stop: int
+    values: xr.DataArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +136,8 @@ class Source:
     _latitude: Order = field(repr=False)
     _longitude: Order = field(repr=False)
     _release: Callable[[], None] = field(repr=False)
+    _kept: dict[str, _Kept] = field(default_factory=dict, repr=False)
+    _one_by_one: dict[str, Lock] = field(default_factory=lambda: defaultdict(Lock), repr=False)
 
     @property
     def paths(self) -> tuple[Location, ...]:
@@ -132,28 +151,55 @@ class Source:
 
     def release(self) -> None:
         """Gives back what the library keeps of an open file, its decoded chunks; reading opens it again."""
+        self._kept.clear()
         self._release()
 
     def slow_chunks(self, name: str, rows: int) -> str | None:
-        """Where a NetCDF file is decompressed over and over if so many rows are read at a time: what is to be done."""
+        """Where a file is decompressed over and over if so many rows are read at a time: what is to be done."""
         raw_name = self.fields[name].raw_name
         variable, axis = self._raw[raw_name], self._axes.time
-        chunk = variable.encoding.get("chunksizes")
-        if chunk is None or len(chunk) != variable.ndim or axis not in variable.dims:
+        times = _rows_a_chunk(variable, axis, "chunksizes") or _rows_a_chunk(variable, axis, "chunks")
+        if times is None:
             return None
-        times = chunk[variable.dims.index(axis)]
+        as_zarr = "chunksizes" not in variable.encoding
         whole = dict(variable.sizes) | {axis: times}
         stored = np.dtype(variable.encoding.get("dtype", variable.dtype))
         again = times // rows
-        if again < _MANY_TIMES or math.prod(whole.values()) * stored.itemsize <= CHUNK_CACHE_BYTES:
+        size = math.prod(whole.values()) * (variable.dtype if as_zarr else stored).itemsize
+        if again < _MANY_TIMES or size <= (_KEPT_BYTES if as_zarr else CHUNK_CACHE_BYTES):
             return None
         sizes = ",".join(
             f"{d}/{n if d in (self._axes.latitude, self._axes.longitude) else 1}" for d, n in whole.items()
         )
+        faster = (
+            f"xarray.open_zarr(IN).drop_encoding().chunk({axis}=1).to_zarr(OUT)"
+            if as_zarr
+            else f"nccopy -c {sizes} IN OUT"
+        )
         return (
             f"{self.path}: {raw_name} is stored in chunks of {times} times, so reading it decompresses all of it some "
-            f"{again} times; faster: nccopy -c {sizes} IN OUT"
+            f"{again} times; faster: {faster}"
         )
+
+    def n_rows(self, name: str) -> int:
+        """Rows of a variable: times, days of the year, or one."""
+        found = self.fields[name]
+        axis = self._axes.dayofyear if found.extent == "dayofyear" else self._axes.time
+        return int(self._raw[found.raw_name].sizes.get(axis, 1))
+
+    def lost_chunks(self, name: str) -> tuple[int, np.ndarray] | None:
+        """How many chunk files a Zarr store of this machine lacks that would read as a number, and at which times.
+
+        ``None`` where there are none, or the file is none such.
+        """
+        variable, axis = self._raw[self.fields[name].raw_name], self._axes.time
+        if not isinstance(self.path, Path) or "chunks" not in variable.encoding or "_FillValue" in variable.encoding:
+            return None
+        longer = [d for d in variable.dims if variable.sizes[d] > 1]
+        if axis not in longer or not is_zarr(self.path):
+            return None
+        sizes = tuple(variable.sizes[d] for d in longer)
+        return lost_chunks(self.path, str(variable.name), sizes, longer.index(axis))
 
     def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
         """Reads one variable.
@@ -179,16 +225,18 @@ class Source:
             # One hull instead of a list of rows: the backend reads slices fast and lists slowly.
             selection[found.level_axis] = slice(min(rows), max(rows) + 1)
             rows = [r - min(rows) for r in rows]
-        if row_axis is not None and row_axis in variable.dims:
-            selection[row_axis] = slice(start, stop, step)
         try:
-            block = variable.isel(selection).compute()  # in the file's order: transposing unread data reads it slowly
+            hull = selection.get(str(found.level_axis))
+            block = self._compute(variable.isel(selection), row_axis, slice(start, stop, step), hull)
         except Exception as error:  # noqa: BLE001 - what libraries make of damaged bytes and metadata is anything
             why = "the service may have failed: run the same command again"
             raise UnreadableError(
                 f"{self.path}: {found.raw_name} cannot be read ({one_line(error)}); "
                 f"{why if isinstance(self.path, str) else 'the file may be damaged'}"
             ) from None
+        if found.valid is not None and (invalid := outside(block.values, found.valid)).any():
+            _tell_of_invalid(self.path, found.raw_name, found.valid)
+            block = block.copy(data=np.where(invalid, np.float32(np.nan), block.values))
         if self._axes.expver in block.dims:
             block = self._join_expver(block)
         axes = (row_axis, self._axes.latitude, self._axes.longitude, found.level_axis)
@@ -201,6 +249,37 @@ class Source:
             # In double precision, so that the same values in another unit come out the same.
             values = values.astype(np.float64) * found.to_si.factor + found.to_si.offset
         return values.astype(np.float32, copy=False)
+
+    def _compute(self, variable: xr.DataArray, axis: str | None, rows: slice, levels: slice | None) -> xr.DataArray:
+        """These rows, in the file's order: transposing unread data reads it slowly.
+
+        Of a Zarr store whole chunks are read, and the last one is kept, so that blocks that follow each other read each
+        chunk once.
+        """
+        if axis is None or axis not in variable.dims:
+            return variable.compute()
+        size = variable.sizes[axis]
+        chunk, stop = _rows_a_chunk(variable, axis, "chunks") or 1, min(rows.stop, size)
+        if chunk <= rows.step or chunk * variable.nbytes > _KEPT_BYTES * size or rows.start >= stop:
+            return variable.isel({axis: rows}).compute()
+        with self._one_by_one[str(variable.name)]:
+            kept = self._kept.get(str(variable.name))
+            if kept is None or kept.levels != levels:
+                kept = _Kept(levels, 0, 0, variable)
+            first, parts = rows.start, []
+            if kept.start <= first < kept.stop:
+                parts.append(kept.values.isel({axis: slice(first - kept.start, stop - kept.start)}))
+                first = kept.stop
+            if first < stop:
+                begin, end = first // chunk * chunk, min(-(-stop // chunk) * chunk, size)
+                values = variable.isel({axis: slice(begin, end)}).compute()
+                parts.append(values.isel({axis: slice(first - begin, stop - begin)}))
+                edge = (end - 1) // chunk * chunk
+                if edge + chunk != kept.start:  # else another thread is ahead
+                    tail = values.isel({axis: slice(edge - begin, None)})
+                    self._kept[str(variable.name)] = _Kept(levels, edge, end, tail.copy() if begin < edge else tail)
+        block = parts[0] if len(parts) == 1 else xr.concat(parts, axis)
+        return block.isel({axis: slice(None, None, rows.step)})
 
     def _orient(self, values: np.ndarray, raw_name: str) -> np.ndarray:
         """Canonical rows and columns; the meridian that closes the circle must repeat the first one."""
@@ -253,6 +332,18 @@ class Source:
             there = ", ".join(f"{x:g}" for x in have) or "none"
             raise DataError(f"{self.path}: {found.raw_name} lacks level {', '.join(missing)}; it has {there}")
         return [found.level_rows[int(hit[0])] for hit in hits]
+
+
+_told_of_invalid: set[tuple[Path | str, str]] = set()
+
+
+def _tell_of_invalid(path: Location, raw_name: str, valid: tuple[float, float]) -> None:
+    """Says in the log that values are taken as missing: of each variable once, for the files of a folder are alike."""
+    key = (path.parent if isinstance(path, Path) else path), raw_name
+    if key not in _told_of_invalid:
+        _told_of_invalid.add(key)
+        ends = " to ".join(f"{end:g}" for end in valid)
+        logger.warning("%s: %s: values outside of the file's valid range, %s, are missing", path, raw_name, ends)
 
 
 def warn_of_slow_chunks(reads: Iterable[tuple[Source, str, int]]) -> None:
@@ -337,16 +428,13 @@ def _understood(
     refuse_initial_times(path, raw, axes)
     refuse_other_dimensions(path, raw, axes)
     _check_days(path, raw, axes.dayofyear)
-    latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
-    try:
-        grid = Grid.from_arrays(latitude.values, longitude.values)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+    grid, latitude, longitude = _grid_of(path, raw[axes.latitude], raw[axes.longitude])
     times = _times(path, raw, axes, admit_duplicates=admit_duplicates)
     found = {name: _found_field(path, raw[raw_name], name, axes, vertical) for name, raw_name in present.items()}
     own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
     own |= {f.level_axis for f in found.values()}
     squeezed = raw.squeeze([d for d in raw.dims if d not in own and raw.sizes[d] == 1], drop=True)
+    squeezed = squeezed.drop_vars([axes.latitude, axes.longitude])  # of each file its own, with an index
     bounds = _bounds(path, everything, raw, axes) if any(is_accumulation(name) for name in found) else None
     calendar = "" if axes.instants is None else calendar_of(raw[axes.instants])
     return Source(path, grid, times, found, contents, bounds, calendar, squeezed, axes, latitude, longitude, release)
@@ -384,6 +472,34 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
     """The lower bound of ``Variable.minimum``, one function for truth and inputs, once they have been checked."""
     return values if minimum is None else np.maximum(values, np.float32(minimum))
+
+
+_grids: dict[tuple[Any, ...], tuple[Grid, Order, Order]] = {}  # a few: most files have those of others
+_MOST_GRIDS = 8
+
+
+def _grid_of(path: Location, *coordinates: xr.DataArray) -> tuple[Grid, Order, Order]:
+    """The grid of a latitude and a longitude, and their orders: the very same objects for the same coordinates."""
+    key = tuple((str(c.name), c.dtype.str, tuple(c.values.tolist()), str(sorted(c.attrs.items()))) for c in coordinates)
+    if (found := _grids.get(key)) is not None:
+        return found
+    latitude, longitude = latitude_order(path, coordinates[0]), longitude_order(path, coordinates[1])
+    try:
+        grid = Grid.from_arrays(latitude.values, longitude.values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    if len(_grids) >= _MOST_GRIDS:
+        _grids.clear()
+    _grids[key] = grid, latitude, longitude
+    return grid, latitude, longitude
+
+
+def _rows_a_chunk(variable: xr.DataArray, axis: str | None, key: str) -> int | None:
+    """How many rows along an axis a chunk of a file holds, by what its format calls the sizes; ``None`` if unknown."""
+    chunk = variable.encoding.get(key)
+    if chunk is None or len(chunk) != variable.ndim or axis not in variable.dims:
+        return None
+    return int(chunk[variable.dims.index(axis)])
 
 
 def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: bool) -> np.ndarray:
@@ -489,4 +605,5 @@ def _found_field(
         over_interval=over_interval(variable),
         standard_name=str(variable.attrs.get("standard_name", "")),
         unit_given="units" in variable.attrs,
+        valid=valid_range_of(variable),
     )

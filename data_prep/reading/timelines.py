@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -13,11 +14,12 @@ from data_prep.config import DataConfig
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.reading import checks, quality
+from data_prep.reading.orientation import Orientation
 from data_prep.reading.slips import may_slip, slips_of
 from data_prep.reading.sources import Source
 from data_prep.reading.units import Conversion
 from data_prep.spec import Variable
-from data_prep.variables import changes_every_step
+from data_prep.variables import is_accumulation, is_never_uniform, tells_orientation
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Timeline:
       times: All times, ascending and unique, ``(row,)``.
       source_of, row_of: For every row, which file and which row of it.
       mending: What is mended of them.
+      excluded: Times that the files hold too and ``data.exclude`` leaves out, ascending.
     """
 
     variable: Variable
@@ -60,6 +63,7 @@ class Timeline:
     source_of: np.ndarray
     row_of: np.ndarray
     mending: Mending
+    excluded: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[ns]"), repr=False)
     _open: set[int] = field(default_factory=set, repr=False)  # the files that the last read was of
 
     def read(self, start: int, stop: int, step: int = 1) -> np.ndarray:
@@ -108,6 +112,8 @@ def join_by_time(
     """What moves, mended as the config says."""
     timelines = {v.name: _timeline(v, holders[v.name], config) for v in variables}
     if mendings is None:
+        for timeline in timelines.values():
+            _refuse_lost_chunks(timeline)
         return _mended(timelines, config, holders[variables[0].name][0].grid)
     return {n: replace(t, mending=mendings.get(n, t.mending)) for n, t in timelines.items()}
 
@@ -124,6 +130,7 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
         keep &= (times < clock.parse_instant(first)) | (times > clock.parse_last(last))
     if not keep.any():
         raise DataError(f"data.exclude leaves no time of {variable.name}; shorten it")
+    excluded = np.unique(times[~keep])
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
     keep = np.ones(times.size, bool)
     for row in np.flatnonzero(np.diff(times) == np.timedelta64(0, "ns")):
@@ -139,6 +146,8 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
             s.read(variable.name, variable.levels, int(r), int(r) + 1)
             for s, r in zip((first, second), row_of[row : row + 2], strict=True)
         )
+        for source in (first, second):
+            source.release()  # or memory grows with the number of files that share a time
         if not checks.are_one_field(one, other):
             there = "is there twice, and differs" if first is second else f"differs from what {first.path} holds"
             raise DataError(
@@ -147,7 +156,23 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
             )
         keep[row + 1] = False
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
-    return Timeline(variable, sources, times, source_of, row_of, Mending.none(times.size))
+    return Timeline(variable, sources, times, source_of, row_of, Mending.none(times.size), excluded)
+
+
+def _refuse_lost_chunks(timeline: Timeline) -> None:
+    """Refuses copies of Zarr stores in which files are missing: of what is never uniform, some are no empty chunks."""
+    variable = timeline.variable
+    if not is_never_uniform(variable.name, variable.units):
+        return
+    for number, source in enumerate(timeline.sources):
+        lost = source.lost_chunks(variable.name)
+        rows = np.flatnonzero(timeline.source_of == number) if lost is not None else np.empty(0, np.int64)
+        if lost is not None and (there := lost[1][timeline.row_of[rows]]).any():
+            raise DataError(
+                f"{source.path}: {source.fields[variable.name].raw_name} lacks {lost[0]} of its chunk files, the first "
+                f"at {clock.text(timeline.times[rows[there]][0])}, which would read as zeros: copy the store again, or "
+                "leave these times out by data.exclude"
+            )
 
 
 def _mended(timelines: Mapping[str, Timeline], config: DataConfig, grid: Grid) -> dict[str, Timeline]:
@@ -157,7 +182,10 @@ def _mended(timelines: Mapping[str, Timeline], config: DataConfig, grid: Grid) -
         on_pressure = config.vertical == "pressure"
         out = {name: _converted(timeline, on_pressure=on_pressure) for name, timeline in out.items()}
     if "flipped_latitudes" in config.repair:
-        out = {name: _turned_back(timeline, grid) for name, timeline in out.items()}
+        telling = {n: _turned_back(t, grid) for n, t in out.items() if tells_orientation(n, t.variable.units)}
+        out = {n: telling.get(n) or _turned_along(t, list(telling.values()), grid) for n, t in out.items()}
+        for timeline in out.values():
+            _warn_of_the_unturned(timeline, list(telling.values()))
     return out
 
 
@@ -179,11 +207,60 @@ def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
     """The timeline with the latitudes of its flipped fields turned back; reads it once to find them.
 
     Raises:
-      DataError: a file is brought to a grid on which exchanged latitudes are no mirror image any more.
+      DataError: a file is brought to a grid on which exchanged latitudes are no mirror image any more, or nobody can
+        tell which half of a stretch is flipped.
     """
-    variable = timeline.variable
-    if not changes_every_step(variable.name, variable.units) or timeline.times.size < 2:
+    if timeline.times.size < 2:
         return timeline
+    flipped, unclear = _orientation(timeline, grid)
+    if unclear.any():
+        ends = timeline.times[unclear][[0, -1]]
+        source = timeline.sources[timeline.source_of[int(unclear.argmax())]]
+        span = " to ".join(map(clock.text, ends))
+        raise DataError(
+            f"{source.path}: {timeline.variable.name} from {span}: {quality.UNCLEAR}; leave these times, or the wrong "
+            "ones, out by data.exclude"
+        )
+    return _turned(timeline, flipped)
+
+
+def _turned_along(timeline: Timeline, telling: Sequence[Timeline], grid: Grid) -> Timeline:
+    """The timeline turned back where all that tell it in the same file are, at the same time.
+
+    Of what the program does not know, and which is alone in its file, its own fields tell; sums are left alone there.
+    """
+    there, turned = _turned_beside(timeline, telling)
+    shared, flipped = there > 0, (turned == there) & (there > 0)
+    if not is_accumulation(timeline.variable.name) and timeline.times.size > 1 and not shared.all():
+        own, unclear = _orientation(timeline, grid)
+        flipped |= ~shared & own & ~unclear
+    return _turned(timeline, flipped)
+
+
+def _turned_beside(timeline: Timeline, telling: Sequence[Timeline]) -> tuple[np.ndarray, np.ndarray]:
+    """How many others are in the same file at the same time, and how many of these are turned back, each ``(row,)``."""
+    there, turned = np.zeros(timeline.times.size, np.int64), np.zeros(timeline.times.size, np.int64)
+    files = np.array([id(source) for source in timeline.sources])[timeline.source_of]
+    for other in telling:
+        rows = np.minimum(np.searchsorted(other.times, timeline.times), other.times.size - 1)
+        theirs = np.array([id(source) for source in other.sources])[other.source_of[rows]]
+        together = (other.times[rows] == timeline.times) & (theirs == files)
+        there += together
+        turned += together & other.mending.flipped[rows]
+    return there, turned
+
+
+def _warn_of_the_unturned(timeline: Timeline, telling: Sequence[Timeline]) -> None:
+    """Says where a variable is left as it is and others of its file are not: it may change too fast to be found."""
+    left = (_turned_beside(timeline, telling)[1] > 0) & ~timeline.mending.flipped
+    if left.any():
+        message = "%s: %d times are left as they are, from %s, while others of their file are turned back: look at them"
+        logger.warning(message, timeline.variable.name, int(left.sum()), clock.text(timeline.times[left][0]))
+
+
+def _orientation(timeline: Timeline, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """``Orientation.judge`` of a timeline."""
+    variable, times = timeline.variable, timeline.times
     for source in timeline.sources:
         if not source.mirrors_alike:
             raise DataError(
@@ -191,10 +268,16 @@ def _turned_back(timeline: Timeline, grid: Grid) -> Timeline:
                 f"the globe ({grid.describe()}); 'emulator inspect' finds them in the files: leave them out by "
                 "data.exclude"
             )
-    summary, _ = quality.scan(timeline.read, timeline.times.size, grid, len(variable.levels))
-    steps = np.diff(timeline.times)
-    flipped = quality.flipped_rows(summary.mirrored, np.flatnonzero(steps != steps.min()) + 1)
+    orientation = Orientation(np.diff(times).min(), grid)
+    keep = partial(orientation.add, times)
+    quality.scan(timeline.read, times.size, grid, len(variable.levels), None, keep)
+    return orientation.judge(by_others=tells_orientation(variable.name, variable.units))
+
+
+def _turned(timeline: Timeline, flipped: np.ndarray) -> Timeline:
+    """The timeline with these rows turned round."""
     if flipped.any():
         span = clock.text(timeline.times[flipped][0])
-        logger.warning("%s: %d times turned back north to south, from %s", variable.name, int(flipped.sum()), span)
+        name = timeline.variable.name
+        logger.warning("%s: %d times turned back north to south, from %s", name, int(flipped.sum()), span)
     return replace(timeline, mending=replace(timeline.mending, flipped=flipped))

@@ -6,6 +6,7 @@ kilograms of water per square metre become metres of water.
 
 from __future__ import annotations
 
+import math
 import re
 import tokenize
 from dataclasses import dataclass
@@ -20,8 +21,12 @@ from data_prep.variables import GRAVITY, is_accumulation, known
 _WATER_DENSITY = 1000.0
 """Density of liquid water in kg m-3, by which CF defines the liquid water equivalent of an amount."""
 
-_NO_UNIT = ("", "-", "~", "none", "fraction", "dimensionless", "(0 - 1)", "(0-1)", "0 - 1", "0-1", "proportion")
+_NO_UNIT = (
+    *("", "-", "~", "none", "fraction", "dimensionless", "proportion"),
+    *("(0 - 1)", "(0-1)", "0 - 1", "0-1", "0/1", "[0,1]", "[0, 1]", "[0-1]", "[0 - 1]"),
+)
 _DEGREES = re.compile(r"deg(?:rees?)?[ _]?(?:(k|kelvin)|c|celsius)", re.I)  # pint would read an angle times a kelvin
+_CELSIUS = re.compile(r"(?:k|kelvin) ?@ ?273\.15", re.I)  # as UDUNITS has it: counted from there
 _SUM = re.compile(r"\d\s*[+-]\s*\d")  # a range such as 0-100, or 10-3 for a power: pint would work it out
 _WORDS = {"m of water equivalent": "m", "meters of water equivalent": "m", "numeric": "1"}
 
@@ -45,8 +50,8 @@ _CONTEXTS = {"m2 s-2": "heights", "m": "water"}
 _TARGETS = ("K", "Pa", "m s-1", "W m-2")
 
 
-_HEIGHTS = ("gh", "zg", "hgt", "geopotential_height")
-"""What geopotential is called as a height, by which it is in metres where no unit is given."""
+_HEIGHTS = ("gh", "zg", "hgt", "hgtprs", "hgtsfc", "orog", "oro", "geopotential_height")
+"""What geopotential, or that of the surface, is called as a height, by which it is in metres where no unit is given."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +166,12 @@ def _between(spelling: str, target: str, *, same_dimension: bool = False) -> Con
     except _NO_UNIT_ERRORS:
         return None
     # Fifteen digits: 100 rather than 99.99999999999999 for a hectopascal, and 273.15 rather than 273.15 + 5e-14.
-    scale = source.magnitude / goal.magnitude  # the unit of a file may be 1e-3
-    factor, offset = (float(f"{x:.15g}") for x in ((one - zero) * scale, zero / goal.magnitude))
-    return Conversion(target, factor, offset)
+    try:
+        scale = source.magnitude / goal.magnitude  # the unit of a file may be 1e-3
+        factor, offset = (float(f"{x:.15g}") for x in ((one - zero) * scale, zero / goal.magnitude))
+    except _NO_UNIT_ERRORS:
+        return None
+    return Conversion(target, factor, offset) if factor and math.isfinite(factor) and math.isfinite(offset) else None
 
 
 def _parse(spelling: str) -> pint.Quantity | None:
@@ -171,6 +179,10 @@ def _parse(spelling: str) -> pint.Quantity | None:
         return None
     text = _WORDS.get(spelling, "1" if spelling.lower() in _NO_UNIT else spelling)
     if _SUM.search(text):
+        return None
+    if _CELSIUS.fullmatch(text):
+        text = "degree_Celsius"
+    if "@" in text:  # from elsewhere, or a time; pint would multiply
         return None
     if degrees := _DEGREES.fullmatch(text):
         text = "kelvin" if degrees[1] else "degree_Celsius"
