@@ -29,7 +29,6 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
-from data_prep.config import DataConfig
 from data_prep.errors import DataError, how_to_run, one_line
 from data_prep.files.disk import trouble, write_text
 from data_prep.files.json_file import read_object
@@ -79,8 +78,14 @@ class Checkpoints:
     Training waits for the copy to the host, and for a save that is still being written when the next one comes.
     """
 
-    def __init__(self, run_dir: Path) -> None:
-        """Opens the checkpoints of a run folder, making it if need be."""
+    def __init__(self, run_dir: Path, order: str = "") -> None:
+        """Opens the checkpoints of a run folder, making it if need be.
+
+        Args:
+          run_dir: The run folder.
+          order: Of what lies in the states' arrays, where their names do not tell it: one of another is refused.
+        """
+        self._order = order
         self._manager: ocp.CheckpointManager | None = None
         self._weights = run_dir / WEIGHTS
         self._writer = ThreadPoolExecutor(1, "checkpoint")
@@ -123,7 +128,7 @@ class Checkpoints:
         weights: dict[str, np.ndarray] | None,
     ) -> None:
         if step not in manager.all_steps():
-            facts = {"format_version": STATE_VERSION, "sha256": _digest_of_leaves(leaves)}
+            facts = {"format_version": STATE_VERSION, "sha256": _digest_of_leaves(leaves), "order": self._order}
             manager.save(step, args=ocp.args.StandardSave(leaves), custom_metadata=facts)
             manager.wait_until_finished()
         if weights is not None:
@@ -141,7 +146,7 @@ class Checkpoints:
         """The newest state, in the structure of ``template``; ``None`` when nothing was saved.
 
         Raises:
-          DataError: it does not fit the template, is damaged or of another format version.
+          DataError: it does not fit the template, is damaged, or of another format version or order.
         """
         step = self._manager.latest_step() if self._manager is not None else None
         if self._manager is None or step is None:
@@ -151,13 +156,13 @@ class Checkpoints:
         with _readable(folder, remedy):
             facts = self._manager.metadata(step).custom_metadata or {}
         version = facts.get("format_version", STATE_VERSION)
+        otherwise = f"{_how_to_train(self._weights.parent)}, or go on with the program that began it"
         if version != STATE_VERSION:
-            raise DataError(
-                f"{folder}: format version {version}, this program reads {STATE_VERSION}; "
-                f"{_how_to_train(self._weights.parent)}, or go on with the program that began it"
-            )
+            raise DataError(f"{folder}: format version {version}, this program reads {STATE_VERSION}; {otherwise}")
+        if facts.get("order", self._order) != self._order:
+            raise DataError(f"{folder}: its weights have other names or another order than this program's; {otherwise}")
         with _readable(folder, remedy):
-            saved = self._manager.restore(step, args=ocp.args.StandardRestore(named_leaves(template)))
+            saved = self._manager.restore(step, args=ocp.args.StandardRestore(_shapes_by_path(template)))
             leaves = {name: np.asarray(array) for name, array in saved.items()}
         if facts.get("sha256") != _digest_of_leaves(leaves):
             raise DataError(f"{folder}: damaged, its arrays do not match their hash; {remedy}")
@@ -188,11 +193,21 @@ def _readable(folder: Any, remedy: str) -> Iterator[None]:
 
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:
     """Copies of all arrays of a pytree by their path, e.g. ``encoder/0/1/first/kernel``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    for _, leaf in leaves:  # all on their way before the first is waited for
+    leaves = _leaves_by_path(tree)
+    for leaf in leaves.values():  # all on their way before the first is waited for
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.array(leaf) for path, leaf in leaves}
+    return {name: np.array(leaf) for name, leaf in leaves.items()}
+
+
+def _leaves_by_path(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def _shapes_by_path(tree: Any) -> dict[str, np.ndarray]:
+    """Arrays that hold nothing, for Orbax: of ``jax.ShapeDtypeStruct`` it would make arrays on a device."""
+    return {name: np.broadcast_to(np.empty((), a.dtype), a.shape) for name, a in _leaves_by_path(tree).items()}
 
 
 def _digest_of_leaves(leaves: Mapping[str, np.ndarray]) -> str:
@@ -201,17 +216,19 @@ def _digest_of_leaves(leaves: Mapping[str, np.ndarray]) -> str:
     for name in sorted(leaves):
         array = np.ascontiguousarray(leaves[name])
         digest.update(f"{name} {array.dtype.name} {np.shape(leaves[name])}".encode())
-        digest.update(array.tobytes())
+        digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of them
     return digest.hexdigest()
 
 
 def replace_leaves(tree: Tree, arrays: Mapping[str, Any], *, source: str) -> Tree:
     """The pytree with its arrays replaced by those of the same path, on the host; inverse of ``named_leaves``.
 
+    Of its own arrays shapes and types are asked, so ``jax.ShapeDtypeStruct`` do as well.
+
     Raises:
       DataError: paths or shapes differ; the first is named.
     """
-    expected = named_leaves(tree)
+    expected = _leaves_by_path(tree)
     for name in sorted(set(expected) ^ set(arrays)):
         raise DataError(
             f"{source}: array {name} is {'missing' if name in expected else 'unknown'}; another model wrote it"
@@ -269,6 +286,7 @@ def describe_run(
         "model": model.model_dump(mode="json"),
         "spec": store.spec.to_dict(),
         "grid": store.grid.to_dict(),
+        **_reading_of(experiment),
         "experiment": dict(experiment),
         LEARNED_FROM: as_text([*training_periods(store), *learned_before]),
     }
@@ -363,14 +381,14 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         model = TypeAdapter(ModelConfig).validate_python(description["model"])
         climate = _below(arrays, "climatology/")
         statistics = Statistics.from_arrays(_below(arrays, "statistics/"))
-        stepper, params = make_stepper(
+        stepper, shapes = make_stepper(
             model,
             without_bounds(spec) if climate else spec,
             grid,
             statistics,
             arrays["static"],
             precision=description["precision"],
-            seed=0,
+            seed=None,
         )
         climatology = Climatology.from_arrays(climate) if climate else None
         forcing = _below(arrays, "forcing/")
@@ -380,15 +398,15 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         if not departs_alike(description, builder, anomalies=bool(climate)):
             raise ValueError("an earlier version of this program gave its rim fields, not departures")
         data_hash = description["data_hash"]
-        sources, fill_nan = _reading(description["experiment"])
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        sources, fill_nan = _reading(description)
+    except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
         raise DataError(f"{folder}: damaged run folder ({one_line(error)}); {_how_to_train(folder)}") from None
     return NeuralForecaster(
         spec=spec,
         grid=grid,
         timestep=timestep,
         stepper=stepper,
-        params=read_weights(folder, params),
+        params=read_weights(folder, shapes),
         forcing_builder=builder,
         climatology=climatology,
         surface_geopotential=arrays.get("surface_geopotential"),
@@ -407,13 +425,22 @@ def warn_if_half_trained(folder: Path) -> None:
         logger.warning("%s: its training has not come to its end%s", folder, how_to_run("train", folder.parent))
 
 
-def _reading(experiment: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
+def _reading(description: Mapping[str, Any]) -> tuple[dict[str, str], bool]:
     """What the training files called the variables, and whether NaN in forcings was filled; not known of all runs."""
-    if "data" not in experiment:
-        return {}, False
-    data = DataConfig.model_validate(experiment["data"])
-    variables = data.prognostic | data.forcing | data.diagnostic
-    return {n: v.source for n, v in variables.items() if v.source is not None}, data.nan == "fill_mean"
+    known = description if _SOURCES in description else _reading_of(description["experiment"])
+    return _READING.validate_python((known[_SOURCES], known[_FILL_NAN]), strict=True)
+
+
+def _reading_of(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as a resolved config has it; key by key, for the rest of it may be of another version's schema."""
+    data = experiment.get("data", {})
+    variables = {n: v for role in ("prognostic", "forcing", "diagnostic") for n, v in data.get(role, {}).items()}
+    sources = {n: v["source"] for n, v in variables.items() if v.get("source") is not None}
+    return {_SOURCES: sources, _FILL_NAN: data.get("nan") == "fill_mean"}
+
+
+_SOURCES, _FILL_NAN = "sources", "fill_nan"
+_READING = TypeAdapter(tuple[dict[str, str], bool])
 
 
 def _trained_on(spec: StateSpec, statistics: Statistics) -> dict[str, tuple[float, float]]:

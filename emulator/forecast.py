@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from data_prep.config import DataConfig
-from data_prep.errors import ConfigError, DataError
+from data_prep.errors import ConfigError, DataError, one_line
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.driving import open_driving
 from data_prep.reading.initial import initial_sources, read_initial, released
@@ -112,12 +113,32 @@ def _driven(network: NeuralForecaster, folder: Path, paths: Sequence[Location]) 
     """The network with lateral boundary values from files, where it takes some.
 
     Raises:
-      DataError: the files lack some.
+      DataError: the files lack some, or the run folder does not say how they are to be read.
     """
     if not network.forcing_builder.is_lateral.any():
         return network
-    data = DataConfig.model_validate(read_description(folder)["experiment"]["data"])
-    return replace(network, lateral=open_driving(paths, data, network.spec, network.grid).at)
+    return replace(network, lateral=open_driving(paths, _driving(network, folder), network.spec, network.grid).at)
+
+
+def _driving(network: NeuralForecaster, folder: Path) -> DataConfig:
+    """How its driving data set is read: of the ``data`` of a run what says so, as the rest may be of another version.
+
+    Raises:
+      DataError: that is of another version too.
+    """
+    description = read_description(folder)
+    unread = {"inputs": ["none"], "split": {"segments": {}}}  # which the schema asks for
+    names = {v.name: {"source": network.sources.get(v.name)} for v in network.spec.with_role("prognostic")}
+    try:
+        data = description["experiment"]["data"]
+        lateral = {"inputs": ["none"], "rim": data["lateral"]["rim"]}
+        known = {key: data[key] for key in ("vertical", "timestep_hours", "repair") if key in data}
+        return DataConfig.model_validate({**unread, **known, "prognostic": names, "lateral": lateral})
+    except (KeyError, TypeError, ValidationError) as error:
+        raise DataError(
+            f"{folder}: this program does not find in its data.lateral how to read --lateral ({one_line(error)}); "
+            f"forecast with version {description['emulator_version']}, which trained it"
+        ) from None
 
 
 def lead_times(timestep: np.timedelta64, days: float) -> np.ndarray:

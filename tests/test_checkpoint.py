@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import shutil
 import signal
@@ -12,6 +13,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -228,6 +230,60 @@ def test_a_run_that_ships_is_told_from_a_damaged_one(trained, tmp_path):
         load_forecaster(tmp_path)
 
 
+DATA = {
+    "prognostic": {"temperature": {"source": "t"}, "specific_humidity": {"source": None}},
+    "forcing": {"sea_surface_temperature": {"source": "sst"}},
+    "diagnostic": {"total_precipitation_6hr": {"source": "tp"}},
+    "nan": "fill_mean",
+}
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["now", "in older folders"])
+def test_a_network_loads_whatever_another_version_has_in_its_data_section(trained, tmp_path, kept):
+    """What they say of reading is kept beside it, and in older folders taken from it key by key."""
+    copy = tmp_path / "run"
+    shutil.copytree(trained[1], copy)
+    description = checkpoint.read_description(copy)
+    assert (description["sources"], description["fill_nan"]) == ({}, False)
+    sources = {"temperature": "t", "sea_surface_temperature": "sst", "total_precipitation_6hr": "tp"}
+    reading = {"sources": sources, "fill_nan": True}
+    data = {"key_of_tomorrow": 1, **({} if kept else DATA)}
+    others = {name: value for name, value in description.items() if name not in reading}
+    write_description(copy, {**others, "experiment": {"data": data}, **(reading if kept else {})})
+    network = load_forecaster(copy)
+    assert (network.sources, network.fill_nan) == (sources, True)
+
+
+def test_what_a_run_folder_says_of_reading_is_what_its_config_does(tmp_path):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8), n_times=8)
+    told = {"precision": "float32", "seed": 0, "identity": "i", "experiment": {"data": DATA}}
+    checkpoint.describe_run(tmp_path / "run", store, MODEL, **told)
+    description = checkpoint.read_description(tmp_path / "run")
+    assert description["sources"] == {
+        "temperature": "t",
+        "sea_surface_temperature": "sst",
+        "total_precipitation_6hr": "tp",
+    }
+    assert description["fill_nan"] is True
+
+
+def test_a_network_is_loaded_without_drawing_one(trained, monkeypatch):
+    monkeypatch.setattr("emulator.stepping.stepper.jax.jit", lambda *_, **__: pytest.fail("compiles"))
+    load_forecaster(trained[1])
+
+
+def test_leaves_take_the_places_of_shapes_and_of_nothing_else():
+    shapes = {"a": jax.ShapeDtypeStruct((3,), jnp.bfloat16), "b": jax.ShapeDtypeStruct((), jnp.float32)}
+    back = replace_leaves(shapes, {"a": np.arange(3.0), "b": np.float64(2)}, source="test")
+    assert (back["a"].dtype, back["b"].dtype) == (jnp.bfloat16, np.float32)
+    for arrays, wrong in (
+        ({"a": np.zeros(2), "b": np.zeros(())}, r"test: array a has shape \(2,\), expected \(3,\)"),
+        ({"a": np.zeros(3), "b": np.zeros(()), "c": np.zeros(1)}, "test: array c is unknown"),
+    ):
+        with pytest.raises(DataError, match=wrong):
+            replace_leaves(shapes, arrays, source="test")
+
+
 def test_leaves_go_there_and_back_by_name():
     tree = {"a": [np.arange(3.0, dtype=np.float32)], "b": np.float32(2)}
     arrays = named_leaves(tree)
@@ -237,6 +293,27 @@ def test_leaves_go_there_and_back_by_name():
     assert type(back["a"][0]) is np.ndarray  # a second copy on a device might not fit
     with pytest.raises(DataError, match="array b is missing"):
         replace_leaves(tree, {"a/0": arrays["a/0"]}, source="test")
+
+
+def test_hashes_are_taken_and_states_restored_without_copies_of_what_is_there(tmp_path):
+    state = {"weights": np.ones((2, 2**20), np.float32)}
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(1, state)
+        checkpoints.finish()
+        tracemalloc.start()
+        checkpoint._digest_of_leaves(state)
+        checkpoints.restore(state)  # its arrays are TensorStore's, which are not counted
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < state["weights"].nbytes / 2
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(6.0).reshape(2, 3).T, np.float32(2), np.zeros((0, 3)), np.ones(3, jnp.bfloat16), np.array(True)]
+)
+def test_a_hash_is_of_name_type_shape_and_bytes(array):
+    told = f"a {array.dtype.name} {np.shape(array)}".encode() + np.ascontiguousarray(array).tobytes()
+    assert checkpoint._digest_of_leaves({"a": array}) == hashlib.sha256(told).hexdigest()
 
 
 def test_saving_keeps_training_waiting_for_the_copy_alone(tmp_path, monkeypatch):
@@ -302,6 +379,26 @@ def test_a_state_of_another_format_is_refused_before_it_is_read(tmp_path, monkey
         ),
     ):
         checkpoints.restore({"weights": array})
+
+
+def test_weights_in_another_order_are_refused_and_those_of_a_program_that_kept_none_are_not(tmp_path, monkeypatch):
+    """Kernels of one shape lie in one array: names and shapes are the same where two of them have changed places."""
+    state = {"3x3x4x4": np.zeros((2, 3, 3, 4, 4), np.float32)}
+    with contextlib.closing(Checkpoints(tmp_path, "first second")) as checkpoints:
+        checkpoints.save(1, state)
+    with contextlib.closing(Checkpoints(tmp_path, "first second")) as checkpoints:
+        assert checkpoints.restore(state) is not None
+    with (
+        contextlib.closing(Checkpoints(tmp_path, "second first")) as checkpoints,
+        pytest.raises(DataError, match=r"1: its weights have other names or another order .*; train again.* or go on"),
+    ):
+        checkpoints.restore(state)
+    metadata = tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA"
+    kept = json.loads(metadata.read_text())
+    del kept["custom_metadata"]["order"]
+    metadata.write_text(json.dumps(kept))
+    with contextlib.closing(Checkpoints(tmp_path, "second first")) as checkpoints:
+        assert checkpoints.restore(state) is not None
 
 
 def test_the_last_good_checkpoint_survives_a_kill_in_the_middle_of_a_save(tmp_path):

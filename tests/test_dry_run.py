@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tiny_store import write_store
 
-from data_prep.errors import ConfigError
+from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import open_store
 from emulator.cli import main
@@ -24,6 +24,7 @@ from emulator.training.devices import WHOLE, Layout
 from emulator.training.dry_run import StageCost, TrainingCost, dry_run
 from emulator.training.job import look_ahead, set_up
 from emulator.training.loader import Windows
+from emulator.training.train import train
 from emulator.training.train_step import unrolled
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -77,6 +78,36 @@ def test_what_is_done_takes_no_time():
     )
     assert cost.seconds_left == 60
     assert "done         50 steps, by the run's last checkpoint; the others take 60 s" in cost.text()
+
+
+def test_a_dry_run_counts_what_is_done_and_says_what_training_would_refuse(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(Layout, "matrix_rate", lambda *_: 1e9)
+    monkeypatch.setattr("emulator.training.dry_run._seconds_of_validation", lambda *_: 1.0)
+    config = load_config(experiment / "experiment.yaml", ["train.stages=[{steps: 2}]"])
+    other = config.train.model_copy(update={"weight_decay": 0.5})
+    asked = config.model, experiment / "store.zarr", config.training_seed
+    run_dir = tmp_path / "run"
+    train(config.train, *asked[:2], run_dir, asked[2], {"name": "test"})
+
+    def told(train_config, **how):
+        cost = dry_run(train_config, *asked, run_dir, **how)
+        return cost.done, cost.refused
+
+    assert told(config.train) == (2, None)
+    assert told(config.train, redo=True) == told(other, redo=True) == (0, None)
+    done, refused = told(other)
+    with pytest.raises(DataError) as error:
+        train(other, *asked[:2], run_dir, asked[2], {"name": "test"})
+    assert (done, refused) == (0, str(error.value))
+
+
+def test_what_would_be_refused_is_said():
+    stage = StageCost(steps=40, rollout=1, batch_size=4, operations=1e9, memory=1, seconds=2.0, utilisation=0.1)
+    cost = TrainingCost(
+        *("unet", 1, "a CPU", (1, 1), 1e9, "float32", "little", 4, 1, (stage,), 1, "little", 1.0, 1, 1.0),
+        refused="run: holds another",
+    )
+    assert "beware       train without --redo is refused; run: holds another" in cost.text()
 
 
 def test_time_of_a_step_has_reading_beside_it_as_in_training(experiment, monkeypatch):

@@ -21,7 +21,7 @@ from data_prep.spec import StateSpec, Variable
 from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig, load_config
 from emulator.experiment.initial_times import initial_indices
-from emulator.planning import sizing
+from emulator.planning import init, sizing
 from emulator.planning.sizing import Machine, plan_by_trial, plan_training
 from emulator.planning.step_trial import measured_seconds
 from emulator.stepping.rollout import recomputed
@@ -129,6 +129,15 @@ def test_init_and_run_from_nothing_to_a_table(tmp_path, monkeypatch, capsys):
     assert main(["train", *command[1:], "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"] > 0
     assert Path("Bericht ü.html").is_file() and Path("Vorhersage ü.nc").is_file()
+
+
+def test_what_init_writes_is_read_as_strictly_as_what_people_write(tmp_path, monkeypatch):
+    written = init.config_text
+    monkeypatch.setattr(init, "config_text", lambda *a: written(*a) + "\nname: another\n")
+    canonical(region(), tmp_path)
+    with pytest.raises(yaml.YAMLError, match="name is there twice"):
+        init.init([tmp_path], tmp_path / "c.yaml", 0.01)
+    assert not (tmp_path / "c.yaml").exists()
 
 
 def test_a_file_for_each_month_becomes_one_pattern(tmp_path):

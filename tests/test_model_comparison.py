@@ -115,6 +115,26 @@ def test_another_time_or_recipe_is_not_mixed_in(folder, training):
         compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
 
 
+def test_what_an_earlier_or_later_version_made_is_known_again(folder, training):
+    """It knew other keys: the values of those that it did not know are the defaults."""
+    entrant = Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", ["train.log_every=5"])
+    again = Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", ["train.log_every=10"])
+    file = folder / "comparison" / "mesh" / "recipe.json"
+    compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
+    kept = json.loads(file.read_text())
+    sections = {"train": entrant.experiment.train, "model": entrant.experiment.model}
+    for left_out in ([], ["input_noise", "max_skipped"]):
+        full = {name: section.model_dump(mode="json") for name, section in sections.items()}
+        full["train"] = {key: value for key, value in full["train"].items() if key not in left_out}
+        file.write_text(json.dumps(kept | {"asked": kept["asked"] | full}))
+        compare([again], 2.0, folder / "store.zarr", folder / "comparison")
+    assert [name for name, _, _ in training] == ["pace", "run", "run", "run"]
+    for changed in ({"train": full["train"] | {"key_of_tomorrow": 1}}, {"train": full["train"] | {"accumulate": 2}}):
+        file.write_text(json.dumps(kept | {"asked": kept["asked"] | changed}))
+        with pytest.raises(DataError, match="made for other minutes, data, another network or recipe"):
+            compare([again], 2.0, folder / "store.zarr", folder / "comparison")
+
+
 def test_what_is_wrong_is_one_line(folder, training, capsys):
     (folder / "typo.yaml").write_text("model: {kind: graph, widht: 4}")
     (folder / "other.yaml").write_text("model: {kind: graph}\ndata: {}")

@@ -41,6 +41,17 @@ def test_it_is_a_pytree_that_names_its_arrays():
     assert jax.tree.structure(doubled) == jax.tree.structure(stacks)
 
 
+def test_kernels_that_change_names_or_places_are_another_order():
+    kernel = jnp.zeros((3, 3, 4, 5))
+    orders = {
+        Stacks.of(nnx.State(tree)).order
+        for tree in ({"a": kernel, "b": kernel}, {"a": kernel, "c": kernel}, {"a": kernel, "b": kernel.T})
+    }
+    assert len(orders) == 3
+    stacks = Stacks.of(params())
+    assert Stacks.of(params()).order == stacks.order == jax.tree.map(lambda a: 2 * a, stacks).order
+
+
 def test_gradients_go_through():
     stacks = Stacks.of(params())
     gradient = jax.grad(lambda s: jnp.sum(s.params["one"]["scale"] ** 2) + jnp.sum(s.params["z"]))(stacks)

@@ -34,6 +34,14 @@ def batch(store):
     return jax.tree.map(jnp.asarray, read_batch(store, np.array([0, 30]), 2))
 
 
+def test_without_a_seed_there_are_shapes_for_the_same_network(store, made):
+    stepper, params = made
+    alike, shapes = make_stepper(TINY, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=None)
+    assert jax.tree.structure((alike, shapes)) == jax.tree.structure((stepper, params))
+    assert {type(p) for p in jax.tree.leaves(shapes)} == {jax.ShapeDtypeStruct}
+    assert jax.tree.map(lambda p: (p.shape, p.dtype), shapes) == jax.tree.map(lambda p: (p.shape, p.dtype), params)
+
+
 def test_untrained_step_is_persistence_and_the_mean(store, made, batch):
     stepper, params = made
     state = jnp.asarray(batch.state[:, 0])

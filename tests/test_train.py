@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import threading
+from collections import Counter
 from dataclasses import replace
 
 import jax
@@ -29,6 +30,7 @@ from emulator.training.job import in_memory_limit, set_up, work
 from emulator.training.loader import Windows, load_batch
 from emulator.training.optimiser import learning_rate_schedule, make_optimiser, scheduled_at
 from emulator.training.record import Record
+from emulator.training.stacks import Stacks
 from emulator.training.start_from import _differing
 from emulator.training.train import train
 from emulator.training.train_step import Norms, averaging_decay, loss_of, with_noise
@@ -281,6 +283,39 @@ def test_a_kill_without_warning_loses_only_what_came_after_the_checkpoint(store,
         np.testing.assert_array_equal(array, last_checkpoint(tmp_path)[1][name], err_msg=name)
 
 
+@pytest.fixture
+def compiled():
+    """How often each function was handed to the compiler, by its name; what is found compiled on disk counts too."""
+    counts = Counter()
+
+    def count(event, _, fun_name=None, **__):
+        if event.endswith("jaxpr_to_mlir_module_duration"):
+            counts[fun_name] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    yield counts
+    jax.monitoring.unregister_event_duration_listener(count)
+
+
+def test_a_step_is_compiled_once_for_each_size_and_length_of_batch(store, tmp_path, monkeypatch, compiled):
+    def power_cut(self, step, state, weights):
+        if step == 6:
+            raise SystemError("power cut")
+        return save(self, step, state, weights)
+
+    save = Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", power_cut)
+    with pytest.raises(SystemError):
+        run(store, tmp_path)
+    assert compiled["jit(train_step)"] == 2
+    monkeypatch.undo()
+    assert last_checkpoint(tmp_path)[0] == 4  # in the first stage
+    compiled.clear()
+    run(store, tmp_path)
+    assert compiled["jit(train_step)"] == 2
+    assert compiled["jit(_moments)"] <= 1  # those of validation
+
+
 def test_metrics_say_what_happened(finished):
     steps = entries(finished, "train")
     assert [e["step"] for e in steps] == list(range(1, 9))
@@ -319,9 +354,14 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
     assert [json.loads(line)["step"] for line in lines] == list(range(1, steps_before + 1))
 
 
-@pytest.mark.parametrize(("free", "processes", "limit"), [(None, 1, 2), (4, 1, 2), (64, 1, 16), (64, 4, 4)])
-def test_stores_that_a_quarter_of_the_free_memory_holds_are_read_into_it(monkeypatch, free, processes, limit):
-    monkeypatch.setattr("emulator.training.job.host_memory", lambda: free and (2**40, free * 2**30))
+@pytest.mark.parametrize(
+    ("free", "processes", "limit"),
+    [(None, 1, 2), (None, 4, 0.5), (64, 1, 16), (64, 4, 4), (6, 1, 2), (4, 1, 2), (6, 4, 0.5), (0.5, 1, 0.25)],
+)
+def test_stores_are_read_into_a_quarter_of_the_free_memory_and_into_half_where_there_is_little(
+    monkeypatch, free, processes, limit
+):
+    monkeypatch.setattr("emulator.training.job.host_memory", lambda: free and (2**40, int(free * 2**30)))
     monkeypatch.setattr(jax, "process_count", lambda: processes)
     assert in_memory_limit() == limit * 2**30
 
@@ -397,6 +437,13 @@ def test_a_run_goes_on_with_other_keys_of_how_the_work_is_done(store, finished):
 def test_folder_of_another_run_is_refused(store, finished):
     with pytest.raises(DataError, match="another config, seed or data"):
         run(store, finished, CONFIG.model_copy(update={"weight_decay": 0.5}))
+
+
+def test_a_run_is_not_gone_on_with_by_a_program_that_orders_weights_otherwise(store, finished, tmp_path, monkeypatch):
+    shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(Stacks, "order", "another")
+    with pytest.raises(DataError, match="its weights have other names or another order than this program's"):
+        run(store, tmp_path / "run")
 
 
 def test_checkpoints_of_nobody_knows_which_run_are_not_trained_on(store, finished, tmp_path):

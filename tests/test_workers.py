@@ -44,6 +44,14 @@ def test_no_scheduler_there(monkeypatch):
         pass
 
 
+def test_workers_here_and_of_a_cluster_are_not_asked_for_together():
+    with (
+        pytest.raises(ConfigError, match=r"--scheduler has its own; leave one of the two out"),
+        open_executor(4, "tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
 def test_distributed_is_an_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(ConfigError, match=r"pip install .*\[cluster\]"), open_executor(scheduler="tcp://x:1"):

@@ -27,15 +27,17 @@ def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Ex
 
     Args:
       workers: Processes on this machine.
-      scheduler: Address of a dask scheduler, ``tcp://host:8786``, whose workers see the same files; it rules.
+      scheduler: Address of a dask scheduler, ``tcp://host:8786``, whose workers see the same files.
 
     Yields:
       An executor, or ``None`` where this process is to do the work itself.
 
     Raises:
-      ConfigError: dask.distributed is not installed.
+      ConfigError: both are asked for, or dask.distributed is not installed.
       DataError: the scheduler does not answer.
     """
+    if scheduler is not None and workers > 1:
+        raise ConfigError("--workers: are of this machine, --scheduler has its own; leave one of the two out")
     if scheduler is not None:
         try:
             from distributed import Client

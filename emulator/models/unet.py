@@ -128,7 +128,7 @@ class UNet(nnx.Module):
           n_in, n_out: Channels.
           grid: The grid of the fields.
           dtype: Compute precision; parameters and output are float32.
-          factors: What convolutions multiply; see ``layers.convolve3x3``. ``dtype`` when left out.
+          factors: What convolutions multiply; see ``convolution.convolve3x3``. ``dtype`` when left out.
           rngs: Source of the initial parameters.
 
         Raises:

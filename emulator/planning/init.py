@@ -10,8 +10,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from data_prep.errors import ConfigError
 from data_prep.files.disk import write_text
 from data_prep.inspection.files import used_files
@@ -19,6 +17,7 @@ from data_prep.inspection.report import Report, few_words, inspect_files
 from data_prep.reading.locations import find_files
 from data_prep.reading.probe import probe
 from emulator.config import parse_config
+from emulator.config.yaml_text import parse_yaml
 from emulator.planning.config_text import certainty, config_text, quoted
 from emulator.planning.possible import ChosenData, Leads, Physics, has_little, physics_baselines
 from emulator.planning.sizing import Machine, Plan, plan_by_trial, this_machine
@@ -53,7 +52,7 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     longest = round(leads.longest / hours) if has_little(data) else None
     plan = plan_by_trial(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes, hours, longest)
     text = config_text(out, report, data, plan, leads, physics, machine, minutes)
-    parse_config(yaml.safe_load(text), source=str(out))
+    parse_config(parse_yaml(text), source=str(out))
     write_text(out, text)
     return _summary(out, report, data, plan, leads, physics, machine)
 

@@ -176,9 +176,9 @@ def make_stepper(
     static: np.ndarray,
     *,
     precision: str,
-    seed: int,
+    seed: int | None,
 ) -> tuple[Stepper, nnx.State]:
-    """A stepper and the initial parameters of its network.
+    """A stepper and the initial parameters of its network, or what they are to be like.
 
     Args:
       model: Which network.
@@ -186,7 +186,8 @@ def make_stepper(
       statistics: Of the training split, with the changes over all of the network's time steps.
       static: Static fields in raw units, ``(lat, lon, static)``.
       precision: Compute precision, as ``train.precision`` names it.
-      seed: Of the initial parameters.
+      seed: Of the initial parameters; ``None`` where others will take their place: nothing is compiled and drawn then,
+        and ``jax.ShapeDtypeStruct`` stand for them.
 
     Raises:
       ConfigError: the network or a constraint on its answer does not fit the grid or the state.
@@ -194,12 +195,14 @@ def make_stepper(
     """
     _refuse_bad_scale(statistics.static_std, spec.static_channels, "standard deviation")
 
-    def initial() -> nnx.Module:
+    def initial() -> tuple[nnx.GraphDef[nnx.Module], nnx.State]:
         factors = factors_of(precision)
-        dtype = factors if precision == factors else "float32"
-        return build(model, *network_channels(model, spec), grid, nnx.Rngs(seed), jnp.dtype(dtype), jnp.dtype(factors))
+        dtype, rngs = factors if precision == factors else "float32", nnx.Rngs(seed or 0)
+        channels = network_channels(model, spec)
+        return nnx.split(build(model, *channels, grid, rngs, jnp.dtype(dtype), jnp.dtype(factors)))
 
-    network, params = jax.jit(lambda: nnx.split(initial()))()  # one program, which the next start finds compiled
+    # drawn by one program, which the next start finds compiled
+    network, params = jax.eval_shape(initial) if seed is None else jax.jit(initial)()
     normal = (static - statistics.static_mean) / statistics.static_std
     constraints = Constraints.of(model, spec, grid)
     normalizer = Normalizer.of(statistics, spec)

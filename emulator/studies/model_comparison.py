@@ -19,13 +19,15 @@ import logging
 import math
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 from flax import nnx
+from pydantic import TypeAdapter, ValidationError
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.disk import write_text
@@ -45,6 +47,8 @@ logger = logging.getLogger(__name__)
 
 _PACE_STEPS, _PACE_LOG_EVERY = 15, 5
 _VALIDATIONS = 4
+_HOW_THAT_TELLS = {"mesh", "rematerialise", "accumulate", "validation_windows", "validation_steps"}
+"""Keys of how the work is done that decide here how far a network comes in its minutes, or what it is verified with."""
 
 
 @dataclass(frozen=True)
@@ -130,18 +134,30 @@ def compare(entrants: Sequence[Entrant], minutes: float, store_path: Path, folde
 def _recipe(entrant: Entrant, minutes: float, store_path: Path, home: Path) -> TrainConfig:
     """The entrant's recipe, stretched to the minutes; kept in a file, as a pace is never measured twice the same."""
     file = home / "recipe.json"
-    sections = {"train": entrant.experiment.train, "model": entrant.experiment.model}
-    asked = {"minutes": minutes, "data": open_store(store_path).data_hash}
-    asked |= {name: section.model_dump(mode="json") for name, section in sections.items()}
+    asked = _asked(minutes, open_store(store_path).data_hash, entrant.experiment.train, entrant.experiment.model)
     if file.is_file():
         remedy = f"remove {home} to train it anew"
         kept = read_object(file, remedy)
-        if kept.get("asked") != asked:
-            raise DataError(f"{file}: made for other minutes, data, another network or recipe; {remedy}")
-        return TrainConfig.model_validate(kept["recipe"])
+        with suppress(KeyError, TypeError, ValidationError):  # keys of another version, which asked for something else
+            if _asked_before(kept["asked"]) == asked:
+                return TrainConfig.model_validate(kept["recipe"])
+        raise DataError(f"{file}: made for other minutes, data, another network or recipe; {remedy}")
     recipe = stretch(entrant.experiment.train, _pace(entrant, store_path, home / "pace"), 60 * minutes)
     write_text(file, json.dumps({"asked": asked, "recipe": recipe.model_dump(mode="json")}))
     return recipe
+
+
+def _asked(minutes: float, data_hash: str, recipe: TrainConfig, model: ModelConfig) -> dict[str, Any]:
+    """All that decides a result; without defaults, so that a key that a later version adds makes no result another."""
+    train = recipe.model_dump(mode="json", exclude=set(TrainConfig.HOW - _HOW_THAT_TELLS), exclude_defaults=True)
+    network = model.model_dump(mode="json", exclude_defaults=True)
+    return {"minutes": minutes, "data": data_hash, "train": train, "model": network}
+
+
+def _asked_before(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file says was asked, defaults or not, as this program asks it."""
+    model = TypeAdapter[ModelConfig](ModelConfig).validate_python(kept["model"])
+    return _asked(kept["minutes"], kept["data"], TrainConfig.model_validate(kept["train"]), model)
 
 
 def _pace(entrant: Entrant, store_path: Path, run_dir: Path) -> list[float]:

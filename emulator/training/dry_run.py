@@ -22,7 +22,7 @@ from emulator.training.arriving import Arriving
 from emulator.training.budget import AHEAD, Programs, amount
 from emulator.training.devices import WHOLE
 from emulator.training.job import Job, StageSpan, look_ahead, open_for_training, set_up
-from emulator.training.run_identity import is_beginning, latest_step
+from emulator.training.run_identity import another_run, latest_step
 from emulator.training.train_step import Norms, TrainState
 
 _TIMED_STEPS = 4
@@ -68,6 +68,7 @@ class TrainingCost:
       programs, compile_seconds: How many are compiled, one for each size of batch and length of rollout; and what the
         slowest took that was compiled here (little, where it was found compiled).
       done: Steps that the run folder has behind it.
+      refused: Why training would not begin in that folder as it is, if so.
     """
 
     network: str
@@ -86,6 +87,7 @@ class TrainingCost:
     programs: int
     compile_seconds: float
     done: int = 0
+    refused: str | None = None
 
     @property
     def steps(self) -> int:
@@ -140,25 +142,37 @@ class TrainingCost:
                 f"done         {self.done} steps, by the run's last checkpoint; the others take "
                 f"{duration(self.seconds_left)}"
             )
+        if self.refused:
+            lines.append(f"beware       train without --redo is refused; {self.refused}")
         lines.append("nothing was trained and nothing written")
         return "\n".join(lines)
 
 
 def dry_run(
-    config: TrainConfig, model: ModelConfig, store_path: Path, seed: int, run_dir: Path | None = None
+    config: TrainConfig,
+    model: ModelConfig,
+    store_path: Path,
+    seed: int,
+    run_dir: Path | None = None,
+    *,
+    redo: bool = False,
 ) -> TrainingCost:
     """Compiles every stage's longest rollout, takes the time of a few steps of it, and writes nothing.
 
     Args:
       config, model, store_path, seed: As for ``train``.
-      run_dir: The run folder, which may hold a part of this training already.
+      run_dir: The run folder, which may hold a part of this training already, or another one: what a second network
+        would cost is asked before the first is given up.
+      redo: Whether what is there would be discarded.
 
     Raises:
       DataError, ConfigError: as ``train`` would; a rollout that does not fit into memory among them.
     """
     store = open_for_training(store_path)
-    known = run_dir is not None and is_beginning(run_dir, config, model, seed)
-    done = latest_step(run_dir) if run_dir is not None and known else None
+    refused = done = None
+    if run_dir is not None and not redo:
+        refused = another_run(run_dir, config, model, store, seed)
+        done = None if refused else latest_step(run_dir)
     job = set_up(config, model, store, seed, begun=done is not None)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, job.store, job.layout, config)
@@ -190,6 +204,7 @@ def dry_run(
         programs=len({(span.windows.batch_size, n) for span in job.spans for n in span.windows.lengths}),
         compile_seconds=programs.slowest,
         done=done or 0,
+        refused=refused,
     )
 
 

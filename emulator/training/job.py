@@ -33,7 +33,7 @@ from emulator.training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
-_IN_MEMORY_BYTES, _IN_MEMORY_SHARE = 2 * 2**30, 0.25
+_IN_MEMORY_BYTES, _IN_MEMORY_SHARE, _AT_MOST = 2 * 2**30, 0.25, 0.5
 
 
 @dataclass(frozen=True)
@@ -159,10 +159,10 @@ def check(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> N
     _fitting_layout(config, model, store, seed)
     if config.start_from is not None:
         store = with_longer_steps(store, model.time_steps[1:])
-        _, params = make_stepper(
-            model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
+        _, shapes = make_stepper(
+            model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=None
         )
-        check_start(run_folder(config.start_from), params, model)
+        check_start(run_folder(config.start_from), shapes, model)
 
 
 def _fitting_layout(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> Layout:
@@ -248,7 +248,12 @@ def open_for_training(path: Path) -> Store:
 
 
 def in_memory_limit() -> int:
-    """Bytes up to which a store is read into memory once; random windows of a larger one are read from disk."""
+    """Bytes up to which a store is read into memory once; random windows of a larger one are read from disk.
+
+    A quarter of what is free, or of little memory up to a half of it; every process of this host reads its own.
+    """
     known = host_memory()
-    free = known[1] / processes_here(jax.process_count()) if known else 0.0
-    return max(_IN_MEMORY_BYTES, int(_IN_MEMORY_SHARE * free))
+    limit: float = _IN_MEMORY_BYTES
+    if known:
+        limit = min(max(limit, _IN_MEMORY_SHARE * known[1]), _AT_MOST * known[1])
+    return int(limit / processes_here(jax.process_count()))

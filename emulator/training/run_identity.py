@@ -42,17 +42,8 @@ def claim(
     Raises:
       DataError: the folder holds another run.
     """
-    if not (run_dir / DESCRIPTION).exists() and any((run_dir / CHECKPOINTS).glob("*")):
-        raise DataError(f"{run_dir}: holds checkpoints, but no {DESCRIPTION} that says of which run; remove it")
-    if (run_dir / DESCRIPTION).exists():
-        found = read_description(run_dir)
-        same_data = found["data_hash"] == store.data_hash and departs_alike(
-            found, store.forcing_builder, anomalies=config.anomalies
-        )
-        if not (same_data and is_beginning(run_dir, config, model, seed)):
-            raise DataError(
-                f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
-            )
+    if why := another_run(run_dir, config, model, store, seed):
+        raise DataError(why)
     before = run_dir if (run_dir / DESCRIPTION).exists() else config.start_from and run_folder(config.start_from)
     describe_run(
         run_dir,
@@ -65,6 +56,25 @@ def claim(
         anomalies=config.anomalies,
         learned_before=learned_periods(read_description(before)) if before else (),
     )
+
+
+def another_run(run_dir: Path, config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> str | None:
+    """Why a run folder cannot be gone on with, in a line; ``None`` where it holds this run, its beginning or nothing.
+
+    Raises:
+      DataError: the folder's description is damaged.
+    """
+    if not (run_dir / DESCRIPTION).exists():
+        if any((run_dir / CHECKPOINTS).glob("*")):
+            return f"{run_dir}: holds checkpoints, but no {DESCRIPTION} that says of which run; remove it"
+        return None
+    found = read_description(run_dir)
+    same_data = found["data_hash"] == store.data_hash and departs_alike(
+        found, store.forcing_builder, anomalies=config.anomalies
+    )
+    if same_data and is_beginning(run_dir, config, model, seed):
+        return None
+    return f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
 
 
 def is_beginning(run_dir: Path, config: TrainConfig, model: ModelConfig, seed: int) -> bool:

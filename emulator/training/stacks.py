@@ -7,6 +7,7 @@ there is a tenth of them, and matrix products of an optimiser come in batches.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.tree_util import DictKey, PyTreeDef
+from jax.tree_util import DictKey, PyTreeDef, keystr
 from jaxtyping import Array
 
 VECTORS = "vectors"
@@ -72,6 +73,13 @@ class Stacks:
             else:
                 leaves.append(array[slot.start])
         return jax.tree.unflatten(self.structure, leaves)
+
+    @property
+    def order(self) -> str:
+        """SHA-256 of which parameter lies where: two kernels of one shape that change places change no array's name."""
+        slots, _ = jax.tree_util.tree_flatten_with_path(jax.tree.unflatten(self.structure, self.slots))
+        places = [f"{keystr(path, simple=True, separator='/')} {s.stack} {s.start} {s.shape}" for path, s in slots]
+        return hashlib.sha256("\n".join(places).encode()).hexdigest()
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[DictKey, Any], ...], Any]:
         """For JAX."""

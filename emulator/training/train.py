@@ -10,12 +10,14 @@ device: the scalars of a step are read when the device is already busy with the 
 from __future__ import annotations
 
 import logging
+from collections.abc import Generator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from emulator.checkpoint import Checkpoints
@@ -26,7 +28,8 @@ from emulator.progress import track
 from emulator.training.background import told_once
 from emulator.training.budget import Programs, check_memory
 from emulator.training.devices import WHOLE, failing_together
-from emulator.training.job import look_ahead, open_for_training, set_up, work
+from emulator.training.job import StageSpan, look_ahead, open_for_training, set_up, work
+from emulator.training.loader import Batch
 from emulator.training.record import Record
 from emulator.training.run_identity import claim, latest_step, learned_statistics
 from emulator.training.stop_requests import stop_requests
@@ -75,7 +78,7 @@ def train(
         described = replace(store, statistics=job.store.statistics, forcing_builder=job.store.forcing_builder)
         claim(run_dir, config, model_config, described, seed, experiment)
 
-    with failing_together(), told_once(), closing(Checkpoints(run_dir)) as checkpoints:
+    with failing_together(), told_once(), closing(Checkpoints(run_dir, job.fresh.params.order)) as checkpoints:
         start = checkpoints.restore(job.fresh) or job.fresh
         if start.skipped >= config.max_skipped:  # it was given up, and is to be tried as often again
             start = start._replace(skipped=jnp.int32(0))
@@ -105,52 +108,56 @@ def train(
             track(total, "train", done, work=partial(work, job.spans), shown=layout.writes) as progress,
         ):
             watch = Watch(config, job, record, progress)
-            for span in job.spans:
+
+            def ready(span: StageSpan) -> Generator[tuple[int, Batch, jax.stages.Compiled], None, None]:
+                """The steps of a stage that are to be done, each with its batch and its program."""
                 steps = range(max(span.start, done), span.stop)
                 with closing(span.batches(steps, layout)) as batches:
                     for step in steps:
                         with watch.clock.waiting():
                             batch = next(batches)
-                        first, shape = step == done, span.shape(step)
+                        shape = span.shape(step)
                         new = not programs.has(*shape)
                         with watch.clock.paused(), progress.once():
                             program = programs.of(*shape)  # compiled when a shape is new
-                            if first:
+                            if step == done:
                                 check_memory(programs.memory(*shape), shape[1], shape[0], config, layout)
                             if new:
                                 layout.meet()
+                        yield step, batch, program
+
+            for span in job.spans:
+                with closing(ready(span)) as steps:
+                    for step, batch, program in steps:
                         state, norms = program(state, batch, job.task)
-                        now, stop = step + 1, stop_wanted(step)
+                        now, first, stop = step + 1, step == done, stop_wanted(step)
                         validate = now % config.validate_every == 0 or now == total
-                        keep = now % config.checkpoint_every == 0 or now == total or stop
+                        keep = stop or (now % config.checkpoint_every == 0 and now < total)
                         try:
                             watch.add(step, norms, span, catch_up=validate or keep or first)
                         except TooManySkippedError:
                             save(state)
                             leave_together()
                             raise
-                        if first:  # what can wait comes behind it: whoever waits sees a first loss sooner
+                        if first:
                             logger.info("train: first step done, loss %.4g", float(norms.loss))
-                            if not stop:
-                                with progress.once(), watch.clock.paused():
-                                    needed = look_ahead(job, programs, job.heaviest(done), config)
-                                    layout.meet()
-                                what = f"rollouts need {needed.training}, validation {needed.validation}"
-                                logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
+                        if first and not stop:  # what can wait comes behind it: who waits sees a first loss sooner
+                            with progress.once(), watch.clock.paused():
+                                needed = look_ahead(job, programs, job.heaviest(done), config)
+                                layout.meet()
+                            what = f"rollouts need {needed.training}, validation {needed.validation}"
+                            logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
                         with watch.clock.paused():
-                            if keep and (stop or now < total):  # before all else: who stops a job may not wait
+                            if keep:  # before all else: who stops a job may not wait
                                 save(state)
                             if stop:
                                 leave_together()
                                 logger.info("train: stopped at step %d of %d, state saved", now, total)
                             if validate:
                                 watch.validated(now, job.validation.run(state.averaged, job.task))
-                            if now == total and not stop:  # a run that is whole has its last validation too
-                                save(state)
                         if stop:
                             leave_together()
                             raise KeyboardInterrupt
-        if done == total:
-            save(state)  # a kill may have come between checkpoint and weights
+            save(state)  # not before: a run that is whole has its last validation, and its weights whatever was killed
         leave_together()
     return run_dir
