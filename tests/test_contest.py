@@ -403,7 +403,7 @@ def test_one_competitor_more_leaves_the_forecasts_of_the_others(forecast_stage, 
 
 
 def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(forecast_stage, tmp_path):
-    _, _, names = forecast_stage
+    stage, _, names = forecast_stage
     for name in ("first", "second", "third"):
         (tmp_path / name).mkdir()
     more = {**SMALL, "means": {"both": ["network", "physics_t21"]}}
@@ -411,13 +411,16 @@ def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(f
     names.clear()
     second = tmp_path / "second"
     config = config_of(second, **{**more, "references": ["persistence", "climatology"]})
-    comparing.write_all_forecasts(config.model_copy(update={"reuse": str(tmp_path / "first")}), second)
+    taking = config.model_copy(update={"reuse": str(tmp_path / "first")})
+    stage.take_parts(taking, second)
+    stage.run(taking, second, None)
     assert set(names) == {"network"}
     same = {p.name for p in (second / "forecasts").rglob("*.nc") if p.stat().st_nlink == 2}
     assert same == {f"{n}.nc" for n in ("physics_t21", "physics_t21_debiased", "physics_t21_damped", "persistence")}
     names.clear()
     third = config_of(tmp_path / "third", **{**more, "correction_inits": 5})
-    comparing.write_all_forecasts(third.model_copy(update={"reuse": str(second)}), tmp_path / "third")
+    stage.take_parts(third.model_copy(update={"reuse": str(second)}), tmp_path / "third")
+    stage.run(third, tmp_path / "third", None)
     assert (tmp_path / "third/forecasts/physics_t21.nc").samefile(second / "forecasts/physics_t21.nc")
     assert set(names) == {"network", "physics_t21"}  # which it is corrected by is another
 
@@ -515,6 +518,24 @@ def test_training_forecasts_of_other_options_correct_nothing(forecast_stage, tmp
         stage.check(config_of(tmp_path, **SMALL, correction_inits=5), tmp_path)
 
 
+def test_forecasts_of_another_network_are_made_again_and_no_others(forecast_stage, tmp_path):
+    stage, _, names = forecast_stage
+    config = config_of(tmp_path, **SMALL, means={"both": ["network", "physics_t21"]})
+    weights = tmp_path / "run" / "weights.npz"
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+    comparing.write_all_forecasts(config, tmp_path)
+    assert stage.outdated(config, tmp_path) is None
+    weights.write_bytes(b"another")  # a run folder that was copied here
+    why = (
+        "5 forecast files were made from other data or by another network"  # as it is, corrected, for that, in the mean
+    )
+    assert stage.outdated(config, tmp_path) == why
+    names.clear()
+    comparing.write_all_forecasts(config, tmp_path)
+    assert {"network"} == set(names) and stage.outdated(config, tmp_path) is None
+
+
 def test_forecasts_from_other_data_are_made_again(forecast_stage, tmp_path, monkeypatch):
     stage, store, names = forecast_stage
     config = config_of(tmp_path, **SMALL)
@@ -522,9 +543,11 @@ def test_forecasts_from_other_data_are_made_again(forecast_stage, tmp_path, monk
     assert stage.outdated(config, tmp_path) is None
     others = dataclasses.replace(store, data_hash="others")
     monkeypatch.setattr(contest, "open_store", lambda path: others)
-    assert stage.outdated(config, tmp_path) == "9 forecast files were made from other data"
+    assert stage.outdated(config, tmp_path) == "9 forecast files were made from other data or by another network"
     monkeypatch.setattr(contest, "open_store", lambda path: others)
-    with pytest.raises(DataError, match="evaluate: 9 forecast files were made from other data; 'emulator forecast'"):
+    with pytest.raises(
+        DataError, match=r"evaluate: 9 forecast files were made from other data or by .*; 'emulator forecast'"
+    ):
         comparing.check_scores(config, tmp_path)
     names.clear()
     comparing.write_all_forecasts(config, tmp_path)

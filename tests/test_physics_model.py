@@ -104,21 +104,30 @@ def test_surface_pressure_is_truncated_as_its_logarithm_and_humidity_is_not_nega
 
 
 @pytest.mark.parametrize(("source", "target"), [(31, 21), (21, 31)])
-def test_area_mean_keeps_the_global_mean_and_the_sign(source: int, target: int):
+def test_what_has_kinks_keeps_its_sign_and_on_a_coarser_grid_the_global_mean(source: int, target: int):
     rng = np.random.default_rng(2)
     a, b = transfer.gaussian_grid(source), transfer.gaussian_grid(target)
     rain = rng.exponential(size=(2, *a.shape)) * (rng.uniform(size=(2, *a.shape)) > 0.8)
-    coarse = transfer.area_mean(rain, source, target)
-    assert coarse.shape == (2, *b.shape)
-    assert coarse.min() >= 0
-    means = [(f * g.cell_areas).sum((-1, -2)) / g.cell_areas.sum() for f, g in ((rain, a), (coarse, b))]
-    np.testing.assert_allclose(*means, rtol=1e-5)
-    np.testing.assert_allclose(transfer.area_mean(np.ones(a.shape), source, target), 1.0, rtol=1e-6)
+    moved = transfer.with_kinks(rain, source, target)
+    assert moved.shape == (2, *b.shape)
+    assert moved.min() >= 0 and moved.max() <= rain.max()
+    means = [(f * g.cell_areas).sum((-1, -2)) / g.cell_areas.sum() for f, g in ((rain, a), (moved, b))]
+    np.testing.assert_allclose(*means, rtol=1e-5 if target < source else 0.02)
+    np.testing.assert_allclose(transfer.with_kinks(np.ones(a.shape), source, target), 1.0, rtol=1e-6)
 
 
-def test_area_mean_keeps_the_digits_of_float32_on_every_device():
+def test_what_has_kinks_comes_in_no_blocks_on_a_finer_grid():
+    def smooth(grid):
+        lat, lon = np.radians(grid.latitude)[:, None], np.radians(grid.longitude)[None]
+        return np.sin(lat) + np.cos(lat) * np.cos(lon)
+
+    coarse, fine = (smooth(transfer.gaussian_grid(t)) for t in (21, 31))
+    assert np.abs(transfer.with_kinks(coarse, 21, 31) - fine).max() < 0.004  # constant in a cell: 0.05
+
+
+def test_area_means_keep_the_digits_of_float32_on_every_device():
     field = jax.ShapeDtypeStruct((1, *transfer.gaussian_grid(31).shape), jnp.float32)
-    program = jax.jit(transfer.area_mean, static_argnums=(1, 2)).lower(field, 31, 21).as_text()
+    program = jax.jit(transfer.with_kinks, static_argnums=(1, 2)).lower(field, 31, 21).as_text()
     products = [line for line in program.splitlines() if "dot_general" in line]
     assert len(products) == 2
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products), products

@@ -21,7 +21,14 @@ from emulator.evaluation.report_fields import collect_fields
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
 from emulator.evaluation.style import forecaster_label, variable_label
-from emulator.evaluation.table import format_table, headline_variables, opponents, read_crossover, world_sentence
+from emulator.evaluation.table import (
+    format_table,
+    headline_variables,
+    label_of,
+    opponents,
+    read_crossover,
+    world_sentence,
+)
 
 HEADLINE = ("geopotential@500", "2m_temperature")
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" $title"
@@ -568,6 +575,9 @@ def test_what_was_scored_as_the_mean_of_members_is_called_so(experiment):
     only = scores.sel(forecaster=["network", "physics_ifs"], reference=["network", "physics_ifs"])
     assert make_headline(only).sentence.startswith("The network beats Physics ifs, mean of 50 in Z500 up to 24 hours")
     assert opponents(only) == ["physics_ifs"]  # there is no other physics
+    ensemble = with_more_forecasters(experiment[2], ["network", "network_ensemble"])
+    ensemble = ensemble.assign_coords(members=("forecaster", [1, 4]))
+    assert label_of(ensemble, "network_ensemble") == "Network ensemble mean of 4"
     both = only.assign_coords(members=("forecaster", [10, 50]))
     assert make_headline(both).sentence.startswith("Network, mean of 10 beats")
 
@@ -590,8 +600,8 @@ def test_a_mean_that_the_network_is_in_is_no_opponent_of_it(experiment):
     names = ["network", "linear_pcs", "network_and_regression", "of_others"]
     scores = with_more_forecasters(experiment[2], names)
     means = "network_and_regression: linear_pcs network; of_others: linear_pcs climatology"
-    for pools in ({"means": means, "ensembles": ""}, {"means": "", "ensembles": means}):
-        assert opponents(scores.assign_attrs(pools)) == ["linear_pcs", "of_others"]
+    for key in ("means", "ensembles", "supermodels"):
+        assert opponents(scores.assign_attrs({key: means})) == ["linear_pcs", "of_others"]
 
 
 def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):

@@ -18,6 +18,7 @@ from data_prep.preparation.store import open_store
 from data_prep.preparation.store_writer import StoreWriter
 from data_prep.spec import StateSpec, Variable
 from emulator.config import EvaluateConfig
+from emulator.evaluation.fields import Verification
 from emulator.evaluation.maps import plot_maps
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.report import write_report
@@ -180,6 +181,19 @@ def refused(match, paths, store, tmp_path, config=CONFIG):
     assert not list(tmp_path.glob("*scores*"))
 
 
+def test_a_hole_of_some_days_parts_no_trajectories(store):
+    """What lies on its two sides is as alike as if there were none; two members are not."""
+    member = store.segments[2]
+    middle = (member.start + member.stop) // 2
+    first = replace(member, stop=middle - 8, last_time=store.times[middle - 9])
+    second = replace(member, name="after", start=middle, first_time=store.times[middle])
+    holed = dataclasses.replace(store, segments=[*store.segments[:2], first, second, store.segments[3]])
+    rows = np.array([first.start, first.start + 4, second.start, store.segments[3].start])
+    verification = Verification(holed, store.times[rows], lead_times(1), ())
+    assert [s.name for s in verification.segments] == ["member_002", "member_002", "after", "member_003"]
+    assert verification.trajectories == ["member_002", "member_002", "member_002", "member_003"]
+
+
 def test_refusals(scored, store, tmp_path):
     _, paths, _ = scored
     data = xr.load_dataset(paths["network"])
@@ -296,6 +310,11 @@ def test_wind_speed_is_scored_without_a_climatology(tmp_path):
     assert speed["rmse"].sel(forecaster=unscored).isnull().all()  # whose opposite winds have cancelled
     for name in ("acc", "acc_pooled", "activity", "prediction_activity", "forecast_quantile", "truth_quantile"):
         assert speed[name].isnull().all(), name
+    others = config.model_copy(update={"forecasts": {"physics_ifs_damped": ""}})  # known by its name alone
+    paths_of_others = {"network": paths["persistence"], "physics_ifs_damped": paths["persistence"]}
+    theirs = evaluate(paths_of_others, store, others.model_copy(update={"headline": []}), tmp_path / "theirs.nc")
+    damped = theirs["rmse"].sel(region="all", forecaster="physics_ifs_damped")
+    assert damped.sel(variable="wind_speed@850").isnull().all() and damped.sel(variable="vorticity@850").notnull().all()
     of_vorticity = scores.sel(variable="vorticity@850", region="all")
     assert (of_vorticity["rmse"] > 0).all() and of_vorticity["acc"].sel(forecaster=scored).notnull().all()
     assert "Wind speed 850" in format_table(scores)

@@ -132,7 +132,9 @@ class EvaluateConfig(Section):
         "`physics_` is a physics baseline, which claims are made against",
     )
     headline: list[str] = Field(
-        [], description="Variables of the table and the plots, e.g. geopotential@500; all when empty"
+        [],
+        description="Variables of the table and the plots, e.g. geopotential@500, of which the first is that of the "
+        "report's first sentence; all when empty",
     )
     pressure_levels: list[PositiveFloat] = Field(
         [500.0, 700.0, 850.0], description="hPa, verified where the state is on sigma"

@@ -25,6 +25,7 @@ from emulator.evaluation.forecast_file import ALL, ForecastFile, describe_times
 Planes = dict[str, np.ndarray]
 
 _NONLINEAR = ("wind_speed",)
+_INDEPENDENT = np.timedelta64(30, "D")  # between two stretches of a record that are taken for independent
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,20 @@ class Verification:
     def segments(self) -> list[Segment]:
         """The truth's segment of each initial time."""
         return [self.store.segment_of(row, row + 1) for row in self.rows[:, 0].tolist()]
+
+    @cached_property
+    def trajectories(self) -> list[str]:
+        """Label of each initial time: alike in one stretch of weather, which a hole of some days does not end.
+
+        What lies on its two sides is as correlated as if the days between were there.
+        """
+        label: dict[str, str] = {}
+        before: Segment | None = None
+        for segment in sorted(self.segments, key=lambda s: s.first_time):
+            goes_on = before is not None and segment.first_time - before.last_time < _INDEPENDENT
+            label.setdefault(segment.name, label[before.name] if before and goes_on else segment.name)
+            before = segment
+        return [label[segment.name] for segment in self.segments]
 
     def truth_and_climatology(self, inits: slice) -> tuple[Planes, Planes, np.ndarray]:
         """What some initial times are verified against; a valid time that several share is read once.

@@ -7,7 +7,7 @@ have, and it must have them all.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -140,10 +140,14 @@ def open_all(
         times or leads than the first one (an external one: lacks some of them): never an intersection.
     """
     own = {name: ForecastFile.open(Path(path), store) for name, path in paths.items() if name not in external}
-    others = {name: open_external(paths[name], store, pressure_levels) for name in paths if name in external}
+    others = {name: _external(name, paths[name], store, pressure_levels) for name in paths if name in external}
     all_files: list[ForecastFile | ExternalForecasts] = [*own.values(), *others.values()]
     first = all_files[0]
     inits, leads = np.sort(first.init_times), np.sort(first.lead_times)  # of ours they are in order
+    if not own:  # the initial time is no forecast
+        leads = leads[leads != np.timedelta64(0, "ns")]
+    if leads.size == 0:
+        raise DataError(f"{first.path}: no lead is later than the initial time, so there is nothing to verify")
     for file in own.values():
         for axis in ("init_times", "lead_times"):
             ours, theirs = getattr(file, axis), getattr(first, axis)
@@ -155,6 +159,13 @@ def open_all(
                 )
     chosen = {name: ExternalFile.choose(source, inits, leads) for name, source in others.items()}
     return {name: (own | chosen)[name] for name in paths}
+
+
+def _external(name: str, path: Location, store: Store, pressure_levels: Sequence[float]) -> ExternalForecasts:
+    """An external file with its name among its attributes: that alone may say whether it is damped."""
+    found = open_external(path, store, pressure_levels)
+    names = [name, str(found.attributes.get("forecaster", ""))]
+    return replace(found, attributes={**found.attributes, "forecaster": ", ".join(filter(None, names))})
 
 
 def _positions(path: Location, have: np.ndarray, wanted: np.ndarray, what: str) -> np.ndarray:

@@ -117,7 +117,7 @@ def _until(scores: xr.Dataset, won: Crossover) -> str:
     if won.outcome == "beyond the last lead":
         doubt = f", beyond doubt only up to {lead_text(won.lower)}" if np.isfinite(won.lower) else ""
         return f"{since or 'from the start'} to the last lead, {lead_text(hours[-1])}{doubt}"
-    end = f"{won.hours:.0f} hours" if won.hours < HOURS_BELOW else f"{won.hours / 24:.1f} days"
+    end = lead_text(won.hours) if won.hours < HOURS_BELOW else f"{won.hours / 24:.1f} days"
     return f"{since} up to {end} {won.interval()}".lstrip()
 
 

@@ -17,6 +17,7 @@ from emulator.evaluation.significance import ENDS, Bootstrap, Estimate
 from emulator.evaluation.style import is_physics
 from emulator.evaluation.time_gain import time_gain
 
+_LEAST_GAP = 0.1  # of the reference's RMSE, to be shared: of less, shares are of noise in the limit
 _LONG_NAMES = {
     "rmse_difference": "rmse, forecaster minus reference",
     "rmse_ratio": "rmse, forecaster over reference",
@@ -106,9 +107,10 @@ def _ratio(both: np.ndarray, difference: np.ndarray) -> np.ndarray:
 def _put_gaps(
     table: _Table, rows: list[np.ndarray], names: list[str], limit: int, bootstrap: Bootstrap, resamples: Resamples
 ) -> None:
-    """The share closed of the gap that physics leaves to the limit, where there is a gap beyond doubt."""
+    """The share closed of the gap that physics leaves to the limit, where there is a gap beyond doubt, and no crack."""
     for reference in (i for i, name in enumerate(names) if is_physics(name) and i != limit):
         gap, sure = rows[reference] - rows[limit], table.arrays["rmse_difference_lower"][reference, limit] > 0
+        sure = sure & (gap[:, 0] > _LEAST_GAP * rows[reference][:, 0])
         for forecaster in range(len(names)):
             with np.errstate(divide="ignore", invalid="ignore"):
                 closed = (rows[reference] - rows[forecaster])[sure] / gap[sure]

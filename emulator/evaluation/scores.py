@@ -91,7 +91,8 @@ def evaluate(
     training = training or store
     gap = _gap_hours(verification, training, config)
     scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions, training)
-    facts = _attributes(store, config, verification) | gap | _learned(files, verification) | dict(attributes or {})
+    told = _learned(files, verification) | _lateral_boundary(files)
+    facts = _attributes(store, config, verification) | gap | told | dict(attributes or {})
 
     with replacing(out) as temporary:
         coordinates = _coordinates(scoring, facts)
@@ -166,6 +167,13 @@ def _learned(files: Mapping[str, ForecastFile], verification: Verification) -> d
     return {"verified_on_training": found} if found else {}
 
 
+def _lateral_boundary(files: Mapping[str, ForecastFile]) -> dict[str, str]:
+    """The scores' attribute of this name: what forecasters were given in the rim of their region, where some were."""
+    found = dict.fromkeys(printable(str(file.attributes.get("lateral_boundary", ""))) for file in files.values())
+    said = " and ".join(filter(None, found))
+    return {"lateral_boundary": said} if said else {}
+
+
 def _scored_variables(
     files: Mapping[str, ForecastFile], verification: Verification, config: EvaluateConfig
 ) -> list[str]:
@@ -199,7 +207,7 @@ def _coordinates(scoring: Scoring, attributes: Mapping[str, Any]) -> xr.Dataset:
             "lead_time": ("lead_time", verification.lead_times, {"standard_name": "forecast_period"}),
             "init_time": ("init_time", verification.init_times, {"standard_name": "forecast_reference_time"}),
             "region": [r.name for r in scoring.regions],
-            "trajectory": ("init_time", [s.name for s in verification.segments], {"long_name": "segment of the truth"}),
+            "trajectory": ("init_time", verification.trajectories, {"long_name": "stretch of the truth"}),
             "units": ("variable", [units_of(v, verification.store) for v in scoring.variables]),
         },
         data_vars={} if verification.mask is None else {"mask": _mask(verification.mask)},
@@ -305,7 +313,7 @@ def _number(file: ForecastFile, key: str) -> float:
 
 
 def _attributes(store: Store, config: EvaluateConfig, verification: Verification) -> dict[str, Any]:
-    pooled = {"means": config.means, "ensembles": config.ensembles}
+    pooled = {"means": config.means, "ensembles": config.ensembles, "supermodels": config.supermodels}
     return {
         "Conventions": CONVENTIONS,
         "format_version": FORMAT_VERSION,
@@ -318,7 +326,7 @@ def _attributes(store: Store, config: EvaluateConfig, verification: Verification
         "headline": " ".join(config.headline),
         **{key: "; ".join(f"{name}: {' '.join(of)}" for name, of in pools.items()) for key, pools in pooled.items()},
         "initial_times": verification.init_times.size,
-        "trajectories": len({s.name for s in verification.segments}),
+        "trajectories": len(set(verification.trajectories)),
         "confidence": config.confidence,
         "bootstrap": config.bootstrap,
         "seed": SEED,

@@ -65,11 +65,11 @@ def opponents(scores: xr.Dataset) -> list[str]:
 
     The mean of a physics ensemble is shown but is no opponent: it costs many forecasts and blurs. (One that comes in a
     file of its own is, where there is no other physics.) The twin is none either: it is the limit; nor is what was made
-    of the candidate itself, means and ensembles with others included.
+    of the candidate itself, means, ensembles and supermodels with others included.
     Where nobody else was scored, they are all there is.
     """
     own = {candidate(scores), *made_of_candidate(scores)}
-    pools = ";".join(str(scores.attrs.get(key, "")) for key in ("means", "ensembles")).split(";")
+    pools = ";".join(str(scores.attrs.get(key, "")) for key in ("means", "ensembles", "supermodels")).split(";")
     own |= {name.strip() for name, _, of in (text.partition(":") for text in pools) if own & set(of.split())}
     names = [n for n in scores["forecaster"].values.tolist() if n not in own]
     physics = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
@@ -84,9 +84,11 @@ def is_mean(scores: xr.Dataset, name: str) -> bool:
 
 
 def label_of(scores: xr.Dataset, name: str) -> str:
-    """A forecaster in words, with the members that it is the mean of where its name says nothing of an ensemble."""
-    members = f", mean of {_members(scores, name)}" if is_mean(scores, name) else ""
-    return forecaster_label(name) + members
+    """A forecaster in words, with the number of members that it is the mean of."""
+    members, label = _members(scores, name), forecaster_label(name)
+    if members == 1:
+        return label
+    return f"{label}, mean of {members}" if is_mean(scores, name) else f"{label} of {members}"
 
 
 def _members(scores: xr.Dataset, name: str) -> int:

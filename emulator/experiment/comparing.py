@@ -17,7 +17,6 @@ import xarray as xr
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import discard, write_text
-from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location, locate
 from emulator.config import ExperimentConfig
 from emulator.evaluation.scores_file import open_scores
@@ -26,12 +25,10 @@ from emulator.experiment.competitors import (
     competitors,
     corrected_models,
     forecast_marks,
-    forecasts_of_other_data,
-    lateral_boundary_of,
     models,
+    outdated_forecasts,
     physics_name,
     predictability_limit,
-    take_forecasts,
     truth_of,
     weights_digest,
     what_is_lacking,
@@ -42,6 +39,7 @@ from emulator.experiment.initial_times import training_indices
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
+from emulator.forecasters.driven import boundary_attribute
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.perturbations import RandomFields
@@ -157,6 +155,13 @@ def _check_external(contest: Contest) -> None:
         ExternalFile.choose(found, contest.init_times, contest.leads)
 
 
+def discard_outdated(contest: Contest) -> None:
+    """Removes forecasts that were made from other data, or by another network, than are there now."""
+    for path in outdated_forecasts(contest):
+        logger.info("forecast: %s was made from other data or by another network; made again", path.name)
+        discard(path)
+
+
 def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill.
 
@@ -166,10 +171,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
     contest = Contest.of(config, folder)
     store, evaluate, indices, leads = contest.store, contest.evaluate, contest.indices, contest.leads
     _check_external(contest)
-    for path in forecasts_of_other_data(contest):
-        logger.info("forecast: %s was made from other data; made again", path.name)
-        discard(path)
-    take_forecasts(contest)
+    discard_outdated(contest)
     _warn_of_a_small_disk(contest)
     logger.info("forecast: %d initial times, %d leads to %g h", indices.size, leads.size, evaluate.lead_hours)
     for name, competitor in competitors(contest).items():
@@ -186,7 +188,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
             path,
             batch=_initial_times_at_once(forecaster, evaluate.batch),
             surface_geopotential=store.surface_geopotential,
-            attributes=forecast_marks(competitor.options, store) | _more_attributes(forecaster, store, initial),
+            attributes=forecast_marks(contest, path, competitor.options) | _more_attributes(forecaster, initial),
         )
 
 
@@ -194,19 +196,16 @@ def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
     return max(1, runs // forecaster.members) if isinstance(forecaster, EnsembleForecaster) else runs
 
 
-def _more_attributes(forecaster: Forecaster, store: Store, initial: xr.Dataset) -> dict[str, Any]:
+def _more_attributes(forecaster: Forecaster, initial: xr.Dataset) -> dict[str, Any]:
     if isinstance(forecaster, CorrectedForecaster | PooledForecaster):
         return forecaster.attributes()
     single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
     if not isinstance(single, NeuralForecaster | SeveralNetworks):
         return {}
     known = single.attributes(initial)
-    networks = single.networks if isinstance(single, SeveralNetworks) else (single,)
-    if len(networks) > 1:
-        known["supermodel_of"] = ", ".join(network.name for network in networks)
-    if networks[0].forcing_builder.is_lateral.any() and (lateral := lateral_boundary_of(store)):
-        known["lateral_boundary"] = lateral
-    return known
+    if isinstance(single, SeveralNetworks):
+        known["supermodel_of"] = ", ".join(network.name for network in single.networks)
+    return known | boundary_attribute(single)
 
 
 def check_scores(config: ExperimentConfig, folder: Path) -> None:
@@ -237,15 +236,13 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
     from emulator.evaluation.table import format_table
 
     contest = Contest.of(config, folder)
-    limit, lateral = predictability_limit(config), lateral_boundary_of(contest.store)
+    limit = predictability_limit(config)
     with evaluate(
         forecast_paths(contest),
         contest.store,
         contest.evaluate,
         folder / "scores.nc",
-        attributes={"truth": truth_of(config)}
-        | ({"predictability_limit": limit} if limit else {})
-        | ({"lateral_boundary": lateral} if lateral else {}),
+        attributes={"truth": truth_of(config)} | ({"predictability_limit": limit} if limit else {}),
         executor=workers,
     ) as scores:
         write_text(folder / "table.txt", format_table(scores))
@@ -266,7 +263,7 @@ def _leave_to_itself(contest: Contest) -> None:
         return
     keys = {"long_run", "split", "headline", "pressure_levels"} | ({"derived"} if evaluate.derived else set())
     decisive = evaluate.model_dump(mode="json", include=keys)
-    marks = forecast_marks(decisive | {"weights": weights_digest(contest.folder / "run")}, store)
+    marks = forecast_marks(contest, out, decisive | {"weights": weights_digest(contest.folder / "run")})
     if _was_made_alike(out, marks):
         logger.info("evaluate: %s is there", out.name)
         return

@@ -42,7 +42,9 @@ logger = logging.getLogger(__name__)
 _ENSEMBLE = "_ensemble"
 _CORRECTED = ("debiased", "damped")
 _TIMES = {"split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits"}  # keys of `evaluate`
-_DATA_HASH, _OPTIONS = "data_hash", "options"  # global attributes of a forecast file
+# Global attributes of a forecast file; the last one of files that ``is_of_network``
+_DATA_HASH, _OPTIONS, _WEIGHTS = "data_hash", "options", "network_weights"
+_NOT_KNOWN = "not known"
 
 Maker = Callable[[], Forecaster]
 """Makes a forecaster when it is needed: a physics model takes a while to build, a correction to fit."""
@@ -122,10 +124,15 @@ def check_options(contest: Contest) -> None:
             )
 
 
-def forecasts_of_other_data(contest: Contest) -> list[Path]:
-    """Files that are there and were made from other data than the store holds."""
-    made_from = contest.store.data_hash
-    return [path for path in _files(contest) if path.exists() and _attribute(path, _DATA_HASH) != made_from]
+def outdated_forecasts(contest: Contest) -> list[Path]:
+    """Files that are there and were made from other data than the store holds, or by another network than is there."""
+    made_from, weights = contest.store.data_hash, _weights(contest)
+
+    def is_outdated(path: Path) -> bool:
+        by_another = is_of_network(path) and weights and _attribute(path, _WEIGHTS) not in (weights, _NOT_KNOWN)
+        return bool(by_another) or _attribute(path, _DATA_HASH) != made_from
+
+    return [path for path in _files(contest) if path.exists() and is_outdated(path)]
 
 
 def take_forecasts(contest: Contest) -> None:
@@ -137,14 +144,15 @@ def take_forecasts(contest: Contest) -> None:
         other = Path(reuse) / path.relative_to(contest.folder)
         if is_of_network(path) or path.exists() or not other.exists():
             continue
-        if all(_attribute(other, key) == value for key, value in forecast_marks(options, contest.store).items()):
+        if all(_attribute(other, key) == value for key, value in forecast_marks(contest, path, options).items()):
             link(other, path)
             logger.info("forecast: %s is taken from %s", path.name, reuse)
 
 
-def forecast_marks(options: Mapping[str, Any], store: Store) -> dict[str, str]:
+def forecast_marks(contest: Contest, path: Path, options: Mapping[str, Any]) -> dict[str, str]:
     """What a forecast file says of what it was made from and with."""
-    return {_DATA_HASH: store.data_hash, _OPTIONS: _as_text(options)}
+    marks = {_DATA_HASH: contest.store.data_hash, _OPTIONS: _as_text(options)}
+    return marks | ({_WEIGHTS: weights} if is_of_network(path) and (weights := _weights(contest)) else {})
 
 
 def missing_forecasts(contest: Contest) -> list[str]:
@@ -156,8 +164,8 @@ def what_is_lacking(contest: Contest) -> str | None:
     """Of the experiment's own forecasts, in words; ``None`` where all are there, from the data of the store."""
     if missing := missing_forecasts(contest):
         return f"no forecasts of {', '.join(missing)}"
-    others = len(forecasts_of_other_data(contest))
-    return f"{others} forecast files were made from other data" if others else None
+    others = len(outdated_forecasts(contest))
+    return f"{others} forecast files were made from other data or by another network" if others else None
 
 
 def bytes_to_write(contest: Contest) -> int:
@@ -224,15 +232,8 @@ def truth_of(config: ExperimentConfig) -> str:
                 model = attributes.get("source_id", "an unknown model")
                 return f"simulation by {model}, {attributes.get('experiment_id', 'an unknown experiment')}"
     except DataError:
-        return "not known"
+        return _NOT_KNOWN
     return "analysis"
-
-
-def lateral_boundary_of(store: Store) -> str | None:
-    """Where the network's lateral boundary values are from, in words; ``None`` where it has none."""
-    if not store.forcing_builder.is_lateral.any():
-        return None
-    return "the driving data set at valid time"
 
 
 def _network(contest: Contest) -> Forecaster:
@@ -270,6 +271,12 @@ def weights_digest(run: Path) -> str:
     weights = run / WEIGHTS
     with reading(weights), weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _weights(contest: Contest) -> str | None:
+    """Digest of the experiment's own network, where there is one."""
+    run = contest.folder / "run"
+    return weights_digest(run) if (run / WEIGHTS).is_file() else None
 
 
 def _with_ensemble(
@@ -318,7 +325,7 @@ def _fit(raw: str, make: Maker, contest: Contest) -> Correction:
             contest.leads,
             path,
             batch=contest.evaluate.batch,
-            attributes=forecast_marks(_files(contest)[path], store),
+            attributes=forecast_marks(contest, path, _files(contest)[path]),
         )
     return fit_correction(path, store)
 
@@ -382,7 +389,7 @@ def _files(contest: Contest) -> dict[Path, Mapping[str, Any]]:
 
 def _attribute(path: Path, name: str) -> str:
     with reading(path), open_forecasts(path) as dataset:
-        return str(dataset.attrs.get(name, "not known"))
+        return str(dataset.attrs.get(name, _NOT_KNOWN))
 
 
 def _as_text(options: Mapping[str, Any]) -> str:

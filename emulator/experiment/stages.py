@@ -45,6 +45,7 @@ class Stage:
         and can be made from what is at hand; the old result stays until the new one is whole.
       same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay,
         and may be spared where another experiment has made it.
+      take_parts: Takes what the experiment that is reused has made alike of the result, before the rest is made.
       begun: Whether what is there, made with another config, is the beginning of what this one asks for.
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
       files: Those of others that the result is made of, by name, with what changes when they do; the record keeps them.
@@ -63,6 +64,7 @@ class Stage:
     ready: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     outdated: Callable[[ExperimentConfig, Path], str | None] = lambda *_: None
     same_again: bool = False
+    take_parts: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     files: Callable[[ExperimentConfig, Path], Stamps | None] = lambda *_: None
@@ -198,6 +200,16 @@ def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> Non
     write_all_forecasts(config, folder)
 
 
+def _take_forecasts(config: ExperimentConfig, folder: Path) -> None:
+    from emulator.experiment.comparing import discard_outdated
+    from emulator.experiment.competitors import take_forecasts
+    from emulator.experiment.contest import Contest
+
+    contest = Contest.of(config, folder)
+    discard_outdated(contest)  # whose names would not be free
+    take_forecasts(contest)
+
+
 def _check_forecasters(config: ExperimentConfig, folder: Path) -> None:
     from emulator.experiment.comparing import check_forecasters
 
@@ -283,6 +295,7 @@ STAGES = (
         check=_check_forecasts,
         ready=_check_forecasters,
         outdated=_incomplete_forecasts,
+        take_parts=_take_forecasts,
         of_network=files_of_network,
     ),
     Stage(

@@ -10,6 +10,7 @@ from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.preparation.store import Store
 from emulator.forecasters.neural import NeuralForecaster
+from emulator.forecasters.several import SeveralNetworks
 
 
 def driven_by(network: NeuralForecaster, store: Store) -> NeuralForecaster:
@@ -35,6 +36,13 @@ def driven_by(network: NeuralForecaster, store: Store) -> NeuralForecaster:
         )
     order = np.array([theirs.index(name) for name in ours])
     return replace(network, lateral=lambda times: store.lateral_at(times)[..., order])
+
+
+def boundary_attribute(forecaster: NeuralForecaster | SeveralNetworks) -> dict[str, str]:
+    """What the forecasts of networks say of lateral boundary values of a store, where one of them was given some."""
+    networks = forecaster.networks if isinstance(forecaster, SeveralNetworks) else (forecaster,)
+    given = any(network.lateral is not None for network in networks)
+    return {"lateral_boundary": "the driving data set at valid time"} if given else {}
 
 
 def _channels(builder: ForcingBuilder) -> list[str]:

@@ -283,7 +283,7 @@ class PhysicsForecaster:
         else:
             out = self._regrid(self._on_pressure_levels(state), self._work, self._target)
         for name in fields.keys() - set(PROGNOSTIC):
-            out[name] = np.asarray(transfer.area_mean(fields[name], self._work, self._target))
+            out[name] = np.asarray(transfer.with_kinks(fields[name], self._work, self._target))
             if name == NEAR_SURFACE_TEMPERATURE:
                 out[name] = move_near_surface_temperature(out[name], self._own_seen, self._truth_seen)
         return out

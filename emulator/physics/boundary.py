@@ -66,7 +66,7 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
 
     def on_grid(field: ArrayLike) -> np.ndarray:
         turned = np.swapaxes(np.asarray(field), -1, -2)
-        return np.asarray(transfer.area_mean(turned, model.truncation, output_truncation), np.float32)
+        return np.asarray(transfer.with_kinks(turned, model.truncation, output_truncation), np.float32)
 
     data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         name: (("dayofyear", "latitude", "longitude"), on_grid(np.stack([day[name] for day in days]))) for name in DAILY

@@ -339,7 +339,7 @@ def _states_from_fields(fields: Fields, model: SpeedyModel, truncation: int) -> 
 
 
 def _surface(field: jax.Array, model: SpeedyModel, output_truncation: int) -> jax.Array:
-    return transfer.area_mean(jnp.swapaxes(field, -1, -2), model.truncation, output_truncation)
+    return transfer.with_kinks(jnp.swapaxes(field, -1, -2), model.truncation, output_truncation)
 
 
 def map_members(model: SpeedyModel, function: Callable[..., jax.Array], *states: RunState) -> RunState:

@@ -1,4 +1,4 @@
-"""Between spherical-harmonic states and grids: truncation of modal fields, area means of gridpoint fields.
+"""Between spherical-harmonic states and grids: truncation of modal fields, means or interpolation of gridpoint ones.
 
 Model arrays of jcm and dinosaur are ``(..., longitude, latitude)``; ours are ``(..., latitude, longitude)``. The turn
 happens here and nowhere else.
@@ -19,7 +19,12 @@ from jcm.physics.speedy.speedy_coords import get_speedy_coords
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
-from data_prep.regrid_weights import conservative_latitude, conservative_longitude
+from data_prep.regrid_weights import (
+    bilinear_latitude,
+    bilinear_longitude,
+    conservative_latitude,
+    conservative_longitude,
+)
 
 TRUNCATIONS = (21, 31, 42, 63, 85)
 """What SPEEDY's boundary files and time steps are tried for."""
@@ -122,25 +127,31 @@ def regrid(fields: Mapping[str, jax.Array], source: int, target: int) -> dict[st
 
 
 @lru_cache
-def area_mean_weights(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of source in target rows, and of source in target columns, each float32 ``(target, source)``.
-
-    They conserve the global mean: this is how rain and everything else with kinks is coarsened, because truncation
-    would ring below zero.
-    """
+def _weights(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shares of source in target rows, of source in target columns, and of the poles in target rows; float32."""
     grids = gaussian_grid(source), gaussian_grid(target)
-    axes = conservative_latitude(*grids), conservative_longitude(*grids)
+    axes = (
+        (conservative_latitude(*grids), conservative_longitude(*grids))
+        if target < source
+        else (bilinear_latitude(*grids), bilinear_longitude(*grids))
+    )
     latitude, longitude = (axis.matrix.toarray().astype(np.float32) for axis in axes)
-    return latitude, longitude
+    return latitude, longitude, axes[0].polar.astype(np.float32)
 
 
-def area_mean(field: Any, source: int, target: int) -> Any:
-    """Area mean of a gridpoint field ``(..., latitude, longitude)`` over the cells of another truncation's grid.
+def with_kinks(field: Any, source: int, target: int) -> Any:
+    """A gridpoint field with kinks, such as rain, ``(..., latitude, longitude)`` on another truncation's grid.
 
-    To the rounding of float32 on every device: matrix units, unless told, keep three digits of each factor.
+    Truncation would make it ring below zero. So cells of a coarser grid get area means, which conserve the global mean,
+    and points of a finer one what is between the points around: a mean over a part of a cell would be the cell's value,
+    in blocks. To the rounding of float32 on every device: matrix units, unless told, keep three digits of each factor.
     """
     if source == target:
         return field
-    latitude, longitude = area_mean_weights(source, target)
+    latitude, longitude, polar = _weights(source, target)
     product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    return product(product(latitude, field), longitude.T)
+    out = product(product(latitude, field), longitude.T)
+    if target < source:
+        return out
+    poles = field[..., jnp.array([0, -1]), :].mean(axis=-1, keepdims=True)
+    return out + product(polar, poles)
