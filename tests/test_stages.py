@@ -35,7 +35,7 @@ def calls(monkeypatch):
                 (folder / output).unlink(missing_ok=True)  # it is put in place of what is there
                 (folder / output).write_text(stage.name)
 
-        nothing = dict.fromkeys(("check", "ready", "outdated", "look_ahead", "files"), lambda *_: None)
+        nothing = dict.fromkeys(("check", "ready", "outdated", "look_ahead", "files", "take_parts"), lambda *_: None)
         return dataclasses.replace(stage, run=run, **nothing)
 
     monkeypatch.setattr(stages, "STAGES", tuple(fake(s) for s in stages.STAGES))
@@ -334,6 +334,44 @@ def test_a_redo_that_is_refused_discards_nothing(tmp_path, calls, monkeypatch):
     with pytest.raises(UserError, match=r"store.zarr is missing"):
         running.run_stages(config(tmp_path), ["train"], redo=True)
     assert (folder / "run").exists() and (folder / "scores.nc").exists()
+
+
+def test_a_stage_that_is_refused_at_its_first_run_leaves_the_config_of_the_others(tmp_path, calls, monkeypatch):
+    folder = running.run_stages(config(tmp_path), ["prepare", "train", "forecast"])
+    before = (folder / "config.yaml").read_text(), (folder / "stages.json").read_text()
+
+    def refused(config, folder, workers):
+        raise UserError("no forecasts of network")
+
+    broken = tuple(dataclasses.replace(s, run=refused) if s.name == "evaluate" else s for s in stages.STAGES)
+    monkeypatch.setattr(stages, "STAGES", broken)
+    with pytest.raises(UserError, match="no forecasts of network"):
+        running.run_stages(config(tmp_path, evaluate={"bootstrap": 70}), ["evaluate"])
+    assert before == ((folder / "config.yaml").read_text(), (folder / "stages.json").read_text())
+
+
+@pytest.mark.parametrize("start", ["work", "work/run", "elsewhere/../work/run"])
+def test_a_training_that_is_to_begin_with_the_network_it_replaces_costs_nothing(tmp_path, calls, start):
+    folder = running.run_stages(config(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "run").unlink()
+    (folder / "run").mkdir()
+    (folder / "run" / "run.json").write_text("{}")
+    begun = config(tmp_path, train={**RAW["train"], "start_from": str(tmp_path / start)})
+    for names in (None, ["train"]):
+        with pytest.raises(ConfigError, match=r"train.start_from: .* this very experiment.*; choose another workdir"):
+            running.run_stages(begun, names, redo=True)
+    assert (folder / "run" / "run.json").exists() and (folder / "scores.nc").exists()
+
+
+def test_a_redo_takes_no_part_from_another_experiment(tmp_path, calls, monkeypatch):
+    taken: list[str] = []
+    whole = [dataclasses.replace(s, take_parts=lambda *_, name=s.name: taken.append(name)) for s in stages.STAGES]
+    monkeypatch.setattr(stages, "STAGES", tuple(whole))
+    running.run_stages(config(tmp_path))
+    assert taken == ALL
+    running.run_stages(config(tmp_path), ["forecast"], redo=True)
+    assert taken == ALL
 
 
 def _as_it_is(monkeypatch, name, *attributes):

@@ -17,6 +17,7 @@ from emulator.config import ExperimentConfig, load_config, save_config
 from emulator.experiment.records import Record, Records, locked
 from emulator.experiment.stages import Stage, applicable_stages, decisive_values, fingerprint, is_of_nature, stage_named
 from emulator.progress import duration
+from emulator.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,8 @@ def run_stages(
       UserError: an earlier result is missing or belongs to another config, or another run holds the folder.
     """
     folder = config.path
+    if names is None or "train" in names:
+        _refuse_own_weights(config, folder)
     with disk_in_one_line(folder), locked(folder):
         for left in folder.glob(".*.discarded"):  # by a kill
             remove(left)
@@ -51,6 +54,20 @@ def run_stages(
                 title = f"[{i + 1}/{len(stages)}] {stage.name}"
                 _run_stage(config, folder, stage, title, redo, workers, all_follow=names is None)
     return folder
+
+
+def _refuse_own_weights(config: ExperimentConfig, folder: Path) -> None:
+    """A training cannot begin with what it takes the place of.
+
+    Raises:
+      ConfigError: it is to.
+    """
+    start = config.train.start_from
+    if start is not None and run_folder(start).resolve() == (folder / "run").resolve():
+        raise ConfigError(
+            f"train.start_from: {start} is the network of this very experiment, which training replaces; choose "
+            f"another workdir, with reuse={folder}"
+        )
 
 
 def _run_stage(
@@ -83,41 +100,65 @@ def _run_stage(
     logger.info("%s: finished in %s", title, duration(seconds))
 
 
+@dataclass(frozen=True)
+class _Course:
+    """What is done about the earlier result of a stage that is about to run.
+
+    Attributes:
+      discards_before: It goes before the work, with all that was made from it.
+      discards_after: What was made from it goes after the work, when there is another.
+      resumes: The work goes on where it was stopped, so its seconds will be those of the last part alone.
+    """
+
+    discards_before: bool
+    discards_after: bool
+    resumes: bool
+
+    @classmethod
+    def of(cls, stage: Stage, record: Record | None, mark: str, *, redo: bool, any_there: bool) -> _Course:
+        """Of a stage with this record; ``mark`` is the fingerprint that the record will have."""
+        if redo:
+            return cls(discards_before=not stage.replaces, discards_after=stage.replaces, resumes=False)
+        if record is None:
+            return cls(discards_before=False, discards_after=False, resumes=False)
+        is_another = "again" in record or (record["finished"] and not stage.same_again)
+        begun = not record["finished"] if record["fingerprint"] == mark else any_there
+        return cls(discards_before=False, discards_after=is_another, resumes=begun)
+
+
 def _work(
     config: ExperimentConfig, folder: Path, stage: Stage, records: Records, redo: bool, workers: Executor | None
 ) -> float:
     """Has a stage run, and keeps the record: before, lest a beginning be taken for a result, and after. Its seconds."""
     record, mark = records.get(stage.name), fingerprint(config, stage)
+    course = _Course.of(stage, record, mark, redo=redo, any_there=_any_there(folder, stage))
     stages = applicable_stages(config)
     place = stages.index(stage)
     stamps = stage.files(config, folder)  # before the work: what changes meanwhile is another file
-    if redo and not stage.replaces:  # not earlier: what is refused must cost nothing
+    if course.discards_before:  # not earlier: what is refused must cost nothing
         _discard(folder, stages[place:], records, because_of=stage)
-    # of a stage that goes on where it was stopped, the seconds are those of the last part alone
-    same = record is not None and record["fingerprint"] == mark
-    resumes = record is not None and not redo and (not record["finished"] if same else _any_there(folder, stage))
-    made_anew = record is not None and ("again" in record or (record["finished"] and not stage.same_again))
-    again = stage.replaces if redo else made_anew
-    discarded = redo and not stage.replaces
-    earlier = None if record is None or discarded else _Earlier.of(folder, stage, record)
+    earlier = None if course.discards_before else _Earlier.of(folder, stage, record)
     save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
     begun: Record = {"fingerprint": mark, "finished": False}
-    if again:
+    if course.discards_after:
         begun["again"] = True
     records.set(stage.name, begun)
     start = time.monotonic()
     try:
+        if not redo:
+            stage.take_parts(config, folder)
         stage.run(config, folder, workers)
     except BaseException as error:
-        if earlier is not None and (isinstance(error, UserError) or not redo):  # a redo that is stopped goes on
+        was_begun = redo or record is None  # what is stopped, and not refused, goes on
+        if earlier is not None and (isinstance(error, UserError) or not was_begun):
             earlier.put_back(records)
         raise
     seconds = time.monotonic() - start
-    if again:
+    if course.discards_after:
         logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
         _discard(folder, stages[place + 1 :], records, because_of=stage)
     finished: Record = {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)}
-    if resumes:
+    if course.resumes:
         finished["resumed"] = True
     if stamps is not None:
         finished["files"] = stamps
@@ -127,16 +168,16 @@ def _work(
 
 @dataclass(frozen=True)
 class _Earlier:
-    """What a folder said of a stage's result before it was to be made anew."""
+    """What a folder said of a stage's result, if there was one, before it was to be made anew."""
 
     folder: Path
     stage: Stage
-    record: Record
+    record: Record | None
     config: str | None
     outputs: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, folder: Path, stage: Stage, record: Record) -> _Earlier:
+    def of(cls, folder: Path, stage: Stage, record: Record | None) -> _Earlier:
         config = folder / "config.yaml"
         text = config.read_text(encoding="utf-8") if config.is_file() else None
         return cls(folder, stage, record, text, cls._outputs(folder, stage))
@@ -151,7 +192,10 @@ class _Earlier:
         if self._outputs(self.folder, self.stage) == self.outputs:
             if self.config is not None:
                 write_text(self.folder / "config.yaml", self.config)
-            records.set(self.stage.name, self.record)
+            if self.record is None:
+                records.remove(self.stage.name)
+            else:
+                records.set(self.stage.name, self.record)
 
 
 def _discard(folder: Path, stages: Sequence[Stage], records: Records, *, because_of: Stage) -> None:
