@@ -200,7 +200,12 @@ def _train_otherwise(config: ExperimentConfig, arguments: argparse.Namespace) ->
         from emulator.training.dry_run import dry_run
 
         cost = dry_run(
-            config.train, config.model, config.path / "store.zarr", config.training_seed, config.path / "run"
+            config.train,
+            config.model,
+            config.path / "store.zarr",
+            config.training_seed,
+            config.path / "run",
+            redo=arguments.redo,
         )
         if first and arguments.json:
             _print_json(cost.to_json())
@@ -277,13 +282,20 @@ def _check_pretrained(arguments: argparse.Namespace) -> None:
 
 
 def _regrid(arguments: argparse.Namespace) -> None:
+    from pydantic import ValidationError
+
     from data_prep.config import RegridConfig
     from data_prep.reading.locations import locate
     from data_prep.reading.regrid_file import regrid_file
+    from emulator.config import first_error
 
     names = ("grid", "like", "method", "nan", "minimum_valid", "outside")
     out = Path(arguments.output)
-    grid = regrid_file(locate(arguments.input), out, RegridConfig(**{name: getattr(arguments, name) for name in names}))
+    try:
+        config = RegridConfig(**{name: getattr(arguments, name) for name in names})
+    except ValidationError as error:
+        raise ConfigError(f"regrid: {first_error(error, RegridConfig)}") from None
+    grid = regrid_file(locate(arguments.input), out, config)
     say(f"{out}: {grid.describe()}")
 
 

@@ -18,11 +18,11 @@ from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.grid import Grid
+from data_prep.preparation.other_truth import with_truth
 from data_prep.preparation.pipeline import prepare
 from data_prep.reading import opening
 from data_prep.reading.opening import format_of
 from data_prep.spec import StateSpec, Variable
-from emulator.api import _against
 from emulator.cli import main
 from emulator.config import EvaluateConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.evaluation.scores import evaluate
@@ -30,6 +30,7 @@ from emulator.forecast import forecast_file, lead_times
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence
 from emulator.forecasters.statistical import make_reference
+from emulator.given_forecasts import _why_not_ours
 from emulator.training.train import train
 
 ROOT = Path(__file__).parents[1]
@@ -287,8 +288,11 @@ def test_references_start_where_another_centres_forecasts_do(tmp_path):
     found = emulator.score({"mine": theirs}, store, bootstrap=50)["rmse"]
     assert found["forecaster"].values.tolist() == ["mine", "persistence", "climatology"]
     xr.testing.assert_allclose(found, wanted)
-    with pytest.raises(DataError, match=r"no lead is later than the initial time; give references=\[\]"):
-        emulator.score({"mine": theirs.isel(prediction_timedelta=[0])}, store)
+    alone = emulator.score({"mine": theirs, "same": theirs}, store, bootstrap=50, references=[])["rmse"]
+    xr.testing.assert_allclose(alone.sel(forecaster="same", drop=True), wanted.sel(forecaster="mine", drop=True))
+    for references in (["persistence"], []):
+        with pytest.raises(DataError, match=r"no lead is later than the initial time, so there is nothing to verify"):
+            emulator.score({"mine": theirs.isel(prediction_timedelta=[0])}, store, references=references)
     days = theirs.assign_coords(prediction_timedelta=[0, 1, 6])  # of which six are no six hours
     with pytest.raises(
         DataError, match=r"mine: leads 1 from 1 h to 1 h are no multiples .*, 6 h; .*\(bare ones are hours\)"
@@ -346,7 +350,7 @@ def test_another_truth_of_training_times_is_no_test_data(work):
     for given in ({}, {"truth": truth}):
         with pytest.raises(DataError, match=r"start in the train split, evaluate\.split is test"):
             emulator.score({"network": early}, store, references=[], **given)
-    verified = _against(truth, store)
+    verified = with_truth(truth, store)
     for segment in store.segments:  # none reaches into another split
         first, last = np.searchsorted(verified.times, [segment.first_time, segment.last_time]).tolist()
         assert verified.segment_of(first, last + 1).split == segment.split
@@ -357,9 +361,9 @@ def test_another_truth_comes_in_the_stores_units():
     store = make_store(days=3, splits=("train", "test"), world=humid)
     truth = store.dataset(np.arange(store.times.size))
     share = (truth["r2"] / 100).assign_attrs(units="1")
-    np.testing.assert_allclose(_against(truth.assign(r2=share), store).state, store.state, rtol=1e-6)
+    np.testing.assert_allclose(with_truth(truth.assign(r2=share), store).state, store.state, rtol=1e-6)
     with pytest.raises(DataError, match=r"data set: r2 is in 'kg', the store's is in '%'; set its units attribute"):
-        _against(truth.assign(r2=share.assign_attrs(units="kg")), store)
+        with_truth(truth.assign(r2=share.assign_attrs(units="kg")), store)
 
 
 def test_what_is_fitted_is_fitted_to_the_stores_training_data_whatever_the_truth(tmp_path):
@@ -388,6 +392,8 @@ def test_mistakes_are_one_line(work):
             emulator.predict(network, mine, days=1, times=[])
         with pytest.raises(DataError, match="times: 2001-01-01T06:00 is there twice"):
             emulator.predict(network, mine, days=1, times=["2001-01-01T06", *mine.time.values[:9]])
+        with pytest.raises(ConfigError, match="days: 'three' is no number"):
+            emulator.predict(network, mine, days="three")
         late = emulator.predict(network, mine.isel(time=[119]), days=1)
     store = emulator.open_store(work / "store.zarr")
     with pytest.raises(
@@ -405,6 +411,50 @@ def test_mistakes_are_one_line(work):
         emulator.score({"network": late}, store, headlines=["temperature@850"])
     with pytest.raises(ConfigError, match=r"^score: init_every_hours: says what an experiment forecasts"):
         emulator.score({"network": late}, store, init_every_hours=12)
+
+
+def test_what_lies_somewhere_may_be_named(work, tmp_path):
+    with xr.open_dataset(work / "mine.nc") as mine:
+        initial = mine.isel(time=[100]).load()
+    made, again = (emulator.predict(n, initial, days=1) for n in (work, emulator.load_forecaster(work / "run")))
+    xr.testing.assert_equal(made, again)
+    store = work / "store.zarr"
+    one, other = (emulator.score({"mine": made}, s, bootstrap=50) for s in (store, emulator.open_store(store)))
+    xr.testing.assert_equal(one["rmse"], other["rmse"])
+    one.to_netcdf(tmp_path / "scores.nc")
+    assert emulator.plot(tmp_path / "scores.nc", tmp_path / "plots")
+    with pytest.raises(DataError, match=r"nowhere.nc: no such file"):
+        emulator.plot("nowhere.nc", tmp_path)
+
+
+def test_more_forecasts_than_memory_holds_are_refused_at_once(work, monkeypatch):
+    network = emulator.load_forecaster(work / "run")
+    monkeypatch.setattr("emulator.api.host_memory", lambda: (2**34, 10**6))
+    with (
+        xr.open_dataset(work / "mine.nc") as mine,
+        pytest.raises(DataError, match=r"^120 forecasts of 40 leads take 0\.\d GB of memory, 0\.0 GB are free; choose"),
+    ):
+        emulator.predict(network, mine)
+
+
+def test_why_our_own_forecasts_are_read_as_anothers_is_said(work, caplog):
+    with xr.open_dataset(work / "mine.nc") as mine:
+        made = emulator.predict(emulator.load_forecaster(work / "run"), mine.isel(time=[100, 101]), days=1)
+    store = emulator.open_store(work / "store.zarr")
+    changes = {
+        "a dimension of mine": made.expand_dims("of mine"),
+        "lead_time does not ascend": made.isel(lead_time=slice(None, None, -1)),
+        "the truth has no warmth": made.rename(temperature="warmth"),
+        "temperature is in degC": made.assign(temperature=made["temperature"].assign_attrs(units="degC")),
+        "temperature is on other levels": made.assign_coords(level=made["level"] + 1),
+    }
+    for why, changed in changes.items():
+        assert why in str(_why_not_ours(changed, store)), why
+    assert _why_not_ours(made, store) is None
+    with caplog.at_level("INFO"):
+        turned = emulator.score({"mine": made.isel(lead_time=slice(None, None, -1))}, store, bootstrap=50)
+    assert "mine: read as another centre's forecasts are: lead_time does not ascend" in caplog.text
+    xr.testing.assert_allclose(turned["rmse"], emulator.score({"mine": made}, store, bootstrap=50)["rmse"])
 
 
 @pytest.mark.parametrize("days", [0.3, 0.0, -1.0, float("nan"), float("inf")])
@@ -456,6 +506,16 @@ def test_a_forecast_that_leaves_physical_bounds_is_stopped_and_kept_up_to_there(
             np.testing.assert_array_equal(there, hours < 18)
             assert not np.isfinite(kept[name][hours >= 18]).any()
         assert kept["temperature"].max() <= 400
+
+
+def test_from_python_too_fields_that_training_never_saw_are_warned_of(work, caplog):
+    network = emulator.load_forecaster(work / "run")
+    with xr.open_dataset(work / "mine.nc") as mine:
+        initial = mine.isel(time=[30])
+        for warmer, warned in ((0, False), (40, True)):
+            caplog.clear()
+            emulator.predict(network, initial.assign(warmth=initial["warmth"] + warmer), days=1)
+            assert ("outside of what the network has seen: temperature@500" in caplog.text) == warned
 
 
 def test_a_forecast_from_fields_that_training_never_saw_says_so(work, tmp_path, capsys):

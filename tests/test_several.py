@@ -81,7 +81,7 @@ def test_mean_and_members_are_those_of_the_networks_whatever_blocks_they_come_in
 def test_predict_takes_several_networks(runs, networks):
     first_row = runs[0].segments[-1].start
     initial = runs[0].dataset([first_row, first_row + 8])
-    both = emulator.SeveralNetworks(networks)
+    both = emulator.SeveralNetworks(list(networks))
     mean, *alone = (emulator.predict(forecaster, initial, days=1) for forecaster in (both, *networks))
     expected = (alone[0]["temperature"] + alone[1]["temperature"]) / 2
     np.testing.assert_allclose(mean["temperature"], expected, rtol=1e-6)
@@ -169,6 +169,15 @@ def test_one_network_is_not_several(networks):
     for few in ((), (networks[0],)):
         with pytest.raises(DataError, match=f"several networks: {len(few)} given, expected two at least"):
             emulator.SeveralNetworks(few)
+    with pytest.raises(DataError, match="several networks: 1 given"):
+        emulator.SeveralNetworks(networks[0])
+
+
+def test_what_makes_no_several_networks_is_refused_at_once(networks):
+    with pytest.raises(ConfigError, match="how is 'ensemble', expected mean, members, supermodel"):
+        emulator.SeveralNetworks(networks, "ensemble", called="mine")
+    with pytest.raises(DataError, match="several networks: 'runs/second' is none; load_forecaster gives one"):
+        emulator.SeveralNetworks((networks[0], "runs/second"))
 
 
 def test_networks_that_differ_are_refused_by_name(networks, tmp_path, capsys, runs):

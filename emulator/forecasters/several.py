@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import xarray as xr
 
-from data_prep.errors import DataError
+from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import persisted_channels
 from data_prep.spec import StateSpec
@@ -89,7 +89,8 @@ class SeveralNetworks:
       called: Its ``name``, where ``how`` does not say it.
 
     Raises:
-      DataError: there are fewer than two, or one differs from the first.
+      ConfigError: ``how`` is none of the three.
+      DataError: there are fewer than two, one is no network, or differs from the first.
     """
 
     networks: tuple[NeuralForecaster, ...]
@@ -97,8 +98,14 @@ class SeveralNetworks:
     called: str | None = None
 
     def __post_init__(self) -> None:
-        if len(self.networks) < 2:
-            raise DataError(f"several networks: {len(self.networks)} given, expected two at least")
+        if self.how not in get_args(Together):
+            raise ConfigError(f"several networks: how is {self.how!r}, expected {', '.join(get_args(Together))}")
+        networks = (self.networks,) if isinstance(self.networks, NeuralForecaster) else tuple(self.networks)
+        object.__setattr__(self, "networks", networks)
+        if strange := [network for network in networks if not isinstance(network, NeuralForecaster)]:
+            raise DataError(f"several networks: {strange[0]!r} is none; load_forecaster gives one of a run folder")
+        if len(networks) < 2:
+            raise DataError(f"several networks: {len(networks)} given, expected two at least")
         for network in self.networks[1:]:
             if what := differences(network, self.spec, self.grid, self.timestep):
                 raise DataError(f"{network.name}: has other {' and '.join(what)} than {self.networks[0].name}")

@@ -1,0 +1,55 @@
+"""A store whose fields are those of another data set: another truth, with the climatology and split of the first."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import xarray as xr
+
+from data_prep.errors import DataError
+from data_prep.preparation.store import Segment, Store, memory_store
+from data_prep.reading.checks import check_values, fill_with_mean
+from data_prep.reading.sources import in_units, open_source
+
+
+def with_truth(truth: xr.Dataset, store: Store) -> Store:
+    """A store like this one with other fields, test data where it has none; its climatology stays that of training."""
+    spec, state = store.spec, store.spec.with_role("prognostic", "diagnostic")
+    source = open_source(truth, {v.name: (v.name,) for v in state}, spec.vertical)
+    missing = [v.name for v in state if v.name not in source.fields]
+    if missing:
+        raise DataError(f"truth: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")
+    if not source.grid.matches(store.grid):
+        raise DataError(f"truth: its grid is {source.grid.describe()}, the store's {store.grid.describe()}")
+    for v in state:
+        source = in_units(source, v.name, v.units, "the store's")
+    if source.times.size == 0:
+        raise DataError("truth: no time coordinate; give the times of its fields as a coordinate named time")
+    n = source.times.size
+    values = np.concatenate([source.read(v.name, v.levels, 0, n) for v in state], axis=-1)
+    there = fill_with_mean(values)  # what is missing may be masked; whoever scores it says so where it is not
+    whole = ~np.isnan(there).any(axis=(1, 2, 3))
+    check_values(there[whole], spec.state_channels, spec, source.times[whole], "truth", "leave those times out")
+    split = np.full(n, "test", object)
+    for s in store.segments:
+        split[(source.times >= s.first_time) & (source.times <= s.last_time)] = s.split
+    breaks = (np.diff(source.times) != store.timestep) | (split[1:] != split[:-1])
+    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), n]
+    segments = [
+        Segment(f"truth_{i}", first, stop, split[first], source.times[first], source.times[stop - 1])
+        for i, (first, stop) in enumerate(pairwise(bounds))
+    ]
+    return memory_store(
+        spec=spec,
+        grid=store.grid,
+        timestep=store.timestep,
+        statistics=store.statistics,
+        climatology=store.climatology,
+        forcing_table=store.forcing_builder.table,
+        static=store.static,
+        segments=segments,
+        times=source.times,
+        state=np.maximum(values, spec.state_minimum),
+        persisted=np.zeros((n, *store.grid.shape, store.persisted.shape[-1]), np.float32),
+    )
