@@ -1,4 +1,4 @@
-"""Writes the tables of ``commands.md`` and ``config.md`` from the parser and the schema: ``make reference``."""
+"""Writes the tables of ``commands.md``, ``config.md`` and ``data.md`` from the program: ``make reference``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from data_prep.variables import KNOWN, PRECIPITATION
 from emulator.config import ExperimentConfig
 from emulator.parser import build_parser
 
@@ -17,9 +18,9 @@ _BEGIN, _END = "<!-- written by docs/reference.py -->", "<!-- /written -->"
 
 
 def main() -> None:
-    """Writes both pages."""
+    """Writes all pages."""
     os.environ["NO_COLOR"] = "1"  # argparse of Python 3.14 colours the usage
-    for name in ("commands.md", "config.md"):
+    for name in TABLES:
         (_DOCS / name).write_text(page(name), encoding="utf-8")
 
 
@@ -29,8 +30,7 @@ def page(name: str) -> str:
     _, mark, after = rest.partition(_END)
     if not mark:
         raise ValueError(f"docs/{name}: the lines {_BEGIN} and {_END} are missing")
-    tables = _commands() if name == "commands.md" else _keys()
-    return f"{before}{_BEGIN}\n\n{tables}\n\n{_END}{after}"
+    return f"{before}{_BEGIN}\n\n{TABLES[name]()}\n\n{_END}{after}"
 
 
 def _commands() -> str:
@@ -175,6 +175,25 @@ def _bounds(field: dict[str, Any]) -> str:
     signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
     parts = [f"{sign} {_number(field[key])}" for key, sign in signs.items() if key in field]
     return f" {', '.join(parts)}" if parts else ""
+
+
+def _variables() -> str:
+    """A row for each variable that the program knows."""
+    rows = [
+        [
+            f"`{name}`",
+            f"`{facts.units}`",
+            ", ".join(f"`{word}`" for word in facts.spellings),
+            f"`{facts.standard_name}`" if facts.standard_name else "",
+            f"{facts.lowest:g} to {facts.highest:g}",
+        ]
+        for name, facts in {**KNOWN, "total_precipitation_6hr": PRECIPITATION}.items()
+    ]
+    return _table(["name", "unit", "in files also", "CF standard name", "possible"], rows)
+
+
+TABLES = {"commands.md": _commands, "config.md": _keys, "data.md": _variables}
+"""What writes the tables of which page."""
 
 
 if __name__ == "__main__":

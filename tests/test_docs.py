@@ -152,7 +152,7 @@ def load(name):
     return module
 
 
-@pytest.mark.parametrize("page", ["commands.md", "config.md"])
+@pytest.mark.parametrize("page", ["commands.md", "config.md", "data.md"])
 def test_the_written_tables_are_current(page):
     """To mend it: make reference."""
     assert (DOCS / page).read_text(encoding="utf-8") == load("reference").page(page)

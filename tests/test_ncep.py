@@ -17,13 +17,11 @@ pytestmark = pytest.mark.skipif(not FILE.exists(), reason="needs ../shared/data,
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     work = tmp_path_factory.mktemp("ncep")
-    training = ["train.stages=[{steps: 4}]", "train.validate_every=4"]
+    training = [f"data.inputs=[{FILE}]", "train.stages=[{steps: 4}]", "train.validate_every=4"]
     scoring = ["evaluate.max_inits=40", "evaluate.bootstrap=100", "evaluate.lead_hours=72"]
     options = [word for value in (*training, *scoring, f"workdir={work}") for word in ("--set", value)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)  # the config names its file relative to the checkout
-        for stage in ("prepare", "train", "forecast", "evaluate"):
-            assert main([stage, "ncep_air", *options]) == 0
+    for stage in ("prepare", "train", "forecast", "evaluate"):
+        assert main([stage, "ncep_air", *options]) == 0
     return work
 
 
