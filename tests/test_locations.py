@@ -3,7 +3,7 @@
 import pytest
 
 from data_prep.errors import DataError
-from data_prep.reading.locations import stamp
+from data_prep.reading.locations import find, find_files, stamp
 
 
 def test_a_stamp_changes_with_what_a_folder_holds(tmp_path):
@@ -23,3 +23,13 @@ def test_what_has_no_stamp_is_one_line_with_its_path(tmp_path):
     for name, reason in (("empty", "an empty folder"), ("link.nc", "No such file"), ("folder", "No such file")):
         with pytest.raises(DataError, match=f"{name}: .*{reason}"):
             stamp(tmp_path / name)
+
+
+def test_hidden_files_are_not_found_unless_they_are_named(tmp_path):
+    """Such as macOS puts beside others on disks of other systems."""
+    for name in ("a.nc", "._a.nc"):
+        (tmp_path / name).touch()
+    assert find(f"{tmp_path}/*.nc") == find_files([tmp_path]) == find_files([f"{tmp_path}/*.nc"]) == [tmp_path / "a.nc"]
+    assert find(f"{tmp_path}/**/*.nc") == [tmp_path / "a.nc"]
+    assert find(f"{tmp_path}/._*.nc") == find(f"{tmp_path}/._a.nc") == [tmp_path / "._a.nc"]
+    assert [found.removeprefix("file://") for found in find(f"file://{tmp_path}/*.nc")] == [f"{tmp_path}/a.nc"]
