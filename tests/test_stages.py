@@ -364,6 +364,23 @@ def test_a_training_that_is_to_begin_with_the_network_it_replaces_costs_nothing(
     assert (folder / "run" / "run.json").exists() and (folder / "scores.nc").exists()
 
 
+def test_under_redo_processes_meet_when_the_earlier_network_is_gone(tmp_path, calls, monkeypatch):
+    """Or one would read it while another removes it."""
+    folder = running.run_stages(config(tmp_path))
+    there: list[bool] = []
+    meeting = [
+        dataclasses.replace(s, meet=lambda: there.append((folder / "run").exists())) if s.name == "train" else s
+        for s in stages.STAGES
+    ]
+    monkeypatch.setattr(stages, "STAGES", tuple(meeting))
+    running.follow_stage(config(tmp_path), "train")
+    assert there == [] and calls == ALL  # done before
+    running.run_stages(config(tmp_path), ["train"], redo=True)
+    assert there == [False]
+    running.follow_stage(config(tmp_path), "train", redo=True)
+    assert len(there) == 2 and calls == [*ALL, "train", "train"]
+
+
 def test_a_redo_takes_no_part_from_another_experiment(tmp_path, calls, monkeypatch):
     taken: list[str] = []
     whole = [dataclasses.replace(s, take_parts=lambda *_, name=s.name: taken.append(name)) for s in stages.STAGES]

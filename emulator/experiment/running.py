@@ -145,7 +145,9 @@ def _work(
     records.set(stage.name, begun)
     start = time.monotonic()
     try:
-        if not redo:
+        if redo:
+            stage.meet()
+        else:
             stage.take_parts(config, folder)
         stage.run(config, folder, workers)
     except BaseException as error:
@@ -290,13 +292,15 @@ def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> 
     Args:
       config: The experiment.
       name: The stage; it must know how to share its work.
-      redo: As given to the first process, which then discards the earlier result.
+      redo: As given to the first process, which then discards the earlier result while the others wait.
 
     Raises:
       UserError: as ``run_stages`` does.
     """
     folder, stage = config.path, stage_named(name)
     record = Records(folder).get(name)
+    if redo:
+        stage.meet()
     if redo or not _done_before(config, folder, stage, record):
         stage.run(config, folder, None)
 

@@ -46,6 +46,7 @@ class Stage:
       same_again: Whether it makes the same again when its result was removed, so that what was made from that may stay,
         and may be spared where another experiment has made it.
       take_parts: Takes what the experiment that is reused has made alike of the result, before the rest is made.
+      meet: Waits for the processes that share the work until the first of them has discarded an earlier result.
       begun: Whether what is there, made with another config, is the beginning of what this one asks for.
       look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
       files: Those of others that the result is made of, by name, with what changes when they do; the record keeps them.
@@ -65,6 +66,7 @@ class Stage:
     outdated: Callable[[ExperimentConfig, Path], str | None] = lambda *_: None
     same_again: bool = False
     take_parts: Callable[[ExperimentConfig, Path], None] = lambda *_: None
+    meet: Callable[[], None] = lambda: None
     begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
     look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
     files: Callable[[ExperimentConfig, Path], Stamps | None] = lambda *_: None
@@ -175,6 +177,13 @@ def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
     )
 
 
+def _meet_for_training() -> None:
+    from emulator.training.devices import failing_together, meet
+
+    with failing_together():
+        meet()
+
+
 def _check_training(config: ExperimentConfig, folder: Path) -> None:
     from data_prep.preparation.store import open_store
     from emulator.training.job import check
@@ -282,6 +291,7 @@ STAGES = (
         ("seed", "model", *(f"train.{key}" for key in TrainConfig.model_fields if key not in TrainConfig.HOW)),
         ("store.zarr",),
         ready=_check_training,
+        meet=_meet_for_training,
         begun=_shorter_training,
         look_ahead=_check_comparison,
         files=_first_weights,

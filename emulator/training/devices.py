@@ -67,6 +67,19 @@ _BROKEN_CONNECTION = re.compile(
 """What gRPC, Gloo (CPU) and NCCL (GPU) say when another process is gone; a status such as INTERNAL stands for all."""
 
 
+def meet() -> None:
+    """Waits for the other processes as long as they need.
+
+    Whoever ends is waited for at exit for ``LEAVE_SECONDS`` alone, and then all are ended: also the first, which may
+    still be writing. Devices take no part: some give up a collective that others do not join for a minute.
+    """
+    if jax.process_count() > 1:
+        from orbax.checkpoint.multihost import sync_global_processes  # slow to import, and seldom needed
+
+        everybody = set(range(jax.process_count()))  # named, or Orbax would have the devices wait
+        sync_global_processes("met", timeout=MEET_SECONDS, processes=everybody)
+
+
 def windows_spec(n_dimensions: int) -> P:
     """How an array of a batch lies that may have no more dimensions than that."""
     return P(*WINDOWS[:n_dimensions])
@@ -172,16 +185,8 @@ class Layout:
         return multihost_utils.broadcast_one_to_all(tree) if jax.process_count() > 1 else tree
 
     def meet(self) -> None:
-        """Waits for the other processes as long as they need.
-
-        Whoever ends is waited for at exit for ``LEAVE_SECONDS`` alone, and then all are ended: also the first, which
-        may still be writing. Devices take no part: some give up a collective that others do not join for a minute.
-        """
-        if jax.process_count() > 1:
-            from orbax.checkpoint.multihost import sync_global_processes  # slow to import, and seldom needed
-
-            everybody = set(range(jax.process_count()))  # named, or Orbax would have the devices wait
-            sync_global_processes("met", timeout=MEET_SECONDS, processes=everybody)
+        """See ``meet``."""
+        meet()
 
     def windows_here(self, n: int) -> np.ndarray:
         """Which of the ``n`` windows of a batch the devices of this process hold, ascending."""
