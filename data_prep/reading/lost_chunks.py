@@ -12,7 +12,9 @@ import numpy as np
 _METADATA = re.compile(r"\..*|zarr\.json")
 
 
-def lost_chunks(folder: Path, name: str, sizes: tuple[int, ...], axis: int) -> tuple[int, np.ndarray] | None:
+def lost_chunks(
+    folder: Path, name: str, sizes: tuple[int, ...], axis: int, missing: np.ndarray
+) -> tuple[int, np.ndarray] | None:
     """How many chunk files an array lacks that would read as a number, and which rows they are of.
 
     Args:
@@ -20,14 +22,18 @@ def lost_chunks(folder: Path, name: str, sizes: tuple[int, ...], axis: int) -> t
       name: The array.
       sizes: What the array is taken to have along its dimensions, but for those of one.
       axis: Which of these its rows run along.
+      missing: What its attributes declare as missing; what a lost chunk reads as need not be among that.
 
     Returns:
-      ``None`` where nothing is missing, what is missing reads as NaN, or the array is not as it is taken to be.
+      ``None`` where nothing is lost, what is lost reads as NaN, or the array is not as it is taken to be.
     """
     import zarr  # slow to import
 
     array = zarr.open_group(str(folder), mode="r", use_consolidated=False)[name]
-    if not isinstance(array, zarr.Array) or np.isnan(array.fill_value or 0):
+    if not isinstance(array, zarr.Array):
+        return None
+    read_as = np.asarray(array.fill_value or 0)
+    if np.isnan(read_as) or (missing == read_as).any():
         return None
     longer = [i for i, size in enumerate(array.shape) if size > 1]
     if tuple(array.shape[i] for i in longer) != sizes:

@@ -193,13 +193,14 @@ class Source:
         ``None`` where there are none, or the file is none such.
         """
         variable, axis = self._raw[self.fields[name].raw_name], self._axes.time
-        if not isinstance(self.path, Path) or "chunks" not in variable.encoding or "_FillValue" in variable.encoding:
+        if not isinstance(self.path, Path) or "chunks" not in variable.encoding:
             return None
         longer = [d for d in variable.dims if variable.sizes[d] > 1]
         if axis not in longer or not is_zarr(self.path):
             return None
         sizes = tuple(variable.sizes[d] for d in longer)
-        return lost_chunks(self.path, str(variable.name), sizes, longer.index(axis))
+        missing = [variable.encoding[key] for key in ("_FillValue", "missing_value") if key in variable.encoding]
+        return lost_chunks(self.path, str(variable.name), sizes, longer.index(axis), np.ravel(missing))
 
     def read(self, name: str, levels: Sequence[float], start: int = 0, stop: int = 1, step: int = 1) -> np.ndarray:
         """Reads one variable.
