@@ -350,14 +350,13 @@ def test_a_stage_that_is_refused_at_its_first_run_leaves_the_config_of_the_other
     assert before == ((folder / "config.yaml").read_text(), (folder / "stages.json").read_text())
 
 
-@pytest.mark.parametrize("start", ["work", "work/run", "elsewhere/../work/run"])
+@pytest.mark.parametrize("start", ["", "run", "run/../run"])
 def test_a_training_that_is_to_begin_with_the_network_it_replaces_costs_nothing(tmp_path, calls, start):
     folder = running.run_stages(config(tmp_path))
-    (tmp_path / "elsewhere").mkdir()
     (folder / "run").unlink()
     (folder / "run").mkdir()
     (folder / "run" / "run.json").write_text("{}")
-    begun = config(tmp_path, train={**RAW["train"], "start_from": str(tmp_path / start)})
+    begun = config(tmp_path, train={**RAW["train"], "start_from": f"{folder}/{start}"})
     for names in (None, ["train"]):
         with pytest.raises(ConfigError, match=r"train.start_from: .* this very experiment.*; choose another workdir"):
             running.run_stages(begun, names, redo=True)

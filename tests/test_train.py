@@ -264,16 +264,22 @@ def test_who_is_stopped_saves_before_all_else(store, tmp_path, monkeypatch):
     assert last_checkpoint(tmp_path)[0] == 1
 
 
-def test_a_kill_without_warning_loses_only_what_came_after_the_checkpoint(store, finished, tmp_path, monkeypatch):
-    def power_cut(self, step, state, weights):
-        if step == 4:
+def run_until_killed(store, folder, monkeypatch, step):
+    """A power cut when the checkpoint of a step is due; ``monkeypatch.undo`` has the power back."""
+
+    def power_cut(self, now, state, weights):
+        if now == step:
             raise SystemError("power cut")
-        return save(self, step, state, weights)
+        return save(self, now, state, weights)
 
     save = Checkpoints.save
     monkeypatch.setattr(Checkpoints, "save", power_cut)
     with pytest.raises(SystemError):
-        run(store, tmp_path)
+        run(store, folder)
+
+
+def test_a_kill_without_warning_loses_only_what_came_after_the_checkpoint(store, finished, tmp_path, monkeypatch):
+    run_until_killed(store, tmp_path, monkeypatch, step=4)
     assert last_checkpoint(tmp_path)[0] == 2
     assert [e["step"] for e in entries(tmp_path, "train")] == [1, 2, 3, 4]
     monkeypatch.undo()
@@ -298,15 +304,7 @@ def compiled():
 
 
 def test_a_step_is_compiled_once_for_each_size_and_length_of_batch(store, tmp_path, monkeypatch, compiled):
-    def power_cut(self, step, state, weights):
-        if step == 6:
-            raise SystemError("power cut")
-        return save(self, step, state, weights)
-
-    save = Checkpoints.save
-    monkeypatch.setattr(Checkpoints, "save", power_cut)
-    with pytest.raises(SystemError):
-        run(store, tmp_path)
+    run_until_killed(store, tmp_path, monkeypatch, step=6)
     assert compiled["jit(train_step)"] == 2
     monkeypatch.undo()
     assert last_checkpoint(tmp_path)[0] == 4  # in the first stage

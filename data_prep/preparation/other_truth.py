@@ -14,7 +14,18 @@ from data_prep.reading.sources import in_units, open_source
 
 
 def with_truth(truth: xr.Dataset, store: Store) -> Store:
-    """A store like this one with other fields, test data where it has none; its climatology stays that of training."""
+    """A store like this one with other fields, test data where it has none; its climatology stays that of training.
+
+    Args:
+      truth: Fields by time on the store's grid, in any order, names and units that are understood.
+      store: Whose variables, split, statistics and climatology it has.
+
+    Returns:
+      A store in memory, of stretches ``truth_0``, ``truth_1``, ...
+
+    Raises:
+      DataError: the fields lack a variable, times or levels, are on another grid, or are not possible.
+    """
     spec, state = store.spec, store.spec.with_role("prognostic", "diagnostic")
     source = open_source(truth, {v.name: (v.name,) for v in state}, spec.vertical)
     missing = [v.name for v in state if v.name not in source.fields]
