@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.crossover import Outcome, find_crossover
+from emulator.evaluation.gap_closed import gap_closed
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.resampling import Resamples
 from emulator.evaluation.significance import ENDS, Bootstrap, Estimate
@@ -62,7 +63,6 @@ def compare_pairs(
     grid = squared_error.shape[1:3]
     errors = squared_error.reshape(len(names), -1, squared_error.shape[-1])
     squares = [resamples.means(e) for e in errors]
-    rows = [np.sqrt(s) for s in squares]
     quantities = ("rmse_difference", "rmse_ratio", "time_gain_hours", *(["gap_closed"] if limit is not None else []))
     table, crossovers = _Table(len(names), grid, quantities), _Crossovers(len(names), grid[1])
     for a, b in combinations(range(len(names)), 2):
@@ -78,7 +78,7 @@ def compare_pairs(
             table.arrays["rmse_difference_p_geer"][place] = p_geer
             crossovers.put(place, lead_hours, d, bootstrap.confidence)
     if limit is not None:
-        _put_gaps(table, rows, names, names.index(limit), bootstrap, resamples)
+        _put_gaps(table, errors, names, names.index(limit), bootstrap)
     return xr.Dataset(table.variables() | crossovers.variables())
 
 
@@ -104,17 +104,14 @@ def _ratio(both: np.ndarray, difference: np.ndarray) -> np.ndarray:
         return (both + within) / (both - within)
 
 
-def _put_gaps(
-    table: _Table, rows: list[np.ndarray], names: list[str], limit: int, bootstrap: Bootstrap, resamples: Resamples
-) -> None:
+def _put_gaps(table: _Table, errors: np.ndarray, names: list[str], limit: int, bootstrap: Bootstrap) -> None:
     """The share closed of the gap that physics leaves to the limit, where there is a gap beyond doubt, and no crack."""
     for reference in (i for i, name in enumerate(names) if is_physics(name) and i != limit):
-        gap, sure = rows[reference] - rows[limit], table.arrays["rmse_difference_lower"][reference, limit] > 0
-        sure = sure & (gap[:, 0] > _LEAST_GAP * rows[reference][:, 0])
+        sure = table.arrays["rmse_difference_lower"][reference, limit] > 0
+        sure = sure & (table.arrays["rmse_ratio"][limit, reference] < 1 - _LEAST_GAP)
         for forecaster in range(len(names)):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                closed = (rows[reference] - rows[forecaster])[sure] / gap[sure]
-            table.put("gap_closed", (forecaster, reference), bootstrap.interval(resamples, closed), sure)
+            mine, other, least = (errors[i][sure] for i in (forecaster, reference, limit))
+            table.put("gap_closed", (forecaster, reference), gap_closed(mine, other, least, bootstrap), sure)
 
 
 class _Table:

@@ -1,8 +1,8 @@
-"""Synthetic pairs of forecasters whose crossover is known, to test what is said of real ones.
+"""Synthetic forecasters whose crossover and share of a gap are known, to test what is said of real ones.
 
 The squared error of a forecaster at a lead is m(lead)^2 exp(2 s e - 2 s^2), whose mean is m^2: positive and skewed as
 area means of squared errors are. The noise e is an autoregression of second order over initial times, correlated
-over leads, variables and regions, and shared in part by the two forecasters, which see the same weather.
+over leads, variables and regions, and shared in part by the forecasters, which see the same weather.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Pair:
       last_decorrelation: The same at the last lead, where that is longer; it grows with the logarithm of the lead.
       trajectories: Independent stretches that they come in, of equal length.
       common: Share of the noise's variance that is one draw for a whole trajectory.
+      limit: The true RMSE of a third forecaster over B's, where there is one.
       variables, regions: How many of each, all with the same ratio.
     """
 
@@ -58,6 +59,7 @@ class Pair:
     regions: int = 1
     last_decorrelation: float | None = None
     common: float = 0.0
+    limit: float | None = None
 
     @property
     def trajectory(self) -> np.ndarray:
@@ -74,11 +76,14 @@ class Pair:
         """By how many hours A is truly ahead ``(lead,)``; infinite beyond the leads."""
         return hours_ahead(self.lead_hours, self.growth * np.exp(self.log_ratio), self.growth)
 
-    def squared_errors(self, trials: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draws those of A and of B, ``(trial, variable, lead x region, init_time)``."""
+    def squared_errors(self, trials: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draws those of A, of B, and of the limit if there is one, ``(trial, variable, lead x region, init_time)``."""
+        means = [np.exp(self.log_ratio), np.ones(self.lead_hours.size)]
+        means += [] if self.limit is None else [np.full(self.lead_hours.size, self.limit)]
         length = self.initial_times // self.trajectories
         cells = (self.variables, self.lead_hours.size, self.regions)
-        noise = rng.normal(size=(trials, 3, *cells, self.trajectories, length + _SPIN_UP))
+        sources = len(means) + 1  # the last is shared
+        noise = rng.normal(size=(trials, sources, *cells, self.trajectories, length + _SPIN_UP))
         distance = np.abs(np.subtract.outer(self.lead_hours, self.lead_hours))
         for axis, correlation in (
             (2, _equal(self.variables, _BETWEEN_VARIABLES)),
@@ -95,14 +100,13 @@ class Pair:
                 [np.sqrt(process.noise)], [1.0, -process.first, -process.second], noise[:, :, :, lead]
             )
         noise = np.sqrt(1 - self.common) * noise[..., _SPIN_UP:] + np.sqrt(self.common) * whole
-        noise = noise.reshape(trials, 3, *cells, -1)
+        noise = noise.reshape(trials, sources, *cells, -1)
         errors = []
-        for own, ratio in ((0, np.exp(self.log_ratio)), (1, 1.0)):
-            e = np.sqrt(1 - _SHARED) * noise[:, own] + np.sqrt(_SHARED) * noise[:, 2]
+        for own, ratio in enumerate(means):
+            e = np.sqrt(1 - _SHARED) * noise[:, own] + np.sqrt(_SHARED) * noise[:, -1]
             mean_square = ((self.growth * ratio) ** 2)[:, None, None]
             errors.append(mean_square * np.exp(2 * _NOISE * e - 2 * _NOISE**2))
-        a, b = (x.reshape(trials, self.variables, -1, self.initial_times) for x in errors)
-        return a, b
+        return [x.reshape(trials, self.variables, -1, self.initial_times) for x in errors]
 
 
 def _equal(size: int, correlation: float) -> np.ndarray:
