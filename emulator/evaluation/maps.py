@@ -61,10 +61,10 @@ def plot_maps(
     leads = first.lead_times[columns]
     mask = read_mask(Path(config.mask), store.grid) if config.mask else np.ones(store.grid.shape, bool)
     verification = Verification(store, first.init_times[_FIRST], leads, config.pressure_levels, config.derived, mask)
-    truth, _, index = verification.truth_and_climatology(_FIRST)
+    truth = verification.truth(verification.rows[0])
     _require(truth, variable, "truth")
     unit = shown_unit(variable, units_of(variable, store))
-    observed = np.where(mask, truth[variable][index[0]] * unit.factor, np.nan)
+    observed = np.where(mask, truth[variable] * unit.factor, np.nan)
     forecasts = {}
     for name, file in files.items():
         planes = verification.forecast(file, _FIRST, columns)

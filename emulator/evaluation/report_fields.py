@@ -187,14 +187,14 @@ def _example(view: _View) -> dict[str, Any]:
     verification = view.verification(leads)
     init = _typical(view.scores)
     inits = slice(init, init + 1)
-    observed, _, index = verification.truth_and_climatology(inits)
+    observed = verification.truth(verification.rows[init])
     forecasts = [_single(verification.forecast(f, inits, columns), f) for f in view.files.values()]
     squared = view.scores["squared_error"].sel(forecaster=list(view.files), region=WHOLE)
     squared = squared.isel(init_time=init, lead_time=columns).transpose("variable", "forecaster", "lead_time")
     out = {}
     for variable in view.variables:
         factor = shown_unit(variable, units_of(variable, view.store)).factor
-        truth = observed[variable][index[0]] * factor
+        truth = observed[variable] * factor
         error = np.stack([f[variable][0] for f in forecasts]) * factor - truth
         thin = view.thinned(truth)
         least, low, high, most = _percentiles(thin, 0.0, 0.5, 99.5, 100.0)  # of the truth, which blows up nowhere
@@ -230,11 +230,11 @@ def _means(view: _View, inits: np.ndarray, advance: Callable[[int], None]) -> di
     errors = {v: np.zeros((len(view.files), columns.size, *view.store.grid.shape)) for v in view.variables}
     for init in inits.tolist():
         one = slice(init, init + 1)
-        observed, _, index = verification.truth_and_climatology(one)
+        observed = verification.truth(verification.rows[init])
         for i, file in enumerate(view.files.values()):
             planes = _single(verification.forecast(file, one, columns), file)
             for v in view.variables:
-                errors[v][i] += planes[v][0] - observed[v][index[0]]
+                errors[v][i] += planes[v][0] - observed[v]
         advance(1)
     maps = {}
     for v in view.variables:

@@ -80,7 +80,7 @@ class Scoring:
         rows = rows[spread(rows.size, _SCALE_TIMES)]
         squares = dict.fromkeys(variables, 0.0)
         for row in rows:  # one at a time: of a fine grid more would not fit into memory
-            truth, climatology = verification.observations(np.array([row]))
+            truth, climatology = verification.truth(np.array([row])), verification.climatology(np.array([row]))
             for name in variables:
                 squares[name] += float(np.square(truth[name] - climatology[name], dtype=np.float64).mean())
         bins = {name: Bins(scale_of(square / rows.size)) for name, square in squares.items()}
@@ -306,7 +306,7 @@ class _Truth:
 
     def _read(self, rows: np.ndarray) -> dict[str, Observed]:
         scoring = self.scoring
-        truth, climatology = scoring.verification.observations(rows)
+        truth, climatology = scoring.verification.truth(rows), scoring.verification.climatology(rows)
         grid = scoring.verification.store.grid
 
         def one(variable: str) -> Observed:
