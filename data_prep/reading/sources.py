@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -28,7 +28,7 @@ from data_prep.reading.instants import calendar_of, instants_of
 from data_prep.reading.locations import Location, is_zarr, locate
 from data_prep.reading.lost_chunks import lost_chunks
 from data_prep.reading.opening import CHUNK_CACHE_BYTES, open_to_release
-from data_prep.reading.positions import Order, latitude_order, longitude_order, pick
+from data_prep.reading.positions import Order, grid_of, pick
 from data_prep.reading.recognise import (
     Axes,
     find_axes,
@@ -429,7 +429,7 @@ def _understood(
     refuse_initial_times(path, raw, axes)
     refuse_other_dimensions(path, raw, axes)
     _check_days(path, raw, axes.dayofyear)
-    grid, latitude, longitude = _grid_of(path, raw[axes.latitude], raw[axes.longitude])
+    grid, latitude, longitude = grid_of(path, raw[axes.latitude], raw[axes.longitude])
     times = _times(path, raw, axes, admit_duplicates=admit_duplicates)
     found = {name: _found_field(path, raw[raw_name], name, axes, vertical) for name, raw_name in present.items()}
     own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
@@ -473,26 +473,6 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
     """The lower bound of ``Variable.minimum``, one function for truth and inputs, once they have been checked."""
     return values if minimum is None else np.maximum(values, np.float32(minimum))
-
-
-_grids: dict[tuple[Any, ...], tuple[Grid, Order, Order]] = {}  # a few: most files have those of others
-_MOST_GRIDS = 8
-
-
-def _grid_of(path: Location, *coordinates: xr.DataArray) -> tuple[Grid, Order, Order]:
-    """The grid of a latitude and a longitude, and their orders: the very same objects for the same coordinates."""
-    key = tuple((str(c.name), c.dtype.str, tuple(c.values.tolist()), str(sorted(c.attrs.items()))) for c in coordinates)
-    if (found := _grids.get(key)) is not None:
-        return found
-    latitude, longitude = latitude_order(path, coordinates[0]), longitude_order(path, coordinates[1])
-    try:
-        grid = Grid.from_arrays(latitude.values, longitude.values)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    if len(_grids) >= _MOST_GRIDS:
-        _grids.clear()
-    _grids[key] = grid, latitude, longitude
-    return grid, latitude, longitude
 
 
 def _rows_a_chunk(variable: xr.DataArray, axis: str | None, key: str) -> int | None:

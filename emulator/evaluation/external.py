@@ -28,7 +28,7 @@ from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location, stamp
 from data_prep.reading.opening import format_of, open_lazily
-from data_prep.reading.positions import latitude_order, longitude_order
+from data_prep.reading.positions import grid_of
 from data_prep.reading.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
 from data_prep.reading.slips import hint, slip_of, standard_height
 from data_prep.reading.sources import clip_to_minimum
@@ -208,8 +208,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
             raise DataError(f"{path}: holds none of {', '.join(wanted)}; it holds {there}")
         data = raw[list(dict.fromkeys(names.values()))]
         axes = find_axes(path, data)
-        latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
-        grid = Grid.from_arrays(latitude.values, longitude.values)
+        grid, latitude, longitude = grid_of(path, raw[axes.latitude], raw[axes.longitude])
         if not grid.matches(store.grid):
             raise DataError(
                 f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()}); "
