@@ -246,10 +246,7 @@ class Source:
             values = values[None]
         values = pick(values, np.array(rows), 3) if found.level_axis is not None else values[..., None]
         values = self._orient(values, found.raw_name)
-        if found.to_si != Conversion(found.to_si.units):
-            # In double precision, so that the same values in another unit come out the same.
-            values = values.astype(np.float64) * found.to_si.factor + found.to_si.offset
-        return values.astype(np.float32, copy=False)
+        return found.to_si.apply(values).astype(np.float32, copy=False)
 
     def _compute(self, variable: xr.DataArray, axis: str | None, rows: slice, levels: slice | None) -> xr.DataArray:
         """These rows, in the file's order: transposing unread data reads it slowly.
@@ -362,7 +359,7 @@ def warn_of_units(sources: Iterable[Source]) -> None:
         taken = {
             found.raw_name: found.to_si.units
             for found in source.fields.values()
-            if not found.unit_given and found.to_si == Conversion(found.to_si.units) and found.to_si.units != "1"
+            if not found.unit_given and not found.to_si.changes and found.to_si.units != "1"
         }
         if taken := {name: units for name, units in taken.items() if name not in told}:
             pairs = ", ".join(f"{name} ({units})" for name, units in taken.items())
@@ -465,7 +462,7 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
             f"{source.path}: {found.raw_name} {has}, {whose} is in {units!r}; set its units attribute to what the "
             "values are in, or convert them before"
         )
-    if change != Conversion(units):
+    if change.changes:
         logger.info("%s: %s is turned from %s into %s", source.path, found.raw_name, found.to_si.units, units)
     return replace(source, fields={**source.fields, name: replace(found, to_si=found.to_si.then(change))})
 

@@ -169,8 +169,7 @@ class ExternalForecasts:
     def _in_si(self, name: str, values: np.ndarray) -> np.ndarray:
         """The file's values as they are compared, float32; those in another unit than they should be in are refused."""
         field = self.fields[name]
-        if field.to_si != Conversion(field.to_si.units):
-            values = values.astype(np.float64) * field.to_si.factor + field.to_si.offset
+        values = field.to_si.apply(values)
         levels = [level if self.vertical == "pressure" else None for level in field.levels] or [None]
         planes = values if field.levels else values[..., None, :, :]
         _refuse_impossible(f"{self.path}: {field.raw_name}", name, field.to_si.units, levels, planes)
