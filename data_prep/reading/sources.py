@@ -45,7 +45,7 @@ from data_prep.reading.recognise import (
 )
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
 from data_prep.reading.valid_range import outside, valid_range_of
-from data_prep.spec import Vertical
+from data_prep.spec import Vertical, find_levels
 from data_prep.variables import is_accumulation, known
 
 logger = logging.getLogger(__name__)
@@ -323,13 +323,8 @@ class Source:
                     f"{self.path}: {found.raw_name} has {len(found.levels)} levels, but a surface field was asked for"
                 )
             return list(found.level_rows[:1])
-        have = np.asarray(found.levels)
-        hits = [np.flatnonzero(np.isclose(have, level, rtol=1e-4, atol=0)) for level in levels]
-        missing = [f"{level:g}" for level, hit in zip(levels, hits, strict=True) if hit.size != 1]
-        if missing:
-            there = ", ".join(f"{x:g}" for x in have) or "none"
-            raise DataError(f"{self.path}: {found.raw_name} lacks level {', '.join(missing)}; it has {there}")
-        return [found.level_rows[int(hit[0])] for hit in hits]
+        rows = find_levels(f"{self.path}: {found.raw_name}", found.levels, levels)
+        return [found.level_rows[row] for row in rows]
 
 
 _told_of_invalid: set[tuple[Path | str, str]] = set()

@@ -33,7 +33,7 @@ from data_prep.reading.recognise import find_axes, find_variables, level_coordin
 from data_prep.reading.slips import hint, slip_of, standard_height
 from data_prep.reading.sources import clip_to_minimum
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
-from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
+from data_prep.spec import VERTICAL_ATTRS, Vertical, find_levels, grid_coords
 from data_prep.variables import GRAVITY, SURFACE, accumulation_hours, is_accumulation, known, possible_range
 from emulator.evaluation.external_times import MEMBER, find_coordinate, times_of_forecasts
 from emulator.forecast_form import AXES
@@ -301,8 +301,8 @@ def _field(
         wanted = sorted(pressure_levels) or np.sort(values).tolist()
     else:
         raise DataError(f"{path}: {raw_name} is on {kind} levels ({coordinate}), the truth on {truth} levels")
-    at = _level_rows(path, raw_name, values, wanted)
-    rows = at if vertical_dim else ()
+    at = find_levels(f"{path}: {raw_name}", values, wanted, " that is verified")
+    rows = tuple(at) if vertical_dim else ()
     field = ExternalField(raw_name, to_si, tuple(map(float, wanted)), vertical_dim, rows, minimum=minimum)
     return field, "pressure" if kind == "pressure" else "sigma"
 
@@ -391,15 +391,6 @@ def _impossible(name: str, units: str, pressure: float | None, values: np.ndarra
         expected = f"usual is {GRAVITY * standard_height(pressure):.0f}"
     looks = looks or "; set the units attribute of the file right, or leave out the leads at which the model blew up"
     return f"ranges from {least:g} to {most:g} {units}, {expected}{looks}"
-
-
-def _level_rows(path: Location, raw_name: str, have: np.ndarray, wanted: Sequence[float]) -> tuple[int, ...]:
-    rows = [np.flatnonzero(np.isclose(have, level, rtol=1e-4, atol=0)) for level in wanted]
-    missing = [f"{level:g}" for level, hit in zip(wanted, rows, strict=True) if hit.size != 1]
-    if missing:
-        there = ", ".join(f"{v:g}" for v in have)
-        raise DataError(f"{path}: {raw_name} lacks level {', '.join(missing)} that is verified; it has {there}")
-    return tuple(int(hit[0]) for hit in rows)
 
 
 def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
