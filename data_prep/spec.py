@@ -151,6 +151,15 @@ class StateSpec:
         """Forcing channels: the last axis of every forcing tensor."""
         return self.channels("forcing")
 
+    def known_channels(self, *known: Known) -> tuple[Channel, ...]:
+        """The forcing channels that are known in one of these ways, in tensor order."""
+        return tuple(c for c in self.forcing_channels if self[c.variable].known in known)
+
+    @cached_property
+    def given_channels(self) -> tuple[Channel, ...]:
+        """Persisted and lateral forcing channels, which cannot be computed: the last axis of ``Store.persisted``."""
+        return self.known_channels("persisted", "lateral")
+
     @cached_property
     def static_channels(self) -> tuple[Channel, ...]:
         """Static channels: the last axis of the static tensor."""

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from data_prep.config import DataConfig
-from data_prep.forcing import ForcingBuilder, channel_names, coordinate_fields
+from data_prep.forcing import ForcingBuilder, coordinate_fields
 from data_prep.lateral import Rim
 from data_prep.preparation.splits import Piece, split_segments
 from data_prep.preparation.statistics import Moments, state_moments, sum_moments
@@ -211,7 +211,7 @@ def _read_fixed(inputs: Inputs, config: DataConfig, driving: Driving | None) -> 
         static = np.concatenate([static, coordinate_fields(grid)], axis=-1)
     rim = None
     if driving is not None:
-        rim = Rim(driving.mask, np.zeros(len(channel_names(spec, "lateral")), np.float32))
+        rim = Rim(driving.mask, np.zeros(len(spec.known_channels("lateral")), np.float32))
     return static, ForcingBuilder(grid, spec, inputs.timestep, table, rim)
 
 
