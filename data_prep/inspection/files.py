@@ -360,16 +360,19 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
                 thread.summaries.append(summary)
                 thread.end = file.source, found, last
         file.source.release()
+
+    def add(number: int, name: str, findings: Sequence[Finding]) -> None:
+        report = reports[number, name]
+        reports[number, name] = replace(report, findings=(*report.findings, *findings))
+
     for name, thread in followed.items():
-        for number, flips in thread.flipped(name, reports[thread.files[0], name].found.to_si.units):
-            report = reports[number, name]
-            reports[number, name] = replace(report, findings=(*report.findings, *flips))
+        first = thread.files[0]
+        for number, flips in thread.flipped(name, reports[first, name].found.to_si.units):
+            add(number, name, flips)
         if is_accumulation(name):
-            first = reports[thread.files[0], name]
-            reports[thread.files[0], name] = replace(first, findings=(*first.findings, *thread.running(name)))
-        for number, found_here in _uniform_files({n: reports[n, name] for n in thread.files}, files):
-            report = reports[number, name]
-            reports[number, name] = replace(report, findings=(*report.findings, *found_here))
+            add(first, name, thread.running(name))
+        for number, lost in _uniform_files({n: reports[n, name] for n in thread.files}, files):
+            add(number, name, lost)
     return [
         FileReport(
             file.source,

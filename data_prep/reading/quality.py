@@ -163,34 +163,32 @@ def uniform(samples: np.ndarray) -> np.ndarray:
     return (samples == samples[:, :1, :1]).all(axis=(1, 2))
 
 
-def compare(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def compare(samples: np.ndarray, before: np.ndarray | None, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Compares each field of a block with the one before it.
 
     Args:
-      values: ``(row, latitude, longitude, level)``.
-      before: ``thin`` of the row before the block, one row; ``None`` at the beginning.
+      samples: ``thin`` of the block.
+      before: That of the row before it, one row; ``None`` at the beginning.
       grid: Of the fields.
 
     Returns:
       As ``stuck_and_mirrored``; the first row of a record is neither.
     """
-    sample = thin(values)
-    stuck, mirrored = stuck_and_mirrored(np.concatenate([sample[:1] if before is None else before, sample]), grid)
+    stuck, mirrored = stuck_and_mirrored(np.concatenate([samples[:1] if before is None else before, samples]), grid)
     if before is None:
         stuck[0], mirrored[0] = False, False
     return stuck, mirrored
 
 
-def summarise(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summary:
-    """Looks at a block of a variable; arguments as of ``compare``."""
-    stuck, mirrored = compare(values, before, grid)
+def _summarise(values: np.ndarray, samples: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summary:
+    """Looks at a block of a variable ``(row, latitude, longitude, level)``; other arguments as of ``compare``."""
+    stuck, mirrored = compare(samples, before, grid)
     finite = np.isfinite(values)
     low = np.where(finite, values, np.inf).min(axis=(1, 2))
     high = np.where(finite, values, -np.inf).max(axis=(1, 2))
     empty = ~finite.any(axis=(1, 2))
     low, high = np.where(empty, np.nan, low), np.where(empty, np.nan, high)
-    sample = thin(values)
-    changes = _changes(np.concatenate([sample[:1] if before is None else before, sample]))
+    changes = _changes(np.concatenate([samples[:1] if before is None else before, samples]))
     return Summary(low, high, 1.0 - finite.mean(axis=(1, 2)), stuck, mirrored, *changes)
 
 
@@ -233,10 +231,11 @@ def scan(
     parts: list[Summary] = []
     for start in range(0, n_rows, at_once):
         values = read(start, min(start + at_once, n_rows))
-        parts.append(summarise(values, before, grid))
+        samples = thin(values)
+        parts.append(_summarise(values, samples, before, grid))
         if keep is not None:
-            keep(start, thin(values), parts[-1].mirrored)
-        before = thin(values[-1:]).copy()
+            keep(start, samples, parts[-1].mirrored)
+        before = samples[-1:].copy()
     assert before is not None
     return Summary.join(parts), before
 

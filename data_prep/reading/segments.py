@@ -81,10 +81,10 @@ class RawSegment:
         before = sample if index == start else None
         if before is None and start > 0:
             before = quality.thin(self._read(name, start - 1, start))
-        stuck, mirrored = quality.compare(values, before, self.grid)
-        thinned = quality.thin(values)
+        samples = quality.thin(values)
+        stuck, mirrored = quality.compare(samples, before, self.grid)
         # both at once: another thread may be reading the next rows
-        self._last[name] = start + values.shape[0], thinned[-1:].copy()
+        self._last[name] = start + values.shape[0], samples[-1:].copy()
         variable = self.timelines[name].variable
         stuck &= changes_every_step(name, variable.units)  # the sea may well stay as it is
 
@@ -103,7 +103,7 @@ class RawSegment:
                 "lists all such times; leave them out by data.exclude"
             )
         if is_never_uniform(name, variable.units):
-            uniform = quality.uniform(thinned if before is None else np.concatenate([before, thinned]))
+            uniform = quality.uniform(samples if before is None else np.concatenate([before, samples]))
             first = start if before is None else start - 1
             for row in np.flatnonzero((uniform[1:] != uniform[:-1]).any(axis=1))[:1]:
                 level = uniform[1:][row] != uniform[:-1][row]
