@@ -21,7 +21,7 @@ from emulator.evaluation.forecast_file import ForecastFile, describe_times, open
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
-from emulator.evaluation.table import candidate, headline_variables, made_of_candidate, opponents
+from emulator.evaluation.table import candidate, headline_variables, made_of_candidate, opponents, places_of
 from emulator.progress import track
 
 _WIDEST = 128  # grid points along a circle that a map on a page can show
@@ -223,9 +223,7 @@ def _typical(scores: xr.Dataset) -> int:
 def _means(view: _View, inits: np.ndarray, advance: Callable[[int], None]) -> dict[str, Any]:
     """Mean errors over these initial times at some leads."""
     hours = view.first.lead_times / np.timedelta64(1, "h")
-    columns = np.flatnonzero(np.isin(hours, _MEAN_LEADS))
-    if columns.size == 0:
-        columns = np.array([hours.size - 1])
+    columns = places_of(_MEAN_LEADS, hours)
     verification = view.verification(view.first.lead_times[columns])
     errors = {v: np.zeros((len(view.files), columns.size, *view.store.grid.shape)) for v in view.variables}
     for init in inits.tolist():

@@ -23,7 +23,15 @@ from emulator.evaluation.style import (
     shown_unit,
     variable_label,
 )
-from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables, label_of, lead_hours, with_gap_from
+from emulator.evaluation.table import (
+    LEAD_HOURS,
+    candidate,
+    headline_variables,
+    label_of,
+    lead_hours,
+    places_of,
+    with_gap_from,
+)
 
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _MOST_BYTES = 3_400_000  # of numbers before they are compressed, to half as many letters
@@ -309,9 +317,8 @@ def _spectra(scores: xr.Dataset) -> dict[str, Any] | None:
     """Power of the headline variables by zonal wavenumber at some leads; ``None`` where there are no whole circles."""
     if "forecast_power" not in scores:
         return None
-    leads = np.flatnonzero(np.isin(lead_hours(scores), LEAD_HOURS))
     some = scores[["forecast_power", "truth_power"]].sel(variable=headline_variables(scores))
-    some = some.isel(lead_time=leads if leads.size else [-1])
+    some = some.isel(lead_time=places_of(LEAD_HOURS, lead_hours(scores)))
     squares = xr.DataArray(_factors(scores.sel(variable=headline_variables(scores))) ** 2, dims="variable")
     axes = ("variable", "lead_time", "wavenumber")
     return {

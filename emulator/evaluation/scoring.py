@@ -18,11 +18,12 @@ from data_prep.errors import DataError
 from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
 from data_prep.preparation.tasks import in_order, lost_worker
+from data_prep.variables import is_accumulation
 from emulator.evaluation.extremes import BIN_COUNT, Bins, scale_of
 from emulator.evaluation.fields import Verification, has_climatology
 from emulator.evaluation.forecast_file import ForecastFile
 from emulator.evaluation.regions import Region, region_weights
-from emulator.evaluation.seeps import PRECIPITATION, RainClimate
+from emulator.evaluation.seeps import RainClimate
 from emulator.evaluation.spectra import fine_scales, mean_power
 from emulator.evaluation.statistics import (
     ANOMALY_STATISTICS,
@@ -75,7 +76,7 @@ class Scoring:
         """Works out weights, the climate of rain (from the training split of ``training``), and the width of bins."""
         store = verification.store
         weights = region_weights(store.grid, regions, store.land_share, verification.mask)
-        rain = {v: RainClimate.fit(training, v) for v in variables if v.startswith(PRECIPITATION)}
+        rain = {v: RainClimate.fit(training, v) for v in variables if is_accumulation(v)}
         rows = np.unique(verification.rows)
         rows = rows[spread(rows.size, _SCALE_TIMES)]
         squares = dict.fromkeys(variables, 0.0)
