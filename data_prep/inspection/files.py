@@ -425,8 +425,8 @@ def _of_no_use(found: FoundField, interval: np.timedelta64) -> str | None:
     if raw_name.startswith("toa_incident_solar_radiation"):
         return "the program computes the sun itself, for any time"
     hours = accumulation_hours(raw_name)
-    if interval and hours is not None and hours != checks.hours(interval):
-        return f"its sums overlap: they run over {hours:g} h, the times are {checks.hours(interval):g} h apart"
+    if interval and hours is not None and hours != clock.hours(interval):
+        return f"its sums overlap: they run over {hours:g} h, the times are {clock.hours(interval):g} h apart"
     return None
 
 

@@ -76,8 +76,8 @@ def interval_of(times: np.ndarray, where: str) -> np.timedelta64:
     if irregular.any():
         place = int(np.flatnonzero(irregular)[0])
         raise DataError(
-            f"{where}: irregular time step: {hours(steps[place]):g} h after {clock.text(times[place])}, "
-            f"elsewhere {hours(interval):g} h; resample the data to a regular interval"
+            f"{where}: irregular time step: {clock.hours(steps[place]):g} h after {clock.text(times[place])}, "
+            f"elsewhere {clock.hours(interval):g} h; resample the data to a regular interval"
         )
     return interval
 
@@ -173,11 +173,6 @@ def fill_with_mean(values: np.ndarray) -> np.ndarray:
     total = np.where(missing, 0.0, values.astype(np.float64)).sum(axis=(1, 2), keepdims=True)
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     return np.where(missing, mean, values).astype(np.float32)
-
-
-def hours(span: np.timedelta64) -> float:
-    """A time span in hours."""
-    return float(span / np.timedelta64(1, "h"))
 
 
 def _at(times: np.ndarray, row: int) -> str:

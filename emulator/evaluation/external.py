@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
@@ -193,7 +194,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
         wanted = _wanted(store)
         sums = {name: name for name in wanted if is_accumulation(name) and name in raw}
         if nameless := [name for name in sums if accumulation_hours(name) is None]:
-            hours = f"{store.timestep / np.timedelta64(1, 'h'):g}"
+            hours = f"{clock.hours(store.timestep):g}"
             logger.warning(
                 "%s: %s is left out: over which interval it is summed the name does not say; if it is a step of %s h, "
                 "call it total_precipitation_%shr there and in data.diagnostic",

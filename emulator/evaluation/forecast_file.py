@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import reading
@@ -209,5 +210,5 @@ def describe_times(values: np.ndarray) -> str:
 def describe_time(value: np.datetime64 | np.timedelta64) -> str:
     """One time (to the hour) or lead (hours), for messages."""
     if isinstance(value, np.timedelta64):
-        return f"{value / np.timedelta64(1, 'h'):g} h"
+        return f"{clock.hours(value):g} h"
     return str(np.datetime_as_string(value, "h"))

@@ -20,6 +20,7 @@ from typing import Self
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.clock import CALENDAR_DAYS, day_of_year, seconds_of_day
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.arrays import unbroken_runs
@@ -150,9 +151,9 @@ def long_run_leads(store: Store, run: LongRunConfig) -> np.ndarray:
     """Leads at which a long run is looked at, ``timedelta64[ns]``."""
     every = np.timedelta64(run.every_hours, "h").astype("timedelta64[ns]")
     if every % store.timestep != np.timedelta64(0, "ns"):
-        hours = store.timestep / np.timedelta64(1, "h")
         raise ConfigError(
-            f"evaluate.long_run.every_hours: {run.every_hours} h is no multiple of the store's {hours:g} h"
+            f"evaluate.long_run.every_hours: {run.every_hours} h is no multiple of the store's "
+            f"{clock.hours(store.timestep):g} h"
         )
     return every * np.arange(1, int(24 * run.days // run.every_hours) + 1)
 

@@ -18,6 +18,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import ConfigError, DataError, printable
 from data_prep.files.disk import closing_once, replacing
 from data_prep.files.netcdf_file import write_netcdf
@@ -142,7 +143,7 @@ def _gap_hours(verification: Verification, training: Store, config: EvaluateConf
     if not seen:
         return {}
     gaps = [np.maximum(s.first_time - last, first - s.last_time).min() for s in seen]
-    gap, lead = (float(x / np.timedelta64(1, "h")) for x in (min(gaps), verification.lead_times[-1]))
+    gap, lead = map(clock.hours, (min(gaps), verification.lead_times[-1]))
     if gap < lead:
         logger.warning(
             "evaluate: what is verified lies %g h from data for %s, less than the longest lead (%g h): scores may "
