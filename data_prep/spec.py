@@ -93,6 +93,11 @@ class Variable:
         if any(a >= b for a, b in zip(self.levels, self.levels[1:], strict=False)):
             raise DataError(f"variable {self.name}: levels must ascend from the top down, got {list(self.levels)}")
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """One for each level, or the one of a field on one surface."""
+        return tuple(Channel(self.name, level) for level in (self.levels or (None,)))
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -134,7 +139,7 @@ class StateSpec:
 
     def channels(self, *roles: Role) -> tuple[Channel, ...]:
         """The channels of these roles in tensor order."""
-        return tuple(Channel(v.name, level) for v in self.with_role(*roles) for level in (v.levels or (None,)))
+        return tuple(channel for v in self.with_role(*roles) for channel in v.channels)
 
     @cached_property
     def state_channels(self) -> tuple[Channel, ...]:

@@ -140,7 +140,7 @@ class Store:
         """Workers are sent the path and open the store themselves; one that lives in memory is sent whole."""
         if self.path is not None:
             return _reopen, (self.path, self.data_hash)
-        return Store, tuple(getattr(self, f.name) for f in fields(self) if f.init)
+        return Store, tuple(getattr(self, f.name) for f in fields(self))
 
     def read_state(self, start: int, stop: int) -> np.ndarray:
         """States of rows ``[start, stop)`` of one segment: raw, float32 ``(time, latitude, longitude, state)``.

@@ -94,13 +94,12 @@ def read_initial(
                 )
         if fill_nan and variable.role == "forcing":
             field_values = checks.fill_with_mean(field_values)
-        channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
         # no network reads diagnostic ones, which may be missing, in parts or as a whole
         given = checks.fill_with_mean(field_values) if variable.role == "diagnostic" else field_values
         if variable.role != "diagnostic" or not np.isnan(given).any():
             at = holder.times[row : row + 1]
-            checks.check_values(given, channels, spec, at, str(holder.path), "choose another time")
-        taken += channels
+            checks.check_values(given, variable.channels, spec, at, str(holder.path), "choose another time")
+        taken += variable.channels
         values.append(clip_to_minimum(field_values, variable.minimum))
     coords = {"time": ("time", np.array([instant]), {"standard_name": "time", "axis": "T"})}
     return unstack_channels(np.concatenate(values, axis=-1), spec, tuple(taken), grid, coords)
@@ -231,8 +230,9 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
         interval = np.diff(times).min()
         count = max(1, int(timestep // interval))
     first = row + 1 - count
+    unknown = np.full((1, *source.grid.shape, len(variable.channels)), np.nan, np.float32)
     if not named and times.size == 1 and source.bounds is None and variable.role == "diagnostic":
-        return np.full((1, *source.grid.shape, max(1, len(variable.levels))), np.nan, np.float32)  # summed over what?
+        return unknown  # summed over what?
     if timestep % interval != np.timedelta64(0, "ns"):
         length = f"{clock.hours(timestep):g}"
         why = f"{length} h, and its times are {clock.hours(interval):g} h apart"
@@ -247,7 +247,7 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
         raw = source.read(name, variable.levels, first, row + 1)
         return raw if count == 1 else raw.sum(axis=0, keepdims=True)
     if variable.role == "diagnostic":
-        return np.full((1, *source.grid.shape, max(1, len(variable.levels))), np.nan, np.float32)
+        return unknown
     raise DataError(f"{source.path}: {raw_name} is to be summed over {why}; {remedy}")
 
 
