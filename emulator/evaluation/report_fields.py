@@ -18,7 +18,7 @@ from data_prep.preparation.store import Store
 from data_prep.vertical import KINEMATIC
 from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
 from emulator.evaluation.forecast_file import ForecastFile, describe_times, open_all
-from emulator.evaluation.headline import make_headline
+from emulator.evaluation.headline import hardest_opponent
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
 from emulator.evaluation.table import candidate, headline_variables, made_of_candidate, opponents, places_of
@@ -174,7 +174,7 @@ def _shown(scores: xr.Dataset, held: tuple[str, ...]) -> tuple[str, ...]:
     """The candidate, its hardest opponent, then whom the curves show before all others, as many as fit on a page."""
     names = scores["forecaster"].values.tolist()
     usual = [n for n in default_lines(names, candidate(scores)) if n not in made_of_candidate(scores)]
-    ranked = dict.fromkeys([candidate(scores), make_headline(scores).reference, *usual, *names])
+    ranked = dict.fromkeys([candidate(scores), hardest_opponent(scores), *usual, *names])
     return tuple([n for n in ranked if n in held][:_MOST_FORECASTERS])
 
 
