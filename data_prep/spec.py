@@ -142,6 +142,11 @@ class StateSpec:
         return tuple(channel for v in self.with_role(*roles) for channel in v.channels)
 
     @cached_property
+    def state_variables(self) -> dict[str, Variable]:
+        """Prognostic, then diagnostic variables, by name."""
+        return {v.name: v for v in self.with_role("prognostic", "diagnostic")}
+
+    @cached_property
     def state_channels(self) -> tuple[Channel, ...]:
         """Prognostic, then diagnostic channels: the last axis of every state tensor."""
         return self.channels("prognostic", "diagnostic")

@@ -246,4 +246,4 @@ def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) ->
     given = read([v for v in spec.with_role("forcing") if v.known == "persisted"])
     if ingredients.driving is not None:
         given = np.concatenate([given, ingredients.driving.at(times)], axis=-1)
-    return read(spec.with_role("prognostic", "diagnostic")), given
+    return read([*spec.state_variables.values()]), given

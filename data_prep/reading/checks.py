@@ -18,15 +18,15 @@ _CONSTANT = 1e-6
 _PACKING = 1e-4  # of the range of a field: 16 bits round by a tenth of that
 
 
-def check_time_axis(times: np.ndarray, where: str) -> None:
-    """Refuses times that repeat or run backwards.
+def check_time_axis(times: np.ndarray, where: str, *, admit_duplicates: bool) -> None:
+    """Refuses times that run backwards or, unless they are admitted, repeat.
 
     Raises:
       DataError: names the first such time.
     """
     steps = np.diff(times)
     repeated = steps == np.timedelta64(0, "ns")
-    if repeated.any():
+    if repeated.any() and not admit_duplicates:
         raise DataError(f"{where}: the time {clock.text(times[1:][repeated][0])} occurs twice; remove the duplicate")
     if (steps < np.timedelta64(0, "ns")).any():
         place = int(np.flatnonzero(steps < np.timedelta64(0, "ns"))[0])

@@ -12,7 +12,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -92,10 +91,10 @@ class FoundField:
     level_rows: tuple[int, ...]
     level_axis: str | None
     to_si: Conversion
-    over_interval: str = ""
-    unit_given: bool = True
-    standard_name: str = ""
-    valid: tuple[float, float] | None = None
+    over_interval: str
+    unit_given: bool
+    standard_name: str
+    valid: tuple[float, float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -383,15 +382,16 @@ def open_source(
     Raises:
       DataError: one line on what the file lacks or what is wrong with it.
     """
-    understood = partial(
-        _understood, names=names, vertical=vertical, admit_duplicates=admit_duplicates, admit_forecasts=admit_forecasts
-    )
     if isinstance(path, xr.Dataset):
-        return understood(_DATASET, path, lambda: None)
-    file = locate(path)
-    opened, release = open_to_release(file)
+        file: Location = _DATASET
+        opened, release = path, lambda: None
+    else:
+        file = locate(path)
+        opened, release = open_to_release(file)
     try:
-        return understood(file, opened, release)
+        return _understood(
+            file, opened, release, names, vertical, admit_duplicates=admit_duplicates, admit_forecasts=admit_forecasts
+        )
     except BaseException:
         release()
         raise
@@ -401,9 +401,9 @@ def _understood(
     path: Location,
     opened: xr.Dataset,
     release: Callable[[], None],
-    *,
     names: Mapping[str, Sequence[str]],
     vertical: Vertical | None,
+    *,
     admit_duplicates: bool,
     admit_forecasts: bool,
 ) -> Source:
@@ -481,7 +481,7 @@ def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: boo
             raise DataError(f"{path}: the dimension {axes.time} has no coordinate values")
         return np.empty(0, "datetime64[ns]")
     times = instants_of(path, raw[axes.instants])
-    checks.check_time_axis(np.unique(times) if admit_duplicates and _ascends(times) else times, str(path))
+    checks.check_time_axis(times, str(path), admit_duplicates=admit_duplicates)
     return times
 
 
@@ -509,10 +509,6 @@ def _check_days(path: Location, raw: xr.Dataset, dim: str | None) -> None:
             f"{path}: {dim} runs from {days[0]} to {days[-1]}, not in steps of 1 from 1 on; sort the file by it and "
             f"number the days 1 to {clock.CALENDAR_DAYS}"
         )
-
-
-def _ascends(times: np.ndarray) -> bool:
-    return bool((np.diff(times) >= np.timedelta64(0, "ns")).all())
 
 
 def _levels(

@@ -260,9 +260,8 @@ def _indexed(path: Path, *_stamp: int | str) -> xr.Dataset:
 
 
 def _wanted(store: Store) -> tuple[str, ...]:
-    state = tuple(v.name for v in store.spec.with_role("prognostic", "diagnostic"))
     extra = (*_DERIVED, SURFACE) if store.spec.vertical == "sigma" else ()
-    return tuple(dict.fromkeys((*state, *extra)))
+    return tuple(dict.fromkeys((*store.spec.state_variables, *extra)))
 
 
 def _field(
@@ -283,7 +282,7 @@ def _field(
     needed = {d for axis, d in dims.items() if axis != "realization"}
     if name != SURFACE and (lacking := sorted(needed - set(variable.dims))):
         raise DataError(f"{path}: {raw_name} lacks the dimension {', '.join(lacking)}, so it is no forecast; drop it")
-    state = {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
+    state = store.spec.state_variables
     on_levels = bool(state[name].levels) if name in state else bool((entry := known(name)) and entry.on_levels)
     minimum = state[name].minimum if name in state else None
     coordinate = vertical_dim or scalar_pressure(variable)

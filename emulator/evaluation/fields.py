@@ -109,8 +109,7 @@ class Verification:
 
     def truth(self, rows: np.ndarray) -> Planes:
         """The truth at these rows of the store, planes ``(row, latitude, longitude)``."""
-        names = [v.name for v in self.store.spec.with_role("prognostic", "diagnostic")]
-        return self.planes(self.store.dataset(rows)[names], "truth", self.derived)
+        return self.planes(self.store.dataset(rows)[[*self.store.spec.state_variables]], "truth", self.derived)
 
     def climatology(self, rows: np.ndarray) -> Planes:
         """The climatology at the times of these rows, likewise."""

@@ -21,7 +21,7 @@ from data_prep.files.disk import reading
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location
-from data_prep.spec import Variable, level_dim
+from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
 from emulator.evaluation.external import ExternalForecasts, open_external
 from emulator.forecast_form import open_forecasts
@@ -81,7 +81,7 @@ class ForecastFile:
                 path,
                 dataset["init_time"].values.astype("datetime64[ns]"),
                 dataset["lead_time"].values.astype("timedelta64[ns]"),
-                tuple(n for n in (*_state(store), SURFACE) if n in dataset),
+                tuple(n for n in (*store.spec.state_variables, SURFACE) if n in dataset),
                 dataset.sizes.get("realization", 0),
                 dataset.attrs,
             )
@@ -181,15 +181,11 @@ def _positions(path: Location, have: np.ndarray, wanted: np.ndarray, what: str) 
     return rows
 
 
-def _state(store: Store) -> dict[str, Variable]:
-    return {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
-
-
 def _check_grid(path: Path, dataset: xr.Dataset, store: Store) -> None:
     grid = Grid.from_arrays(dataset["latitude"], dataset["longitude"])
     if not grid.matches(store.grid):
         raise DataError(f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()})")
-    for variable in _state(store).values():
+    for variable in store.spec.state_variables.values():
         if variable.name not in dataset or not variable.levels:
             continue
         dim = level_dim(dataset[variable.name])
