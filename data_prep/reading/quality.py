@@ -306,7 +306,8 @@ def _judge_level(
     yield from found("warning", "unusual", unusual, lambda row: f"{said(row)}, unusual in this unit")
     yield from found("error", "uniform", one_value, lambda _: UNIFORM)
     if times.size:
-        yield from found(_strictly(name, units), "stuck", summary.stuck[:, i], lambda _: "repeats the field before it")
+        severity: Severity = "error" if changes_every_step(name, units) else "warning"
+        yield from found(severity, "stuck", summary.stuck[:, i], lambda _: "repeats the field before it")
 
 
 def judge_flips(flipped: np.ndarray, unclear: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:
@@ -357,10 +358,6 @@ def judge_sums(
     at = " and ".join(clock.text(np.datetime64(0, "D") + hour)[-5:] for hour in anew)
     text = f"falls at {at} alone: sums that run up from there? They are taken as sums over the interval of the times"
     return [Finding("warning", "running sums", name, *_ends(times), times.size, f"{text}: take differences before")]
-
-
-def _strictly(name: str, units: str) -> Severity:
-    return "error" if changes_every_step(name, units) else "warning"
 
 
 def is_part_of_state(name: str, units: str) -> bool:

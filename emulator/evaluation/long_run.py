@@ -187,9 +187,9 @@ def measure_long_run(
     Returns:
       As written: ``global_mean`` and the truth's ``truth_mean``, ``truth_lowest``, ``truth_highest`` by ``(init_time,
       lead_time, variable)``; ``zonal_bias`` by ``(window, variable, latitude)`` and ``fine_scale_ratio`` by ``(window,
-      variable)``, means over initial times; ``days_within`` by ``(init_time, variable)``: until when a global mean is
-      in the truth's range, infinite where it is not seen to leave it; ``days_finite`` by ``init_time``: when the run
-      ended, infinite where it did not.
+      variable)``, means over initial times, the ratio NaN where the truth has no fine scales; ``days_within`` by
+      ``(init_time, variable)``: until when a global mean is in the truth's range, infinite where it is not seen to
+      leave it; ``days_finite`` by ``init_time``: when the run ended, infinite where it did not.
 
     Raises:
       DataError: the blocks lack a variable.
@@ -305,7 +305,7 @@ class _Accumulated:
         within = np.array([[_days_within(days, column) for column in run.T] for run in outside])
         with np.errstate(invalid="ignore", divide="ignore"):
             bias = self.bias / self.count[:, None, None]
-            ratio = np.sqrt(self.power / self.truth_power)
+            ratio = np.sqrt(np.where(self.truth_power > 0, self.power / self.truth_power, np.nan))
         by_time, by_window = ("init_time", "lead_time", "variable"), ("window", "variable")
         span = f"over {WINDOW_DAYS} days and all initial times"
         return xr.Dataset(
