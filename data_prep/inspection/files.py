@@ -435,7 +435,7 @@ def _look_at_field(
 ) -> tuple[FieldReport, quality.Summary, np.ndarray]:
     """A variable of a file, what was seen of its rows, and ``quality.thin`` of the last one; adds its orientation."""
     source = file.source
-    n_rows = {"time": max(source.times.size, 1), "dayofyear": clock.CALENDAR_DAYS, "constant": 1}[found.extent]
+    n_rows = source.n_rows(found.name)
 
     def read(start: int, stop: int) -> np.ndarray:
         return source.read(found.name, found.levels, start, stop)

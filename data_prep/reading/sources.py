@@ -412,7 +412,7 @@ def _understood(
     if not admit_forecasts and is_own_forecast(everything):
         raise ForecastError(f"{path}: is a forecast of {everything.attrs['forecaster']}; take it out of the analyses")
     contents = tuple(str(v) for v in everything.data_vars)
-    present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
+    present = find_variables(path, everything, names)
     if not present:
         asked = ", ".join(" or ".join(dict.fromkeys(candidates)) for candidates in names.values())
         raise NothingAskedError(f"{path}: holds none of {asked}; it holds {', '.join(contents) or 'no variables'}")
