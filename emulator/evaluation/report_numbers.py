@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import xarray as xr
 
+from data_prep.files.json_file import finite
 from emulator.evaluation.crossover import Outcome
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.report_arrays import are_small, colours, floats, halves, octets, packed
@@ -166,7 +167,7 @@ def numbers(
         "scores": _tables(scores, places, metrics),
         "pairs": _pairs(scores, places),
         "crossovers": _crossovers(scores, places),
-        "seconds_per_day": [_number(x) for x in scores["seconds_per_simulated_day"].values],
+        "seconds_per_day": finite(scores["seconds_per_simulated_day"].values.tolist()),
         "start": {"forecaster": names.index(name), "reference": names.index(reference)},
         "candidate": names.index(name),
         "hidden": [i for i, n in enumerate(names) if n not in lines],
@@ -327,7 +328,3 @@ def _spectra(scores: xr.Dataset) -> dict[str, Any] | None:
         "truth": floats((some["truth_power"] * squares).transpose(*axes).values),
         "forecast": floats((some["forecast_power"] * squares).transpose("forecaster", *axes).values),
     }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
