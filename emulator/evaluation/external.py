@@ -30,7 +30,14 @@ from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location, stamp
 from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.positions import grid_of
-from data_prep.reading.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
+from data_prep.reading.recognise import (
+    find_axes,
+    find_variables,
+    level_coordinate,
+    on_own_axes,
+    scalar_pressure,
+    vertical_kind,
+)
 from data_prep.reading.slips import hint, slip_of, standard_height
 from data_prep.reading.sources import clip_to_minimum
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
@@ -250,13 +257,13 @@ def _opened(path: Location) -> Iterator[xr.Dataset]:
         yield _indexed(path.absolute(), *stamp(path))
         return
     with open_lazily(path) as raw:
-        yield raw
+        yield on_own_axes(raw)
 
 
 @lru_cache(maxsize=_GRIB_FILES)
 def _indexed(path: Path, *_stamp: int | str) -> xr.Dataset:
     """A GRIB file's index, in each process; no file stays open."""
-    return open_lazily(path)
+    return on_own_axes(open_lazily(path))
 
 
 def _wanted(store: Store) -> tuple[str, ...]:
