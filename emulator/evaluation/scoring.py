@@ -16,7 +16,7 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.files.arrays import spread
-from data_prep.preparation.store import Store
+from data_prep.preparation.store import Store, row_bytes
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.variables import is_accumulation
 from emulator.evaluation.extremes import BIN_COUNT, Bins, scale_of
@@ -188,9 +188,9 @@ def score(scoring: Scoring, inits: slice) -> Tally:
     tally = Tally.empty(scoring, inits)
     verification = scoring.verification
     truth = _Truth(scoring)
-    n_leads, channels = verification.lead_times.size, len(verification.store.spec.state_channels)
-    per_lead = 4 * channels * int(np.prod(verification.store.grid.shape))
-    step = max(1, int(_BLOCK_BYTES // (per_lead * n_leads)))
+    n_leads = verification.lead_times.size
+    per_lead = row_bytes(verification.store.spec, verification.store.grid)
+    step = max(1, _BLOCK_BYTES // (per_lead * n_leads))
     for start in range(inits.start, inits.stop, step):
         block = slice(start, min(start + step, inits.stop))
         place = slice(block.start - inits.start, block.stop - inits.start)
@@ -199,7 +199,7 @@ def score(scoring: Scoring, inits: slice) -> Tally:
         for j, variable in enumerate(scoring.variables):
             _add_truth(tally, scoring, variable, j, place, observed[variable])
         for i, file in enumerate(scoring.files.values()):
-            at_once = max(1, int(_BLOCK_BYTES // (per_lead * (block.stop - block.start) * max(1, file.members))))
+            at_once = max(1, _BLOCK_BYTES // (per_lead * (block.stop - block.start) * max(1, file.members)))
             for first in range(0, n_leads, at_once):
                 leads = slice(first, min(first + at_once, n_leads))
                 forecast = verification.forecast(file, block, leads)
