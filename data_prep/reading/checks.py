@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep import clock
 from data_prep.errors import DataError
-from data_prep.reading.slips import hint, outside, slip_of, standard_height
+from data_prep.reading.slips import hint, impossible_and_unusual, slip_of, standard_height
 from data_prep.spec import Channel, StateSpec
 from data_prep.variables import GRAVITY, usual_range
 
@@ -129,7 +129,7 @@ def check_values(
         units = spec[channel.variable].units
         lowest, highest = usual_range(channel.variable, units)
         pressure = channel.level if spec.vertical == "pressure" else None
-        impossible, _ = outside(channel.variable, units, low[:, i], high[:, i])
+        impossible, _ = impossible_and_unusual(channel.variable, units, low[:, i], high[:, i])
         # Within what is possible, heights alone may look like another unit.
         suspect = np.arange(low.shape[0]) if channel.variable == "geopotential" else np.flatnonzero(impossible)
         for row in suspect.tolist():

@@ -18,7 +18,7 @@ import numpy as np
 from data_prep import clock
 from data_prep.files.arrays import unbroken_runs
 from data_prep.grid import Grid
-from data_prep.reading.slips import hint, outside, slip_of
+from data_prep.reading.slips import hint, impossible_and_unusual, slip_of
 from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform, tells_orientation
 
 Severity = Literal["error", "warning"]
@@ -300,7 +300,7 @@ def _judge_level(
         one_value[:] = False
     ranges = zip(low.tolist(), high.tolist(), strict=True)
     slipped = ~one_value & [slip_of(name, units, pressure, a, b) is not None for a, b in ranges]
-    impossible, unusual = (rows & ~slipped & ~one_value for rows in outside(name, units, low, high))
+    impossible, unusual = (rows & ~slipped & ~one_value for rows in impossible_and_unusual(name, units, low, high))
     yield from found("error", "unit slip", slipped, said)
     yield from found("error", "impossible", impossible, said)
     yield from found("warning", "unusual", unusual, lambda row: f"{said(row)}, unusual in this unit")

@@ -22,7 +22,7 @@ from data_prep.reading.opening import open_lazily
 from data_prep.reading.positions import Order, grid_of
 from data_prep.reading.recognise import find_axes, numeric_fields, on_own_axes
 from data_prep.reading.regridded import regridder_for, target_grid
-from data_prep.reading.valid_range import outside, valid_range_of
+from data_prep.reading.valid_range import are_invalid, valid_range_of
 from data_prep.regrid import Regridder
 from data_prep.spec import grid_coords
 
@@ -114,7 +114,7 @@ def _field_function(
     rows, columns = latitude.rows[:, None], longitude.rows
 
     def regrid(values: np.ndarray) -> np.ndarray:
-        if valid is not None and (invalid := outside(values, valid)).any():
+        if valid is not None and (invalid := are_invalid(values, valid)).any():
             values = np.where(invalid, np.float32(np.nan), values)
         return regridder(values[..., rows, columns][..., None])[..., 0]
 

@@ -57,7 +57,7 @@ def may_slip(name: str, units: str) -> bool:
     return name == "geopotential" or (known(name) is not None and any(units == unit for unit, *_ in _SLIPS))
 
 
-def outside(name: str, units: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def impossible_and_unusual(name: str, units: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which fields are impossible, and which are unusual and no more; arguments as of ``slip_of``, of many fields.
 
     Of a variable that the program does not know only a missing value that is not declared is impossible.

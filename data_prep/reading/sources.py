@@ -43,7 +43,7 @@ from data_prep.reading.recognise import (
     without_single_leads,
 )
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
-from data_prep.reading.valid_range import outside, valid_range_of
+from data_prep.reading.valid_range import are_invalid, valid_range_of
 from data_prep.spec import Vertical, find_levels
 from data_prep.variables import is_accumulation, known
 
@@ -234,7 +234,7 @@ class Source:
                 f"{self.path}: {found.raw_name} cannot be read ({one_line(error)}); "
                 f"{why if isinstance(self.path, str) else 'the file may be damaged'}"
             ) from None
-        if found.valid is not None and (invalid := outside(block.values, found.valid)).any():
+        if found.valid is not None and (invalid := are_invalid(block.values, found.valid)).any():
             _tell_of_invalid(self.path, found.raw_name, found.valid)
             block = block.copy(data=np.where(invalid, np.float32(np.nan), block.values))
         if self._axes.expver in block.dims:
