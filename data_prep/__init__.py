@@ -1,4 +1,5 @@
 """Gridded climate fields in, tensors out: grids, variables, files, statistics, stores; no ``emulator`` in here.
 
-``pipeline.prepare`` makes a store, ``store.open_store`` opens it, ``inspect.inspect_files`` says what files hold.
+``preparation.pipeline.prepare`` makes a store, ``preparation.store.open_store`` opens it, and
+``inspection.report.inspect_files`` says what files hold.
 """

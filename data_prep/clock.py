@@ -20,6 +20,11 @@ def text(time: np.datetime64) -> str:
     return str(np.datetime_as_string(time, unit="m"))
 
 
+def hours(span: np.timedelta64) -> float:
+    """A time span in hours."""
+    return float(span / np.timedelta64(1, "h"))
+
+
 def parse_instant(text: str) -> np.datetime64:
     """The instant of an ISO 8601 text in UTC, ``datetime64[ns]``; raises as ``parse_iso``."""
     return np.datetime64(parse_iso(text), "ns")

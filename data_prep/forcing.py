@@ -17,7 +17,7 @@ from data_prep.clock import CALENDAR_DAYS, DAY_SECONDS, day_of_year, days_since_
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.lateral import Rim
-from data_prep.spec import StateSpec, Variable
+from data_prep.spec import Channel, StateSpec, Variable
 
 SOLAR_CONSTANT = 1361.0
 """Total solar irradiance at one astronomical unit in W m-2 (Kopp and Lean 2011)."""
@@ -88,20 +88,14 @@ class ForcingBuilder:
             raise DataError(f"forcing: no rule computes {', '.join(unknown)}; there are {', '.join(_COMPUTE)}")
 
     @cached_property
-    def climatological_channels(self) -> tuple[str, ...]:
-        """Names of the table's channels in order."""
-        return channel_names(self.spec, "climatological")
-
-    @cached_property
-    def given_channels(self) -> tuple[str, ...]:
-        """Names of the channels that ``at`` takes as ``given``, in order: persisted ones and lateral ones."""
-        return channel_names(self.spec, "persisted", "lateral")
+    def climatological_channels(self) -> tuple[Channel, ...]:
+        """The table's channels in order."""
+        return self.spec.known_channels("climatological")
 
     @cached_property
     def is_lateral(self) -> np.ndarray:
-        """Which of the given channels are lateral, bool ``(given,)``."""
-        lateral = channel_names(self.spec, "lateral")
-        return np.array([name in lateral for name in self.given_channels], bool)
+        """Which of ``spec.given_channels`` are lateral, bool ``(given,)``."""
+        return np.array([self.spec[c.variable].known == "lateral" for c in self.spec.given_channels], bool)
 
     def at(self, times: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
         """Forcings at these times.
@@ -127,17 +121,17 @@ class ForcingBuilder:
             if known == "computed":
                 out[..., i] = _COMPUTE[channel.variable](self.grid, times, self.timestep)
             elif known == "climatological":
-                out[..., i] = self.table[days, ..., self.climatological_channels.index(channel.name)]
+                out[..., i] = self.table[days, ..., self.climatological_channels.index(channel)]
             else:
-                out[..., i] = given[..., self.given_channels.index(channel.name)]
+                out[..., i] = given[..., self.spec.given_channels.index(channel)]
         return out
 
     def _given(self, n_times: int, given: np.ndarray | None) -> np.ndarray:
         """One field a time; lateral channels are the state's mean beyond the rim."""
-        shape = (n_times, *self.grid.shape, len(self.given_channels))
+        shape = (n_times, *self.grid.shape, len(self.spec.given_channels))
         if given is None:
-            if self.given_channels:
-                raise DataError(f"forcing: the fields of {', '.join(self.given_channels)} are needed")
+            if names := ", ".join(c.name for c in self.spec.given_channels):
+                raise DataError(f"forcing: the fields of {names} are needed")
             return np.empty(shape, np.float32)
         if given.shape not in (shape, shape[1:]):
             raise DataError(f"forcing: given fields have shape {given.shape}, expected {shape[1:]} or {shape}")
@@ -162,11 +156,6 @@ class ForcingBuilder:
         """Inverse of ``to_arrays``."""
         rim = Rim(arrays["rim_mask"], arrays["rim_interior"]) if "rim_mask" in arrays else None
         return cls(grid, spec, timestep, np.asarray(arrays["table"], np.float32), rim)
-
-
-def channel_names(spec: StateSpec, *known: str) -> tuple[str, ...]:
-    """Names of the forcing channels that are known in one of these ways, in tensor order."""
-    return tuple(c.name for c in spec.forcing_channels if spec[c.variable].known in known)
 
 
 def coordinate_fields(grid: Grid) -> np.ndarray:

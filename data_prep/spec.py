@@ -6,7 +6,7 @@ Channels are found by (variable, level), never by position: ``StateSpec`` fixes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,6 +93,11 @@ class Variable:
         if any(a >= b for a, b in zip(self.levels, self.levels[1:], strict=False)):
             raise DataError(f"variable {self.name}: levels must ascend from the top down, got {list(self.levels)}")
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """One for each level, or the one of a field on one surface."""
+        return tuple(Channel(self.name, level) for level in (self.levels or (None,)))
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -134,7 +139,12 @@ class StateSpec:
 
     def channels(self, *roles: Role) -> tuple[Channel, ...]:
         """The channels of these roles in tensor order."""
-        return tuple(Channel(v.name, level) for v in self.with_role(*roles) for level in (v.levels or (None,)))
+        return tuple(channel for v in self.with_role(*roles) for channel in v.channels)
+
+    @cached_property
+    def state_variables(self) -> dict[str, Variable]:
+        """Prognostic, then diagnostic variables, by name."""
+        return {v.name: v for v in self.with_role("prognostic", "diagnostic")}
 
     @cached_property
     def state_channels(self) -> tuple[Channel, ...]:
@@ -150,6 +160,15 @@ class StateSpec:
     def forcing_channels(self) -> tuple[Channel, ...]:
         """Forcing channels: the last axis of every forcing tensor."""
         return self.channels("forcing")
+
+    def known_channels(self, *known: Known) -> tuple[Channel, ...]:
+        """The forcing channels that are known in one of these ways, in tensor order."""
+        return tuple(c for c in self.forcing_channels if self[c.variable].known in known)
+
+    @cached_property
+    def given_channels(self) -> tuple[Channel, ...]:
+        """Persisted and lateral forcing channels, which cannot be computed: the last axis of ``Store.persisted``."""
+        return self.known_channels("persisted", "lateral")
 
     @cached_property
     def static_channels(self) -> tuple[Channel, ...]:
@@ -207,11 +226,8 @@ def stack_channels(dataset: xr.Dataset, channels: Iterable[Channel], *, source: 
                 raise DataError(
                     f"{source}: {channel.variable} has no level dimension, level {channel.level:g} was asked for"
                 )
-            levels = np.asarray(field[dim].values, dtype=np.float64)
-            hit = np.flatnonzero(np.isclose(levels, channel.level, rtol=1e-4, atol=0))
-            if hit.size != 1:
-                raise DataError(f"{source}: {channel.variable} lacks level {channel.level:g}; it has {levels.tolist()}")
-            field = field.isel({dim: int(hit[0])})
+            row = find_levels(f"{source}: {channel.variable}", field[dim].values, [channel.level])[0]
+            field = field.isel({dim: row})
         elif dim is not None:
             raise DataError(f"{source}: {channel.variable} has levels, but a surface field was asked for")
         extra = [str(d) for d in field.dims if d not in (*lead, "latitude", "longitude")]
@@ -263,6 +279,26 @@ def unstack_channels(
         assert spec.vertical is not None
         out = out.assign_coords({dim: (dim, np.asarray(levels), VERTICAL_ATTRS[spec.vertical])})
     return out
+
+
+def find_levels(what: str, have: Sequence[float] | np.ndarray, wanted: Sequence[float], why: str = "") -> list[int]:
+    """Where levels lie among those that there are, to a ten-thousandth.
+
+    Args:
+      what: Has levels, for the message.
+      have: In any order.
+      wanted: Likewise.
+      why: They are wanted, for the message.
+
+    Raises:
+      DataError: some are missing, or there twice.
+    """
+    hits = [np.flatnonzero(np.isclose(np.asarray(have, np.float64), level, rtol=1e-4, atol=0)) for level in wanted]
+    missing = [f"{level:g}" for level, hit in zip(wanted, hits, strict=True) if hit.size != 1]
+    if missing:
+        there = ", ".join(f"{level:g}" for level in have) or "none"
+        raise DataError(f"{what} lacks level {', '.join(missing)}{why}; it has {there}")
+    return [int(hit[0]) for hit in hits]
 
 
 def level_dim(field: xr.DataArray) -> str | None:

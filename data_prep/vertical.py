@@ -23,7 +23,7 @@ import numpy as np
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.kinematics import vorticity, wind_speed
-from data_prep.spec import VERTICAL_ATTRS
+from data_prep.spec import VERTICAL_ATTRS, find_levels
 from data_prep.variables import known
 
 if TYPE_CHECKING:
@@ -295,7 +295,7 @@ def _on_levels(dataset: xr.Dataset, pressure_levels_hpa: Sequence[float] | None)
         return dataset
     wanted = sorted(float(p) for p in pressure_levels_hpa or ())
     if on_pressure:
-        return _select_levels(dataset, levels, wanted)
+        return dataset.isel(level=find_levels("the state on pressure levels", levels, wanted))
     needed = ("temperature", "specific_humidity", "surface_pressure", "geopotential_at_surface")
     missing = [name for name in needed if name not in dataset]
     if missing:
@@ -321,16 +321,6 @@ def _with_kinematics(dataset: xr.Dataset, kinematic: Sequence[str]) -> xr.Datase
         "vorticity": lambda: vorticity(u.values, v.values, grid),
     }
     return dataset.assign({name: (u.dims, made[name](), _attrs(dataset, name)) for name in kinematic})
-
-
-def _select_levels(dataset: xr.Dataset, levels: np.ndarray, wanted: list[float]) -> xr.Dataset:
-    rows = [np.flatnonzero(np.isclose(levels, p, rtol=1e-4)) for p in wanted]
-    absent = [f"{p:g}" for p, row in zip(wanted, rows, strict=True) if row.size != 1]
-    if absent:
-        raise DataError(
-            f"pressure levels {', '.join(absent)} hPa are asked for; there are {', '.join(f'{p:g}' for p in levels)}"
-        )
-    return dataset.isel(level=[int(row[0]) for row in rows])
 
 
 def _derive_from_sigma(dataset: xr.Dataset, sigma: np.ndarray, wanted: list[float]) -> xr.Dataset:

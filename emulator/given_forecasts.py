@@ -107,7 +107,7 @@ def _why_not_ours(forecast: xr.Dataset, store: Store) -> str | None:
         return "leads are no spans of time"
     if forecast.sizes.get("realization") == 1:
         return "an ensemble has one member"
-    ours = {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
+    ours = store.spec.state_variables
     fields = {str(n): f for n, f in forecast.items() if {"init_time", "lead_time"} <= {*f.dims}}
     if renamed := fields.keys() - ours.keys():
         return f"the truth has no {min(renamed)}"

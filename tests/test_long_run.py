@@ -14,6 +14,7 @@ from data_prep.spec import unstack_channels
 from emulator import checkpoint
 from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig, parse_config
+from emulator.evaluation.fields import Verification
 from emulator.evaluation.long_run import POOL_DAYS, Climate, long_run_leads, long_run_rows, measure_long_run
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.experiment import comparing, contest
@@ -130,9 +131,9 @@ def test_the_climate_of_a_day_is_that_of_the_truth_within_so_many_days_also_acro
     shift = np.datetime64("2004-12-12", "ns") - store.times[0]
     day = np.arange(store.times.size) // 4
     state = np.stack([unchanging(store, 1 + 0.1 * d) + np.float32(d) for d in day])
-    climate = Climate.of(
-        with_state(replace(store, times=store.times + shift), state), CONFIG, ["2m_temperature"], np.zeros(1)
-    )
+    truth = with_state(replace(store, times=store.times + shift), state)
+    verification = Verification(truth, truth.times[:1], np.array([DAY]), CONFIG.pressure_levels)
+    climate = Climate.of(verification, ["2m_temperature"], np.zeros(1))
     weights = store.grid.latitude_weights / 12
     known = {366: 19, 1: 20, 10: 29}  # days of the year, and how many days of the record lie before them
     for number, behind in known.items():

@@ -16,7 +16,7 @@ from data_prep.grid import Grid
 from data_prep.preparation import store_writer
 from data_prep.preparation.rows import StoredRows
 from data_prep.preparation.statistics import Moments, Statistics, state_moments
-from data_prep.preparation.store import MANIFEST, Segment, Store, memory_store, open_store, persisted_channels
+from data_prep.preparation.store import MANIFEST, Segment, Store, memory_store, open_store
 from data_prep.preparation.store_writer import StoreWriter, chunk_rows
 from data_prep.spec import StateSpec, Variable, stack_channels
 from emulator.training.loader import read_batch
@@ -156,7 +156,7 @@ def test_forcings_on_levels_of_their_own_leave_the_state_as_it_is(made):
     data = memory_store(**{**made, "spec": spec, "persisted": persisted}).dataset([13, 2])
     rows = [13, 2]
     np.testing.assert_array_equal(stack_channels(data, spec.state_channels), made["state"][rows])
-    np.testing.assert_array_equal(stack_channels(data, persisted_channels(spec)), persisted[rows])
+    np.testing.assert_array_equal(stack_channels(data, spec.known_channels("persisted")), persisted[rows])
     assert data["temperature"].sizes["level"] == len(LEVELS)
 
 

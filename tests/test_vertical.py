@@ -288,5 +288,5 @@ def test_derive_selects_pressure_levels():
     )
     np.testing.assert_array_equal(derive(dataset, [850, 500])["level"], [500, 850])
     np.testing.assert_array_equal(derive(dataset.drop_attrs(), [300])["level"], [300])  # no sigma is above one
-    with pytest.raises(DataError, match=r"700 hPa are asked for; there are 300, 500, 850"):
+    with pytest.raises(DataError, match=r"lacks level 700; it has 300, 500, 850"):
         derive(dataset, [500, 700])

@@ -360,16 +360,19 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
                 thread.summaries.append(summary)
                 thread.end = file.source, found, last
         file.source.release()
+
+    def add(number: int, name: str, findings: Sequence[Finding]) -> None:
+        report = reports[number, name]
+        reports[number, name] = replace(report, findings=(*report.findings, *findings))
+
     for name, thread in followed.items():
-        for number, flips in thread.flipped(name, reports[thread.files[0], name].found.to_si.units):
-            report = reports[number, name]
-            reports[number, name] = replace(report, findings=(*report.findings, *flips))
+        first = thread.files[0]
+        for number, flips in thread.flipped(name, reports[first, name].found.to_si.units):
+            add(number, name, flips)
         if is_accumulation(name):
-            first = reports[thread.files[0], name]
-            reports[thread.files[0], name] = replace(first, findings=(*first.findings, *thread.running(name)))
-        for number, found_here in _uniform_files({n: reports[n, name] for n in thread.files}, files):
-            report = reports[number, name]
-            reports[number, name] = replace(report, findings=(*report.findings, *found_here))
+            add(first, name, thread.running(name))
+        for number, lost in _uniform_files({n: reports[n, name] for n in thread.files}, files):
+            add(number, name, lost)
     return [
         FileReport(
             file.source,
@@ -422,8 +425,8 @@ def _of_no_use(found: FoundField, interval: np.timedelta64) -> str | None:
     if raw_name.startswith("toa_incident_solar_radiation"):
         return "the program computes the sun itself, for any time"
     hours = accumulation_hours(raw_name)
-    if interval and hours is not None and hours != checks.hours(interval):
-        return f"its sums overlap: they run over {hours:g} h, the times are {checks.hours(interval):g} h apart"
+    if interval and hours is not None and hours != clock.hours(interval):
+        return f"its sums overlap: they run over {hours:g} h, the times are {clock.hours(interval):g} h apart"
     return None
 
 
@@ -432,7 +435,7 @@ def _look_at_field(
 ) -> tuple[FieldReport, quality.Summary, np.ndarray]:
     """A variable of a file, what was seen of its rows, and ``quality.thin`` of the last one; adds its orientation."""
     source = file.source
-    n_rows = {"time": max(source.times.size, 1), "dayofyear": clock.CALENDAR_DAYS, "constant": 1}[found.extent]
+    n_rows = source.n_rows(found.name)
 
     def read(start: int, stop: int) -> np.ndarray:
         return source.read(found.name, found.levels, start, stop)

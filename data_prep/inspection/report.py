@@ -24,7 +24,6 @@ from data_prep.inspection.files import (
 )
 from data_prep.inspection.section import suggest_section
 from data_prep.inspection.text import as_text, file_as_json, finding_as_json
-from data_prep.reading import checks
 from data_prep.reading.inputs import Inputs, open_canonical
 from data_prep.reading.locations import Location
 from data_prep.reading.quality import Finding
@@ -111,7 +110,7 @@ def _judged_by_step(files: Sequence[FileReport], inputs: Inputs) -> list[FileRep
     if all(segment.stride == 1 for segment in inputs.segments):
         return list(files)
     read = np.unique(np.concatenate([segment.times for segment in inputs.segments]))
-    text = f"; steps of {checks.hours(inputs.timestep):g} h leave it out"
+    text = f"; steps of {clock.hours(inputs.timestep):g} h leave it out"
 
     def judged(finding: Finding) -> Finding:
         if finding.severity != "error" or finding.first is None or is_accumulation(finding.channel):

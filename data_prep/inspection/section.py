@@ -20,7 +20,6 @@ from data_prep.inspection.files import (
     record_times,
     used_files,
 )
-from data_prep.reading import checks
 from data_prep.reading.sources import FoundField
 from data_prep.reading.units import is_flux
 from data_prep.variables import is_accumulation, known
@@ -128,9 +127,9 @@ def _timestep_hours(times: np.ndarray) -> float:
         return _USUAL_STEP_HOURS
     steps = np.diff(times)
     stretches = np.split(times, np.flatnonzero(steps > steps.min()) + 1)
-    longest = max(checks.hours(s[-1] - s[0]) for s in stretches)
+    longest = max(clock.hours(s[-1] - s[0]) for s in stretches)
     divides = _days(_USUAL_STEP_HOURS / 24) % steps.min() == np.timedelta64(0, "ns")  # in whole nanoseconds
-    return _USUAL_STEP_HOURS if divides and longest >= 3 * _USUAL_STEP_HOURS else checks.hours(steps.min())
+    return _USUAL_STEP_HOURS if divides and longest >= 3 * _USUAL_STEP_HOURS else clock.hours(steps.min())
 
 
 def _split(files: Sequence[FileReport], times: np.ndarray, timestep: float) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import yaml
 
 from data_prep import clock
 from data_prep.inspection.files import FileReport, findings_of
-from data_prep.reading import checks
 from data_prep.reading.opening import format_of
 from data_prep.reading.quality import Finding
 from data_prep.spec import Vertical
@@ -54,7 +53,7 @@ def file_as_json(file: FileReport) -> dict[str, Any]:
         "grid": {"global": source.grid.is_global, **source.grid.to_dict()},
         "times": [clock.text(t) for t in times[[0, -1]]] if times.size else [],
         "number_of_times": int(times.size),
-        "interval_hours": checks.hours(np.diff(times).min()) if times.size > 1 else None,
+        "interval_hours": clock.hours(np.diff(times).min()) if times.size > 1 else None,
         "vertical": file.vertical,
         "variables": variables,
         "left_out": dict(file.skipped),
@@ -78,7 +77,7 @@ def _file_lines(file: FileReport) -> list[str]:
         lines.append(f"  times   {clock.text(times[0])} only: an initial condition")
     else:
         ends = " to ".join(clock.text(t) for t in times[[0, -1]])
-        lines.append(f"  times   {times.size} from {ends}, every {checks.hours(np.diff(times).min()):g} h")
+        lines.append(f"  times   {times.size} from {ends}, every {clock.hours(np.diff(times).min()):g} h")
     if source.calendar:
         lines.append(f"  calendar {source.calendar}; these dates are the real calendar's")
     rows = [("variable", "in the file", "unit", "levels", "lowest", "highest", "NaN", "extent")]

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from data_prep.config import DataConfig
-from data_prep.forcing import ForcingBuilder, channel_names, coordinate_fields
+from data_prep.forcing import ForcingBuilder, coordinate_fields
 from data_prep.lateral import Rim
 from data_prep.preparation.splits import Piece, split_segments
 from data_prep.preparation.statistics import Moments, state_moments, sum_moments
@@ -211,7 +211,7 @@ def _read_fixed(inputs: Inputs, config: DataConfig, driving: Driving | None) -> 
         static = np.concatenate([static, coordinate_fields(grid)], axis=-1)
     rim = None
     if driving is not None:
-        rim = Rim(driving.mask, np.zeros(len(channel_names(spec, "lateral")), np.float32))
+        rim = Rim(driving.mask, np.zeros(len(spec.known_channels("lateral")), np.float32))
     return static, ForcingBuilder(grid, spec, inputs.timestep, table, rim)
 
 
@@ -227,28 +227,23 @@ def _spans(pieces: tuple[Piece, ...], start: int, stop: int) -> Iterator[tuple[P
 
 def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     """State, and persisted and lateral forcings, of rows ``[start, stop)`` of a piece, clipped and checked."""
-    inputs, fill = ingredients.inputs, ingredients.config.nan == "fill_mean"
-    spec, shape = inputs.spec, (stop - start, *inputs.grid.shape)
+    spec, times = ingredients.inputs.spec, piece.times[start:stop]
+    first, last = piece.start + start, piece.start + stop
 
-    def read(variable: Variable, into: np.ndarray, *, fill: bool) -> None:
-        first, last = piece.start + start, piece.start + stop
-        values = piece.segment.read(variable.name, first, last)
-        values = checks.fill_with_mean(values) if fill else values
-        channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
-        for path, rows in piece.segment.files_of(variable.name, first, last):
-            checks.check_values(values[rows], channels, spec, piece.times[start:stop][rows], str(path))
-        into[...] = clip_to_minimum(values, variable.minimum)
-
-    def read_all(variables: Sequence[Variable], *, fill: bool) -> np.ndarray:
-        sizes = [max(1, len(v.levels)) for v in variables]
-        planes = np.empty((shape[0], sum(sizes), *shape[1:]), np.float32)  # as most files have them
+    def read(variables: Sequence[Variable]) -> np.ndarray:
+        sizes = [len(v.channels) for v in variables]
+        planes = np.empty((times.size, sum(sizes), *ingredients.inputs.grid.shape), np.float32)  # as most files are
         fields = np.moveaxis(planes, 1, -1)
-        for variable, size, stop in zip(variables, sizes, np.cumsum(sizes).tolist(), strict=True):
-            read(variable, fields[..., stop - size : stop], fill=fill)
+        for variable, size, end in zip(variables, sizes, np.cumsum(sizes).tolist(), strict=True):
+            values = piece.segment.read(variable.name, first, last)
+            if variable.role == "forcing" and ingredients.config.nan == "fill_mean":
+                values = checks.fill_with_mean(values)
+            for path, rows in piece.segment.files_of(variable.name, first, last):
+                checks.check_values(values[rows], variable.channels, spec, times[rows], str(path))
+            fields[..., end - size : end] = clip_to_minimum(values, variable.minimum)
         return np.ascontiguousarray(fields)
 
-    persisted = [v for v in spec.with_role("forcing") if v.known == "persisted"]
-    given = read_all(persisted, fill=fill)
+    given = read([v for v in spec.with_role("forcing") if v.known == "persisted"])
     if ingredients.driving is not None:
-        given = np.concatenate([given, ingredients.driving.at(piece.times[start:stop])], axis=-1)
-    return read_all(spec.with_role("prognostic", "diagnostic"), fill=False), given
+        given = np.concatenate([given, ingredients.driving.at(times)], axis=-1)
+    return read([*spec.state_variables.values()]), given

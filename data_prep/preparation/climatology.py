@@ -145,15 +145,14 @@ class Climatology:
         return out
 
     def _hour_index(self, times: np.ndarray) -> np.ndarray:
-        hours = seconds_of_day(times) / 3600.0
-        distance = np.abs(hours[:, None] - self.hours)
-        unknown = distance.min(axis=1) > 1e-6
+        found = hour_index(times, self.hours)
+        unknown = np.abs(seconds_of_day(times) / 3600.0 - self.hours[found]) > 1e-6
         if unknown.any():
             raise DataError(
                 f"climatology: no estimate at {clock.text(times[unknown][0])}; "
                 f"training data hold the hours {', '.join(f'{h:g}' for h in self.hours)} UTC"
             )
-        return distance.argmin(axis=1)
+        return found
 
     def check_season(self, times: np.ndarray) -> None:
         """Refuses times of a season that the training data did not cover.
@@ -203,7 +202,7 @@ def hours_of(times: np.ndarray) -> np.ndarray:
 
 
 def hour_index(times: np.ndarray, hours: np.ndarray) -> np.ndarray:
-    """Which of ``hours`` each time has, ``(time,)``."""
+    """Which of ``hours`` is the nearest to that of each time, ``(time,)``."""
     return np.abs(seconds_of_day(times)[:, None] / 3600.0 - hours).argmin(axis=1)
 
 

@@ -26,19 +26,18 @@ def with_truth(truth: xr.Dataset, store: Store) -> Store:
     Raises:
       DataError: the fields lack a variable, times or levels, are on another grid, or are not possible.
     """
-    spec, state = store.spec, store.spec.with_role("prognostic", "diagnostic")
-    source = open_source(truth, {v.name: (v.name,) for v in state}, spec.vertical)
-    missing = [v.name for v in state if v.name not in source.fields]
-    if missing:
+    spec, state = store.spec, store.spec.state_variables
+    source = open_source(truth, {name: (name,) for name in state}, spec.vertical)
+    if missing := [name for name in state if name not in source.fields]:
         raise DataError(f"truth: missing {', '.join(missing)}; it holds {', '.join(source.contents)}")
     if not source.grid.matches(store.grid):
         raise DataError(f"truth: its grid is {source.grid.describe()}, the store's {store.grid.describe()}")
-    for v in state:
-        source = in_units(source, v.name, v.units, "the store's")
+    for name, variable in state.items():
+        source = in_units(source, name, variable.units, "the store's")
     if source.times.size == 0:
         raise DataError("truth: no time coordinate; give the times of its fields as a coordinate named time")
     n = source.times.size
-    values = np.concatenate([source.read(v.name, v.levels, 0, n) for v in state], axis=-1)
+    values = np.concatenate([source.read(name, variable.levels, 0, n) for name, variable in state.items()], axis=-1)
     there = fill_with_mean(values)  # what is missing may be masked; whoever scores it says so where it is not
     whole = ~np.isnan(there).any(axis=(1, 2, 3))
     check_values(there[whole], spec.state_channels, spec, source.times[whole], "truth", "leave those times out")

@@ -41,7 +41,7 @@ from data_prep.preparation.blocks import (
 )
 from data_prep.preparation.climatology_fit import StoreFit
 from data_prep.preparation.statistics import Moments, Statistics, sum_moments, with_lateral_as_state
-from data_prep.preparation.store import FORMAT_VERSION, read_manifest
+from data_prep.preparation.store import FORMAT_VERSION, read_manifest, row_bytes
 from data_prep.preparation.store_writer import StoreWriter, chunk_rows
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.reading import checks
@@ -249,9 +249,8 @@ def _statistics(ingredients: Ingredients, blocks: list[Written], edges: Moments)
 
 def _rows_per_block(spec: StateSpec, grid: Grid) -> int:
     """Rows read and written at a time: some 32 MiB, in whole chunks."""
-    row_bytes = 4 * grid.shape[0] * grid.shape[1] * len(spec.state_channels)
     chunk = chunk_rows(spec, grid)
-    return chunk * max(1, min(_BLOCK_BYTES // row_bytes, _MAX_BLOCK_ROWS) // chunk)
+    return chunk * max(1, min(_BLOCK_BYTES // row_bytes(spec, grid), _MAX_BLOCK_ROWS) // chunk)
 
 
 def _identity(config: DataConfig, paths: tuple[Location, ...]) -> str:

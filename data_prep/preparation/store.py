@@ -37,12 +37,12 @@ import zarr
 from data_prep.errors import DataError, UserError, how_to_run, one_line
 from data_prep.files.arrays import ArrayLike, rows_at
 from data_prep.files.json_file import read_object
-from data_prep.forcing import ForcingBuilder, channel_names
+from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
 from data_prep.preparation.rows import StoredRows, take
 from data_prep.preparation.statistics import Statistics
-from data_prep.spec import Channel, StateSpec, unstack_channels
+from data_prep.spec import StateSpec, unstack_channels
 
 if TYPE_CHECKING:
     import dask.array
@@ -140,7 +140,7 @@ class Store:
         """Workers are sent the path and open the store themselves; one that lives in memory is sent whole."""
         if self.path is not None:
             return _reopen, (self.path, self.data_hash)
-        return Store, tuple(getattr(self, f.name) for f in fields(self) if f.init)
+        return Store, tuple(getattr(self, f.name) for f in fields(self))
 
     def read_state(self, start: int, stop: int) -> np.ndarray:
         """States of rows ``[start, stop)`` of one segment: raw, float32 ``(time, latitude, longitude, state)``.
@@ -248,20 +248,20 @@ class Store:
 
         rows = np.asarray(indices, np.int64)
         read = dask.delayed(self._fields, pure=False)
-        shape = (1, *self.grid.shape, len(self.spec.state_channels) + len(persisted_channels(self.spec)))
+        shape = (1, *self.grid.shape, len(self.spec.state_channels) + len(self.spec.known_channels("persisted")))
         parts = [dask.array.from_delayed(read(row), shape, np.float32) for row in np.split(rows, rows.size)]
         return self._canonical(rows, dask.array.concatenate(parts))
 
     def _fields(self, rows: np.ndarray) -> np.ndarray:
         """State and persisted forcings, ``(row, latitude, longitude, channel)``."""
         values = self.take_states(rows)
-        if not persisted_channels(self.spec):
+        if not self.spec.known_channels("persisted"):
             return values
         return np.concatenate([values, self.take_persisted(rows)[..., ~self.forcing_builder.is_lateral]], axis=-1)
 
     def _canonical(self, rows: np.ndarray, values: np.ndarray | dask.array.Array) -> xr.Dataset:
         time_coord = ("time", self.times[rows], {"standard_name": "time", "long_name": "time", "axis": "T"})
-        channels = (*self.spec.state_channels, *persisted_channels(self.spec))
+        channels = (*self.spec.state_channels, *self.spec.known_channels("persisted"))
         return unstack_channels(values, self.spec, channels, self.grid, {"time": time_coord})
 
     @property
@@ -314,16 +314,6 @@ class Store:
     @property
     def _name(self) -> str:
         return "store" if self.path is None else str(self.path)
-
-
-def persisted_channels(spec: StateSpec) -> tuple[Channel, ...]:
-    """The forcing channels that are kept from initial time."""
-    return tuple(c for c in spec.forcing_channels if c.name in channel_names(spec, "persisted"))
-
-
-def given_channels(spec: StateSpec) -> tuple[Channel, ...]:
-    """Those, and the lateral ones: the last axis of ``Store.persisted``."""
-    return tuple(c for c in spec.forcing_channels if c.name in channel_names(spec, "persisted", "lateral"))
 
 
 def row_bytes(spec: StateSpec, grid: Grid) -> int:
@@ -470,7 +460,7 @@ def read_group(path: Path, group: zarr.Group, manifest: Mapping[str, Any]) -> St
     timestep = np.timedelta64(round(manifest["timestep_seconds"] * 1e9), "ns")
     times = np.asarray(_array(group, "time")[:]).astype("datetime64[ns]")
     rows: dict[str, ArrayLike] = {}
-    for name, channels in (("state", spec.state_channels), ("persisted", given_channels(spec))):
+    for name, channels in (("state", spec.state_channels), ("persisted", spec.given_channels)):
         expected = (times.size, *grid.shape, len(channels))
         array = _array(group, name)
         if array.shape != expected:

@@ -25,7 +25,6 @@ from data_prep.preparation.store import (
     MANIFEST,
     Segment,
     data_hash_of,
-    given_channels,
     read_group,
     row_bytes,
     row_digest,
@@ -75,7 +74,7 @@ class StoreWriter:
         """Makes an empty store for these times; replaces what is there."""
         group = zarr.open_group(path, mode="w")
         n = times.size
-        for name, channels in (("state", spec.state_channels), ("persisted", given_channels(spec))):
+        for name, channels in (("state", spec.state_channels), ("persisted", spec.given_channels)):
             shape = (n, *grid.shape, len(channels))
             chunks = (min(n, chunk_rows(spec, grid)), chunk_latitudes(spec, grid), grid.shape[1], max(shape[3], 1))
             group.create_array(

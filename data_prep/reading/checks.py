@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep import clock
 from data_prep.errors import DataError
-from data_prep.reading.slips import hint, outside, slip_of, standard_height
+from data_prep.reading.slips import hint, impossible_and_unusual, slip_of, standard_height
 from data_prep.spec import Channel, StateSpec
 from data_prep.variables import GRAVITY, usual_range
 
@@ -18,15 +18,15 @@ _CONSTANT = 1e-6
 _PACKING = 1e-4  # of the range of a field: 16 bits round by a tenth of that
 
 
-def check_time_axis(times: np.ndarray, where: str) -> None:
-    """Refuses times that repeat or run backwards.
+def check_time_axis(times: np.ndarray, where: str, *, admit_duplicates: bool) -> None:
+    """Refuses times that run backwards or, unless they are admitted, repeat.
 
     Raises:
       DataError: names the first such time.
     """
     steps = np.diff(times)
     repeated = steps == np.timedelta64(0, "ns")
-    if repeated.any():
+    if repeated.any() and not admit_duplicates:
         raise DataError(f"{where}: the time {clock.text(times[1:][repeated][0])} occurs twice; remove the duplicate")
     if (steps < np.timedelta64(0, "ns")).any():
         place = int(np.flatnonzero(steps < np.timedelta64(0, "ns"))[0])
@@ -76,8 +76,8 @@ def interval_of(times: np.ndarray, where: str) -> np.timedelta64:
     if irregular.any():
         place = int(np.flatnonzero(irregular)[0])
         raise DataError(
-            f"{where}: irregular time step: {hours(steps[place]):g} h after {clock.text(times[place])}, "
-            f"elsewhere {hours(interval):g} h; resample the data to a regular interval"
+            f"{where}: irregular time step: {clock.hours(steps[place]):g} h after {clock.text(times[place])}, "
+            f"elsewhere {clock.hours(interval):g} h; resample the data to a regular interval"
         )
     return interval
 
@@ -129,7 +129,7 @@ def check_values(
         units = spec[channel.variable].units
         lowest, highest = usual_range(channel.variable, units)
         pressure = channel.level if spec.vertical == "pressure" else None
-        impossible, _ = outside(channel.variable, units, low[:, i], high[:, i])
+        impossible, _ = impossible_and_unusual(channel.variable, units, low[:, i], high[:, i])
         # Within what is possible, heights alone may look like another unit.
         suspect = np.arange(low.shape[0]) if channel.variable == "geopotential" else np.flatnonzero(impossible)
         for row in suspect.tolist():
@@ -173,11 +173,6 @@ def fill_with_mean(values: np.ndarray) -> np.ndarray:
     total = np.where(missing, 0.0, values.astype(np.float64)).sum(axis=(1, 2), keepdims=True)
     mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
     return np.where(missing, mean, values).astype(np.float32)
-
-
-def hours(span: np.timedelta64) -> float:
-    """A time span in hours."""
-    return float(span / np.timedelta64(1, "h"))
 
 
 def _at(times: np.ndarray, row: int) -> str:

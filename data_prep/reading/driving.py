@@ -70,8 +70,7 @@ class Driving:
             values = timeline.read(int(rows[0]), int(rows[-1]) + 1, int(steps[0]))
         else:
             values = np.concatenate([timeline.read(row, row + 1) for row in rows.tolist()])
-        channels = tuple(c for c in self.spec.channels("prognostic") if c.variable == name)
-        checks.check_values(values[:, self.mask][:, None], channels, self.spec, times, where)
+        checks.check_values(values[:, self.mask][:, None], self.spec[name].channels, self.spec, times, where)
         return clip_to_minimum(values, timeline.variable.minimum)
 
 

@@ -94,13 +94,12 @@ def read_initial(
                 )
         if fill_nan and variable.role == "forcing":
             field_values = checks.fill_with_mean(field_values)
-        channels = tuple(c for c in spec.channels(variable.role) if c.variable == variable.name)
         # no network reads diagnostic ones, which may be missing, in parts or as a whole
         given = checks.fill_with_mean(field_values) if variable.role == "diagnostic" else field_values
         if variable.role != "diagnostic" or not np.isnan(given).any():
             at = holder.times[row : row + 1]
-            checks.check_values(given, channels, spec, at, str(holder.path), "choose another time")
-        taken += channels
+            checks.check_values(given, variable.channels, spec, at, str(holder.path), "choose another time")
+        taken += variable.channels
         values.append(clip_to_minimum(field_values, variable.minimum))
     coords = {"time": ("time", np.array([instant]), {"standard_name": "time", "axis": "T"})}
     return unstack_channels(np.concatenate(values, axis=-1), spec, tuple(taken), grid, coords)
@@ -226,28 +225,29 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
         return source.read(name, variable.levels, row, row + 1)
     raw_name = source.fields[name].raw_name
     count, interval = 1, timestep
-    named = accumulation_hours(raw_name) == checks.hours(timestep)
+    named = accumulation_hours(raw_name) == clock.hours(timestep)
     if not named and times.size > 1:
         interval = np.diff(times).min()
         count = max(1, int(timestep // interval))
     first = row + 1 - count
+    unknown = np.full((1, *source.grid.shape, len(variable.channels)), np.nan, np.float32)
     if not named and times.size == 1 and source.bounds is None and variable.role == "diagnostic":
-        return np.full((1, *source.grid.shape, max(1, len(variable.levels))), np.nan, np.float32)  # summed over what?
+        return unknown  # summed over what?
     if timestep % interval != np.timedelta64(0, "ns"):
-        length = f"{checks.hours(timestep):g}"
-        why = f"{length} h, and its times are {checks.hours(interval):g} h apart"
+        length = f"{clock.hours(timestep):g}"
+        why = f"{length} h, and its times are {clock.hours(interval):g} h apart"
         remedy = f"sum it before; if it is such a sum, call it total_precipitation_{length}hr in the file"
     elif first < 0 or times[row] - times[first] != (count - 1) * interval:
         why = f"the {count} times that lead to {clock.text(times[row])}, and some are missing"
         remedy = "add them, or choose a later time"
     elif source.bounds is not None and not _fill_step(source.bounds[first : row + 1], times[first : row + 1], timestep):
-        why = f"the {checks.hours(timestep):g} h before {clock.text(times[row])}, which bounds of its times contradict"
+        why = f"the {clock.hours(timestep):g} h before {clock.text(times[row])}, which bounds of its times contradict"
         remedy = "sum it over these, at a time that is the end of the sum"
     else:
         raw = source.read(name, variable.levels, first, row + 1)
         return raw if count == 1 else raw.sum(axis=0, keepdims=True)
     if variable.role == "diagnostic":
-        return np.full((1, *source.grid.shape, max(1, len(variable.levels))), np.nan, np.float32)
+        return unknown
     raise DataError(f"{source.path}: {raw_name} is to be summed over {why}; {remedy}")
 
 

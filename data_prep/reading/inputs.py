@@ -68,7 +68,7 @@ class Inputs:
     def read_table(self) -> np.ndarray:
         """Climatological forcings by day of year, not yet clipped, ``(366, latitude, longitude, channel)``."""
         variables = [v for v in self.spec.with_role("forcing") if v.known == "climatological"]
-        stops = np.cumsum([0, *(max(1, len(v.levels)) for v in variables)]).tolist()
+        stops = np.cumsum([0, *(len(v.channels) for v in variables)]).tolist()
         table = np.empty((clock.CALENDAR_DAYS, *self.grid.shape, stops[-1]), np.float32)
         for variable, first, last in zip(variables, stops, stops[1:], strict=False):
             source = self.tables[variable.name]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError
+from data_prep.grid import Grid
 from data_prep.reading.locations import Location
 
 _FLOAT32_DEG = 3e-5
@@ -37,6 +39,30 @@ class Order:
     repeated: int | None = None
 
 
+_grids: dict[tuple[Any, ...], tuple[Grid, Order, Order]] = {}  # a few: most files have those of others
+_MOST_GRIDS = 8
+
+
+def grid_of(path: Location, latitude: xr.DataArray, longitude: xr.DataArray) -> tuple[Grid, Order, Order]:
+    """The grid of two coordinates, and their orders: the very same objects for the same coordinates.
+
+    Raises:
+      DataError: they are those of no grid; ``path`` is named.
+    """
+    both = latitude, longitude
+    key = tuple((str(c.name), c.dtype.str, tuple(c.values.tolist()), str(sorted(c.attrs.items()))) for c in both)
+    if key not in _grids:
+        rows, columns = _latitude_order(path, latitude), _longitude_order(path, longitude)
+        try:
+            grid = Grid.from_arrays(rows.values, columns.values)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
+        if len(_grids) >= _MOST_GRIDS:
+            _grids.clear()
+        _grids[key] = grid, rows, columns
+    return _grids[key]
+
+
 def pick(values: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
     """These positions along an axis of an array; a view where they are evenly spaced, as most axes are or reversed."""
     steps = np.diff(rows)
@@ -47,14 +73,14 @@ def pick(values: np.ndarray, rows: np.ndarray, axis: int) -> np.ndarray:
     return values[(slice(None),) * axis + (slice(first, stop if stop >= 0 else None, step),)]
 
 
-def latitude_order(path: Location, coordinate: xr.DataArray) -> Order:
+def _latitude_order(path: Location, coordinate: xr.DataArray) -> Order:
     """Latitudes from south to north."""
     values = _degrees(path, coordinate)
     rows = np.arange(values.size) if values[0] <= values[-1] else np.arange(values.size)[::-1]
     return Order(rows, _exact_latitudes(values[rows], coordinate))
 
 
-def longitude_order(path: Location, coordinate: xr.DataArray) -> Order:
+def _longitude_order(path: Location, coordinate: xr.DataArray) -> Order:
     """Longitudes eastward from the first one in [0, 360); a region across Greenwich runs past 360.
 
     The meridian that closes the circle (0 and 360, or -180 and 180) is left out.

@@ -18,7 +18,7 @@ import numpy as np
 from data_prep import clock
 from data_prep.files.arrays import unbroken_runs
 from data_prep.grid import Grid
-from data_prep.reading.slips import hint, outside, slip_of
+from data_prep.reading.slips import hint, impossible_and_unusual, slip_of
 from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform, tells_orientation
 
 Severity = Literal["error", "warning"]
@@ -163,34 +163,32 @@ def uniform(samples: np.ndarray) -> np.ndarray:
     return (samples == samples[:, :1, :1]).all(axis=(1, 2))
 
 
-def compare(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def compare(samples: np.ndarray, before: np.ndarray | None, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Compares each field of a block with the one before it.
 
     Args:
-      values: ``(row, latitude, longitude, level)``.
-      before: ``thin`` of the row before the block, one row; ``None`` at the beginning.
+      samples: ``thin`` of the block.
+      before: That of the row before it, one row; ``None`` at the beginning.
       grid: Of the fields.
 
     Returns:
       As ``stuck_and_mirrored``; the first row of a record is neither.
     """
-    sample = thin(values)
-    stuck, mirrored = stuck_and_mirrored(np.concatenate([sample[:1] if before is None else before, sample]), grid)
+    stuck, mirrored = stuck_and_mirrored(np.concatenate([samples[:1] if before is None else before, samples]), grid)
     if before is None:
         stuck[0], mirrored[0] = False, False
     return stuck, mirrored
 
 
-def summarise(values: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summary:
-    """Looks at a block of a variable; arguments as of ``compare``."""
-    stuck, mirrored = compare(values, before, grid)
+def _summarise(values: np.ndarray, samples: np.ndarray, before: np.ndarray | None, grid: Grid) -> Summary:
+    """Looks at a block of a variable ``(row, latitude, longitude, level)``; other arguments as of ``compare``."""
+    stuck, mirrored = compare(samples, before, grid)
     finite = np.isfinite(values)
     low = np.where(finite, values, np.inf).min(axis=(1, 2))
     high = np.where(finite, values, -np.inf).max(axis=(1, 2))
     empty = ~finite.any(axis=(1, 2))
     low, high = np.where(empty, np.nan, low), np.where(empty, np.nan, high)
-    sample = thin(values)
-    changes = _changes(np.concatenate([sample[:1] if before is None else before, sample]))
+    changes = _changes(np.concatenate([samples[:1] if before is None else before, samples]))
     return Summary(low, high, 1.0 - finite.mean(axis=(1, 2)), stuck, mirrored, *changes)
 
 
@@ -233,10 +231,11 @@ def scan(
     parts: list[Summary] = []
     for start in range(0, n_rows, at_once):
         values = read(start, min(start + at_once, n_rows))
-        parts.append(summarise(values, before, grid))
+        samples = thin(values)
+        parts.append(_summarise(values, samples, before, grid))
         if keep is not None:
-            keep(start, thin(values), parts[-1].mirrored)
-        before = thin(values[-1:]).copy()
+            keep(start, samples, parts[-1].mirrored)
+        before = samples[-1:].copy()
     assert before is not None
     return Summary.join(parts), before
 
@@ -301,13 +300,14 @@ def _judge_level(
         one_value[:] = False
     ranges = zip(low.tolist(), high.tolist(), strict=True)
     slipped = ~one_value & [slip_of(name, units, pressure, a, b) is not None for a, b in ranges]
-    impossible, unusual = (rows & ~slipped & ~one_value for rows in outside(name, units, low, high))
+    impossible, unusual = (rows & ~slipped & ~one_value for rows in impossible_and_unusual(name, units, low, high))
     yield from found("error", "unit slip", slipped, said)
     yield from found("error", "impossible", impossible, said)
     yield from found("warning", "unusual", unusual, lambda row: f"{said(row)}, unusual in this unit")
     yield from found("error", "uniform", one_value, lambda _: UNIFORM)
     if times.size:
-        yield from found(_strictly(name, units), "stuck", summary.stuck[:, i], lambda _: "repeats the field before it")
+        severity: Severity = "error" if changes_every_step(name, units) else "warning"
+        yield from found(severity, "stuck", summary.stuck[:, i], lambda _: "repeats the field before it")
 
 
 def judge_flips(flipped: np.ndarray, unclear: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:
@@ -358,10 +358,6 @@ def judge_sums(
     at = " and ".join(clock.text(np.datetime64(0, "D") + hour)[-5:] for hour in anew)
     text = f"falls at {at} alone: sums that run up from there? They are taken as sums over the interval of the times"
     return [Finding("warning", "running sums", name, *_ends(times), times.size, f"{text}: take differences before")]
-
-
-def _strictly(name: str, units: str) -> Severity:
-    return "error" if changes_every_step(name, units) else "warning"
 
 
 def is_part_of_state(name: str, units: str) -> bool:

@@ -8,7 +8,7 @@ latitude-longitude grid with instants is refused here, with the reason and the r
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -285,7 +285,7 @@ def over_interval(variable: xr.DataArray) -> str:
     return of_grib.get(str(variable.attrs.get("GRIB_stepType", "")), "") or (found[1] if found else "")
 
 
-def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Names in the file of the asked variables.
 
     Args:

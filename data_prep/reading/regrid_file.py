@@ -19,10 +19,10 @@ from data_prep.grid import Grid
 from data_prep.reading.instants import exact
 from data_prep.reading.locations import Location, is_zarr
 from data_prep.reading.opening import open_lazily
-from data_prep.reading.positions import Order, latitude_order, longitude_order
+from data_prep.reading.positions import Order, grid_of
 from data_prep.reading.recognise import find_axes, numeric_fields, on_own_axes
 from data_prep.reading.regridded import regridder_for, target_grid
-from data_prep.reading.valid_range import outside, valid_range_of
+from data_prep.reading.valid_range import are_invalid, valid_range_of
 from data_prep.regrid import Regridder
 from data_prep.spec import grid_coords
 
@@ -66,9 +66,8 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
     fields = list(numeric_fields(data))
     axes = find_axes(path, data[fields] if fields else data)
     dims = (axes.latitude, axes.longitude)
-    latitude, longitude = latitude_order(path, data[dims[0]]), longitude_order(path, data[dims[1]])
-    source, target = Grid.from_arrays(latitude.values, longitude.values), target_grid(config)
-    regridder = regridder_for(source, target, config, str(path))
+    source, latitude, longitude = grid_of(path, data[dims[0]], data[dims[1]])
+    regridder = regridder_for(source, target_grid(config), config, str(path))
     fields = [n for n in fields if set(dims) <= set(data[n].dims) and not _belongs_to_cells(data[n])]
     if not fields:
         held = ", ".join(map(str, data.data_vars)) or "no variables"
@@ -115,7 +114,7 @@ def _field_function(
     rows, columns = latitude.rows[:, None], longitude.rows
 
     def regrid(values: np.ndarray) -> np.ndarray:
-        if valid is not None and (invalid := outside(values, valid)).any():
+        if valid is not None and (invalid := are_invalid(values, valid)).any():
             values = np.where(invalid, np.float32(np.nan), values)
         return regridder(values[..., rows, columns][..., None])[..., 0]
 

@@ -12,7 +12,7 @@ from data_prep.grid import Grid
 from data_prep.grid_names import parse_grid_name
 from data_prep.reading.locations import Location, locate
 from data_prep.reading.opening import open_lazily
-from data_prep.reading.positions import latitude_order, longitude_order
+from data_prep.reading.positions import grid_of
 from data_prep.reading.recognise import find_axes, numeric_fields, on_own_axes
 from data_prep.reading.sources import Source
 from data_prep.regrid import Regridder, make_regridder
@@ -117,6 +117,4 @@ def grid_of_file(path: Location) -> Grid:
         data = on_own_axes(file)
         names = list(numeric_fields(data))
         axes = find_axes(path, data[names] if names else data)
-        latitude = latitude_order(path, data[axes.latitude])
-        longitude = longitude_order(path, data[axes.longitude])
-        return Grid.from_arrays(latitude.values, longitude.values)
+        return grid_of(path, data[axes.latitude], data[axes.longitude])[0]

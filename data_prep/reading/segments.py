@@ -81,10 +81,10 @@ class RawSegment:
         before = sample if index == start else None
         if before is None and start > 0:
             before = quality.thin(self._read(name, start - 1, start))
-        stuck, mirrored = quality.compare(values, before, self.grid)
-        thinned = quality.thin(values)
+        samples = quality.thin(values)
+        stuck, mirrored = quality.compare(samples, before, self.grid)
         # both at once: another thread may be reading the next rows
-        self._last[name] = start + values.shape[0], thinned[-1:].copy()
+        self._last[name] = start + values.shape[0], samples[-1:].copy()
         variable = self.timelines[name].variable
         stuck &= changes_every_step(name, variable.units)  # the sea may well stay as it is
 
@@ -103,7 +103,7 @@ class RawSegment:
                 "lists all such times; leave them out by data.exclude"
             )
         if is_never_uniform(name, variable.units):
-            uniform = quality.uniform(thinned if before is None else np.concatenate([before, thinned]))
+            uniform = quality.uniform(samples if before is None else np.concatenate([before, samples]))
             first = start if before is None else start - 1
             for row in np.flatnonzero((uniform[1:] != uniform[:-1]).any(axis=1))[:1]:
                 level = uniform[1:][row] != uniform[:-1][row]
@@ -146,8 +146,8 @@ def cut_into_segments(
     interval = checks.interval_of(times, where)
     if timestep < interval or timestep % interval != np.timedelta64(0, "ns"):
         raise DataError(
-            f"{where}: data.timestep_hours {checks.hours(timestep):g} is no multiple of the files' interval, "
-            f"{checks.hours(interval):g} h"
+            f"{where}: data.timestep_hours {clock.hours(timestep):g} is no multiple of the files' interval, "
+            f"{clock.hours(interval):g} h"
         )
     _check_alike(reference, interval)
     if checks.is_one_day_a_month(times):
@@ -182,7 +182,7 @@ def cut_into_segments(
         name, used = f"{name}.{count}" if count else name, True
         out.append(RawSegment(name, kept, first + begin, stride, timelines, grid, number))
     if not out:
-        raise DataError(f"{where}: no stretch of data holds two consecutive steps of {checks.hours(timestep):g} h")
+        raise DataError(f"{where}: no stretch of data holds two consecutive steps of {clock.hours(timestep):g} h")
     return tuple(out)
 
 
@@ -208,7 +208,7 @@ def _warn_of_intervals(timelines: Mapping[str, Timeline], interval: np.timedelta
     phase = (times - times.astype("datetime64[D]")) % interval
     means = over_interval_names(timelines, "mean")
     if (2 * phase == interval).all() and (means or phase[0] % np.timedelta64(1, "h")):
-        at = f"{clock.text(times[0])[-5:]} every {checks.hours(interval):g} h"
+        at = f"{clock.text(times[0])[-5:]} every {clock.hours(interval):g} h"
         logger.warning(
             "%s: times in the middle of intervals (%s), as means have; they are taken as instants", where, at
         )
@@ -217,7 +217,7 @@ def _warn_of_intervals(timelines: Mapping[str, Timeline], interval: np.timedelta
     stride = int(timestep // interval)
     for kind, several, remedy in _OVER_INTERVALS if stride > 1 else ():
         if lost := [name for name in over_interval_names(timelines, kind) if not is_accumulation(name)]:
-            of, by = (f"{checks.hours(span):g} h" for span in (interval, timestep))
+            of, by = (f"{clock.hours(span):g} h" for span in (interval, timestep))
             message = f"%s: %s: {several} over %s, of which one of %d is taken; {remedy}"
             logger.warning(message, where, ", ".join(lost), of, stride, by)
 
@@ -245,10 +245,10 @@ def _check_alike(timeline: Timeline, interval: np.timedelta64) -> None:
     held, lone = np.append(held, times.size), np.append(lone, alone.sum())  # all together, where each holds one time
     for number in np.flatnonzero((held > 2) & (2 * lone > held))[:1]:
         own = timeline.source_of == number if number < n_files else np.ones(times.size, bool)
-        apart = checks.hours(np.median(np.diff(times[own & alone]).astype(np.int64)).astype("timedelta64[ns]"))
+        apart = clock.hours(np.median(np.diff(times[own & alone]).astype(np.int64)).astype("timedelta64[ns]"))
         coarse, fine = (timeline.sources[timeline.source_of[row]] for row in (np.argmax(own & alone), far.argmin()))
         raise DataError(
-            f"{coarse.path}: most times are {apart:g} h apart, but {checks.hours(interval):g} h in {fine.path} at "
+            f"{coarse.path}: most times are {apart:g} h apart, but {clock.hours(interval):g} h in {fine.path} at "
             f"{clock.text(times[far.argmin()])}; files that are read together need one interval: thin the finer "
             "ones before (rain summed), or leave some out"
         )
@@ -265,7 +265,7 @@ def _first_kept(times: np.ndarray, timestep: np.timedelta64, stride: int, *, nee
 
 def check_accumulation(timeline: Timeline, timestep: np.timedelta64, interval: np.timedelta64) -> None:
     """A sum over the model step is made of sums over the files' interval; names and bounds must not say otherwise."""
-    name, length = timeline.variable.name, checks.hours(interval)
+    name, length = timeline.variable.name, clock.hours(interval)
     silent = []
     stops = np.cumsum(np.bincount(timeline.source_of, minlength=len(timeline.sources)))
     rows_of = np.split(np.argsort(timeline.source_of, kind="stable"), stops[:-1])
@@ -287,10 +287,10 @@ def check_accumulation(timeline: Timeline, timestep: np.timedelta64, interval: n
             "hours; if these are sums over %g h, call it total_precipitation_%ghr in the files",
             *(silent[0].path, silent[0].fields[name].raw_name, length, length, length),
         )
-    if accumulation_hours(name) not in (None, checks.hours(timestep)):
+    if accumulation_hours(name) not in (None, clock.hours(timestep)):
         raise DataError(
-            f"data.diagnostic.{name}: precipitation is summed over the model step of {checks.hours(timestep):g} h; "
-            f"name it total_precipitation_{checks.hours(timestep):g}hr and give its name in the files as source"
+            f"data.diagnostic.{name}: precipitation is summed over the model step of {clock.hours(timestep):g} h; "
+            f"name it total_precipitation_{clock.hours(timestep):g}hr and give its name in the files as source"
         )
 
 
@@ -305,7 +305,7 @@ def _check_bounds(timeline: Timeline, source: Source, rows: np.ndarray, interval
     length = (last - first == interval) | (first == timeline.times[rows - 1])
     for right, remedy in (
         (last == timeline.times[rows], "a sum belongs to the interval that ends at its time: set the time to that end"),
-        (length, f"the times are {checks.hours(interval):g} h apart: take sums over that"),
+        (length, f"the times are {clock.hours(interval):g} h apart: take sums over that"),
     ):
         if not right.all():
             row = int(np.argmin(right))

@@ -57,7 +57,7 @@ def may_slip(name: str, units: str) -> bool:
     return name == "geopotential" or (known(name) is not None and any(units == unit for unit, *_ in _SLIPS))
 
 
-def outside(name: str, units: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def impossible_and_unusual(name: str, units: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which fields are impossible, and which are unusual and no more; arguments as of ``slip_of``, of many fields.
 
     Of a variable that the program does not know only a missing value that is not declared is impossible.
@@ -125,7 +125,7 @@ def hint(name: str, units: str, level: float | None, low: float, high: float) ->
 def _undeclared(units: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Which ranges end at what looks like a missing value, in SI as it is or as a conversion has left it."""
     made_of = _MADE_OF.get(units, Conversion(units))
-    fills = np.concatenate([_FILLS, _FILLS.astype(np.float64) * made_of.factor + made_of.offset])
+    fills = np.concatenate([_FILLS, made_of.apply(_FILLS.astype(np.float64))])
     at_end = [np.isclose(end[..., None], fills, rtol=1e-6, atol=0).any(axis=-1) for end in (low, high)]
     return (np.maximum(np.abs(low), np.abs(high)) > 1e14) | at_end[0] | at_end[1]
 

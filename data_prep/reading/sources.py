@@ -12,10 +12,9 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -28,7 +27,7 @@ from data_prep.reading.instants import calendar_of, instants_of
 from data_prep.reading.locations import Location, is_zarr, locate
 from data_prep.reading.lost_chunks import lost_chunks
 from data_prep.reading.opening import CHUNK_CACHE_BYTES, open_to_release
-from data_prep.reading.positions import Order, latitude_order, longitude_order, pick
+from data_prep.reading.positions import Order, grid_of, pick
 from data_prep.reading.recognise import (
     Axes,
     find_axes,
@@ -44,8 +43,8 @@ from data_prep.reading.recognise import (
     without_single_leads,
 )
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
-from data_prep.reading.valid_range import outside, valid_range_of
-from data_prep.spec import Vertical
+from data_prep.reading.valid_range import are_invalid, valid_range_of
+from data_prep.spec import Vertical, find_levels
 from data_prep.variables import is_accumulation, known
 
 logger = logging.getLogger(__name__)
@@ -92,10 +91,10 @@ class FoundField:
     level_rows: tuple[int, ...]
     level_axis: str | None
     to_si: Conversion
-    over_interval: str = ""
-    unit_given: bool = True
-    standard_name: str = ""
-    valid: tuple[float, float] | None = None
+    over_interval: str
+    unit_given: bool
+    standard_name: str
+    valid: tuple[float, float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,7 +234,7 @@ class Source:
                 f"{self.path}: {found.raw_name} cannot be read ({one_line(error)}); "
                 f"{why if isinstance(self.path, str) else 'the file may be damaged'}"
             ) from None
-        if found.valid is not None and (invalid := outside(block.values, found.valid)).any():
+        if found.valid is not None and (invalid := are_invalid(block.values, found.valid)).any():
             _tell_of_invalid(self.path, found.raw_name, found.valid)
             block = block.copy(data=np.where(invalid, np.float32(np.nan), block.values))
         if self._axes.expver in block.dims:
@@ -246,10 +245,7 @@ class Source:
             values = values[None]
         values = pick(values, np.array(rows), 3) if found.level_axis is not None else values[..., None]
         values = self._orient(values, found.raw_name)
-        if found.to_si != Conversion(found.to_si.units):
-            # In double precision, so that the same values in another unit come out the same.
-            values = values.astype(np.float64) * found.to_si.factor + found.to_si.offset
-        return values.astype(np.float32, copy=False)
+        return found.to_si.apply(values).astype(np.float32, copy=False)
 
     def _compute(self, variable: xr.DataArray, axis: str | None, rows: slice, levels: slice | None) -> xr.DataArray:
         """These rows, in the file's order: transposing unread data reads it slowly.
@@ -326,13 +322,8 @@ class Source:
                     f"{self.path}: {found.raw_name} has {len(found.levels)} levels, but a surface field was asked for"
                 )
             return list(found.level_rows[:1])
-        have = np.asarray(found.levels)
-        hits = [np.flatnonzero(np.isclose(have, level, rtol=1e-4, atol=0)) for level in levels]
-        missing = [f"{level:g}" for level, hit in zip(levels, hits, strict=True) if hit.size != 1]
-        if missing:
-            there = ", ".join(f"{x:g}" for x in have) or "none"
-            raise DataError(f"{self.path}: {found.raw_name} lacks level {', '.join(missing)}; it has {there}")
-        return [found.level_rows[int(hit[0])] for hit in hits]
+        rows = find_levels(f"{self.path}: {found.raw_name}", found.levels, levels)
+        return [found.level_rows[row] for row in rows]
 
 
 _told_of_invalid: set[tuple[Path | str, str]] = set()
@@ -362,7 +353,7 @@ def warn_of_units(sources: Iterable[Source]) -> None:
         taken = {
             found.raw_name: found.to_si.units
             for found in source.fields.values()
-            if not found.unit_given and found.to_si == Conversion(found.to_si.units) and found.to_si.units != "1"
+            if not found.unit_given and not found.to_si.changes and found.to_si.units != "1"
         }
         if taken := {name: units for name, units in taken.items() if name not in told}:
             pairs = ", ".join(f"{name} ({units})" for name, units in taken.items())
@@ -391,15 +382,16 @@ def open_source(
     Raises:
       DataError: one line on what the file lacks or what is wrong with it.
     """
-    understood = partial(
-        _understood, names=names, vertical=vertical, admit_duplicates=admit_duplicates, admit_forecasts=admit_forecasts
-    )
     if isinstance(path, xr.Dataset):
-        return understood(_DATASET, path, lambda: None)
-    file = locate(path)
-    opened, release = open_to_release(file)
+        file: Location = _DATASET
+        opened, release = path, lambda: None
+    else:
+        file = locate(path)
+        opened, release = open_to_release(file)
     try:
-        return understood(file, opened, release)
+        return _understood(
+            file, opened, release, names, vertical, admit_duplicates=admit_duplicates, admit_forecasts=admit_forecasts
+        )
     except BaseException:
         release()
         raise
@@ -409,9 +401,9 @@ def _understood(
     path: Location,
     opened: xr.Dataset,
     release: Callable[[], None],
-    *,
     names: Mapping[str, Sequence[str]],
     vertical: Vertical | None,
+    *,
     admit_duplicates: bool,
     admit_forecasts: bool,
 ) -> Source:
@@ -420,7 +412,7 @@ def _understood(
     if not admit_forecasts and is_own_forecast(everything):
         raise ForecastError(f"{path}: is a forecast of {everything.attrs['forecaster']}; take it out of the analyses")
     contents = tuple(str(v) for v in everything.data_vars)
-    present = find_variables(path, everything, {name: tuple(candidates) for name, candidates in names.items()})
+    present = find_variables(path, everything, names)
     if not present:
         asked = ", ".join(" or ".join(dict.fromkeys(candidates)) for candidates in names.values())
         raise NothingAskedError(f"{path}: holds none of {asked}; it holds {', '.join(contents) or 'no variables'}")
@@ -429,7 +421,7 @@ def _understood(
     refuse_initial_times(path, raw, axes)
     refuse_other_dimensions(path, raw, axes)
     _check_days(path, raw, axes.dayofyear)
-    grid, latitude, longitude = _grid_of(path, raw[axes.latitude], raw[axes.longitude])
+    grid, latitude, longitude = grid_of(path, raw[axes.latitude], raw[axes.longitude])
     times = _times(path, raw, axes, admit_duplicates=admit_duplicates)
     found = {name: _found_field(path, raw[raw_name], name, axes, vertical) for name, raw_name in present.items()}
     own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
@@ -465,7 +457,7 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
             f"{source.path}: {found.raw_name} {has}, {whose} is in {units!r}; set its units attribute to what the "
             "values are in, or convert them before"
         )
-    if change != Conversion(units):
+    if change.changes:
         logger.info("%s: %s is turned from %s into %s", source.path, found.raw_name, found.to_si.units, units)
     return replace(source, fields={**source.fields, name: replace(found, to_si=found.to_si.then(change))})
 
@@ -473,26 +465,6 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
     """The lower bound of ``Variable.minimum``, one function for truth and inputs, once they have been checked."""
     return values if minimum is None else np.maximum(values, np.float32(minimum))
-
-
-_grids: dict[tuple[Any, ...], tuple[Grid, Order, Order]] = {}  # a few: most files have those of others
-_MOST_GRIDS = 8
-
-
-def _grid_of(path: Location, *coordinates: xr.DataArray) -> tuple[Grid, Order, Order]:
-    """The grid of a latitude and a longitude, and their orders: the very same objects for the same coordinates."""
-    key = tuple((str(c.name), c.dtype.str, tuple(c.values.tolist()), str(sorted(c.attrs.items()))) for c in coordinates)
-    if (found := _grids.get(key)) is not None:
-        return found
-    latitude, longitude = latitude_order(path, coordinates[0]), longitude_order(path, coordinates[1])
-    try:
-        grid = Grid.from_arrays(latitude.values, longitude.values)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    if len(_grids) >= _MOST_GRIDS:
-        _grids.clear()
-    _grids[key] = grid, latitude, longitude
-    return grid, latitude, longitude
 
 
 def _rows_a_chunk(variable: xr.DataArray, axis: str | None, key: str) -> int | None:
@@ -509,7 +481,7 @@ def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: boo
             raise DataError(f"{path}: the dimension {axes.time} has no coordinate values")
         return np.empty(0, "datetime64[ns]")
     times = instants_of(path, raw[axes.instants])
-    checks.check_time_axis(np.unique(times) if admit_duplicates and _ascends(times) else times, str(path))
+    checks.check_time_axis(times, str(path), admit_duplicates=admit_duplicates)
     return times
 
 
@@ -537,10 +509,6 @@ def _check_days(path: Location, raw: xr.Dataset, dim: str | None) -> None:
             f"{path}: {dim} runs from {days[0]} to {days[-1]}, not in steps of 1 from 1 on; sort the file by it and "
             f"number the days 1 to {clock.CALENDAR_DAYS}"
         )
-
-
-def _ascends(times: np.ndarray) -> bool:
-    return bool((np.diff(times) >= np.timedelta64(0, "ns")).all())
 
 
 def _levels(

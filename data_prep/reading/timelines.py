@@ -87,7 +87,7 @@ class Timeline:
             values = values.copy()
             for number, slip in enumerate(self.mending.slips):
                 there = slipped == number
-                values[there] = values[there].astype(np.float64) * slip.factor + slip.offset
+                values[there] = slip.apply(values[there])
         return values
 
     def _leave_all_but(self, wanted: set[int]) -> None:

@@ -12,6 +12,7 @@ import tokenize
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import pint
 import xarray as xr
 
@@ -61,6 +62,15 @@ class Conversion:
     units: str
     factor: float = 1.0
     offset: float = 0.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether values become others by it."""
+        return self != Conversion(self.units)
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Values that become others in double precision, so that the same ones in another unit come out the same."""
+        return values.astype(np.float64) * self.factor + self.offset if self.changes else values
 
     def then(self, other: Conversion) -> Conversion:
         """This one, and another after it."""

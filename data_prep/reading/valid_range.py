@@ -56,6 +56,6 @@ def _ends(variable: xr.DataArray) -> tuple[np.ndarray, np.ndarray] | None:
     return pair[0], pair[1]
 
 
-def outside(values: np.ndarray, valid: tuple[float, float]) -> np.ndarray:
+def are_invalid(values: np.ndarray, valid: tuple[float, float]) -> np.ndarray:
     """Which values are not valid; those that are missing already are not among them."""
     return (values < valid[0]) | (values > valid[1])

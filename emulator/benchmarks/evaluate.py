@@ -116,7 +116,7 @@ def _scoring(files: _Files) -> Scoring:
     forecasts: dict[str, ForecastFile] = open_all({"forecast": files.forecasts}, store)
     file = forecasts["forecast"]
     verification = Verification(store, file.init_times, file.lead_times, _LEVELS)
-    truth, _ = verification.observations(verification.rows[:1, 0])
+    truth = verification.truth(verification.rows[:1, 0])
     return Scoring.of(verification, forecasts, list(truth), default_regions(store.grid, store.land_share), store)
 
 

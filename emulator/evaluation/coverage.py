@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,68 +165,65 @@ def _draws(
 def tables(found: Coverage) -> str:
     """Markdown, of percentages."""
     error = 100 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / found.trials)
-    lines = [
+    size = _CARD_VARIABLES * _CARD_REGIONS * _LEADS.size
+    names = (*SLOPES, "always better", "equal")
+    right = {"always worse": "never better", "always better": "beyond the last lead"}
+
+    def coverage(case: Case) -> str:
+        decided = 1 - case.shares["undecided"]
+        return f"{_percent(case.shares['covered'])} ({_percent(case.coverage_of_decided)} of {100 * decided:.0f})"
+
+    def outcomes(case: Case) -> str:
+        if case.name not in right:
+            return _percent(case.shares["crossover"] + case.shares["beyond the last lead"])
+        good, open_ = case.shares[right[case.name]], case.shares["undecided"]
+        return f"{_percent(good)}, {_percent(open_)}, {_percent(abs(1 - good - open_))}"
+
+    def gains(group: Sequence[Case]) -> list[str]:
+        shares = {case.name: case.shares for case in group}
+        return [f"{_percent(shares[n]['gain covered'])} ({_percent(shares[n]['gain covered least'])})" for n in names]
+
+    parts = (
         f"{found.trials} trials of each case: the Monte Carlo error of a percentage near 95 or 5 is {error:.1f}.",
-        "",
         "**Coverage of the crossover's 95 % interval**; in brackets its coverage where a winning interval is claimed, "
         "and in how many trials that is.",
-        "",
-        "| Initial times | Decorrelation | " + " | ".join(f"{name.capitalize()}" for name in SLOPES) + " |",
-        "| --- | --- |" + " --- |" * len(SLOPES),
-    ]
-    for key, group in _settings(found.crossings).items():
-        cells = []
-        for case in group:
-            covered, decided = 100 * case.shares["covered"], 100 * (1 - case.shares["undecided"])
-            cells.append(f"{covered:.1f} ({100 * case.coverage_of_decided:.1f} of {decided:.0f})")
-        lines.append(f"| {key[0]} | {key[1]} | {' | '.join(cells)} |")
-    lines += [
-        "",
+        _table(map(str.capitalize, SLOPES), found.crossings, lambda group: map(coverage, group)),
         "**Outcomes where there is no crossing**: right, undecided and wrong; and how often a win is claimed where "
         f"both are equal, or equal up to {_CROSSOVER:.0f} h and steeply worse from there.",
-        "",
-        "| Initial times | Decorrelation | Always worse by 20 % | Always better by 20 % | Equal: win claimed | "
-        "Equal, then worse: win claimed |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    right = {"always worse": "never better", "always better": "beyond the last lead"}
-    for key, group in _settings(found.censored).items():
-        cells = []
-        for case in group:
-            if case.name in right:
-                good, open_ = case.shares[right[case.name]], case.shares["undecided"]
-                cells.append(f"{100 * good:.1f}, {100 * open_:.1f}, {100 * abs(1 - good - open_):.1f}")
-            else:
-                cells.append(f"{100 * (case.shares['crossover'] + case.shares['beyond the last lead']):.1f}")
-        lines.append(f"| {key[0]} | {key[1]} | {' | '.join(cells)} |")
-    names = (*SLOPES, "always better", "equal")
-    lines += [
-        "",
+        _table(
+            (
+                *("Always worse by 20 %", "Always better by 20 %"),
+                *("Equal: win claimed", "Equal, then worse: win claimed"),
+            ),
+            found.censored,
+            lambda group: map(outcomes, group),
+        ),
         "**Coverage of the 95 % interval of hours ahead**, mean over the leads; in brackets the least of any lead.",
-        "",
-        "| Initial times | Decorrelation | "
-        + " | ".join(f"{name.capitalize()}" for name in names).replace("better", "better by 20 %")
-        + " |",
-        "| --- | --- |" + " --- |" * len(names),
-    ]
-    for key, group in _settings([*found.crossings, *found.censored]).items():
-        shares = {case.name: case.shares for case in group}
-        cells = [f"{100 * shares[n]['gain covered']:.1f} ({100 * shares[n]['gain covered least']:.1f})" for n in names]
-        lines.append(f"| {key[0]} | {key[1]} | {' | '.join(cells)} |")
-    size = _CARD_VARIABLES * _CARD_REGIONS * _LEADS.size
-    lines += [
-        "",
+        _table(
+            [name.capitalize().replace("better", "better by 20 %") for name in names],
+            [*found.crossings, *found.censored],
+            gains,
+        ),
         f"**Scorecards of equals** ({_CARD_VARIABLES} variables, {_LEADS.size} leads, {_CARD_REGIONS} regions: {size} "
         "cells): share of trials in which any cell is called significant.",
-        "",
-        "| Initial times | Decorrelation | False-discovery control | The same with Geer's p-values |",
-        "| --- | --- | --- | --- |",
-    ]
-    for key, (case,) in _settings(found.cards).items():
-        lines.append(
-            f"| {key[0]} | {key[1]} | {100 * case.shares['called']:.1f} | {100 * case.shares['called_geer']:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+        _table(
+            ("False-discovery control", "The same with Geer's p-values"),
+            found.cards,
+            lambda group: [_percent(case.shares[key]) for case in group for key in ("called", "called_geer")],
+        ),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _table(columns: Iterable[str], cases: Sequence[Case], cells: Callable[[Sequence[Case]], Iterable[str]]) -> str:
+    """A line for each setting, of whose cases ``cells`` makes what stands in the columns."""
+    head = ("Initial times", "Decorrelation", *columns)
+    lines = [(*setting, *cells(group)) for setting, group in _settings(cases).items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ("---",) * len(head), *lines))
 
 
 def figure(found: Coverage) -> Figure:

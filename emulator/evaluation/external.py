@@ -23,17 +23,25 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location, stamp
 from data_prep.reading.opening import format_of, open_lazily
-from data_prep.reading.positions import latitude_order, longitude_order
-from data_prep.reading.recognise import find_axes, find_variables, level_coordinate, scalar_pressure, vertical_kind
+from data_prep.reading.positions import grid_of
+from data_prep.reading.recognise import (
+    find_axes,
+    find_variables,
+    level_coordinate,
+    on_own_axes,
+    scalar_pressure,
+    vertical_kind,
+)
 from data_prep.reading.slips import hint, slip_of, standard_height
 from data_prep.reading.sources import clip_to_minimum
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
-from data_prep.spec import VERTICAL_ATTRS, Vertical, grid_coords
+from data_prep.spec import VERTICAL_ATTRS, Vertical, find_levels, grid_coords
 from data_prep.variables import GRAVITY, SURFACE, accumulation_hours, is_accumulation, known, possible_range
 from emulator.evaluation.external_times import MEMBER, find_coordinate, times_of_forecasts
 from emulator.forecast_form import AXES
@@ -169,8 +177,7 @@ class ExternalForecasts:
     def _in_si(self, name: str, values: np.ndarray) -> np.ndarray:
         """The file's values as they are compared, float32; those in another unit than they should be in are refused."""
         field = self.fields[name]
-        if field.to_si != Conversion(field.to_si.units):
-            values = values.astype(np.float64) * field.to_si.factor + field.to_si.offset
+        values = field.to_si.apply(values)
         levels = [level if self.vertical == "pressure" else None for level in field.levels] or [None]
         planes = values if field.levels else values[..., None, :, :]
         _refuse_impossible(f"{self.path}: {field.raw_name}", name, field.to_si.units, levels, planes)
@@ -194,7 +201,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
         wanted = _wanted(store)
         sums = {name: name for name in wanted if is_accumulation(name) and name in raw}
         if nameless := [name for name in sums if accumulation_hours(name) is None]:
-            hours = f"{store.timestep / np.timedelta64(1, 'h'):g}"
+            hours = f"{clock.hours(store.timestep):g}"
             logger.warning(
                 "%s: %s is left out: over which interval it is summed the name does not say; if it is a step of %s h, "
                 "call it total_precipitation_%shr there and in data.diagnostic",
@@ -208,8 +215,7 @@ def open_external(path: Location, store: Store, pressure_levels: Sequence[float]
             raise DataError(f"{path}: holds none of {', '.join(wanted)}; it holds {there}")
         data = raw[list(dict.fromkeys(names.values()))]
         axes = find_axes(path, data)
-        latitude, longitude = latitude_order(path, raw[axes.latitude]), longitude_order(path, raw[axes.longitude])
-        grid = Grid.from_arrays(latitude.values, longitude.values)
+        grid, latitude, longitude = grid_of(path, raw[axes.latitude], raw[axes.longitude])
         if not grid.matches(store.grid):
             raise DataError(
                 f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()}); "
@@ -251,19 +257,18 @@ def _opened(path: Location) -> Iterator[xr.Dataset]:
         yield _indexed(path.absolute(), *stamp(path))
         return
     with open_lazily(path) as raw:
-        yield raw
+        yield on_own_axes(raw)
 
 
 @lru_cache(maxsize=_GRIB_FILES)
 def _indexed(path: Path, *_stamp: int | str) -> xr.Dataset:
     """A GRIB file's index, in each process; no file stays open."""
-    return open_lazily(path)
+    return on_own_axes(open_lazily(path))
 
 
 def _wanted(store: Store) -> tuple[str, ...]:
-    state = tuple(v.name for v in store.spec.with_role("prognostic", "diagnostic"))
     extra = (*_DERIVED, SURFACE) if store.spec.vertical == "sigma" else ()
-    return tuple(dict.fromkeys((*state, *extra)))
+    return tuple(dict.fromkeys((*store.spec.state_variables, *extra)))
 
 
 def _field(
@@ -284,7 +289,7 @@ def _field(
     needed = {d for axis, d in dims.items() if axis != "realization"}
     if name != SURFACE and (lacking := sorted(needed - set(variable.dims))):
         raise DataError(f"{path}: {raw_name} lacks the dimension {', '.join(lacking)}, so it is no forecast; drop it")
-    state = {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
+    state = store.spec.state_variables
     on_levels = bool(state[name].levels) if name in state else bool((entry := known(name)) and entry.on_levels)
     minimum = state[name].minimum if name in state else None
     coordinate = vertical_dim or scalar_pressure(variable)
@@ -303,8 +308,8 @@ def _field(
         wanted = sorted(pressure_levels) or np.sort(values).tolist()
     else:
         raise DataError(f"{path}: {raw_name} is on {kind} levels ({coordinate}), the truth on {truth} levels")
-    at = _level_rows(path, raw_name, values, wanted)
-    rows = at if vertical_dim else ()
+    at = find_levels(f"{path}: {raw_name}", values, wanted, " that is verified")
+    rows = tuple(at) if vertical_dim else ()
     field = ExternalField(raw_name, to_si, tuple(map(float, wanted)), vertical_dim, rows, minimum=minimum)
     return field, "pressure" if kind == "pressure" else "sigma"
 
@@ -393,15 +398,6 @@ def _impossible(name: str, units: str, pressure: float | None, values: np.ndarra
         expected = f"usual is {GRAVITY * standard_height(pressure):.0f}"
     looks = looks or "; set the units attribute of the file right, or leave out the leads at which the model blew up"
     return f"ranges from {least:g} to {most:g} {units}, {expected}{looks}"
-
-
-def _level_rows(path: Location, raw_name: str, have: np.ndarray, wanted: Sequence[float]) -> tuple[int, ...]:
-    rows = [np.flatnonzero(np.isclose(have, level, rtol=1e-4, atol=0)) for level in wanted]
-    missing = [f"{level:g}" for level, hit in zip(wanted, rows, strict=True) if hit.size != 1]
-    if missing:
-        there = ", ".join(f"{v:g}" for v in have)
-        raise DataError(f"{path}: {raw_name} lacks level {', '.join(missing)} that is verified; it has {there}")
-    return tuple(int(hit[0]) for hit in rows)
 
 
 def _as_slice(rows: np.ndarray) -> slice | np.ndarray:

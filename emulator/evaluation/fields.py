@@ -107,25 +107,16 @@ class Verification:
             before = segment
         return [label[segment.name] for segment in self.segments]
 
-    def truth_and_climatology(self, inits: slice) -> tuple[Planes, Planes, np.ndarray]:
-        """What some initial times are verified against; a valid time that several share is read once.
+    def truth(self, rows: np.ndarray) -> Planes:
+        """The truth at these rows of the store, planes ``(row, latitude, longitude)``."""
+        return self.planes(self.store.dataset(rows)[[*self.store.spec.state_variables]], "truth", self.derived)
 
-        Returns:
-          Truth and climatology, planes ``(valid, latitude, longitude)``, and the index ``(init, lead)`` into
-          ``valid``.
-        """
-        rows, index = np.unique(self.rows[inits], return_inverse=True)
-        return *self.observations(rows), index.reshape(self.rows[inits].shape)
-
-    def observations(self, rows: np.ndarray) -> tuple[Planes, Planes]:
-        """Truth and climatology at these rows of the store, planes ``(row, latitude, longitude)``."""
-        store = self.store
-        names = [v.name for v in store.spec.with_role("prognostic", "diagnostic")]
-        times = store.times[rows]
+    def climatology(self, rows: np.ndarray) -> Planes:
+        """The climatology at the times of these rows, likewise."""
+        store, times = self.store, self.store.times[rows]
         climate = np.maximum(store.climatology.at(times), store.spec.state_minimum)  # as its forecast is
         expected = unstack_channels(climate, store.spec, store.spec.state_channels, store.grid, {"time": times})
-        truth = self._planes(store.dataset(rows)[names], "truth", self.derived)
-        return truth, self._planes(expected, "climatology", self.derived)
+        return self.planes(expected, "climatology", self.derived)
 
     def forecast(self, file: ForecastFile, inits: slice, leads: slice | np.ndarray = ALL) -> Planes:
         """A forecast's planes ``([realization,] init_time, lead_time, latitude, longitude)``.
@@ -137,16 +128,17 @@ class Verification:
         fields = file.read(file.variables, inits, leads)
         lacks_winds = file.is_external and any(name not in fields for name in WINDS)
         derived = [name for name in self.derived if not lacks_winds and not cannot_hold(file, name)]
-        return self._planes(fields, str(file.path), derived)
+        return self.planes(fields, str(file.path), derived)
 
-    def _planes(self, dataset: xr.Dataset, source: str, derived: Sequence[str]) -> Planes:
+    def planes(self, dataset: xr.Dataset, source: str, derived: Sequence[str]) -> Planes:
+        """What is verified of canonical fields, whoever made them; ``source`` is theirs, for messages."""
         on_sigma = self.store.spec.vertical == "sigma"
         if on_sigma and SURFACE not in dataset and not _is_on_pressure(dataset):
             surface = self.store.surface_geopotential  # a file without one stands on the truth's surface
             if surface is None:
                 raise DataError(f"{source}: on sigma levels without {SURFACE}; name it under data.static")
             dataset = dataset.assign({SURFACE: (("latitude", "longitude"), surface)})
-        planes = planes_of(derive(dataset, self.pressure_levels if on_sigma else None, derived))
+        planes = _planes_of(derive(dataset, self.pressure_levels if on_sigma else None, derived))
         for key in planes:
             if self.mask is not None:
                 planes[key] = np.where(self.mask, planes[key], 0)
@@ -155,7 +147,7 @@ class Verification:
         return planes
 
 
-def planes_of(dataset: xr.Dataset) -> Planes:
+def _planes_of(dataset: xr.Dataset) -> Planes:
     """All but the surface, a level a plane: ``([realization,] [init_time, lead_time | time,] latitude, longitude)``."""
     planes: Planes = {}
     for name, field in dataset.drop_vars(SURFACE, errors="ignore").data_vars.items():

@@ -93,11 +93,6 @@ def lead_axis_label(days: np.ndarray) -> str:
     return f"Lead time ({'hours' if days[-1] < _HOURS_BELOW_DAYS else 'days'})"
 
 
-def lead_days(scores: xr.Dataset) -> np.ndarray:
-    """Lead times, days."""
-    return scores["lead_time"].values / np.timedelta64(1, "D")
-
-
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Writes a figure as ``stem.png`` and ``stem.pdf``, each complete or not there; laid out once, for both."""
     out = []

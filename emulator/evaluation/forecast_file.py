@@ -14,13 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import reading
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location
-from data_prep.spec import Variable, level_dim
+from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
 from emulator.evaluation.external import ExternalForecasts, open_external
 from emulator.forecast_form import open_forecasts
@@ -80,7 +81,7 @@ class ForecastFile:
                 path,
                 dataset["init_time"].values.astype("datetime64[ns]"),
                 dataset["lead_time"].values.astype("timedelta64[ns]"),
-                tuple(n for n in (*_state(store), SURFACE) if n in dataset),
+                tuple(n for n in (*store.spec.state_variables, SURFACE) if n in dataset),
                 dataset.sizes.get("realization", 0),
                 dataset.attrs,
             )
@@ -180,15 +181,11 @@ def _positions(path: Location, have: np.ndarray, wanted: np.ndarray, what: str) 
     return rows
 
 
-def _state(store: Store) -> dict[str, Variable]:
-    return {v.name: v for v in store.spec.with_role("prognostic", "diagnostic")}
-
-
 def _check_grid(path: Path, dataset: xr.Dataset, store: Store) -> None:
     grid = Grid.from_arrays(dataset["latitude"], dataset["longitude"])
     if not grid.matches(store.grid):
         raise DataError(f"{path}: its grid ({grid.describe()}) is not the truth's ({store.grid.describe()})")
-    for variable in _state(store).values():
+    for variable in store.spec.state_variables.values():
         if variable.name not in dataset or not variable.levels:
             continue
         dim = level_dim(dataset[variable.name])
@@ -209,5 +206,5 @@ def describe_times(values: np.ndarray) -> str:
 def describe_time(value: np.datetime64 | np.timedelta64) -> str:
     """One time (to the hour) or lead (hours), for messages."""
     if isinstance(value, np.timedelta64):
-        return f"{value / np.timedelta64(1, 'h'):g} h"
+        return f"{clock.hours(value):g} h"
     return str(np.datetime_as_string(value, "h"))

@@ -90,6 +90,11 @@ def make_headline(scores: xr.Dataset) -> Headline:
     return Headline(sentence, tuple(text for text in details if text), hardest)
 
 
+def hardest_opponent(scores: xr.Dataset) -> str:
+    """``Headline.reference`` without the sentences: whom the candidate beats least in the first headline variable."""
+    return _hardest(scores, candidate(scores), opponents(scores), headline_variables(scores)[0])[0]
+
+
 def describe(scores: xr.Dataset, name: str, reference: str, variable: str, crossover: Crossover) -> str:
     """One crossover as a sentence, with its interval and where the winning begins; below two days in hours."""
     a, b, what = _subject(scores, name), label_of(scores, reference), variable_label(variable)

@@ -20,20 +20,20 @@ from typing import Self
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.clock import CALENDAR_DAYS, day_of_year, seconds_of_day
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.arrays import unbroken_runs
 from data_prep.files.disk import replacing
 from data_prep.files.netcdf_file import write_netcdf
+from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.spec import CONVENTIONS
-from data_prep.variables import SURFACE
-from data_prep.vertical import derive
 from emulator import __version__
 from emulator.bounds import ForecastStoppedError
 from emulator.config import EvaluateConfig, LongRunConfig
 from emulator.evaluation.encoding import encoding_of
-from emulator.evaluation.fields import Planes, planes_of, units_of
+from emulator.evaluation.fields import Planes, Verification, units_of
 from emulator.evaluation.spectra import fine_scales, mean_power
 from emulator.progress import track
 
@@ -69,8 +69,9 @@ class Climate:
     fine_power: np.ndarray
 
     @classmethod
-    def of(cls, store: Store, config: EvaluateConfig, variables: Sequence[str], seconds: np.ndarray) -> Self:
+    def of(cls, verification: Verification, variables: Sequence[str], seconds: np.ndarray) -> Self:
         """Reads the truth of all splits at these seconds of the day, some thousands of states at most."""
+        store = verification.store
         rows = np.flatnonzero(np.isin(seconds_of_day(store.times), seconds))
         # Whole days, all hours of each: every fourth of six-hourly states would be of one hour of the day.
         nth_day = np.unique(store.times[rows].astype("datetime64[D]"), return_inverse=True)[1]
@@ -79,7 +80,7 @@ class Climate:
         with track(rows.size, "states of the truth read for its climate") as progress:
             for start in range(0, rows.size, _ROWS_AT_ONCE):
                 some = rows[start : start + _ROWS_AT_ONCE]
-                parts.append(_Summary.of(_truth(store, some, config), variables, store))
+                parts.append(_Summary.of(verification.truth(some), variables, store.grid))
                 progress.advance(some.size)
         days = day_of_year(store.times[rows])
         zonal, mean, power = (np.concatenate([getattr(p, key) for p in parts]) for key in ("zonal", "mean", "power"))
@@ -114,7 +115,7 @@ class _Summary:
     finite: np.ndarray
 
     @classmethod
-    def of(cls, planes: Planes, variables: Sequence[str], store: Store) -> Self:
+    def of(cls, planes: Planes, variables: Sequence[str], grid: Grid) -> Self:
         """Of planes ``(state, latitude, longitude)``."""
         missing = [v for v in variables if v not in planes]
         if missing:
@@ -122,10 +123,10 @@ class _Summary:
         fields = np.stack([planes[v] for v in variables], axis=1).astype(np.float64)
         finite = np.asarray(np.isfinite(fields).all(axis=(1, 2, 3)))
         zonal = fields.mean(axis=-1)
-        mean = zonal @ (store.grid.latitude_weights / store.grid.shape[0])
+        mean = zonal @ (grid.latitude_weights / grid.shape[0])
         power = np.full_like(mean, np.nan)
-        if store.grid.periodic:
-            power = mean_power(fields, store.grid)[..., fine_scales(store.grid)].sum(axis=-1)
+        if grid.periodic:
+            power = mean_power(fields, grid)[..., fine_scales(grid)].sum(axis=-1)
         return cls(zonal, mean, power, finite)
 
 
@@ -150,9 +151,9 @@ def long_run_leads(store: Store, run: LongRunConfig) -> np.ndarray:
     """Leads at which a long run is looked at, ``timedelta64[ns]``."""
     every = np.timedelta64(run.every_hours, "h").astype("timedelta64[ns]")
     if every % store.timestep != np.timedelta64(0, "ns"):
-        hours = store.timestep / np.timedelta64(1, "h")
         raise ConfigError(
-            f"evaluate.long_run.every_hours: {run.every_hours} h is no multiple of the store's {hours:g} h"
+            f"evaluate.long_run.every_hours: {run.every_hours} h is no multiple of the store's "
+            f"{clock.hours(store.timestep):g} h"
         )
     return every * np.arange(1, int(24 * run.days // run.every_hours) + 1)
 
@@ -186,25 +187,25 @@ def measure_long_run(
     Returns:
       As written: ``global_mean`` and the truth's ``truth_mean``, ``truth_lowest``, ``truth_highest`` by ``(init_time,
       lead_time, variable)``; ``zonal_bias`` by ``(window, variable, latitude)`` and ``fine_scale_ratio`` by ``(window,
-      variable)``, means over initial times; ``days_within`` by ``(init_time, variable)``: until when a global mean is
-      in the truth's range, infinite where it is not seen to leave it; ``days_finite`` by ``init_time``: when the run
-      ended, infinite where it did not.
+      variable)``, means over initial times, the ratio NaN where the truth has no fine scales; ``days_within`` by
+      ``(init_time, variable)``: until when a global mean is in the truth's range, infinite where it is not seen to
+      leave it; ``days_finite`` by ``init_time``: when the run ended, infinite where it did not.
 
     Raises:
       DataError: the blocks lack a variable.
       DiskError: the file cannot be written.
     """
-    variables = list(config.headline) or list(_truth(store, np.arange(1), config))
-    valid = init_times[:, None] + lead_times[None, :]
-    climate = Climate.of(store, config, variables, np.unique(seconds_of_day(valid.ravel())))
-    run = _Accumulated.empty(climate, valid, lead_times, variables, store)
+    levels, derived = tuple(config.pressure_levels), tuple(config.derived)
+    verification = Verification(store, init_times, lead_times, levels, derived, with_holes=True)
+    variables = list(config.headline) or list(verification.truth(np.arange(1)))
+    run = _Accumulated.empty(verification, variables)
     ended: list[str] = []
-    with track(valid.size, f"{forecaster} left to itself") as progress:
+    with track(run.valid.size, f"{forecaster} left to itself") as progress:
         for i, blocks in enumerate(runs):
             try:
                 for block in blocks:
                     progress.advance(block.sizes["lead_time"])
-                    if not run.add(i, block, store, config):
+                    if not run.add(i, block):
                         break
             except ForecastStoppedError as error:  # the forecaster itself stops where it leaves what is possible
                 logger.warning("long run: %s", error)
@@ -233,22 +234,20 @@ class _Accumulated:
     """What has been measured so far; arrays are filled in place.
 
     Attributes:
-      climate: The truth, by calendar.
-      valid: Times, ``(init_time, lead_time)``.
-      lead_times: ``(lead_time,)``.
+      verification: Of which initial times and leads, and how fields become planes.
       variables: Names of planes.
-      latitude: Degrees.
+      valid: Times, ``(init_time, lead_time)``.
+      climate: The truth, by calendar.
       mean: Global means, NaN where there is none (yet), ``(init_time, lead_time, variable)``.
       bias: Sums of zonal means less the truth's, ``(window, variable, latitude)``.
       power, truth_power: Sums of fine-scale power, ``(window, variable)``.
       count: How many states these sums are of, ``(window,)``.
     """
 
-    climate: Climate
-    valid: np.ndarray
-    lead_times: np.ndarray
+    verification: Verification
     variables: Sequence[str]
-    latitude: np.ndarray
+    valid: np.ndarray
+    climate: Climate
     mean: np.ndarray
     bias: np.ndarray
     power: np.ndarray
@@ -256,35 +255,36 @@ class _Accumulated:
     count: np.ndarray
 
     @classmethod
-    def empty(
-        cls, climate: Climate, valid: np.ndarray, lead_times: np.ndarray, variables: Sequence[str], store: Store
-    ) -> Self:
-        windows = int(_window(_days(lead_times)).max()) + 1
-        n, latitude = len(variables), np.asarray(store.grid.latitude)
+    def empty(cls, verification: Verification, variables: Sequence[str]) -> Self:
+        valid = verification.init_times[:, None] + verification.lead_times
+        climate = Climate.of(verification, variables, np.unique(seconds_of_day(valid.ravel())))
+        windows = int(_window(_days(verification.lead_times)).max()) + 1
+        n = len(variables)
         return cls(
-            climate,
-            valid,
-            lead_times,
+            verification,
             variables,
-            latitude,
+            valid,
+            climate,
             np.full((*valid.shape, n), np.nan),
-            np.zeros((windows, n, latitude.size)),
+            np.zeros((windows, n, verification.store.grid.shape[0])),
             np.zeros((windows, n)),
             np.zeros((windows, n)),
             np.zeros(windows, np.int64),
         )
 
-    def add(self, i: int, block: xr.Dataset, store: Store, config: EvaluateConfig) -> bool:
+    def add(self, i: int, block: xr.Dataset) -> bool:
         """Adds a block ``(1, lead_time, ...)`` of initial time ``i``. Returns whether all of it is finite."""
+        verification = self.verification
         for lead in range(block.sizes["lead_time"]):
             one = block.isel(lead_time=lead).rename(init_time="time")
-            at = int(np.flatnonzero(self.lead_times == block["lead_time"].values[lead])[0])
+            at = int(np.flatnonzero(verification.lead_times == block["lead_time"].values[lead])[0])
             with np.errstate(all="ignore"):  # what is not finite any more is counted, not complained about
-                found = _Summary.of(_planes(one, store, config), self.variables, store)
+                planes = verification.planes(one, "long run", verification.derived)
+                found = _Summary.of(planes, self.variables, verification.store.grid)
             if not found.finite[0]:
                 return False
             self.mean[i, at] = found.mean[0]
-            window = int(_window(_days(self.lead_times[at])))
+            window = int(_window(_days(verification.lead_times[at])))
             day = int(day_of_year(self.valid[i, at : at + 1])[0]) - 1
             if np.isfinite(self.climate.mean[day]).all():
                 self.bias[window] += found.zonal[0] - self.climate.zonal_mean[day]
@@ -297,14 +297,15 @@ class _Accumulated:
         """Means and when the truth's range was left."""
         day = day_of_year(self.valid.ravel()).reshape(self.valid.shape) - 1
         truth = {key: getattr(self.climate, key)[day] for key in ("mean", "lowest", "highest")}
-        days = _days(self.lead_times)
+        lead_times = self.verification.lead_times
+        days = _days(lead_times)
         there = np.isfinite(self.mean).all(axis=2)
         finite = np.where(there.all(axis=1), np.inf, [days[row].max(initial=0.0) for row in there])
         outside = (self.mean < truth["lowest"]) | (self.mean > truth["highest"])
         within = np.array([[_days_within(days, column) for column in run.T] for run in outside])
         with np.errstate(invalid="ignore", divide="ignore"):
             bias = self.bias / self.count[:, None, None]
-            ratio = np.sqrt(self.power / self.truth_power)
+            ratio = np.sqrt(np.where(self.truth_power > 0, self.power / self.truth_power, np.nan))
         by_time, by_window = ("init_time", "lead_time", "variable"), ("window", "variable")
         span = f"over {WINDOW_DAYS} days and all initial times"
         return xr.Dataset(
@@ -332,11 +333,11 @@ class _Accumulated:
                 "days_finite": (("init_time",), finite, {"long_name": "last day on which all fields were finite"}),
             },
             coords={
-                "init_time": ("init_time", self.valid[:, 0] - self.lead_times[0]),
-                "lead_time": ("lead_time", self.lead_times, {"standard_name": "forecast_period"}),
+                "init_time": ("init_time", self.verification.init_times),
+                "lead_time": ("lead_time", lead_times, {"standard_name": "forecast_period"}),
                 "variable": list(self.variables),
                 "window": ("window", WINDOW_DAYS * np.arange(self.count.size), {"long_name": "first day, exclusive"}),
-                "latitude": ("latitude", self.latitude, {"units": "degrees_north"}),
+                "latitude": ("latitude", np.asarray(self.verification.store.grid.latitude), {"units": "degrees_north"}),
             },
         )
 
@@ -348,20 +349,6 @@ def _days_within(days: np.ndarray, outside: np.ndarray) -> float:
         if days[run[-1]] - days[run[0]] + step >= STAY_DAYS:
             return float(days[run[0]] - step)
     return float("inf")
-
-
-def _truth(store: Store, rows: np.ndarray, config: EvaluateConfig) -> Planes:
-    """Verified variables of the truth."""
-    names = [v.name for v in store.spec.with_role("prognostic", "diagnostic")]
-    return _planes(store.dataset(rows)[names], store, config)
-
-
-def _planes(dataset: xr.Dataset, store: Store, config: EvaluateConfig) -> Planes:
-    """Verified variables as planes; unlike a verification's, they may hold what is not finite."""
-    if store.spec.vertical == "sigma" and SURFACE not in dataset:
-        dataset = dataset.assign({SURFACE: (("latitude", "longitude"), store.surface_geopotential)})
-    levels = tuple(config.pressure_levels) if store.spec.vertical == "sigma" else None
-    return planes_of(derive(dataset, levels, config.derived))
 
 
 def _days(lead_times: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from emulator.evaluation.figures import save
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.regions import read_mask
 from emulator.evaluation.style import Unit, forecaster_label, number_text, shown_unit, variable_label
+from emulator.evaluation.table import places_of
 
 _DPI = 150
 _LEAD_HOURS = (24, 72, 120)
@@ -56,15 +57,14 @@ def plot_maps(
     files = open_all(forecast_paths, store)
     first = next(iter(files.values()))
     hours = first.lead_times / np.timedelta64(1, "h")
-    columns = np.flatnonzero(np.isin(hours, _LEAD_HOURS))
-    columns = columns if columns.size else np.array([hours.size - 1])
+    columns = places_of(_LEAD_HOURS, hours)
     leads = first.lead_times[columns]
     mask = read_mask(Path(config.mask), store.grid) if config.mask else np.ones(store.grid.shape, bool)
     verification = Verification(store, first.init_times[_FIRST], leads, config.pressure_levels, config.derived, mask)
-    truth, _, index = verification.truth_and_climatology(_FIRST)
+    truth = verification.truth(verification.rows[0])
     _require(truth, variable, "truth")
     unit = shown_unit(variable, units_of(variable, store))
-    observed = np.where(mask, truth[variable][index[0]] * unit.factor, np.nan)
+    observed = np.where(mask, truth[variable] * unit.factor, np.nan)
     forecasts = {}
     for name, file in files.items():
         planes = verification.forecast(file, _FIRST, columns)

@@ -21,12 +21,11 @@ from emulator.evaluation.figures import (
     finish,
     lead_axis,
     lead_axis_label,
-    lead_days,
     make_panels,
     marker_for,
     save,
 )
-from emulator.evaluation.headline import make_headline
+from emulator.evaluation.headline import hardest_opponent
 from emulator.evaluation.plots_cost import cost_figure
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, limit_label, line_styles, model_of, variable_label
@@ -35,6 +34,7 @@ from emulator.evaluation.table import (
     headline_variables,
     initial_times,
     label_of,
+    lead_days,
     lead_hours,
     opponents,
     quoted_lead,
@@ -98,7 +98,7 @@ def gain_figure(scores: xr.Dataset) -> Figure:
     title = f"How far ahead: by how much later {label_of(scores, name)} makes the error that each other makes"
     title += "\nNo line: beyond the leads that were scored"
     if "gap_closed" in scores:
-        baseline = make_headline(scores).reference
+        baseline = hardest_opponent(scores)
         scores = with_gap_from(scores, baseline)
         if "gap_closed" in scores:
             kinds.append(("gap_closed", "Share of the gap closed", 1.0))
@@ -238,14 +238,14 @@ def _mark_crossover(
 def _shown(scores: xr.Dataset) -> list[str]:
     """Whose lines are drawn: with a dozen forecasters not all, but the hardest opponent always."""
     names = scores["forecaster"].values.tolist()
-    return default_lines(names, candidate(scores), make_headline(scores).reference if len(names) > 1 else "")
+    return default_lines(names, candidate(scores), hardest_opponent(scores) if len(names) > 1 else "")
 
 
 def _answered(scores: xr.Dataset) -> list[str]:
     """A few of them whose crossovers are told: the hardest opponent, what is of its model, and who errs least."""
     if scores.sizes["forecaster"] == 1:
         return []
-    hardest, shown = make_headline(scores).reference, _shown(scores)
+    hardest, shown = hardest_opponent(scores), _shown(scores)
     first = scores["rmse"].sel(variable=headline_variables(scores)[0], region=WHOLE).isel(lead_time=quoted_lead(scores))
     error = {r: float(first.sel(forecaster=r).fillna(np.inf)) for r in opponents(scores) if r in shown}
     return sorted(error, key=lambda r: (r != hardest, model_of(r) != model_of(hardest), error[r]))[:_MOST_ANSWERS]

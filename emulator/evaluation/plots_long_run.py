@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from emulator.evaluation.figures import DPI, PANEL, RC, save
 from emulator.evaluation.style import Unit, forecaster_label, line_styles, variable_label
-from emulator.evaluation.table import unit_of
+from emulator.evaluation.table import lead_days, unit_of
 
 _TRUTH_GREY = "#777777"
 
@@ -75,7 +75,7 @@ def long_run_figure(run: xr.Dataset) -> Figure:
 
 
 def _draw_drift(axes: Axes, one: xr.Dataset, unit: Unit, colour: str) -> None:
-    days = one["lead_time"].values / np.timedelta64(1, "D")
+    days = lead_days(one)
     for i in range(one.sizes["init_time"]):
         here = one.isel(init_time=i)
         low, high, mean = (here[f"truth_{key}"].values * unit.factor for key in ("lowest", "highest", "mean"))

@@ -12,7 +12,7 @@ import xarray as xr
 
 from data_prep.errors import DataError, one_line
 from data_prep.grid import Grid
-from data_prep.reading.positions import latitude_order, longitude_order
+from data_prep.reading.positions import grid_of
 from emulator.config import Box
 
 WHOLE = "all"
@@ -164,8 +164,7 @@ def read_mask(path: Path, grid: Grid) -> np.ndarray:
             field = dataset["mask"].transpose("latitude", "longitude").load()
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{path}: not a readable NetCDF file ({one_line(error)})") from None
-    latitude, longitude = latitude_order(path, field["latitude"]), longitude_order(path, field["longitude"])
-    found = Grid.from_arrays(latitude.values, longitude.values)
+    found, latitude, longitude = grid_of(path, field["latitude"], field["longitude"])
     if not found.matches(grid):
         raise DataError(f"{path}: the mask's grid ({found.describe()}) is not the truth's ({grid.describe()})")
     values = np.asarray(field.values, np.float64)[latitude.rows[:, None], longitude.rows]

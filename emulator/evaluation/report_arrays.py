@@ -27,13 +27,13 @@ def packed(value: Any) -> Any:
 def floats(array: np.ndarray) -> dict[str, Any]:
     """Single precision; what exceeds its range, as the far end of an interval may, is infinite."""
     with np.errstate(over="ignore"):
-        return _encoded(array, "<f4", "f4")
+        return _encoded(array, "<f4")
 
 
 def halves(array: np.ndarray) -> dict[str, Any]:
     """Three digits: half precision where its range suffices; less of what is below 6e-5."""
     largest = np.abs(array[np.isfinite(array)]).max(initial=0.0)
-    return _encoded(array, "<f2", "f2") if largest < _LARGEST_HALF else floats(array)
+    return _encoded(array, "<f2") if largest < _LARGEST_HALF else floats(array)
 
 
 def are_small(array: np.ndarray) -> bool:
@@ -44,14 +44,15 @@ def are_small(array: np.ndarray) -> bool:
 
 def octets(array: np.ndarray) -> dict[str, Any]:
     """Whole numbers from 0 to 255."""
-    return _encoded(array, "u1", "u1")
+    return _encoded(array, "u1")
 
 
-def _encoded(array: np.ndarray, dtype: str, name: str) -> dict[str, Any]:
+def _encoded(array: np.ndarray, dtype: str) -> dict[str, Any]:
     """An array as text: little-endian bytes in base 64, with shape and type.
 
     All first bytes come first, then all second ones: so bytes of signs and exponents stand side by side and compress.
     """
     values = np.ascontiguousarray(array, dtype)
     shuffled = np.frombuffer(values.tobytes(), np.uint8).reshape(-1, values.itemsize).T
-    return {"type": name, "shape": list(array.shape), "data": base64.b64encode(shuffled.tobytes()).decode()}
+    data = base64.b64encode(shuffled.tobytes()).decode()
+    return {"type": dtype.removeprefix("<"), "shape": list(array.shape), "data": data}

@@ -18,10 +18,10 @@ from data_prep.preparation.store import Store
 from data_prep.vertical import KINEMATIC
 from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
 from emulator.evaluation.forecast_file import ForecastFile, describe_times, open_all
-from emulator.evaluation.headline import make_headline
+from emulator.evaluation.headline import hardest_opponent
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
-from emulator.evaluation.table import candidate, headline_variables, made_of_candidate, opponents
+from emulator.evaluation.table import candidate, headline_variables, made_of_candidate, opponents, places_of
 from emulator.progress import track
 
 _WIDEST = 128  # grid points along a circle that a map on a page can show
@@ -174,7 +174,7 @@ def _shown(scores: xr.Dataset, held: tuple[str, ...]) -> tuple[str, ...]:
     """The candidate, its hardest opponent, then whom the curves show before all others, as many as fit on a page."""
     names = scores["forecaster"].values.tolist()
     usual = [n for n in default_lines(names, candidate(scores)) if n not in made_of_candidate(scores)]
-    ranked = dict.fromkeys([candidate(scores), make_headline(scores).reference, *usual, *names])
+    ranked = dict.fromkeys([candidate(scores), hardest_opponent(scores), *usual, *names])
     return tuple([n for n in ranked if n in held][:_MOST_FORECASTERS])
 
 
@@ -187,14 +187,14 @@ def _example(view: _View) -> dict[str, Any]:
     verification = view.verification(leads)
     init = _typical(view.scores)
     inits = slice(init, init + 1)
-    observed, _, index = verification.truth_and_climatology(inits)
+    observed = verification.truth(verification.rows[init])
     forecasts = [_single(verification.forecast(f, inits, columns), f) for f in view.files.values()]
     squared = view.scores["squared_error"].sel(forecaster=list(view.files), region=WHOLE)
     squared = squared.isel(init_time=init, lead_time=columns).transpose("variable", "forecaster", "lead_time")
     out = {}
     for variable in view.variables:
         factor = shown_unit(variable, units_of(variable, view.store)).factor
-        truth = observed[variable][index[0]] * factor
+        truth = observed[variable] * factor
         error = np.stack([f[variable][0] for f in forecasts]) * factor - truth
         thin = view.thinned(truth)
         least, low, high, most = _percentiles(thin, 0.0, 0.5, 99.5, 100.0)  # of the truth, which blows up nowhere
@@ -223,18 +223,16 @@ def _typical(scores: xr.Dataset) -> int:
 def _means(view: _View, inits: np.ndarray, advance: Callable[[int], None]) -> dict[str, Any]:
     """Mean errors over these initial times at some leads."""
     hours = view.first.lead_times / np.timedelta64(1, "h")
-    columns = np.flatnonzero(np.isin(hours, _MEAN_LEADS))
-    if columns.size == 0:
-        columns = np.array([hours.size - 1])
+    columns = places_of(_MEAN_LEADS, hours)
     verification = view.verification(view.first.lead_times[columns])
     errors = {v: np.zeros((len(view.files), columns.size, *view.store.grid.shape)) for v in view.variables}
     for init in inits.tolist():
         one = slice(init, init + 1)
-        observed, _, index = verification.truth_and_climatology(one)
+        observed = verification.truth(verification.rows[init])
         for i, file in enumerate(view.files.values()):
             planes = _single(verification.forecast(file, one, columns), file)
             for v in view.variables:
-                errors[v][i] += planes[v][0] - observed[v][index[0]]
+                errors[v][i] += planes[v][0] - observed[v]
         advance(1)
     maps = {}
     for v in view.variables:

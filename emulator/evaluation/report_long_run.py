@@ -10,6 +10,7 @@ import xarray as xr
 
 from emulator.evaluation.report_arrays import floats
 from emulator.evaluation.style import forecaster_label, shown_unit, variable_label
+from emulator.evaluation.table import lead_days
 
 
 def describe_long_run(run: xr.Dataset) -> tuple[str, ...]:
@@ -18,7 +19,7 @@ def describe_long_run(run: xr.Dataset) -> tuple[str, ...]:
     Args:
       run: As ``measure_long_run`` returns it.
     """
-    name, days = forecaster_label(run.attrs["forecaster"]), run["lead_time"].values / np.timedelta64(1, "D")
+    name, days = forecaster_label(run.attrs["forecaster"]), lead_days(run)
     runs = run.sizes["init_time"]
     finite = run["days_finite"].values
     lasted = bool(np.isinf(finite).all())
@@ -91,7 +92,7 @@ def pack_long_run(run: xr.Dataset, variables: Sequence[str]) -> dict[str, Any] |
 
     return {
         "variables": [list(variables).index(v) for v in both],
-        "days": (some["lead_time"].values / np.timedelta64(1, "D")).round(4).tolist(),
+        "days": lead_days(some).round(4).tolist(),
         "starts": [str(np.datetime_as_string(t, "h")).replace("T", " ") for t in some["init_time"].values],
         "windows": some["window"].values.tolist(),
         "window_days": int(some.attrs["window_days"]),

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import xarray as xr
 
+from data_prep.files.json_file import finite
 from emulator.evaluation.crossover import Outcome
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.report_arrays import are_small, colours, floats, halves, octets, packed
@@ -23,7 +24,15 @@ from emulator.evaluation.style import (
     shown_unit,
     variable_label,
 )
-from emulator.evaluation.table import LEAD_HOURS, candidate, headline_variables, label_of, lead_hours, with_gap_from
+from emulator.evaluation.table import (
+    LEAD_HOURS,
+    candidate,
+    headline_variables,
+    label_of,
+    lead_hours,
+    places_of,
+    with_gap_from,
+)
 
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 _MOST_BYTES = 3_400_000  # of numbers before they are compressed, to half as many letters
@@ -158,7 +167,7 @@ def numbers(
         "scores": _tables(scores, places, metrics),
         "pairs": _pairs(scores, places),
         "crossovers": _crossovers(scores, places),
-        "seconds_per_day": [_number(x) for x in scores["seconds_per_simulated_day"].values],
+        "seconds_per_day": finite(scores["seconds_per_simulated_day"].values.tolist()),
         "start": {"forecaster": names.index(name), "reference": names.index(reference)},
         "candidate": names.index(name),
         "hidden": [i for i, n in enumerate(names) if n not in lines],
@@ -309,9 +318,8 @@ def _spectra(scores: xr.Dataset) -> dict[str, Any] | None:
     """Power of the headline variables by zonal wavenumber at some leads; ``None`` where there are no whole circles."""
     if "forecast_power" not in scores:
         return None
-    leads = np.flatnonzero(np.isin(lead_hours(scores), LEAD_HOURS))
     some = scores[["forecast_power", "truth_power"]].sel(variable=headline_variables(scores))
-    some = some.isel(lead_time=leads if leads.size else [-1])
+    some = some.isel(lead_time=places_of(LEAD_HOURS, lead_hours(scores)))
     squares = xr.DataArray(_factors(scores.sel(variable=headline_variables(scores))) ** 2, dims="variable")
     axes = ("variable", "lead_time", "wavenumber")
     return {
@@ -320,7 +328,3 @@ def _spectra(scores: xr.Dataset) -> dict[str, Any] | None:
         "truth": floats((some["truth_power"] * squares).transpose(*axes).values),
         "forecast": floats((some["forecast_power"] * squares).transpose("forecaster", *axes).values),
     }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 import yaml
 
-from data_prep.errors import UserError, one_line
+from data_prep.errors import DataError, UserError, one_line
 from data_prep.files.disk import reading
+from data_prep.files.json_file import read_object
 from data_prep.preparation.store import open_store
+from emulator.config.yaml_text import parse_yaml
 from emulator.evaluation.report import Provenance
 from emulator.evaluation.report_fields import Fields, collect_fields
 from emulator.evaluation.style import forecaster_label
@@ -66,7 +68,7 @@ def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
     except (OSError, UnicodeDecodeError):
         config = ""
     try:
-        parsed = yaml.safe_load(config)
+        parsed = parse_yaml(config)
     except yaml.YAMLError:
         parsed = None
     facts = {"Experiment": str(parsed["name"])} if isinstance(parsed, dict) and "name" in parsed else {}
@@ -106,8 +108,6 @@ def _commands(folder: Path, names: list[str]) -> dict[str, str]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none, for a report does without."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    with suppress(DataError):
+        return read_object(path, "")
+    return {}

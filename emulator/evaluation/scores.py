@@ -18,6 +18,7 @@ import netCDF4
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import ConfigError, DataError, printable
 from data_prep.files.disk import closing_once, replacing
 from data_prep.files.netcdf_file import write_netcdf
@@ -116,7 +117,9 @@ def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, l
     verification = _verification(store, config, init_times, lead_times)
     scored_regions(store.grid, config.regions, store.land_share, verification.mask)
     _gap_hours(verification, store, config)
-    truth, _ = verification.observations(verification.rows[:1, 0])
+    first = verification.rows[:1, 0]
+    truth = verification.truth(first)
+    verification.climatology(first)  # which may lack the hour of the day
     for name in (v for v in config.headline if v not in truth):
         near = difflib.get_close_matches(name, truth, n=1, cutoff=0.0)
         raise ConfigError(
@@ -140,7 +143,7 @@ def _gap_hours(verification: Verification, training: Store, config: EvaluateConf
     if not seen:
         return {}
     gaps = [np.maximum(s.first_time - last, first - s.last_time).min() for s in seen]
-    gap, lead = (float(x / np.timedelta64(1, "h")) for x in (min(gaps), verification.lead_times[-1]))
+    gap, lead = map(clock.hours, (min(gaps), verification.lead_times[-1]))
     if gap < lead:
         logger.warning(
             "evaluate: what is verified lies %g h from data for %s, less than the longest lead (%g h): scores may "
@@ -178,7 +181,7 @@ def _scored_variables(
     files: Mapping[str, ForecastFile], verification: Verification, config: EvaluateConfig
 ) -> list[str]:
     """What the truth and at least one forecaster hold, in the truth's order; what somebody lacks is said."""
-    truth, _ = verification.observations(verification.rows[:1, 0])
+    truth = verification.truth(verification.rows[:1, 0])
     one = slice(0, 1)
     held = {name: set(verification.forecast(file, one, one)) for name, file in files.items()}
     variables = [v for v in truth if any(v in planes for planes in held.values())]

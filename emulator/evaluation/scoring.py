@@ -16,13 +16,14 @@ import numpy as np
 
 from data_prep.errors import DataError
 from data_prep.files.arrays import spread
-from data_prep.preparation.store import Store
+from data_prep.preparation.store import Store, row_bytes
 from data_prep.preparation.tasks import in_order, lost_worker
+from data_prep.variables import is_accumulation
 from emulator.evaluation.extremes import BIN_COUNT, Bins, scale_of
 from emulator.evaluation.fields import Verification, has_climatology
 from emulator.evaluation.forecast_file import ForecastFile
 from emulator.evaluation.regions import Region, region_weights
-from emulator.evaluation.seeps import PRECIPITATION, RainClimate
+from emulator.evaluation.seeps import RainClimate
 from emulator.evaluation.spectra import fine_scales, mean_power
 from emulator.evaluation.statistics import (
     ANOMALY_STATISTICS,
@@ -75,12 +76,12 @@ class Scoring:
         """Works out weights, the climate of rain (from the training split of ``training``), and the width of bins."""
         store = verification.store
         weights = region_weights(store.grid, regions, store.land_share, verification.mask)
-        rain = {v: RainClimate.fit(training, v) for v in variables if v.startswith(PRECIPITATION)}
+        rain = {v: RainClimate.fit(training, v) for v in variables if is_accumulation(v)}
         rows = np.unique(verification.rows)
         rows = rows[spread(rows.size, _SCALE_TIMES)]
         squares = dict.fromkeys(variables, 0.0)
         for row in rows:  # one at a time: of a fine grid more would not fit into memory
-            truth, climatology = verification.observations(np.array([row]))
+            truth, climatology = verification.truth(np.array([row])), verification.climatology(np.array([row]))
             for name in variables:
                 squares[name] += float(np.square(truth[name] - climatology[name], dtype=np.float64).mean())
         bins = {name: Bins(scale_of(square / rows.size)) for name, square in squares.items()}
@@ -187,9 +188,9 @@ def score(scoring: Scoring, inits: slice) -> Tally:
     tally = Tally.empty(scoring, inits)
     verification = scoring.verification
     truth = _Truth(scoring)
-    n_leads, channels = verification.lead_times.size, len(verification.store.spec.state_channels)
-    per_lead = 4 * channels * int(np.prod(verification.store.grid.shape))
-    step = max(1, int(_BLOCK_BYTES // (per_lead * n_leads)))
+    n_leads = verification.lead_times.size
+    per_lead = row_bytes(verification.store.spec, verification.store.grid)
+    step = max(1, _BLOCK_BYTES // (per_lead * n_leads))
     for start in range(inits.start, inits.stop, step):
         block = slice(start, min(start + step, inits.stop))
         place = slice(block.start - inits.start, block.stop - inits.start)
@@ -198,7 +199,7 @@ def score(scoring: Scoring, inits: slice) -> Tally:
         for j, variable in enumerate(scoring.variables):
             _add_truth(tally, scoring, variable, j, place, observed[variable])
         for i, file in enumerate(scoring.files.values()):
-            at_once = max(1, int(_BLOCK_BYTES // (per_lead * (block.stop - block.start) * max(1, file.members))))
+            at_once = max(1, _BLOCK_BYTES // (per_lead * (block.stop - block.start) * max(1, file.members)))
             for first in range(0, n_leads, at_once):
                 leads = slice(first, min(first + at_once, n_leads))
                 forecast = verification.forecast(file, block, leads)
@@ -306,7 +307,7 @@ class _Truth:
 
     def _read(self, rows: np.ndarray) -> dict[str, Observed]:
         scoring = self.scoring
-        truth, climatology = scoring.verification.observations(rows)
+        truth, climatology = scoring.verification.truth(rows), scoring.verification.climatology(rows)
         grid = scoring.verification.store.grid
 
         def one(variable: str) -> Observed:

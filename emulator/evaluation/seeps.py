@@ -21,9 +21,6 @@ from emulator.evaluation.statistics import area_means
 DRY_SHARES = (0.1, 0.85)
 """Climatological share of dry times within which a point is scored."""
 
-PRECIPITATION = "total_precipitation"
-"""How the names of variables begin that are scored with SEEPS."""
-
 _MOST_ROWS = 2000
 
 

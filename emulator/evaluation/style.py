@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data_prep.variables import is_accumulation
+
 # Okabe and Ito (2008): distinguishable with every common form of colour blindness. Their yellow is left out, which
 # does not show on white paper; dashes tell more forecasters apart than there are colours.
 _BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -184,7 +186,7 @@ def shown_unit(name: str, si: str) -> Unit:
         return Unit(0.01, "hPa")
     if variable == "specific_humidity":
         return Unit(1000.0, "g/kg")
-    if variable.startswith("total_precipitation"):
+    if is_accumulation(variable):
         return Unit(1000.0, "mm")
     if variable == "vorticity":
         return Unit(1e5, "10⁻⁵ s⁻¹")

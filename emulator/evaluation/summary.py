@@ -19,6 +19,7 @@ def summarise(scores: xr.Dataset) -> dict[str, Any]:
     """
     names: list[str] = scores["forecaster"].values.tolist()
     subject = candidate(scores)
+    others = [name for name in names if name != subject]
     rmse = scores["rmse"].sel(region=WHOLE)
     return {
         "truth": scores.attrs.get("truth"),
@@ -30,14 +31,9 @@ def summarise(scores: xr.Dataset) -> dict[str, Any]:
             variable: {
                 "units": str(scores["units"].sel(variable=variable).item()),
                 "rmse": {name: rmse.sel(variable=variable, forecaster=name).values.tolist() for name in names},
-                "beats_until": {name: _crossover(scores, subject, name, variable) for name in names if name != subject},
+                "beats_until": {name: asdict(read_crossover(scores, subject, name, variable)) for name in others},
             }
             for variable in headline_variables(scores)
         },
         "simulated_days_per_second": dict(zip(names, scores["simulated_days_per_second"].values.tolist(), strict=True)),
     }
-
-
-def _crossover(scores: xr.Dataset, subject: str, name: str, variable: str) -> dict[str, Any]:
-    found = read_crossover(scores, subject, name, variable)
-    return asdict(found)

@@ -43,6 +43,17 @@ def lead_hours(scores: xr.Dataset) -> np.ndarray:
     return (scores["lead_time"].values / np.timedelta64(1, "h")).round(6)
 
 
+def lead_days(scores: xr.Dataset) -> np.ndarray:
+    """Lead times of scores, or of a long run, in days."""
+    return scores["lead_time"].values / np.timedelta64(1, "D")
+
+
+def places_of(wanted: Sequence[int], hours: np.ndarray) -> np.ndarray:
+    """Where these leads are among others, or the last of those where none of them is."""
+    found = np.flatnonzero(np.isin(hours, wanted))
+    return found if found.size else np.array([hours.size - 1])
+
+
 def quoted_lead(scores: xr.Dataset) -> int:
     """Where one number is quoted: five days, late enough for blurring and early enough for skill, or before."""
     hours = lead_hours(scores)

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from data_prep.errors import DataError
-from data_prep.forcing import ForcingBuilder
 from data_prep.preparation.store import Store
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.several import SeveralNetworks
@@ -19,7 +18,7 @@ def driven_by(network: NeuralForecaster, store: Store) -> NeuralForecaster:
     Raises:
       DataError: the network takes none, the store's are of other variables or another grid, or its rim is narrower.
     """
-    ours, theirs = _channels(network.forcing_builder), _channels(store.forcing_builder)
+    ours, theirs = ([c.name for c in spec.known_channels("lateral")] for spec in (network.spec, store.spec))
     if not ours:
         raise DataError(f"lateral: {network.name} takes no lateral boundary values; leave it out")
     if {*ours} != {*theirs} or not network.grid.matches(store.grid):
@@ -43,8 +42,3 @@ def boundary_attribute(forecaster: NeuralForecaster | SeveralNetworks) -> dict[s
     networks = forecaster.networks if isinstance(forecaster, SeveralNetworks) else (forecaster,)
     given = any(network.lateral is not None for network in networks)
     return {"lateral_boundary": "the driving data set at valid time"} if given else {}
-
-
-def _channels(builder: ForcingBuilder) -> list[str]:
-    named = zip(builder.given_channels, builder.is_lateral, strict=True)
-    return [name for name, is_lateral in named if is_lateral]

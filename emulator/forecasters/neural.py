@@ -13,7 +13,6 @@ from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
-from data_prep.preparation.store import persisted_channels
 from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
 from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
 from emulator.forecasters.base import check_lead_times
@@ -147,7 +146,7 @@ class NeuralForecaster:
           initial: As ``forecast`` takes them; may be lazy.
         """
         n = self.spec.n_prognostic
-        channels = (*self.spec.state_channels[:n], *persisted_channels(self.spec))
+        channels = (*self.spec.state_channels[:n], *self.spec.known_channels("persisted"))
         lowest, highest = [], []
         turned: dict[int, np.datetime64] = {}
         for i in range(initial.sizes["time"]):  # one at a time: all of them need not fit into memory
@@ -180,7 +179,7 @@ class NeuralForecaster:
                 f"{self.name}: initial fields are on {found.describe()}; "
                 f"the network was trained on {self.grid.describe()}"
             )
-        kept = persisted_channels(self.spec)
+        kept = self.spec.known_channels("persisted")
         persisted = (
             self._read(initial, kept) if kept else np.empty((initial.sizes["time"], *self.grid.shape, 0), np.float32)
         )

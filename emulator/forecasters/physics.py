@@ -323,8 +323,7 @@ class PhysicsForecaster:
         """The fields that start the model, ``(time, [level,] latitude, longitude)``; others are the model's to make."""
         out = {}
         for variable in (self.spec[name] for name in sorted(self._needed)):
-            channels = [c for c in self.spec.state_channels if c.variable == variable.name]
-            stacked = stack_channels(initial, channels, source=self.name)
+            stacked = stack_channels(initial, variable.channels, source=self.name)
             out[variable.name] = np.moveaxis(stacked, -1, 1) if variable.levels else stacked[..., 0]
         return out
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_prep.clock import CALENDAR_DAYS, day_of_year
 from data_prep.files.arrays import spread
-from data_prep.preparation.store import Store
+from data_prep.preparation.store import Store, row_bytes
 
 _MOST, _FEWEST = 128, 16
 _MOST_BYTES = 2**30  # of states that are read for it, whenever training starts
@@ -40,8 +40,7 @@ class Profiles:
     def of(cls, store: Store) -> Self | None:
         """Of states spread over the training data; ``None`` where too few can be read in a moment."""
         rows = store.rows_of("train")
-        state_bytes = 4 * int(np.prod((*store.grid.shape, len(store.spec.state_channels))))
-        rows = rows[spread(rows.size, min(_MOST, _MOST_BYTES // state_bytes))]
+        rows = rows[spread(rows.size, min(_MOST, _MOST_BYTES // row_bytes(store.spec, store.grid)))]
         if rows.size < _FEWEST:
             return None
         n = store.spec.n_prognostic

@@ -17,7 +17,6 @@ import xarray as xr
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
-from data_prep.preparation.store import persisted_channels
 from data_prep.spec import StateSpec
 from emulator.forecasters.base import realizations
 from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
@@ -35,7 +34,7 @@ def differences(network: NeuralForecaster, spec: StateSpec, grid: Grid, timestep
         "grid": not network.grid.matches(grid),
         "time step": network.timestep != timestep,
         "units": any(network.spec[n].units != spec[n].units for n in {v.name for v in network.spec.variables} & shared),
-        "persisted forcings": not {*persisted_channels(network.spec)} <= {*persisted_channels(spec)},
+        "persisted forcings": not {*network.spec.known_channels("persisted")} <= {*spec.known_channels("persisted")},
     }
     return [word for word, differs in differ.items() if differs]
 
