@@ -39,7 +39,6 @@ from emulator.experiment.initial_times import training_indices
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
-from emulator.forecasters.driven import boundary_attribute
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.perturbations import RandomFields
@@ -205,7 +204,7 @@ def _more_attributes(forecaster: Forecaster, initial: xr.Dataset) -> dict[str, A
     known = single.attributes(initial)
     if isinstance(single, SeveralNetworks):
         known["supermodel_of"] = ", ".join(network.name for network in single.networks)
-    return known | boundary_attribute(single)
+    return known
 
 
 def check_scores(config: ExperimentConfig, folder: Path) -> None:

@@ -256,7 +256,7 @@ def _with_lateral(network: NeuralForecaster, store: Store) -> NeuralForecaster:
     from emulator.forecasters.driven import driven_by
 
     given = store.forcing_builder.is_lateral.any()
-    return driven_by(network, store) if given and network.forcing_builder.is_lateral.any() else network
+    return driven_by(network, store) if given and network.takes_lateral else network
 
 
 def _digest_of(name: str, run: str) -> str:

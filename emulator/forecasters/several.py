@@ -19,8 +19,8 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import persisted_channels
 from data_prep.spec import StateSpec
-from emulator.forecasters.base import realizations
-from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
+from emulator.forecasters.base import Forecaster, realizations
+from emulator.forecasters.neural import LATERAL, OUTSIDE, NeuralForecaster
 from emulator.learned_from import of_several
 from emulator.stepping.supermodel import SupermodelStepper
 
@@ -168,7 +168,15 @@ class SeveralNetworks:
         known = dict.fromkeys(attributes[OUTSIDE] for attributes in each)
         outside = [words for words in known if words not in ("none", "not known")]
         said = "; ".join(outside or (["not known"] if "not known" in known else ["none"]))
-        return {OUTSIDE: said, **of_several(each)}
+        driven = [attributes[LATERAL] for attributes in each if LATERAL in attributes]
+        return {OUTSIDE: said, **of_several(each)} | ({LATERAL: driven[0]} if driven else {})
+
+
+def networks_of(forecaster: Forecaster) -> tuple[NeuralForecaster, ...]:
+    """The networks that a forecaster is made of; none where it is no network."""
+    if isinstance(forecaster, SeveralNetworks):
+        return forecaster.networks
+    return (forecaster,) if isinstance(forecaster, NeuralForecaster) else ()
 
 
 def _together(streams: Sequence[Iterator[xr.Dataset]]) -> Iterator[list[xr.Dataset]]:
