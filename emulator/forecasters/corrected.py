@@ -61,7 +61,7 @@ class CorrectedForecaster:
                 climate = climatology_at_valid_time(self.climatology, times, block)
                 return climate + self.correction.damping[at][:, None, None, :] * (states - climate)
 
-            yield from lead_blocks(fields, times, leads, self.spec, self.grid)
+            yield from lead_blocks(self, initial, leads, fields)
 
     def attributes(self) -> dict[str, object]:
         """Attributes of a file of these forecasts: the raw model's cost, and what was done to it."""

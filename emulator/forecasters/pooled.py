@@ -64,9 +64,9 @@ class PooledForecaster:
                 return total / np.float32(len(readers))
 
             if self.as_ensemble:
-                yield from lead_blocks(ensemble, times, leads, self.spec, self.grid, len(readers))
+                yield from lead_blocks(self, initial, leads, ensemble, len(readers))
             else:
-                yield from lead_blocks(mean, times, leads, self.spec, self.grid)
+                yield from lead_blocks(self, initial, leads, mean)
 
     def attributes(self) -> dict[str, object]:
         """Attributes of a file of these forecasts: whose they are, what they cost together and learned from."""
