@@ -158,9 +158,9 @@ class SeveralNetworks:
 
     @cached_property
     def _supermodel(self) -> NeuralForecaster:
-        first = self.networks[0]
-        stepper = SupermodelStepper(tuple(network.stepper for network in self.networks), first.stepper.time_steps)
-        return replace(first, name=self.name, stepper=stepper, params=tuple(n.params for n in self.networks))
+        stepper = SupermodelStepper(tuple(network.stepper for network in self.networks))
+        params = tuple(network.params for network in self.networks)
+        return replace(self.networks[0], name=self.name, stepper=stepper, params=params)
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
         """As ``NeuralForecaster.attributes``, of all networks together."""
