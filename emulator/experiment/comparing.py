@@ -55,7 +55,7 @@ def forecast_paths(contest: Contest) -> dict[str, Location]:
     return own | {name: locate(path) for name, path in contest.evaluate.forecasts.items()}
 
 
-def check_comparison(config: ExperimentConfig, folder: Path) -> None:
+def check_comparison(config: ExperimentConfig) -> None:
     """Finds, before hours of training, what the comparison would refuse.
 
     Raises:
@@ -67,7 +67,7 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     """
     from emulator.evaluation.scores import check_config
 
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     store, init_times, leads = contest.store, contest.init_times, contest.leads
     check_config(store, contest.evaluate, init_times, leads)
     store.climatology.check_season((init_times[:, None] + leads).ravel())  # anomalies are scored at all of them
@@ -117,13 +117,13 @@ def _check_competitors(contest: Contest) -> None:
         RandomFields(store, 1.0, config.seed).check(contest.init_times)
 
 
-def check_forecasters(config: ExperimentConfig, folder: Path) -> None:
+def check_forecasters(config: ExperimentConfig) -> None:
     """Refuses what forecasting would before it makes anything, so that earlier forecasts stay.
 
     Raises:
       UserError: as ``check_comparison``, of forecasters and of the files of others.
     """
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     _check_competitors(contest)
     _check_external(contest)
 
@@ -161,13 +161,13 @@ def discard_outdated(contest: Contest) -> None:
         discard(path)
 
 
-def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
+def write_all_forecasts(config: ExperimentConfig) -> None:
     """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill.
 
     Raises:
       DataError: an external forecast file is not there or does not fit: that is said before hours of forecasts.
     """
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     store, evaluate, indices, leads = contest.store, contest.evaluate, contest.indices, contest.leads
     _check_external(contest)
     discard_outdated(contest)
@@ -207,7 +207,7 @@ def _more_attributes(forecaster: Forecaster, initial: xr.Dataset) -> dict[str, A
     return known
 
 
-def check_scores(config: ExperimentConfig, folder: Path) -> None:
+def check_scores(config: ExperimentConfig) -> None:
     """Refuses what scoring would after a while.
 
     Raises:
@@ -216,7 +216,7 @@ def check_scores(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.forecast_file import open_all
     from emulator.evaluation.scores import check_config
 
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     store, evaluate = contest.store, contest.evaluate
     if why := what_is_lacking(contest):
         raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
@@ -225,7 +225,7 @@ def check_scores(config: ExperimentConfig, folder: Path) -> None:
     check_config(store, evaluate, first.init_times, first.lead_times)
 
 
-def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
+def score_all_forecasts(config: ExperimentConfig, workers: Executor | None = None) -> None:
     """Scores of every forecast file against the truth, by the workers if there are any, and the table.
 
     Raises:
@@ -234,7 +234,7 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
     from emulator.evaluation.scores import evaluate
     from emulator.evaluation.table import format_table
 
-    contest = Contest.of(config, folder)
+    contest, folder = Contest.of(config), config.path
     limit = predictability_limit(config)
     with evaluate(
         forecast_paths(contest),
@@ -286,7 +286,7 @@ def _was_made_alike(path: Path, marks: dict[str, str]) -> bool:
         return False
 
 
-def plot_everything(config: ExperimentConfig, folder: Path) -> None:
+def plot_everything(config: ExperimentConfig) -> None:
     """Skill curves from the scores, maps of one forecast of the network beside truth and physics, and the report."""
     from emulator.evaluation.maps import plot_maps
     from emulator.evaluation.plots import plot_scores as draw_scores
@@ -294,7 +294,7 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.report_sources import find_long_run
     from emulator.evaluation.table import headline_variables, world_sentence
 
-    contest = Contest.of(config, folder)
+    contest, folder = Contest.of(config), config.path
     shown = {name: contest.path(name) for name in (NETWORK, *map(physics_name, contest.evaluate.physics))}
     with open_scores(folder / "scores.nc") as scores:
         draw_scores(scores, folder / "plots")
