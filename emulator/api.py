@@ -33,10 +33,10 @@ from emulator.evaluation.scores import evaluate
 from emulator.evaluation.scores_file import open_scores
 from emulator.forecast import lead_times
 from emulator.forecast_io import describe_forecasts, surface_field
-from emulator.forecasters.base import Cost, Forecaster, forecast_batches
+from emulator.forecasters.base import Cost, Forecaster, attributes_of, forecast_batches
 from emulator.forecasters.driven import all_driven_by
-from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
-from emulator.forecasters.several import SeveralNetworks, networks_of
+from emulator.forecasters.neural import OUTSIDE
+from emulator.forecasters.several import networks_of
 from emulator.forecasters.statistical import make_reference
 from emulator.given_forecasts import as_file, is_own_file, named_as_given, times_to_refer_to
 from emulator.hardware.machine import host_memory
@@ -222,10 +222,8 @@ def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.D
     surface = getattr(next(iter(networks_of(forecaster)), forecaster), "surface_geopotential", None)
     if surface is not None:
         out[SURFACE] = surface_field(surface)
-    known: dict[str, str] = {}
-    if isinstance(forecaster, NeuralForecaster | SeveralNetworks):
-        known = forecaster.attributes(initial)
-    return out.assign_attrs(describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"])) | known)
+    described = describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"]))
+    return out.assign_attrs(described | attributes_of(forecaster, initial))
 
 
 def _section(options: Mapping[str, Any]) -> EvaluateConfig:

@@ -62,7 +62,7 @@ def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_c
         write_forecasts(drying, initial, leads, path, batch=4)
         members.append(WrittenForecasts(path, store.spec))
     mean = PooledForecaster("all", store.grid, store.timestep, tuple(members))
-    write_forecasts(mean, initial, leads, tmp_path / "all.nc", batch=3, attributes=mean.attributes())
+    write_forecasts(mean, initial, leads, tmp_path / "all.nc", batch=3, attributes=mean.attributes(initial))
     files = [xr.load_dataset(member.path) for member in members]
     found = xr.load_dataset(tmp_path / "all.nc")
     for name in found.data_vars:
@@ -78,7 +78,7 @@ def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_c
     assert found.attrs["seconds_per_simulated_day"] == pytest.approx(seconds)
     assert found.attrs["simulated_days_per_second"] == pytest.approx(1 / seconds)
     ensemble = replace(mean, as_ensemble=True)
-    write_forecasts(ensemble, initial, leads, tmp_path / "each.nc", batch=3, attributes=ensemble.attributes())
+    write_forecasts(ensemble, initial, leads, tmp_path / "each.nc", batch=3, attributes=ensemble.attributes(initial))
     each = xr.load_dataset(tmp_path / "each.nc")
     damped = {**file.attributes, "ensemble_of": "network, physics_t21_damped"}
     assert replace(file, attributes=damped).is_damped

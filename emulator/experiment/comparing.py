@@ -37,13 +37,11 @@ from emulator.experiment.contest import Contest
 from emulator.experiment.forecast_files import NETWORK
 from emulator.experiment.initial_times import training_indices
 from emulator.forecast_io import write_forecasts
-from emulator.forecasters.base import Forecaster
-from emulator.forecasters.corrected import CorrectedForecaster
+from emulator.forecasters.base import Forecaster, attributes_of
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.perturbations import RandomFields
-from emulator.forecasters.pooled import PooledForecaster
-from emulator.forecasters.several import SeveralNetworks, Shared, cannot_step_together, shared_by
+from emulator.forecasters.several import Shared, cannot_step_together, shared_by
 from emulator.stepping.sponge import Sponge
 
 logger = logging.getLogger(__name__)
@@ -187,24 +185,12 @@ def write_all_forecasts(config: ExperimentConfig) -> None:
             path,
             batch=_initial_times_at_once(forecaster, evaluate.batch),
             surface_geopotential=store.surface_geopotential,
-            attributes=forecast_marks(contest, path, competitor.options) | _more_attributes(forecaster, initial),
+            attributes=forecast_marks(contest, path, competitor.options) | attributes_of(forecaster, initial),
         )
 
 
 def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
     return max(1, runs // forecaster.members) if isinstance(forecaster, EnsembleForecaster) else runs
-
-
-def _more_attributes(forecaster: Forecaster, initial: xr.Dataset) -> dict[str, Any]:
-    if isinstance(forecaster, CorrectedForecaster | PooledForecaster):
-        return forecaster.attributes()
-    single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
-    if not isinstance(single, NeuralForecaster | SeveralNetworks):
-        return {}
-    known = single.attributes(initial)
-    if isinstance(single, SeveralNetworks):
-        known["supermodel_of"] = ", ".join(network.name for network in single.networks)
-    return known
 
 
 def check_scores(config: ExperimentConfig) -> None:

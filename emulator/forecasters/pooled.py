@@ -68,8 +68,8 @@ class PooledForecaster:
             else:
                 yield from lead_blocks(self, initial, leads, mean)
 
-    def attributes(self) -> dict[str, object]:
-        """Attributes of a file of these forecasts: whose they are, what they cost together and learned from."""
+    def attributes(self, initial: xr.Dataset) -> dict[str, object]:
+        """See ``Telling``, of any initial fields: whose they are, what they cost together and learned from."""
         costs = [member.cost() for member in self.members]
         seconds = [float(str(cost["seconds_per_simulated_day"])) for cost in costs]
         learned = of_several(member.learned() for member in self.members)

@@ -163,13 +163,16 @@ class SeveralNetworks:
         return replace(self.networks[0], name=self.name, stepper=stepper, params=params)
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
-        """As ``NeuralForecaster.attributes``, of all networks together."""
+        """As ``NeuralForecaster.attributes``, of all networks together; of a supermodel, whose it is."""
         each = [network.attributes(initial) for network in self.networks]
         known = dict.fromkeys(attributes[OUTSIDE] for attributes in each)
         outside = [words for words in known if words not in ("none", "not known")]
         said = "; ".join(outside or (["not known"] if "not known" in known else ["none"]))
         driven = [attributes[LATERAL] for attributes in each if LATERAL in attributes]
-        return {OUTSIDE: said, **of_several(each)} | ({LATERAL: driven[0]} if driven else {})
+        told = {OUTSIDE: said, **of_several(each)} | ({LATERAL: driven[0]} if driven else {})
+        if self.how == "supermodel":
+            told["supermodel_of"] = ", ".join(network.name for network in self.networks)
+        return told
 
 
 def networks_of(forecaster: Forecaster) -> tuple[NeuralForecaster, ...]:
