@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,7 @@ from data_prep.grid import Grid
 from data_prep.spec import StateSpec
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.hardware.machine import describe, device_memory, matrix_rate
-from emulator.models import build, forward_flops
-from emulator.models.layers import count_parameters
+from emulator.models import build, forward_flops, parameter_count
 from emulator.models.spherical_harmonics import highest_truncation
 from emulator.planning.step_trial import measured_seconds
 from emulator.stepping.rollout import recomputed
@@ -261,7 +260,7 @@ def plan_training(
     spent = sum(n * cost(part) for part, n in zip(recipe, counts, strict=True))
     return Plan(
         model,
-        _count(model, spec, grid),
+        parameter_count(model, *network_channels(model, spec), grid),
         batch,
         accumulate,
         rematerialise,
@@ -349,7 +348,8 @@ def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, rec
 def _kept_bytes(model: UNetConfig, spec: StateSpec, grid: Grid, precision: str) -> float:
     """What a backward pass needs of a sample and model step: the network's tensors, and some fields around it."""
     n_in, n_out = network_channels(model, spec)
-    graph, params = nnx.split(_network(model, spec, grid, jnp.dtype(precision)))
+    network = nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), jnp.dtype(precision)))
+    graph, params = nnx.split(network)
 
     def forward(params: nnx.State, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon state"]:
         return nnx.merge(graph, params)(x)
@@ -359,13 +359,3 @@ def _kept_bytes(model: UNetConfig, spec: StateSpec, grid: Grid, precision: str) 
     of_network = {p.shape for p in jax.tree.leaves(params)}
     kept = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(back) if a.shape not in of_network)
     return float(kept + 4 * 4 * math.prod(grid.shape) * (n_in + n_out))
-
-
-def _count(model: UNetConfig, spec: StateSpec, grid: Grid) -> int:
-    return count_parameters(nnx.state(_network(model, spec, grid, jnp.dtype("float32")), nnx.Param))
-
-
-def _network(model: UNetConfig, spec: StateSpec, grid: Grid, dtype: jnp.dtype) -> Any:
-    """The network without its numbers."""
-    n_in, n_out = network_channels(model, spec)
-    return nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), dtype))
