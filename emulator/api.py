@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,10 +33,10 @@ from emulator.evaluation.scores import evaluate
 from emulator.evaluation.scores_file import open_scores
 from emulator.forecast import lead_times
 from emulator.forecast_io import describe_forecasts, surface_field
-from emulator.forecasters.base import Cost, Forecaster, forecast_batches
-from emulator.forecasters.driven import boundary_attribute, driven_by
-from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
-from emulator.forecasters.several import SeveralNetworks
+from emulator.forecasters.base import Cost, Forecaster, attributes_of, forecast_batches
+from emulator.forecasters.driven import all_driven_by
+from emulator.forecasters.neural import OUTSIDE
+from emulator.forecasters.several import networks_of
 from emulator.forecasters.statistical import make_reference
 from emulator.given_forecasts import as_file, is_own_file, named_as_given, times_to_refer_to
 from emulator.hardware.machine import host_memory
@@ -82,15 +81,15 @@ def predict(
     if isinstance(forecaster, str | Path):
         forecaster = load_forecaster(forecaster)
     if lateral is not None:
-        forecaster = _driven(forecaster, lateral)
+        forecaster = all_driven_by(forecaster, lateral)
     try:
         leads = lead_times(forecaster.timestep, float(days))
     except (TypeError, ValueError):
         raise ConfigError(f"days: {days!r} is no number") from None
     names: Mapping[str, str] = {}
     fill_nan = False
-    if network := _first_network(forecaster):
-        names, fill_nan = network.sources, network.fill_nan
+    if networks := networks_of(forecaster):
+        names, fill_nan = networks[0].sources, networks[0].fill_nan
     spec, grid, timestep = forecaster.spec, forecaster.grid, forecaster.timestep
     files: Sequence[Location | xr.Dataset]
     if isinstance(initial, xr.Dataset):
@@ -210,33 +209,6 @@ def _check_memory(forecaster: Forecaster, n_init: int, n_lead: int) -> None:
         )
 
 
-def _driven(forecaster: Forecaster, store: Store) -> Forecaster:
-    """The network, or several of which some take lateral boundary values, with those of a store.
-
-    Raises:
-      DataError: none takes any, or the store's are not those that one takes.
-    """
-    if isinstance(forecaster, SeveralNetworks):
-        takes = [network.forcing_builder.is_lateral.any() for network in forecaster.networks]
-        if any(takes):
-            pairs = zip(forecaster.networks, takes, strict=True)
-            return replace(forecaster, networks=tuple(driven_by(n, store) if some else n for n, some in pairs))
-        return _driven_network(forecaster.networks[0], store)
-    return _driven_network(forecaster, store)
-
-
-def _driven_network(forecaster: Forecaster, store: Store) -> NeuralForecaster:
-    if not isinstance(forecaster, NeuralForecaster):
-        raise DataError(f"lateral: {forecaster.name} takes no lateral boundary values; leave it out")
-    return driven_by(forecaster, store)
-
-
-def _first_network(forecaster: Forecaster) -> NeuralForecaster | None:
-    if isinstance(forecaster, SeveralNetworks):
-        return forecaster.networks[0]
-    return forecaster if isinstance(forecaster, NeuralForecaster) else None
-
-
 def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.Dataset:
     """All forecasts in memory, with the attributes that forecast files have."""
     cost = Cost()
@@ -247,14 +219,11 @@ def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.D
             progress.advance(block.sizes["init_time"] * block.sizes["lead_time"])
     parts = [xr.concat(blocks, "lead_time", data_vars="minimal") for blocks in batches.values()]
     out = xr.concat(parts, "init_time", data_vars="minimal")
-    network = _first_network(forecaster)
-    surface = getattr(network or forecaster, "surface_geopotential", None)
+    surface = getattr(next(iter(networks_of(forecaster)), forecaster), "surface_geopotential", None)
     if surface is not None:
         out[SURFACE] = surface_field(surface)
-    known: dict[str, str] = {}
-    if isinstance(forecaster, NeuralForecaster | SeveralNetworks):
-        known = forecaster.attributes(initial) | boundary_attribute(forecaster)
-    return out.assign_attrs(describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"])) | known)
+    described = describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"]))
+    return out.assign_attrs(described | attributes_of(forecaster, initial))
 
 
 def _section(options: Mapping[str, Any]) -> EvaluateConfig:

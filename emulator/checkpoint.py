@@ -290,18 +290,7 @@ def describe_run(
         "experiment": dict(experiment),
         LEARNED_FROM: as_text([*training_periods(store), *learned_before]),
     }
-    if anomalies and store.forcing_builder.rim is not None:
-        description[_LATERAL] = True
     write_description(run_dir, description)
-
-
-def departs_alike(description: Mapping[str, Any], builder: ForcingBuilder, *, anomalies: bool) -> bool:
-    """Whether a run, with anomalies or not, got its rim as runs do now."""
-    return not anomalies or builder.rim is None or bool(description.get(_LATERAL, False))
-
-
-_LATERAL = "lateral_departures"
-"""In the description of a run with anomalies and a rim: that departures are given there too, which once were fields."""
 
 
 def write_description(run_dir: Path, description: Mapping[str, Any]) -> None:
@@ -395,8 +384,6 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         if packed := _below(forcing, "packed/"):  # in a folder that ships
             forcing["table"] = unpack_table(packed)
         builder = ForcingBuilder.from_arrays(forcing, grid, spec, timestep)
-        if not departs_alike(description, builder, anomalies=bool(climate)):
-            raise ValueError("an earlier version of this program gave its rim fields, not departures")
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description)
     except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:

@@ -20,7 +20,7 @@ from data_prep.reading.locations import Location
 from data_prep.reading.probe import probe
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts
-from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
+from emulator.forecasters.neural import LATERAL, OUTSIDE, NeuralForecaster
 from emulator.forecasters.several import SeveralNetworks, Together
 from emulator.run_folder import run_folder
 
@@ -78,9 +78,9 @@ def forecast_file(
             raise DataError(f"{out}: is a file of the driving data; write the forecast to another one")
         probe(paths)
         networks = [_driven(network, folder, paths) for network, folder in zip(networks, folders, strict=True)]
-        if not any(network.forcing_builder.is_lateral.any() for network in networks):
+        if not any(network.takes_lateral for network in networks):
             raise DataError(f"--lateral: {folders[0]} was trained without lateral boundary values; leave it out")
-        attributes["lateral_boundary"] = ", ".join(map(str, paths))
+        attributes[LATERAL] = ", ".join(map(str, paths))
     first = networks[0]
     forecaster: NeuralForecaster | SeveralNetworks = first
     if others:
@@ -93,7 +93,7 @@ def forecast_file(
         initial = read_initial(
             sources, first.spec, first.grid, time, first.sources, fill_nan=first.fill_nan, timestep=first.timestep
         )
-    attributes |= forecaster.attributes(initial)
+    attributes = forecaster.attributes(initial) | attributes
     if attributes[OUTSIDE] not in ("none", "not known"):
         logger.warning("the initial fields are outside of what the network has seen: %s", attributes[OUTSIDE])
     write_forecasts(
@@ -115,7 +115,7 @@ def _driven(network: NeuralForecaster, folder: Path, paths: Sequence[Location]) 
     Raises:
       DataError: the files lack some, or the run folder does not say how they are to be read.
     """
-    if not network.forcing_builder.is_lateral.any():
+    if not network.takes_lateral:
         return network
     return replace(network, lateral=open_driving(paths, _driving(network, folder), network.spec, network.grid).at)
 

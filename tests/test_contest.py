@@ -76,22 +76,22 @@ def made(monkeypatch):
 def test_everybody_takes_part_in_the_order_of_tables(made, tmp_path):
     store, names = made
     config = config_of(tmp_path, forecasts={"ifs": "elsewhere/ifs.zarr"})
-    paths = comparing.forecast_paths(Contest(config, tmp_path, store))
+    paths = comparing.forecast_paths(Contest(config, store))
     assert list(paths) == [*ALL, "ifs"]
     assert paths["ifs"] == Path("elsewhere/ifs.zarr")
     assert paths["physics_t21_damped"] == tmp_path / "forecasts" / "physics_t21_damped.nc"
     assert names == []  # nothing is built to find that out
     few = {"network": {"members": 1}, "physics": [{"truncation": 21}], "twin": None, "references": ["climatology"]}
     plain = config_of(tmp_path, correction_inits=0, **few)
-    assert list(comparing.forecast_paths(Contest(plain, tmp_path, store))) == ["network", "physics_t21", "climatology"]
+    assert list(comparing.forecast_paths(Contest(plain, store))) == ["network", "physics_t21", "climatology"]
     without_members = config_of(tmp_path, twin={"members": 1})
-    assert "twin_t42_ensemble" not in comparing.forecast_paths(Contest(without_members, tmp_path, store))
+    assert "twin_t42_ensemble" not in comparing.forecast_paths(Contest(without_members, store))
 
 
 def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     store, names = made
     config = config_of(tmp_path)
-    comparing.write_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config)
     folder = tmp_path / "forecasts"
     assert {p.stem for p in folder.glob("*.nc")} == set(ALL)
     assert sorted(p.stem for p in (folder / "training").iterdir()) == ["network", "physics_t21", "physics_t31"]
@@ -112,7 +112,7 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     (folder / "physics_t31_damped.nc").unlink()
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*.nc")}
     names.clear()
-    comparing.write_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config)
     assert names == [] and (folder / "physics_t31_damped.nc").exists()  # not even the model is built again
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
@@ -121,15 +121,15 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
         discard(path)
     assert not list(folder.rglob("*network*"))
     forecasting = stages.stage_named("forecast")
-    assert forecasting.outdated(config, tmp_path) is None  # no store, nothing to be made from
+    assert forecasting.outdated(config) is None  # no store, nothing to be made from
     (tmp_path / "store.zarr").mkdir()
-    why = forecasting.outdated(config, tmp_path)
+    why = forecasting.outdated(config)
     assert why == "no forecasts of network, network_ensemble, network_debiased, network_damped"
-    comparing.write_all_forecasts(config, tmp_path)
-    assert names == ["network"] * 3 and forecasting.outdated(config, tmp_path) is None
+    comparing.write_all_forecasts(config)
+    assert names == ["network"] * 3 and forecasting.outdated(config) is None
 
     few = config_of(tmp_path, correction_inits=0, references=["persistence"])
-    comparing.score_all_forecasts(few, tmp_path)
+    comparing.score_all_forecasts(few)
     scores = xr.load_dataset(tmp_path / "scores.nc")
     assert scores["forecaster"].values.tolist() == [name for name in ALL[:14] if "_d" not in name]
     assert scores.attrs["truth"] == "nature run SPEEDY T42"
@@ -141,21 +141,21 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
 def test_what_would_end_a_comparison_is_found_before_training(made, tmp_path, monkeypatch):
     store, names = made
     config = config_of(tmp_path, **SMALL, long_run={"days": 360})
-    comparing.check_comparison(config, tmp_path)
+    comparing.check_comparison(config)
     assert names == ["physics_t21"]  # which is built to see whether it can be; the network is not there yet
     with pytest.raises(ConfigError, match="7 h is no multiple of the store's 6 h"):
-        comparing.check_comparison(config_of(tmp_path, **SMALL, long_run={"every_hours": 7}), tmp_path)
+        comparing.check_comparison(config_of(tmp_path, **SMALL, long_run={"every_hours": 7}))
     anomalies = {**raw_config(tmp_path, **SMALL, long_run={"days": 360})}
     anomalies["train"] = {"stages": [{"steps": 1}], "anomalies": True}
     summer = dataclasses.replace(store.climatology, kind="seasonal_trend", season=Season(180.0, 60.0))
     monkeypatch.setattr(contest, "open_store", lambda path: dataclasses.replace(store, climatology=summer))
-    comparing.check_comparison(config, tmp_path)  # the climatology drives nothing
+    comparing.check_comparison(config)  # the climatology drives nothing
     with pytest.raises(DataError, match="training data cover 120 days of the year"):
-        comparing.check_comparison(parse_config(anomalies), tmp_path)
+        comparing.check_comparison(parse_config(anomalies))
     one_member = make_store(Grid.gaussian(8), days=12, splits=("train", "test"))
     monkeypatch.setattr(contest, "open_store", lambda path: one_member)
     with pytest.raises(DataError, match="no two training states of the season and hour"):
-        comparing.check_comparison(config_of(tmp_path, **{**SMALL, "network": {"members": 2}}), tmp_path)
+        comparing.check_comparison(config_of(tmp_path, **{**SMALL, "network": {"members": 2}}))
 
 
 def test_a_baseline_that_cannot_be_built_is_found_before_training(made, tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_a_baseline_that_cannot_be_built_is_found_before_training(made, tmp_path
 
     monkeypatch.setattr(competitors, "_physics", refuse)
     with pytest.raises(DataError, match="no such grid"):
-        comparing.check_comparison(config_of(tmp_path, **SMALL), tmp_path)
+        comparing.check_comparison(config_of(tmp_path, **SMALL))
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ def test_training_data_shorter_than_a_forecast_are_found_before_training(
     monkeypatch.setattr(contest, "open_store", lambda path: dataclasses.replace(store, segments=(short, *tests)))
     config = config_of(tmp_path, **{**SMALL, "references": [reference]})
     if said is None:
-        comparing.check_comparison(config, tmp_path)
+        comparing.check_comparison(config)
         return
     with pytest.raises(DataError, match=said):
-        comparing.check_comparison(config, tmp_path)
+        comparing.check_comparison(config)
     assert names == []  # at no cost
 
 
@@ -199,13 +199,13 @@ def test_times_that_no_climatology_is_known_of_are_found_before_training(made, t
     climatology = dataclasses.replace(store.climatology, kind="seasonal_trend", season=elsewhere)
     monkeypatch.setattr(contest, "open_store", lambda path: dataclasses.replace(store, climatology=climatology))
     with pytest.raises(DataError, match="training data cover 120 days of the year"):
-        comparing.check_comparison(config_of(tmp_path, **SMALL), tmp_path)
+        comparing.check_comparison(config_of(tmp_path, **SMALL))
     assert names == []
 
 
 def test_the_twin_is_built_before_training_too(made, tmp_path):
     _, names = made
-    comparing.check_comparison(config_of(tmp_path, **{**SMALL, "twin": {"members": 1}}), tmp_path)
+    comparing.check_comparison(config_of(tmp_path, **{**SMALL, "twin": {"members": 1}}))
     assert names == ["physics_t21", "twin_t42"]
 
 
@@ -215,30 +215,30 @@ def test_a_mean_may_be_called_as_corrected_forecasts_are(made, tmp_path):
     of = {**SMALL, "physics": [], "means": {"x_damped": ["network", "persistence"]}, "lead_hours": 24}
     train = [s for s in store.segments if s.split == "train"]
     store = dataclasses.replace(store, segments=tuple(s for s in store.segments if s not in train))
-    assert competitors.bytes_to_write(Contest(config_of(tmp_path, **of), tmp_path, store)) > 0
+    assert competitors.bytes_to_write(Contest(config_of(tmp_path, **of), store)) > 0
 
 
 def test_a_disk_too_small_for_all_forecasts_is_known_before(made, tmp_path, monkeypatch, caplog):
     store, _ = made
     config = config_of(tmp_path, ensembles={"each": ["network", "persistence", "climatology"]})
-    planned = competitors.bytes_to_write(Contest(config, tmp_path, store))
+    planned = competitors.bytes_to_write(Contest(config, store))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=planned - 1))
-    comparing.check_comparison(config, tmp_path)
+    comparing.check_comparison(config)
     assert "forecasts will take 0 GB, 0 GB are free" in caplog.text and caplog.text.count("\n") == 1
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=planned))
-    comparing.write_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config)
     assert caplog.text.count("forecasts will take") == 1
     written = sum(path.stat().st_size for path in (tmp_path / "forecasts").rglob("*.nc"))
     assert 0.7 * written < planned < written  # small files are headers in good part
-    assert competitors.bytes_to_write(Contest(config, tmp_path, store)) == 0
+    assert competitors.bytes_to_write(Contest(config, store)) == 0
 
 
 def test_initial_fields_are_not_read_all_at_once(made, tmp_path, monkeypatch):
     store, _ = made
     monkeypatch.delattr(type(store), "dataset")
     config = config_of(tmp_path, twin=None)
-    comparing.write_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config)
     assert (tmp_path / "forecasts" / "damped_anomaly_persistence.nc").exists()
 
 
@@ -246,16 +246,16 @@ def test_a_damaged_forecast_costs_the_maps_and_no_more(made, tmp_path, caplog):
     config = config_of(
         tmp_path, physics=[], twin=None, correction_inits=0, references=["climatology"], headline=["temperature@850"]
     )
-    comparing.write_all_forecasts(config, tmp_path)
-    comparing.score_all_forecasts(config, tmp_path)
-    comparing.plot_everything(config, tmp_path)
+    comparing.write_all_forecasts(config)
+    comparing.score_all_forecasts(config)
+    comparing.plot_everything(config)
     drawn = {"report.html", "plots/skill.png", "plots/maps_temperature850.png"}
     assert all((tmp_path / name).exists() for name in drawn)
     for name in drawn:
         (tmp_path / name).unlink()
     damaged = tmp_path / "forecasts" / "network.nc"
     damaged.write_bytes(damaged.read_bytes()[:-5000])
-    comparing.plot_everything(config, tmp_path)
+    comparing.plot_everything(config)
     assert {name for name in drawn if not (tmp_path / name).exists()} == {"plots/maps_temperature850.png"}
     assert any(str(damaged) in r.message and r.message.startswith("plot: no maps") for r in caplog.records)
 
@@ -263,7 +263,7 @@ def test_a_damaged_forecast_costs_the_maps_and_no_more(made, tmp_path, caplog):
 def test_an_ensemble_runs_no_more_at_once_than_batch(made, tmp_path):
     store, _ = made
     config = config_of(tmp_path)
-    makers = competitors.competitors(Contest(config, tmp_path, store))
+    makers = competitors.competitors(Contest(config, store))
     for name, members, inits in (("twin_t42_ensemble", 4, 1), ("physics_t21_ensemble", 2, 2)):
         forecaster = makers[name].make()
         assert isinstance(forecaster, EnsembleForecaster) and forecaster.members == members
@@ -274,13 +274,13 @@ def test_an_ensemble_runs_no_more_at_once_than_batch(made, tmp_path):
 def test_an_external_file_is_scored_beside_the_others(made, tmp_path):
     _, names = made
     small = {"physics": [], "twin": None, "references": ["persistence"]}
-    comparing.write_all_forecasts(config_of(tmp_path, **small), tmp_path)
+    comparing.write_all_forecasts(config_of(tmp_path, **small))
     shutil.copy(tmp_path / "forecasts" / "network.nc", tmp_path / "elsewhere.nc")
     config = config_of(tmp_path, **small, forecasts={"other": str(tmp_path / "elsewhere.nc")})
     names.clear()
-    comparing.write_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config)
     assert names == []
-    comparing.score_all_forecasts(config, tmp_path)
+    comparing.score_all_forecasts(config)
     rmse = xr.load_dataset(tmp_path / "scores.nc")["rmse"]
     np.testing.assert_array_equal(rmse.sel(forecaster="other"), rmse.sel(forecaster="network"))
     assert "predictability_limit" not in xr.load_dataset(tmp_path / "scores.nc").attrs
@@ -289,14 +289,14 @@ def test_an_external_file_is_scored_beside_the_others(made, tmp_path):
     other = config_of(tmp_path, **small, forecasts={"other": str(tmp_path / "short.nc")})
     for refusing in (comparing.write_all_forecasts, comparing.check_comparison, comparing.check_scores):
         with pytest.raises(DataError, match=r"short.nc: lacks leads of the comparison: 12 h"):
-            refusing(other, tmp_path)
+            refusing(other)
 
 
 def test_an_external_file_that_is_not_there_is_missed_before_any_forecast(made, tmp_path):
     _, names = made
     config = config_of(tmp_path, forecasts={"ifs": str(tmp_path / "no.zarr")})
     with pytest.raises(DataError, match=r"evaluate.forecasts.ifs: .*no.zarr: no such file"):
-        comparing.write_all_forecasts(config, tmp_path)
+        comparing.write_all_forecasts(config)
     assert names == []
 
 
@@ -304,7 +304,7 @@ def test_an_external_file_cannot_take_a_name_of_the_experiment(made, tmp_path):
     store, _ = made
     config = config_of(tmp_path, forecasts={"network": "x.nc"})
     with pytest.raises(ConfigError, match=r"evaluate.forecasts.network: a forecaster of the experiment has this name"):
-        comparing.forecast_paths(Contest(config, tmp_path, store))
+        comparing.forecast_paths(Contest(config, store))
 
 
 @pytest.mark.parametrize("key", ["forecasts", "means"])
@@ -314,10 +314,10 @@ def test_the_names_of_physics_and_twin_are_for_models(made, tmp_path, key):
         named = {name: "x.nc" if key == "forecasts" else ["network", "physics_t21"]}
         config = config_of(tmp_path, **{key: named})
         if (key, name) == ("forecasts", "physics_ifs"):
-            assert comparing.forecast_paths(Contest(config, tmp_path, store))[name] == Path("x.nc")
+            assert comparing.forecast_paths(Contest(config, store))[name] == Path("x.nc")
             continue
         with pytest.raises(ConfigError, match=rf"evaluate.{key}.{name}: begins as SPEEDY's own"):
-            comparing.forecast_paths(Contest(config, tmp_path, store))
+            comparing.forecast_paths(Contest(config, store))
 
 
 def test_limit_and_truth_follow_from_the_config(tmp_path):
@@ -386,20 +386,20 @@ SMALL = {"network": {}, "physics": [{"truncation": 21}], "twin": None, "referenc
 
 def test_one_competitor_more_leaves_the_forecasts_of_the_others(forecast_stage, tmp_path):
     stage, _, names = forecast_stage
-    comparing.write_all_forecasts(config_of(tmp_path, **SMALL), tmp_path)
+    comparing.write_all_forecasts(config_of(tmp_path, **SMALL))
     more = {**SMALL, "references": ["persistence", "climatology"], "means": {"both": ["network", "physics_t21"]}}
     more["physics"] = [{"truncation": 21, "members": 2}, {"truncation": 31}]
     config = config_of(tmp_path, **more)
-    stage.check(config, tmp_path)
+    stage.check(config)
     missing = "physics_t21_ensemble, physics_t31, physics_t31_debiased, physics_t31_damped, climatology, both"
-    assert stage.outdated(config, tmp_path) == f"no forecasts of {missing}"
+    assert stage.outdated(config) == f"no forecasts of {missing}"
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "forecasts").rglob("*.nc")}
     names.clear()
-    comparing.write_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config)
     assert set(names) == {"physics_t21", "physics_t31"}  # of the former the ensemble
     assert before == {p: p.stat().st_mtime_ns for p in before}
-    assert stage.outdated(config, tmp_path) is None
-    comparing.score_all_forecasts(config, tmp_path)
+    assert stage.outdated(config) is None
+    comparing.score_all_forecasts(config)
 
 
 def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(forecast_stage, tmp_path):
@@ -407,20 +407,20 @@ def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(f
     for name in ("first", "second", "third"):
         (tmp_path / name).mkdir()
     more = {**SMALL, "means": {"both": ["network", "physics_t21"]}}
-    comparing.write_all_forecasts(config_of(tmp_path / "first", **more), tmp_path / "first")
+    comparing.write_all_forecasts(config_of(tmp_path / "first", **more))
     names.clear()
     second = tmp_path / "second"
     config = config_of(second, **{**more, "references": ["persistence", "climatology"]})
     taking = config.model_copy(update={"reuse": str(tmp_path / "first")})
-    stage.take_parts(taking, second)
-    stage.run(taking, second, None)
+    stage.take_parts(taking)
+    stage.run(taking, None)
     assert set(names) == {"network"}
     same = {p.name for p in (second / "forecasts").rglob("*.nc") if p.stat().st_nlink == 2}
     assert same == {f"{n}.nc" for n in ("physics_t21", "physics_t21_debiased", "physics_t21_damped", "persistence")}
     names.clear()
     third = config_of(tmp_path / "third", **{**more, "correction_inits": 5})
-    stage.take_parts(third.model_copy(update={"reuse": str(second)}), tmp_path / "third")
-    stage.run(third, tmp_path / "third", None)
+    stage.take_parts(third.model_copy(update={"reuse": str(second)}))
+    stage.run(third, None)
     assert (tmp_path / "third/forecasts/physics_t21.nc").samefile(second / "forecasts/physics_t21.nc")
     assert set(names) == {"network", "physics_t21"}  # which it is corrected by is another
 
@@ -439,10 +439,10 @@ def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(f
 def test_forecasts_that_were_made_with_other_options_are_refused(forecast_stage, tmp_path, change, file):
     stage, _, _ = forecast_stage
     plain = {**SMALL, "physics": [{"truncation": 21, "members": 2}], "means": {"both": ["network", "physics_t21"]}}
-    comparing.write_all_forecasts(config_of(tmp_path, **plain), tmp_path)
+    comparing.write_all_forecasts(config_of(tmp_path, **plain))
     changed = config_of(tmp_path, **{**plain, **change})
     with pytest.raises(UserError, match=rf"forecasts/{file}: was made with other options \(.*; remove it to"):
-        stage.check(changed, tmp_path)
+        stage.check(changed)
 
 
 @pytest.fixture
@@ -465,29 +465,29 @@ def test_other_networks_forecast_beside_the_own_and_means_may_hold_them(forecast
     stage, _, _ = forecast_stage
     of = {**SMALL, "networks": {"second": str(second)}, "means": {"both": ["network", "second"]}}
     config = config_of(tmp_path, **of)
-    comparing.check_comparison(config, tmp_path)
-    comparing.write_all_forecasts(config, tmp_path)
+    comparing.check_comparison(config)
+    comparing.write_all_forecasts(config)
     own, other, both = (
         xr.open_dataset(tmp_path / "forecasts" / f"{name}.nc").load() for name in ("network", "second", "means/both")
     )
     assert other.attrs["forecaster"] == "second" and both.attrs["mean_of"] == "network, second"
     assert not np.allclose(own["temperature"], other["temperature"])
     np.testing.assert_allclose(both["temperature"], (own["temperature"] + other["temperature"]) / 2, rtol=1e-6)
-    comparing.score_all_forecasts(config, tmp_path)
+    comparing.score_all_forecasts(config)
     rmse = xr.load_dataset(tmp_path / "scores.nc")["rmse"].sel(region="all", variable="temperature@850")
     assert (rmse.sel(forecaster="both") < 0.9 * rmse.sel(forecaster=["network", "second"])).all()
-    stage.check(config, tmp_path)
+    stage.check(config)
     (second / "run" / "weights.npz").write_bytes(b"others")
     with pytest.raises(UserError, match=r"forecasts/second.nc: was made with other options"):
-        stage.check(config, tmp_path)
+        stage.check(config)
 
 
 def test_a_network_that_has_gone_since_it_was_scored_costs_no_pictures(made, second, tmp_path):
     config = config_of(tmp_path, **SMALL, networks={"second": str(second)}, headline=["temperature@850"])
-    comparing.write_all_forecasts(config, tmp_path)
-    comparing.score_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config)
+    comparing.score_all_forecasts(config)
     discard(second)
-    comparing.plot_everything(config, tmp_path)
+    comparing.plot_everything(config)
     assert all((tmp_path / name).exists() for name in ("report.html", "plots/maps_temperature850.png"))
 
 
@@ -496,7 +496,7 @@ def test_a_network_that_cannot_take_part_is_named_before_the_training(made, seco
 
     def refused(match, **networks):
         with pytest.raises(UserError, match=match):
-            comparing.check_comparison(config_of(tmp_path, **SMALL, networks=networks), tmp_path)
+            comparing.check_comparison(config_of(tmp_path, **SMALL, networks=networks))
 
     refused(r"evaluate.networks.network_2: begins as the experiment's own", network_2=str(second))
     refused(r"evaluate.networks.persistence: a forecaster of the experiment has this name", persistence=str(second))
@@ -511,11 +511,11 @@ def test_a_network_that_cannot_take_part_is_named_before_the_training(made, seco
 
 def test_training_forecasts_of_other_options_correct_nothing(forecast_stage, tmp_path):
     stage, _, _ = forecast_stage
-    comparing.write_all_forecasts(config_of(tmp_path, **SMALL), tmp_path)
+    comparing.write_all_forecasts(config_of(tmp_path, **SMALL))
     for path in (tmp_path / "forecasts").glob("*d.nc"):  # corrected ones, as if a kill had come before them
         path.unlink()
     with pytest.raises(UserError, match=r"training/network.nc: was made with other options"):
-        stage.check(config_of(tmp_path, **SMALL, correction_inits=5), tmp_path)
+        stage.check(config_of(tmp_path, **SMALL, correction_inits=5))
 
 
 def test_forecasts_of_another_network_are_made_again_and_no_others(forecast_stage, tmp_path):
@@ -524,32 +524,32 @@ def test_forecasts_of_another_network_are_made_again_and_no_others(forecast_stag
     weights = tmp_path / "run" / "weights.npz"
     weights.parent.mkdir()
     weights.write_bytes(b"one")
-    comparing.write_all_forecasts(config, tmp_path)
-    assert stage.outdated(config, tmp_path) is None
+    comparing.write_all_forecasts(config)
+    assert stage.outdated(config) is None
     weights.write_bytes(b"another")  # a run folder that was copied here
     why = (
         "5 forecast files were made from other data or by another network"  # as it is, corrected, for that, in the mean
     )
-    assert stage.outdated(config, tmp_path) == why
+    assert stage.outdated(config) == why
     names.clear()
-    comparing.write_all_forecasts(config, tmp_path)
-    assert {"network"} == set(names) and stage.outdated(config, tmp_path) is None
+    comparing.write_all_forecasts(config)
+    assert {"network"} == set(names) and stage.outdated(config) is None
 
 
 def test_forecasts_from_other_data_are_made_again(forecast_stage, tmp_path, monkeypatch):
     stage, store, names = forecast_stage
     config = config_of(tmp_path, **SMALL)
-    comparing.write_all_forecasts(config, tmp_path)
-    assert stage.outdated(config, tmp_path) is None
+    comparing.write_all_forecasts(config)
+    assert stage.outdated(config) is None
     others = dataclasses.replace(store, data_hash="others")
     monkeypatch.setattr(contest, "open_store", lambda path: others)
-    assert stage.outdated(config, tmp_path) == "9 forecast files were made from other data or by another network"
+    assert stage.outdated(config) == "9 forecast files were made from other data or by another network"
     monkeypatch.setattr(contest, "open_store", lambda path: others)
     with pytest.raises(
         DataError, match=r"evaluate: 9 forecast files were made from other data or by .*; 'emulator forecast'"
     ):
-        comparing.check_scores(config, tmp_path)
+        comparing.check_scores(config)
     names.clear()
-    comparing.write_all_forecasts(config, tmp_path)
+    comparing.write_all_forecasts(config)
     assert {"network", "physics_t21"} == set(names)
-    assert stage.outdated(config, tmp_path) is None
+    assert stage.outdated(config) is None

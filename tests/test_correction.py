@@ -81,7 +81,9 @@ def contest(tmp_path, store, forecaster, training=24):
             name, GRID, STEP, store.climatology, WrittenForecasts(paths["raw"], store.spec), correction, damped
         )
         paths[word] = tmp_path / f"{name}.nc"
-        write_forecasts(corrected, store.dataset(rows), LEADS, paths[word], batch=5, attributes=corrected.attributes())
+        initial = store.dataset(rows)
+        told = corrected.attributes(initial)
+        write_forecasts(corrected, initial, LEADS, paths[word], batch=5, attributes=told)
     truth = np.stack([[store.state[r + int(lead // STEP)] for lead in LEADS] for r in rows])
 
     def rmse(path):

@@ -245,7 +245,7 @@ def test_a_store_at_a_url_is_scored_as_the_same_store_on_disk(folder, store, tmp
     for place in (tmp_path / "other.zarr", url):
         data.to_zarr(str(place))
         config = load_config(Path(__file__).parent / "tiny.yaml", [f"evaluate.forecasts.other={place}"])
-        given = forecast_paths(Contest(config, tmp_path, store))["other"]
+        given = forecast_paths(Contest(config, store))["other"]
         paths = {"own": folder / "own.nc", "other": given}
         scores.append(evaluate(paths, store, CONFIG, tmp_path / f"{len(scores)}.nc").load())
     assert given == url

@@ -266,12 +266,6 @@ def test_departures_are_driven_by_departures(files, tmp_path):
     np.testing.assert_allclose(normal[..., ~RIM], 0, atol=1e-6)
     given = store.take_persisted(np.array([3]))[..., ~store.forcing_builder.is_lateral]
     np.testing.assert_allclose(network._forcings(TIMES[3:4], np.arange(1, 3), given), batch.forcing, atol=1e-3)
-    description = read_description(tmp_path / "run")
-    write_description(tmp_path / "run", {k: v for k, v in description.items() if k != "lateral_departures"})
-    with pytest.raises(DataError, match="earlier version of this program gave its rim fields"):
-        emulator.load_forecaster(tmp_path / "run")
-    with pytest.raises(DataError, match="holds a run with another config, seed or data"):
-        train(training, model, tmp_path / "store.zarr", tmp_path / "run", 0, {"name": "test"})
 
 
 class TestForecastOfAFile:

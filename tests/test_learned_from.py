@@ -106,13 +106,20 @@ def test_what_is_made_of_forecasts_has_learned_what_their_networks_have(tmp_path
         path = tmp_path / f"{name}.nc"
         write_forecasts(Noisy(store, name, 0.1, 0.1), store.dataset(rows), leads, path, attributes=marks)
         files[name] = WrittenForecasts(path, store.spec)
-    both = PooledForecaster("both", store.grid, store.timestep, (files["physics_t21"], *files.values())).attributes()
+    initial = store.dataset(rows)
+
+    def pooled(*members):
+        return PooledForecaster("pooled", store.grid, store.timestep, members).attributes(initial)
+
+    both = pooled(files["physics_t21"], *files.values())
     assert (both[LEARNED_FROM], both[LEARNED_DATA]) == (", ".join(periods), "several")
-    own = PooledForecaster("own", store.grid, store.timestep, (files["network"], files["physics_t21"])).attributes()
+    own = pooled(files["network"], files["physics_t21"])
     assert (own[LEARNED_FROM], own[LEARNED_DATA]) == (periods[0], store.data_hash)
-    none = PooledForecaster("none", store.grid, store.timestep, (files["physics_t21"],) * 2).attributes()
+    none = pooled(files["physics_t21"], files["physics_t21"])
     assert LEARNED_FROM not in none
     correction = Correction(leads, np.zeros((2, 1)), np.ones((2, 1)), 7)
     for name, file in files.items():
         corrected = CorrectedForecaster(name, store.grid, store.timestep, store.climatology, file, correction, False)
-        assert corrected.attributes().get(LEARNED_FROM) == {"network": periods[0], "second": periods[1]}.get(name)
+        assert corrected.attributes(initial).get(LEARNED_FROM) == {"network": periods[0], "second": periods[1]}.get(
+            name
+        )

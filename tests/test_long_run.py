@@ -279,24 +279,25 @@ def test_an_experiment_leaves_its_network_to_itself_where_its_config_asks_for_it
     evaluate = {"lead_hours": 24, "init_every_hours": 48, "bootstrap": 50, "references": ["climatology"]}
     raw = {
         "name": "x",
+        "workdir": str(tmp_path),
         "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [3]}}},
         "train": {"stages": [{"steps": 1}]},
         "evaluate": {**evaluate, "long_run": {"days": 20, "initial_times": 1}},
     }
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / WEIGHTS).write_bytes(b"one")
-    comparing.write_all_forecasts(parse_config(raw), tmp_path)
-    comparing.score_all_forecasts(parse_config(raw), tmp_path)
+    comparing.write_all_forecasts(parse_config(raw))
+    comparing.score_all_forecasts(parse_config(raw))
     run = xr.load_dataset(tmp_path / "long_run.nc")
     assert run["lead_time"].size == 20 and np.isinf(run["days_finite"]).all()
     start = store.read_state(2 * 48, 2 * 48 + 1)[0, ..., 0]  # persistence keeps the first state of the test split
     mean = (store.grid.latitude_weights[:, None] * start).mean()
     np.testing.assert_allclose(run["global_mean"].sel(variable="temperature@500"), mean, rtol=1e-6)
     (tmp_path / "made.nc").hardlink_to(tmp_path / "long_run.nc")  # holds its inode, that no later file has the same
-    comparing.score_all_forecasts(parse_config({**raw, "evaluate": raw["evaluate"] | {"bootstrap": 60}}), tmp_path)
+    comparing.score_all_forecasts(parse_config({**raw, "evaluate": raw["evaluate"] | {"bootstrap": 60}}))
     assert (tmp_path / "long_run.nc").samefile(tmp_path / "made.nc")  # scoring anew does not make it anew
     (tmp_path / "run" / WEIGHTS).write_bytes(b"another")
-    comparing.score_all_forecasts(parse_config(raw), tmp_path)
+    comparing.score_all_forecasts(parse_config(raw))
     assert not (tmp_path / "long_run.nc").samefile(tmp_path / "made.nc")
-    comparing.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}), tmp_path)
+    comparing.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}))
     assert not (tmp_path / "long_run.nc").exists()  # what another config measured is not shown as this one's

@@ -21,13 +21,14 @@ from emulator.forecasters.pooled import PooledForecaster
 from emulator.forecasters.written import WrittenForecasts
 
 
-def config_of(**evaluate):
+def config_of(folder, **evaluate):
     data = {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [3]}}}
     evaluate = {
         **{"lead_hours": 24, "init_every_hours": 48, "bootstrap": 50, "references": ["persistence", "climatology"]},
         **evaluate,
     }
-    return parse_config({"name": "x", "data": data, "train": {"stages": [{"steps": 1}]}, "evaluate": evaluate})
+    train = {"stages": [{"steps": 1}]}
+    return parse_config({"name": "x", "workdir": str(folder), "data": data, "train": train, "evaluate": evaluate})
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_c
         write_forecasts(drying, initial, leads, path, batch=4)
         members.append(WrittenForecasts(path, store.spec))
     mean = PooledForecaster("all", store.grid, store.timestep, tuple(members))
-    write_forecasts(mean, initial, leads, tmp_path / "all.nc", batch=3, attributes=mean.attributes())
+    write_forecasts(mean, initial, leads, tmp_path / "all.nc", batch=3, attributes=mean.attributes(initial))
     files = [xr.load_dataset(member.path) for member in members]
     found = xr.load_dataset(tmp_path / "all.nc")
     for name in found.data_vars:
@@ -77,7 +78,7 @@ def test_a_mean_is_the_arithmetic_one_within_bounds_and_costs_what_all_members_c
     assert found.attrs["seconds_per_simulated_day"] == pytest.approx(seconds)
     assert found.attrs["simulated_days_per_second"] == pytest.approx(1 / seconds)
     ensemble = replace(mean, as_ensemble=True)
-    write_forecasts(ensemble, initial, leads, tmp_path / "each.nc", batch=3, attributes=ensemble.attributes())
+    write_forecasts(ensemble, initial, leads, tmp_path / "each.nc", batch=3, attributes=ensemble.attributes(initial))
     each = xr.load_dataset(tmp_path / "each.nc")
     damped = {**file.attributes, "ensemble_of": "network, physics_t21_damped"}
     assert replace(file, attributes=damped).is_damped
@@ -111,10 +112,10 @@ def test_what_lies_in_a_file_is_read_as_it_is_asked_for(tmp_path, monkeypatch):
 
 
 def test_a_mean_is_scored_as_a_forecaster_like_others(store, tmp_path):
-    config = config_of(means={"both": ["network", "persistence"]})
-    comparing.write_all_forecasts(config, tmp_path)
+    config = config_of(tmp_path, means={"both": ["network", "persistence"]})
+    comparing.write_all_forecasts(config)
     assert (tmp_path / "forecasts" / "means" / "both.nc").exists()
-    comparing.score_all_forecasts(config, tmp_path)
+    comparing.score_all_forecasts(config)
     scores = xr.load_dataset(tmp_path / "scores.nc")
     assert scores["forecaster"].values.tolist() == ["network", "persistence", "climatology", "both"]
     pair = scores.sel(forecaster="both", region="all")
@@ -126,16 +127,16 @@ def test_a_mean_is_scored_as_a_forecaster_like_others(store, tmp_path):
 
 def test_an_ensemble_of_forecasters_is_scored_like_one_and_has_the_error_of_their_mean(store, tmp_path):
     of = ["network", "persistence"]
-    config = config_of(means={"both": of}, ensembles={"each": of})
-    comparing.write_all_forecasts(config, tmp_path)
-    comparing.score_all_forecasts(config, tmp_path)
+    config = config_of(tmp_path, means={"both": of}, ensembles={"each": of})
+    comparing.write_all_forecasts(config)
+    comparing.score_all_forecasts(config)
     scores = xr.load_dataset(tmp_path / "scores.nc").sel(region="all")
     np.testing.assert_allclose(*(scores["rmse"].sel(forecaster=name) for name in ("both", "each")), rtol=1e-4)
     assert (scores["crps_biased"].sel(forecaster="each") < scores["mae"].sel(forecaster="both")).all()
     assert (scores["ensemble_spread"].sel(forecaster="each") > 0).all()
-    again = config_of(ensembles={"both": of})
+    again = config_of(tmp_path, ensembles={"both": of})
     with pytest.raises(UserError, match=r"means/both.nc: was made with other options"):
-        check_options(Contest(again, tmp_path, store))
+        check_options(Contest(again, store))
 
 
 @pytest.mark.parametrize(
@@ -162,11 +163,11 @@ def test_an_ensemble_of_forecasters_is_scored_like_one_and_has_the_error_of_thei
     ],
 )
 def test_what_is_no_mean_is_refused_by_its_key(store, tmp_path, evaluate, expected):
-    config = config_of(physics=[{"truncation": 21, "members": 2}], **evaluate)
+    config = config_of(tmp_path, physics=[{"truncation": 21, "members": 2}], **evaluate)
     with pytest.raises(ConfigError, match=f"^evaluate.{expected}"):
-        comparing.forecast_paths(Contest(config, tmp_path, store))
+        comparing.forecast_paths(Contest(config, store))
 
 
-def test_a_mean_of_one_is_none():
+def test_a_mean_of_one_is_none(tmp_path):
     with pytest.raises(ConfigError, match=r"evaluate.means.m: list should have at least 2 items"):
-        config_of(means={"m": ["network"]})
+        config_of(tmp_path, means={"m": ["network"]})

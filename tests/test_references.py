@@ -118,10 +118,11 @@ def test_refusals(store):
 
 def test_physical_bounds_hold_for_references_too(store):
     spec = StateSpec((Variable("specific_humidity", "prognostic", units="kg kg-1", minimum=0.0),))
-    times = store.times[:1]
-    block = next(
-        lead_blocks(lambda b: np.full((1, b.size, *store.grid.shape, 1), -1e-3), times, lead_times(1), spec, store.grid)
+    forecaster = Persistence(spec, store.grid, store.timestep)
+    dry = lead_blocks(
+        forecaster, store.dataset([0]), lead_times(1), lambda b: np.full((1, b.size, *store.grid.shape, 1), -1e-3)
     )
+    block = next(dry)
     assert (block["specific_humidity"] == 0).all()
     assert block["specific_humidity"].dtype == np.float32
 

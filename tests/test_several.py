@@ -280,9 +280,9 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
 
     pair = ["network", "second"]
     whole = config(supermodels={"together": pair}, means={"apart": pair, "all": ["together", "persistence"]})
-    comparing.check_comparison(whole, folder)
-    comparing.write_all_forecasts(whole, folder)
-    comparing.score_all_forecasts(whole, folder)
+    comparing.check_comparison(whole)
+    comparing.write_all_forecasts(whole)
+    comparing.score_all_forecasts(whole)
     scores = xr.load_dataset(folder / "scores.nc")["rmse"].sel(region="all")
     first_lead, last = (scores.isel(lead_time=i).sel(forecaster=["together", "apart"]) for i in (0, -1))
     np.testing.assert_allclose(first_lead[0], first_lead[1], rtol=1e-4)
@@ -299,12 +299,12 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
         ({"supermodels": {"x": ["network", "daily"]}}, "x: daily: has other lengths of steps than network"),
     ):
         with pytest.raises(ConfigError, match=f"^evaluate.supermodels.{said}"):
-            comparing.write_all_forecasts(config(**evaluate), folder)
+            comparing.write_all_forecasts(config(**evaluate))
     with pytest.raises(ConfigError, match=r"^evaluate.supermodels.x: daily: has other lengths of steps than network"):
-        comparing.check_comparison(config(supermodels={"x": ["network", "daily"]}), folder)
+        comparing.check_comparison(config(supermodels={"x": ["network", "daily"]}))
     (folder / "store.zarr").unlink()
     write_store(folder / "store.zarr", Grid.gaussian(8), n_times=28)
     with pytest.raises(ConfigError, match=r"^evaluate.supermodels.x: second: has other training data than network"):
-        comparing.check_comparison(config(supermodels={"x": pair}), folder)
+        comparing.check_comparison(config(supermodels={"x": pair}))
     both = {"second": str(alike), "third": str(first)}  # these share theirs
-    comparing.check_comparison(config(supermodels={"x": ["second", "third"]}, networks=both), folder)
+    comparing.check_comparison(config(supermodels={"x": ["second", "third"]}, networks=both))

@@ -82,9 +82,10 @@ def test_all_levels_may_be_held_but_not_more_and_not_with_half_a_year(silent):
         Sponge.of(SpongeConfig(levels=1, days=10.0), summer)
 
 
-def config_of(**long_run):
+def config_of(folder, **long_run):
     raw = {
         "name": "x",
+        "workdir": str(folder),
         "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"test": [3]}}},
         "train": {"stages": [{"steps": 1}]},
         "evaluate": {
@@ -100,9 +101,9 @@ def config_of(**long_run):
 def test_a_sponge_that_cannot_be_is_refused_before_anything_is_trained(silent, tmp_path, monkeypatch):
     store, _, _ = silent
     monkeypatch.setattr(contest, "open_store", lambda path: store)
-    comparing.check_comparison(config_of(sponge={"levels": 2, "days": 2.0}), tmp_path)
+    comparing.check_comparison(config_of(tmp_path, sponge={"levels": 2, "days": 2.0}))
     with pytest.raises(ConfigError, match=r"^evaluate\.long_run\.sponge\.levels: 9 are asked for"):
-        comparing.check_comparison(config_of(sponge={"levels": 9, "days": 2.0}), tmp_path)
+        comparing.check_comparison(config_of(tmp_path, sponge={"levels": 9, "days": 2.0}))
 
 
 def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monkeypatch):
@@ -117,7 +118,7 @@ def test_the_long_run_of_an_experiment_has_it_and_says_so(silent, tmp_path, monk
     (tmp_path / "run" / WEIGHTS).write_bytes(b"")
 
     def measured(**more):
-        comparing.score_all_forecasts(config_of(**more), tmp_path)
+        comparing.score_all_forecasts(config_of(tmp_path, **more))
         return xr.load_dataset(tmp_path / "long_run.nc")
 
     free, held = measured(), measured(sponge={"levels": 1, "days": 2.0})

@@ -27,7 +27,8 @@ def calls(monkeypatch):
     made: list[str] = []
 
     def fake(stage):
-        def run(config, folder, workers):
+        def run(config, workers):
+            folder = config.path
             made.append(stage.name)
             if stage.name == "forecast":
                 (folder / "forecasts" / "means").mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def test_all_stages_in_order_and_only_once(tmp_path, calls):
 
 
 def test_an_unfinished_stage_is_run_again(tmp_path, calls, monkeypatch):
-    def killed(config, folder, workers):
+    def killed(config, workers):
         raise KeyboardInterrupt
 
     whole = stages.STAGES
@@ -121,7 +122,7 @@ def test_weights_have_the_seed_of_the_experiment_or_their_own(tmp_path, monkeypa
         "emulator.training.train.train", lambda config, model, store, run_dir, seed, experiment: asked.append(seed)
     )
     (train,) = (stage for stage in stages.STAGES if stage.name == "train")
-    train.run(config(tmp_path, seed=5, **changes), tmp_path, None)
+    train.run(config(tmp_path, seed=5, **changes), None)
     assert asked == [seed]
 
 
@@ -165,7 +166,7 @@ def test_what_is_reused_must_be_another_experiment(reuse, tmp_path, calls):
 
 
 def test_a_config_that_failed_before_anything_was_made_may_be_mended(tmp_path, calls, monkeypatch):
-    def fail(config, folder, workers):
+    def fail(config, workers):
         raise UserError("missing temprature")
 
     whole = stages.STAGES
@@ -180,7 +181,7 @@ def test_a_config_that_failed_before_anything_was_made_may_be_mended(tmp_path, c
 
 
 def test_what_comes_last_is_looked_at_before_training(tmp_path, calls, monkeypatch):
-    def refuse(config, folder):
+    def refuse(config):
         raise UserError("evaluate.headline: nothing of that name")
 
     whole = stages.STAGES
@@ -212,7 +213,8 @@ def test_a_nature_run_that_is_not_there_is_asked_for(tmp_path, calls):
 def _stopping(monkeypatch, name):
     """The stage of this name is stopped when half of its results are there."""
 
-    def stopped(config, folder, workers):
+    def stopped(config, workers):
+        folder = config.path
         if name == "forecast":
             (folder / "forecasts").mkdir()
         else:
@@ -313,7 +315,7 @@ def test_a_redo_that_is_refused_discards_nothing(tmp_path, calls, monkeypatch):
     there = {path: path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
     otherwise = config(tmp_path, data={**RAW["data"], "split": {"segments": {"test": [2]}}})
 
-    def refuse(config, folder):
+    def refuse(config):
         raise UserError("evaluate.headline: nothing of that name")
 
     for name in ("train", "forecast", "evaluate"):
@@ -340,7 +342,7 @@ def test_a_stage_that_is_refused_at_its_first_run_leaves_the_config_of_the_other
     folder = running.run_stages(config(tmp_path), ["prepare", "train", "forecast"])
     before = (folder / "config.yaml").read_text(), (folder / "stages.json").read_text()
 
-    def refused(config, folder, workers):
+    def refused(config, workers):
         raise UserError("no forecasts of network")
 
     broken = tuple(dataclasses.replace(s, run=refused) if s.name == "evaluate" else s for s in stages.STAGES)

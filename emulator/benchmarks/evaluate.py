@@ -7,9 +7,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import netCDF4
@@ -23,7 +21,8 @@ from data_prep.preparation.statistics import Statistics
 from data_prep.preparation.store import Segment, Store, open_store
 from data_prep.preparation.store_writer import StoreWriter
 from data_prep.spec import StateSpec, Variable, unstack_channels
-from emulator.benchmarks.measure import Run, peak_gib, timed
+from emulator.benchmarks.measure import Run, alone, peak_gib, timed
+from emulator.benchmarks.synthetic import TIMESTEP, smooth_waves
 from emulator.benchmarks.table import Row, Table
 from emulator.evaluation.fields import Verification
 from emulator.evaluation.forecast_file import ForecastFile, open_all
@@ -32,7 +31,7 @@ from emulator.evaluation.scoring import Scoring, tallies
 from emulator.hardware.machine import describe
 from emulator.progress import track
 
-_STEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
+_PATTERNS = 40
 _LEVELS = (50.0, 100.0, 200.0, 300.0, 500.0, 700.0, 850.0, 925.0)
 _UPPER = ("temperature", "geopotential", "u_component_of_wind", "v_component_of_wind")
 
@@ -73,15 +72,12 @@ def _measure(files: _Files, workers: Sequence[int]) -> tuple[Run, dict[str, Run]
     """The ceiling and what is compared with it, each in a process of its own, one after the other."""
     jobs = {"error moments, ACC, activity": (False, 0), "the same, spectra and quantiles": (True, 0)}
     jobs |= {f"all of it, {n} worker{'s' if n > 1 else ''}": (True, n) for n in workers}
-    context = get_context("spawn")
     with track(1 + len(jobs), "measured") as progress:
-        with ProcessPoolExecutor(1, mp_context=context) as alone:
-            ceiling = alone.submit(_read_and_subtract, files).result()
+        ceiling = alone(_read_and_subtract, files)
         progress.advance(1)
         found = {}
         for label, (everything, count) in jobs.items():
-            with ProcessPoolExecutor(1, mp_context=context) as alone:
-                found[label] = alone.submit(_score, files, everything, count).result()
+            found[label] = alone(_score, files, everything, count)
             progress.advance(1)
     return ceiling, found
 
@@ -144,9 +140,9 @@ def _make_files(folder: Path, n_init: int, n_lead: int) -> _Files:
     )
     grid, rng = Grid.gaussian(32), np.random.default_rng(0)
     n_times, channels = 4 * n_init + n_lead, len(spec.state_channels)
-    times = np.datetime64("2001-01-01", "ns") + np.arange(n_times) * _STEP
-    patterns = _patterns(rng, grid, 40)
-    series = rng.normal(size=(n_times, 40, channels)).astype(np.float32)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(n_times) * TIMESTEP
+    patterns = smooth_waves(rng, grid, _PATTERNS)
+    series = rng.normal(size=(n_times, _PATTERNS, channels)).astype(np.float32)
 
     def state(rows: slice) -> np.ndarray:
         return np.einsum("tkc,kyx->tyxc", series[rows], patterns, optimize=True).astype(np.float32)
@@ -158,17 +154,17 @@ def _make_files(folder: Path, n_init: int, n_lead: int) -> _Files:
         rows = slice(start, min(start + 64, n_times))
         block = state(rows)
         writer.write(start, block, persisted[: len(block)])
-    fit = StoreFit(store, folder / "fit", ((0, n_times),), _STEP)
+    fit = StoreFit(store, folder / "fit", ((0, n_times),), TIMESTEP)
     ones, none = np.ones(channels, np.float32), np.zeros(0, np.float32)
     writer.finish(
         spec=spec,
         grid=grid,
-        timestep=_STEP,
+        timestep=TIMESTEP,
         segments=[Segment("year", 0, n_times, "test", times[0], times[-1])],
         static=np.zeros((*grid.shape, 0), np.float32),
         statistics=Statistics(ones, ones, ones, ones, none, none, none, none),
         climatology=fit.run(None, lambda: None),
-        forcing_builder=ForcingBuilder(grid, spec, _STEP, np.empty((366, *grid.shape, 0), np.float32)),
+        forcing_builder=ForcingBuilder(grid, spec, TIMESTEP, np.empty((366, *grid.shape, 0), np.float32)),
         config_hash="benchmark",
     )
     _write_forecasts(folder / "forecasts.nc", open_store(store), n_init, n_lead)
@@ -177,11 +173,11 @@ def _make_files(folder: Path, n_init: int, n_lead: int) -> _Files:
 
 def _write_forecasts(path: Path, store: Store, n_init: int, n_lead: int) -> None:
     rng = np.random.default_rng(1)
-    leads = np.arange(1, n_lead + 1) * _STEP
+    leads = np.arange(1, n_lead + 1) * TIMESTEP
     with netCDF4.Dataset(path, "w") as file, track(n_init, "forecasts made") as progress:
         for init in range(n_init):
             truth = np.asarray(store.state[4 * init + 1 : 4 * init + 1 + n_lead])
-            field = truth + (0.1 * rng.normal(size=truth.shape)).astype(np.float32)
+            field = truth + (0.2 * rng.normal(size=truth.shape)).astype(np.float32)
             coords = {"init_time": store.times[4 * init : 4 * init + 1], "lead_time": leads}
             block = unstack_channels(field[None], store.spec, store.spec.state_channels, store.grid, coords)
             if not init:
@@ -196,7 +192,7 @@ def _create(file: netCDF4.Dataset, block: xr.Dataset, init_times: np.ndarray) ->
         file.createDimension(str(dim), size)
     for name, values, attributes in (
         ("init_time", init_times.astype("datetime64[h]").astype(int), {"units": "hours since 1970-01-01"}),
-        ("lead_time", block["lead_time"].values // _STEP * 6, {"units": "hours", "dtype": "timedelta64[ns]"}),
+        ("lead_time", block["lead_time"].values // TIMESTEP * 6, {"units": "hours", "dtype": "timedelta64[ns]"}),
         *((name, block[name].values, block[name].attrs) for name in ("level", "latitude", "longitude")),
     ):
         variable = file.createVariable(name, np.asarray(values).dtype, (name,))
@@ -207,10 +203,3 @@ def _create(file: netCDF4.Dataset, block: xr.Dataset, init_times: np.ndarray) ->
         file.createVariable(
             str(key), "f4", tuple(map(str, field.dims)), zlib=True, complevel=1, shuffle=True, chunksizes=chunks
         )
-
-
-def _patterns(rng: np.random.Generator, grid: Grid, count: int) -> np.ndarray:
-    """Smooth waves, which compress as weather does, ``(count, latitude, longitude)``."""
-    lat, lon = np.radians(grid.latitude)[:, None], np.radians(grid.longitude)[None, :]
-    waves = rng.integers(1, 12, size=(count, 4))
-    return np.stack([np.cos(m * lon + p) * np.sin(j * lat + q) for m, j, p, q in waves]) / np.sqrt(count)

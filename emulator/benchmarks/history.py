@@ -12,6 +12,7 @@ from pathlib import Path
 
 from emulator import __version__
 from emulator.benchmarks.table import Table
+from emulator.command import append_line
 
 
 def record(path: Path, tables: Sequence[Table], words: Sequence[str], note: str) -> None:
@@ -31,9 +32,8 @@ def record(path: Path, tables: Sequence[Table], words: Sequence[str], note: str)
         "note": note,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        for table in tables:
-            file.write(json.dumps(facts | asdict(table), ensure_ascii=False) + "\n")
+    for table in tables:
+        append_line(path, json.dumps(facts | asdict(table), ensure_ascii=False))
 
 
 def show(path: Path) -> str:

@@ -23,6 +23,12 @@ class Run:
     memory_gib: float
 
 
+def alone(function: Callable[..., Run], *arguments: object) -> Run:
+    """What a function finds in a process of its own, whose memory nothing else has filled."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
+
+
 def timed(work: Callable[[Executor | None], object], workers: int, module: str) -> Run:
     """Does some work, to be called in a process of its own.
 

@@ -12,13 +12,13 @@ import numpy as np
 from data_prep.config import DataConfig, SplitConfig, VariableConfig
 from data_prep.grid import Grid
 from data_prep.variables import GRAVITY, SURFACE
+from emulator.benchmarks.synthetic import TIMESTEP, smooth_waves
 from emulator.progress import track
 
 LEVELS = (50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
 _FILES = 8
 _PATTERNS = 24
 _WRITE_ROWS = 64
-_STEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
 
 # Mean, spread and unit of each variable; the first ones are on all levels.
 _UPPER: Mapping[str, tuple[float, float, str]] = {
@@ -62,10 +62,11 @@ class NetcdfSet:
     @property
     def config(self) -> DataConfig:
         """Prepares it: the first four fifths for training."""
-        first = np.datetime64("2001-01-01", "ns")
-        stops = [str((first + int(share * (self.n_times - 1)) * _STEP).astype("datetime64[s]")) for share in _SHARES]
-        starts = [str(first.astype("datetime64[s]")), *(_a_step_after(stop) for stop in stops[:2])]
-        train, validation, test = ([start, stop] for start, stop in zip(starts, stops, strict=True))
+        ends = [int(share * (self.n_times - 1)) for share in (0.8, 0.9, 1.0)]
+        texts = _times(self.n_times).astype("datetime64[s]").astype(str).tolist()
+        train, validation, test = (
+            [texts[a], texts[b]] for a, b in zip((0, ends[0] + 1, ends[1] + 1), ends, strict=True)
+        )
         return DataConfig(
             inputs=[str(path) for path in self.paths],
             vertical="pressure",
@@ -75,11 +76,8 @@ class NetcdfSet:
         )
 
 
-_SHARES = (0.8, 0.9, 1.0)
-
-
-def _a_step_after(time: str) -> str:
-    return str((np.datetime64(time, "ns") + _STEP).astype("datetime64[s]"))
+def _times(count: int) -> np.ndarray:
+    return np.datetime64("2001-01-01", "ns") + np.arange(count) * TIMESTEP
 
 
 def row_bytes(grid: Grid) -> int:
@@ -96,12 +94,11 @@ def write_netcdf_set(folder: Path, gigabytes: float) -> NetcdfSet:
     """
     grid = Grid.gaussian(32)
     n_times = max(40, round(gigabytes * 1e9 / row_bytes(grid)))
-    times = np.datetime64("2001-01-01", "ns") + np.arange(n_times) * _STEP
     paths = tuple(folder / f"era_{i}.nc" for i in range(_FILES))
     rng = np.random.default_rng(0)
-    patterns = _patterns(rng, grid)
+    patterns = smooth_waves(rng, grid, _PATTERNS)
     with track(_FILES, "files made") as progress:
-        for path, part in zip(paths, np.array_split(times, _FILES), strict=True):
+        for path, part in zip(paths, np.array_split(_times(n_times), _FILES), strict=True):
             _write(path, part, grid, patterns, rng)
             progress.advance(1)
     return NetcdfSet(paths, n_times, grid)
@@ -142,11 +139,3 @@ def _write(path: Path, times: np.ndarray, grid: Grid, patterns: np.ndarray, rng:
                 field = spread * (waves + noise) + heights.reshape(-1, 1, 1).astype(np.float32)
                 packed = np.round(field * (32000 / largest)).clip(-32000, 32000)
                 variable[start : start + rows] = packed.astype(np.int16)
-
-
-def _patterns(rng: np.random.Generator, grid: Grid) -> np.ndarray:
-    """Smooth waves, which compress as weather does, float32 ``(pattern, latitude, longitude)``, of variance near 1."""
-    lat, lon = np.radians(grid.latitude)[:, None], np.radians(grid.longitude)[None, :]
-    waves = rng.integers(1, 12, size=(_PATTERNS, 4))
-    field = np.stack([np.cos(m * lon + p) * np.sin(j * lat + q) for m, j, p, q in waves])
-    return (2 * field / np.sqrt(_PATTERNS)).astype(np.float32)

@@ -6,9 +6,8 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 import netCDF4
@@ -17,7 +16,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from data_prep.preparation.pipeline import prepare
-from emulator.benchmarks.measure import Run, timed
+from emulator.benchmarks.measure import Run, alone, timed
 from emulator.benchmarks.netcdf_set import VARIABLES, NetcdfSet, write_netcdf_set
 from emulator.benchmarks.table import Row, Table
 from emulator.hardware.machine import describe
@@ -54,8 +53,7 @@ def _measure(files: NetcdfSet, folder: Path, workers: list[int]) -> dict[str, Ru
     found = {}
     with track(len(jobs), "measured") as progress:
         for label, (function, count) in jobs.items():
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                found[label] = alone.submit(function, files, folder / "out.zarr", count).result()
+            found[label] = alone(function, files, folder / "out.zarr", count)
             shutil.rmtree(folder / "out.zarr")
             progress.advance(1)
     return found

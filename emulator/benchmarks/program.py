@@ -25,7 +25,6 @@ from data_prep.errors import ConfigError, one_line
 from emulator.benchmarks import train
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
-from emulator.config import RolloutStage, TrainConfig
 from emulator.hardware.machine import factors_of
 from emulator.models.layers import count_parameters
 from emulator.planning.step_trial import made_up_task
@@ -63,17 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
-    model = train.parse_model(arguments.model)
+    model, config = train.parse_model(arguments.model), train.training_of(arguments)
     batch, length = arguments.batch, arguments.rollout
     store = synthetic_store(arguments.rows, arguments.levels, n_times=batch + length + 8)
-    config = TrainConfig(
-        batch_size=batch,
-        stages=[RolloutStage(steps=1, rollout=length)],
-        accumulate=arguments.accumulate,
-        rematerialise=arguments.rematerialise,
-        optimiser=arguments.optimiser,
-        precision=arguments.precision,
-    )
     devices = _devices(arguments.card, arguments.sharing * arguments.bands)
     layout = Layout(Mesh(np.array(devices).reshape(arguments.sharing, arguments.bands), AXES))
     layout.check_batch(batch, config.accumulate)

@@ -1,4 +1,4 @@
-"""A prepared store of any size for benchmarks, of noise: speed does not depend on the weather."""
+"""Made-up data for benchmarks: a store of noise, as speed does not depend on the weather, and waves that compress."""
 
 from __future__ import annotations
 
@@ -37,6 +37,14 @@ _UPPER_AIR = {
     "v_component_of_wind": "m s-1",
     "specific_humidity": "kg kg-1",
 }
+
+
+def smooth_waves(rng: np.random.Generator, grid: Grid, count: int) -> np.ndarray:
+    """Patterns that compress as weather does, ``(pattern, latitude, longitude)``, together of variance near 1."""
+    lat, lon = np.radians(grid.latitude)[:, None], np.radians(grid.longitude)[None, :]
+    waves = rng.integers(1, 12, size=(count, 4))
+    field = np.stack([np.cos(m * lon + p) * np.sin(j * lat + q) for m, j, p, q in waves])
+    return (2 * field / np.sqrt(count)).astype(np.float32)
 
 
 def synthetic_store(rows: int, levels: int, n_times: int) -> Store:

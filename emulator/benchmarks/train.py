@@ -53,12 +53,9 @@ def parse_model(text: str) -> ModelConfig:
         raise ConfigError(f"--model {text}: {one_line(error)}") from None
 
 
-def run(arguments: argparse.Namespace) -> list[Table]:
-    """The table."""
-    model = parse_model(arguments.model)
-    rows = arguments.rollout * model.time_steps[-1]
-    store = synthetic_store(arguments.rows, arguments.levels, n_times=arguments.batch + rows + 8)
-    config = TrainConfig(
+def training_of(arguments: argparse.Namespace) -> TrainConfig:
+    """What these arguments ask for, a single step of it."""
+    return TrainConfig(
         batch_size=arguments.batch,
         stages=[RolloutStage(steps=1, rollout=arguments.rollout)],
         accumulate=arguments.accumulate,
@@ -68,6 +65,13 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         mesh=MeshConfig(space=arguments.bands),
         validation_steps=1,
     )
+
+
+def run(arguments: argparse.Namespace) -> list[Table]:
+    """The table."""
+    model, config = parse_model(arguments.model), training_of(arguments)
+    longest = arguments.rollout * model.time_steps[-1]
+    store = synthetic_store(arguments.rows, arguments.levels, n_times=arguments.batch + longest + 8)
     job = set_up(config, model, store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, store, job.layout, config)

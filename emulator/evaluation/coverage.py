@@ -120,8 +120,8 @@ def validate(trials: int, resamples: int, initial_times: Sequence[int] = ()) -> 
             card = Pair(_LEADS, ratios["equal"], **setting, variables=_CARD_VARIABLES, regions=_CARD_REGIONS)
             cards.append(Case("scorecard of equals", card, _scorecards(card, trials, resamples, draws[0])))
             progress.advance(1)
-            for (name, (ratio, limit)), rng in zip(GAPS.items(), draws[1 + len(ratios) :], strict=True):
-                pair = Pair(_LEADS, np.full(_LEADS.size, np.log(ratio)), **setting, limit=limit)
+            for (name, (of_a, limit)), rng in zip(GAPS.items(), draws[1 + len(ratios) :], strict=True):
+                pair = Pair(_LEADS, np.full(_LEADS.size, np.log(of_a)), **setting, limit=limit)
                 gaps.append(Case(name, pair, _gaps(pair, trials, resamples, rng)))
                 progress.advance(1)
     return Coverage(trials, crossings, censored, cards, gaps)
@@ -236,9 +236,9 @@ def tables(found: Coverage) -> str:
             found.cards,
             lambda group: [_percent(case.shares[key]) for case in group for key in ("called", "called_geer")],
         ),
-        "**Coverage of the 95 % interval of the share of a gap** that is closed, where it is sure that there is a gap; "
-        "in brackets in how many cells it is. In a wide gap the limit has 60 % of the reference's error, and half of it "
-        "is closed; in the other one 80 %, and a quarter of it is.",
+        "**Coverage of the 95 % interval of the share of a gap** that is closed, where there is a gap beyond doubt; "
+        "in brackets in how many cells there is. In a wide gap the limit has 60 % of the reference's error, and half of "
+        "it is closed; in the other one 80 %, and a quarter of it is.",
         _table(
             map(str.capitalize, GAPS),
             found.gaps,

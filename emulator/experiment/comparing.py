@@ -37,14 +37,11 @@ from emulator.experiment.contest import Contest
 from emulator.experiment.forecast_files import NETWORK
 from emulator.experiment.initial_times import training_indices
 from emulator.forecast_io import write_forecasts
-from emulator.forecasters.base import Forecaster
-from emulator.forecasters.corrected import CorrectedForecaster
-from emulator.forecasters.driven import boundary_attribute
+from emulator.forecasters.base import Forecaster, attributes_of
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import NeuralForecaster
 from emulator.forecasters.perturbations import RandomFields
-from emulator.forecasters.pooled import PooledForecaster
-from emulator.forecasters.several import SeveralNetworks, Shared, cannot_step_together, shared_by
+from emulator.forecasters.several import Shared, cannot_step_together, shared_by
 from emulator.stepping.sponge import Sponge
 
 logger = logging.getLogger(__name__)
@@ -56,7 +53,7 @@ def forecast_paths(contest: Contest) -> dict[str, Location]:
     return own | {name: locate(path) for name, path in contest.evaluate.forecasts.items()}
 
 
-def check_comparison(config: ExperimentConfig, folder: Path) -> None:
+def check_comparison(config: ExperimentConfig) -> None:
     """Finds, before hours of training, what the comparison would refuse.
 
     Raises:
@@ -68,7 +65,7 @@ def check_comparison(config: ExperimentConfig, folder: Path) -> None:
     """
     from emulator.evaluation.scores import check_config
 
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     store, init_times, leads = contest.store, contest.init_times, contest.leads
     check_config(store, contest.evaluate, init_times, leads)
     store.climatology.check_season((init_times[:, None] + leads).ravel())  # anomalies are scored at all of them
@@ -118,13 +115,13 @@ def _check_competitors(contest: Contest) -> None:
         RandomFields(store, 1.0, config.seed).check(contest.init_times)
 
 
-def check_forecasters(config: ExperimentConfig, folder: Path) -> None:
+def check_forecasters(config: ExperimentConfig) -> None:
     """Refuses what forecasting would before it makes anything, so that earlier forecasts stay.
 
     Raises:
       UserError: as ``check_comparison``, of forecasters and of the files of others.
     """
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     _check_competitors(contest)
     _check_external(contest)
 
@@ -162,13 +159,13 @@ def discard_outdated(contest: Contest) -> None:
         discard(path)
 
 
-def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
+def write_all_forecasts(config: ExperimentConfig) -> None:
     """Forecasts of every competitor from all initial times, one file each; finished files are kept after a kill.
 
     Raises:
       DataError: an external forecast file is not there or does not fit: that is said before hours of forecasts.
     """
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     store, evaluate, indices, leads = contest.store, contest.evaluate, contest.indices, contest.leads
     _check_external(contest)
     discard_outdated(contest)
@@ -188,7 +185,7 @@ def write_all_forecasts(config: ExperimentConfig, folder: Path) -> None:
             path,
             batch=_initial_times_at_once(forecaster, evaluate.batch),
             surface_geopotential=store.surface_geopotential,
-            attributes=forecast_marks(contest, path, competitor.options) | _more_attributes(forecaster, initial),
+            attributes=forecast_marks(contest, path, competitor.options) | attributes_of(forecaster, initial),
         )
 
 
@@ -196,19 +193,7 @@ def _initial_times_at_once(forecaster: Forecaster, runs: int) -> int:
     return max(1, runs // forecaster.members) if isinstance(forecaster, EnsembleForecaster) else runs
 
 
-def _more_attributes(forecaster: Forecaster, initial: xr.Dataset) -> dict[str, Any]:
-    if isinstance(forecaster, CorrectedForecaster | PooledForecaster):
-        return forecaster.attributes()
-    single = forecaster.single if isinstance(forecaster, EnsembleForecaster) else forecaster
-    if not isinstance(single, NeuralForecaster | SeveralNetworks):
-        return {}
-    known = single.attributes(initial)
-    if isinstance(single, SeveralNetworks):
-        known["supermodel_of"] = ", ".join(network.name for network in single.networks)
-    return known | boundary_attribute(single)
-
-
-def check_scores(config: ExperimentConfig, folder: Path) -> None:
+def check_scores(config: ExperimentConfig) -> None:
     """Refuses what scoring would after a while.
 
     Raises:
@@ -217,7 +202,7 @@ def check_scores(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.forecast_file import open_all
     from emulator.evaluation.scores import check_config
 
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     store, evaluate = contest.store, contest.evaluate
     if why := what_is_lacking(contest):
         raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
@@ -226,7 +211,7 @@ def check_scores(config: ExperimentConfig, folder: Path) -> None:
     check_config(store, evaluate, first.init_times, first.lead_times)
 
 
-def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executor | None = None) -> None:
+def score_all_forecasts(config: ExperimentConfig, workers: Executor | None = None) -> None:
     """Scores of every forecast file against the truth, by the workers if there are any, and the table.
 
     Raises:
@@ -235,7 +220,7 @@ def score_all_forecasts(config: ExperimentConfig, folder: Path, workers: Executo
     from emulator.evaluation.scores import evaluate
     from emulator.evaluation.table import format_table
 
-    contest = Contest.of(config, folder)
+    contest, folder = Contest.of(config), config.path
     limit = predictability_limit(config)
     with evaluate(
         forecast_paths(contest),
@@ -287,7 +272,7 @@ def _was_made_alike(path: Path, marks: dict[str, str]) -> bool:
         return False
 
 
-def plot_everything(config: ExperimentConfig, folder: Path) -> None:
+def plot_everything(config: ExperimentConfig) -> None:
     """Skill curves from the scores, maps of one forecast of the network beside truth and physics, and the report."""
     from emulator.evaluation.maps import plot_maps
     from emulator.evaluation.plots import plot_scores as draw_scores
@@ -295,7 +280,7 @@ def plot_everything(config: ExperimentConfig, folder: Path) -> None:
     from emulator.evaluation.report_sources import find_long_run
     from emulator.evaluation.table import headline_variables, world_sentence
 
-    contest = Contest.of(config, folder)
+    contest, folder = Contest.of(config), config.path
     shown = {name: contest.path(name) for name in (NETWORK, *map(physics_name, contest.evaluate.physics))}
     with open_scores(folder / "scores.nc") as scores:
         draw_scores(scores, folder / "plots")

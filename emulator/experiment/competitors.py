@@ -75,7 +75,7 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
     from emulator.forecasters.statistical import make_reference
 
     config, store, evaluate = contest.config, contest.store, contest.evaluate
-    everybody = _with_ensemble(NETWORK, partial(_network, contest), {}, evaluate.network, contest)
+    everybody = _with_ensemble(NETWORK, partial(_network, NETWORK, contest), {}, evaluate.network, contest)
     for baseline in evaluate.physics:
         own = baseline.model_dump(include={"time_step_minutes", "digital_filter_hours"})
         simulate = partial(_physics, store, baseline)
@@ -92,7 +92,7 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
         everybody[reference] = Competitor(partial(make_reference, reference, store, contest.leads), {})
     _refuse_taken("networks", evaluate.networks, everybody)
     for name, run in evaluate.networks.items():
-        everybody[name] = Competitor(partial(_other_network, name, run, store), {"weights": _digest_of(name, run)})
+        everybody[name] = Competitor(partial(_network, name, contest), {"weights": _digest_of(name, run)})
     of_networks = {name: everybody[name] for name in (NETWORK, *evaluate.networks)}
     _refuse_taken("supermodels", evaluate.supermodels, everybody)
     for name, of in evaluate.supermodels.items():
@@ -236,27 +236,22 @@ def truth_of(config: ExperimentConfig) -> str:
     return "analysis"
 
 
-def _network(contest: Contest) -> Forecaster:
+def _network(name: str, contest: Contest) -> NeuralForecaster:
+    """The experiment's own, or one of ``evaluate.networks``."""
     from emulator.checkpoint import load_forecaster
-
-    return _with_lateral(load_forecaster(contest.folder / "run"), contest.store)
-
-
-def _other_network(name: str, run: str, store: Store) -> Forecaster:
-    from emulator.checkpoint import load_forecaster
+    from emulator.forecasters.driven import driven_by
     from emulator.forecasters.several import differences
 
-    forecaster = load_forecaster(run)
-    if what := differences(forecaster, store.spec, store.grid, store.timestep):
-        raise ConfigError(f"evaluate.networks.{name}: {run}: has other {' and '.join(what)} than the data")
-    return _with_lateral(replace(forecaster, name=name), store)
-
-
-def _with_lateral(network: NeuralForecaster, store: Store) -> NeuralForecaster:
-    from emulator.forecasters.driven import driven_by
-
+    store = contest.store
+    if name == NETWORK:
+        network = load_forecaster(contest.folder / "run")
+    else:
+        run = contest.evaluate.networks[name]
+        network = replace(load_forecaster(run), name=name)
+        if what := differences(network, store.spec, store.grid, store.timestep):
+            raise ConfigError(f"evaluate.networks.{name}: {run}: has other {' and '.join(what)} than the data")
     given = store.forcing_builder.is_lateral.any()
-    return driven_by(network, store) if given and network.forcing_builder.is_lateral.any() else network
+    return driven_by(network, store) if given and network.takes_lateral else network
 
 
 def _digest_of(name: str, run: str) -> str:
@@ -362,13 +357,10 @@ def _options_of(kind: str, of: Sequence[str], everybody: Mapping[str, Competitor
 
 
 def _supermodel(name: str, of: Sequence[str], contest: Contest) -> Forecaster:
-    from emulator.checkpoint import load_forecaster
     from emulator.forecasters.several import SeveralNetworks
 
-    folders: dict[str, str | Path] = {NETWORK: contest.folder / "run", **contest.evaluate.networks}
-    networks = (_with_lateral(replace(load_forecaster(folders[n]), name=n), contest.store) for n in of)
     try:
-        return SeveralNetworks(tuple(networks), "supermodel", name)
+        return SeveralNetworks(tuple(_network(member, contest) for member in of), "supermodel", name)
     except DataError as error:
         raise ConfigError(f"evaluate.supermodels.{name}: {error}") from None
 

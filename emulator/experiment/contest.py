@@ -20,22 +20,25 @@ class Contest:
 
     Attributes:
       config: What is asked for.
-      folder: The experiment's.
       store: Its data.
     """
 
     config: ExperimentConfig
-    folder: Path
     store: Store
 
     @classmethod
-    def of(cls, config: ExperimentConfig, folder: Path) -> Contest:
-        """That of a folder whose data are prepared.
+    def of(cls, config: ExperimentConfig) -> Contest:
+        """That of an experiment whose data are prepared.
 
         Raises:
           DataError: they are not, or are damaged.
         """
-        return cls(config, folder, open_store(folder / "store.zarr"))
+        return cls(config, open_store(config.path / "store.zarr"))
+
+    @property
+    def folder(self) -> Path:
+        """The experiment's."""
+        return self.config.path
 
     @property
     def evaluate(self) -> EvaluateConfig:
@@ -59,4 +62,4 @@ class Contest:
 
     def path(self, name: str) -> Path:
         """The file of a forecaster's forecasts."""
-        return forecast_path(name, self.config, self.folder)
+        return forecast_path(name, self.config)

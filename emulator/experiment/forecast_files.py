@@ -19,11 +19,11 @@ NETWORK = "network"
 _FOLDER, _MEANS, _TRAINING = "forecasts", "means", "training"
 
 
-def forecast_path(name: str, config: ExperimentConfig, folder: Path) -> Path:
+def forecast_path(name: str, config: ExperimentConfig) -> Path:
     """The file of a forecaster of the experiment."""
     evaluate = config.evaluate
     within = _MEANS if name in evaluate.means | evaluate.ensembles | evaluate.supermodels else ""
-    return folder / _FOLDER / within / f"{name}.nc"
+    return config.path / _FOLDER / within / f"{name}.nc"
 
 
 def training_path(name: str, folder: Path) -> Path:

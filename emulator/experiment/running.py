@@ -41,7 +41,7 @@ def run_stages(
     """
     folder = config.path
     if names is None or "train" in names:
-        _refuse_own_weights(config, folder)
+        _refuse_own_weights(config)
     with disk_in_one_line(folder), locked(folder):
         for left in folder.glob(".*.discarded"):  # by a kill
             remove(left)
@@ -52,51 +52,45 @@ def run_stages(
         for i, stage in enumerate(stages):
             if names is None or stage.name in names:
                 title = f"[{i + 1}/{len(stages)}] {stage.name}"
-                _run_stage(config, folder, stage, title, redo, workers, all_follow=names is None)
+                _run_stage(config, stage, title, redo, workers, all_follow=names is None)
     return folder
 
 
-def _refuse_own_weights(config: ExperimentConfig, folder: Path) -> None:
+def _refuse_own_weights(config: ExperimentConfig) -> None:
     """A training cannot begin with what it takes the place of.
 
     Raises:
       ConfigError: it is to.
     """
     start = config.train.start_from
-    if start is not None and run_folder(start).resolve() == (folder / "run").resolve():
+    if start is not None and run_folder(start).resolve() == (config.path / "run").resolve():
         raise ConfigError(
             f"train.start_from: {start} is the network of this very experiment, which training replaces; choose "
-            f"another workdir, with reuse={folder}"
+            f"another workdir, with reuse={config.path}"
         )
 
 
 def _run_stage(
-    config: ExperimentConfig,
-    folder: Path,
-    stage: Stage,
-    title: str,
-    redo: bool,
-    workers: Executor | None,
-    all_follow: bool,
+    config: ExperimentConfig, stage: Stage, title: str, redo: bool, workers: Executor | None, all_follow: bool
 ) -> None:
-    records = Records(folder)
+    records = Records(config.path)
     record = records.get(stage.name)
     if not redo:
-        if _done_before(config, folder, stage, record):
-            if (why := stage.outdated(config, folder)) is None:
+        if _done_before(config, stage, record):
+            if (why := stage.outdated(config)) is None:
                 logger.info("%s: done before, skipped", title)
-                _warn_of_changed_files(config, folder, stage, record)
+                _warn_of_changed_files(config, stage, record)
                 return
             logger.info("%s: %s; made now", title, why)
-        if _take(config, folder, stage, records, title):
+        if _take(config, stage, records, title):
             return
-    _check_needs(config, folder, stage, records)
+    _check_needs(config, stage, records)
     if redo:
-        stage.ready(config, folder)
+        stage.ready(config)
     logger.info("%s", title)
     if all_follow:
-        stage.look_ahead(config, folder)
-    seconds = _work(config, folder, stage, records, redo, workers)
+        stage.look_ahead(config)
+    seconds = _work(config, stage, records, redo, workers)
     logger.info("%s: finished in %s", title, duration(seconds))
 
 
@@ -126,15 +120,13 @@ class _Course:
         return cls(discards_before=False, discards_after=is_another, resumes=begun)
 
 
-def _work(
-    config: ExperimentConfig, folder: Path, stage: Stage, records: Records, redo: bool, workers: Executor | None
-) -> float:
+def _work(config: ExperimentConfig, stage: Stage, records: Records, redo: bool, workers: Executor | None) -> float:
     """Has a stage run, and keeps the record: before, lest a beginning be taken for a result, and after. Its seconds."""
-    record, mark = records.get(stage.name), fingerprint(config, stage)
+    folder, record, mark = config.path, records.get(stage.name), fingerprint(config, stage)
     course = _Course.of(stage, record, mark, redo=redo, any_there=_any_there(folder, stage))
     stages = applicable_stages(config)
     place = stages.index(stage)
-    stamps = stage.files(config, folder)  # before the work: what changes meanwhile is another file
+    stamps = stage.files(config)  # before the work: what changes meanwhile is another file
     if course.discards_before:  # not earlier: what is refused must cost nothing
         _discard(folder, stages[place:], records, because_of=stage)
     earlier = None if course.discards_before else _Earlier.of(folder, stage, record)
@@ -148,8 +140,8 @@ def _work(
         if redo:
             stage.meet()
         else:
-            stage.take_parts(config, folder)
-        stage.run(config, folder, workers)
+            stage.take_parts(config)
+        stage.run(config, workers)
     except BaseException as error:
         was_begun = redo or record is None  # what is stopped, and not refused, goes on
         if earlier is not None and (isinstance(error, UserError) or not was_begun):
@@ -209,16 +201,18 @@ def _discard(folder: Path, stages: Sequence[Stage], records: Records, *, because
             discard(path)
 
 
-def _check_needs(config: ExperimentConfig, folder: Path, stage: Stage, records: Records) -> None:
+def _check_needs(config: ExperimentConfig, stage: Stage, records: Records) -> None:
     of_nature = stage.name == "prepare" and any(map(is_of_nature, config.data.inputs))
     of_network = stage.name == "evaluate" and config.evaluate.long_run is not None  # which is run there
     for need in (*stage.needs, *("nature",) * of_nature, *("run",) * of_network):
-        if not (folder / need).exists():
-            raise UserError(f"{stage.name}: {folder / need} is missing; run the stages before it, or 'emulator run'")
-        _check_finished(config, folder, stage, need, records)
+        if not (config.path / need).exists():
+            raise UserError(
+                f"{stage.name}: {config.path / need} is missing; run the stages before it, or 'emulator run'"
+            )
+        _check_finished(config, stage, need, records)
 
 
-def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: str, records: Records) -> None:
+def _check_finished(config: ExperimentConfig, stage: Stage, need: str, records: Records) -> None:
     """A half-trained network must not be forecast with, scored, and taken for the trained one ever after.
 
     Raises:
@@ -230,15 +224,15 @@ def _check_finished(config: ExperimentConfig, folder: Path, stage: Stage, need: 
         return
     shows_what_is_there = stage.name == "plot"  # forecasts of the command line that was scored, too
     if record["fingerprint"] != fingerprint(config, maker):
-        keys = _differing_keys(config, folder, maker, record)
+        keys = _differing_keys(config, maker, record)
         if not (shows_what_is_there and all(key.startswith("evaluate.forecasts") for key in keys)):
-            raise _made_with_another(folder, maker, keys)
+            raise _made_with_another(config.path, maker, keys)
     if not record["finished"]:
         raise UserError(
-            f"{stage.name}: {folder / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
+            f"{stage.name}: {config.path / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
         )
     if not shows_what_is_there:
-        maker.check(config, folder)
+        maker.check(config)
 
 
 def _made_with_another(folder: Path, stage: Stage, keys: Sequence[str]) -> UserError:
@@ -249,10 +243,10 @@ def _made_with_another(folder: Path, stage: Stage, keys: Sequence[str]) -> UserE
     )
 
 
-def _differing_keys(config: ExperimentConfig, folder: Path, stage: Stage, record: Record) -> list[str]:
+def _differing_keys(config: ExperimentConfig, stage: Stage, record: Record) -> list[str]:
     """The keys whose values are others; none where the config in the folder is not what the result was made with."""
     try:
-        made_with = load_config(folder / "config.yaml")
+        made_with = load_config(config.path / "config.yaml")
     except UserError:
         return []
     if fingerprint(made_with, stage) != record["fingerprint"]:
@@ -297,24 +291,25 @@ def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> 
     Raises:
       UserError: as ``run_stages`` does.
     """
-    folder, stage = config.path, stage_named(name)
-    record = Records(folder).get(name)
+    stage = stage_named(name)
+    record = Records(config.path).get(name)
     if redo:
         stage.meet()
-    if redo or not _done_before(config, folder, stage, record):
-        stage.run(config, folder, None)
+    if redo or not _done_before(config, stage, record):
+        stage.run(config, None)
 
 
-def _done_before(config: ExperimentConfig, folder: Path, stage: Stage, record: Record | None) -> bool:
+def _done_before(config: ExperimentConfig, stage: Stage, record: Record | None) -> bool:
     """Whether its result is there, whole and of this config.
 
     Raises:
       UserError: it is of another config.
     """
     other = record is not None and record["fingerprint"] != fingerprint(config, stage)
-    if record and other and (record["finished"] or _any_there(folder, stage)) and not stage.begun(config, folder):
-        raise _made_with_another(folder, stage, _differing_keys(config, folder, stage, record))
-    stage.check(config, folder)
+    folder = config.path
+    if record and other and (record["finished"] or _any_there(folder, stage)) and not stage.begun(config):
+        raise _made_with_another(folder, stage, _differing_keys(config, stage, record))
+    stage.check(config)
     return bool(record and record["finished"] and not other and _all_there(folder, stage))
 
 
@@ -326,20 +321,20 @@ def _all_there(folder: Path, stage: Stage) -> bool:
     return all((folder / output).exists() for output in stage.outputs)
 
 
-def _warn_of_changed_files(config: ExperimentConfig, folder: Path, stage: Stage, record: Record | None) -> None:
+def _warn_of_changed_files(config: ExperimentConfig, stage: Stage, record: Record | None) -> None:
     """Of a result that costs too much to be made again unasked."""
-    if (changed := _changed(config, folder, stage, record)) is not None:
+    if (changed := _changed(config, stage, record)) is not None:
         logger.warning(
             "%s: %s since this result was made, which is kept; 'emulator %s %s --redo' makes it of the files as they "
             "are, and discards what was made from it",
             stage.name,
             changed,
             stage.name,
-            folder / "config.yaml",
+            config.path / "config.yaml",
         )
 
 
-def _changed(config: ExperimentConfig, folder: Path, stage: Stage, record: Record | None) -> str | None:
+def _changed(config: ExperimentConfig, stage: Stage, record: Record | None) -> str | None:
     """In words, which files are others than those of a record; ``None`` where none are, or nothing is known of them.
 
     That is so of results of older versions, and where raw files have been put away: the result stands for them then.
@@ -347,7 +342,7 @@ def _changed(config: ExperimentConfig, folder: Path, stage: Stage, record: Recor
     if record is None or "files" not in record:
         return None
     try:
-        now = stage.files(config, folder)
+        now = stage.files(config)
     except DataError:
         return None
     if now is None:
@@ -361,19 +356,20 @@ def _changed(config: ExperimentConfig, folder: Path, stage: Stage, record: Recor
     return f"{names[0]} {how}" + (f" ({len(names) - 1} more differ)" if len(names) > 1 else "")
 
 
-def _take(config: ExperimentConfig, folder: Path, stage: Stage, records: Records, title: str) -> bool:
+def _take(config: ExperimentConfig, stage: Stage, records: Records, title: str) -> bool:
     """Links what the experiment that is reused has made of the same files with the same values, if it has."""
     if config.reuse is None or not stage.same_again:
         return False
-    other = Path(config.reuse)
+    folder, other = config.path, Path(config.reuse)
     if not Records(other).exist or other.resolve() == folder.resolve():
         raise ConfigError(f"reuse: {other} is no folder of another experiment; with reuse=null all is made here")
     record, mark = Records(other).get(stage.name), fingerprint(config, stage)
     alike = record is not None and record["finished"] and record["fingerprint"] == mark
-    if record is None or not alike or not _all_there(other, stage) or stage.outdated(config, other) is not None:
+    there = config.model_copy(update={"workdir": str(other)})
+    if record is None or not alike or not _all_there(other, stage) or stage.outdated(there) is not None:
         logger.info("%s: %s has none that this config would make", title, other)
         return False
-    if (changed := _changed(config, folder, stage, record)) is not None:
+    if (changed := _changed(config, stage, record)) is not None:
         logger.info("%s: that of %s is of other files (%s), so it is made anew", title, other, changed)
         return False
     for output in stage.outputs:

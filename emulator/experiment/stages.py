@@ -1,8 +1,8 @@
 """One experiment, one folder: what each stage needs, makes, and whether it is already done.
 
-Every stage is a function of the config and the folder. A stage that finished leaves a record with the fingerprint of
-the config sections it depends on; the same stage with the same fingerprint is skipped, and one with another
-fingerprint is refused rather than silently overwritten.
+Every stage is a function of the config, which says where its folder is. A stage that finished leaves a record with the
+fingerprint of the config sections it depends on; the same stage with the same fingerprint is skipped, and one with
+another fingerprint is refused rather than silently overwritten.
 """
 
 from __future__ import annotations
@@ -58,46 +58,47 @@ class Stage:
 
     name: str
     outputs: tuple[str, ...]
-    run: Callable[[ExperimentConfig, Path, Executor | None], None]
+    run: Callable[[ExperimentConfig, Executor | None], None]
     depends: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    check: Callable[[ExperimentConfig, Path], None] = lambda *_: None
-    ready: Callable[[ExperimentConfig, Path], None] = lambda *_: None
-    outdated: Callable[[ExperimentConfig, Path], str | None] = lambda *_: None
+    check: Callable[[ExperimentConfig], None] = lambda _: None
+    ready: Callable[[ExperimentConfig], None] = lambda _: None
+    outdated: Callable[[ExperimentConfig], str | None] = lambda _: None
     same_again: bool = False
-    take_parts: Callable[[ExperimentConfig, Path], None] = lambda *_: None
+    take_parts: Callable[[ExperimentConfig], None] = lambda _: None
     meet: Callable[[], None] = lambda: None
-    begun: Callable[[ExperimentConfig, Path], bool] = lambda *_: False
-    look_ahead: Callable[[ExperimentConfig, Path], None] = lambda *_: None
-    files: Callable[[ExperimentConfig, Path], Stamps | None] = lambda *_: None
+    begun: Callable[[ExperimentConfig], bool] = lambda _: False
+    look_ahead: Callable[[ExperimentConfig], None] = lambda _: None
+    files: Callable[[ExperimentConfig], Stamps | None] = lambda _: None
     replaces: bool = False
     of_network: Callable[[Path], list[Path]] | None = None
 
 
-def _simulate(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
+def _simulate(config: ExperimentConfig, _: Executor | None) -> None:
     from emulator.physics.nature_run import simulate
 
     assert config.simulate is not None
-    simulate(config.simulate, folder / "nature", config.seed)
+    simulate(config.simulate, config.path / "nature", config.seed)
 
 
-def _check_simulation(config: ExperimentConfig, _: Path) -> None:
+def _check_simulation(config: ExperimentConfig) -> None:
     from emulator.physics.nature_run import check
 
     assert config.simulate is not None
     check(config.simulate)
 
 
-def _prepare(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
+def _prepare(config: ExperimentConfig, workers: Executor | None) -> None:
     from data_prep.preparation.pipeline import prepare
 
+    folder = config.path
     with track_blocks("prepare") as on_block:
         prepare(config.data, folder / "store.zarr", folder, on_block, workers)
     if (folder / "run" / "run.json").exists():
         _compare_data(folder)
 
 
-def _data_files(config: ExperimentConfig, folder: Path) -> Stamps:
+def _data_files(config: ExperimentConfig) -> Stamps:
     """What the data are made of; a nature run of one's own has a record of its own.
 
     Raises:
@@ -109,10 +110,10 @@ def _data_files(config: ExperimentConfig, folder: Path) -> Stamps:
     data = config.data
     own = config.simulate is not None
     patterns = [i for i in data.inputs if not is_url(i) and not (own and is_of_nature(i))]
-    paths = list(find_inputs(patterns, folder))
+    paths = list(find_inputs(patterns, config.path))
     if data.lateral is not None:
         patterns = [i for i in data.lateral.inputs if not is_url(i)]
-        paths += find_inputs(patterns, folder, "data.lateral.inputs")
+        paths += find_inputs(patterns, config.path, "data.lateral.inputs")
     if data.regrid is not None and data.regrid.like is not None and not is_url(data.regrid.like):
         paths.append(Path(data.regrid.like))
     return _stamps(paths)
@@ -150,28 +151,28 @@ def _compare_data(folder: Path) -> None:
         )
 
 
-def _older_store(_: ExperimentConfig, folder: Path) -> str | None:
+def _older_store(config: ExperimentConfig) -> str | None:
     from data_prep.preparation.store import FORMAT_VERSION, older_version
 
-    if (version := older_version(folder / "store.zarr")) is None:
+    if (version := older_version(config.path / "store.zarr")) is None:
         return None
     return f"store.zarr has format version {version}, this program reads {FORMAT_VERSION}"
 
 
-def _check_comparison(config: ExperimentConfig, folder: Path) -> None:
+def _check_comparison(config: ExperimentConfig) -> None:
     from emulator.experiment.comparing import check_comparison
 
-    check_comparison(config, folder)
+    check_comparison(config)
 
 
-def _train(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
+def _train(config: ExperimentConfig, _: Executor | None) -> None:
     from emulator.training.train import train
 
     train(
         config.train,
         config.model,
-        folder / "store.zarr",
-        folder / "run",
+        config.path / "store.zarr",
+        config.path / "run",
         config.training_seed,
         config.model_dump(mode="json"),
     )
@@ -184,70 +185,70 @@ def _meet_for_training() -> None:
         meet()
 
 
-def _check_training(config: ExperimentConfig, folder: Path) -> None:
+def _check_training(config: ExperimentConfig) -> None:
     from data_prep.preparation.store import open_store
     from emulator.training.job import check
 
-    check(config.train, config.model, open_store(folder / "store.zarr"), config.training_seed)
+    check(config.train, config.model, open_store(config.path / "store.zarr"), config.training_seed)
 
 
-def _first_weights(config: ExperimentConfig, _: Path) -> Stamps | None:
+def _first_weights(config: ExperimentConfig) -> Stamps | None:
     """Those of another run that training begins with; ``None`` where there are none, or they are gone."""
     weights = run_folder(config.train.start_from) / WEIGHTS if config.train.start_from is not None else None
     return _stamps([weights]) if weights is not None and weights.exists() else None
 
 
-def _shorter_training(config: ExperimentConfig, folder: Path) -> bool:
+def _shorter_training(config: ExperimentConfig) -> bool:
     from emulator.training.run_identity import is_beginning
 
-    return is_beginning(folder / "run", config.train, config.model, config.training_seed)
+    return is_beginning(config.path / "run", config.train, config.model, config.training_seed)
 
 
-def _forecast(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
+def _forecast(config: ExperimentConfig, _: Executor | None) -> None:
     from emulator.experiment.comparing import write_all_forecasts
 
-    write_all_forecasts(config, folder)
+    write_all_forecasts(config)
 
 
-def _take_forecasts(config: ExperimentConfig, folder: Path) -> None:
+def _take_forecasts(config: ExperimentConfig) -> None:
     from emulator.experiment.comparing import discard_outdated
     from emulator.experiment.competitors import take_forecasts
     from emulator.experiment.contest import Contest
 
-    contest = Contest.of(config, folder)
+    contest = Contest.of(config)
     discard_outdated(contest)  # whose names would not be free
     take_forecasts(contest)
 
 
-def _check_forecasters(config: ExperimentConfig, folder: Path) -> None:
+def _check_forecasters(config: ExperimentConfig) -> None:
     from emulator.experiment.comparing import check_forecasters
 
-    check_forecasters(config, folder)
+    check_forecasters(config)
 
 
-def _check_forecasts(config: ExperimentConfig, folder: Path) -> None:
+def _check_forecasts(config: ExperimentConfig) -> None:
     from emulator.experiment.competitors import check_options
     from emulator.experiment.contest import Contest
 
-    if (folder / "store.zarr").exists():
-        check_options(Contest.of(config, folder))
+    if (config.path / "store.zarr").exists():
+        check_options(Contest.of(config))
 
 
-def _incomplete_forecasts(config: ExperimentConfig, folder: Path) -> str | None:
+def _incomplete_forecasts(config: ExperimentConfig) -> str | None:
     from emulator.experiment.competitors import what_is_lacking
     from emulator.experiment.contest import Contest
 
-    return what_is_lacking(Contest.of(config, folder)) if (folder / "store.zarr").exists() else None
+    return what_is_lacking(Contest.of(config)) if (config.path / "store.zarr").exists() else None
 
 
-def _evaluate(config: ExperimentConfig, folder: Path, workers: Executor | None) -> None:
+def _evaluate(config: ExperimentConfig, workers: Executor | None) -> None:
     from emulator.experiment.comparing import check_scores, score_all_forecasts
 
-    check_scores(config, folder)
-    score_all_forecasts(config, folder, workers)
+    check_scores(config)
+    score_all_forecasts(config, workers)
 
 
-def _scored_files(config: ExperimentConfig, _: Path) -> Stamps:
+def _scored_files(config: ExperimentConfig) -> Stamps:
     """Forecasts of others and the mask, as far as they are there: what is gone was scored."""
     from data_prep.reading.locations import locate
 
@@ -255,21 +256,21 @@ def _scored_files(config: ExperimentConfig, _: Path) -> Stamps:
     return _stamps(path for path in map(locate, others) if isinstance(path, Path) and path.exists())
 
 
-def _replaced_since_scored(config: ExperimentConfig, folder: Path) -> str | None:
+def _replaced_since_scored(config: ExperimentConfig) -> str | None:
     """Files of others that were replaced, by older ones perhaps."""
-    record = Records(folder).get("evaluate")
+    record = Records(config.path).get("evaluate")
     scored = None if record is None else record.get("files")
-    scored_at = (folder / "scores.nc").stat().st_mtime_ns  # all there is to go by in records of older versions
-    for file in _scored_files(config, folder):
+    scored_at = (config.path / "scores.nc").stat().st_mtime_ns  # all there is to go by in records of older versions
+    for file in _scored_files(config):
         if file not in scored if scored is not None else int(file[-1]) > scored_at:
             return f"{file[0]} is another file than was scored"
     return None
 
 
-def _plot(config: ExperimentConfig, folder: Path, _: Executor | None) -> None:
+def _plot(config: ExperimentConfig, _: Executor | None) -> None:
     from emulator.experiment.comparing import plot_everything
 
-    plot_everything(config, folder)
+    plot_everything(config)
 
 
 STAGES = (

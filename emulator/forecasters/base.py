@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -52,6 +52,20 @@ class Forecaster(Protocol):
           initial times, consecutive ascending leads; together they hold every lead once.
         """
         ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A forecaster that has something to say of its forecasts, beside who made them and at what cost."""
+
+    def attributes(self, initial: xr.Dataset) -> dict[str, Any]:
+        """Global attributes of forecasts from these initial fields, which may be lazy."""
+        ...
+
+
+def attributes_of(forecaster: Forecaster, initial: xr.Dataset) -> dict[str, Any]:
+    """What a forecaster has to say of forecasts from these fields; most have nothing."""
+    return forecaster.attributes(initial) if isinstance(forecaster, Telling) else {}
 
 
 @dataclass

@@ -11,7 +11,6 @@ import xarray as xr
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
 from data_prep.spec import StateSpec
-from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time, lead_blocks
 
 
@@ -28,7 +27,6 @@ class ClimatologyForecast:
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
         """See ``Forecaster.forecast``; only the times of ``initial`` are used."""
         times = initial["time"].values
-        leads = check_lead_times(lead_times, self.timestep)
         yield from lead_blocks(
-            lambda block: climatology_at_valid_time(self.climatology, times, block), times, leads, self.spec, self.grid
+            self, initial, lead_times, lambda block: climatology_at_valid_time(self.climatology, times, block)
         )

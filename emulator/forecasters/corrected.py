@@ -61,10 +61,10 @@ class CorrectedForecaster:
                 climate = climatology_at_valid_time(self.climatology, times, block)
                 return climate + self.correction.damping[at][:, None, None, :] * (states - climate)
 
-            yield from lead_blocks(fields, times, leads, self.spec, self.grid)
+            yield from lead_blocks(self, initial, leads, fields)
 
-    def attributes(self) -> dict[str, object]:
-        """Attributes of a file of these forecasts: the raw model's cost, and what was done to it."""
+    def attributes(self, initial: xr.Dataset) -> dict[str, object]:
+        """See ``Telling``, of any initial fields: the raw model's cost, and what was done to it."""
         done = "mean error removed" + (", anomaly damped towards climatology" if self.damped else "")
         return (
             self.raw.cost()

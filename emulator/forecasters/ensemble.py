@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec, stack_channels, unstack_channels
-from emulator.forecasters.base import Forecaster, realizations
+from emulator.forecasters.base import Forecaster, attributes_of, realizations
 from emulator.forecasters.perturbations import RandomFields
 
 
@@ -69,6 +70,10 @@ class EnsembleForecaster:
             reached = min(block.sizes["lead_time"] for block in blocks)
             together = [block.isel(lead_time=slice(reached)) for block in blocks]
             yield self._joined(together, initial["time"].values)
+
+    def attributes(self, initial: xr.Dataset) -> dict[str, Any]:
+        """See ``Telling``; what the single forecaster says."""
+        return attributes_of(self.single, initial)
 
     def initial_states(self, initial: xr.Dataset) -> xr.Dataset:
         """The members' initial states, along ``time``: all members of the first initial time, then of the next."""

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
-from data_prep.spec import StateSpec, unstack_channels
-from emulator.forecasters.base import realizations
+from data_prep.spec import unstack_channels
+from emulator.forecasters.base import Forecaster, check_lead_times, realizations
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,24 +18,23 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 def lead_blocks(
+    forecaster: Forecaster,
+    initial: xr.Dataset,
+    lead_times: np.ndarray,
     fields: Callable[[np.ndarray], np.ndarray],
-    times: np.ndarray,
-    leads: np.ndarray,
-    spec: StateSpec,
-    grid: Grid,
     members: int = 0,
 ) -> Iterator[xr.Dataset]:
-    """Forecast blocks of at most some 64 MiB (at least one lead).
+    """What ``Forecaster.forecast`` yields: blocks of at most some 64 MiB (at least one lead).
 
     Args:
+      forecaster: Whose forecasts these are.
+      initial, lead_times: As it was given them.
       fields: Leads ``(lead,)`` to states ``(init_time, lead[, member], latitude, longitude, state_channel)``; physical
         lower bounds are applied here.
-      times: Initial times.
-      leads: All leads.
-      spec: Names the channels.
-      grid: Gives latitude and longitude.
       members: How many the states have, if they have that axis.
     """
+    times, leads = initial["time"].values, check_lead_times(lead_times, forecaster.timestep)
+    spec, grid = forecaster.spec, forecaster.grid
     per_lead = 4 * times.size * max(1, members) * np.prod(grid.shape) * len(spec.state_channels)
     step = max(1, int(_BLOCK_BYTES // per_lead))
     for start in range(0, leads.size, step):

@@ -118,7 +118,6 @@ class LinearPcs:
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
         """See ``Forecaster.forecast``; leads that were not fitted are a ``DataError``."""
         times = initial["time"].values
-        leads = check_lead_times(lead_times, self.timestep)
         states = stack_channels(initial, self.spec.state_channels, source=self.name)
         anomaly = states - self.damped.climatology.at(times)
         pcs = np.einsum("tyxc,kyxc->tk", self.weight * anomaly, self.patterns, optimize=True)
@@ -129,7 +128,7 @@ class LinearPcs:
             rest = np.einsum("tk,lkj->tlj", pcs, operators, optimize=True).astype(np.float32)
             return persistent + np.tensordot(rest, self.patterns, axes=1) / self.weight
 
-        yield from lead_blocks(fields, times, leads, self.spec, self.grid)
+        yield from lead_blocks(self, initial, lead_times, fields)
 
 
 def _patterns(store: Store, weight: np.ndarray) -> np.ndarray:

@@ -27,8 +27,8 @@ from emulator.stepping.stepper import Stepping
 if TYPE_CHECKING:
     import xarray as xr
 
-OUTSIDE = "outside_training_range"
-"""The attribute that says where initial fields lie outside of what a network has seen."""
+OUTSIDE, LATERAL = "outside_training_range", "lateral_boundary"
+"""Attributes: where initial fields lie outside of what a network has seen, and which lateral values it was given."""
 
 _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8
@@ -108,6 +108,11 @@ class NeuralForecaster:
             if stop is not None:
                 raise ForecastStoppedError(f"{self.name}: {stop[1]}; train longer or over longer rollouts")
 
+    @property
+    def takes_lateral(self) -> bool:
+        """Whether it was trained with lateral boundary values."""
+        return bool(self.forcing_builder.is_lateral.any())
+
     def _blocks(
         self, times: np.ndarray, state: np.ndarray, persisted: np.ndarray, wanted: np.ndarray
     ) -> Iterator[tuple[jax.Array, np.ndarray]]:
@@ -140,7 +145,7 @@ class NeuralForecaster:
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
         """What is to be known of forecasts from these fields: where they lie outside of what the network has seen or
-        seem to be turned north to south, and when its training data were of.
+        seem to be turned north to south, when its training data were of, and whether it was given lateral boundaries.
 
         Args:
           initial: As ``forecast`` takes them; may be lazy.
@@ -164,7 +169,8 @@ class NeuralForecaster:
             if low < least or high > most:
                 found.append(f"{channel.name} {low:.6g} to {high:.6g}, trained on {least:.6g} to {most:.6g}")
         outside = "; ".join(found) or ("none" if self.trained_on else "not known")
-        return {OUTSIDE: outside, LEARNED_FROM: as_text(self.learned_from), LEARNED_DATA: self.data_hash}
+        driven = {} if self.lateral is None else {LATERAL: "the driving data set at valid time"}
+        return {OUTSIDE: outside, LEARNED_FROM: as_text(self.learned_from), LEARNED_DATA: self.data_hash} | driven
 
     @property
     def _bounds(self) -> tuple[list[str], list[tuple[float, float]]]:
@@ -201,7 +207,7 @@ class NeuralForecaster:
     def _forcings(self, times: np.ndarray, steps: np.ndarray, persisted: np.ndarray) -> np.ndarray:
         valid = times[:, None] + steps[None, :] * self.timestep
         given = np.repeat(persisted, steps.size, axis=0)
-        if self.forcing_builder.is_lateral.any():
+        if self.takes_lateral:
             if self.lateral is None:
                 raise DataError(
                     f"{self.name}: was trained with lateral boundary values, so a forecast needs those of its valid "

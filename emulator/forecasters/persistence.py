@@ -61,11 +61,7 @@ class Persistence:
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
         """See ``Forecaster.forecast``."""
         state = stack_channels(initial, self.spec.state_channels, source=self.name)
-        times = initial["time"].values
-        leads = check_lead_times(lead_times, self.timestep)
-        yield from lead_blocks(
-            lambda block: np.repeat(state[:, None], block.size, axis=1), times, leads, self.spec, self.grid
-        )
+        yield from lead_blocks(self, initial, lead_times, lambda block: np.repeat(state[:, None], block.size, axis=1))
 
 
 @dataclass(frozen=True)
@@ -81,14 +77,12 @@ class AnomalyPersistence:
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
         """See ``Forecaster.forecast``."""
         times = initial["time"].values
-        leads = check_lead_times(lead_times, self.timestep)
         anomaly = stack_channels(initial, self.spec.state_channels, source=self.name) - self.climatology.at(times)
         yield from lead_blocks(
+            self,
+            initial,
+            lead_times,
             lambda block: climatology_at_valid_time(self.climatology, times, block) + anomaly[:, None],
-            times,
-            leads,
-            self.spec,
-            self.grid,
         )
 
 
@@ -146,9 +140,8 @@ class DampedAnomalyPersistence:
     def forecast(self, initial: xr.Dataset, lead_times: np.ndarray) -> Iterator[xr.Dataset]:
         """See ``Forecaster.forecast``; leads that were not fitted are a ``DataError``."""
         times = initial["time"].values
-        leads = check_lead_times(lead_times, self.timestep)
         anomaly = stack_channels(initial, self.spec.state_channels, source=self.name) - self.climatology.at(times)
-        yield from lead_blocks(lambda block: self.states(times, anomaly, block), times, leads, self.spec, self.grid)
+        yield from lead_blocks(self, initial, lead_times, lambda block: self.states(times, anomaly, block))
 
     def states(self, times: np.ndarray, anomaly: np.ndarray, leads: np.ndarray) -> np.ndarray:
         """Forecasts from initial anomalies, ``(init_time, lead, latitude, longitude, state_channel)``.

@@ -64,12 +64,12 @@ class PooledForecaster:
                 return total / np.float32(len(readers))
 
             if self.as_ensemble:
-                yield from lead_blocks(ensemble, times, leads, self.spec, self.grid, len(readers))
+                yield from lead_blocks(self, initial, leads, ensemble, len(readers))
             else:
-                yield from lead_blocks(mean, times, leads, self.spec, self.grid)
+                yield from lead_blocks(self, initial, leads, mean)
 
-    def attributes(self) -> dict[str, object]:
-        """Attributes of a file of these forecasts: whose they are, what they cost together and learned from."""
+    def attributes(self, initial: xr.Dataset) -> dict[str, object]:
+        """See ``Telling``, of any initial fields: whose they are, what they cost together and learned from."""
         costs = [member.cost() for member in self.members]
         seconds = [float(str(cost["seconds_per_simulated_day"])) for cost in costs]
         learned = of_several(member.learned() for member in self.members)

@@ -18,8 +18,8 @@ import xarray as xr
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec
-from emulator.forecasters.base import realizations
-from emulator.forecasters.neural import OUTSIDE, NeuralForecaster
+from emulator.forecasters.base import Forecaster, realizations
+from emulator.forecasters.neural import LATERAL, OUTSIDE, NeuralForecaster
 from emulator.learned_from import of_several
 from emulator.stepping.supermodel import SupermodelStepper
 
@@ -157,17 +157,28 @@ class SeveralNetworks:
 
     @cached_property
     def _supermodel(self) -> NeuralForecaster:
-        first = self.networks[0]
-        stepper = SupermodelStepper(tuple(network.stepper for network in self.networks), first.stepper.time_steps)
-        return replace(first, name=self.name, stepper=stepper, params=tuple(n.params for n in self.networks))
+        stepper = SupermodelStepper(tuple(network.stepper for network in self.networks))
+        params = tuple(network.params for network in self.networks)
+        return replace(self.networks[0], name=self.name, stepper=stepper, params=params)
 
     def attributes(self, initial: xr.Dataset) -> dict[str, str]:
-        """As ``NeuralForecaster.attributes``, of all networks together."""
+        """As ``NeuralForecaster.attributes``, of all networks together; of a supermodel, whose it is."""
         each = [network.attributes(initial) for network in self.networks]
         known = dict.fromkeys(attributes[OUTSIDE] for attributes in each)
         outside = [words for words in known if words not in ("none", "not known")]
         said = "; ".join(outside or (["not known"] if "not known" in known else ["none"]))
-        return {OUTSIDE: said, **of_several(each)}
+        driven = [attributes[LATERAL] for attributes in each if LATERAL in attributes]
+        told = {OUTSIDE: said, **of_several(each)} | ({LATERAL: driven[0]} if driven else {})
+        if self.how == "supermodel":
+            told["supermodel_of"] = ", ".join(network.name for network in self.networks)
+        return told
+
+
+def networks_of(forecaster: Forecaster) -> tuple[NeuralForecaster, ...]:
+    """The networks that a forecaster is made of; none where it is no network."""
+    if isinstance(forecaster, SeveralNetworks):
+        return forecaster.networks
+    return (forecaster,) if isinstance(forecaster, NeuralForecaster) else ()
 
 
 def _together(streams: Sequence[Iterator[xr.Dataset]]) -> Iterator[list[xr.Dataset]]:

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from data_prep.grid import Grid
 from emulator.config import GraphConfig, ModelConfig, SpectralConfig, TransformerConfig, UNetConfig
 from emulator.models import graph, spectral, transformer, unet
+from emulator.models.layers import count_parameters
 
 
 def build(
@@ -46,6 +47,12 @@ def build(
             return spectral.SpectralNetwork(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
         case GraphConfig():
             return graph.GraphNetwork(config, in_channels, out_channels, grid, dtype=dtype, rngs=rngs)
+
+
+def parameter_count(config: ModelConfig, in_channels: int, out_channels: int, grid: Grid) -> int:
+    """How many numbers the network of a config learns; arguments are those of ``build``, and nothing is drawn."""
+    network = nnx.eval_shape(lambda: build(config, in_channels, out_channels, grid, nnx.Rngs(0)))
+    return count_parameters(nnx.state(network, nnx.Param))
 
 
 def forward_flops(config: ModelConfig, n_in: int, n_out: int, grid: Grid) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,7 @@ from data_prep.grid import Grid
 from data_prep.spec import StateSpec
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.hardware.machine import describe, device_memory, matrix_rate
-from emulator.models import build, forward_flops
-from emulator.models.layers import count_parameters
+from emulator.models import build, forward_flops, parameter_count
 from emulator.models.spherical_harmonics import highest_truncation
 from emulator.planning.step_trial import measured_seconds
 from emulator.stepping.rollout import recomputed
@@ -51,9 +50,6 @@ _BLOCKS = 4  # of a network of one level
 _REACH = 15.0  # degrees each way that a network should see: farther than weather travels in a step
 _TRUNCATION = 4  # of the filters that see the whole globe besides; see docs/models.md
 _LONGEST_TRIAL = 30.0  # seconds by arithmetic of a step that is tried all the same
-
-StepSeconds: TypeAlias = Callable[[UNetConfig, int, int], float]
-"""How long an optimiser step takes over so many model steps of so many windows."""
 
 
 @dataclass(frozen=True)
@@ -157,15 +153,9 @@ def plan_by_trial(
 
     Networks too large to be tried are planned by arithmetic.
     """
-    slowness: dict[int, float] = {}  # measured over estimated, by width
-
-    def step_seconds(model: UNetConfig, rollout: int, batch: int) -> float:
-        near = min(slowness, key=lambda width: abs(math.log(width / model.width)), default=None)
-        by_arithmetic = rollout * _seconds_a_step(model, spec, grid, machine, batch)
-        return by_arithmetic * (1.0 if near is None else slowness[near])
-
+    slowness: dict[int, float] = {}
     while True:
-        plan = plan_training(spec, grid, lengths, machine, minutes, hours, longest, step_seconds)
+        plan = plan_training(spec, grid, lengths, machine, minutes, hours, longest, slowness)
         if plan.model.width in slowness:
             return replace(plan, measured=True)
         by_arithmetic = _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size)
@@ -190,7 +180,7 @@ def plan_training(
     minutes: float,
     hours: float = 6.0,
     longest: int | None = None,
-    step_seconds: StepSeconds | None = None,
+    slowness: Mapping[int, float] = {},
 ) -> Plan:
     """The widest U-Net that gets steps enough in the time, and those steps.
 
@@ -202,17 +192,18 @@ def plan_training(
       minutes: That training may take, compilation not counted.
       hours: Of a model step.
       longest: Of little data, the model steps of the longest forecast: rollouts go as far, which such data repay.
-      step_seconds: What a step costs; by arithmetic when left out.
+      slowness: What a step of some widths takes over what it takes by arithmetic; the nearest width counts.
 
     Raises:
       DataError: no stretch of training data holds a step.
       ConfigError: no U-Net fits the grid.
     """
 
-    def by_arithmetic(model: UNetConfig, rollout: int, batch: int) -> float:
-        return rollout * _seconds_a_step(model, spec, grid, machine, batch)
+    def step_seconds(model: UNetConfig, rollout: int, batch: int) -> float:
+        near = min(slowness, key=lambda width: abs(math.log(width / model.width)), default=None)
+        by_arithmetic = rollout * _seconds_a_step(model, spec, grid, machine, batch)
+        return by_arithmetic * (1.0 if near is None else slowness[near])
 
-    step_seconds = step_seconds or by_arithmetic
     windows = sum(max(0, n - 1) for n in lengths)
     if windows < machine.devices:
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
@@ -269,7 +260,7 @@ def plan_training(
     spent = sum(n * cost(part) for part, n in zip(recipe, counts, strict=True))
     return Plan(
         model,
-        _count(model, spec, grid),
+        parameter_count(model, *network_channels(model, spec), grid),
         batch,
         accumulate,
         rematerialise,
@@ -357,7 +348,8 @@ def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, rec
 def _kept_bytes(model: UNetConfig, spec: StateSpec, grid: Grid, precision: str) -> float:
     """What a backward pass needs of a sample and model step: the network's tensors, and some fields around it."""
     n_in, n_out = network_channels(model, spec)
-    graph, params = nnx.split(_network(model, spec, grid, jnp.dtype(precision)))
+    network = nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), jnp.dtype(precision)))
+    graph, params = nnx.split(network)
 
     def forward(params: nnx.State, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon state"]:
         return nnx.merge(graph, params)(x)
@@ -367,13 +359,3 @@ def _kept_bytes(model: UNetConfig, spec: StateSpec, grid: Grid, precision: str) 
     of_network = {p.shape for p in jax.tree.leaves(params)}
     kept = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(back) if a.shape not in of_network)
     return float(kept + 4 * 4 * math.prod(grid.shape) * (n_in + n_out))
-
-
-def _count(model: UNetConfig, spec: StateSpec, grid: Grid) -> int:
-    return count_parameters(nnx.state(_network(model, spec, grid, jnp.dtype("float32")), nnx.Param))
-
-
-def _network(model: UNetConfig, spec: StateSpec, grid: Grid, dtype: jnp.dtype) -> Any:
-    """The network without its numbers."""
-    n_in, n_out = network_channels(model, spec)
-    return nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), dtype))

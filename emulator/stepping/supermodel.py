@@ -7,7 +7,7 @@ there is one trajectory, and none that have parted are averaged, so late leads a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,12 +22,15 @@ class SupermodelStepper:
     """Steps as a ``Stepper`` does, by the parameters of several networks; a pytree.
 
     Attributes:
-      steppers: One of each network.
-      time_steps: Of all of them alike.
+      steppers: One of each network; all take the same time steps.
     """
 
     steppers: tuple[Stepping, ...]
-    time_steps: tuple[int, ...] = field(metadata={"static": True})
+
+    @property
+    def time_steps(self) -> tuple[int, ...]:
+        """See ``Stepper``."""
+        return self.steppers[0].time_steps
 
     def advance(self, params: tuple[Any, ...], state: State, forcing: Forcing, which: Which) -> State:
         """See ``Stepper.advance``; ``params`` are those of every network."""

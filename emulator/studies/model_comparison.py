@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
 from data_prep.errors import ConfigError, DataError
@@ -36,8 +35,7 @@ from data_prep.preparation.store import Store, open_store
 from emulator.command import as_command, say
 from emulator.config import ExperimentConfig, ModelConfig, RolloutStage, TrainConfig, load_config, read_yaml
 from emulator.hardware.machine import describe
-from emulator.models import build, forward_flops
-from emulator.models.layers import count_parameters
+from emulator.models import forward_flops, parameter_count
 from emulator.parser import some_minutes
 from emulator.stepping.stepper import network_channels
 from emulator.training.job import plan
@@ -219,7 +217,7 @@ def _result(entrant: Entrant, store: Store, run_dir: Path) -> Result:
     last = _entries(run_dir, "validation")[-1]
     return Result(
         entrant.name,
-        count_parameters(nnx.state(nnx.eval_shape(lambda: build(model, *channels, store.grid, nnx.Rngs(0))))),
+        parameter_count(model, *channels, store.grid),
         forward_flops(model, *channels, store.grid) / 1e9,
         logged[-1]["step"],
         seconds / 60,

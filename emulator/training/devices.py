@@ -184,10 +184,6 @@ class Layout:
         """The first process's values, as arrays on the host, in every process."""
         return multihost_utils.broadcast_one_to_all(tree) if jax.process_count() > 1 else tree
 
-    def meet(self) -> None:
-        """See ``meet``."""
-        meet()
-
     def windows_here(self, n: int) -> np.ndarray:
         """Which of the ``n`` windows of a batch the devices of this process hold, ascending."""
         process = jax.process_index()

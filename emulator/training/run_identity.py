@@ -12,7 +12,7 @@ from typing import Any
 from data_prep.errors import DataError
 from data_prep.preparation.statistics import Statistics
 from data_prep.preparation.store import Store
-from emulator.checkpoint import CHECKPOINTS, departs_alike, describe_run, read_description, read_statistics
+from emulator.checkpoint import CHECKPOINTS, describe_run, read_description, read_statistics
 from emulator.config import ModelConfig, TrainConfig
 from emulator.learned_from import learned_periods
 from emulator.run_folder import DESCRIPTION, run_folder
@@ -69,10 +69,7 @@ def another_run(run_dir: Path, config: TrainConfig, model: ModelConfig, store: S
             return f"{run_dir}: holds checkpoints, but no {DESCRIPTION} that says of which run; remove it"
         return None
     found = read_description(run_dir)
-    same_data = found["data_hash"] == store.data_hash and departs_alike(
-        found, store.forcing_builder, anomalies=config.anomalies
-    )
-    if same_data and is_beginning(run_dir, config, model, seed):
+    if found["data_hash"] == store.data_hash and is_beginning(run_dir, config, model, seed):
         return None
     return f"{run_dir}: holds a run with another config, seed or data; remove it or choose another workdir"
 

@@ -27,7 +27,7 @@ from emulator.models.layers import count_parameters
 from emulator.progress import track
 from emulator.training.background import told_once
 from emulator.training.budget import Programs, check_memory
-from emulator.training.devices import WHOLE, failing_together
+from emulator.training.devices import WHOLE, failing_together, meet
 from emulator.training.job import StageSpan, look_ahead, open_for_training, set_up, work
 from emulator.training.loader import Batch
 from emulator.training.record import Record
@@ -82,7 +82,7 @@ def train(
         start = checkpoints.restore(job.fresh) or job.fresh
         if start.skipped >= config.max_skipped:  # it was given up, and is to be tried as often again
             start = start._replace(skipped=jnp.int32(0))
-        layout.meet()  # the first has had more to do, and devices wait for each other for half a minute
+        meet()  # the first has had more to do, and devices wait for each other for half a minute
         state = layout.place(layout.agree(start), WHOLE)
         done = int(state.step)
         programs = Programs(job.step, state, job.task, store, layout, config)
@@ -96,11 +96,11 @@ def train(
 
         def save(state: TrainState) -> None:
             checkpoints.save(int(state.step), state, state.averaged.params)
-            layout.meet()  # the first may have waited for its disk
+            meet()  # the first may have waited for its disk
 
         def leave_together() -> None:
             checkpoints.finish()
-            layout.meet()
+            meet()
 
         with (
             closing(Record(run_dir, done)) if layout.writes else nullcontext() as record,
@@ -123,7 +123,7 @@ def train(
                             if step == done:
                                 check_memory(programs.memory(*shape), shape[1], shape[0], config, layout)
                             if new:
-                                layout.meet()
+                                meet()
                         yield step, batch, program
 
             for span in job.spans:
@@ -144,7 +144,7 @@ def train(
                         if first and not stop:  # what can wait comes behind it: who waits sees a first loss sooner
                             with progress.once(), watch.clock.paused():
                                 needed = look_ahead(job, programs, job.heaviest(done), config)
-                                layout.meet()
+                                meet()
                             what = f"rollouts need {needed.training}, validation {needed.validation}"
                             logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
                         with watch.clock.paused():
