@@ -36,7 +36,8 @@ def calls(monkeypatch):
                 (folder / output).unlink(missing_ok=True)  # it is put in place of what is there
                 (folder / output).write_text(stage.name)
 
-        nothing = dict.fromkeys(("check", "ready", "outdated", "look_ahead", "files", "take_parts"), lambda *_: None)
+        hooks = ("check", "ready", "outdated", "look_ahead", "files", "take_parts", "content", "told")
+        nothing = dict.fromkeys(hooks, lambda *_: None)
         return dataclasses.replace(stage, run=run, **nothing)
 
     monkeypatch.setattr(stages, "STAGES", tuple(fake(s) for s in stages.STAGES))
@@ -568,6 +569,76 @@ def test_prepared_data_and_all_that_was_made_from_them_stay_where_new_ones_are_r
     running.run_stages(config(tmp_path), ["prepare"])  # goes on with it
     assert calls == ["prepare"]
     assert not any((folder / name).exists() for name in ("run", "forecasts", "scores.nc", "plots"))
+
+
+def _with_content(monkeypatch, made):
+    """Data whose content is what was last put into the list."""
+    prepare = stages.stage_named("prepare")
+
+    def run(config, workers):
+        prepare.run(config, workers)
+        (config.path / "store.zarr").write_text(made[-1])
+
+    def content(config):
+        return (config.path / "store.zarr").read_text()
+
+    with_content = dataclasses.replace(prepare, run=run, content=content)
+    monkeypatch.setattr(stages, "STAGES", tuple(with_content if s.name == "prepare" else s for s in stages.STAGES))
+
+
+def test_what_was_made_from_data_stays_where_they_are_prepared_anew_and_are_the_same(tmp_path, calls, monkeypatch):
+    """Files that have moved cost a preparation, and no network."""
+    made = ["data"]
+    _with_content(monkeypatch, made)
+    running.run_stages(config(tmp_path))
+    moved = config(tmp_path, data=RAW["data"] | {"inputs": ["elsewhere/a.nc"]})
+    with pytest.raises(UserError, match=r"data.inputs.*unless it comes out the same"):
+        running.run_stages(moved)
+    running.run_stages(moved, ["prepare"], redo=True)
+    running.run_stages(moved)
+    assert calls == [*ALL, "prepare"]
+    made.append("other data")
+    running.run_stages(moved, ["prepare"], redo=True)
+    assert not (tmp_path / "work/run").exists()
+    running.run_stages(moved)
+    assert calls == [*ALL, "prepare", *ALL]
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_kill_while_data_are_prepared_anew_changes_nothing_of_that(written, tmp_path, calls, monkeypatch):
+    made = ["data"]
+    _with_content(monkeypatch, made)
+    running.run_stages(config(tmp_path))
+    moved = config(tmp_path, data=RAW["data"] | {"inputs": ["elsewhere/a.nc"]})
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    for wanted, stays in (("data", True), ("other data", False)):
+        made.append(wanted)
+        with monkeypatch.context() as patch:
+            if written:
+                patch.setattr(running, "_spare", killed)
+                patch.setattr(running, "_discard", killed)
+            else:
+                of_another = dataclasses.replace(stages.stage_named("prepare"), run=killed)
+                rest = (of_another if s.name == "prepare" else s for s in stages.STAGES)
+                patch.setattr(stages, "STAGES", tuple(rest))
+            with pytest.raises(KeyboardInterrupt):
+                running.run_stages(moved, ["prepare"], redo=True)
+        running.run_stages(moved, ["prepare"])
+        assert (tmp_path / "work/run").exists() is stays
+    running.run_stages(moved)
+    assert calls[-4:] == ALL[1:]
+
+
+def test_what_differs_in_more_than_the_data_is_refused_all_the_same(tmp_path, calls, monkeypatch):
+    _with_content(monkeypatch, ["data"])
+    running.run_stages(config(tmp_path))
+    other = config(tmp_path, data=RAW["data"] | {"inputs": ["elsewhere/a.nc"]}, train={"stages": [{"steps": 4}]})
+    running.run_stages(other, ["prepare"], redo=True)
+    with pytest.raises(UserError, match="the result of 'train' was made with another config"):
+        running.run_stages(other)
 
 
 def test_what_training_would_refuse_is_refused_before_a_network_is_discarded(tmp_path, calls, monkeypatch):

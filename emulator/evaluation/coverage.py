@@ -19,8 +19,9 @@ from rich.console import Console
 from data_prep.files.disk import replacing
 from emulator.evaluation import pairs
 from emulator.evaluation.crossover import find_crossover
+from emulator.evaluation.gap_closed import gap_closed, is_gap
 from emulator.evaluation.geer import geer_p
-from emulator.evaluation.significance import ENDS, Bootstrap, Estimate, discovered
+from emulator.evaluation.significance import Bootstrap, Estimate, discovered
 from emulator.evaluation.simulation import Pair
 from emulator.evaluation.time_gain import time_gain
 from emulator.progress import track
@@ -166,12 +167,12 @@ def _gaps(pair: Pair, trials: int, resamples: int, rng: np.random.Generator) -> 
     counts: Counter[str] = Counter()
     true = (1 - np.exp(pair.log_ratio[0])) / (1 - pair.limit) if pair.limit is not None else np.nan
     for bootstrap, errors in _draws(pair, trials, resamples, rng):
-        names = ["network", "physics", "limit"]
-        rows = bootstrap.resamples(np.concatenate([e[0] for e in errors]))
-        found = pairs.compare_pairs(np.stack(errors)[:, 0, :, None], pair.lead_hours, names, "limit", bootstrap, rows)
-        share, lower, upper = (found[f"gap_closed{end}"].values[0, 1] for end in ENDS)
-        counts["there"] += np.isfinite(share).sum()
-        counts["covered"] += ((lower <= true) & (true <= upper)).sum()
+        a, reference, limit = (e[0] for e in errors)
+        difference = rmse_difference(bootstrap, reference, limit)
+        there = is_gap(difference.lower, np.sqrt(limit.mean(axis=1) / reference.mean(axis=1)))
+        found = gap_closed(a[there], reference[there], limit[there], bootstrap)
+        counts["there"] += int(there.sum())
+        counts["covered"] += int(((found.lower <= true) & (true <= found.upper)).sum())
     cells = trials * pair.lead_hours.size
     return {"there": counts["there"] / cells, "covered": counts["covered"] / max(counts["there"], 1)}
 

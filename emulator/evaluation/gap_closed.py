@@ -8,6 +8,18 @@ from scipy import stats
 from emulator.evaluation.significance import Bootstrap, Estimate
 from emulator.evaluation.slow_variations import fit
 
+_LEAST_GAP = 0.1  # of the reference's RMSE, to be shared: of less, shares are of noise in the limit
+
+
+def is_gap(difference_lower: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Where there is a gap to be closed, beyond doubt, and no crack; bool, as the arguments.
+
+    Args:
+      difference_lower: Lower end of the interval of the reference's RMSE minus the limit's.
+      ratio: RMSE of the limit over that of the reference.
+    """
+    return (difference_lower > 0) & (ratio < 1 - _LEAST_GAP)
+
 
 def gap_closed(a: np.ndarray, reference: np.ndarray, limit: np.ndarray, bootstrap: Bootstrap) -> Estimate:
     """(RMSE(reference) - RMSE(A)) / (RMSE(reference) - RMSE(limit)), with intervals by test inversion (Fieller 1954).

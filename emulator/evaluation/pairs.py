@@ -11,14 +11,13 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.crossover import Outcome, find_crossover
-from emulator.evaluation.gap_closed import gap_closed
+from emulator.evaluation.gap_closed import gap_closed, is_gap
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.resampling import Resamples
 from emulator.evaluation.significance import ENDS, Bootstrap, Estimate
 from emulator.evaluation.style import is_physics
 from emulator.evaluation.time_gain import time_gain
 
-_LEAST_GAP = 0.1  # of the reference's RMSE, to be shared: of less, shares are of noise in the limit
 _LONG_NAMES = {
     "rmse_difference": "rmse, forecaster minus reference",
     "rmse_ratio": "rmse, forecaster over reference",
@@ -105,13 +104,14 @@ def _ratio(both: np.ndarray, difference: np.ndarray) -> np.ndarray:
 
 
 def _put_gaps(table: _Table, errors: np.ndarray, names: list[str], limit: int, bootstrap: Bootstrap) -> None:
-    """The share closed of the gap that physics leaves to the limit, where there is a gap beyond doubt, and no crack."""
+    """The share closed of the gap that physics leaves to the limit."""
     for reference in (i for i, name in enumerate(names) if is_physics(name) and i != limit):
-        sure = table.arrays["rmse_difference_lower"][reference, limit] > 0
-        sure = sure & (table.arrays["rmse_ratio"][limit, reference] < 1 - _LEAST_GAP)
+        there = is_gap(
+            table.arrays["rmse_difference_lower"][reference, limit], table.arrays["rmse_ratio"][limit, reference]
+        )
         for forecaster in range(len(names)):
-            mine, other, least = (errors[i][sure] for i in (forecaster, reference, limit))
-            table.put("gap_closed", (forecaster, reference), gap_closed(mine, other, least, bootstrap), sure)
+            mine, other, least = (errors[i][there] for i in (forecaster, reference, limit))
+            table.put("gap_closed", (forecaster, reference), gap_closed(mine, other, least, bootstrap), there)
 
 
 class _Table:

@@ -32,6 +32,8 @@ class Record(TypedDict):
       finished: Whether it came to its end.
       seconds: Wall time, of the last part alone where the stage was ``resumed``.
       again: Whether a finished result is being made anew, so that what was made from that must go when this is whole.
+      content: Of the result that is being made anew: if it comes out the same, what was made from it may stay.
+      spared: The later stages whose results are of this config then.
       taken_from: The folder of another experiment that the result was linked from.
       files: What the result is made of, beside what other stages made.
     """
@@ -41,6 +43,8 @@ class Record(TypedDict):
     seconds: NotRequired[float]
     resumed: NotRequired[bool]
     again: NotRequired[bool]
+    content: NotRequired[str]
+    spared: NotRequired[list[str]]
     taken_from: NotRequired[str]
     files: NotRequired[Stamps]
 
@@ -92,6 +96,9 @@ def _is_record(record: Any) -> bool:
         and isinstance(record.get("fingerprint"), str)
         and isinstance(record.get("finished"), bool)
         and isinstance(record.get("seconds", 0.0), int | float)
+        and isinstance(record.get("content", ""), str)
+        and isinstance(spared := record.get("spared", []), list)
+        and all(isinstance(name, str) for name in spared)
         and isinstance(files := record.get("files", []), list)
         and all(isinstance(file, list) and file and all(isinstance(x, int | str) for x in file) for file in files)
     )

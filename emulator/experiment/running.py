@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.disk import discard, disk_in_one_line, link, remove, write_text
@@ -130,10 +130,11 @@ def _work(config: ExperimentConfig, stage: Stage, records: Records, redo: bool, 
     if course.discards_before:  # not earlier: what is refused must cost nothing
         _discard(folder, stages[place:], records, because_of=stage)
     earlier = None if course.discards_before else _Earlier.of(folder, stage, record)
-    save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
     begun: Record = {"fingerprint": mark, "finished": False}
     if course.discards_after:
         begun["again"] = True
+        begun |= _what_may_stay(config, stage, records)
+    save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
     records.set(stage.name, begun)
     start = time.monotonic()
     try:
@@ -148,7 +149,12 @@ def _work(config: ExperimentConfig, stage: Stage, records: Records, redo: bool, 
             earlier.put_back(records)
         raise
     seconds = time.monotonic() - start
-    if course.discards_after:
+    if not course.discards_after:
+        stage.told(config)
+    elif "content" in begun and stage.content(config) == begun["content"]:
+        logger.info("%s: made again, and the same, so what was made from it is kept", stage.name)
+        _spare(config, begun["spared"], records)
+    else:
         logger.info("%s: made again, so what was made from the one before is discarded", stage.name)
         _discard(folder, stages[place + 1 :], records, because_of=stage)
     finished: Record = {"fingerprint": mark, "finished": True, "seconds": round(seconds, 1)}
@@ -158,6 +164,48 @@ def _work(config: ExperimentConfig, stage: Stage, records: Records, redo: bool, 
         finished["files"] = stamps
     records.set(stage.name, finished)
     return seconds
+
+
+class _MayStay(TypedDict):
+    """See ``Record``."""
+
+    content: NotRequired[str]
+    spared: NotRequired[list[str]]
+
+
+def _what_may_stay(config: ExperimentConfig, stage: Stage, records: Records) -> _MayStay:
+    """What the record says, while a result is made anew, of the one before and of what was made from it.
+
+    Results of later stages are of this config where they were made with another one that differs in nothing but the
+    sections of this stage.
+    """
+    record = records.get(stage.name)
+    if record is not None and "again" in record:  # stopped on the way; the one before is gone, perhaps
+        return {"content": record["content"], "spared": record["spared"]} if "content" in record else {}
+    content = stage.content(config)
+    if content is None:
+        return {}
+    try:
+        made_with = load_config(config.path / "config.yaml")
+    except UserError:
+        return {}
+    like_this = made_with.model_copy(update={key: getattr(config, key) for key in stage.depends})
+    later = applicable_stages(config)
+    spared = [
+        each.name
+        for each in later[later.index(stage) + 1 :]
+        if (made := records.get(each.name)) is not None
+        and made["fingerprint"] == fingerprint(made_with, each)
+        and fingerprint(like_this, each) == fingerprint(config, each)
+    ]
+    return {"content": content, "spared": spared}
+
+
+def _spare(config: ExperimentConfig, names: Sequence[str], records: Records) -> None:
+    """Says of results that they are of this config; the others stay as they are, and are refused where it asks."""
+    for name in names:
+        if (record := records.get(name)) is not None:
+            records.set(name, {**record, "fingerprint": fingerprint(config, stage_named(name))})
 
 
 @dataclass(frozen=True)
@@ -226,7 +274,7 @@ def _check_finished(config: ExperimentConfig, stage: Stage, need: str, records: 
     if record["fingerprint"] != fingerprint(config, maker):
         keys = _differing_keys(config, maker, record)
         if not (shows_what_is_there and all(key.startswith("evaluate.forecasts") for key in keys)):
-            raise _made_with_another(config.path, maker, keys)
+            raise _made_with_another(config, maker, keys)
     if not record["finished"]:
         raise UserError(
             f"{stage.name}: {config.path / need} is not finished; run '{maker.name}' to its end, or 'emulator run'"
@@ -235,11 +283,12 @@ def _check_finished(config: ExperimentConfig, stage: Stage, need: str, records: 
         maker.check(config)
 
 
-def _made_with_another(folder: Path, stage: Stage, keys: Sequence[str]) -> UserError:
+def _made_with_another(config: ExperimentConfig, stage: Stage, keys: Sequence[str]) -> UserError:
+    folder, unless = config.path, "" if stage.content(config) is None else " unless it comes out the same"
     named = f" ({', '.join(keys[:_MOST_KEYS])}{', ...' * (len(keys) > _MOST_KEYS)})" if keys else ""
     return UserError(
         f"{folder}: the result of '{stage.name}' was made with another config{named}; 'emulator {stage.name} CONFIG "
-        f"--redo' discards it and what was made from it, another workdir with reuse={folder} keeps both"
+        f"--redo' discards it and what was made from it{unless}, another workdir with reuse={folder} keeps both"
     )
 
 
@@ -308,7 +357,7 @@ def _done_before(config: ExperimentConfig, stage: Stage, record: Record | None) 
     other = record is not None and record["fingerprint"] != fingerprint(config, stage)
     folder = config.path
     if record and other and (record["finished"] or _any_there(folder, stage)) and not stage.begun(config):
-        raise _made_with_another(folder, stage, _differing_keys(config, stage, record))
+        raise _made_with_another(config, stage, _differing_keys(config, stage, record))
     stage.check(config)
     return bool(record and record["finished"] and not other and _all_there(folder, stage))
 
@@ -326,7 +375,7 @@ def _warn_of_changed_files(config: ExperimentConfig, stage: Stage, record: Recor
     if (changed := _changed(config, stage, record)) is not None:
         logger.warning(
             "%s: %s since this result was made, which is kept; 'emulator %s %s --redo' makes it of the files as they "
-            "are, and discards what was made from it",
+            "are, and discards what was made from it unless it comes out the same",
             stage.name,
             changed,
             stage.name,

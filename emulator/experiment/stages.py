@@ -53,6 +53,9 @@ class Stage:
         Files alone: who has a URL may be far away, or down.
       replaces: Whether its outputs take the place of earlier ones when they are whole, when it is made anew too: these
         stay until then, and for good where the work is refused.
+      content: A hash of its result in a folder, by which one that was made anew is known to be the same; ``None`` where
+        nothing is known.
+      told: Says what is to be known of a result that was made anew beside what was made from the one before.
       of_network: What a new training makes worthless of what is there, where the rest is worth keeping.
     """
 
@@ -71,6 +74,8 @@ class Stage:
     look_ahead: Callable[[ExperimentConfig], None] = lambda _: None
     files: Callable[[ExperimentConfig], Stamps | None] = lambda _: None
     replaces: bool = False
+    content: Callable[[ExperimentConfig], str | None] = lambda _: None
+    told: Callable[[ExperimentConfig], None] = lambda _: None
     of_network: Callable[[Path], list[Path]] | None = None
 
 
@@ -91,11 +96,8 @@ def _check_simulation(config: ExperimentConfig) -> None:
 def _prepare(config: ExperimentConfig, workers: Executor | None) -> None:
     from data_prep.preparation.pipeline import prepare
 
-    folder = config.path
     with track_blocks("prepare") as on_block:
-        prepare(config.data, folder / "store.zarr", folder, on_block, workers)
-    if (folder / "run" / "run.json").exists():
-        _compare_data(folder)
+        prepare(config.data, config.path / "store.zarr", config.path, on_block, workers)
 
 
 def _data_files(config: ExperimentConfig) -> Stamps:
@@ -130,24 +132,35 @@ def _stamps(paths: Iterable[Location]) -> Stamps:
     return sorted([path.name, *stamp(path)] for path in paths if isinstance(path, Path))
 
 
-def _compare_data(folder: Path) -> None:
-    """Says so where a network that was kept has learned from other data than the new store holds."""
+def _data_hash(config: ExperimentConfig) -> str | None:
     from data_prep.preparation.store import read_manifest
-    from emulator.checkpoint import read_description
 
     try:
-        same = read_description(folder / "run")["data_hash"] == read_manifest(folder / "store.zarr")["data_hash"]
+        return str(read_manifest(config.path / "store.zarr")["data_hash"])
+    except UserError:  # none, or one that is replaced because it cannot be read
+        return None
+
+
+def _compare_data(config: ExperimentConfig) -> None:
+    """Says so where a network that is kept has learned from other data than the new store holds."""
+    from emulator.checkpoint import read_description
+
+    run = config.path / "run"
+    if not (run / "run.json").exists():
+        return
+    try:
+        same = read_description(run)["data_hash"] == _data_hash(config)
     except UserError as error:  # whoever needs the run will be told
         logger.warning("prepare: %s", error)
         return
     if same:
-        logger.info("prepare: the data are those that %s was trained on", folder / "run")
+        logger.info("prepare: the data are those that %s was trained on", run)
     else:
         logger.warning(
             "prepare: %s was trained on other data (other input files, or other libraries), and is kept; "
             "'emulator train %s --redo' trains on these",
-            folder / "run",
-            folder / "config.yaml",
+            run,
+            config.path / "config.yaml",
         )
 
 
@@ -284,6 +297,8 @@ STAGES = (
         same_again=True,
         files=_data_files,
         replaces=True,
+        content=_data_hash,
+        told=_compare_data,
     ),
     Stage(
         "train",
