@@ -47,6 +47,26 @@ def seconds_of_day(times: np.ndarray) -> np.ndarray:
     return _seconds(times - times.astype("datetime64[D]"))
 
 
+def sample(times: np.ndarray, most: int) -> np.ndarray:
+    """Which of these times, at most so many, may stand for all; int64, ascending.
+
+    Each of as many equal parts of the record gives one, by chance (the same every time) among those at the hours of the
+    day that were taken least before. Even steps could be whole days, and see one hour alone, or beat with the year.
+    """
+    count = times.size
+    if count <= most:
+        return np.arange(count)
+    hour = np.unique(seconds_of_day(times), return_inverse=True)[1]
+    taken, chance = np.zeros(hour.max() + 1, np.int64), np.random.default_rng(0)
+    chosen = np.empty(most, np.int64)
+    for i in range(most):
+        part = np.arange(i * count // most, (i + 1) * count // most)
+        before = taken[hour[part]]
+        chosen[i] = chance.choice(part[before == before.min()])
+        taken[hour[chosen[i]]] += 1
+    return chosen
+
+
 def year_fraction(times: np.ndarray) -> np.ndarray:
     """Elapsed share of the calendar year, in [0, 1), float64; leap years are as long as others."""
     years = times.astype("datetime64[Y]")

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_prep.clock import parse_instant, parse_last
+from data_prep.clock import day_of_year, parse_instant, parse_last, sample
 from data_prep.config import SplitConfig
 from data_prep.preparation.splits import split_segments
 from data_prep.reading.initial import _instant_of
@@ -39,6 +39,24 @@ def test_what_nanoseconds_cannot_hold_is_refused():
     for text in ("1500-01-01", "1677-12-31T23:00", "2262-01-01"):
         with pytest.raises(ValueError, match=f"'{text}' lies outside the years 1678 to 2261"):
             parse_instant(text)
+
+
+def test_a_sample_sees_all_hours_of_the_day_and_all_of_the_record():
+    """In even steps one record length in a hundred, of small samples one in twenty, sees one hour of four hardly ever,
+    as 1023 times do of which 256 are taken: all of them at midnight."""
+    for most in (8, 32, 256):
+        for count in (*range(most, 1100, 7), 1023, 1461, 2043):
+            times = np.datetime64("2001-01-01", "ns") + np.arange(count) * np.timedelta64(6, "h")
+            chosen = sample(times, most)
+            assert chosen.size == most and (np.diff(chosen) > 0).all()
+            edges = np.arange(most + 1) * count // most
+            assert ((edges[:-1] <= chosen) & (chosen < edges[1:])).all()  # one of every equal part
+            of_hour = np.bincount(chosen % 4, minlength=4)
+            assert of_hour.min() >= (most // 8 if count >= 2 * most else most // 8 - 1), (most, count)
+    assert sample(times[:5], 8).tolist() == [0, 1, 2, 3, 4]
+    whole_days = np.datetime64("2001-01-01", "ns") + np.arange(8 * 365) * np.timedelta64(24, "h")
+    seasons = day_of_year(whole_days[sample(whole_days, 32)])  # eight years: even steps would see four days of the year
+    assert len(set(seasons.tolist())) > 20
 
 
 def test_splits_and_initial_times_may_have_a_zone():

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from data_prep import clock
 from data_prep.errors import DataError
-from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store, row_bytes
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.variables import is_accumulation
@@ -78,7 +78,7 @@ class Scoring:
         weights = region_weights(store.grid, regions, store.land_share, verification.mask)
         rain = {v: RainClimate.fit(training, v) for v in variables if is_accumulation(v)}
         rows = np.unique(verification.rows)
-        rows = rows[spread(rows.size, _SCALE_TIMES)]
+        rows = rows[clock.sample(store.times[rows], _SCALE_TIMES)]
         squares = dict.fromkeys(variables, 0.0)
         for row in rows:  # one at a time: of a fine grid more would not fit into memory
             truth, climatology = verification.truth(np.array([row])), verification.climatology(np.array([row]))

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from data_prep.files.arrays import spread
+from data_prep import clock
 from data_prep.preparation.store import Store
 from data_prep.variables import accumulation_hours
 from emulator.evaluation.statistics import area_means
@@ -63,7 +63,7 @@ class RainClimate:
     def fit(cls, store: Store, variable: str) -> Self:
         """From the training split, all seasons and hours together: days of the year would need decades."""
         rows = store.rows_of("train")
-        rows = rows[spread(rows.size, _MOST_ROWS)]
+        rows = rows[clock.sample(store.times[rows], _MOST_ROWS)]
         channel = [c.variable for c in store.spec.state_channels].index(variable)
         rain_m = np.stack([store.read_state(row, row + 1)[0, ..., channel] for row in rows.tolist()])
         return cls.of(rain_m, dry_below_m(variable))

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from data_prep.files.arrays import spread
+from data_prep import clock
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec, stack_channels
@@ -135,7 +135,7 @@ def _patterns(store: Store, weight: np.ndarray) -> np.ndarray:
     """The leading eigenvectors of the covariance of weighted training anomalies, from that of their amplitudes."""
     rows = store.rows_of("train")
     state_bytes = 4 * int(np.prod((*store.grid.shape, weight.shape[-1])))
-    rows = rows[spread(rows.size, min(_SAMPLES, _SAMPLE_BYTES // state_bytes))]
+    rows = rows[clock.sample(store.times[rows], min(_SAMPLES, _SAMPLE_BYTES // state_bytes))]
     count = rows.size
     sample = np.concatenate([_weighted(store, row, row + 1, weight) for row in rows.tolist()])
     flat = sample.reshape(count, -1)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import DataError
-from data_prep.files.arrays import spread
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
 from data_prep.preparation.store import Store
@@ -108,7 +108,7 @@ class DampedAnomalyPersistence:
         """Fits the damping on the training split.
 
         The factor is the regression of the anomaly at lead on the initial anomaly, with area weights, over
-        windows spread evenly over the split: sum w a(0) a(lead) / sum w a(0)^2. Clipped to [0, 1].
+        windows spread over the split: sum w a(0) a(lead) / sum w a(0)^2. Clipped to [0, 1].
 
         Args:
           store: Gives training data and climatology.
@@ -121,7 +121,7 @@ class DampedAnomalyPersistence:
         leads = check_lead_times(lead_times, store.timestep)
         steps = leads // store.timestep
         starts = store.windows("train", int(steps[-1]) + 1)
-        starts = starts[spread(starts.size, _MAX_WINDOWS)]
+        starts = starts[clock.sample(store.times[starts], _MAX_WINDOWS)]
         weights = store.grid.latitude_weights[:, None, None]
         n_channels = len(store.spec.state_channels)
         product, square = np.zeros((leads.size, n_channels)), np.zeros(n_channels)

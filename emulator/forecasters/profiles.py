@@ -12,8 +12,8 @@ from typing import Self
 
 import numpy as np
 
+from data_prep import clock
 from data_prep.clock import CALENDAR_DAYS, day_of_year
-from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store, row_bytes
 
 _MOST, _FEWEST = 128, 16
@@ -40,7 +40,7 @@ class Profiles:
     def of(cls, store: Store) -> Self | None:
         """Of states spread over the training data; ``None`` where too few can be read in a moment."""
         rows = store.rows_of("train")
-        rows = rows[spread(rows.size, min(_MOST, _MOST_BYTES // row_bytes(store.spec, store.grid)))]
+        rows = rows[clock.sample(store.times[rows], min(_MOST, _MOST_BYTES // row_bytes(store.spec, store.grid)))]
         if rows.size < _FEWEST:
             return None
         n = store.spec.n_prognostic

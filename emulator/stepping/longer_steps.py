@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from data_prep.files.arrays import spread
+from data_prep import clock
 from data_prep.preparation.statistics import Moments, sum_moments
 from data_prep.preparation.store import Store
 
 _WINDOWS = 256
-"""From so many windows, evenly spread over the training split, a standard deviation is known to within a few per cent,
-which is all that a unit needs."""
+"""From so many windows, spread over the training split and the hours of the day, a standard deviation is known to
+within a few per cent, which is all that a unit needs."""
 
 
 def with_longer_steps(store: Store, time_steps: Sequence[int]) -> Store:
@@ -35,7 +35,7 @@ def changes(store: Store, step: int, matrix: np.ndarray | None = None) -> Moment
       DataError: no training segment is as long as that.
     """
     starts = store.windows("train", step + 1)
-    chosen = starts[spread(starts.size, _WINDOWS)]
+    chosen = starts[clock.sample(store.times[starts], _WINDOWS)]
     pairs = (store.take_states(np.array([row, row + step])) for row in chosen.tolist())
     differences = (after - before if matrix is None else (after - before) @ matrix for before, after in pairs)
     n_channels = len(store.spec.state_channels) if matrix is None else matrix.shape[1]

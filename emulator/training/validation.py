@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from data_prep import clock
 from data_prep.errors import ConfigError, DataError
-from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
 from data_prep.spec import Channel
 from emulator.config import TrainConfig
@@ -77,7 +77,7 @@ class Validation:
 
     @classmethod
     def of(cls, store: Store, config: TrainConfig, layout: Layout) -> Validation:
-        """Initial times spread evenly over the split, in chunks of one size that the devices can share.
+        """Initial times spread over split and hours of the day, in chunks of one size that the devices can share.
 
         Raises:
           DataError: no validation segment is long enough.
@@ -97,7 +97,7 @@ class Validation:
                 f"least as many (the validation split has {starts.size}), or set train.mesh.data"
             )
         n -= n % size
-        rows = starts[spread(starts.size, n)]
+        rows = starts[clock.sample(store.times[starts], n)]
         return cls(store, rows.reshape(-1, size), config.validation_steps, layout)
 
     def program(self, weights: Stacks, batch: Batch, task: Task) -> jax.stages.Compiled:
