@@ -95,7 +95,7 @@ def predict(
     if isinstance(initial, xr.Dataset):
         files = [initial]
     else:
-        files = find_files([initial] if isinstance(initial, str | Path) else initial)
+        files = find_files([initial] if isinstance(initial, str) or not isinstance(initial, Sequence) else initial)
         probe(files)
     sources = stack_levels(initial_sources(files, spec, names))
     with released(sources):
@@ -140,7 +140,7 @@ def score(
         store belong to the split that they have there, so training data are no test data; all others are test data.
       references: Statistical forecasts to score beside them, made from the same initial times.
       options: Keys of the config's ``evaluate`` section that say how to score: ``split``, ``headline``,
-        ``pressure_levels``, ``derived``, ``regions``, ``mask``, ``bootstrap``, ``confidence``.
+        ``pressure_levels``, ``derived``, ``regions``, ``mask`` (a file), ``bootstrap``, ``confidence``.
 
     Returns:
       Scores as in ``scores.nc`` (docs/architecture.md), in memory.
@@ -149,7 +149,7 @@ def score(
       DataError, ConfigError: one line on what does not fit together, on a name that is none or a reference's, or on a
         key of ``evaluate`` that says what an experiment forecasts.
     """
-    if not forecasts:
+    if not forecasts or not isinstance(forecasts, Mapping) or isinstance(forecasts, xr.Dataset):
         raise DataError("score: no forecasts; give them by name, such as {'network': predict(...)}")
     config = _section(options | {"forecasts": dict.fromkeys(forecasts, ""), "references": [*references]})
     if idle := options.keys() - _OF_SCORING:
@@ -188,10 +188,12 @@ def plot(scores: xr.Dataset | str | Path, folder: str | Path) -> list[Path]:
       The files.
 
     Raises:
-      DataError: the file is no scores file.
+      DataError: these are no scores.
       DiskError: they cannot be written.
     """
     if isinstance(scores, xr.Dataset):
+        if not {"rmse", "crossover_hours"} <= set(scores):
+            raise DataError(f"plot: no scores, as emulator.score returns them: {', '.join(map(str, scores))}")
         return plot_scores(scores, Path(folder))
     with open_scores(Path(scores)) as opened:
         return plot_scores(opened, Path(folder))

@@ -394,7 +394,13 @@ def test_mistakes_are_one_line(work):
             emulator.predict(network, mine, days=1, times=["2001-01-01T06", *mine.time.values[:9]])
         with pytest.raises(ConfigError, match="days: 'three' is no number"):
             emulator.predict(network, mine, days="three")
+        with pytest.raises(DataError, match=r"^a path or a data set is expected, not a DataArray; its to_dataset\(\)"):
+            emulator.predict(network, mine["warmth"].isel(time=[0]), days=1)
         late = emulator.predict(network, mine.isel(time=[119]), days=1)
+    with pytest.raises(DataError, match="the path of a store is expected, not a NoneType"):
+        emulator.open_store(None)
+    with pytest.raises(DataError, match=r"plot: no scores, as emulator\.score returns them: temperature"):
+        emulator.plot(late, "pictures")
     store = emulator.open_store(work / "store.zarr")
     with pytest.raises(
         DataError, match=r"holds no truth at 2001-01-31T00:00, for forecasts from 2001-01-30T18:00; of no"
@@ -407,6 +413,11 @@ def test_mistakes_are_one_line(work):
         emulator.score({"network": both}, store)
     with pytest.raises(DataError, match="score: no forecasts; give them by name"):
         emulator.score({}, store)
+    with pytest.raises(DataError, match="score: no forecasts; give them by name"):
+        emulator.score(late, store)
+    with pytest.raises(DataError, match="a path or a data set is expected, not a DataArray"):
+        emulator.score({"network": late}, store, truth=late["temperature"])
+    assert repr(network) == "NeuralForecaster(network: 3 channels on " + network.grid.describe() + ", steps of 6 h)"
     with pytest.raises(ConfigError, match=r"^score: headlines: no such key; did you mean headline\?$"):
         emulator.score({"network": late}, store, headlines=["temperature@850"])
     with pytest.raises(ConfigError, match=r"^score: init_every_hours: says what an experiment forecasts"):

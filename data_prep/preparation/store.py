@@ -427,6 +427,8 @@ def open_store(path: str | Path, *, in_memory: bool = False) -> Store:
     Raises:
       DataError: one line that says what is missing, damaged or of another version.
     """
+    if not isinstance(path, str | Path):
+        raise DataError(f"the path of a store is expected, not a {type(path).__name__}")
     manifest = read_manifest(path)
     try:
         store = read_group(Path(path), zarr.open_group(path, mode="r"), manifest)

@@ -8,6 +8,7 @@ and takes credentials and other options from its own configuration.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -27,7 +28,14 @@ _WILD = re.compile(r"[*?\[]")
 
 
 def locate(text: str | Path) -> Location:
-    """What a user wrote, as a URL or a path."""
+    """What a user wrote, as a URL or a path.
+
+    Raises:
+      DataError: it is no text.
+    """
+    if not isinstance(text, str | os.PathLike):
+        remedy = "; its to_dataset() makes one" if hasattr(text, "to_dataset") else ""
+        raise DataError(f"a path or a data set is expected, not a {type(text).__name__}{remedy}")
     return text if isinstance(text, str) and is_url(text) else Path(text)
 
 

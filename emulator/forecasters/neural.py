@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from data_prep.clock import hours
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
@@ -107,6 +108,11 @@ class NeuralForecaster:
                 yield unstack_channels(fields[:, keep], self.spec, self.spec.state_channels, self.grid, coords)
             if stop is not None:
                 raise ForecastStoppedError(f"{self.name}: {stop[1]}; train longer or over longer rollouts")
+
+    def __repr__(self) -> str:
+        """In a line."""
+        channels = f"{len(self.spec.state_channels)} channels on {self.grid.describe()}"
+        return f"NeuralForecaster({self.name}: {channels}, steps of {hours(self.timestep):g} h)"
 
     @property
     def takes_lateral(self) -> bool:
