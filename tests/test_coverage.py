@@ -95,6 +95,12 @@ def test_equals_are_seldom_called_different(found):
         assert case.shares["called"] <= most
 
 
+def test_shares_of_a_gap_are_covered_where_there_is_one(found):
+    assert len(found.gaps) == 2 * len(found.cards)
+    for case in found.gaps:
+        assert case.shares["there"] > 0.9 and case.shares["covered"] >= 0.9, case.name  # mean of leads that vary alike
+
+
 def test_the_validation_notices_intervals_that_are_too_narrow(monkeypatch):
     """Half the standard error: coverage falls to two thirds, and a scorecard of equals is called different."""
     honest = coverage.rmse_difference

@@ -238,8 +238,8 @@ def tables(found: Coverage) -> str:
             lambda group: [_percent(case.shares[key]) for case in group for key in ("called", "called_geer")],
         ),
         "**Coverage of the 95 % interval of the share of a gap** that is closed, where there is a gap beyond doubt; "
-        "in brackets in how many cells there is. In a wide gap the limit has 60 % of the reference's error, and half "
-        "of it is closed; in the other one 80 %, and a quarter of it is.",
+        "in brackets in how many of 100 cells there is. In a wide gap the limit has 60 % of the reference's error, and "
+        "half of it is closed; in the other one 80 %, and a quarter of it is.",
         _table(
             map(str.capitalize, GAPS),
             found.gaps,
