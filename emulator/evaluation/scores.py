@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from data_prep import clock
 from data_prep.errors import ConfigError, DataError, printable
 from data_prep.files.disk import closing_once, replacing
 from data_prep.files.netcdf_file import write_netcdf
-from data_prep.preparation.store import Store
+from data_prep.preparation.store import Split, Store
 from data_prep.reading.locations import Location
 from data_prep.spec import CONVENTIONS
 from emulator import __version__
@@ -145,15 +146,21 @@ def _gap_hours(verification: Verification, training: Store, config: EvaluateConf
     gaps = [np.maximum(s.first_time - last, first - s.last_time).min() for s in seen]
     gap, lead = map(clock.hours, (min(gaps), verification.lead_times[-1]))
     if gap < lead:
-        logger.warning(
-            "evaluate: what is verified lies %g h from data for %s, less than the longest lead (%g h): scores may "
-            "flatter the network; raise data.split.gap_days to %g or more, or shorten evaluate.lead_hours",
-            gap,
-            seen[int(np.argmin(gaps))].split,
-            lead,
-            np.ceil(lead / 24),
-        )
+        _warn_of_gap(gap, seen[int(np.argmin(gaps))].split, lead, training.data_hash)
     return {"gap_hours": gap}
+
+
+@lru_cache(maxsize=64)  # a run asks before it trains, before it scores, and as it scores
+def _warn_of_gap(gap: float, split: Split, lead: float, _data: str) -> None:
+    """Says so once of the same data."""
+    logger.warning(
+        "evaluate: what is verified lies %g h from data for %s, less than the longest lead (%g h): scores may "
+        "flatter the network; raise data.split.gap_days to %g or more, or shorten evaluate.lead_hours",
+        gap,
+        split,
+        lead,
+        np.ceil(lead / 24),
+    )
 
 
 def _learned(files: Mapping[str, ForecastFile], verification: Verification) -> dict[str, str]:
