@@ -151,9 +151,42 @@ def at_valid_time(data):
     )
 
 
+def without_lead(data, init="forecast_reference_time", dims=(), valid="time"):
+    """The forecasts of one start as centres file them: valid times, and the initial time beside them."""
+    one = along_valid_time(data).drop_vars("forecast_period")
+    return one.rename(time=valid).assign_coords(
+        {init: (dims, data["init_time"].values[:1].reshape([1] * len(dims))[()])}
+    )
+
+
 @pytest.mark.parametrize(
     ("form", "inits", "leads"),
     [
+        (without_lead, [0], slice(None)),
+        (lambda d: without_lead(d).reset_coords("forecast_reference_time"), [0], slice(None)),  # which no field names
+        (lambda d: without_lead(d).drop_attrs(), [0], slice(None)),
+        (lambda d: without_lead(d, valid="t"), [0], slice(None)),
+        (
+            lambda d: without_lead(d, "started").assign_coords(
+                started=((), d["init_time"].values[0], {"standard_name": "forecast_reference_time"})
+            ),
+            [0],
+            slice(None),
+        ),
+        (lambda d: without_lead(d).expand_dims("forecast_reference_time"), [0], slice(None)),
+        (lambda d: without_lead(d).isel(time=3), [0], [3]),
+        (
+            lambda d: without_lead(d).assign_coords(
+                forecast_reference_time=("time", np.repeat(d["init_time"].values[:1], d.sizes["lead_time"]))
+            ),
+            [0],
+            slice(None),
+        ),
+        (
+            lambda d: d.assign_coords(valid_time=d["init_time"] + d["lead_time"]).drop_vars("lead_time"),
+            slice(None),
+            slice(None),
+        ),
         (along_valid_time, [0], slice(None)),
         (lambda d: along_valid_time(d, init_time=("time", d["init_time"].values[[0] * 8])), [0], slice(None)),
         (at_valid_time, slice(None), [3]),
@@ -327,6 +360,11 @@ def test_pressure_levels_against_a_truth_on_sigma(tmp_path):
         evaluate({"own": own, "other": tmp_path / "other.nc"}, store, missing, tmp_path / "s.nc")
 
 
+def lagging(data):
+    """Leads that get longer from initial time to initial time."""
+    return data["prediction_timedelta"].values + np.arange(data.sizes["time"])[:, None] * np.timedelta64(6, "h")
+
+
 def lagged(data, name="init_time"):
     """Forecasts of one valid time, the further back they begin the longer."""
     one, leads = data.isel(time=0, drop=True).rename(prediction_timedelta="lead"), data["prediction_timedelta"].values
@@ -346,7 +384,17 @@ def lagged(data, name="init_time"):
         (lambda d: d.assign_coords(longitude=d["longitude"] + 1), r"its grid \(16 x 8 global.*longitude 1 to"),
         (lambda d: d[["temperature"]].rename(temperature="x"), r"holds none of temperature, .*; it holds x"),
         (lambda d: d.drop_attrs().rename(time="first"), r"no forecast reference time found among"),
-        (lambda d: d.drop_attrs().rename(prediction_timedelta="second"), r"no forecast period found among"),
+        (
+            lambda d: d.drop_attrs().rename(prediction_timedelta="second"),
+            r"no forecast period found among .*; name it lead_time, or give the initial time the name forecast_ref",
+        ),
+        (
+            lambda d: d.drop_vars("prediction_timedelta").assign_coords(
+                init_time=("time", d["time"].values),
+                valid_time=(("time", "prediction_timedelta"), d["time"].values[:, None] + lagging(d)),
+            ),
+            r"valid_time less init_time is no lead that all forecasts share; give leads a dimension of their own",
+        ),
         (lambda d: d.expand_dims(scenario=[1, 2]), r"has the dimension scenario, unknown in forecast files"),
         (
             lambda d: d.assign_coords(level=[0.5, 0.85]),
