@@ -23,7 +23,7 @@ from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
-from emulator.evaluation.external import ExternalForecasts, open_external
+from emulator.evaluation.external_files import External, Places, open_forecasts_at
 from emulator.forecast_form import open_forecasts
 
 _DAMPED = ("climatology", "damped_anomaly_persistence", "linear_pcs")
@@ -98,17 +98,17 @@ class ExternalFile(ForecastFile):
     """Some initial times and leads of an external file.
 
     Attributes:
-      source: All of the file.
+      source: All of the file, or of the files that are one set of forecasts.
       init_rows, lead_rows: Positions in the file of ``init_times`` and ``lead_times``.
     """
 
     is_external: ClassVar[bool] = True
-    source: ExternalForecasts
+    source: External
     init_rows: np.ndarray
     lead_rows: np.ndarray
 
     @classmethod
-    def choose(cls, source: ExternalForecasts, init_times: np.ndarray, lead_times: np.ndarray) -> ExternalFile:
+    def choose(cls, source: External, init_times: np.ndarray, lead_times: np.ndarray) -> ExternalFile:
         """These initial times and leads of a file.
 
         Raises:
@@ -126,12 +126,12 @@ class ExternalFile(ForecastFile):
 
 
 def open_all(
-    paths: Mapping[str, Location], store: Store, external: Collection[str] = (), pressure_levels: Sequence[float] = ()
+    paths: Mapping[str, Places], store: Store, external: Collection[str] = (), pressure_levels: Sequence[float] = ()
 ) -> dict[str, ForecastFile]:
     """Opens forecast files that are to be compared.
 
     Args:
-      paths: The files by forecaster.
+      paths: The files by forecaster; an external one may have several.
       store: The truth.
       external: Which forecasters are not of the experiment.
       pressure_levels: hPa; what is verified where the truth is on sigma levels, wanted of external files on pressure.
@@ -140,9 +140,9 @@ def open_all(
       DataError: a file does not fit the truth (see ``ForecastFile.open`` and ``open_external``), or has other initial
         times or leads than the first one (an external one: lacks some of them): never an intersection.
     """
-    own = {name: ForecastFile.open(Path(path), store) for name, path in paths.items() if name not in external}
+    own = {name: ForecastFile.open(_one(path), store) for name, path in paths.items() if name not in external}
     others = {name: _external(name, paths[name], store, pressure_levels) for name in paths if name in external}
-    all_files: list[ForecastFile | ExternalForecasts] = [*own.values(), *others.values()]
+    all_files: list[ForecastFile | External] = [*own.values(), *others.values()]
     first = all_files[0]
     inits, leads = np.sort(first.init_times), np.sort(first.lead_times)  # of ours they are in order
     if not own:  # the initial time is no forecast
@@ -162,9 +162,15 @@ def open_all(
     return {name: (own | chosen)[name] for name in paths}
 
 
-def _external(name: str, path: Location, store: Store, pressure_levels: Sequence[float]) -> ExternalForecasts:
+def _one(places: Places) -> Path:
+    """The file of a forecaster of the experiment's, which has one."""
+    assert not isinstance(places, tuple)
+    return Path(places)
+
+
+def _external(name: str, places: Places, store: Store, pressure_levels: Sequence[float]) -> External:
     """An external file with its name among its attributes: that alone may say whether it is damped."""
-    found = open_external(path, store, pressure_levels)
+    found = open_forecasts_at(places, store, pressure_levels)
     names = [name, str(found.attributes.get("forecaster", ""))]
     return replace(found, attributes={**found.attributes, "forecaster": ", ".join(filter(None, names))})
 

@@ -24,12 +24,12 @@ from data_prep.errors import ConfigError, DataError, printable
 from data_prep.files.disk import closing_once, replacing
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Split, Store
-from data_prep.reading.locations import Location
 from data_prep.spec import CONVENTIONS
 from emulator import __version__
 from emulator.config import EvaluateConfig
 from emulator.evaluation.comparison import compare
 from emulator.evaluation.encoding import encoding_of
+from emulator.evaluation.external_files import Places
 from emulator.evaluation.extremes import QUANTILES
 from emulator.evaluation.fields import Verification, cannot_hold, units_of
 from emulator.evaluation.forecast_file import ForecastFile, open_all
@@ -49,7 +49,7 @@ _CHUNK_INITS = 32
 
 
 def evaluate(
-    forecast_paths: Mapping[str, Location],
+    forecast_paths: Mapping[str, Places],
     store: Store,
     config: EvaluateConfig,
     out: Path,
@@ -61,7 +61,7 @@ def evaluate(
     """Scores forecast files against the truth and writes ``scores.nc``.
 
     Args:
-      forecast_paths: File of each forecaster, in the order of tables and plots.
+      forecast_paths: File of each forecaster, in the order of tables and plots; those of an external one.
       store: The truth, and the climatology that anomalies are measured from.
       config: Split, pressure levels, regions, mask, bootstrap; which variables must be there (``headline``).
       out: The scores file; it appears only when it is complete.

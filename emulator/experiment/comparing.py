@@ -17,8 +17,8 @@ import xarray as xr
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import discard, write_text
-from data_prep.reading.locations import Location, locate
 from emulator.config import ExperimentConfig
+from emulator.evaluation.external_files import Places, files_at, locate_all, open_forecasts_at
 from emulator.evaluation.scores_file import open_scores
 from emulator.experiment.competitors import (
     bytes_to_write,
@@ -47,10 +47,10 @@ from emulator.stepping.sponge import Sponge
 logger = logging.getLogger(__name__)
 
 
-def forecast_paths(contest: Contest) -> dict[str, Location]:
+def forecast_paths(contest: Contest) -> dict[str, Places]:
     """The file of every forecaster in the order of tables, external ones last, whether it exists or not."""
-    own: dict[str, Location] = {name: contest.path(name) for name in competitors(contest)}
-    return own | {name: locate(path) for name, path in contest.evaluate.forecasts.items()}
+    own: dict[str, Places] = {name: contest.path(name) for name in competitors(contest)}
+    return own | {name: locate_all(given) for name, given in contest.evaluate.forecasts.items()}
 
 
 def check_comparison(config: ExperimentConfig) -> None:
@@ -139,16 +139,19 @@ def _warn_of_a_small_disk(contest: Contest) -> None:
 
 
 def _check_external(contest: Contest) -> None:
-    from emulator.evaluation.external import open_external
     from emulator.evaluation.forecast_file import ExternalFile
 
     evaluate = contest.evaluate
-    external = {name: locate(path) for name, path in evaluate.forecasts.items()}
-    absent = [f"{name}: {path}" for name, path in external.items() if isinstance(path, Path) and not path.exists()]
-    if absent:
-        raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
-    for path in external.values():
-        found = open_external(path, contest.store, evaluate.pressure_levels)
+    external = {name: locate_all(given) for name, given in evaluate.forecasts.items()}
+    for name, places in external.items():
+        try:
+            absent = [path for path in files_at(places) if isinstance(path, Path) and not path.exists()]
+        except DataError as error:
+            raise DataError(f"evaluate.forecasts.{name}: {error}") from None
+        if absent:
+            raise DataError(f"evaluate.forecasts.{name}: {absent[0]}: no such file")
+    for places in external.values():
+        found = open_forecasts_at(places, contest.store, evaluate.pressure_levels)
         ExternalFile.choose(found, contest.init_times, contest.leads)
 
 
