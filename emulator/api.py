@@ -45,7 +45,8 @@ from emulator.progress import track
 logger = logging.getLogger(__name__)
 
 _BATCH = 8  # initial times at once
-_OF_SCORING = {"split", "headline", "pressure_levels", "derived", "regions", "mask", "bootstrap", "confidence"}
+_OF_SCORING = {"split", "missing_inits", "headline", "pressure_levels", "derived"}
+_OF_SCORING |= {"regions", "mask", "bootstrap", "confidence"}
 
 
 def predict(
@@ -135,13 +136,14 @@ def score(
       forecasts: By name: what ``predict`` returns, a forecast file, or another centre's forecasts on the same grid
         (docs/evaluation.md says which forms are understood), in a file, a folder, a pattern or a list of files from
         different initial times. All must hold the same initial times and leads; another centre's may hold more. Where
-        there are only such, the first tells the initial times and leads.
+        there are only such, the first tells the initial times and leads; what it lacks between its own initial times
+        and another holds is missing, as what another lacks (``missing_inits``).
       store: The truth, and the training climatology that anomalies are measured from; or where it lies.
       truth: Verify against these fields instead of the store's own, such as an analysis of later times. Times of the
         store belong to the split that they have there, so training data are no test data; all others are test data.
       references: Statistical forecasts to score beside them, made from the same initial times.
-      options: Keys of the config's ``evaluate`` section that say how to score: ``split``, ``headline``,
-        ``pressure_levels``, ``derived``, ``regions``, ``mask``, ``bootstrap``, ``confidence``.
+      options: Keys of the config's ``evaluate`` section that say how to score: ``split``, ``missing_inits``,
+        ``headline``, ``pressure_levels``, ``derived``, ``regions``, ``mask``, ``bootstrap``, ``confidence``.
 
     Returns:
       Scores as in ``scores.nc`` (docs/architecture.md), in memory.
@@ -171,7 +173,7 @@ def score(
         external = {n: named(n, given) for n, given in forecasts.items() if n not in own}
         config = config.model_copy(update={"forecasts": external})
         if config.references:
-            init_times, leads = times_to_refer_to(paths, external, verified)
+            init_times, leads = times_to_refer_to(paths, external, verified, config.split)
             initial = verified.dataset(_rows(verified, init_times))
             for reference in config.references:
                 made = _run(make_reference(reference, store, leads), initial, leads)

@@ -17,14 +17,14 @@ import xarray as xr
 
 from data_prep.errors import DataError, UserError
 from data_prep.files.netcdf_file import write_netcdf
-from data_prep.preparation.store import Store
+from data_prep.preparation.store import Split, Store
 from data_prep.reading.locations import Location
 from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.recognise import SIGNATURE
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
 from emulator.evaluation.external_files import Places, files_at, locate_all, open_forecasts_at, shown
-from emulator.evaluation.forecast_file import describe_time, describe_times
+from emulator.evaluation.forecast_file import describe_time, describe_times, wanted_inits
 from emulator.forecast_form import AXES, open_forecasts
 from emulator.forecast_io import ForecastWriter
 
@@ -145,9 +145,10 @@ def _has_levels(field: xr.DataArray, levels: Sequence[float]) -> bool:
 
 
 def times_to_refer_to(
-    paths: Mapping[str, Places], external: Container[str], store: Store
+    paths: Mapping[str, Places], external: Container[str], store: Store, split: Split
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Initial times and leads for references: of the first forecasts in our form, else of the first of another centre.
+    """Initial times and leads for references: of the first forecasts in our form, else of the first of another centre,
+    its gaps filled (see ``wanted_inits``).
 
     Raises:
       DataError: a lead is none that the truth verifies, or all are the initial time.
@@ -157,7 +158,8 @@ def times_to_refer_to(
         assert not isinstance(own, tuple)
         with open_forecasts(Path(own)) as file:
             return file["init_time"].values, file["lead_time"].values
-    other = open_forecasts_at(next(iter(paths.values())), store)
+    others = [open_forecasts_at(places, store) for places in paths.values()]
+    other = others[0]
     steps = other.lead_times / store.timestep
     if (odd := other.lead_times[steps % 1 != 0]).size:
         raise DataError(
@@ -167,4 +169,4 @@ def times_to_refer_to(
     leads = np.sort(other.lead_times[steps > 0])
     if leads.size == 0:
         raise DataError(f"{other.path}: no lead is later than the initial time, so there is nothing to verify")
-    return np.sort(other.init_times), leads
+    return wanted_inits(others, leads, store, split), leads

@@ -374,7 +374,10 @@ def lagged(data, name="init_time"):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.isel(time=slice(5, None)), r"lacks initial times of the comparison: 2009-06-01T00, .*it holds"),
+        (
+            lambda d: d.isel(time=slice(5, None)),
+            r"lacks initial times of the comparison: 2009-06-01T00, .*it holds .*; evaluate.missing_inits: leave_out",
+        ),
         (lambda d: d.isel(prediction_timedelta=[0, 1, 3]), r"lacks leads of the comparison: 18 h; it holds 3 from 6 h"),
         (lambda d: d.isel(level=[1]), r"temperature lacks level 500 that is verified; it has 850"),
         (

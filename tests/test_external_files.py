@@ -30,7 +30,7 @@ def store():
 def folder(store, tmp_path_factory):
     """``own.nc`` of the experiment, and the same forecasts in ``starts``, a file each as centres write them."""
     path = tmp_path_factory.mktemp("files")
-    write_forecasts(Noisy(store, "own", 0.1, 0.1), store.dataset(evaluation_rows(store, 3)), LEADS, path / "own.nc")
+    write_forecasts(Noisy(store, "own", 0.1, 0.1), store.dataset(evaluation_rows(store, 3)[:7]), LEADS, path / "own.nc")
     (path / "starts").mkdir()
     data = open_forecasts(path / "own.nc").load().drop_encoding()
     for i in range(data.sizes["init_time"]):
@@ -150,3 +150,74 @@ def test_impossible_values_of_many_files_are_warned_of_once(folder, store, tmp_p
     found.read(["temperature"], np.arange(found.init_times.size), np.arange(4))
     assert caplog.text.count("holds impossible values at some points") == 1
     assert f"{tmp_path}: temperature holds impossible" in caplog.text
+
+
+def without(folder, rows):
+    """The forecasts in one file as another program's, but for those of some initial times."""
+    data = open_forecasts(folder / "own.nc").load().drop_encoding().drop_attrs(deep=False)
+    return data.drop_isel(init_time=rows).rename(init_time="time", lead_time="step")
+
+
+@pytest.fixture
+def gaps(folder, tmp_path):
+    """``own``, and two others that lack initial times: of one two, of the other one of these and another."""
+    without(folder, [1, 3]).to_netcdf(tmp_path / "two.nc")
+    without(folder, [3, 4]).to_netcdf(tmp_path / "others.nc")
+    return {"own": folder / "own.nc", "two": tmp_path / "two.nc", "others": tmp_path / "others.nc"}
+
+
+OF_GAPS = {"forecasts": {"two": "x", "others": "x"}, "bootstrap": 50}
+
+
+def test_initial_times_that_one_lacks_are_left_out_for_everybody(folder, store, gaps, tmp_path, caplog):
+    with pytest.raises(
+        DataError, match=r"two.nc: lacks initial .*; evaluate.missing_inits: leave_out compares without"
+    ):
+        evaluate(gaps, store, EvaluateConfig(**OF_GAPS), tmp_path / "scores.nc")
+    config = EvaluateConfig(**OF_GAPS, missing_inits="leave_out")
+    scores = evaluate(gaps, store, config, tmp_path / "scores.nc").load()
+    with open_forecasts(folder / "own.nc") as own:
+        times = own["init_time"].values
+    kept = np.delete(times, [1, 3, 4])
+    np.testing.assert_array_equal(scores["init_time"], kept)
+    hours = [str(time)[:13] for time in times]
+    said = f"3 of {times.size} initial times: two lacks {hours[1]}, {hours[3]}; others lacks {hours[3]}, {hours[4]}"
+    assert scores.attrs["left_out"] == said and scores.attrs["initial_times"] == kept.size
+    assert caplog.text.count("3 of 7 initial times are left out for everybody") == 1
+
+
+def test_where_nothing_is_left_that_is_said(folder, store, tmp_path):
+    without(folder, [0, 1, 2, 3]).to_netcdf(tmp_path / "late.nc")
+    without(folder, [4, 5, 6]).to_netcdf(tmp_path / "early.nc")
+    paths = {"own": folder / "own.nc", "two": tmp_path / "late.nc", "others": tmp_path / "early.nc"}
+    with pytest.raises(
+        DataError, match=r"no initial time is left that all hold, of 7 from .*: \S+late.nc holds 3 from"
+    ):
+        evaluate(paths, store, EvaluateConfig(**OF_GAPS, missing_inits="leave_out"), tmp_path / "scores.nc")
+
+
+@pytest.mark.parametrize("references", [[], ["persistence"]])
+@pytest.mark.parametrize("order", [("two", "others"), ("others", "two")])
+def test_python_lacks_a_start_of_the_first_file_by_the_same_rule(store, folder, gaps, references, order, caplog):
+    """The first file tells when forecasts begin, but for its gaps: what another holds there is missing from it."""
+    given = {name: gaps[name] for name in order}
+    options = {"references": references, "bootstrap": 50}
+    with pytest.raises(DataError, match=r"(two|others).nc: lacks initial times .*; evaluate.missing_inits: leave_out"):
+        emulator.score(given, store, **options)
+    with open_forecasts(folder / "own.nc") as own:
+        times = own["init_time"].values
+    scores = emulator.score(given, store, missing_inits="leave_out", **options)
+    np.testing.assert_array_equal(scores["init_time"], np.delete(times, [1, 3, 4]))
+    assert f"two lacks {str(times[1])[:13]}" in scores.attrs["left_out"]
+    assert "initial times are left out for everybody" in caplog.text
+
+
+def test_what_others_hold_more_is_passed_over_with_a_word(store, folder, caplog, tmp_path):
+    without(folder, [0, 6]).to_netcdf(tmp_path / "middle.nc")
+    without(folder, [0, 2, 4, 6]).to_netcdf(tmp_path / "seldom.nc")
+    caplog.set_level("INFO")
+    for first, count in (("middle", 5), ("seldom", 3)):
+        caplog.clear()
+        given = {"first": tmp_path / f"{first}.nc", "whole": folder / "starts"}
+        assert emulator.score(given, store, references=[], bootstrap=50).sizes["init_time"] == count
+        assert f"whole: {count} of its 7 initial times are compared" in caplog.text

@@ -217,8 +217,8 @@ def test_refusals(scored, store, tmp_path):
     refused(holes.format(when, 18) + remedy, variant("hole", hole), store, tmp_path)
     hole["temperature"][3, 2] = np.nan
     refused(
-        rf"NaN or infinity at all points, first from {when} at 18 h; .*; the whole field is missing: leave that "
-        "initial time out of the file",
+        rf"NaN or infinity at all points, first from {when} at 18 h; .*; the whole field is missing: take that "
+        r"initial time out of the file \(evaluate.missing",
         variant("hole", hole),
         store,
         tmp_path,

@@ -132,6 +132,11 @@ class EvaluateConfig(Section):
         "or a list of files are joined along their initial times; a name that begins `physics_` is a physics baseline, "
         "which claims are made against",
     )
+    missing_inits: Literal["refuse", "leave_out"] = Field(
+        "refuse",
+        description="What becomes of initial times that a file of `forecasts` lacks: it is refused, or they are left "
+        "out of the comparison, for everybody",
+    )
     headline: list[str] = Field(
         [],
         description="Variables of the table and the plots, e.g. geopotential@500, of which the first is that of the "

@@ -156,7 +156,7 @@ class ExternalForecasts:
             ours[field.level_dim] = "level"
         wanted = {"init_time": inits, "lead_time": leads, "level": np.asarray(field.level_rows, np.int64)}
         variable = raw[field.raw_name]
-        chosen = {d: _as_slice(wanted[name]) for d, name in ours.items() if name in wanted and d in variable.dims}
+        chosen = {d: as_slice(wanted[name]) for d, name in ours.items() if name in wanted and d in variable.dims}
         if field.constant:
             chosen = dict.fromkeys(chosen, slice(0, 1))
         block = variable.isel(chosen).compute().reset_coords(drop=True)
@@ -408,7 +408,7 @@ def _impossible(name: str, units: str, pressure: float | None, values: np.ndarra
     return f"ranges from {least:g} to {most:g} {units}, {expected}{looks}"
 
 
-def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
+def as_slice(rows: np.ndarray) -> slice | np.ndarray:
     """Evenly spaced positions as a slice, which every format reads faster than a list."""
     steps = np.unique(np.diff(rows))
     if rows.size == 1:

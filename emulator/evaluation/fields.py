@@ -159,7 +159,8 @@ class Verification:
         share = shares[tuple(place)]
         remedy = "where the same points are always missing, evaluate.mask leaves them out"
         if share == 1:
-            remedy = "the whole field is missing: leave that initial time out of the file" if len(times) > 1 else remedy
+            gone = "the whole field is missing: take that initial time out of the file"
+            remedy = f"{gone} (evaluate.missing_inits: leave_out compares without it)" if len(times) > 1 else remedy
         elif self.mask is not None:
             remedy = "they lie where evaluate.mask says that forecasts are verified"
         of = "all" if share == 1 else f"{max(100 * share, 0.01):.2g} % of the"

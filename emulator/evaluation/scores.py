@@ -32,7 +32,7 @@ from emulator.evaluation.encoding import encoding_of
 from emulator.evaluation.external_files import Places
 from emulator.evaluation.extremes import QUANTILES
 from emulator.evaluation.fields import Verification, cannot_hold, units_of
-from emulator.evaluation.forecast_file import ForecastFile, open_all
+from emulator.evaluation.forecast_file import ExternalFile, ForecastFile, LeftOut, describe_time, open_compared
 from emulator.evaluation.regions import read_mask, scored_regions
 from emulator.evaluation.scoring import Distribution, Scoring, tallies
 from emulator.evaluation.significance import SEED
@@ -46,6 +46,7 @@ FORMAT_VERSION = 1
 
 _CELLS = ("variable", "lead_time", "init_time", "region")
 _CHUNK_INITS = 32
+_MOST_NAMED = 10  # initial times that are left out, in the log; the scores' attribute names all
 
 
 def evaluate(
@@ -81,7 +82,7 @@ def evaluate(
     """
     if not forecast_paths:
         raise DataError("evaluate: no forecast files; run the forecast stage")
-    files = open_all(forecast_paths, store, config.forecasts, config.pressure_levels)
+    files, left_out = open_compared(forecast_paths, store, config)
     first = next(iter(files.values()))
     verification = _verification(store, config, first.init_times, first.lead_times)
     foreign = {s.split for s in verification.segments} - {config.split}
@@ -93,7 +94,8 @@ def evaluate(
     training = training or store
     gap = _gap_hours(verification, training, config)
     scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions, training)
-    told = _learned(files, verification) | _lateral_boundary(files)
+    told = _learned(files, verification) | _lateral_boundary(files) | _left_out(left_out, first)
+    _tell_of_more(files)
     facts = _attributes(store, config, verification) | gap | told | dict(attributes or {})
 
     with replacing(out) as temporary:
@@ -175,6 +177,25 @@ def _learned(files: Mapping[str, ForecastFile], verification: Verification) -> d
             found,
         )
     return {"verified_on_training": found} if found else {}
+
+
+def _left_out(left_out: LeftOut, first: ForecastFile) -> dict[str, str]:
+    """The scores' attribute of this name: which initial times are left out, and who lacks them."""
+    if not left_out:
+        return {}
+    absent = np.unique(np.concatenate([*left_out.values()])).size
+    count = f"{absent} of {absent + first.init_times.size} initial times"
+    named = {name: [describe_time(time) for time in times] for name, times in left_out.items()}
+    some = [f"{n} lacks {', '.join(t[:_MOST_NAMED])}{', ...' * (len(t) > _MOST_NAMED)}" for n, t in named.items()]
+    logger.warning("evaluate: %s are left out for everybody (evaluate.missing_inits): %s", count, "; ".join(some))
+    return {"left_out": f"{count}: " + "; ".join(f"{n} lacks {', '.join(times)}" for n, times in named.items())}
+
+
+def _tell_of_more(files: Mapping[str, ForecastFile]) -> None:
+    """Says of whose forecasts some are not compared, for others do not start then."""
+    for name, file in files.items():
+        if isinstance(file, ExternalFile) and (held := file.source.init_times.size) > file.init_times.size:
+            logger.info("evaluate: %s: %d of its %d initial times are compared", name, file.init_times.size, held)
 
 
 def _lateral_boundary(files: Mapping[str, ForecastFile]) -> dict[str, str]:

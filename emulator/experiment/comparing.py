@@ -139,7 +139,7 @@ def _warn_of_a_small_disk(contest: Contest) -> None:
 
 
 def _check_external(contest: Contest) -> None:
-    from emulator.evaluation.forecast_file import ExternalFile
+    from emulator.evaluation.forecast_file import ExternalFile, common_inits
 
     evaluate = contest.evaluate
     external = {name: locate_all(given) for name, given in evaluate.forecasts.items()}
@@ -150,9 +150,10 @@ def _check_external(contest: Contest) -> None:
             raise DataError(f"evaluate.forecasts.{name}: {error}") from None
         if absent:
             raise DataError(f"evaluate.forecasts.{name}: {absent[0]}: no such file")
-    for places in external.values():
-        found = open_forecasts_at(places, contest.store, evaluate.pressure_levels)
-        ExternalFile.choose(found, contest.init_times, contest.leads)
+    found = {n: open_forecasts_at(places, contest.store, evaluate.pressure_levels) for n, places in external.items()}
+    kept, _ = common_inits(found, contest.init_times, evaluate)
+    for forecasts in found.values():
+        ExternalFile.choose(forecasts, kept, contest.leads)
 
 
 def discard_outdated(contest: Contest) -> None:
@@ -202,14 +203,14 @@ def check_scores(config: ExperimentConfig) -> None:
     Raises:
       DataError: forecasts are missing, were made from other data, or do not fit the truth; or see ``check_config``.
     """
-    from emulator.evaluation.forecast_file import open_all
+    from emulator.evaluation.forecast_file import open_compared
     from emulator.evaluation.scores import check_config
 
     contest = Contest.of(config)
     store, evaluate = contest.store, contest.evaluate
     if why := what_is_lacking(contest):
         raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
-    files = open_all(forecast_paths(contest), store, evaluate.forecasts, evaluate.pressure_levels)
+    files, _ = open_compared(forecast_paths(contest), store, evaluate)
     first = next(iter(files.values()))
     check_config(store, evaluate, first.init_times, first.lead_times)
 
