@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from emulator.experiment.contest import Contest
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence
+from emulator.forecasters.statistical import make_reference
 
 LEADS = lead_times(1)
 CONFIG = EvaluateConfig(bootstrap=50, forecasts={"other": "x"})
@@ -670,6 +672,34 @@ def test_a_block_reads_only_the_chunks_it_needs(folder, store, tmp_path):
     np.testing.assert_array_equal(found["temperature"], expected)
     with pytest.raises(DataError, match=r"other.zarr: cannot be read"):
         files["other"].read(["temperature"], slice(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "doubted"),
+    [
+        (lambda d: d, None),
+        (lambda d: d.assign(temperature=d["temperature"] + 40), "temperature@500"),  # where climatology errs least
+        (lambda d: d.assign({"2m_temperature": d["2m_temperature"] - 40}), "2m_temperature"),
+    ],
+)
+def test_an_error_far_beyond_climatology_is_asked_about(folder, store, tmp_path, change, doubted, caplog):
+    change(weatherbench(folder / "whole.nc")).to_netcdf(tmp_path / "other.nc")
+    write_forecasts(
+        make_reference("climatology", store, LEADS), store.dataset(evaluation_rows(store, 3)), LEADS, tmp_path / "c.nc"
+    )
+    write_forecasts(Noisy(store, "bad", 100.0, 0.0), store.dataset(evaluation_rows(store, 3)), LEADS, tmp_path / "b.nc")
+    paths = {"own": tmp_path / "b.nc", "climatology": tmp_path / "c.nc", "other": tmp_path / "other.nc"}
+    config = CONFIG.model_copy(update={"forecasts": {"other": [str(tmp_path / "other.nc")]}})
+    evaluate(paths, store, config, tmp_path / "scores.nc")
+    said = [r.getMessage() for r in caplog.records if "times climatology's" in r.getMessage()]
+    assert len(said) == (doubted is not None)  # the experiment's own is never doubted, however bad
+    if doubted is not None:
+        found = rf"other: its error in {doubted} at 6 h is \S+ times climatology's; .* look at {tmp_path}/other.nc"
+        assert re.fullmatch(found, said[0])
+        caplog.clear()
+        del paths["climatology"]
+        evaluate(paths, store, config, tmp_path / "scores.nc")
+        assert "climatology's" not in caplog.text
 
 
 def test_the_command_line_adds_files_to_the_config(tmp_path):

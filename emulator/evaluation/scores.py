@@ -33,6 +33,7 @@ from emulator.evaluation.external_files import Places
 from emulator.evaluation.extremes import QUANTILES
 from emulator.evaluation.fields import Verification, cannot_hold, units_of
 from emulator.evaluation.forecast_file import ExternalFile, ForecastFile, LeftOut, describe_time, open_compared
+from emulator.evaluation.gross_errors import warn_of_gross_errors
 from emulator.evaluation.regions import read_mask, scored_regions
 from emulator.evaluation.scoring import Distribution, Scoring, tallies
 from emulator.evaluation.significance import SEED
@@ -104,6 +105,7 @@ def evaluate(
         distributions = _write_statistics(temporary, scoring, executor)
         with xr.open_dataset(temporary) as statistics:
             compared = compare(statistics, config).drop_vars(list(statistics.data_vars)).load()
+        warn_of_gross_errors(compared, {n: given for n, given in config.forecasts.items() if n in files})
         scores = _with_origin(compared.merge(distributions), files)
         write_netcdf(scores, temporary, mode="a", encoding=encoding_of(scores))
     return xr.open_dataset(out)
