@@ -38,14 +38,15 @@ from emulator.forecasters.driven import all_driven_by
 from emulator.forecasters.neural import OUTSIDE
 from emulator.forecasters.several import networks_of
 from emulator.forecasters.statistical import make_reference
-from emulator.given_forecasts import as_file, is_own_file, named_as_given, times_to_refer_to
+from emulator.given_forecasts import Given, as_file, named, named_as_given, own_file, times_to_refer_to
 from emulator.hardware.machine import host_memory
 from emulator.progress import track
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 8  # initial times at once
-_OF_SCORING = {"split", "headline", "pressure_levels", "derived", "regions", "mask", "bootstrap", "confidence"}
+_OF_SCORING = {"split", "missing_inits", "headline", "pressure_levels", "derived"}
+_OF_SCORING |= {"regions", "mask", "bootstrap", "confidence"}
 
 
 def predict(
@@ -122,7 +123,7 @@ def predict(
 
 
 def score(
-    forecasts: Mapping[str, xr.Dataset | str | Path],
+    forecasts: Mapping[str, Given],
     store: Store | str | Path,
     *,
     truth: xr.Dataset | None = None,
@@ -133,14 +134,17 @@ def score(
 
     Args:
       forecasts: By name: what ``predict`` returns, a forecast file, or another centre's forecasts on the same grid
-        (docs/evaluation.md says which forms are understood). All must hold the same initial times and leads; another
-        centre's may hold more. Where there are only such, the first tells the initial times and leads.
+        (docs/evaluation.md says which forms are understood), in a file, a folder, a pattern or a list of files from
+        different initial times. All must hold the same initial times and leads; another centre's may hold more. Where
+        there are only such, the first tells the initial times and leads; what it lacks between its own initial times
+        and another holds is missing, as what another lacks (``missing_inits``).
       store: The truth, and the training climatology that anomalies are measured from; or where it lies.
       truth: Verify against these fields instead of the store's own, such as an analysis of later times. Times of the
         store belong to the split that they have there, so training data are no test data; all others are test data.
       references: Statistical forecasts to score beside them, made from the same initial times.
-      options: Keys of the config's ``evaluate`` section that say how to score: ``split``, ``headline``,
-        ``pressure_levels``, ``derived``, ``regions``, ``mask`` (a file), ``bootstrap``, ``confidence``.
+      options: Keys of the config's ``evaluate`` section that say how to score: ``split``, ``missing_inits``,
+        ``headline``, ``pressure_levels``, ``derived``, ``regions``, ``mask`` (a file), ``bootstrap``,
+        ``confidence``.
 
     Returns:
       Scores as in ``scores.nc`` (docs/architecture.md), in memory.
@@ -165,10 +169,12 @@ def score(
     verified = store if truth is None else with_truth(truth, store)
     with TemporaryDirectory(prefix="emulator-") as temporary, named_as_given(folder := Path(temporary)):
         paths = {n: as_file(n, f, folder, store) for n, f in forecasts.items()}
-        external = {n: str(path) for n, path in paths.items() if not is_own_file(path, store)}
+        own = {n: path for n, given in paths.items() if (path := own_file(given, store)) is not None}
+        paths |= own
+        external = {n: named(n, given) for n, given in forecasts.items() if n not in own}
         config = config.model_copy(update={"forecasts": external})
         if config.references:
-            init_times, leads = times_to_refer_to(paths, external, verified)
+            init_times, leads = times_to_refer_to(paths, external, verified, config.split)
             initial = verified.dataset(_rows(verified, init_times))
             for reference in config.references:
                 made = _run(make_reference(reference, store, leads), initial, leads)

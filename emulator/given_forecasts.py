@@ -10,25 +10,33 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError, UserError
 from data_prep.files.netcdf_file import write_netcdf
-from data_prep.preparation.store import Store
-from data_prep.reading.locations import Location, locate
+from data_prep.preparation.store import Split, Store
+from data_prep.reading.locations import Location
 from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.recognise import SIGNATURE
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
-from emulator.evaluation.external import open_external
-from emulator.evaluation.forecast_file import describe_time, describe_times
+from emulator.evaluation.external_files import Places, files_at, locate_all, open_forecasts_at, shown
+from emulator.evaluation.forecast_file import describe_time, describe_times, wanted_inits
 from emulator.forecast_form import AXES, open_forecasts
 from emulator.forecast_io import ForecastWriter
 
 logger = logging.getLogger(__name__)
+
+Given: TypeAlias = xr.Dataset | str | Path | Sequence[str | Path]
+"""Forecasts as a user hands them over: in memory, or in a file, a folder, a pattern of files or several of these."""
+
+
+def named(name: str, given: Given) -> str:
+    """What forecasts are called in messages."""
+    return f"forecasts.{name}" if isinstance(given, xr.Dataset) else shown(locate_all(given))
 
 
 @contextmanager
@@ -43,10 +51,10 @@ def named_as_given(folder: Path) -> Iterator[None]:
         raise type(error)(named) from None
 
 
-def as_file(name: str, forecast: xr.Dataset | str | Path, folder: Path, store: Store) -> Location:
+def as_file(name: str, forecast: Given, folder: Path, store: Store) -> Places:
     """Where a forecast lies; data sets are written first."""
     if not isinstance(forecast, xr.Dataset):
-        return locate(forecast)
+        return locate_all(forecast)
     path = folder / f"{name}.nc"
     forecast = _storable(forecast)
     if not _is_own(forecast, name, store):
@@ -70,8 +78,17 @@ def _storable(forecast: xr.Dataset) -> xr.Dataset:
     return out
 
 
-def is_own_file(path: Location, store: Store) -> bool:
-    """Whether a file is in our own form."""
+def own_file(places: Places, store: Store) -> Path | None:
+    """The file, where there is one alone and in our own form.
+
+    Raises:
+      DataError: there is no file, or it cannot be read.
+    """
+    files = files_at(places)
+    return Path(files[0]) if len(files) == 1 and _is_own_file(files[0], store) else None
+
+
+def _is_own_file(path: Location, store: Store) -> bool:
     if not isinstance(path, Path) or (path.exists() and format_of(path) != "NetCDF"):
         return False  # unopened: that takes long of GRIB
     with open_lazily(path) as dataset:
@@ -128,18 +145,21 @@ def _has_levels(field: xr.DataArray, levels: Sequence[float]) -> bool:
 
 
 def times_to_refer_to(
-    paths: Mapping[str, Location], external: Container[str], store: Store
+    paths: Mapping[str, Places], external: Container[str], store: Store, split: Split
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Initial times and leads for references: of the first forecasts in our form, else of the first of another centre.
+    """Initial times and leads for references: of the first forecasts in our form, else of the first of another centre,
+    its gaps filled (see ``wanted_inits``).
 
     Raises:
       DataError: a lead is none that the truth verifies, or all are the initial time.
     """
     own = next((path for name, path in paths.items() if name not in external), None)
     if own is not None:
+        assert not isinstance(own, tuple)
         with open_forecasts(Path(own)) as file:
             return file["init_time"].values, file["lead_time"].values
-    other = open_external(next(iter(paths.values())), store)
+    others = [open_forecasts_at(places, store) for places in paths.values()]
+    other = others[0]
     steps = other.lead_times / store.timestep
     if (odd := other.lead_times[steps % 1 != 0]).size:
         raise DataError(
@@ -149,4 +169,4 @@ def times_to_refer_to(
     leads = np.sort(other.lead_times[steps > 0])
     if leads.size == 0:
         raise DataError(f"{other.path}: no lead is later than the initial time, so there is nothing to verify")
-    return np.sort(other.init_times), leads
+    return wanted_inits(others, leads, store, split), leads

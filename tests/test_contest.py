@@ -292,6 +292,41 @@ def test_an_external_file_is_scored_beside_the_others(made, tmp_path):
             refusing(other)
 
 
+def test_initial_times_that_a_file_of_others_lacks_are_left_out_and_nobody_forecasts_anew(made, tmp_path):
+    _, names = made
+    small = {"physics": [], "twin": None, "references": ["persistence"]}
+    comparing.write_all_forecasts(config_of(tmp_path, **small))
+    (tmp_path / "starts").mkdir()
+    with xr.open_dataset(tmp_path / "forecasts" / "network.nc") as whole:
+        count = whole.sizes["init_time"]
+        for i in range(1, count):
+            whole.isel(init_time=[i]).drop_attrs(deep=False).to_netcdf(tmp_path / "starts" / f"{i}.nc")
+    others = {"forecasts": {"other": f"{tmp_path}/starts/*.nc"}}
+    names.clear()
+    for refusing in (comparing.write_all_forecasts, comparing.check_comparison, comparing.check_scores):
+        with pytest.raises(DataError, match=r"starts/\*.nc: lacks initial times .*; evaluate.missing_inits: leave_out"):
+            refusing(config_of(tmp_path, **small, **others))
+    names.clear()
+    config = config_of(tmp_path, **small, **others, missing_inits="leave_out")
+    stages.stage_named("forecast").check(config)
+    comparing.write_all_forecasts(config)
+    assert names == []
+    comparing.check_comparison(config)
+    comparing.check_scores(config)
+    comparing.score_all_forecasts(config)
+    scores = xr.load_dataset(tmp_path / "scores.nc")
+    assert scores.sizes["init_time"] == count - 1 and scores.attrs["left_out"].startswith(f"1 of {count} initial times")
+    np.testing.assert_array_equal(scores["rmse"].sel(forecaster="other"), scores["rmse"].sel(forecaster="network"))
+
+
+@pytest.mark.parametrize(("given", "said"), [("no*.nc", "matches no file"), (["x.nc", "no.nc"], "no.nc: no such file")])
+def test_of_many_external_files_the_missing_one_is_named(made, tmp_path, monkeypatch, given, said):
+    monkeypatch.chdir(tmp_path)
+    Path("x.nc").touch()
+    with pytest.raises(DataError, match=rf"evaluate.forecasts.ifs: .*{said}"):
+        comparing.write_all_forecasts(config_of(tmp_path, forecasts={"ifs": given}))
+
+
 def test_an_external_file_that_is_not_there_is_missed_before_any_forecast(made, tmp_path):
     _, names = made
     config = config_of(tmp_path, forecasts={"ifs": str(tmp_path / "no.zarr")})

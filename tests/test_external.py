@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from emulator.experiment.contest import Contest
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.persistence import Persistence
+from emulator.forecasters.statistical import make_reference
 
 LEADS = lead_times(1)
 CONFIG = EvaluateConfig(bootstrap=50, forecasts={"other": "x"})
@@ -151,9 +153,42 @@ def at_valid_time(data):
     )
 
 
+def without_lead(data, init="forecast_reference_time", dims=(), valid="time"):
+    """The forecasts of one start as centres file them: valid times, and the initial time beside them."""
+    one = along_valid_time(data).drop_vars("forecast_period")
+    return one.rename(time=valid).assign_coords(
+        {init: (dims, data["init_time"].values[:1].reshape([1] * len(dims))[()])}
+    )
+
+
 @pytest.mark.parametrize(
     ("form", "inits", "leads"),
     [
+        (without_lead, [0], slice(None)),
+        (lambda d: without_lead(d).reset_coords("forecast_reference_time"), [0], slice(None)),  # which no field names
+        (lambda d: without_lead(d).drop_attrs(), [0], slice(None)),
+        (lambda d: without_lead(d, valid="t"), [0], slice(None)),
+        (
+            lambda d: without_lead(d, "started").assign_coords(
+                started=((), d["init_time"].values[0], {"standard_name": "forecast_reference_time"})
+            ),
+            [0],
+            slice(None),
+        ),
+        (lambda d: without_lead(d).expand_dims("forecast_reference_time"), [0], slice(None)),
+        (lambda d: without_lead(d).isel(time=3), [0], [3]),
+        (
+            lambda d: without_lead(d).assign_coords(
+                forecast_reference_time=("time", np.repeat(d["init_time"].values[:1], d.sizes["lead_time"]))
+            ),
+            [0],
+            slice(None),
+        ),
+        (
+            lambda d: d.assign_coords(valid_time=d["init_time"] + d["lead_time"]).drop_vars("lead_time"),
+            slice(None),
+            slice(None),
+        ),
         (along_valid_time, [0], slice(None)),
         (lambda d: along_valid_time(d, init_time=("time", d["init_time"].values[[0] * 8])), [0], slice(None)),
         (at_valid_time, slice(None), [3]),
@@ -327,6 +362,11 @@ def test_pressure_levels_against_a_truth_on_sigma(tmp_path):
         evaluate({"own": own, "other": tmp_path / "other.nc"}, store, missing, tmp_path / "s.nc")
 
 
+def lagging(data):
+    """Leads that get longer from initial time to initial time."""
+    return data["prediction_timedelta"].values + np.arange(data.sizes["time"])[:, None] * np.timedelta64(6, "h")
+
+
 def lagged(data, name="init_time"):
     """Forecasts of one valid time, the further back they begin the longer."""
     one, leads = data.isel(time=0, drop=True).rename(prediction_timedelta="lead"), data["prediction_timedelta"].values
@@ -336,7 +376,10 @@ def lagged(data, name="init_time"):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda d: d.isel(time=slice(5, None)), r"lacks initial times of the comparison: 2009-06-01T00, .*it holds"),
+        (
+            lambda d: d.isel(time=slice(5, None)),
+            r"lacks initial times of the comparison: 2009-06-01T00, .*it holds .*; evaluate.missing_inits: leave_out",
+        ),
         (lambda d: d.isel(prediction_timedelta=[0, 1, 3]), r"lacks leads of the comparison: 18 h; it holds 3 from 6 h"),
         (lambda d: d.isel(level=[1]), r"temperature lacks level 500 that is verified; it has 850"),
         (
@@ -346,7 +389,17 @@ def lagged(data, name="init_time"):
         (lambda d: d.assign_coords(longitude=d["longitude"] + 1), r"its grid \(16 x 8 global.*longitude 1 to"),
         (lambda d: d[["temperature"]].rename(temperature="x"), r"holds none of temperature, .*; it holds x"),
         (lambda d: d.drop_attrs().rename(time="first"), r"no forecast reference time found among"),
-        (lambda d: d.drop_attrs().rename(prediction_timedelta="second"), r"no forecast period found among"),
+        (
+            lambda d: d.drop_attrs().rename(prediction_timedelta="second"),
+            r"no forecast period found among .*; name it lead_time, or give the initial time the name forecast_ref",
+        ),
+        (
+            lambda d: d.drop_vars("prediction_timedelta").assign_coords(
+                init_time=("time", d["time"].values),
+                valid_time=(("time", "prediction_timedelta"), d["time"].values[:, None] + lagging(d)),
+            ),
+            r"valid_time less init_time is no lead that all forecasts share; give leads a dimension of their own",
+        ),
         (lambda d: d.expand_dims(scenario=[1, 2]), r"has the dimension scenario, unknown in forecast files"),
         (
             lambda d: d.assign_coords(level=[0.5, 0.85]),
@@ -619,6 +672,34 @@ def test_a_block_reads_only_the_chunks_it_needs(folder, store, tmp_path):
     np.testing.assert_array_equal(found["temperature"], expected)
     with pytest.raises(DataError, match=r"other.zarr: cannot be read"):
         files["other"].read(["temperature"], slice(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "doubted"),
+    [
+        (lambda d: d, None),
+        (lambda d: d.assign(temperature=d["temperature"] + 40), "temperature@500"),  # where climatology errs least
+        (lambda d: d.assign({"2m_temperature": d["2m_temperature"] - 40}), "2m_temperature"),
+    ],
+)
+def test_an_error_far_beyond_climatology_is_asked_about(folder, store, tmp_path, change, doubted, caplog):
+    change(weatherbench(folder / "whole.nc")).to_netcdf(tmp_path / "other.nc")
+    write_forecasts(
+        make_reference("climatology", store, LEADS), store.dataset(evaluation_rows(store, 3)), LEADS, tmp_path / "c.nc"
+    )
+    write_forecasts(Noisy(store, "bad", 100.0, 0.0), store.dataset(evaluation_rows(store, 3)), LEADS, tmp_path / "b.nc")
+    paths = {"own": tmp_path / "b.nc", "climatology": tmp_path / "c.nc", "other": tmp_path / "other.nc"}
+    config = CONFIG.model_copy(update={"forecasts": {"other": [str(tmp_path / "other.nc")]}})
+    evaluate(paths, store, config, tmp_path / "scores.nc")
+    said = [r.getMessage() for r in caplog.records if "times climatology's" in r.getMessage()]
+    assert len(said) == (doubted is not None)  # the experiment's own is never doubted, however bad
+    if doubted is not None:
+        found = rf"other: its error in {doubted} at 6 h is \S+ times climatology's; .* look at {tmp_path}/other.nc"
+        assert re.fullmatch(found, said[0])
+        caplog.clear()
+        del paths["climatology"]
+        evaluate(paths, store, config, tmp_path / "scores.nc")
+        assert "climatology's" not in caplog.text
 
 
 def test_the_command_line_adds_files_to_the_config(tmp_path):

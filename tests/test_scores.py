@@ -23,7 +23,7 @@ from emulator.evaluation.maps import plot_maps
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.report import write_report
 from emulator.evaluation.report_fields import collect_fields
-from emulator.evaluation.scores import evaluate
+from emulator.evaluation.scores import check_config, evaluate
 from emulator.evaluation.scores_file import open_scores
 from emulator.evaluation.spectra import fine_scales, mean_power
 from emulator.evaluation.table import format_table
@@ -209,7 +209,20 @@ def test_refusals(scored, store, tmp_path):
     refused("is on levels", variant("levels", data.assign_coords(level=[500.0, 700.0])), store, tmp_path)
     hole = data.copy(deep=True)
     hole["temperature"][3, 2, 0, 1, 1] = np.nan
-    refused("temperature@500 holds NaN", variant("hole", hole), store, tmp_path)
+    holes = (
+        r"hole.nc: temperature@500 holds NaN or infinity at \S+ % of the points, first from {} at {} h; scores would"
+    )
+    when = str(data["init_time"].values[3])[:13]
+    remedy = r" be meaningless; where the same points are always missing, evaluate.mask leaves them out$"
+    refused(holes.format(when, 18) + remedy, variant("hole", hole), store, tmp_path)
+    hole["temperature"][3, 2] = np.nan
+    refused(
+        rf"NaN or infinity at all points, first from {when} at 18 h; .*; the whole field is missing: take that "
+        r"initial time out of the file \(evaluate.missing",
+        variant("hole", hole),
+        store,
+        tmp_path,
+    )
     refused("2m_temperature cannot be scored", variant("lacks", data.drop_vars("2m_temperature")), store, tmp_path)
     validation = CONFIG.model_copy(update={"split": "validation"})
     refused("start in the test split", {"network": paths["network"]}, store, tmp_path, validation)
@@ -289,7 +302,9 @@ def test_a_gap_that_is_shorter_than_the_longest_lead_is_warned_of(store, days, w
     write_forecasts(make_reference("persistence", near, leads), near.dataset([test.start]), leads, tmp_path / "f.nc")
     scores = evaluate({"persistence": tmp_path / "f.nc"}, near, CONFIG, tmp_path / "scores.nc")
     assert scores.attrs["gap_hours"] == 24 * days
-    assert (f"lies {24 * days} h from data for train, less than the longest lead (42 h)" in caplog.text) is warned
+    check_config(near, CONFIG, near.times[[test.start]], leads)  # a run asks before it trains and before it scores
+    said = f"lies {24 * days} h from data for train, less than the longest lead (42 h)"
+    assert caplog.text.count(said) == warned
 
 
 def test_wind_speed_is_scored_without_a_climatology(tmp_path):

@@ -252,7 +252,7 @@ def test_what_was_made_with_another_config_is_not_built_upon(tmp_path, calls):
 
 def test_scores_with_a_file_of_the_command_line_are_plotted_without_naming_it_again(tmp_path, calls):
     folder = running.run_stages(config(tmp_path))
-    beside = config(tmp_path, evaluate={"forecasts": {"other": "other.nc"}})
+    beside = config(tmp_path, evaluate={"forecasts": {"other": "other.nc"}, "missing_inits": "leave_out"})
     running.run_stages(beside, ["evaluate"], redo=True)
     with pytest.raises(
         UserError, match=r"'evaluate' was made with another config \(evaluate.bootstrap, evaluate.forecasts"
@@ -446,6 +446,21 @@ def test_a_file_of_others_that_was_replaced_is_scored_again(tmp_path, calls, mon
     others.unlink()
     running.run_stages(beside)  # what is gone was scored
     assert calls == []
+
+
+def test_a_file_of_others_that_came_into_their_folder_is_scored_with_them(tmp_path, calls, monkeypatch):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "0.nc").touch()
+    _as_it_is(monkeypatch, "evaluate", "files", "outdated")
+    given = {"folder": str(tmp_path / "others"), "list": [f"{tmp_path}/others/*.nc"], "none": "no*.nc"}
+    beside = config(tmp_path, evaluate={"forecasts": given})
+    running.run_stages(beside)
+    calls.clear()
+    running.run_stages(beside)
+    assert calls == []
+    (tmp_path / "others" / "1.nc").touch()
+    running.run_stages(beside)
+    assert calls == ["evaluate", "plot"]
 
 
 def _forget_files(folder):

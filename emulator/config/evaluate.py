@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.config import Section
-from emulator.config.kinds import ForecasterName, NonNegativeFloat, Positive, PositiveFloat, RegionName
+from emulator.config.kinds import Files, ForecasterName, NonNegativeFloat, Positive, PositiveFloat, RegionName
 
 
 class EnsembleOptions(Section):
@@ -126,10 +126,16 @@ class EvaluateConfig(Section):
         description="Ensembles likewise, each of the single forecasts a member, such as {networks: [network, second]}; "
         "their spread is scored besides",
     )
-    forecasts: dict[ForecasterName, str] = Field(
+    forecasts: dict[ForecasterName, Files] = Field(
         {},
-        description="Forecast files of other models (NetCDF, GRIB or Zarr), by the name they get; one that begins "
-        "`physics_` is a physics baseline, which claims are made against",
+        description="Forecast files of other models (NetCDF, GRIB or Zarr), by the name they get; a folder, a pattern "
+        "or a list of files are joined along their initial times; a name that begins `physics_` is a physics baseline, "
+        "which claims are made against",
+    )
+    missing_inits: Literal["refuse", "leave_out"] = Field(
+        "refuse",
+        description="What becomes of initial times that a file of `forecasts` lacks: it is refused, or they are left "
+        "out of the comparison, for everybody",
     )
     headline: list[str] = Field(
         [],

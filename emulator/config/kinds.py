@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+
+
+def _files_or_none(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """One mistake of what is neither text nor a list of texts, where a union would count one for each."""
+    try:
+        return handler(given)
+    except ValidationError:
+        raise ValueError(f"expected a file, a folder, a pattern or a list of these, got {given!r:.80}") from None
+
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -12,5 +21,6 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # of larger ones JAX takes no notice beyond 32 bits
 RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 ForecasterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Files = Annotated[str | Annotated[list[str], Field(min_length=1)], WrapValidator(_files_or_none)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["float32", "bfloat16", "bfloat16_products"]

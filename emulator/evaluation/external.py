@@ -94,6 +94,7 @@ class ExternalForecasts:
       dims: Its dimensions by our names; one that it has not (a scalar coordinate) is left out.
       rows, columns: Its latitudes and longitudes in canonical order, without the meridian that closes a circle.
       shape: How many latitudes and longitudes it holds.
+      known_as: What a warning calls it: once for all files that it is one of.
     """
 
     path: Location
@@ -108,6 +109,7 @@ class ExternalForecasts:
     rows: np.ndarray
     columns: np.ndarray
     shape: tuple[int, int]
+    known_as: str = ""
 
     def read(self, names: Sequence[str], inits: np.ndarray, leads: np.ndarray) -> xr.Dataset:
         """Some variables, loaded.
@@ -154,7 +156,7 @@ class ExternalForecasts:
             ours[field.level_dim] = "level"
         wanted = {"init_time": inits, "lead_time": leads, "level": np.asarray(field.level_rows, np.int64)}
         variable = raw[field.raw_name]
-        chosen = {d: _as_slice(wanted[name]) for d, name in ours.items() if name in wanted and d in variable.dims}
+        chosen = {d: as_slice(wanted[name]) for d, name in ours.items() if name in wanted and d in variable.dims}
         if field.constant:
             chosen = dict.fromkeys(chosen, slice(0, 1))
         block = variable.isel(chosen).compute().reset_coords(drop=True)
@@ -180,7 +182,8 @@ class ExternalForecasts:
         values = field.to_si.apply(values)
         levels = [level if self.vertical == "pressure" else None for level in field.levels] or [None]
         planes = values if field.levels else values[..., None, :, :]
-        _refuse_impossible(f"{self.path}: {field.raw_name}", name, field.to_si.units, levels, planes)
+        where, warned = f"{self.path}: {field.raw_name}", f"{self.known_as or self.path}: {field.raw_name}"
+        _refuse_impossible(where, name, field.to_si.units, levels, planes, warned)
         return clip_to_minimum(values.astype(np.float32, copy=False), field.minimum)
 
 
@@ -327,7 +330,12 @@ def _conversion(path: Location, variable: xr.DataArray, name: str, store: Store)
 
 
 def _refuse_impossible(
-    where: str, name: str, units: str, pressures: Sequence[float | None], values: np.ndarray
+    where: str,
+    name: str,
+    units: str,
+    pressures: Sequence[float | None],
+    values: np.ndarray,
+    warned: str | None = None,
 ) -> None:
     """Refuses fields that are in another unit, or impossible for the most part.
 
@@ -335,7 +343,7 @@ def _refuse_impossible(
     values are not declared.
 
     Args:
-      where: File and variable, for the message.
+      where: File and variable, for the message; ``warned`` is that of the warning, where it is another.
       name: Canonical name.
       units: The SI unit that the fields should be in.
       pressures: Of the levels, hPa; ``None`` for what lies on no pressure surface.
@@ -360,7 +368,7 @@ def _refuse_impossible(
             level = "" if pressure is None else f" at {pressure:g} hPa"
             raise DataError(f"{where}{level} {wrong}")
         if low[tuple(place)] < lowest or high[tuple(place)] > highest:
-            _warn_once(where, f"{lowest:g} to {highest:g} {units}")
+            _warn_once(warned or where, f"{lowest:g} to {highest:g} {units}")
 
 
 @lru_cache(maxsize=1024)
@@ -400,7 +408,7 @@ def _impossible(name: str, units: str, pressure: float | None, values: np.ndarra
     return f"ranges from {least:g} to {most:g} {units}, {expected}{looks}"
 
 
-def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
+def as_slice(rows: np.ndarray) -> slice | np.ndarray:
     """Evenly spaced positions as a slice, which every format reads faster than a list."""
     steps = np.unique(np.diff(rows))
     if rows.size == 1:

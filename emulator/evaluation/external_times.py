@@ -36,6 +36,8 @@ _LEAD = Wanted(
 )
 MEMBER = Wanted(("realization", "number", "member", "ensemble_member", "ensemble", "sample"), "realization")
 
+_VALID = Wanted(("valid_time",), "time", ("time",))
+
 _LARGEST_HOUR = 1e9  # a lead without a unit that is larger counts nanoseconds, as NumPy does
 
 
@@ -51,7 +53,11 @@ def _coordinate(path: Location, raw: xr.Dataset, wanted: Wanted) -> xr.DataArray
     what = wanted.standard_name.replace("_", " ")
     if found is None:
         there = ", ".join(map(str, raw.coords))
-        raise DataError(f"{path}: no {what} found among its coordinates {there}; name it {wanted.names[0]}")
+        derived = ", or give the initial time the name forecast_reference_time and valid times the standard_name time"
+        raise DataError(
+            f"{path}: no {what} found among its coordinates {there}; name it {wanted.names[0]}"
+            f"{derived if wanted is _LEAD else ''}"
+        )
     if found not in raw.coords or raw[found].ndim > 1:
         raise DataError(f"{path}: {found} has no one-dimensional values, by which the {what} of a forecast is known")
     return raw[found]
@@ -68,12 +74,19 @@ class _Times(NamedTuple):
 def times_of_forecasts(path: Location, raw: xr.Dataset) -> _Times:
     """When forecasts begin and how far they reach.
 
-    Where ``time`` is the valid time, the lead is taken off it.
+    Where ``time`` is the valid time, the lead is taken off it. Where there is no lead, it is the valid time less the
+    initial one.
 
     Raises:
       DataError: there is no initial time or lead, both run along one dimension, or valid times contradict them.
     """
-    init, lead = _coordinate(path, raw, _INIT), _coordinate(path, raw, _LEAD)
+    raw = _with_times_as_coordinates(raw)
+    init = _coordinate(path, raw, _INIT)
+    valid = raw[name] if (name := _valid_time_beside(raw, init)) is not None else None
+    if valid is not None and find_coordinate(raw, _LEAD) not in raw.coords:
+        lead = _lead_of(path, init, valid)
+    else:
+        lead = _coordinate(path, raw, _LEAD)
     starts, spans = instants_of(path, init), _spans(path, lead)
     if lead.dims in ((), init.dims) and _may_be_valid_time(raw, init):
         if init.attrs.get("standard_name") == "time":
@@ -100,6 +113,41 @@ def times_of_forecasts(path: Location, raw: xr.Dataset) -> _Times:
                 f"{path}: initial times ({init.name}) and leads ({lead.name}) both vary along {init.dims[0]}; {remedy}"
             )
     return _Times(_unique(path, starts, str(init.name)), _unique(path, spans, str(lead.name)), dims)
+
+
+def _with_times_as_coordinates(raw: xr.Dataset) -> xr.Dataset:
+    """With initial times, leads and valid times as coordinates where no field names them as its own, as CF would."""
+
+    def is_time(name: str, variable: xr.DataArray) -> bool:
+        said = variable.attrs.get("standard_name")
+        return variable.ndim < 2 and any(name in w.names or said == w.standard_name for w in (_INIT, _LEAD, _VALID))
+
+    return raw.set_coords([name for name, variable in raw.data_vars.items() if is_time(str(name), variable)])
+
+
+def _valid_time_beside(raw: xr.Dataset, init: xr.DataArray) -> str | None:
+    """The coordinate of valid times, where there is one beside the initial time."""
+    others = raw.drop_vars(str(init.name))
+    found = find_coordinate(others, _VALID)
+    return found if found is not None and found in others.coords else None
+
+
+def _lead_of(path: Location, init: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
+    """The lead along the dimension of valid times that is not the initial times', as these two tell it.
+
+    Raises:
+      DataError: forecasts from different initial times have different leads.
+    """
+    flat = xr.DataArray(xr.Variable("all", valid.values.ravel(), encoding=valid.encoding), name=valid.name)
+    times = xr.Variable(valid.dims, instants_of(path, flat).reshape(valid.shape))
+    ahead = times - xr.Variable(init.dims, instants_of(path, init).reshape(init.shape))
+    first = ahead.isel({d: 0 for d in init.dims if valid.dims != init.dims})
+    if first.ndim > 1 or bool((ahead != first).any()):
+        raise DataError(
+            f"{path}: {valid.name} less {init.name} is no lead that all forecasts share; give leads a dimension of "
+            "their own, lead_time, or each initial time a file of its own"
+        )
+    return xr.DataArray(first, name=str(valid.name))
 
 
 def _may_be_valid_time(raw: xr.Dataset, init: xr.DataArray) -> bool:

@@ -20,10 +20,11 @@ from data_prep.preparation.store import Segment, Store
 from data_prep.spec import level_dim, unstack_channels
 from data_prep.variables import SURFACE, known
 from data_prep.vertical import WINDS, derive
-from emulator.evaluation.forecast_file import ALL, ForecastFile, describe_times
+from emulator.evaluation.forecast_file import ALL, ForecastFile, describe_time, describe_times
 
 Planes = dict[str, np.ndarray]
 
+_LEADING = ("realization", "init_time", "lead_time", "time")
 _NONLINEAR = ("wind_speed",)
 _INDEPENDENT = np.timedelta64(30, "D")  # between two stretches of a record that are taken for independent
 
@@ -143,8 +144,27 @@ class Verification:
             if self.mask is not None:
                 planes[key] = np.where(self.mask, planes[key], 0)
             if not self.with_holes and not np.isfinite(planes[key]).all():
-                raise DataError(f"{source}: {key} holds NaN or infinity; scores would be meaningless")
+                raise DataError(f"{source}: {key} holds NaN or infinity{self._holes(planes[key], dataset)}")
         return planes
+
+    def _holes(self, plane: np.ndarray, dataset: xr.Dataset) -> str:
+        """When a plane is not finite first, at how many points, and what can be done about it, for messages."""
+        times = [dataset[d].values for d in _LEADING[1:] if d in dataset.dims]
+        verified = np.ones(plane.shape[-2:], bool) if self.mask is None else self.mask
+        shares = (~np.isfinite(plane)).sum(axis=(-2, -1)) / verified.sum()
+        if shares.ndim > len(times):  # members
+            shares = shares.max(axis=0)
+        place = np.argwhere(shares > 0)[0]
+        when = " at ".join(describe_time(axis[i]) for axis, i in zip(times, place, strict=True))
+        share = shares[tuple(place)]
+        remedy = "where the same points are always missing, evaluate.mask leaves them out"
+        if share == 1:
+            gone = "the whole field is missing: take that initial time out of the file"
+            remedy = f"{gone} (evaluate.missing_inits: leave_out compares without it)" if len(times) > 1 else remedy
+        elif self.mask is not None:
+            remedy = "they lie where evaluate.mask says that forecasts are verified"
+        of = "all" if share == 1 else f"{max(100 * share, 0.01):.2g} % of the"
+        return f" at {of} points, first {'from ' * (len(times) > 1)}{when}; scores would be meaningless; {remedy}"
 
 
 def _planes_of(dataset: xr.Dataset) -> Planes:
@@ -152,7 +172,7 @@ def _planes_of(dataset: xr.Dataset) -> Planes:
     planes: Planes = {}
     for name, field in dataset.drop_vars(SURFACE, errors="ignore").data_vars.items():
         dim = level_dim(field)
-        lead = [d for d in ("realization", "init_time", "lead_time", "time") if d in field.dims]
+        lead = [d for d in _LEADING if d in field.dims]
         array = field.transpose(*([] if dim is None else [dim]), *lead, "latitude", "longitude").values
         keys = [str(name)] if dim is None else [f"{name}@{float(v):g}" for v in field[dim].values]
         planes |= dict(zip(keys, [array] if dim is None else array, strict=True))

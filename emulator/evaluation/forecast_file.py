@@ -1,7 +1,7 @@
 """Forecast files as the verification reads them: checked against the truth's grid and against each other.
 
 Those of the experiment must hold the same initial times and leads; of an external one those are taken that the others
-have, and it must have them all.
+have, and it must have them all, unless initial times that one lacks are to be left out for everybody.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -19,11 +19,13 @@ from data_prep.errors import DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import reading
 from data_prep.grid import Grid
-from data_prep.preparation.store import Store
+from data_prep.preparation.store import Split, Store
 from data_prep.reading.locations import Location
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
-from emulator.evaluation.external import ExternalForecasts, open_external
+from emulator.config import EvaluateConfig
+from emulator.evaluation.external import as_slice
+from emulator.evaluation.external_files import External, Places, open_forecasts_at
 from emulator.forecast_form import open_forecasts
 
 _DAMPED = ("climatology", "damped_anomaly_persistence", "linear_pcs")
@@ -31,6 +33,9 @@ _MOST_NAMED = 4  # of what is missing, in a message
 
 ALL = slice(None)
 """Of the positions along an axis."""
+
+LeftOut: TypeAlias = Mapping[str, np.ndarray]
+"""Initial times of a comparison that are left out for everybody, by the forecaster that lacks them."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class ForecastFile:
       variables: What it holds of the truth's variables, and the surface that it stands on.
       members: How many; 0 of single forecasts.
       attributes: Its global attributes.
+      init_rows: Positions of ``init_times`` in the file.
       is_external: Whether another program made it, so that it may lack variables.
     """
 
@@ -56,6 +62,7 @@ class ForecastFile:
     variables: tuple[str, ...]
     members: int
     attributes: Mapping[str, Any]
+    init_rows: np.ndarray
 
     @property
     def is_ensemble(self) -> bool:
@@ -84,13 +91,19 @@ class ForecastFile:
                 tuple(n for n in (*store.spec.state_variables, SURFACE) if n in dataset),
                 dataset.sizes.get("realization", 0),
                 dataset.attrs,
+                np.arange(dataset.sizes["init_time"]),
             )
 
     def read(self, names: Sequence[str], inits: slice, leads: slice | np.ndarray = ALL) -> xr.Dataset:
         """These variables from these initial times at these leads, by position, loaded."""
         path = Path(self.path)
         with reading(path), open_forecasts(path) as dataset:
-            return dataset[list(names)].isel(init_time=inits, lead_time=leads).load()
+            return dataset[list(names)].isel(init_time=as_slice(self.init_rows[inits]), lead_time=leads).load()
+
+    def starting_at(self, init_times: np.ndarray) -> Self:
+        """The same with these of its initial times alone."""
+        rows, _ = rows_at(self.init_times, init_times)
+        return replace(self, init_times=init_times, init_rows=self.init_rows[rows])
 
 
 @dataclass(frozen=True)
@@ -98,17 +111,16 @@ class ExternalFile(ForecastFile):
     """Some initial times and leads of an external file.
 
     Attributes:
-      source: All of the file.
-      init_rows, lead_rows: Positions in the file of ``init_times`` and ``lead_times``.
+      source: All of the file, or of the files that are one set of forecasts.
+      lead_rows: Positions of ``lead_times`` in the file.
     """
 
     is_external: ClassVar[bool] = True
-    source: ExternalForecasts
-    init_rows: np.ndarray
+    source: External
     lead_rows: np.ndarray
 
     @classmethod
-    def choose(cls, source: ExternalForecasts, init_times: np.ndarray, lead_times: np.ndarray) -> ExternalFile:
+    def choose(cls, source: External, init_times: np.ndarray, lead_times: np.ndarray) -> ExternalFile:
         """These initial times and leads of a file.
 
         Raises:
@@ -118,7 +130,7 @@ class ExternalFile(ForecastFile):
         lead_rows = _positions(source.path, source.lead_times, lead_times, "leads")
         names = tuple(source.fields)
         described = (source.path, init_times, lead_times, names, source.members, source.attributes)
-        return cls(*described, source, init_rows, lead_rows)
+        return cls(*described, init_rows, source, lead_rows)
 
     def read(self, names: Sequence[str], inits: slice, leads: slice | np.ndarray = ALL) -> xr.Dataset:
         """These variables from these initial times at these leads, by position, loaded."""
@@ -126,12 +138,12 @@ class ExternalFile(ForecastFile):
 
 
 def open_all(
-    paths: Mapping[str, Location], store: Store, external: Collection[str] = (), pressure_levels: Sequence[float] = ()
+    paths: Mapping[str, Places], store: Store, external: Collection[str] = (), pressure_levels: Sequence[float] = ()
 ) -> dict[str, ForecastFile]:
     """Opens forecast files that are to be compared.
 
     Args:
-      paths: The files by forecaster.
+      paths: The files by forecaster; an external one may have several.
       store: The truth.
       external: Which forecasters are not of the experiment.
       pressure_levels: hPa; what is verified where the truth is on sigma levels, wanted of external files on pressure.
@@ -140,11 +152,30 @@ def open_all(
       DataError: a file does not fit the truth (see ``ForecastFile.open`` and ``open_external``), or has other initial
         times or leads than the first one (an external one: lacks some of them): never an intersection.
     """
-    own = {name: ForecastFile.open(Path(path), store) for name, path in paths.items() if name not in external}
+    config = EvaluateConfig(forecasts=dict.fromkeys(external, ""), pressure_levels=list(pressure_levels))
+    return open_compared(paths, store, config)[0]
+
+
+def open_compared(
+    paths: Mapping[str, Places], store: Store, config: EvaluateConfig
+) -> tuple[dict[str, ForecastFile], LeftOut]:
+    """Opens forecast files that are to be compared as a config says, and tells which initial times are left out.
+
+    Args:
+      paths: As of ``open_all``.
+      store: The truth.
+      config: Which are external (``forecasts``), which pressure levels are wanted of these, and what becomes of initial
+        times that one of them lacks (``missing_inits``).
+
+    Raises:
+      DataError: as ``open_all``; or no initial time is left.
+    """
+    external, pressure_levels = config.forecasts, config.pressure_levels
+    own = {name: ForecastFile.open(_one(path), store) for name, path in paths.items() if name not in external}
     others = {name: _external(name, paths[name], store, pressure_levels) for name in paths if name in external}
-    all_files: list[ForecastFile | ExternalForecasts] = [*own.values(), *others.values()]
+    all_files: list[ForecastFile | External] = [*own.values(), *others.values()]
     first = all_files[0]
-    inits, leads = np.sort(first.init_times), np.sort(first.lead_times)  # of ours they are in order
+    leads = np.sort(first.lead_times)  # of ours they are in order
     if not own:  # the initial time is no forecast
         leads = leads[leads != np.timedelta64(0, "ns")]
     if leads.size == 0:
@@ -158,13 +189,59 @@ def open_all(
                     f"{Path(first.path).name} ({describe_times(theirs)}); all forecasters must share all of them: "
                     "make the forecasts again"
                 )
-    chosen = {name: ExternalFile.choose(source, inits, leads) for name, source in others.items()}
-    return {name: (own | chosen)[name] for name in paths}
+    inits = first.init_times if own else wanted_inits(list(others.values()), leads, store, config.split)
+    kept, left_out = common_inits(others, inits, config)
+    chosen = {name: ExternalFile.choose(source, kept, leads) for name, source in others.items()}
+    files: dict[str, ForecastFile] = {**own, **chosen}
+    return {name: files[name].starting_at(kept) if left_out else files[name] for name in paths}, left_out
 
 
-def _external(name: str, path: Location, store: Store, pressure_levels: Sequence[float]) -> ExternalForecasts:
+def wanted_inits(others: Sequence[External], leads: np.ndarray, store: Store, split: Split) -> np.ndarray:
+    """The initial times of a comparison of external forecasts alone, ascending: the first one's, its gaps filled.
+
+    A gap is an initial time that another holds and the truth verifies, and that the first would hold if it held all
+    between its first and its last, as often as it starts elsewhere.
+    """
+    held = np.sort(others[0].init_times)
+    if held.size < 2:
+        return held
+    every, span = np.diff(held).min(), leads.max()
+    more = np.setdiff1d(np.concatenate([other.init_times for other in others]), held)
+    more = more[(more > held[0]) & (more < held[-1])]
+    more = more[(more - held[0]) % every == np.timedelta64(0, "ns")]
+    segments = [s for s in store.segments if s.split == split]
+    verified = [any(s.first_time <= t and t + span <= s.last_time for s in segments) for t in more]
+    return np.union1d(held, more[np.array(verified, bool)])
+
+
+def common_inits(
+    others: Mapping[str, External], inits: np.ndarray, config: EvaluateConfig
+) -> tuple[np.ndarray, LeftOut]:
+    """The initial times that are compared: all, or where the config leaves out what somebody lacks, the rest.
+
+    Raises:
+      DataError: none is left.
+    """
+    if config.missing_inits == "refuse":
+        return inits, {}
+    lacking = {name: inits[~np.isin(inits, other.init_times)] for name, other in others.items()}
+    left_out = {name: times for name, times in lacking.items() if times.size}
+    kept = inits[~np.isin(inits, np.concatenate([inits[:0], *left_out.values()]))]
+    if kept.size == 0:
+        each = "; ".join(f"{others[name].path} holds {describe_times(others[name].init_times)}" for name in left_out)
+        raise DataError(f"evaluate: no initial time is left that all hold, of {describe_times(inits)}: {each}")
+    return kept, left_out
+
+
+def _one(places: Places) -> Path:
+    """The file of a forecaster of the experiment's, which has one."""
+    assert not isinstance(places, tuple)
+    return Path(places)
+
+
+def _external(name: str, places: Places, store: Store, pressure_levels: Sequence[float]) -> External:
     """An external file with its name among its attributes: that alone may say whether it is damped."""
-    found = open_external(path, store, pressure_levels)
+    found = open_forecasts_at(places, store, pressure_levels)
     names = [name, str(found.attributes.get("forecaster", ""))]
     return replace(found, attributes={**found.attributes, "forecaster": ", ".join(filter(None, names))})
 
@@ -174,9 +251,12 @@ def _positions(path: Location, have: np.ndarray, wanted: np.ndarray, what: str) 
     if missing.size:
         named = [describe_time(value) for value in missing[:_MOST_NAMED]]
         more = f" and {missing.size - _MOST_NAMED} more" if missing.size > _MOST_NAMED else ""
+        remedy = "choose evaluate.lead_hours and evaluate.lead_step_hours by it"
+        if what == "initial times":
+            remedy = "evaluate.missing_inits: leave_out compares without them, or choose evaluate's initial times by it"
         raise DataError(
             f"{path}: lacks {what} of the comparison: {', '.join(named)}{more}; it holds {describe_times(have)}; "
-            "choose evaluate's initial times and leads by it"
+            f"{remedy}"
         )
     return rows
 

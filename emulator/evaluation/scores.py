@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,17 @@ from data_prep import clock
 from data_prep.errors import ConfigError, DataError, printable
 from data_prep.files.disk import closing_once, replacing
 from data_prep.files.netcdf_file import write_netcdf
-from data_prep.preparation.store import Store
-from data_prep.reading.locations import Location
+from data_prep.preparation.store import Split, Store
 from data_prep.spec import CONVENTIONS
 from emulator import __version__
 from emulator.config import EvaluateConfig
 from emulator.evaluation.comparison import compare
 from emulator.evaluation.encoding import encoding_of
+from emulator.evaluation.external_files import Places
 from emulator.evaluation.extremes import QUANTILES
 from emulator.evaluation.fields import Verification, cannot_hold, units_of
-from emulator.evaluation.forecast_file import ForecastFile, open_all
+from emulator.evaluation.forecast_file import ExternalFile, ForecastFile, LeftOut, describe_time, open_compared
+from emulator.evaluation.gross_errors import warn_of_gross_errors
 from emulator.evaluation.regions import read_mask, scored_regions
 from emulator.evaluation.scoring import Distribution, Scoring, tallies
 from emulator.evaluation.significance import SEED
@@ -45,10 +47,11 @@ FORMAT_VERSION = 1
 
 _CELLS = ("variable", "lead_time", "init_time", "region")
 _CHUNK_INITS = 32
+_MOST_NAMED = 10  # initial times that are left out, in the log; the scores' attribute names all
 
 
 def evaluate(
-    forecast_paths: Mapping[str, Location],
+    forecast_paths: Mapping[str, Places],
     store: Store,
     config: EvaluateConfig,
     out: Path,
@@ -60,7 +63,7 @@ def evaluate(
     """Scores forecast files against the truth and writes ``scores.nc``.
 
     Args:
-      forecast_paths: File of each forecaster, in the order of tables and plots.
+      forecast_paths: File of each forecaster, in the order of tables and plots; those of an external one.
       store: The truth, and the climatology that anomalies are measured from.
       config: Split, pressure levels, regions, mask, bootstrap; which variables must be there (``headline``).
       out: The scores file; it appears only when it is complete.
@@ -80,7 +83,7 @@ def evaluate(
     """
     if not forecast_paths:
         raise DataError("evaluate: no forecast files; run the forecast stage")
-    files = open_all(forecast_paths, store, config.forecasts, config.pressure_levels)
+    files, left_out = open_compared(forecast_paths, store, config)
     first = next(iter(files.values()))
     verification = _verification(store, config, first.init_times, first.lead_times)
     foreign = {s.split for s in verification.segments} - {config.split}
@@ -92,7 +95,8 @@ def evaluate(
     training = training or store
     gap = _gap_hours(verification, training, config)
     scoring = Scoring.of(verification, files, _scored_variables(files, verification, config), regions, training)
-    told = _learned(files, verification) | _lateral_boundary(files)
+    told = _learned(files, verification) | _lateral_boundary(files) | _left_out(left_out, first)
+    _tell_of_more(files)
     facts = _attributes(store, config, verification) | gap | told | dict(attributes or {})
 
     with replacing(out) as temporary:
@@ -101,6 +105,7 @@ def evaluate(
         distributions = _write_statistics(temporary, scoring, executor)
         with xr.open_dataset(temporary) as statistics:
             compared = compare(statistics, config).drop_vars(list(statistics.data_vars)).load()
+        warn_of_gross_errors(compared, {n: given for n, given in config.forecasts.items() if n in files})
         scores = _with_origin(compared.merge(distributions), files)
         write_netcdf(scores, temporary, mode="a", encoding=encoding_of(scores))
     return xr.open_dataset(out)
@@ -145,15 +150,21 @@ def _gap_hours(verification: Verification, training: Store, config: EvaluateConf
     gaps = [np.maximum(s.first_time - last, first - s.last_time).min() for s in seen]
     gap, lead = map(clock.hours, (min(gaps), verification.lead_times[-1]))
     if gap < lead:
-        logger.warning(
-            "evaluate: what is verified lies %g h from data for %s, less than the longest lead (%g h): scores may "
-            "flatter the network; raise data.split.gap_days to %g or more, or shorten evaluate.lead_hours",
-            gap,
-            seen[int(np.argmin(gaps))].split,
-            lead,
-            np.ceil(lead / 24),
-        )
+        _warn_of_gap(gap, seen[int(np.argmin(gaps))].split, lead, training.data_hash)
     return {"gap_hours": gap}
+
+
+@lru_cache(maxsize=64)  # a run asks before it trains, before it scores, and as it scores
+def _warn_of_gap(gap: float, split: Split, lead: float, _data: str) -> None:
+    """Says so once of the same data."""
+    logger.warning(
+        "evaluate: what is verified lies %g h from data for %s, less than the longest lead (%g h): scores may "
+        "flatter the network; raise data.split.gap_days to %g or more, or shorten evaluate.lead_hours",
+        gap,
+        split,
+        lead,
+        np.ceil(lead / 24),
+    )
 
 
 def _learned(files: Mapping[str, ForecastFile], verification: Verification) -> dict[str, str]:
@@ -168,6 +179,25 @@ def _learned(files: Mapping[str, ForecastFile], verification: Verification) -> d
             found,
         )
     return {"verified_on_training": found} if found else {}
+
+
+def _left_out(left_out: LeftOut, first: ForecastFile) -> dict[str, str]:
+    """The scores' attribute of this name: which initial times are left out, and who lacks them."""
+    if not left_out:
+        return {}
+    absent = np.unique(np.concatenate([*left_out.values()])).size
+    count = f"{absent} of {absent + first.init_times.size} initial times"
+    named = {name: [describe_time(time) for time in times] for name, times in left_out.items()}
+    some = [f"{n} lacks {', '.join(t[:_MOST_NAMED])}{', ...' * (len(t) > _MOST_NAMED)}" for n, t in named.items()]
+    logger.warning("evaluate: %s are left out for everybody (evaluate.missing_inits): %s", count, "; ".join(some))
+    return {"left_out": f"{count}: " + "; ".join(f"{n} lacks {', '.join(times)}" for n, times in named.items())}
+
+
+def _tell_of_more(files: Mapping[str, ForecastFile]) -> None:
+    """Says of whose forecasts some are not compared, for others do not start then."""
+    for name, file in files.items():
+        if isinstance(file, ExternalFile) and (held := file.source.init_times.size) > file.init_times.size:
+            logger.info("evaluate: %s: %d of its %d initial times are compared", name, file.init_times.size, held)
 
 
 def _lateral_boundary(files: Mapping[str, ForecastFile]) -> dict[str, str]:

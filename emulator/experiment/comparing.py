@@ -17,8 +17,8 @@ import xarray as xr
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import discard, write_text
-from data_prep.reading.locations import Location, locate
 from emulator.config import ExperimentConfig
+from emulator.evaluation.external_files import Places, files_at, locate_all, open_forecasts_at
 from emulator.evaluation.scores_file import open_scores
 from emulator.experiment.competitors import (
     bytes_to_write,
@@ -47,10 +47,10 @@ from emulator.stepping.sponge import Sponge
 logger = logging.getLogger(__name__)
 
 
-def forecast_paths(contest: Contest) -> dict[str, Location]:
+def forecast_paths(contest: Contest) -> dict[str, Places]:
     """The file of every forecaster in the order of tables, external ones last, whether it exists or not."""
-    own: dict[str, Location] = {name: contest.path(name) for name in competitors(contest)}
-    return own | {name: locate(path) for name, path in contest.evaluate.forecasts.items()}
+    own: dict[str, Places] = {name: contest.path(name) for name in competitors(contest)}
+    return own | {name: locate_all(given) for name, given in contest.evaluate.forecasts.items()}
 
 
 def check_comparison(config: ExperimentConfig) -> None:
@@ -139,17 +139,21 @@ def _warn_of_a_small_disk(contest: Contest) -> None:
 
 
 def _check_external(contest: Contest) -> None:
-    from emulator.evaluation.external import open_external
-    from emulator.evaluation.forecast_file import ExternalFile
+    from emulator.evaluation.forecast_file import ExternalFile, common_inits
 
     evaluate = contest.evaluate
-    external = {name: locate(path) for name, path in evaluate.forecasts.items()}
-    absent = [f"{name}: {path}" for name, path in external.items() if isinstance(path, Path) and not path.exists()]
-    if absent:
-        raise DataError(f"evaluate.forecasts.{absent[0]}: no such file")
-    for path in external.values():
-        found = open_external(path, contest.store, evaluate.pressure_levels)
-        ExternalFile.choose(found, contest.init_times, contest.leads)
+    external = {name: locate_all(given) for name, given in evaluate.forecasts.items()}
+    for name, places in external.items():
+        try:
+            absent = [path for path in files_at(places) if isinstance(path, Path) and not path.exists()]
+        except DataError as error:
+            raise DataError(f"evaluate.forecasts.{name}: {error}") from None
+        if absent:
+            raise DataError(f"evaluate.forecasts.{name}: {absent[0]}: no such file")
+    found = {n: open_forecasts_at(places, contest.store, evaluate.pressure_levels) for n, places in external.items()}
+    kept, _ = common_inits(found, contest.init_times, evaluate)
+    for forecasts in found.values():
+        ExternalFile.choose(forecasts, kept, contest.leads)
 
 
 def discard_outdated(contest: Contest) -> None:
@@ -199,14 +203,14 @@ def check_scores(config: ExperimentConfig) -> None:
     Raises:
       DataError: forecasts are missing, were made from other data, or do not fit the truth; or see ``check_config``.
     """
-    from emulator.evaluation.forecast_file import open_all
+    from emulator.evaluation.forecast_file import open_compared
     from emulator.evaluation.scores import check_config
 
     contest = Contest.of(config)
     store, evaluate = contest.store, contest.evaluate
     if why := what_is_lacking(contest):
         raise DataError(f"evaluate: {why}; 'emulator forecast' makes them")
-    files = open_all(forecast_paths(contest), store, evaluate.forecasts, evaluate.pressure_levels)
+    files, _ = open_compared(forecast_paths(contest), store, evaluate)
     first = next(iter(files.values()))
     check_config(store, evaluate, first.init_times, first.lead_times)
 

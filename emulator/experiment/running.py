@@ -22,6 +22,7 @@ from emulator.run_folder import run_folder
 logger = logging.getLogger(__name__)
 
 _MOST_KEYS = 5  # named in a message
+_OF_GIVEN = ("evaluate.forecasts", "evaluate.missing_inits")  # keys that are about forecasts of others alone
 
 
 def run_stages(
@@ -273,7 +274,7 @@ def _check_finished(config: ExperimentConfig, stage: Stage, need: str, records: 
     shows_what_is_there = stage.name == "plot"  # forecasts of the command line that was scored, too
     if record["fingerprint"] != fingerprint(config, maker):
         keys = _differing_keys(config, maker, record)
-        if not (shows_what_is_there and all(key.startswith("evaluate.forecasts") for key in keys)):
+        if not (shows_what_is_there and all(key.startswith(_OF_GIVEN) for key in keys)):
             raise _made_with_another(config, maker, keys)
     if not record["finished"]:
         raise UserError(

@@ -263,10 +263,10 @@ def _evaluate(config: ExperimentConfig, workers: Executor | None) -> None:
 
 def _scored_files(config: ExperimentConfig) -> Stamps:
     """Forecasts of others and the mask, as far as they are there: what is gone was scored."""
-    from data_prep.reading.locations import locate
+    from emulator.evaluation.external_files import files_that_are_there, locate_all
 
     others = (*config.evaluate.forecasts.values(), *filter(None, [config.evaluate.mask]))
-    return _stamps(path for path in map(locate, others) if isinstance(path, Path) and path.exists())
+    return _stamps(path for given in others for path in files_that_are_there(locate_all(given)))
 
 
 def _replaced_since_scored(config: ExperimentConfig) -> str | None:
