@@ -492,15 +492,46 @@ def test_times_that_two_files_hold_are_found(equal, tmp_path):
     later.to_netcdf(tmp_path / "b.nc")
     paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
     report = inspect_files(paths)
-    assert [(f.kind, f.first) for f in report.findings] == [("duplicate", data.time.values[100])]
+    assert [(f.kind, f.first, f.count) for f in report.findings] == [("duplicate", data.time.values[100], 1)]
     assert report.refusal is not None
     if equal:
-        assert "b.nc: a defect: time at 2001-01-26T00:00: duplicate, is in a file before" in report.refusal
+        assert report.refusal == (
+            f"{paths[1]}: a defect: time at 2001-01-26T00:00: duplicate, in {paths[0]} and {paths[1]}; "
+            "data.repair: [duplicates] keeps the first of equal ones"
+        )
         section = DataConfig.model_validate(ChosenData.of(paths, report).section)
         assert section.repair == ["duplicates"]
         prepare(section, tmp_path / "store.zarr", tmp_path)
     else:
         assert "temperature at 2001-01-26T00:00 differs from what" in report.refusal
+
+
+def test_a_copy_of_a_month_is_one_finding_and_hides_no_other(tmp_path):
+    data = world(times_from("2001-01-01", 200))
+    data["temperature"][150:154] = data["temperature"][150:154].values[:, :, ::-1]
+    data["2m_temperature"][50:90:2, 3, 3] = np.nan  # twenty times, and none of them beside another
+    paths = [tmp_path / f"{name}.nc" for name in "abcd"]
+    for path, rows in zip(paths, (slice(0, 100), slice(100, 170), slice(170, 200), slice(105, 165)), strict=True):
+        data.isel(time=rows).to_netcdf(path)
+    report = inspect_files(paths)
+    twice = [f for f in report.findings if f.kind == "duplicate"]
+    assert [(f.first, f.last, f.count) for f in twice] == [(*data.time.values[[105, 164]], 60)]
+    assert f"(60 times): in {paths[1]} and {paths[3]}; data.repair: [duplicates] keeps" in report.text
+    lines = report.text.splitlines()
+    assert sum("missing: 2m_temperature" in line for line in lines) == 10
+    assert "  error    missing: and 10 more" in lines
+    assert sum("flipped latitudes: temperature 2001-02-07T12:00 to 2001-02-08T06:00" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_times_that_a_file_holds_twice_are_told_run_by_run(stride, tmp_path):
+    """And their fields, which repeat those before them, are not stuck."""
+    data = world()
+    path = canonical(data.isel(time=sorted([*range(40), *range(10, 22, stride)])), tmp_path)
+    report = inspect_files([path])
+    counts = [12] if stride == 1 else [1] * 4
+    assert [(f.kind, f.count) for f in report.findings] == [("duplicate", count) for count in counts]
+    assert report.findings[0].text.startswith(f"occurs twice in {path}; data.repair: [duplicates]")
 
 
 @pytest.mark.parametrize(("missing", "whole"), [(1, False), (50, True)])

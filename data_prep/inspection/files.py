@@ -15,6 +15,7 @@ import xarray as xr
 
 from data_prep import clock
 from data_prep.errors import DataError
+from data_prep.files.arrays import unbroken_runs
 from data_prep.grid import Grid
 from data_prep.reading import checks, quality
 from data_prep.reading.level_files import stack_levels
@@ -45,6 +46,7 @@ from data_prep.variables import (
 )
 
 _SPARSE = "NaN in some points as a rule, as below high ground; it cannot be predicted there, so the level is left out"
+_KEEP_ONE = "data.repair: [duplicates] keeps the first of equal ones"
 
 
 @dataclass(frozen=True)
@@ -484,16 +486,32 @@ def _with_shared_times(files: Sequence[FileReport]) -> list[FileReport]:
     for number, file in enumerate(files):
         for name in {r.found.name for r in file.fields if r.found.extent == "time"} - fixed:
             holders.setdefault(name, []).append(number)
-    shared: list[set[np.datetime64]] = [set() for _ in files]
+    shared: list[dict[np.datetime64, int]] = [{} for _ in files]  # the file before that holds it, by time
     for numbers in set(map(tuple, holders.values())):
         times = np.concatenate([files[n].source.times for n in numbers])
         holder = np.repeat(numbers, [files[n].source.times.size for n in numbers])
         _, first, where = np.unique(times, return_index=True, return_inverse=True)
         for row in np.flatnonzero(holder != holder[first[where]]):
-            shared[holder[row]].add(times[row])
-    text = "is in a file before this one too"
-    found = ([Finding("error", "duplicate", "time", t, t, 1, text) for t in sorted(some)] for some in shared)
-    return [replace(file, findings=(*file.findings, *new)) for file, new in zip(files, found, strict=True)]
+            shared[holder[row]][times[row]] = int(holder[first[where[row]]])
+    out = []
+    for file, some in zip(files, shared, strict=True):
+        own = np.unique(file.source.times) if some else file.source.times[:0]
+        before = np.array([some.get(time, -1) for time in own], np.int64)
+        new = [
+            _twice(own, before == number, f"in {files[number].source.path} and {file.source.path}")
+            for number in sorted(set(some.values()))
+        ]
+        out.append(replace(file, findings=(*file.findings, *(finding for found in new for finding in found))))
+    return out
+
+
+def _twice(times: np.ndarray, rows: np.ndarray, where: str) -> list[Finding]:
+    """Unbroken runs of the times, ascending and unique, that are there more than once."""
+    text = f"{where}; {_KEEP_ONE}"
+    return [
+        Finding("error", "duplicate", "time", times[run[0]], times[run[-1]], run.size, text)
+        for run in unbroken_runs(np.flatnonzero(rows))
+    ]
 
 
 def _with_gaps_between(files: Sequence[FileReport]) -> list[FileReport]:
@@ -525,10 +543,8 @@ def _grid_findings(source: Source) -> list[Finding]:
 
 def _time_findings(source: Source) -> list[Finding]:
     """Times that occur twice, and gaps."""
-    out: list[Finding] = []
     times, counts = np.unique(source.times, return_counts=True)
-    for time in times[counts > 1]:
-        out.append(Finding("error", "duplicate", "time", time, time, 1, "occurs twice"))
+    out = _twice(times, counts > 1, f"occurs twice in {source.path}")
     if times.size > 1:
         steps = np.diff(times)
         interval = steps.min()

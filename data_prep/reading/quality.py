@@ -307,7 +307,8 @@ def _judge_level(
     yield from found("error", "uniform", one_value, lambda _: UNIFORM)
     if times.size:
         severity: Severity = "error" if changes_every_step(name, units) else "warning"
-        yield from found(severity, "stuck", summary.stuck[:, i], lambda _: "repeats the field before it")
+        moves_on = np.append(True, np.diff(times) != np.timedelta64(0, "ns"))  # a time that is there twice does repeat
+        yield from found(severity, "stuck", summary.stuck[:, i] & moves_on, lambda _: "repeats the field before it")
 
 
 def judge_flips(flipped: np.ndarray, unclear: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:
