@@ -33,6 +33,7 @@ from data_prep.reading.recognise import (
     vertical_kind,
     without_single_leads,
 )
+from data_prep.reading.slips import in_celsius
 from data_prep.reading.sources import FoundField, Source, open_source, warn_of_slow_chunks
 from data_prep.reading.units import conversion, is_direction, unit_of
 from data_prep.spec import Vertical
@@ -177,6 +178,7 @@ class _Followed:
 
     Attributes:
       interval: Between its times.
+      units: The SI unit that it is in.
       files: Those that hold it, by number, in the order of time.
       times: Of each.
       summaries: What was seen of each.
@@ -185,6 +187,7 @@ class _Followed:
     """
 
     interval: np.timedelta64
+    units: str = ""
     files: list[int] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
     summaries: list[quality.Summary] = field(default_factory=list)
@@ -208,20 +211,28 @@ class _Followed:
             self.orientation.begin_anew()
         return self.orientation
 
-    def flipped(self, name: str, units: str) -> Iterator[tuple[int, list[Finding]]]:
+    def flipped(self, name: str) -> Iterator[tuple[int, list[Finding]]]:
         """Files, and what is to be said of the rows of each that lie the other way round."""
         if self.orientation is None:
             return
-        starts = np.cumsum([times.size for times in self.times])[:-1]
-        rows = self.orientation.judge(by_others=tells_orientation(name, units))
-        parts = zip(*(np.split(some, starts) for some in rows), strict=True)
+        rows = self.orientation.judge(by_others=tells_orientation(name, self.units))
+        parts = zip(*map(self._by_file, rows), strict=True)
         for number, times, (flipped, unclear) in zip(self.files, self.times, parts, strict=True):
-            yield number, quality.judge_flips(flipped, unclear, times, name, units)
+            yield number, quality.judge_flips(flipped, unclear, times, name, self.units)
+
+    def in_celsius(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Files, and which rows of each are in degrees Celsius beside a record in K."""
+        if len({summary.low.shape[1] for summary in self.summaries}) == 1:
+            rows = in_celsius(name, self.units, self._of_all("low"), self._of_all("high"))
+            yield from zip(self.files, self._by_file(rows), strict=True)
 
     def running(self, name: str) -> list[Finding]:
         """Whether sums of this name run up over several times, all files together."""
         rises, falls = self._of_all("rises"), self._of_all("falls")
         return quality.judge_sums(rises, falls, np.concatenate(self.times), self.interval, name)
+
+    def _by_file(self, rows: np.ndarray) -> list[np.ndarray]:
+        return np.split(rows, np.cumsum([times.size for times in self.times])[:-1])
 
     def _of_all(self, what: str) -> np.ndarray:
         return np.concatenate([getattr(summary, what) for summary in self.summaries])
@@ -346,7 +357,7 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
         for found in file.fields
     )
     followed = {name: _Followed(interval) for name, interval in _intervals(files).items()}
-    reports: dict[tuple[int, str], FieldReport] = {}
+    summaries: dict[tuple[int, str], quality.Summary] = {}
     for number in sorted(range(len(files)), key=lambda n: files[n].source.times[:1].tolist()):
         file = files[number]
         for found in file.fields:
@@ -355,13 +366,21 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
             orientation = None
             if thread is not None and file.source.times.size:
                 orientation = thread.oriented(file.source.grid, continues=before is not None)
-            reports[number, found.name], summary, last = _look_at_field(file, found, before, orientation)
+            summary, last = _scan(file.source, found, before, orientation)
+            summaries[number, found.name] = summary
             if thread is not None:
+                thread.units = thread.units or found.to_si.units
                 thread.files.append(number)
                 thread.times.append(file.source.times)
                 thread.summaries.append(summary)
                 thread.end = file.source, found, last
         file.source.release()
+    celsius = {(n, name): rows for name, thread in followed.items() for n, rows in thread.in_celsius(name)}
+    reports = {
+        (number, found.name): _judged(file, found, summaries[number, found.name], celsius.get((number, found.name)))
+        for number, file in enumerate(files)
+        for found in file.fields
+    }
 
     def add(number: int, name: str, findings: Sequence[Finding]) -> None:
         report = reports[number, name]
@@ -369,7 +388,7 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
 
     for name, thread in followed.items():
         first = thread.files[0]
-        for number, flips in thread.flipped(name, reports[first, name].found.to_si.units):
+        for number, flips in thread.flipped(name):
             add(number, name, flips)
         if is_accumulation(name):
             add(first, name, thread.running(name))
@@ -432,18 +451,21 @@ def _of_no_use(found: FoundField, interval: np.timedelta64) -> str | None:
     return None
 
 
-def _look_at_field(
-    file: _Opened, found: FoundField, before: np.ndarray | None, orientation: Orientation | None
-) -> tuple[FieldReport, quality.Summary, np.ndarray]:
-    """A variable of a file, what was seen of its rows, and ``quality.thin`` of the last one; adds its orientation."""
-    source = file.source
-    n_rows = source.n_rows(found.name)
+def _scan(
+    source: Source, found: FoundField, before: np.ndarray | None, orientation: Orientation | None
+) -> tuple[quality.Summary, np.ndarray]:
+    """What is seen of the rows of a variable, and ``quality.thin`` of the last one; adds its orientation."""
 
     def read(start: int, stop: int) -> np.ndarray:
         return source.read(found.name, found.levels, start, stop)
 
     keep = None if orientation is None else partial(orientation.add, source.times)
-    summary, last = quality.scan(read, n_rows, source.grid, len(found.levels), before, keep)
+    return quality.scan(read, source.n_rows(found.name), source.grid, len(found.levels), before, keep)
+
+
+def _judged(file: _Opened, found: FoundField, summary: quality.Summary, celsius: np.ndarray | None) -> FieldReport:
+    """A variable of a file, by what was seen of its rows; ``celsius`` as of ``quality.judge``."""
+    source, n_rows = file.source, summary.low.shape[0]
     findings = quality.judge(
         summary,
         source.times if found.extent == "time" else np.empty(0, "datetime64[ns]"),
@@ -451,6 +473,7 @@ def _look_at_field(
         found.to_si.units,
         found.levels,
         on_pressure=file.vertical == "pressure",
+        celsius=celsius,
     )
     some = np.isfinite(summary.low).any()
     low, high = (float(np.nanmin(summary.low)), float(np.nanmax(summary.high))) if some else (np.nan, np.nan)
@@ -464,8 +487,7 @@ def _look_at_field(
     findings = [f for f in findings if f.kind != "missing" or f.channel not in channels]
     findings += [Finding("warning", "missing", channel, None, None, n_rows, _SPARSE) for channel in sorted(channels)]
     unchanging, constant = quality.never_changes(summary), quality.constant_levels(summary, found.levels)
-    report = FieldReport(found, low, high, missing, lacking, sparse, n_rows, unchanging, constant, tuple(findings))
-    return report, summary, last
+    return FieldReport(found, low, high, missing, lacking, sparse, n_rows, unchanging, constant, tuple(findings))
 
 
 def _without_empty(files: Sequence[FileReport]) -> list[FileReport]:

@@ -151,6 +151,6 @@ def _defects(files: Sequence[FileReport]) -> str | None:
     remedy = {
         "duplicate": "",  # which the finding says
         "flipped latitudes": "data.repair: [flipped_latitudes] turns them back",
-        "unit slip": "set the units attribute right, or data.repair: [unit_slips] converts them",
+        "unit slip": "or data.repair: [unit_slips] converts them",
     }.get(first.kind, "mend the files, or leave the times out by data.exclude")
     return f"{path}: {count}: {first.channel}{at}: {first.kind}, {first.text}{'; ' * bool(remedy)}{remedy}"
