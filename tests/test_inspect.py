@@ -701,6 +701,48 @@ def test_a_variable_that_one_file_lacks_is_missed_there(tmp_path):
     assert refusal.endswith("then (40 times differ); add it, or leave these times out by data.exclude")
 
 
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("months", [[2], [1, 3]])
+def test_a_variable_that_some_files_call_otherwise_is_told(months, beside, tmp_path):
+    """Shifting the times of one would ruin the data."""
+    whole = world(times_from("2001-01-01", 200))[["2m_temperature", *["mean_sea_level_pressure"] * beside]]
+    paths = [tmp_path / f"{month} x.nc" for month in range(5)]
+    for month, path in enumerate(paths):
+        name = "t2m" if month in months else "air_2m"
+        whole.isel(time=slice(40 * month, 40 * month + 40)).rename({"2m_temperature": name}).to_netcdf(path)
+    odd = paths[months[0]]
+    one = f"{odd}: only this file holds 2m_temperature (t2m), and it lacks air_2m: is it the same under another name?"
+    two = f"{odd} and 1 more: only these files hold 2m_temperature (t2m), and they lack air_2m: is it the same under "
+    one += f" ncrename -v t2m,air_2m '{odd}', or leave the file out"
+    two += f"another name? ncrename -v t2m,air_2m '{odd}' and so on, or leave the files out"
+    assert inspect_files(paths).refusal == (one if len(months) == 1 else two)
+    for path in (paths[month] for month in months):
+        with xr.open_dataset(path) as data:
+            renamed = data.rename(t2m="air_2m").load()
+        renamed.to_netcdf(path)
+    assert inspect_files(paths).refusal is None
+
+
+@pytest.mark.parametrize(
+    ("name", "hours", "said"),
+    [
+        ("2m_temperature", 12, "shift the times of one, if both mean the same (cdo shifttime)"),
+        ("skin", 12, "shift the times of one, if both mean the same (cdo shifttime)"),
+        ("2m_temperature", 24 * 50, "add it, or leave these times out by data.exclude"),  # as two that are known
+    ],
+)
+def test_times_are_to_be_shifted_only_where_they_are_no_times_of_the_other(name, hours, said, tmp_path):
+    days = times_from("2001-01-01", 50, np.timedelta64(24, "h"))
+    whole = world(days)[["mean_sea_level_pressure"]]
+    whole.to_netcdf(tmp_path / "a.nc")
+    other = world(days)[["2m_temperature"]].rename({"2m_temperature": name})
+    if name == "skin":
+        other["skin"].attrs = {"units": "Pa"}
+    other.assign_coords(time=days + np.timedelta64(hours, "h")).to_netcdf(tmp_path / "b.nc")
+    refusal = inspect_files([tmp_path / "a.nc", tmp_path / "b.nc"]).refusal
+    assert refusal is not None and refusal.endswith(said)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
