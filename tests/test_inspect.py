@@ -443,6 +443,23 @@ def test_files_of_one_time_each_are_looked_at_together(tmp_path):
     assert report.refusal is not None and "05.nc: its grid is 8 x 3 regional" in report.refusal
 
 
+@pytest.mark.parametrize(("count", "said"), [(3, "3 files of 15 "), (12, "10 files or more of 15 ")])
+def test_all_files_that_cannot_be_read_are_told_at_once(count, said, tmp_path, caplog, capsys):
+    data = weather(times_from("2001-01-01", 15))
+    for row in range(15):
+        data.isel(time=[row]).to_netcdf(tmp_path / f"{row:02d}.nc")
+    broken = [tmp_path / f"{row:02d}.nc" for row in range(1, 1 + count)]
+    for number, path in enumerate(broken):
+        path.write_bytes((b"", b"no NetCDF at all", path.read_bytes()[:2000])[number % 3])
+    assert main(["inspect", str(tmp_path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    for path in broken[:10]:
+        assert sum(line.partition(" ")[2].startswith(f"{path}: ") for line in lines[:-1]) == 1
+    assert len(lines) == 1 + min(count, 10) and lines[-1].startswith(f"error: {said}cannot be used")
+    with pytest.raises(DataError, match=f"^{said}.*{broken[0]}, {broken[1]}"):
+        inspect_files(sorted(tmp_path.glob("*.nc")))
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
 def test_files_are_closed_once_they_were_looked_at(tmp_path, monkeypatch):
     """An open one keeps 16 MiB of decoded chunks for each of its variables."""

@@ -6,6 +6,7 @@ block at a time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -46,6 +47,9 @@ from data_prep.variables import (
     tells_orientation,
 )
 
+logger = logging.getLogger(__name__)
+
+_MOST_REFUSED = 10  # files, after which no further one is opened
 _SPARSE = "NaN in some points as a rule, as below high ground; it cannot be predicted there, so the level is left out"
 _KEEP_ONE = "data.repair: [duplicates] keeps the first of equal ones"
 
@@ -102,14 +106,14 @@ def look_at_files(paths: Sequence[Location]) -> list[FileReport]:
     out, and times that an earlier file holds too are found.
 
     Raises:
-      DataError: one line on what makes a file unusable, as preparation would give it.
+      DataError: one line on what makes a file unusable, as preparation would give it; of several files that cannot be
+        opened the log says so for each.
     """
+    opened = _open_all(paths)
     try:
-        files = _look_at(_stacked(_surfaces_that_stay([_open(path) for path in paths])))
+        files = _look_at(_stacked(_surfaces_that_stay(opened)))
     except DataError as error:
-        if len(paths) == 1:
-            raise
-        raise DataError(f"{error}; or leave this file out: files that are named together make one data set") from None
+        raise _or_without_it(error, paths) from None
     return _with_gaps_between(_with_shared_times(_without_empty(files)))
 
 
@@ -236,6 +240,41 @@ class _Followed:
 
     def _of_all(self, what: str) -> np.ndarray:
         return np.concatenate([getattr(summary, what) for summary in self.summaries])
+
+
+def _open_all(paths: Sequence[Location]) -> list[_Opened]:
+    """Opens each file and closes it again.
+
+    Raises:
+      DataError: one cannot be used, or several cannot, each of which the log names.
+    """
+    out: list[_Opened] = []
+    refused: dict[Location, DataError] = {}
+    for path in paths:
+        try:
+            out.append(_open(path))
+        except DataError as error:
+            refused[path] = error
+            if len(refused) == _MOST_REFUSED:
+                break
+    if len(refused) == 1:
+        raise _or_without_it(next(iter(refused.values())), paths) from None
+    if refused:
+        for why in refused.values():
+            logger.error("%s", why)
+        count = f"{len(refused)} files" + " or more" * (len(refused) == _MOST_REFUSED)
+        raise DataError(
+            f"{count} of {len(paths)} cannot be used, for what is said above of each: mend them, or leave them out: "
+            f"{', '.join(map(str, refused))}"
+        )
+    return out
+
+
+def _or_without_it(error: DataError, paths: Sequence[Location]) -> DataError:
+    """What is wrong with a file, and that the others may do without it, if there are others."""
+    if len(paths) == 1:
+        return error
+    return DataError(f"{error}; or leave this file out: files that are named together make one data set")
 
 
 def _open(path: Location) -> _Opened:
