@@ -464,6 +464,22 @@ def test_excluded_stretches_begin_a_new_segment(tmp_path):
         open_canonical([path], world_config([str(path)], exclude=[["2001-01-01", "2001-12-31"]]))
 
 
+def test_what_is_excluded_is_told_and_so_is_what_excludes_nothing(tmp_path, caplog):
+    path = canonical(world().isel(time=[*range(20), *range(22, 30), *range(31, N)]), tmp_path)
+    caplog.set_level("INFO", "data_prep")
+    exclude = [["2000-12-01", "2001-01-01"], ["2001-01-03T12", "2001-01-04T06"], ["2001-01-05T18", "2001-01-05T18"]]
+    stored(path, exclude=[*exclude, ["2002-01-03", "2002-01-04"]])
+    lines = [r.getMessage() for r in caplog.records if "data.exclude" in r.getMessage() or "no data" in r.getMessage()]
+    assert lines == [
+        "data.exclude: 2002-01-03 to 2002-01-04 excludes nothing",
+        "data.exclude: 9 times left out",
+        "4 times left out by data.exclude between 2001-01-03T06:00 and 2001-01-04T12:00: a new segment begins",
+        "no data, and 1 times left out by data.exclude, between 2001-01-05T12:00 and 2001-01-06T12:00: a new segment "
+        "begins",
+        "no data between 2001-01-08T06:00 and 2001-01-08T18:00: a new segment begins",
+    ]
+
+
 class TestDuplicates:
     def test_are_findings_and_refused_and_dropped_where_equal(self, tmp_path):
         data = world()

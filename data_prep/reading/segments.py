@@ -172,8 +172,9 @@ def cut_into_segments(
         if used and not _is_left_out(reference, times[first - 1], times[first], interval):
             number, used = number + 1, False
         if first:
+            why = _why_not(reference, times[first - 1], times[first], interval)
             span = " and ".join(clock.text(t) for t in times[first - 1 : first + 1])
-            logger.info("no data between %s: a new segment begins", span)
+            logger.info("%s between %s: a new segment begins", why, span)
         begin = _first_kept(times[first:last], timestep, stride, needs_history=bool(sums))
         kept = times[first:last][begin::stride]
         if kept.size < 2:
@@ -192,8 +193,20 @@ def cut_into_segments(
 
 def _is_left_out(timeline: Timeline, before: np.datetime64, after: np.datetime64, interval: np.timedelta64) -> bool:
     """Whether the files hold all that lies between two times, and ``data.exclude`` leaves it out."""
+    return bool(_count_left_out(timeline, before, after) == (after - before) // interval - 1)
+
+
+def _count_left_out(timeline: Timeline, before: np.datetime64, after: np.datetime64) -> int:
     first, last = np.searchsorted(timeline.excluded, [before, after])
-    return bool(last - first == (after - before) // interval - 1)
+    return int(last - first)
+
+
+def _why_not(timeline: Timeline, before: np.datetime64, after: np.datetime64, interval: np.timedelta64) -> str:
+    """Why there is nothing between two times, for the log."""
+    some = _count_left_out(timeline, before, after)
+    if _is_left_out(timeline, before, after, interval):
+        return f"{some} times left out by data.exclude"
+    return f"no data, and {some} times left out by data.exclude," if some else "no data"
 
 
 _OVER_INTERVALS = (
