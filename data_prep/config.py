@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
 from data_prep.iso_time import parse_iso
@@ -127,6 +127,12 @@ class LateralConfig(Section):
     rim: Annotated[int, Field(gt=0)] = Field(2, description="Outer rows and columns in which its values are given")
 
 
+def _two_dates(value: Any) -> Any:
+    if not isinstance(value, list) or len(value) != 2:
+        raise ValueError(f"expected [from, to], such as [2001-01-03, 2001-01-05T06], got {value!r:.80}")
+    return value
+
+
 class DataConfig(Section):
     """From files to a prepared store."""
 
@@ -160,7 +166,7 @@ class DataConfig(Section):
     repair: list[Repair] = Field(
         [], description="Defects to mend instead of refusing them; `emulator inspect` finds and names them"
     )
-    exclude: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+    exclude: list[Annotated[list[str], Field(min_length=2, max_length=2), BeforeValidator(_two_dates)]] = Field(
         [], description="Stretches of time to leave out: first and last, inclusive, ISO 8601"
     )
     split: SplitConfig = Field(description="What is for training, what steers it, what tests it")

@@ -214,6 +214,11 @@ def usual_range(name: str, units: str) -> tuple[float, float]:
     return _RANGE_BY_UNIT.get(units, (-float("inf"), float("inf")))
 
 
+def has_usual_range(units: str) -> bool:
+    """Whether there is such a range of variables without an entry."""
+    return units in _RANGE_BY_UNIT
+
+
 def changes_every_step(name: str, units: str) -> bool:
     """Whether the same field twice in a row is a defect: true of what moves with the air, not of sea, ice and soil.
 
@@ -224,7 +229,7 @@ def changes_every_step(name: str, units: str) -> bool:
     entry = known(name)
     if entry is not None:
         return not entry.slow and not is_accumulation(name)
-    return units in _RANGE_BY_UNIT and not any(word in name.lower() for word in _SLOW_WORDS)
+    return has_usual_range(units) and not any(word in name.lower() for word in _SLOW_WORDS)
 
 
 def tells_orientation(name: str, units: str) -> bool:

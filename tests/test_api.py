@@ -1,9 +1,10 @@
 """The program from Python: the lines of the README, and what they refuse."""
 
+import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -527,6 +528,34 @@ def test_from_python_too_fields_that_training_never_saw_are_warned_of(work, capl
             caplog.clear()
             emulator.predict(network, initial.assign(warmth=initial["warmth"] + warmer), days=1)
             assert ("outside of what the network has seen: temperature@500" in caplog.text) == warned
+
+
+def test_fields_that_are_as_a_whole_far_from_all_that_training_saw_are_refused(work, tmp_path, capsys):
+    """Such as a temperature in degrees Celsius that is said to be in K, under a name that the program does not know."""
+    network = emulator.load_forecaster(work / "run")
+    least, most = network.trained_on["mean_sea_level_pressure"]
+    with xr.open_dataset(work / "mine.nc") as mine:
+        pressure = mine["mean_sea_level_pressure"]
+        lower = (pressure - float(pressure.max()) + least).assign_attrs(pressure.attrs)  # no value as training saw them
+        for name, field in (("near", lower), ("far", lower - 1.1 * (most - least))):
+            mine.assign(mean_sea_level_pressure=field.assign_attrs(pressure.attrs)).to_netcdf(tmp_path / f"{name}.nc")
+    assert command_forecast(work / "run", tmp_path / "near.nc", tmp_path / "f.nc", capsys) == (0, [])
+    code, lines = command_forecast(work / "run", tmp_path / "far.nc", tmp_path / "g.nc", capsys)
+    assert code == 1 and len(lines) == 1 and not list(tmp_path.glob("g*"))
+    words = rf"mean_sea_level_pressure at 2001-01-10T06:00 is .* Pa, and network was trained on {least:.6g} to .* unit"
+    assert re.search(words, lines[0])
+    with pytest.raises(DataError, match=words):
+        emulator.predict(network, tmp_path / "far.nc", days=1, times="2001-01-10T06")
+
+
+def test_one_value_everywhere_may_lie_anywhere(work):
+    """As of a gas that becomes more from year to year."""
+    network = emulator.load_forecaster(work / "run")
+    with xr.open_dataset(work / "mine.nc") as mine:
+        level = mine["mean_sea_level_pressure"].isel(time=[30]) * 0 + np.float32(101325)
+        initial = mine.isel(time=[30]).assign(mean_sea_level_pressure=level.assign_attrs(units="Pa"))
+    seen = dict(network.trained_on) | {"mean_sea_level_pressure": (9e4, 9.1e4)}
+    emulator.predict(replace(network, trained_on=seen), initial, days=1)
 
 
 def test_a_forecast_from_fields_that_training_never_saw_says_so(work, tmp_path, capsys):

@@ -65,6 +65,14 @@ def test_shipped_configs_are_those_of_the_repository():
         ),
         ("data.split={train: [2013-01-01, 2014-01-01]}", "missing test, validation"),
         ("data.exclude=[[2013-01-01T00Z, now]]", "exclude: 'now' is no time; write it like 2001-01-31"),
+        (
+            "data.exclude=['2013-03-01', '2013-03-02']",
+            "data.exclude.0: expected [from, to], such as [2001-01-03, 2001-01-05T06], got '2013-03-01' (and 1 more)",
+        ),
+        (
+            "data.exclude=[[2013-03-01]]",
+            "data.exclude.0: expected [from, to], such as [2001-01-03, 2001-01-05T06], got [",
+        ),
         ("data.exclude=[[0001-01-01, 2001-01-01]]", "exclude: '0001-01-01' lies outside the years 1678 to 2261"),
         ("simulate.start=NaT", "simulate.start: 'NaT' is no time; write it like 2001-01-31 or 2001-01-31T06:00"),
         (

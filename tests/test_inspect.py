@@ -443,6 +443,23 @@ def test_files_of_one_time_each_are_looked_at_together(tmp_path):
     assert report.refusal is not None and "05.nc: its grid is 8 x 3 regional" in report.refusal
 
 
+@pytest.mark.parametrize(("count", "said"), [(3, "3 files of 15 "), (12, "10 files or more of 15 ")])
+def test_all_files_that_cannot_be_read_are_told_at_once(count, said, tmp_path, caplog, capsys):
+    data = weather(times_from("2001-01-01", 15))
+    for row in range(15):
+        data.isel(time=[row]).to_netcdf(tmp_path / f"{row:02d}.nc")
+    broken = [tmp_path / f"{row:02d}.nc" for row in range(1, 1 + count)]
+    for number, path in enumerate(broken):
+        path.write_bytes((b"", b"no NetCDF at all", path.read_bytes()[:2000])[number % 3])
+    assert main(["inspect", str(tmp_path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    for path in broken[:10]:
+        assert sum(line.partition(" ")[2].startswith(f"{path}: ") for line in lines[:-1]) == 1
+    assert len(lines) == 1 + min(count, 10) and lines[-1].startswith(f"error: {said}cannot be used")
+    with pytest.raises(DataError, match=f"^{said}.*{broken[0]}, {broken[1]}"):
+        inspect_files(sorted(tmp_path.glob("*.nc")))
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no /proc")
 def test_files_are_closed_once_they_were_looked_at(tmp_path, monkeypatch):
     """An open one keeps 16 MiB of decoded chunks for each of its variables."""
@@ -492,15 +509,46 @@ def test_times_that_two_files_hold_are_found(equal, tmp_path):
     later.to_netcdf(tmp_path / "b.nc")
     paths = [tmp_path / "a.nc", tmp_path / "b.nc"]
     report = inspect_files(paths)
-    assert [(f.kind, f.first) for f in report.findings] == [("duplicate", data.time.values[100])]
+    assert [(f.kind, f.first, f.count) for f in report.findings] == [("duplicate", data.time.values[100], 1)]
     assert report.refusal is not None
     if equal:
-        assert "b.nc: a defect: time at 2001-01-26T00:00: duplicate, is in a file before" in report.refusal
+        assert report.refusal == (
+            f"{paths[1]}: a defect: time at 2001-01-26T00:00: duplicate, in {paths[0]} and {paths[1]}; "
+            "data.repair: [duplicates] keeps the first of equal ones"
+        )
         section = DataConfig.model_validate(ChosenData.of(paths, report).section)
         assert section.repair == ["duplicates"]
         prepare(section, tmp_path / "store.zarr", tmp_path)
     else:
         assert "temperature at 2001-01-26T00:00 differs from what" in report.refusal
+
+
+def test_a_copy_of_a_month_is_one_finding_and_hides_no_other(tmp_path):
+    data = world(times_from("2001-01-01", 200))
+    data["temperature"][150:154] = data["temperature"][150:154].values[:, :, ::-1]
+    data["2m_temperature"][50:90:2, 3, 3] = np.nan  # twenty times, and none of them beside another
+    paths = [tmp_path / f"{name}.nc" for name in "abcd"]
+    for path, rows in zip(paths, (slice(0, 100), slice(100, 170), slice(170, 200), slice(105, 165)), strict=True):
+        data.isel(time=rows).to_netcdf(path)
+    report = inspect_files(paths)
+    twice = [f for f in report.findings if f.kind == "duplicate"]
+    assert [(f.first, f.last, f.count) for f in twice] == [(*data.time.values[[105, 164]], 60)]
+    assert f"(60 times): in {paths[1]} and {paths[3]}; data.repair: [duplicates] keeps" in report.text
+    lines = report.text.splitlines()
+    assert sum("missing: 2m_temperature" in line for line in lines) == 10
+    assert "  error    missing: and 10 more" in lines
+    assert sum("flipped latitudes: temperature 2001-02-07T12:00 to 2001-02-08T06:00" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_times_that_a_file_holds_twice_are_told_run_by_run(stride, tmp_path):
+    """And their fields, which repeat those before them, are not stuck."""
+    data = world()
+    path = canonical(data.isel(time=sorted([*range(40), *range(10, 22, stride)])), tmp_path)
+    report = inspect_files([path])
+    counts = [12] if stride == 1 else [1] * 4
+    assert [(f.kind, f.count) for f in report.findings] == [("duplicate", count) for count in counts]
+    assert report.findings[0].text.startswith(f"occurs twice in {path}; data.repair: [duplicates]")
 
 
 @pytest.mark.parametrize(("missing", "whole"), [(1, False), (50, True)])
@@ -668,6 +716,48 @@ def test_a_variable_that_one_file_lacks_is_missed_there(tmp_path):
     assert refusal is not None
     assert refusal.startswith(f"{tmp_path / '1.nc'}: holds temperature at 2001-01-11T00:00, and no file holds mean_sea")
     assert refusal.endswith("then (40 times differ); add it, or leave these times out by data.exclude")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("months", [[2], [1, 3]])
+def test_a_variable_that_some_files_call_otherwise_is_told(months, beside, tmp_path):
+    """Shifting the times of one would ruin the data."""
+    whole = world(times_from("2001-01-01", 200))[["2m_temperature", *["mean_sea_level_pressure"] * beside]]
+    paths = [tmp_path / f"{month} x.nc" for month in range(5)]
+    for month, path in enumerate(paths):
+        name = "t2m" if month in months else "air_2m"
+        whole.isel(time=slice(40 * month, 40 * month + 40)).rename({"2m_temperature": name}).to_netcdf(path)
+    odd = paths[months[0]]
+    one = f"{odd}: only this file holds 2m_temperature (t2m), and it lacks air_2m: is it the same under another name?"
+    two = f"{odd} and 1 more: only these files hold 2m_temperature (t2m), and they lack air_2m: is it the same under "
+    one += f" ncrename -v t2m,air_2m '{odd}', or leave the file out"
+    two += f"another name? ncrename -v t2m,air_2m '{odd}' and so on, or leave the files out"
+    assert inspect_files(paths).refusal == (one if len(months) == 1 else two)
+    for path in (paths[month] for month in months):
+        with xr.open_dataset(path) as data:
+            renamed = data.rename(t2m="air_2m").load()
+        renamed.to_netcdf(path)
+    assert inspect_files(paths).refusal is None
+
+
+@pytest.mark.parametrize(
+    ("name", "hours", "said"),
+    [
+        ("2m_temperature", 12, "shift the times of one, if both mean the same (cdo shifttime)"),
+        ("skin", 12, "shift the times of one, if both mean the same (cdo shifttime)"),
+        ("2m_temperature", 24 * 50, "add it, or leave these times out by data.exclude"),  # as two that are known
+    ],
+)
+def test_times_are_to_be_shifted_only_where_they_are_no_times_of_the_other(name, hours, said, tmp_path):
+    days = times_from("2001-01-01", 50, np.timedelta64(24, "h"))
+    whole = world(days)[["mean_sea_level_pressure"]]
+    whole.to_netcdf(tmp_path / "a.nc")
+    other = world(days)[["2m_temperature"]].rename({"2m_temperature": name})
+    if name == "skin":
+        other["skin"].attrs = {"units": "Pa"}
+    other.assign_coords(time=days + np.timedelta64(hours, "h")).to_netcdf(tmp_path / "b.nc")
+    refusal = inspect_files([tmp_path / "a.nc", tmp_path / "b.nc"]).refusal
+    assert refusal is not None and refusal.endswith(said)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,56 @@ def test_what_the_program_does_not_know_may_lie_anywhere(name, change, unusual, 
     assert "-9999" in (inspect_files([canonical(data, tmp_path)]).refusal or "")
 
 
+@pytest.mark.parametrize("rows", [N, 4, 10])
+def test_a_part_in_celsius_of_what_the_program_does_not_know_is_a_slip(rows, tmp_path):
+    """Whatever its name is: be it a part of a file, or whole files of a record in K."""
+    data = world()[["temperature"]].rename(temperature="air_column")
+    whole = data.copy(deep=True)
+    data["air_column"][12:16] -= np.float32(273.15)
+    paths = [tmp_path / f"{start:02d}.nc" for start in range(0, N, rows)]
+    for path, start in zip(paths, range(0, N, rows), strict=True):
+        data.isel(time=slice(start, start + rows)).to_netcdf(path)
+    report = inspect_files(paths)
+    found = [f for f in report.findings if f.channel == "air_column@500"]
+    assert {(f.severity, f.kind) for f in found} == {("error", "unit slip")}
+    assert found[0].first == data["time"].values[12]
+    assert sum(f.count for f in found) == 4 and "look like degrees Celsius" in found[0].text
+    assert report.refusal is not None and "data.repair: [unit_slips]" in report.refusal
+    section = world_config(list(map(str, paths)), prognostic={"air_column": {}})
+    holder = paths[12 // rows]
+    told = rf"^{holder}: air_column ranges from .* K at 2001-01-04T00:00 \(4 times\), .*Celsius.*unit_slips"
+    with pytest.raises(DataError, match=told) as error:
+        prepare(section, tmp_path / "store.zarr", tmp_path)
+    assert "\n" not in str(error.value) and not (tmp_path / "store.zarr.partial").exists()
+    mended = section.model_copy(update={"repair": ["unit_slips"]})
+    store = open_store(prepare(mended, tmp_path / "store.zarr", tmp_path))
+    wanted = np.moveaxis(whole["air_column"].values, 1, -1)
+    np.testing.assert_allclose(store.read_state(0, N), wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t - 273.15,  # all of it: a difference perhaps
+        lambda t: t.where(t.time < t.time[15], t - 273.15),  # more than half
+        lambda t: t.where(t.time != t.time[3], 0.0),  # nothing is known then
+        lambda t: t.where((t.time != t.time[3]) | (t.longitude < 100), 0.0),  # nor there
+        lambda t: t.where(t.time != t.time[3], t - 373.15),  # colder than any temperature
+    ],
+)
+def test_other_parts_of_what_the_program_does_not_know_are_unusual_alone(change, tmp_path, caplog):
+    data = world()[["temperature"]].rename(temperature="other")
+    data["other"] = change(data["other"]).transpose(*data["other"].dims).astype("f4").assign_attrs(units="K")
+    path = canonical(data, tmp_path)
+    assert {(f.severity, f.kind) for f in inspect_files([path]).findings} == {("warning", "unusual")}
+    store = stored(path, prognostic={"other": {}}, repair=["unit_slips"])
+    np.testing.assert_allclose(store.read_state(0, N), np.moveaxis(data["other"].values, 1, -1), rtol=1e-6)
+    lines = [r.getMessage() for r in caplog.records if "unusual in this unit" in r.getMessage()]
+    count = {"2001-01-01T00:00": (25, N), "2001-01-01T18:00": (1,), "2001-01-04T18:00": (25,)}
+    assert len(lines) == 1 and lines[0].startswith(f"{path}: other ranges from ")
+    assert any(f"K at {at}, unusual in this unit ({n} time" in lines[0] for at, some in count.items() for n in some)
+
+
 @pytest.mark.parametrize(
     ("name", "units", "fill"),
     [
@@ -412,6 +462,22 @@ def test_excluded_stretches_begin_a_new_segment(tmp_path):
     assert AT not in store.times and END not in store.times
     with pytest.raises(DataError, match=r"data\.exclude leaves no time"):
         open_canonical([path], world_config([str(path)], exclude=[["2001-01-01", "2001-12-31"]]))
+
+
+def test_what_is_excluded_is_told_and_so_is_what_excludes_nothing(tmp_path, caplog):
+    path = canonical(world().isel(time=[*range(20), *range(22, 30), *range(31, N)]), tmp_path)
+    caplog.set_level("INFO", "data_prep")
+    exclude = [["2000-12-01", "2001-01-01"], ["2001-01-03T12", "2001-01-04T06"], ["2001-01-05T18", "2001-01-05T18"]]
+    stored(path, exclude=[*exclude, ["2002-01-03", "2002-01-04"]])
+    lines = [r.getMessage() for r in caplog.records if "data.exclude" in r.getMessage() or "no data" in r.getMessage()]
+    assert lines == [
+        "data.exclude: 2002-01-03 to 2002-01-04 excludes nothing",
+        "data.exclude: 9 times left out",
+        "4 times left out by data.exclude between 2001-01-03T06:00 and 2001-01-04T12:00: a new segment begins",
+        "no data, and 1 times left out by data.exclude, between 2001-01-05T12:00 and 2001-01-06T12:00: a new segment "
+        "begins",
+        "no data between 2001-01-08T06:00 and 2001-01-08T18:00: a new segment begins",
+    ]
 
 
 class TestDuplicates:

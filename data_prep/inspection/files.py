@@ -6,6 +6,7 @@ block at a time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +16,7 @@ import xarray as xr
 
 from data_prep import clock
 from data_prep.errors import DataError
+from data_prep.files.arrays import unbroken_runs
 from data_prep.grid import Grid
 from data_prep.reading import checks, quality
 from data_prep.reading.level_files import stack_levels
@@ -32,6 +34,7 @@ from data_prep.reading.recognise import (
     vertical_kind,
     without_single_leads,
 )
+from data_prep.reading.slips import in_celsius
 from data_prep.reading.sources import FoundField, Source, open_source, warn_of_slow_chunks
 from data_prep.reading.units import conversion, is_direction, unit_of
 from data_prep.spec import Vertical
@@ -44,7 +47,11 @@ from data_prep.variables import (
     tells_orientation,
 )
 
+logger = logging.getLogger(__name__)
+
+_MOST_REFUSED = 10  # files, after which no further one is opened
 _SPARSE = "NaN in some points as a rule, as below high ground; it cannot be predicted there, so the level is left out"
+_KEEP_ONE = "data.repair: [duplicates] keeps the first of equal ones"
 
 
 @dataclass(frozen=True)
@@ -99,14 +106,14 @@ def look_at_files(paths: Sequence[Location]) -> list[FileReport]:
     out, and times that an earlier file holds too are found.
 
     Raises:
-      DataError: one line on what makes a file unusable, as preparation would give it.
+      DataError: one line on what makes a file unusable, as preparation would give it; of several files that cannot be
+        opened the log says so for each.
     """
+    opened = _open_all(paths)
     try:
-        files = _look_at(_stacked(_surfaces_that_stay([_open(path) for path in paths])))
+        files = _look_at(_stacked(_surfaces_that_stay(opened)))
     except DataError as error:
-        if len(paths) == 1:
-            raise
-        raise DataError(f"{error}; or leave this file out: files that are named together make one data set") from None
+        raise _or_without_it(error, paths) from None
     return _with_gaps_between(_with_shared_times(_without_empty(files)))
 
 
@@ -175,6 +182,7 @@ class _Followed:
 
     Attributes:
       interval: Between its times.
+      units: The SI unit that it is in.
       files: Those that hold it, by number, in the order of time.
       times: Of each.
       summaries: What was seen of each.
@@ -183,6 +191,7 @@ class _Followed:
     """
 
     interval: np.timedelta64
+    units: str = ""
     files: list[int] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
     summaries: list[quality.Summary] = field(default_factory=list)
@@ -206,23 +215,66 @@ class _Followed:
             self.orientation.begin_anew()
         return self.orientation
 
-    def flipped(self, name: str, units: str) -> Iterator[tuple[int, list[Finding]]]:
+    def flipped(self, name: str) -> Iterator[tuple[int, list[Finding]]]:
         """Files, and what is to be said of the rows of each that lie the other way round."""
         if self.orientation is None:
             return
-        starts = np.cumsum([times.size for times in self.times])[:-1]
-        rows = self.orientation.judge(by_others=tells_orientation(name, units))
-        parts = zip(*(np.split(some, starts) for some in rows), strict=True)
+        rows = self.orientation.judge(by_others=tells_orientation(name, self.units))
+        parts = zip(*map(self._by_file, rows), strict=True)
         for number, times, (flipped, unclear) in zip(self.files, self.times, parts, strict=True):
-            yield number, quality.judge_flips(flipped, unclear, times, name, units)
+            yield number, quality.judge_flips(flipped, unclear, times, name, self.units)
+
+    def in_celsius(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
+        """Files, and which rows of each are in degrees Celsius beside a record in K."""
+        if len({summary.low.shape[1] for summary in self.summaries}) == 1:
+            rows = in_celsius(name, self.units, self._of_all("low"), self._of_all("high"))
+            yield from zip(self.files, self._by_file(rows), strict=True)
 
     def running(self, name: str) -> list[Finding]:
         """Whether sums of this name run up over several times, all files together."""
         rises, falls = self._of_all("rises"), self._of_all("falls")
         return quality.judge_sums(rises, falls, np.concatenate(self.times), self.interval, name)
 
+    def _by_file(self, rows: np.ndarray) -> list[np.ndarray]:
+        return np.split(rows, np.cumsum([times.size for times in self.times])[:-1])
+
     def _of_all(self, what: str) -> np.ndarray:
         return np.concatenate([getattr(summary, what) for summary in self.summaries])
+
+
+def _open_all(paths: Sequence[Location]) -> list[_Opened]:
+    """Opens each file and closes it again.
+
+    Raises:
+      DataError: one cannot be used, or several cannot, each of which the log names.
+    """
+    out: list[_Opened] = []
+    refused: dict[Location, DataError] = {}
+    for path in paths:
+        try:
+            out.append(_open(path))
+        except DataError as error:
+            refused[path] = error
+            if len(refused) == _MOST_REFUSED:
+                break
+    if len(refused) == 1:
+        raise _or_without_it(next(iter(refused.values())), paths) from None
+    if refused:
+        for why in refused.values():
+            logger.error("%s", why)
+        count = f"{len(refused)} files" + " or more" * (len(refused) == _MOST_REFUSED)
+        raise DataError(
+            f"{count} of {len(paths)} cannot be used, for what is said above of each: mend them, or leave them out: "
+            f"{', '.join(map(str, refused))}"
+        )
+    return out
+
+
+def _or_without_it(error: DataError, paths: Sequence[Location]) -> DataError:
+    """What is wrong with a file, and that the others may do without it, if there are others."""
+    if len(paths) == 1:
+        return error
+    return DataError(f"{error}; or leave this file out: files that are named together make one data set")
 
 
 def _open(path: Location) -> _Opened:
@@ -344,7 +396,7 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
         for found in file.fields
     )
     followed = {name: _Followed(interval) for name, interval in _intervals(files).items()}
-    reports: dict[tuple[int, str], FieldReport] = {}
+    summaries: dict[tuple[int, str], quality.Summary] = {}
     for number in sorted(range(len(files)), key=lambda n: files[n].source.times[:1].tolist()):
         file = files[number]
         for found in file.fields:
@@ -353,13 +405,21 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
             orientation = None
             if thread is not None and file.source.times.size:
                 orientation = thread.oriented(file.source.grid, continues=before is not None)
-            reports[number, found.name], summary, last = _look_at_field(file, found, before, orientation)
+            summary, last = _scan(file.source, found, before, orientation)
+            summaries[number, found.name] = summary
             if thread is not None:
+                thread.units = thread.units or found.to_si.units
                 thread.files.append(number)
                 thread.times.append(file.source.times)
                 thread.summaries.append(summary)
                 thread.end = file.source, found, last
         file.source.release()
+    celsius = {(n, name): rows for name, thread in followed.items() for n, rows in thread.in_celsius(name)}
+    reports = {
+        (number, found.name): _judged(file, found, summaries[number, found.name], celsius.get((number, found.name)))
+        for number, file in enumerate(files)
+        for found in file.fields
+    }
 
     def add(number: int, name: str, findings: Sequence[Finding]) -> None:
         report = reports[number, name]
@@ -367,7 +427,7 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
 
     for name, thread in followed.items():
         first = thread.files[0]
-        for number, flips in thread.flipped(name, reports[first, name].found.to_si.units):
+        for number, flips in thread.flipped(name):
             add(number, name, flips)
         if is_accumulation(name):
             add(first, name, thread.running(name))
@@ -430,18 +490,21 @@ def _of_no_use(found: FoundField, interval: np.timedelta64) -> str | None:
     return None
 
 
-def _look_at_field(
-    file: _Opened, found: FoundField, before: np.ndarray | None, orientation: Orientation | None
-) -> tuple[FieldReport, quality.Summary, np.ndarray]:
-    """A variable of a file, what was seen of its rows, and ``quality.thin`` of the last one; adds its orientation."""
-    source = file.source
-    n_rows = source.n_rows(found.name)
+def _scan(
+    source: Source, found: FoundField, before: np.ndarray | None, orientation: Orientation | None
+) -> tuple[quality.Summary, np.ndarray]:
+    """What is seen of the rows of a variable, and ``quality.thin`` of the last one; adds its orientation."""
 
     def read(start: int, stop: int) -> np.ndarray:
         return source.read(found.name, found.levels, start, stop)
 
     keep = None if orientation is None else partial(orientation.add, source.times)
-    summary, last = quality.scan(read, n_rows, source.grid, len(found.levels), before, keep)
+    return quality.scan(read, source.n_rows(found.name), source.grid, len(found.levels), before, keep)
+
+
+def _judged(file: _Opened, found: FoundField, summary: quality.Summary, celsius: np.ndarray | None) -> FieldReport:
+    """A variable of a file, by what was seen of its rows; ``celsius`` as of ``quality.judge``."""
+    source, n_rows = file.source, summary.low.shape[0]
     findings = quality.judge(
         summary,
         source.times if found.extent == "time" else np.empty(0, "datetime64[ns]"),
@@ -449,6 +512,7 @@ def _look_at_field(
         found.to_si.units,
         found.levels,
         on_pressure=file.vertical == "pressure",
+        celsius=celsius,
     )
     some = np.isfinite(summary.low).any()
     low, high = (float(np.nanmin(summary.low)), float(np.nanmax(summary.high))) if some else (np.nan, np.nan)
@@ -462,8 +526,7 @@ def _look_at_field(
     findings = [f for f in findings if f.kind != "missing" or f.channel not in channels]
     findings += [Finding("warning", "missing", channel, None, None, n_rows, _SPARSE) for channel in sorted(channels)]
     unchanging, constant = quality.never_changes(summary), quality.constant_levels(summary, found.levels)
-    report = FieldReport(found, low, high, missing, lacking, sparse, n_rows, unchanging, constant, tuple(findings))
-    return report, summary, last
+    return FieldReport(found, low, high, missing, lacking, sparse, n_rows, unchanging, constant, tuple(findings))
 
 
 def _without_empty(files: Sequence[FileReport]) -> list[FileReport]:
@@ -484,16 +547,32 @@ def _with_shared_times(files: Sequence[FileReport]) -> list[FileReport]:
     for number, file in enumerate(files):
         for name in {r.found.name for r in file.fields if r.found.extent == "time"} - fixed:
             holders.setdefault(name, []).append(number)
-    shared: list[set[np.datetime64]] = [set() for _ in files]
+    shared: list[dict[np.datetime64, int]] = [{} for _ in files]  # the file before that holds it, by time
     for numbers in set(map(tuple, holders.values())):
         times = np.concatenate([files[n].source.times for n in numbers])
         holder = np.repeat(numbers, [files[n].source.times.size for n in numbers])
         _, first, where = np.unique(times, return_index=True, return_inverse=True)
         for row in np.flatnonzero(holder != holder[first[where]]):
-            shared[holder[row]].add(times[row])
-    text = "is in a file before this one too"
-    found = ([Finding("error", "duplicate", "time", t, t, 1, text) for t in sorted(some)] for some in shared)
-    return [replace(file, findings=(*file.findings, *new)) for file, new in zip(files, found, strict=True)]
+            shared[holder[row]][times[row]] = int(holder[first[where[row]]])
+    out = []
+    for file, some in zip(files, shared, strict=True):
+        own = np.unique(file.source.times) if some else file.source.times[:0]
+        before = np.array([some.get(time, -1) for time in own], np.int64)
+        new = [
+            _twice(own, before == number, f"in {files[number].source.path} and {file.source.path}")
+            for number in sorted(set(some.values()))
+        ]
+        out.append(replace(file, findings=(*file.findings, *(finding for found in new for finding in found))))
+    return out
+
+
+def _twice(times: np.ndarray, rows: np.ndarray, where: str) -> list[Finding]:
+    """Unbroken runs of the times, ascending and unique, that are there more than once."""
+    text = f"{where}; {_KEEP_ONE}"
+    return [
+        Finding("error", "duplicate", "time", times[run[0]], times[run[-1]], run.size, text)
+        for run in unbroken_runs(np.flatnonzero(rows))
+    ]
 
 
 def _with_gaps_between(files: Sequence[FileReport]) -> list[FileReport]:
@@ -525,10 +604,8 @@ def _grid_findings(source: Source) -> list[Finding]:
 
 def _time_findings(source: Source) -> list[Finding]:
     """Times that occur twice, and gaps."""
-    out: list[Finding] = []
     times, counts = np.unique(source.times, return_counts=True)
-    for time in times[counts > 1]:
-        out.append(Finding("error", "duplicate", "time", time, time, 1, "occurs twice"))
+    out = _twice(times, counts > 1, f"occurs twice in {source.path}")
     if times.size > 1:
         steps = np.diff(times)
         interval = steps.min()

@@ -149,8 +149,8 @@ def _defects(files: Sequence[FileReport]) -> str | None:
     at = f" at {clock.text(first.first)}" if first.first is not None else ""
     count = f"the first of {len(errors)} defects" if len(errors) > 1 else "a defect"
     remedy = {
-        "duplicate": "data.repair: [duplicates] keeps the first of equal ones",
+        "duplicate": "",  # which the finding says
         "flipped latitudes": "data.repair: [flipped_latitudes] turns them back",
-        "unit slip": "set the units attribute right, or data.repair: [unit_slips] converts them",
+        "unit slip": "or data.repair: [unit_slips] converts them",
     }.get(first.kind, "mend the files, or leave the times out by data.exclude")
-    return f"{path}: {count}: {first.channel}{at}: {first.kind}, {first.text}; {remedy}"
+    return f"{path}: {count}: {first.channel}{at}: {first.kind}, {first.text}{'; ' * bool(remedy)}{remedy}"

@@ -16,7 +16,7 @@ from data_prep.reading.opening import format_of
 from data_prep.reading.quality import Finding
 from data_prep.spec import Vertical
 
-_MOST_FINDINGS = 30
+_MOST_OF_A_KIND = 10  # or many of one would hide all others
 _MOST_VALUES_LISTED = 12
 
 
@@ -116,13 +116,17 @@ def _finding_lines(findings: Sequence[Finding]) -> list[str]:
     errors = sum(f.severity == "error" for f in findings)
     lines = [f"quality: {errors} errors, {len(findings) - errors} warnings"]
     alike = Counter(findings)  # of a gap in the times of every variable, each in a file of its own
-    for finding in sorted(alike, key=lambda f: f.severity)[:_MOST_FINDINGS]:
-        ends = list(dict.fromkeys(clock.text(t) for t in (finding.first, finding.last) if t is not None))
-        span = f" {' to '.join(ends)}" + (f" ({finding.count} times)" if finding.count > 1 else "") if ends else ""
-        files = f" (in {alike[finding]} files)" if alike[finding] > 1 else ""
-        lines.append(f"  {finding.severity:7s}  {finding.kind}: {finding.channel}{span}: {finding.text}{files}")
-    if len(alike) > _MOST_FINDINGS:
-        lines.append(f"  and {len(alike) - _MOST_FINDINGS} more")
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for finding in sorted(alike, key=lambda f: f.severity):
+        kinds.setdefault((finding.severity, finding.kind), []).append(finding)
+    for (severity, kind), some in kinds.items():
+        for finding in some[:_MOST_OF_A_KIND]:
+            ends = list(dict.fromkeys(clock.text(t) for t in (finding.first, finding.last) if t is not None))
+            span = f" {' to '.join(ends)}" + (f" ({finding.count} times)" if finding.count > 1 else "") if ends else ""
+            files = f" (in {alike[finding]} files)" if alike[finding] > 1 else ""
+            lines.append(f"  {severity:7s}  {kind}: {finding.channel}{span}: {finding.text}{files}")
+        if len(some) > _MOST_OF_A_KIND:
+            lines.append(f"  {severity:7s}  {kind}: and {len(some) - _MOST_OF_A_KIND} more")
     return lines
 
 

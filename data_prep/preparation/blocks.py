@@ -21,6 +21,7 @@ from data_prep.preparation.splits import Piece, split_segments
 from data_prep.preparation.statistics import Moments, state_moments, sum_moments
 from data_prep.preparation.store import Segment
 from data_prep.preparation.store_writer import StoreWriter
+from data_prep.preparation.tally import Tally, is_counted, together
 from data_prep.reading import checks
 from data_prep.reading.driving import Driving, open_driving
 from data_prep.reading.inputs import Inputs, open_canonical
@@ -103,6 +104,7 @@ class Written:
       start: Its first row.
       digests: ``row_digest`` of each row.
       state, tendency, forcing: Moments of its training rows; changes between blocks are ``edge_moments``.
+      tallies: By variable, of those that the program does not know.
     """
 
     start: int
@@ -110,17 +112,20 @@ class Written:
     state: Moments
     tendency: Moments
     forcing: Moments
+    tallies: Mapping[str, Tally]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that give back every bit."""
         moments = {name: getattr(self, name).to_json() for name in ("state", "tendency", "forcing")}
-        return {"start": self.start, "digests": self.digests.hex(), **moments}
+        tallies = {name: tally.to_json() for name, tally in self.tallies.items()}
+        return {"start": self.start, "digests": self.digests.hex(), **moments, "tallies": tallies}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
         """Inverse of ``to_json``."""
-        moments = [Moments.from_json(data[name]) for name in ("state", "tendency", "forcing")]
-        return cls(data["start"], bytes.fromhex(data["digests"]), *moments)
+        state, tendency, forcing = (Moments.from_json(data[name]) for name in ("state", "tendency", "forcing"))
+        tallies = {name: Tally.from_json(tally) for name, tally in data["tallies"].items()}
+        return cls(data["start"], bytes.fromhex(data["digests"]), state, tendency, forcing, tallies)
 
 
 @lru_cache(maxsize=1)
@@ -156,9 +161,10 @@ def write_block(block: Block) -> Written:
     ingredients = open_recipe(block.recipe)
     spans = _spans(ingredients.pieces, block.start, block.stop)
     parts = [_read_span(ingredients, piece, *span) for piece, span in spans]
-    state, persisted = parts[0] if len(parts) == 1 else (np.concatenate(values) for values in zip(*parts, strict=True))
+    states, kept, tallies = zip(*parts, strict=True)
+    state, persisted = (some[0] if len(some) == 1 else np.concatenate(some) for some in (states, kept))
     digests = StoreWriter(block.store).write_rows(block.start, state, persisted)
-    return Written(block.start, digests, *_moments(ingredients, block, state, persisted))
+    return Written(block.start, digests, *_moments(ingredients, block, state, persisted), together(tallies))
 
 
 def is_there(store: Path, written: Written) -> bool:
@@ -225,10 +231,13 @@ def _spans(pieces: tuple[Piece, ...], start: int, stop: int) -> Iterator[tuple[P
         offset += piece.times.size
 
 
-def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-    """State, and persisted and lateral forcings, of rows ``[start, stop)`` of a piece, clipped and checked."""
+def _read_span(
+    ingredients: Ingredients, piece: Piece, start: int, stop: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, Tally]]:
+    """State, and persisted and lateral forcings, of rows ``[start, stop)`` of a piece, clipped and checked; tallies."""
     spec, times = ingredients.inputs.spec, piece.times[start:stop]
     first, last = piece.start + start, piece.start + stop
+    tallies: list[dict[str, Tally]] = []
 
     def read(variables: Sequence[Variable]) -> np.ndarray:
         sizes = [len(v.channels) for v in variables]
@@ -240,10 +249,13 @@ def _read_span(ingredients: Ingredients, piece: Piece, start: int, stop: int) ->
                 values = checks.fill_with_mean(values)
             for path, rows in piece.segment.files_of(variable.name, first, last):
                 checks.check_values(values[rows], variable.channels, spec, times[rows], str(path))
+                if is_counted(variable.name, variable.units):
+                    of_rows = Tally.of(variable.name, variable.units, values[rows], times[rows], path)
+                    tallies.append({variable.name: of_rows})
             fields[..., end - size : end] = clip_to_minimum(values, variable.minimum)
         return np.ascontiguousarray(fields)
 
     given = read([v for v in spec.with_role("forcing") if v.known == "persisted"])
     if ingredients.driving is not None:
         given = np.concatenate([given, ingredients.driving.at(times)], axis=-1)
-    return read([*spec.state_variables.values()]), given
+    return read([*spec.state_variables.values()]), given, together(tallies)

@@ -43,6 +43,7 @@ from data_prep.preparation.climatology_fit import StoreFit
 from data_prep.preparation.statistics import Moments, Statistics, sum_moments, with_lateral_as_state
 from data_prep.preparation.store import FORMAT_VERSION, read_manifest, row_bytes
 from data_prep.preparation.store_writer import StoreWriter, chunk_rows
+from data_prep.preparation.tally import judge_record, together
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.reading import checks
 from data_prep.reading.locations import Location, find, locate, stamp
@@ -54,7 +55,7 @@ logger = logging.getLogger(__name__)
 _BLOCK_BYTES = 32 * 2**20
 _MAX_BLOCK_ROWS = 64
 _EDGES = 64
-_LOG_VERSION = 4
+_LOG_VERSION = 5
 
 Hook = Callable[[int, int], None]
 """Called with (tasks done, tasks in all) after each block that is written, and each part of what is fitted."""
@@ -159,6 +160,7 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
             done[written.start] = written
             tick()
     in_time = [done[start] for start in starts]
+    judge_record(together([written.tallies for written in in_time]))
     statistics = _statistics(ingredients, in_time, _edges(ingredients, store, starts, executor))
     climatology = fit.run(executor, tick)
     training = sum(last - first for first, last in ingredients.training)

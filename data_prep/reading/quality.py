@@ -18,7 +18,7 @@ import numpy as np
 from data_prep import clock
 from data_prep.files.arrays import unbroken_runs
 from data_prep.grid import Grid
-from data_prep.reading.slips import hint, impossible_and_unusual, slip_of
+from data_prep.reading.slips import LIKE_CELSIUS, hint, impossible_and_unusual, slip_of
 from data_prep.variables import changes_every_step, is_accumulation, is_never_uniform, tells_orientation
 
 Severity = Literal["error", "warning"]
@@ -248,6 +248,7 @@ def judge(
     levels: Sequence[float],
     *,
     on_pressure: bool,
+    celsius: np.ndarray | None = None,
 ) -> list[Finding]:
     """What is wrong with a variable, by level and unbroken run of times; ``judge_flips`` says the rest.
 
@@ -258,11 +259,13 @@ def judge(
       units: SI unit.
       levels: Top first; empty for a surface field.
       on_pressure: Whether the levels are hPa.
+      celsius: ``slips.in_celsius`` of the whole record at these rows; none of them when left out.
     """
+    celsius = np.zeros(summary.low.shape[0], bool) if celsius is None else celsius
     out = [
         finding
         for i, level in enumerate(levels or (None,))
-        for finding in _judge_level(summary, i, times, name, units, level, on_pressure=on_pressure)
+        for finding in _judge_level(summary, i, times, name, units, level, celsius, on_pressure=on_pressure)
     ]
     constant = constant_levels(summary, levels) if times.size != 1 else ()
     if constant:
@@ -273,7 +276,15 @@ def judge(
 
 
 def _judge_level(
-    summary: Summary, i: int, times: np.ndarray, name: str, units: str, level: float | None, *, on_pressure: bool
+    summary: Summary,
+    i: int,
+    times: np.ndarray,
+    name: str,
+    units: str,
+    level: float | None,
+    celsius: np.ndarray,
+    *,
+    on_pressure: bool,
 ) -> Iterator[Finding]:
     """Level ``i``; arguments as of ``judge``."""
     channel = name if level is None else f"{name}@{level:g}"
@@ -285,7 +296,8 @@ def _judge_level(
             yield Finding(severity, kind, channel, *_ends(times[run] if times.size else times), run.size, text(run[0]))
 
     def said(row: int) -> str:
-        return f"{low[row]:g} to {high[row]:g} {units}{hint(name, units, pressure, float(low[row]), float(high[row]))}"
+        looks = LIKE_CELSIUS if celsius[row] else hint(name, units, pressure, float(low[row]), float(high[row]))
+        return f"{low[row]:g} to {high[row]:g} {units}{looks}"
 
     usual = float(np.median(missing))
     if usual > 0:
@@ -299,7 +311,7 @@ def _judge_level(
     if one_value.all():  # which inspect tells from what is constant in all files
         one_value[:] = False
     ranges = zip(low.tolist(), high.tolist(), strict=True)
-    slipped = ~one_value & [slip_of(name, units, pressure, a, b) is not None for a, b in ranges]
+    slipped = ~one_value & (celsius | [slip_of(name, units, pressure, a, b) is not None for a, b in ranges])
     impossible, unusual = (rows & ~slipped & ~one_value for rows in impossible_and_unusual(name, units, low, high))
     yield from found("error", "unit slip", slipped, said)
     yield from found("error", "impossible", impossible, said)
@@ -307,7 +319,8 @@ def _judge_level(
     yield from found("error", "uniform", one_value, lambda _: UNIFORM)
     if times.size:
         severity: Severity = "error" if changes_every_step(name, units) else "warning"
-        yield from found(severity, "stuck", summary.stuck[:, i], lambda _: "repeats the field before it")
+        moves_on = np.append(True, np.diff(times) != np.timedelta64(0, "ns"))  # a time that is there twice does repeat
+        yield from found(severity, "stuck", summary.stuck[:, i] & moves_on, lambda _: "repeats the field before it")
 
 
 def judge_flips(flipped: np.ndarray, unclear: np.ndarray, times: np.ndarray, name: str, units: str) -> list[Finding]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -14,6 +15,7 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.reading import checks, quality
 from data_prep.reading.locations import Location, stem
+from data_prep.reading.opening import format_of
 from data_prep.reading.sources import Source
 from data_prep.reading.timelines import Timeline
 from data_prep.variables import (
@@ -21,6 +23,7 @@ from data_prep.variables import (
     changes_every_step,
     is_accumulation,
     is_never_uniform,
+    known,
     tells_orientation,
 )
 
@@ -135,6 +138,7 @@ def cut_into_segments(
         checks.refuse_monthly(timeline.times, f"{timeline.sources[0].path}: {timeline.variable.name}")
         odd = np.setxor1d(timeline.times, reference.times)
         if odd.size:
+            _refuse_another_name(timelines.values(), (timeline, reference))
             lacking, having = (timeline, reference) if odd[0] in reference.times else (reference, timeline)
             holder = having.sources[having.source_of[np.searchsorted(having.times, odd[0])]]
             remedy = _how_to_share(odd.size, timeline, reference) or "add it, or leave these times out by data.exclude"
@@ -168,8 +172,9 @@ def cut_into_segments(
         if used and not _is_left_out(reference, times[first - 1], times[first], interval):
             number, used = number + 1, False
         if first:
+            why = _why_not(reference, times[first - 1], times[first], interval)
             span = " and ".join(clock.text(t) for t in times[first - 1 : first + 1])
-            logger.info("no data between %s: a new segment begins", span)
+            logger.info("%s between %s: a new segment begins", why, span)
         begin = _first_kept(times[first:last], timestep, stride, needs_history=bool(sums))
         kept = times[first:last][begin::stride]
         if kept.size < 2:
@@ -188,8 +193,20 @@ def cut_into_segments(
 
 def _is_left_out(timeline: Timeline, before: np.datetime64, after: np.datetime64, interval: np.timedelta64) -> bool:
     """Whether the files hold all that lies between two times, and ``data.exclude`` leaves it out."""
+    return bool(_count_left_out(timeline, before, after) == (after - before) // interval - 1)
+
+
+def _count_left_out(timeline: Timeline, before: np.datetime64, after: np.datetime64) -> int:
     first, last = np.searchsorted(timeline.excluded, [before, after])
-    return bool(last - first == (after - before) // interval - 1)
+    return int(last - first)
+
+
+def _why_not(timeline: Timeline, before: np.datetime64, after: np.datetime64, interval: np.timedelta64) -> str:
+    """Why there is nothing between two times, for the log."""
+    some = _count_left_out(timeline, before, after)
+    if _is_left_out(timeline, before, after, interval):
+        return f"{some} times left out by data.exclude"
+    return f"no data, and {some} times left out by data.exclude," if some else "no data"
 
 
 _OVER_INTERVALS = (
@@ -229,10 +246,50 @@ def over_interval_names(timelines: Mapping[str, Timeline], kind: str) -> list[st
 
 def _how_to_share(differing: int, *timelines: Timeline) -> str:
     """What to do about variables that have not one time in common, such as days told by noon and by midnight, if so."""
-    if differing < sum(timeline.times.size for timeline in timelines):
+    if differing < sum(timeline.times.size for timeline in timelines) or _on_one_clock(*timelines):
         return ""
     first = " and ".join(f"{t.variable.name} {clock.text(t.times[0])}" for t in timelines)
     return f"they share none (the first are {first}): shift the times of one, if both mean the same (cdo shifttime)"
+
+
+def _on_one_clock(*timelines: Timeline) -> bool:
+    """Whether the times of variables are whole intervals apart, of that which has the shortest."""
+    steps = [np.diff(timeline.times).min() for timeline in timelines if timeline.times.size > 1]
+    times = np.concatenate([timeline.times for timeline in timelines])
+    return bool(steps) and not ((times - times[0]) % min(steps)).any()
+
+
+def _refuse_another_name(all_of_them: Iterable[Timeline], odd: Sequence[Timeline]) -> None:
+    """Refuses a variable that is there where another one is not, and may be the same: some files may call it otherwise.
+
+    Raises:
+      DataError: there is such a pair, one of them among the odd ones.
+    """
+    for one in odd:
+        for other in all_of_them:
+            if other is not one and _may_be_the_same(one, other):
+                rare, usual = sorted((one, other), key=lambda timeline: timeline.times.size)
+                path, more = rare.sources[0].path, len(rare.sources) - 1
+                name, wanted = (t.sources[0].fields[t.variable.name].raw_name for t in (rare, usual))
+                called = name if name == rare.variable.name else f"{rare.variable.name} ({name})"
+                file = shlex.quote(str(path))
+                rename = f"ncrename -v {name},{wanted} {file}" if format_of(path) == "NetCDF" else f"call it {wanted}"
+                if more:
+                    raise DataError(
+                        f"{path} and {more} more: only these files hold {called}, and they lack {wanted}: is it the "
+                        f"same under another name? {rename} and so on, or leave the files out"
+                    )
+                raise DataError(
+                    f"{path}: only this file holds {called}, and it lacks {wanted}: is it the same under another name? "
+                    f"{rename}, or leave the file out"
+                )
+
+
+def _may_be_the_same(one: Timeline, other: Timeline) -> bool:
+    """Whether two variables, of which the program does not know both, are alike and fill each other's gaps."""
+    a, b = one.variable, other.variable
+    alike = a.units == b.units and a.levels == b.levels and None in (known(a.name), known(b.name))
+    return alike and not np.isin(one.times, other.times).any() and _on_one_clock(one, other)
 
 
 def _check_alike(timeline: Timeline, interval: np.timedelta64) -> None:

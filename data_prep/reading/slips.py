@@ -17,6 +17,7 @@ _SLIPS = (
     ("Pa", 300.0, 1200.0, Conversion("hPa", 100.0)),
     ("kg kg-1", -10.0, 100.0, Conversion("g kg-1", 1e-3)),
 )
+_KELVIN = 150.0, 400.0  # where temperatures in K lie, and no temperature in degrees Celsius
 _LOWEST_HEIGHT_HPA = 900.0  # below this surface a height may be anything, zero included
 # What files write where a value is missing, and the unit that the SI unit may have been made of since.
 _FILLS = np.array([-9999, -999, 9999, 99999, -32767, -32768, 32766, 32767, 1e15, 1e20, 9.999e20], np.float32)
@@ -25,6 +26,10 @@ _MADE_OF = {unit: conversion for unit, _, _, conversion in _SLIPS} | {
     "1": Conversion("%", 1e-2),
     "m2 s-2": Conversion("m", GRAVITY),
 }
+
+
+LIKE_CELSIUS = "; these look like degrees Celsius: set the units attribute of the file right"
+"""A half-sentence for an error message."""
 
 
 def slip_of(name: str, units: str, level: float | None, low: float, high: float) -> Conversion | None:
@@ -53,8 +58,42 @@ def slip_of(name: str, units: str, level: float | None, low: float, high: float)
 
 
 def may_slip(name: str, units: str) -> bool:
-    """Whether ``slip_of`` can tell the units of a variable apart at all."""
-    return name == "geopotential" or (known(name) is not None and any(units == unit for unit, *_ in _SLIPS))
+    """Whether ``slips_of`` can tell the units of a variable apart at all."""
+    told = any(units == unit for unit, *_ in _SLIPS) if known(name) is not None else units == "K"
+    return name == "geopotential" or told
+
+
+def kelvin_and_celsius(units: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which times lie where temperatures in K do, and which where those in degrees Celsius do, with all their values.
+
+    Times without a value are neither; nor is what has one value everywhere, such as zeros where nothing is known.
+
+    Args:
+      units: SI unit.
+      low, high: Ranges of the fields, ``(time, level)``.
+    """
+    unit, lowest, highest, _ = _SLIPS[0]
+    some = (low < high).any(axis=1) & (units == unit)
+
+    def within(least: float, most: float) -> np.ndarray:
+        return some & (np.isnan(low) | ((low >= least) & (high <= most))).all(axis=1)
+
+    return within(*_KELVIN), within(lowest, highest)
+
+
+def is_mostly_kelvin(kelvin: int, rows: int) -> bool:
+    """Whether a record of so many times, with values, is one of a temperature in K: no anomaly, and no difference."""
+    return 2 * kelvin > rows
+
+
+def in_celsius(name: str, units: str, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Which times of a record are in degrees Celsius, of a variable that the program does not know, ``(time,)``.
+
+    Those that lie where these do, if most lie where kelvins do; other arguments as of ``kelvin_and_celsius``.
+    """
+    kelvin, celsius = kelvin_and_celsius(units, low, high)
+    rows = int((~np.isnan(low)).any(axis=1).sum())
+    return celsius & (known(name) is None and is_mostly_kelvin(int(kelvin.sum()), rows))
 
 
 def impossible_and_unusual(name: str, units: str, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +127,8 @@ def slips_of(
     Returns:
       By time, as of ``slip_of``; ``None`` too where levels disagree: whoever checks the values refuses those that slip.
     """
+    if known(name) is None:
+        return [_SLIPS[0][-1] if slipped else None for slipped in in_celsius(name, units, low, high)]
     told = [
         {slip_of(name, units, *field) for field in zip(levels, least, most, strict=True)} - {None}
         for least, most in zip(low.tolist(), high.tolist(), strict=True)
@@ -115,8 +156,7 @@ def hint(name: str, units: str, level: float | None, low: float, high: float) ->
     """A half-sentence for an error message on what impossible values look like; empty where they look like nothing."""
     found = slip_of(name, units, level, low, high)
     if found is not None:
-        degrees = "degrees Celsius" if found.units == "degC" else found.units
-        return f"; these look like {degrees}: set the units attribute of the file right"
+        return LIKE_CELSIUS.replace("degrees Celsius", "degrees Celsius" if found.units == "degC" else found.units)
     if _undeclared(units, np.array(low), np.array(high)):
         return "; this looks like a missing value that is not declared: set _FillValue in the file"
     return ""

@@ -112,6 +112,7 @@ def join_by_time(
     """What moves, mended as the config says."""
     timelines = {v.name: _timeline(v, holders[v.name], config) for v in variables}
     if mendings is None:
+        _tell_of_excluded(list(timelines.values()), config)
         for timeline in timelines.values():
             _refuse_lost_chunks(timeline)
         return _mended(timelines, config, holders[variables[0].name][0].grid)
@@ -157,6 +158,16 @@ def _timeline(variable: Variable, holders: Sequence[Source], config: DataConfig)
         keep[row + 1] = False
     times, source_of, row_of = times[keep], source_of[keep], row_of[keep]
     return Timeline(variable, sources, times, source_of, row_of, Mending.none(times.size), excluded)
+
+
+def _tell_of_excluded(timelines: Sequence[Timeline], config: DataConfig) -> None:
+    """Says how many times ``data.exclude`` leaves out, and warns of what leaves out none: a slip in a date, perhaps."""
+    excluded = np.unique(np.concatenate([timeline.excluded for timeline in timelines]))
+    for first, last in config.exclude:
+        if not ((excluded >= clock.parse_instant(first)) & (excluded <= clock.parse_last(last))).any():
+            logger.warning("data.exclude: %s to %s excludes nothing", first, last)
+    if excluded.size:
+        logger.info("data.exclude: %d times left out", excluded.size)
 
 
 def _refuse_lost_chunks(timeline: Timeline) -> None:

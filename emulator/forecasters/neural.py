@@ -84,13 +84,14 @@ class NeuralForecaster:
         that the rollout compiles once; the last one is filled up with steps that are made and dropped.
 
         Raises:
-          DataError: the initial fields do not fit the network's variables or grid or hold NaN.
+          DataError: the initial fields do not fit the network's variables or grid, hold NaN, or are in another unit.
           ForecastStoppedError: the forecast left physical bounds or is not finite any more; lead and variable are
             named, and the leads before have been yielded.
         """
         leads = check_lead_times(lead_times, self.timestep)
         times = initial["time"].values.astype("datetime64[ns]")
         state, persisted = self._initial_arrays(initial)
+        self._refuse_other_units(state, persisted, times)
         if self.climatology is not None:
             state = state - self.climatology.at(times)
         wanted = leads // self.timestep
@@ -156,8 +157,7 @@ class NeuralForecaster:
         Args:
           initial: As ``forecast`` takes them; may be lazy.
         """
-        n = self.spec.n_prognostic
-        channels = (*self.spec.state_channels[:n], *self.spec.known_channels("persisted"))
+        n, channels = self.spec.n_prognostic, self._given_channels
         lowest, highest = [], []
         turned: dict[int, np.datetime64] = {}
         for i in range(initial.sizes["time"]):  # one at a time: all of them need not fit into memory
@@ -177,6 +177,28 @@ class NeuralForecaster:
         outside = "; ".join(found) or ("none" if self.trained_on else "not known")
         driven = {} if self.lateral is None else {LATERAL: "the driving data set at valid time"}
         return {OUTSIDE: outside, LEARNED_FROM: as_text(self.learned_from), LEARNED_DATA: self.data_hash} | driven
+
+    @property
+    def _given_channels(self) -> tuple[Channel, ...]:
+        return (*self.spec.state_channels[: self.spec.n_prognostic], *self.spec.known_channels("persisted"))
+
+    def _refuse_other_units(self, state: np.ndarray, persisted: np.ndarray, times: np.ndarray) -> None:
+        """Refuses a field that lies outside of what training saw, as a whole, by more than the width of that.
+
+        One value everywhere, such as a concentration that grows from year to year, may lie anywhere.
+        """
+        values = np.concatenate([state[..., : self.spec.n_prognostic], persisted], axis=-1)
+        lowest, highest = values.min(axis=(1, 2)), values.max(axis=(1, 2))  # (init, channel)
+        for c, channel in enumerate(self._given_channels):
+            least, most = self.trained_on.get(channel.name, (np.nan, np.nan))
+            low, high, width = lowest[:, c], highest[:, c], most - least
+            for i in np.flatnonzero((low < high) & ((high < least - width) | (low > most + width)))[:1]:
+                units = self.spec[channel.variable].units
+                raise DataError(
+                    f"initial fields: {channel.name} at {times[i]!s:.16} is {low[i]:.6g} to {high[i]:.6g} {units}, and "
+                    f"{self.name} was trained on {least:.6g} to {most:.6g}: probably values in another unit; set the "
+                    "units attribute of the file to what they are in"
+                )
 
     @property
     def _bounds(self) -> tuple[list[str], list[tuple[float, float]]]:
