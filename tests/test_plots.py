@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pytest
@@ -195,6 +196,37 @@ def test_names_in_the_picture_of_costs_cover_nothing(world, seconds):
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     inside = panel.get_window_extent()
     assert all(b.x0 >= inside.x0 and b.y0 >= inside.y0 for b in boxes)
+
+
+def test_what_has_no_line_has_no_interval_either(world):
+    """Beyond the leads there is nothing to stand in, and a shape without a line belongs to nobody."""
+    scores = world.scores.sel(variable=[HEADLINE[0]]).copy(deep=True).assign_attrs(headline=HEADLINE[0])
+    scores = scores.drop_vars([n for n in scores if n.startswith("gap_closed")])
+    names, n = [f"time_gain_hours{end}" for end in ("", "_lower", "_upper")], scores.sizes["lead_time"]
+    gain, lower, upper = (scores[name] for name in names)
+    ahead = {"forecaster": "network", "region": "all", "variable": HEADLINE[0]}
+    for array, value in zip((gain, lower, upper), (0.0, -3.0, 3.0), strict=True):
+        array.loc[ahead] = value
+    beyond = ahead | {"reference": "physics_t21"}
+    gain.loc[beyond], lower.loc[beyond], upper.loc[beyond] = -np.inf, -np.inf, 2.0
+    lone = ahead | {"reference": "climatology"}
+    gain.loc[lone] = np.where(np.arange(n) % 2, np.inf, 1.0)  # points beside which there is no other
+    partly = ahead | {"reference": "physics_t31"}
+    gain.loc[partly] = np.where(np.arange(n) < 4, 1.0, np.inf)
+    upper.loc[partly] = np.where(np.arange(n) < 2, 3.0, np.inf)
+    figure = gain_figure(scores)
+    axes = figure.axes[0]
+    shown = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert shown == ["Network", "Physics T31"]
+    colours = line_styles(scores["forecaster"].values.tolist())
+    bands = [band for band in axes.collections if band.get_paths()]
+    drawn = {matplotlib.colors.to_hex(band.get_facecolor()[0]).upper() for band in bands}
+    assert drawn == {colours["network"][0].upper(), colours["physics_t31"][0].upper()}
+    days = scores["lead_time"].values / np.timedelta64(1, "D")
+    own = [b for b in bands if matplotlib.colors.to_hex(b.get_facecolor()[0]).upper() == colours["physics_t31"][0]]
+    reach = {band.get_facecolor()[0][3]: band.get_datalim(axes.transData).x1 for band in own}
+    assert reach[max(reach)] == pytest.approx(days[1])  # where both ends are known
+    assert reach[min(reach)] == pytest.approx(days[3])  # where there is a line
 
 
 def test_a_narrow_picture_keeps_its_title_inside(world):
