@@ -112,6 +112,30 @@ def test_the_hardest_opponent_is_drawn_and_answered(world):
     assert answers == ["vs Physics T31 debiased", "vs Physics T31", "vs Physics T21"]
 
 
+@pytest.mark.parametrize("picture", [skill_figure, activity_figure, gain_figure])
+@pytest.mark.parametrize("word", ["WWWWW MMMMM", "W" * 150, "iiii"])
+def test_a_title_of_wide_letters_stays_on_the_paper(world, picture, word):
+    """Letters are not alike: what is guessed from their number is cut off where they are wide."""
+    scores = world.scores.assign_attrs(headline=HEADLINE[0], verified_on_training=" ".join([word] * 30))
+    figure = picture(scores.drop_vars([n for n in scores if n.startswith("gap_closed")]))
+    figure.draw_without_rendering()
+    title = figure._suptitle.get_window_extent()
+    assert title.x0 >= 0 and title.x1 <= figure.bbox.x1
+    assert figure.get_suptitle().replace("\n", "").replace(" ", "").count(word.replace(" ", "")) >= 30  # all of it
+    assert title.y1 <= figure.bbox.y1 and title.y0 >= figure.axes[0].get_window_extent().y1
+
+
+def test_the_skill_figure_says_who_is_ahead_or_not(world):
+    assert (
+        "\nDiamonds, and words at the foot: until when Network is ahead of Ph"
+        in skill_figure(world.scores).get_suptitle()
+    )
+    told = skill_figure(nobody_decided(world.scores)).get_suptitle()
+    assert "\nWords at the foot: until when Network is ahead of Ph" in told  # and no diamond is drawn
+    alone = world.scores.sel(forecaster=["network"], reference=["network"])
+    assert "ahead" not in skill_figure(alone).get_suptitle()
+
+
 def nobody_decided(scores):
     scores = scores.copy(deep=True)
     scores["crossover_outcome"][:] = "undecided"
@@ -310,6 +334,8 @@ def test_a_dozen_forecasters_are_told_apart():
         "Twin T42 ensemble mean",
     ]
     assert len({styles[n][0] for n in ("network", "network_debiased", "network_damped")}) == 1
+    solid = {styles[n][0] for n in MANY if styles[n][1] == "-"}
+    assert not {"#D55E00", "#E69F00"} <= solid  # vermilion and orange, as lines alike, are as good as one
     crowd = [*(f"physics_t{n}" for n in (21, 31, 42)), "a", "b", "c", "d"]
     assert len(set(map(str, line_styles(crowd).values()))) == len(crowd)
     assert forecaster_label("network_damped") == "Network damped"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location
 from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
-from emulator.evaluation.figures import save
+from emulator.evaluation.figures import save, wrapped
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.regions import read_mask
 from emulator.evaluation.style import Unit, forecaster_label, number_text, shown_unit, variable_label
@@ -72,10 +71,9 @@ def plot_maps(
         forecasts[name] = np.where(mask, planes[variable][0] * unit.factor, np.nan)
     figure = _figure(observed, forecasts, hours[columns], store, unit)
     start = np.datetime_as_string(first.init_times[0], "h").replace("T", " ")
-    wide = figure.get_figwidth()
-    title = textwrap.fill(f"{variable_label(variable)} from {start} UTC", int(wide / 0.11))
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    figure.supxlabel(textwrap.fill(world, int(wide / 0.065)), x=0.01, ha="left", fontsize=8)
+    title = wrapped(figure, f"{variable_label(variable)} from {start} UTC", 12, "bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.supxlabel(wrapped(figure, world, 8), x=0.01, ha="left", fontsize=8)
     save(figure, out.with_suffix(""))
     return out
 

@@ -76,9 +76,11 @@ def skill_figure(scores: xr.Dataset) -> Figure:
     share = f"{100 * scores.attrs['confidence']:g} %"
     title = f"Error against lead time ({initial_times(scores)}, {share} intervals)"
     name = candidate(scores)
-    if any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables):
+    if answered:
+        marked = any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables)
         whom = ", ".join(label_of(scores, r) for r in answered)
-        title += f"\nDiamonds: until when {label_of(scores, name)} is ahead of {whom}"
+        where = "Diamonds, and words at the foot" if marked else "Words at the foot"
+        title += f"\n{where}: until when {label_of(scores, name)} is ahead of {whom}"
     finish(figure, scores, names, title)
     return figure
 
