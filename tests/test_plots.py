@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.text import Text
 from small_experiment import make_experiment, with_made_up_scores, with_more_forecasters
 from synthetic import ON_SIGMA, evaluation_rows, lead_times, make_store
 
@@ -200,26 +201,56 @@ def test_activity_and_cost_figures(world):
     assert any("unknown" in t.get_text() for t in cost_figure(unknown).axes[0].texts)
     seconds = [1.0, 0.1, 0.5, np.nan]
     priced = scores.assign(seconds_per_simulated_day=("forecaster", seconds))
-    rmse = priced["rmse"].sel(variable=HEADLINE[0], region="all").isel(lead_time=-1).values
     told = [t.get_text() for t in cost_figure(priced).axes[1].texts]
-    names = scores["forecaster"].values
-    front = [forecaster_label(names[i]) for i in cost_front(np.array(seconds), rmse)]
-    assert "Network" not in front and told == [*front, "Network"]  # which is named wherever it is
+    assert sorted(told) == [
+        "Network",
+        "Physics T21",
+        "Physics T31",
+    ]  # on the front or not; of one no cost is known
+    nobody = scores.assign(rmse=np.nan * scores["rmse"])
+    assert not cost_figure(nobody).axes[1].texts
 
 
-@pytest.mark.parametrize("seconds", [[1.0, 0.1, 0.11, 0.01], [1e-3, 1.1e-3, 1e-4, 1.2e-3]])
-def test_names_in_the_picture_of_costs_cover_nothing(world, seconds):
-    scores = world.scores.assign(seconds_per_simulated_day=("forecaster", seconds))
+@pytest.mark.parametrize(
+    "seconds", [[1.0, 0.1, 0.11, 0.01], [1e-3, 1.1e-3, 1e-4, 1.2e-3], [3e-5, 2.9e-5, 3.1e-5, 3.05e-5]]
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_names_in_the_picture_of_costs_cover_nothing(world, seconds, times):
+    names = ["network", "physics_t21", "damped_anomaly_persistence", "climatology", "a_model_of_others", "b", "c", "d"]
+    scores = with_more_forecasters(world.scores, names[: 4 * times])
+    seconds = np.concatenate([np.array(seconds) * 1.02**i for i in range(times)])
     rank = xr.DataArray(-np.log(seconds), dims="forecaster", coords={"forecaster": scores["forecaster"]})
     close = scores.assign(rmse=xr.zeros_like(scores["rmse"]) + 3 + 0.01 * rank)  # the slower, the better, by little
-    figure = cost_figure(close)
+    figure = cost_figure(
+        close.assign(seconds_per_simulated_day=rank * 0 + seconds, simulated_days_per_second=rank * 0 + 1 / seconds)
+    )
     figure.draw_without_rendering()
     panel = figure.axes[1]
-    boxes = [t.get_window_extent() for t in panel.texts]
-    assert len(boxes) > 2
+    boxes = [Text.get_window_extent(t) for t in panel.texts]
+    assert [t.get_text() for t in panel.texts if t.xy[0] == seconds[2]] == ["Damped anomaly persistence"]
+    assert len(boxes) == len(seconds)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    points = panel.transData.transform(panel.collections[0].get_offsets())
+    assert not any(box.contains(*point) for box in boxes for point in points)
     inside = panel.get_window_extent()
-    assert all(b.x0 >= inside.x0 and b.y0 >= inside.y0 for b in boxes)
+    assert all(b.x0 >= inside.x0 and b.y0 >= inside.y0 and b.x1 <= inside.x1 for b in boxes)
+    far = [t for t in panel.texts if np.hypot(*t.xyann) > 10]
+    assert (far or times == 1) and all(t.arrow_patch is not None for t in far)  # a line says whose it is
+    for axes in figure.axes:
+        ticks = [t for t in axes.get_xticklabels(which="both") if t.get_text()]
+        drawn = [
+            t.get_window_extent() for t in ticks if axes.get_xlim()[0] <= t.get_position()[0] <= axes.get_xlim()[1]
+        ]
+        assert len(drawn) >= 2
+        assert not any(a.overlaps(b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+
+def test_the_picture_of_costs_names_the_hardware_that_is_known(world):
+    own = ["a machine", "unknown", "a machine", "unknown"]
+    scores = world.scores.assign_coords(hardware=("forecaster", own))
+    assert cost_figure(scores).get_suptitle().startswith("Cost of a forecast on a machine\n")
+    nothing = world.scores.assign_coords(hardware=("forecaster", ["unknown"] * 4))
+    assert cost_figure(nothing).get_suptitle().startswith("Cost of a forecast\n")
 
 
 def test_what_has_no_line_has_no_interval_either(world):
