@@ -863,6 +863,32 @@ def test_the_front_holds_whom_nobody_beats_in_cost_and_error(window, experiment,
     assert text_of(window, "#cost-controls .lead") == "6 h"
 
 
+@needs_browser
+def test_names_of_points_that_are_close_cover_nothing(window, experiment, tmp_path):
+    names = ["network", "physics_t21", "damped_anomaly_persistence", "climatology", "second", "nets", "a_model"]
+    scores = with_more_forecasters(experiment[2], names).copy(deep=True)
+    scores["seconds_per_simulated_day"][:] = [1e-2, 1.1e-2, 3e-5, 3.1e-5, 0.9e-2, 1.3e-2, 2.9e-5]
+    for name, error in zip(names, (4.4, 4.4, 4.0, 3.9, 4.1, 4.2, 4.05), strict=True):
+        scores["rmse"].loc[{"forecaster": name}] = error
+    window.open(write_report(scores, tmp_path / "close.html"))
+    texts, dots, fills = window.run(
+        """const names = [...document.querySelectorAll('#cost text.halo')];
+           const box = (e) => {
+             const r = e.getBoundingClientRect();
+             return [e.textContent, r.left, r.right, r.top + 2, r.bottom - 2];
+           };
+           const fills = new Set(names.map((e) => getComputedStyle(e).fill));
+           return [names.map(box), [...document.querySelectorAll('#cost circle')].map(box), fills.size];"""
+    )
+    assert sorted(t[0] for t in texts) == sorted(d[0] for d in dots) == sorted(map(forecaster_label, names))
+    assert fills > 3  # of the colour of its point
+
+    def overlap(a, b):
+        return a[1] < b[2] and b[1] < a[2] and a[3] < b[4] and b[3] < a[4]
+
+    assert not [(a[0], b[0]) for i, a in enumerate(texts) for b in [*texts[:i], *dots] if overlap(a, b)]
+
+
 def made_up_long_run(data_hash):
     """Sixty days of which the truth covers forty; Z500 leaves its range in one run, the other ends early."""
     by_time, by_window = ("init_time", "lead_time", "variable"), ("window", "variable")
