@@ -383,7 +383,7 @@ def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment)
             "The network is worse than Physics T21 in Z500 at first, and beyond doubt better at no lead up to 4 days.",
         ),
         (
-            {"crossover_outcome": "undecided"},
+            {"crossover_outcome": "undecided", "rmse_difference_significant": 0},
             "Undecided: from 24 initial times it cannot be told whether the network ever beats Physics T21 in Z500.",
         ),
         (
@@ -630,9 +630,12 @@ def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):
         ((1.2, -3, 6), "Its error in Z500 at 4 days is that of Physics T21 1 hour earlier [-3, 6]."),
         ((0.2, -4, 6), "Its error in Z500 at 4 days is as large as that of Physics T21: 0 hours ahead [-4, 6]."),
         ((-3, -9, 2), "Its error in Z500 at 4 days is that of Physics T21 3 hours later [-2, 9]."),
-        ((np.inf, 80, np.inf), "below all of Physics T21 up to then: it is more than 80 hours ahead."),
-        ((-np.inf, -np.inf, -7), "above all of Physics T21 from then on: it is more than 7 hours behind."),
-        ((-np.inf, -np.inf, 0.0), "above all of Physics T21 from then on."),
+        (
+            (np.inf, 80, np.inf),
+            "Its error in Z500 at 4 days is smaller than that of Physics T21 at any lead from 6 hours to 4 days: it is "
+            "more than 80 hours ahead.",
+        ),
+        ((-np.inf, -np.inf, 0.0), ""),  # no lead follows: there it says what the comparison does
     ],
 )
 def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):
@@ -644,12 +647,52 @@ def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):
             scores[key + end].loc[place | {"lead_time": at}] = value
     scores["better_everywhere"].loc[{k: v for k, v in place.items() if k != "variable"}] = 1
     details = " ".join(make_headline(scores).details)
-    assert sentence in details
+    assert sentence in details and ("Its error" in details) == bool(sentence)
     assert (
         "At 4 days it closes 45 % [30, 60] of the gap from Physics T21 to the predictability limit (Climatology)."
         in details
     )
     assert "Beyond doubt better at every lead in every headline variable than Physics T21." in details
+
+
+@pytest.mark.parametrize(
+    ("upper", "sentence"),
+    [
+        (
+            -7.0,
+            "Its error in Z500 at 5 days is larger than that of Physics T21 at any lead from 5 to 8 days: it is more "
+            "than 7 hours behind.",
+        ),
+        (0.0, "Its error in Z500 at 5 days is larger than that of Physics T21 at any lead from 5 to 8 days."),
+    ],
+)
+def test_the_headline_says_against_which_leads_the_error_is_larger(experiment, upper, sentence):
+    scores = experiment[2].copy(deep=True).assign_coords(lead_time=2 * experiment[2]["lead_time"])
+    place = {"forecaster": "network", "reference": "physics_t21", "variable": HEADLINE[0], "region": "all"}
+    place["lead_time"] = np.timedelta64(120, "h")
+    for end, value in zip(("", "_lower", "_upper"), (-np.inf, -np.inf, upper), strict=True):
+        scores[f"time_gain_hours{end}"].loc[place] = value
+    assert sentence in make_headline(scores).details
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ([12, 72, 78, 84, 90, 96], "ever beats Physics T21 in Z500; from 3 days on it is significantly worse."),
+        ([96], "ever beats Physics T21 in Z500; at the last lead, 4 days, it is significantly worse."),
+        ([72, 78], "ever beats Physics T21 in Z500."),
+    ],
+)
+def test_what_is_undecided_early_may_be_lost_late(experiment, lost, told):
+    scores = with_more_forecasters(experiment[2], ["network", "physics_t21"]).copy(deep=True)
+    scores["crossover_outcome"] = scores["crossover_outcome"].astype(object)
+    scores["crossover_outcome"][:] = "undecided"
+    scores["rmse_difference_significant"][:] = 1
+    scores["rmse_difference"][:] = -1.0  # better, and so no loss
+    scores["rmse_difference"].loc[{"lead_time": np.array(lost, "timedelta64[h]")}] = 1.0
+    assert make_headline(scores).sentence.endswith(told)
+    scores["rmse_difference_significant"][:] = 0
+    assert make_headline(scores).sentence.endswith("ever beats Physics T21 in Z500.")
 
 
 @pytest.mark.parametrize(
