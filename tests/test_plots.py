@@ -504,6 +504,35 @@ def test_maps_show_what_is_verified_and_its_error(world, tmp_path, monkeypatch):
     assert np.isnan(np.ma.filled(shown[0], np.nan)[:, 3]).all() and np.isfinite(shown[1]).all()
 
 
+def test_maps_are_of_the_median_case_and_say_so(world, tmp_path, monkeypatch):
+    scores = world.scores.copy(deep=True)
+    count = scores.sizes["init_time"]
+    assert count > 2
+    sizes = np.roll(np.arange(1.0, count + 1), 1)  # the first is the worst
+    own = xr.DataArray(sizes, dims="init_time") * xr.ones_like(scores["squared_error"].sel(forecaster="network"))
+    scores["squared_error"].loc[{"forecaster": "network"}] = own.transpose(
+        *scores["squared_error"].sel(forecaster="network").dims
+    )
+    case = int(np.argsort(sizes)[count // 2])
+    figures = []
+    monkeypatch.setattr("emulator.evaluation.maps.save", lambda figure, _: figures.append(figure))
+    shown, name = {"network": world.paths["network"]}, "geopotential@500"
+    plot_maps(shown, world.store, world.config, name, tmp_path / "m.png", scores)
+    plot_maps(shown, world.store, world.config, name, tmp_path / "m.png")
+    told = [figure.get_suptitle().replace("\n", " ") for figure in figures]
+    texts = (np.datetime_as_string(scores["init_time"].values[i], "h") for i in (case, 0))
+    starts = [f"{text.replace('T', ' ')} UTC" for text in texts]
+    lead = lead_text(float(scores["lead_time"].values[scores.sizes["lead_time"] // 2] / np.timedelta64(1, "h")))
+    of = f"of {count} starts the one of Network's median error at {lead} over the headline variables"
+    assert told == [f"Z500 from {starts[0]}, {of}", f"Z500 from {starts[1]}, the first of {count} starts"]
+    assert "SPEEDY" in figures[0].get_supxlabel()
+    row = np.flatnonzero(world.store.times == scores["init_time"].values[case])[0] + 4  # a day later
+    truth = world.store.dataset([row])["geopotential"].values.squeeze()
+    np.testing.assert_allclose(figures[0].axes[0].collections[0].get_array(), truth)
+    with pytest.raises(DataError, match="is not from the initial times that were scored"):
+        plot_maps(shown, world.store, world.config, name, tmp_path / "m.png", scores.isel(init_time=slice(1, None)))
+
+
 def test_maps_of_derived_variables(tmp_path):
     store = make_store(Grid.gaussian(8), days=12, splits=("train", "test"), world=ON_SIGMA)
     rows, leads = evaluation_rows(store, 2), lead_times(2)
