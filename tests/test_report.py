@@ -250,6 +250,57 @@ def test_errors_of_maps_are_those_of_the_scores(experiment):
         np.testing.assert_allclose(mine, whole / 2)
 
 
+def as_another_model(folder, out, names):
+    """The network's forecasts in the form of WeatherBench-2, as other programs write them."""
+    with xr.open_dataset(folder / "forecasts" / "network.nc") as whole:
+        other = whole[names].rename(init_time="time", lead_time="prediction_timedelta").load()
+    other.attrs = {}
+    other.to_netcdf(out)
+
+
+def test_maps_show_the_files_of_other_models_that_the_config_names(experiment, tmp_path, monkeypatch):
+    folder, store, scores, _ = experiment
+    names = ["network", "physics_t21", "persistence", "climatology", "theirs", "half", "remote", "gone"]
+    more = with_more_forecasters(scores, names)
+    history = more["forecast_history"].values.copy()
+    history[4:] = ""
+    more["forecast_history"] = ("forecaster", history)
+    (tmp_path / "forecasts").mkdir()
+    for name in ("network", "physics_t21", "climatology"):
+        (tmp_path / "forecasts" / f"{name}.nc").write_bytes((folder / "forecasts" / f"{name}.nc").read_bytes())
+    as_another_model(folder, tmp_path / "theirs.nc", ["geopotential", "2m_temperature"])
+    as_another_model(folder, tmp_path / "half.nc", ["2m_temperature"])
+    (tmp_path / "store.zarr").mkdir()
+    monkeypatch.setattr("emulator.evaluation.report_sources.open_store", lambda _: store)
+    more.attrs["data_hash"] = store.data_hash
+    given = {name: f"{tmp_path}/{name}.nc" for name in ("theirs", "half", "gone")} | {"remote": "gs://b/r.zarr"}
+    (tmp_path / "config.yaml").write_text(json.dumps({"evaluate": {"forecasts": given}}), encoding="utf-8")
+    fields, why = find_fields(more, tmp_path)
+    assert why == "" and fields.forecasters == ("network", "physics_t21", "theirs", "climatology")
+    for shown in (fields.example, fields.mean):
+        for variable in HEADLINE:  # they are the network's, written in another way
+            mine, theirs = (shown["variables"][variable]["error"][i] for i in (0, 2))
+            np.testing.assert_array_equal(mine, theirs)
+    assert fields.without == {
+        "half": f"{tmp_path}/half.nc: does not hold geopotential@500",
+        "persistence": "its forecast file does not lie beside the scores",
+        "remote": "maps are drawn of files of this machine, and gs://b/r.zarr is elsewhere",
+        "gone": f"its file, {tmp_path}/gone.nc, is not there",
+    }
+    without = data_of(write_report(more, tmp_path / "page.html", fields=fields))["fields"]["without"]
+    assert without[0] == "" and without[5].endswith("does not hold geopotential@500")
+
+
+def test_where_there_is_no_room_for_maps_the_page_says_so(experiment):
+    folder, store, scores, _ = experiment
+    names = ["network", "physics_t21", "physics_t31", "climatology", "persistence"]
+    paths = dict(zip(names, [*sorted((folder / "forecasts").glob("*.nc"))] * 2, strict=False))
+    more = with_more_forecasters(scores, names).drop_vars("forecast_history")
+    fields = collect_fields(more, paths | {"network": folder / "forecasts" / "network.nc"}, store)
+    left = set(names) - set(fields.forecasters)
+    assert fields.without == {left.pop(): "the page has room for those of 4 forecasters"}
+
+
 def test_holes_of_a_forecast_are_holes_of_its_maps_alone(experiment, tmp_path):
     folder, store, scores, fields = experiment
     paths = {name: folder / "forecasts" / f"{name}.nc" for name in fields.forecasters}
