@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -35,6 +36,12 @@ def as_command(function: Callable[[Sequence[str]], None]) -> Callable[[Sequence[
         return 0
 
     return command
+
+
+def command_line() -> str:
+    """What files say they were made by: ``emulator run x``, also where it was ``python -m emulator run x``."""
+    program = Path(sys.argv[0])
+    return shlex.join([program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]])
 
 
 @contextmanager

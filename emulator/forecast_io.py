@@ -13,8 +13,6 @@ forecast alone can be written along its valid time: dims ``(time[, level], latit
 from __future__ import annotations
 
 import logging
-import shlex
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -32,6 +30,7 @@ from data_prep.spec import CALENDAR_ATTRS, CONVENTIONS, PRESSURE_AT_TOP, VERTICA
 from data_prep.variables import SURFACE
 from emulator import __version__
 from emulator.bounds import ForecastStoppedError, bounds, first_departure
+from emulator.command import command_line
 from emulator.forecasters.base import Cost, Forecaster, forecast_batches
 from emulator.hardware.machine import describe
 from emulator.progress import track
@@ -116,13 +115,12 @@ def describe_forecasts(forecaster: Forecaster, cost: Cost, at_once: int) -> dict
       cost: What it cost.
       at_once: Initial times that ran together.
     """
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return {
         "Conventions": CONVENTIONS,
         "title": f"{forecaster.name} forecasts",
         "source": f"{forecaster.name}, emulator {__version__}",
         "forecaster": forecaster.name,
-        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {command}",
+        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {command_line()}",
         "emulator_version": __version__,
         "seconds_per_simulated_day": cost.seconds_per_simulated_day,
         "simulated_days_per_second": cost.simulated_days_per_second,

@@ -20,7 +20,7 @@ import emulator
 from data_prep.grid import Grid
 from emulator import cli
 from emulator.cli import build_parser, main
-from emulator.command import as_command, say, set_up_logging
+from emulator.command import as_command, command_line, say, set_up_logging
 from emulator.hardware.compilation_cache import remember_compiled
 from emulator.progress import track
 
@@ -137,6 +137,19 @@ def test_the_module_is_the_command_and_exit_codes_are_documented(capsys):
     text = build_parser().format_help()
     for code in ("0  ", "1  ", "2  ", "130"):
         assert f"\n  {code}" in text
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("/venv/lib/emulator/__main__.py", "emulator run 'a b.yaml'"),  # as python -m emulator
+        ("/usr/bin/emulator", "emulator run 'a b.yaml'"),
+        ("scripts/run.py", "run.py run 'a b.yaml'"),
+    ],
+)
+def test_files_say_by_which_command_they_were_made(monkeypatch, program, said):
+    monkeypatch.setattr("sys.argv", [program, "run", "a b.yaml"])
+    assert command_line() == said
 
 
 @pytest.mark.parametrize(

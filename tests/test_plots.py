@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import matplotlib.colors
 import matplotlib.image
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.text import Text
 from small_experiment import make_experiment, with_made_up_scores, with_more_forecasters
 from synthetic import ON_SIGMA, evaluation_rows, lead_times, make_store
 
@@ -111,6 +113,30 @@ def test_the_hardest_opponent_is_drawn_and_answered(world):
     assert answers == ["vs Physics T31 debiased", "vs Physics T31", "vs Physics T21"]
 
 
+@pytest.mark.parametrize("picture", [skill_figure, activity_figure, gain_figure])
+@pytest.mark.parametrize("word", ["WWWWW MMMMM", "W" * 150, "iiii"])
+def test_a_title_of_wide_letters_stays_on_the_paper(world, picture, word):
+    """Letters are not alike: what is guessed from their number is cut off where they are wide."""
+    scores = world.scores.assign_attrs(headline=HEADLINE[0], verified_on_training=" ".join([word] * 30))
+    figure = picture(scores.drop_vars([n for n in scores if n.startswith("gap_closed")]))
+    figure.draw_without_rendering()
+    title = figure._suptitle.get_window_extent()
+    assert title.x0 >= 0 and title.x1 <= figure.bbox.x1
+    assert figure.get_suptitle().replace("\n", "").replace(" ", "").count(word.replace(" ", "")) >= 30  # all of it
+    assert title.y1 <= figure.bbox.y1 and title.y0 >= figure.axes[0].get_window_extent().y1
+
+
+def test_the_skill_figure_says_who_is_ahead_or_not(world):
+    assert (
+        "\nDiamonds, and words at the foot: until when Network is ahead of Ph"
+        in skill_figure(world.scores).get_suptitle()
+    )
+    told = skill_figure(nobody_decided(world.scores)).get_suptitle()
+    assert "\nWords at the foot: until when Network is ahead of Ph" in told  # and no diamond is drawn
+    alone = world.scores.sel(forecaster=["network"], reference=["network"])
+    assert "ahead" not in skill_figure(alone).get_suptitle()
+
+
 def nobody_decided(scores):
     scores = scores.copy(deep=True)
     scores["crossover_outcome"][:] = "undecided"
@@ -175,26 +201,87 @@ def test_activity_and_cost_figures(world):
     assert any("unknown" in t.get_text() for t in cost_figure(unknown).axes[0].texts)
     seconds = [1.0, 0.1, 0.5, np.nan]
     priced = scores.assign(seconds_per_simulated_day=("forecaster", seconds))
-    rmse = priced["rmse"].sel(variable=HEADLINE[0], region="all").isel(lead_time=-1).values
     told = [t.get_text() for t in cost_figure(priced).axes[1].texts]
-    names = scores["forecaster"].values
-    front = [forecaster_label(names[i]) for i in cost_front(np.array(seconds), rmse)]
-    assert "Network" not in front and told == [*front, "Network"]  # which is named wherever it is
+    assert sorted(told) == [
+        "Network",
+        "Physics T21",
+        "Physics T31",
+    ]  # on the front or not; of one no cost is known
+    nobody = scores.assign(rmse=np.nan * scores["rmse"])
+    assert not cost_figure(nobody).axes[1].texts
 
 
-@pytest.mark.parametrize("seconds", [[1.0, 0.1, 0.11, 0.01], [1e-3, 1.1e-3, 1e-4, 1.2e-3]])
-def test_names_in_the_picture_of_costs_cover_nothing(world, seconds):
-    scores = world.scores.assign(seconds_per_simulated_day=("forecaster", seconds))
+@pytest.mark.parametrize(
+    "seconds", [[1.0, 0.1, 0.11, 0.01], [1e-3, 1.1e-3, 1e-4, 1.2e-3], [3e-5, 2.9e-5, 3.1e-5, 3.05e-5]]
+)
+@pytest.mark.parametrize("times", [1, 2])
+def test_names_in_the_picture_of_costs_cover_nothing(world, seconds, times):
+    names = ["network", "physics_t21", "damped_anomaly_persistence", "climatology", "a_model_of_others", "b", "c", "d"]
+    scores = with_more_forecasters(world.scores, names[: 4 * times])
+    seconds = np.concatenate([np.array(seconds) * 1.02**i for i in range(times)])
     rank = xr.DataArray(-np.log(seconds), dims="forecaster", coords={"forecaster": scores["forecaster"]})
     close = scores.assign(rmse=xr.zeros_like(scores["rmse"]) + 3 + 0.01 * rank)  # the slower, the better, by little
-    figure = cost_figure(close)
+    figure = cost_figure(
+        close.assign(seconds_per_simulated_day=rank * 0 + seconds, simulated_days_per_second=rank * 0 + 1 / seconds)
+    )
     figure.draw_without_rendering()
     panel = figure.axes[1]
-    boxes = [t.get_window_extent() for t in panel.texts]
-    assert len(boxes) > 2
+    boxes = [Text.get_window_extent(t) for t in panel.texts]
+    assert [t.get_text() for t in panel.texts if t.xy[0] == seconds[2]] == ["Damped anomaly persistence"]
+    assert len(boxes) == len(seconds)
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    points = panel.transData.transform(panel.collections[0].get_offsets())
+    assert not any(box.contains(*point) for box in boxes for point in points)
     inside = panel.get_window_extent()
-    assert all(b.x0 >= inside.x0 and b.y0 >= inside.y0 for b in boxes)
+    assert all(b.x0 >= inside.x0 and b.y0 >= inside.y0 and b.x1 <= inside.x1 for b in boxes)
+    far = [t for t in panel.texts if np.hypot(*t.xyann) > 10]
+    assert (far or times == 1) and all(t.arrow_patch is not None for t in far)  # a line says whose it is
+    for axes in figure.axes:
+        ticks = [t for t in axes.get_xticklabels(which="both") if t.get_text()]
+        drawn = [
+            t.get_window_extent() for t in ticks if axes.get_xlim()[0] <= t.get_position()[0] <= axes.get_xlim()[1]
+        ]
+        assert len(drawn) >= 2
+        assert not any(a.overlaps(b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+
+def test_the_picture_of_costs_names_the_hardware_that_is_known(world):
+    own = ["a machine", "unknown", "a machine", "unknown"]
+    scores = world.scores.assign_coords(hardware=("forecaster", own))
+    assert cost_figure(scores).get_suptitle().startswith("Cost of a forecast on a machine\n")
+    nothing = world.scores.assign_coords(hardware=("forecaster", ["unknown"] * 4))
+    assert cost_figure(nothing).get_suptitle().startswith("Cost of a forecast\n")
+
+
+def test_what_has_no_line_has_no_interval_either(world):
+    """Beyond the leads there is nothing to stand in, and a shape without a line belongs to nobody."""
+    scores = world.scores.sel(variable=[HEADLINE[0]]).copy(deep=True).assign_attrs(headline=HEADLINE[0])
+    scores = scores.drop_vars([n for n in scores if n.startswith("gap_closed")])
+    names, n = [f"time_gain_hours{end}" for end in ("", "_lower", "_upper")], scores.sizes["lead_time"]
+    gain, lower, upper = (scores[name] for name in names)
+    ahead = {"forecaster": "network", "region": "all", "variable": HEADLINE[0]}
+    for array, value in zip((gain, lower, upper), (0.0, -3.0, 3.0), strict=True):
+        array.loc[ahead] = value
+    beyond = ahead | {"reference": "physics_t21"}
+    gain.loc[beyond], lower.loc[beyond], upper.loc[beyond] = -np.inf, -np.inf, 2.0
+    lone = ahead | {"reference": "climatology"}
+    gain.loc[lone] = np.where(np.arange(n) % 2, np.inf, 1.0)  # points beside which there is no other
+    partly = ahead | {"reference": "physics_t31"}
+    gain.loc[partly] = np.where(np.arange(n) < 4, 1.0, np.inf)
+    upper.loc[partly] = np.where(np.arange(n) < 2, 3.0, np.inf)
+    figure = gain_figure(scores)
+    axes = figure.axes[0]
+    shown = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert shown == ["Network", "Physics T31"]
+    colours = line_styles(scores["forecaster"].values.tolist())
+    bands = [band for band in axes.collections if band.get_paths()]
+    drawn = {matplotlib.colors.to_hex(band.get_facecolor()[0]).upper() for band in bands}
+    assert drawn == {colours["network"][0].upper(), colours["physics_t31"][0].upper()}
+    days = scores["lead_time"].values / np.timedelta64(1, "D")
+    own = [b for b in bands if matplotlib.colors.to_hex(b.get_facecolor()[0]).upper() == colours["physics_t31"][0]]
+    reach = {band.get_facecolor()[0][3]: band.get_datalim(axes.transData).x1 for band in own}
+    assert reach[max(reach)] == pytest.approx(days[1])  # where both ends are known
+    assert reach[min(reach)] == pytest.approx(days[3])  # where there is a line
 
 
 def test_a_narrow_picture_keeps_its_title_inside(world):
@@ -278,6 +365,8 @@ def test_a_dozen_forecasters_are_told_apart():
         "Twin T42 ensemble mean",
     ]
     assert len({styles[n][0] for n in ("network", "network_debiased", "network_damped")}) == 1
+    solid = {styles[n][0] for n in MANY if styles[n][1] == "-"}
+    assert not {"#D55E00", "#E69F00"} <= solid  # vermilion and orange, as lines alike, are as good as one
     crowd = [*(f"physics_t{n}" for n in (21, 31, 42)), "a", "b", "c", "d"]
     assert len(set(map(str, line_styles(crowd).values()))) == len(crowd)
     assert forecaster_label("network_damped") == "Network damped"
@@ -413,6 +502,35 @@ def test_maps_show_what_is_verified_and_its_error(world, tmp_path, monkeypatch):
     assert said[0] == said[1] != said[2]
     shown = [figures[i].axes[0].collections[0].get_array() for i in (0, 2)]
     assert np.isnan(np.ma.filled(shown[0], np.nan)[:, 3]).all() and np.isfinite(shown[1]).all()
+
+
+def test_maps_are_of_the_median_case_and_say_so(world, tmp_path, monkeypatch):
+    scores = world.scores.copy(deep=True)
+    count = scores.sizes["init_time"]
+    assert count > 2
+    sizes = np.roll(np.arange(1.0, count + 1), 1)  # the first is the worst
+    own = xr.DataArray(sizes, dims="init_time") * xr.ones_like(scores["squared_error"].sel(forecaster="network"))
+    scores["squared_error"].loc[{"forecaster": "network"}] = own.transpose(
+        *scores["squared_error"].sel(forecaster="network").dims
+    )
+    case = int(np.argsort(sizes)[count // 2])
+    figures = []
+    monkeypatch.setattr("emulator.evaluation.maps.save", lambda figure, _: figures.append(figure))
+    shown, name = {"network": world.paths["network"]}, "geopotential@500"
+    plot_maps(shown, world.store, world.config, name, tmp_path / "m.png", scores)
+    plot_maps(shown, world.store, world.config, name, tmp_path / "m.png")
+    told = [figure.get_suptitle().replace("\n", " ") for figure in figures]
+    texts = (np.datetime_as_string(scores["init_time"].values[i], "h") for i in (case, 0))
+    starts = [f"{text.replace('T', ' ')} UTC" for text in texts]
+    lead = lead_text(float(scores["lead_time"].values[scores.sizes["lead_time"] // 2] / np.timedelta64(1, "h")))
+    of = f"of {count} starts the one of Network's median error at {lead} over the headline variables"
+    assert told == [f"Z500 from {starts[0]}, {of}", f"Z500 from {starts[1]}, the first of {count} starts"]
+    assert "SPEEDY" in figures[0].get_supxlabel()
+    row = np.flatnonzero(world.store.times == scores["init_time"].values[case])[0] + 4  # a day later
+    truth = world.store.dataset([row])["geopotential"].values.squeeze()
+    np.testing.assert_allclose(figures[0].axes[0].collections[0].get_array(), truth)
+    with pytest.raises(DataError, match="is not from the initial times that were scored"):
+        plot_maps(shown, world.store, world.config, name, tmp_path / "m.png", scores.isel(init_time=slice(1, None)))
 
 
 def test_maps_of_derived_variables(tmp_path):

@@ -250,6 +250,57 @@ def test_errors_of_maps_are_those_of_the_scores(experiment):
         np.testing.assert_allclose(mine, whole / 2)
 
 
+def as_another_model(folder, out, names):
+    """The network's forecasts in the form of WeatherBench-2, as other programs write them."""
+    with xr.open_dataset(folder / "forecasts" / "network.nc") as whole:
+        other = whole[names].rename(init_time="time", lead_time="prediction_timedelta").load()
+    other.attrs = {}
+    other.to_netcdf(out)
+
+
+def test_maps_show_the_files_of_other_models_that_the_config_names(experiment, tmp_path, monkeypatch):
+    folder, store, scores, _ = experiment
+    names = ["network", "physics_t21", "persistence", "climatology", "theirs", "half", "remote", "gone"]
+    more = with_more_forecasters(scores, names)
+    history = more["forecast_history"].values.copy()
+    history[4:] = ""
+    more["forecast_history"] = ("forecaster", history)
+    (tmp_path / "forecasts").mkdir()
+    for name in ("network", "physics_t21", "climatology"):
+        (tmp_path / "forecasts" / f"{name}.nc").write_bytes((folder / "forecasts" / f"{name}.nc").read_bytes())
+    as_another_model(folder, tmp_path / "theirs.nc", ["geopotential", "2m_temperature"])
+    as_another_model(folder, tmp_path / "half.nc", ["2m_temperature"])
+    (tmp_path / "store.zarr").mkdir()
+    monkeypatch.setattr("emulator.evaluation.report_sources.open_store", lambda _: store)
+    more.attrs["data_hash"] = store.data_hash
+    given = {name: f"{tmp_path}/{name}.nc" for name in ("theirs", "half", "gone")} | {"remote": "gs://b/r.zarr"}
+    (tmp_path / "config.yaml").write_text(json.dumps({"evaluate": {"forecasts": given}}), encoding="utf-8")
+    fields, why = find_fields(more, tmp_path)
+    assert why == "" and fields.forecasters == ("network", "physics_t21", "theirs", "climatology")
+    for shown in (fields.example, fields.mean):
+        for variable in HEADLINE:  # they are the network's, written in another way
+            mine, theirs = (shown["variables"][variable]["error"][i] for i in (0, 2))
+            np.testing.assert_array_equal(mine, theirs)
+    assert fields.without == {
+        "half": f"{tmp_path}/half.nc: does not hold geopotential@500",
+        "persistence": "its forecast file does not lie beside the scores",
+        "remote": "maps are drawn of files of this machine, and gs://b/r.zarr is elsewhere",
+        "gone": f"its file, {tmp_path}/gone.nc, is not there",
+    }
+    without = data_of(write_report(more, tmp_path / "page.html", fields=fields))["fields"]["without"]
+    assert without[0] == "" and without[5].endswith("does not hold geopotential@500")
+
+
+def test_where_there_is_no_room_for_maps_the_page_says_so(experiment):
+    folder, store, scores, _ = experiment
+    names = ["network", "physics_t21", "physics_t31", "climatology", "persistence"]
+    paths = dict(zip(names, [*sorted((folder / "forecasts").glob("*.nc"))] * 2, strict=False))
+    more = with_more_forecasters(scores, names).drop_vars("forecast_history")
+    fields = collect_fields(more, paths | {"network": folder / "forecasts" / "network.nc"}, store)
+    left = set(names) - set(fields.forecasters)
+    assert fields.without == {left.pop(): "the page has room for those of 4 forecasters"}
+
+
 def test_holes_of_a_forecast_are_holes_of_its_maps_alone(experiment, tmp_path):
     folder, store, scores, fields = experiment
     paths = {name: folder / "forecasts" / f"{name}.nc" for name in fields.forecasters}
@@ -383,7 +434,7 @@ def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment)
             "The network is worse than Physics T21 in Z500 at first, and beyond doubt better at no lead up to 4 days.",
         ),
         (
-            {"crossover_outcome": "undecided"},
+            {"crossover_outcome": "undecided", "rmse_difference_significant": 0},
             "Undecided: from 24 initial times it cannot be told whether the network ever beats Physics T21 in Z500.",
         ),
         (
@@ -630,9 +681,12 @@ def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):
         ((1.2, -3, 6), "Its error in Z500 at 4 days is that of Physics T21 1 hour earlier [-3, 6]."),
         ((0.2, -4, 6), "Its error in Z500 at 4 days is as large as that of Physics T21: 0 hours ahead [-4, 6]."),
         ((-3, -9, 2), "Its error in Z500 at 4 days is that of Physics T21 3 hours later [-2, 9]."),
-        ((np.inf, 80, np.inf), "below all of Physics T21 up to then: it is more than 80 hours ahead."),
-        ((-np.inf, -np.inf, -7), "above all of Physics T21 from then on: it is more than 7 hours behind."),
-        ((-np.inf, -np.inf, 0.0), "above all of Physics T21 from then on."),
+        (
+            (np.inf, 80, np.inf),
+            "Its error in Z500 at 4 days is smaller than that of Physics T21 at any lead from 6 hours to 4 days: it is "
+            "more than 80 hours ahead.",
+        ),
+        ((-np.inf, -np.inf, 0.0), ""),  # no lead follows: there it says what the comparison does
     ],
 )
 def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):
@@ -644,12 +698,52 @@ def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):
             scores[key + end].loc[place | {"lead_time": at}] = value
     scores["better_everywhere"].loc[{k: v for k, v in place.items() if k != "variable"}] = 1
     details = " ".join(make_headline(scores).details)
-    assert sentence in details
+    assert sentence in details and ("Its error" in details) == bool(sentence)
     assert (
         "At 4 days it closes 45 % [30, 60] of the gap from Physics T21 to the predictability limit (Climatology)."
         in details
     )
     assert "Beyond doubt better at every lead in every headline variable than Physics T21." in details
+
+
+@pytest.mark.parametrize(
+    ("upper", "sentence"),
+    [
+        (
+            -7.0,
+            "Its error in Z500 at 5 days is larger than that of Physics T21 at any lead from 5 to 8 days: it is more "
+            "than 7 hours behind.",
+        ),
+        (0.0, "Its error in Z500 at 5 days is larger than that of Physics T21 at any lead from 5 to 8 days."),
+    ],
+)
+def test_the_headline_says_against_which_leads_the_error_is_larger(experiment, upper, sentence):
+    scores = experiment[2].copy(deep=True).assign_coords(lead_time=2 * experiment[2]["lead_time"])
+    place = {"forecaster": "network", "reference": "physics_t21", "variable": HEADLINE[0], "region": "all"}
+    place["lead_time"] = np.timedelta64(120, "h")
+    for end, value in zip(("", "_lower", "_upper"), (-np.inf, -np.inf, upper), strict=True):
+        scores[f"time_gain_hours{end}"].loc[place] = value
+    assert sentence in make_headline(scores).details
+
+
+@pytest.mark.parametrize(
+    ("lost", "told"),
+    [
+        ([12, 72, 78, 84, 90, 96], "ever beats Physics T21 in Z500; from 3 days on it is significantly worse."),
+        ([96], "ever beats Physics T21 in Z500; at the last lead, 4 days, it is significantly worse."),
+        ([72, 78], "ever beats Physics T21 in Z500."),
+    ],
+)
+def test_what_is_undecided_early_may_be_lost_late(experiment, lost, told):
+    scores = with_more_forecasters(experiment[2], ["network", "physics_t21"]).copy(deep=True)
+    scores["crossover_outcome"] = scores["crossover_outcome"].astype(object)
+    scores["crossover_outcome"][:] = "undecided"
+    scores["rmse_difference_significant"][:] = 1
+    scores["rmse_difference"][:] = -1.0  # better, and so no loss
+    scores["rmse_difference"].loc[{"lead_time": np.array(lost, "timedelta64[h]")}] = 1.0
+    assert make_headline(scores).sentence.endswith(told)
+    scores["rmse_difference_significant"][:] = 0
+    assert make_headline(scores).sentence.endswith("ever beats Physics T21 in Z500.")
 
 
 @pytest.mark.parametrize(
@@ -861,6 +955,32 @@ def test_the_front_holds_whom_nobody_beats_in_cost_and_error(window, experiment,
         "const r = document.querySelector('#cost-controls input'); r.value = 0; r.dispatchEvent(new Event('input'))"
     )
     assert text_of(window, "#cost-controls .lead") == "6 h"
+
+
+@needs_browser
+def test_names_of_points_that_are_close_cover_nothing(window, experiment, tmp_path):
+    names = ["network", "physics_t21", "damped_anomaly_persistence", "climatology", "second", "nets", "a_model"]
+    scores = with_more_forecasters(experiment[2], names).copy(deep=True)
+    scores["seconds_per_simulated_day"][:] = [1e-2, 1.1e-2, 3e-5, 3.1e-5, 0.9e-2, 1.3e-2, 2.9e-5]
+    for name, error in zip(names, (4.4, 4.4, 4.0, 3.9, 4.1, 4.2, 4.05), strict=True):
+        scores["rmse"].loc[{"forecaster": name}] = error
+    window.open(write_report(scores, tmp_path / "close.html"))
+    texts, dots, fills = window.run(
+        """const names = [...document.querySelectorAll('#cost text.halo')];
+           const box = (e) => {
+             const r = e.getBoundingClientRect();
+             return [e.textContent, r.left, r.right, r.top + 2, r.bottom - 2];
+           };
+           const fills = new Set(names.map((e) => getComputedStyle(e).fill));
+           return [names.map(box), [...document.querySelectorAll('#cost circle')].map(box), fills.size];"""
+    )
+    assert sorted(t[0] for t in texts) == sorted(d[0] for d in dots) == sorted(map(forecaster_label, names))
+    assert fills > 3  # of the colour of its point
+
+    def overlap(a, b):
+        return a[1] < b[2] and b[1] < a[2] and a[3] < b[4] and b[3] < a[4]
+
+    assert not [(a[0], b[0]) for i, a in enumerate(texts) for b in [*texts[:i], *dots] if overlap(a, b)]
 
 
 def made_up_long_run(data_hash):

@@ -5,7 +5,6 @@ Each is written as PNG to look at and as PDF for papers, whose text is text in f
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from emulator.evaluation.table import label_of, world_sentence
 DPI = 150
 PANEL = (4.4, 3.2)
 LEAST_WIDTH = 6.6  # of a figure: titles and legends are sentences
+_TITLE_SIZE = 10
+_EDGE = 0.01  # of the width, left and right of a title
 ROOM = 0.9  # for two lines of title and two of legend, inches
 RC: dict[Any, Any] = {
     "font.size": 9,
@@ -61,15 +62,56 @@ def finish(figure: Figure, scores: xr.Dataset, names: Sequence[str], title: str)
     ]
     rows = 0
     if handles:
-        width = 0.45 + 0.075 * max(len(h.get_label()) for h in handles)  # of an entry, inches
+        width = 0.62 + max(_width(figure, h.get_label(), RC["font.size"]) for h in handles)  # of an entry, inches
         columns = max(1, min(len(handles), int(figure.get_figwidth() / width)))
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
         rows = -(-len(handles) // columns)
-    world = world_sentence(scores)
-    width = int(figure.get_figwidth() / 0.075)  # letters
-    lines = [part for line in (*title.split("\n"), world) for part in textwrap.wrap(line, width)]
-    figure.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left")
-    figure.set_figheight(figure.get_figheight() + max(0.0, 0.1 + 0.18 * len(lines) + 0.19 * rows - ROOM))
+    lines = put_title(figure, f"{title}\n{world_sentence(scores)}")
+    figure.set_figheight(figure.get_figheight() + max(0.0, 0.1 + 0.18 * lines + 0.19 * rows - ROOM))
+
+
+def put_title(figure: Figure, text: str) -> int:
+    """The title of a figure that holds sentences, in as many lines as it takes, which are returned."""
+    title = wrapped(figure, text.strip("\n"), _TITLE_SIZE)
+    figure.suptitle(title, fontsize=_TITLE_SIZE, x=_EDGE, ha="left")
+    return len(title.split("\n"))
+
+
+def wrapped(figure: Figure, text: str, size: float, weight: str = "normal") -> str:
+    """Text with its lines broken so that each fits into the width of a figure, as it is drawn: letters are not alike.
+
+    Args:
+      figure: Where it will stand.
+      text: Lines; each is broken by itself.
+      size: Of the letters, in points.
+      weight: ``bold`` where it is.
+    """
+    room = (1 - 2 * _EDGE) * figure.get_figwidth()
+    lines = []
+    for line in text.split("\n"):
+        so_far = ""
+        for word in line.split():
+            longer = f"{so_far} {word}".lstrip()
+            if so_far and _width(figure, longer, size, weight) > room:
+                lines.append(so_far)
+                longer = word
+            while _width(figure, longer, size, weight) > room:  # a name without a space
+                fits = max(
+                    i for i in range(1, len(longer)) if i == 1 or _width(figure, longer[:i], size, weight) <= room
+                )
+                lines.append(longer[:fits])
+                longer = longer[fits:]
+            so_far = longer
+        lines.append(so_far)
+    return "\n".join(lines)
+
+
+def _width(figure: Figure, text: str, size: float, weight: str = "normal") -> float:
+    """Of a line of text, inches."""
+    line = figure.text(0, 0, text, fontsize=size, fontweight=weight)
+    width = line.get_window_extent().width / figure.dpi
+    line.remove()
+    return float(width)
 
 
 def lead_axis(axes: Axes, days: np.ndarray) -> None:

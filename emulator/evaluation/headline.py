@@ -111,8 +111,24 @@ def describe(scores: xr.Dataset, name: str, reference: str, variable: str, cross
         case _:
             return (
                 f"Undecided: from {initial_times(scores)} it cannot be told whether "
-                f"{a[0].lower() + a[1:] if a.startswith('The ') else a} ever beats {b} in {what}."
+                f"{a[0].lower() + a[1:] if a.startswith('The ') else a} ever beats {b} in {what}"
+                f"{_worse_at_last(scores, name, reference, variable)}."
             )
+
+
+def _worse_at_last(scores: xr.Dataset, name: str, reference: str, variable: str) -> str:
+    """From when on it is significantly worse, up to the last lead; empty where it is not so there."""
+    if _SIGNIFICANT not in scores:
+        return ""
+    pair = scores.sel(forecaster=name, reference=reference, variable=variable, region=WHOLE)
+    lost = ((pair[_SIGNIFICANT] == 1) & (pair["rmse_difference"] > 0)).values
+    if not lost[-1]:
+        return ""
+    first = int(unbroken_runs(np.flatnonzero(lost))[-1][0])
+    hours = lead_hours(scores)
+    at = lead_text(hours[first])
+    since = f"from {at} on" if first < hours.size - 1 else f"at the last lead, {at},"
+    return f"; {since} it is significantly worse"
 
 
 def _until(scores: xr.Dataset, won: Crossover) -> str:
@@ -235,10 +251,10 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
     """By how many hours the forecast is ahead of the opponent's."""
     if "time_gain_hours" not in scores:
         return ""
-    at = quoted_lead(scores)
+    at, hours = quoted_lead(scores), lead_hours(scores)
     one = scores.sel(forecaster=name, reference=reference, variable=variable, region=WHOLE).isel(lead_time=at)
     gain, lower, upper = (float(one[f"time_gain_hours{end}"]) for end in ("", "_lower", "_upper"))
-    what = f"Its error in {variable_label(variable)} at {lead_text(lead_hours(scores)[at])} is"
+    what = f"Its error in {variable_label(variable)} at {lead_text(hours[at])} is"
     whose = label_of(scores, reference)
     if np.isfinite(gain) and abs(gain) < 0.5:
         ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
@@ -249,13 +265,19 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
         ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in interval]
         unit = "hour" if f"{abs(gain):.0f}" == "1" else "hours"
         return f"{what} that of {whose} {abs(gain):.0f} {unit} {way} [{', '.join(ends)}]."
-    if gain > 0 and np.isfinite(lower):
+    if gain > 0 and np.isfinite(lower) and at > 0:  # of one lead the comparison would say what is known
         least = f": it is more than {lower:.0f} hours ahead" if lower >= 1 else ""
-        return f"{what} below all of {whose} up to then{least}."
-    if gain < 0 and np.isfinite(upper):
+        return f"{what} smaller than that of {whose} at any lead {_span(hours[0], hours[at])}{least}."
+    if gain < 0 and np.isfinite(upper) and at < hours.size - 1:
         least = f": it is more than {-upper:.0f} hours behind" if upper <= -1 else ""
-        return f"{what} above all of {whose} from then on{least}."
+        return f"{what} larger than that of {whose} at any lead {_span(hours[at], hours[-1])}{least}."
     return ""
+
+
+def _span(first: float, last: float) -> str:
+    """``from 5 to 20 days``, ``from 6 hours to 5 days``."""
+    (number, unit), end = lead_text(first).split(), lead_text(last)
+    return f"from {number}{'' if end.endswith(unit) else f' {unit}'} to {end}"
 
 
 def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) -> str:

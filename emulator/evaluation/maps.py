@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
@@ -18,15 +18,23 @@ from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location
 from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
-from emulator.evaluation.figures import save
+from emulator.evaluation.figures import save, wrapped
 from emulator.evaluation.forecast_file import open_all
 from emulator.evaluation.regions import read_mask
-from emulator.evaluation.style import Unit, forecaster_label, number_text, shown_unit, variable_label
-from emulator.evaluation.table import places_of
+from emulator.evaluation.style import Unit, forecaster_label, lead_text, number_text, shown_unit, variable_label
+from emulator.evaluation.table import (
+    candidate,
+    headline_variables,
+    label_of,
+    lead_hours,
+    median_case,
+    median_lead,
+    places_of,
+    world_sentence,
+)
 
 _DPI = 150
 _LEAD_HOURS = (24, 72, 120)
-_FIRST = slice(0, 1)  # of the initial times
 
 
 def plot_maps(
@@ -35,10 +43,10 @@ def plot_maps(
     config: EvaluateConfig,
     variable: str,
     out: Path,
-    world: str = "",
+    scores: xr.Dataset | None = None,
 ) -> Path:
-    """Draws truth, the first of each forecaster's forecasts, and its difference from the truth, one column per lead:
-    24, 72 and 120 h as far as they were forecast, or the last one where there is none of these.
+    """Draws truth, one of each forecaster's forecasts, and its difference from the truth, one column per lead: 24, 72
+    and 120 h as far as they were forecast, or the last one where there is none of these.
 
     Args:
       forecast_paths: Forecasters of single forecasts to show, two or three of them, in order.
@@ -46,13 +54,14 @@ def plot_maps(
       config: Pressure levels, and the mask of what is verified and shown.
       variable: ``geopotential@500``.
       out: The PNG file; a PDF for papers is written beside it.
-      world: What the truth is, in a sentence, below the maps.
+      scores: Of these forecasts: by them the case of median error is shown, the same as in the report, and they say
+        what the truth is. Without them it is the first initial time, and the title says so.
 
     Returns:
       ``out``.
 
     Raises:
-      DataError: the variable is missing.
+      DataError: the variable is missing, or the forecasts are not from the initial times that were scored.
     """
     files = open_all(forecast_paths, store)
     first = next(iter(files.values()))
@@ -60,24 +69,36 @@ def plot_maps(
     columns = places_of(_LEAD_HOURS, hours)
     leads = first.lead_times[columns]
     mask = read_mask(Path(config.mask), store.grid) if config.mask else np.ones(store.grid.shape, bool)
-    verification = Verification(store, first.init_times[_FIRST], leads, config.pressure_levels, config.derived, mask)
+    case = 0 if scores is None else median_case(scores)
+    if scores is not None and not np.array_equal(scores["init_time"].values, first.init_times):
+        raise DataError(f"{first.path}: is not from the initial times that were scored; evaluate again")
+    inits = slice(case, case + 1)
+    verification = Verification(store, first.init_times[inits], leads, config.pressure_levels, config.derived, mask)
     truth = verification.truth(verification.rows[0])
     _require(truth, variable, "truth")
     unit = shown_unit(variable, units_of(variable, store))
     observed = np.where(mask, truth[variable] * unit.factor, np.nan)
     forecasts = {}
     for name, file in files.items():
-        planes = verification.forecast(file, _FIRST, columns)
+        planes = verification.forecast(file, inits, columns)
         _require(planes, variable, str(file.path))
         forecasts[name] = np.where(mask, planes[variable][0] * unit.factor, np.nan)
     figure = _figure(observed, forecasts, hours[columns], store, unit)
-    start = np.datetime_as_string(first.init_times[0], "h").replace("T", " ")
-    wide = figure.get_figwidth()
-    title = textwrap.fill(f"{variable_label(variable)} from {start} UTC", int(wide / 0.11))
-    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-    figure.supxlabel(textwrap.fill(world, int(wide / 0.065)), x=0.01, ha="left", fontsize=8)
+    start = np.datetime_as_string(first.init_times[case], "h").replace("T", " ")
+    why = f"the first of {first.init_times.size} starts" if scores is None else _why_this(scores)
+    title = wrapped(figure, f"{variable_label(variable)} from {start} UTC, {why}", 12, "bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    world = "" if scores is None else world_sentence(scores)
+    figure.supxlabel(wrapped(figure, world, 8), x=0.01, ha="left", fontsize=8)
     save(figure, out.with_suffix(""))
     return out
+
+
+def _why_this(scores: xr.Dataset) -> str:
+    """Which of the initial times is shown."""
+    whose, lead = label_of(scores, candidate(scores)), lead_text(lead_hours(scores)[median_lead(scores)])
+    of = " over the headline variables" if len(headline_variables(scores)) > 1 else ""
+    return f"of {scores.sizes['init_time']} starts the one of {whose}'s median error at {lead}{of}"
 
 
 def _figure(

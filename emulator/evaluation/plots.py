@@ -76,9 +76,11 @@ def skill_figure(scores: xr.Dataset) -> Figure:
     share = f"{100 * scores.attrs['confidence']:g} %"
     title = f"Error against lead time ({initial_times(scores)}, {share} intervals)"
     name = candidate(scores)
-    if any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables):
+    if answered:
+        marked = any(read_crossover(scores, name, r, v).outcome == "crossover" for r in answered for v in variables)
         whom = ", ".join(label_of(scores, r) for r in answered)
-        title += f"\nDiamonds: until when {label_of(scores, name)} is ahead of {whom}"
+        where = "Diamonds, and words at the foot" if marked else "Words at the foot"
+        title += f"\n{where}: until when {label_of(scores, name)} is ahead of {whom}"
     finish(figure, scores, names, title)
     return figure
 
@@ -96,7 +98,7 @@ def gain_figure(scores: xr.Dataset) -> Figure:
     name = candidate(scores)
     kinds = [("time_gain_hours", f"Hours that {label_of(scores, name)} is ahead", 0.0)]
     title = f"How far ahead: by how much later {label_of(scores, name)} makes the error that each other makes"
-    title += "\nNo line: beyond the leads that were scored"
+    title += "\nNo line: beyond the leads that were scored. Paler: an interval with an open end"
     if "gap_closed" in scores:
         baseline = hardest_opponent(scores)
         scores = with_gap_from(scores, baseline)
@@ -147,27 +149,47 @@ def _draw_score(axes: Axes, scores: xr.Dataset, variable: str, kind: str, names:
     factor = unit_of(scores, variable).factor if kind == "rmse" else 1.0
     styles = line_styles(scores["forecaster"].values.tolist())
     gain, highest = kind == "time_gain_hours", 0.0
+    hours = lead_hours(scores)
+    reach = (hours - hours[-1], hours - hours[0]) if gain else None  # as far as the leads can tell
     drawn: set[str] = set()
     for name in names:
         colour, dash = styles[name]
         one = here.sel(forecaster=candidate(scores), reference=name) if gain else here.sel(forecaster=name)
         values = one[kind].values * factor
-        if gain or kind == "gap_closed":
-            lower, upper = one[f"{kind}_lower"].values, one[f"{kind}_upper"].values
-            if gain:  # open ends reach as far as the leads could tell
-                hours = lead_hours(scores)
-                lower, upper = np.maximum(lower, hours - hours[-1]), np.minimum(upper, hours - hours[0])
-            known = np.isfinite(lower) & np.isfinite(upper)
-            axes.fill_between(days, lower, upper, where=known, color=colour, alpha=0.14, lw=0)
-        axes.plot(days, values, color=colour, linestyle=dash, lw=1.6, marker=marker_for(days))
-        if np.isfinite(values).sum() > 1 or days.size == 1:  # of a single lead of several there is no line to see
+        if _has_a_line(values):
             drawn.add(name)
+            if gain or kind == "gap_closed":
+                _shade(axes, days, values, (one[f"{kind}_lower"].values, one[f"{kind}_upper"].values), reach, colour)
+        axes.plot(days, values, color=colour, linestyle=dash, lw=1.6, marker=marker_for(days))
         highest = max(highest, float(np.nanmax(values, initial=0.0)))
     if kind == "gap_closed":
         axes.set_ylim(-0.5, 1.1)  # somebody is always far behind
     elif not gain:
         axes.set_ylim(min(0.0, axes.get_ylim()[0]) if kind == "acc" else 0.0, None if highest else 1.0)
     return drawn
+
+
+def _has_a_line(values: np.ndarray) -> bool:
+    """Whether there is a line to see: of a single lead a point, of several two beside each other."""
+    known = np.isfinite(values)
+    return bool(known.any() if known.size == 1 else (known[1:] & known[:-1]).any())
+
+
+def _shade(
+    axes: Axes,
+    days: np.ndarray,
+    values: np.ndarray,
+    ends: tuple[np.ndarray, np.ndarray],
+    reach: tuple[np.ndarray, np.ndarray] | None,
+    colour: str,
+) -> None:
+    """The interval of a line, where there is a line, no further than ``reach``; paler where an end of it is open."""
+    closed = np.isfinite(values) & np.isfinite(ends[0]) & np.isfinite(ends[1])
+    if reach is not None:
+        ends = np.maximum(ends[0], reach[0]), np.minimum(ends[1], reach[1])
+        known = np.isfinite(values) & np.isfinite(ends[0]) & np.isfinite(ends[1])
+        axes.fill_between(days, *ends, where=known, color=colour, alpha=0.04, lw=0)
+    axes.fill_between(days, *ends, where=closed, color=colour, alpha=0.12, lw=0)
 
 
 def _draw_rmse(axes: Axes, scores: xr.Dataset, variable: str, names: Sequence[str], answered: Sequence[str]) -> None:

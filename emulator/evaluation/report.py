@@ -11,8 +11,6 @@ import base64
 import gzip
 import hashlib
 import json
-import shlex
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +26,7 @@ import xarray as xr
 from data_prep.errors import DataError
 from data_prep.files.disk import write_text
 from emulator import __version__
+from emulator.command import command_line
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
@@ -214,7 +213,6 @@ def _facts(scores: xr.Dataset, provenance: Provenance) -> str:
         for k, v in scores.attrs.items()
         if k not in shown and v != ""
     }
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    page = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} by version {__version__}: {command}"
+    page = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} by version {__version__}: {command_line()}"
     facts = dict(provenance.facts) | facts | {"This page": page}
     return "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,21 @@ from matplotlib.figure import Figure
 from data_prep.errors import DataError, printable
 from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
+from data_prep.reading.locations import Location
 from data_prep.vertical import KINEMATIC
 from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
 from emulator.evaluation.forecast_file import ForecastFile, describe_times, open_all
 from emulator.evaluation.headline import hardest_opponent
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
-from emulator.evaluation.table import candidate, headline_variables, made_of_candidate, opponents, places_of
+from emulator.evaluation.table import (
+    candidate,
+    headline_variables,
+    made_of_candidate,
+    median_case,
+    opponents,
+    places_of,
+)
 from emulator.progress import track
 
 _WIDEST = 128  # grid points along a circle that a map on a page can show
@@ -46,6 +54,7 @@ class Fields:
       shape: Rows and columns of a map.
       latitude, longitude: Of the rows and columns, degrees.
       coast: Lines of land's edge, each ``(point, 2)`` as column and row in fractions of the map.
+      without: Why there are none of a forecaster that was scored, by its name.
     """
 
     forecasters: tuple[str, ...]
@@ -56,25 +65,30 @@ class Fields:
     latitude: np.ndarray
     longitude: np.ndarray
     coast: list[np.ndarray]
+    without: Mapping[str, str] = field(default_factory=dict)
 
 
-def collect_fields(scores: xr.Dataset, paths: Mapping[str, Path], store: Store) -> Fields:
+def collect_fields(
+    scores: xr.Dataset,
+    paths: Mapping[str, Path],
+    store: Store,
+    external: Mapping[str, Location] | None = None,
+    without: Mapping[str, str] | None = None,
+) -> Fields:
     """Reads what a report shows from the forecast files: some dozens of states of each, never all.
 
     Args:
       scores: The scores of these forecasts.
-      paths: Forecast file of every forecaster to be shown.
+      paths: Forecast file of every forecaster to be shown, the candidate among them.
       store: The truth.
+      external: Those that other programs wrote; one that cannot be shown costs its own maps alone.
+      without: Of whom no file is known, and why.
 
     Raises:
-      DataError: a file does not fit the truth, the other files or the scores.
+      DataError: a file of ``paths`` does not fit the truth, the other files or the scores.
     """
-    names = _shown(scores, tuple(paths))
-    view = _View(scores, open_all({name: paths[name] for name in names}, store), store)
-    for name, file in view.files.items():
-        made = printable(str(file.attributes.get("history", "")))
-        if "forecast_history" in scores and made != scores["forecast_history"].sel(forecaster=name):
-            raise DataError(f"{file.path}: is another file than was scored; evaluate again")
+    files, absent = _open_shown(scores, paths, store, external or {})
+    view = _View(scores, files, store)
     for axis, held in (("init_time", view.first.init_times), ("lead_time", view.first.lead_times)):
         if not np.array_equal(scores[axis].values, held):
             found, scored = map(describe_times, (held, scores[axis].values))
@@ -84,7 +98,50 @@ def collect_fields(scores: xr.Dataset, paths: Mapping[str, Path], store: Store) 
         example = _example(view)
         progress.advance(1)
         mean = _means(view, inits, progress.advance)
-    return Fields(names, view.variables, example, mean, view.shape, view.latitude, view.longitude, _coast(store))
+    told = absent | dict(without or {})
+    grid = view.shape, view.latitude, view.longitude
+    return Fields(tuple(files), view.variables, example, mean, *grid, _coast(store), told)
+
+
+def _open_shown(
+    scores: xr.Dataset, paths: Mapping[str, Path], store: Store, external: Mapping[str, Location]
+) -> tuple[dict[str, ForecastFile], dict[str, str]]:
+    """The files of those who are shown, in order, and why others are not."""
+    files: dict[str, ForecastFile] = {}
+    absent: dict[str, str] = {}
+    places: dict[str, Location] = {**external, **paths}
+    first = {candidate(scores): places[candidate(scores)]}
+    levels = _levels(_can_be_shown(scores))
+    for name in _ranked(scores, (*paths, *external), external):
+        if len(files) == _MOST_FORECASTERS:
+            absent[name] = f"the page has room for those of {_MOST_FORECASTERS} forecasters"
+            continue
+        try:
+            file = open_all(first | {name: places[name]}, store, set(external), levels)[name]
+            made = printable(str(file.attributes.get("history", "")))
+            if "forecast_history" in scores and made != scores["forecast_history"].sel(forecaster=name):
+                raise DataError(f"{file.path}: is another file than was scored; evaluate again")
+            if name in external:
+                one = slice(0, 1)
+                held = _View(scores, {name: file}, store).verification(file.lead_times[:1]).forecast(file, one, one)
+                if lacking := [v for v in _can_be_shown(scores) if v not in held]:
+                    raise DataError(f"{file.path}: does not hold {', '.join(lacking)}")
+        except DataError as error:
+            if name not in external:
+                raise
+            absent[name] = str(error)
+        else:
+            files[name] = file
+    return files, absent
+
+
+def _can_be_shown(scores: xr.Dataset) -> tuple[str, ...]:
+    """Headline variables that every file of the experiment can hold."""
+    return tuple(filter(has_climatology, headline_variables(scores)))
+
+
+def _levels(variables: Iterable[str]) -> list[float]:
+    return sorted({float(v.partition("@")[2]) for v in variables if "@" in v})
 
 
 @dataclass(frozen=True)
@@ -109,7 +166,7 @@ class _View:
     @cached_property
     def variables(self) -> tuple[str, ...]:
         """Headline variables that every one of the files can hold."""
-        return tuple(filter(has_climatology, headline_variables(self.scores)))
+        return _can_be_shown(self.scores)
 
     @cached_property
     def rivals(self) -> list[int]:
@@ -128,9 +185,8 @@ class _View:
 
     def verification(self, leads: np.ndarray) -> Verification:
         """Truth and forecasts as comparable fields at these leads."""
-        levels = sorted({float(v.partition("@")[2]) for v in self.variables if "@" in v})
         derived = [name for name in KINEMATIC if any(v.partition("@")[0] == name for v in self.variables)]
-        return Verification(self.store, self.first.init_times, leads, levels, derived, with_holes=True)
+        return Verification(self.store, self.first.init_times, leads, _levels(self.variables), derived, with_holes=True)
 
     def reach(self, error: np.ndarray) -> float:
         """Size of the largest errors of the rivals, extremes apart; ``(forecaster, ..., latitude, longitude)``."""
@@ -170,12 +226,13 @@ class _View:
         return planes[..., ::-1, :][..., :: self._step, :: self._step]
 
 
-def _shown(scores: xr.Dataset, held: tuple[str, ...]) -> tuple[str, ...]:
-    """The candidate, its hardest opponent, then whom the curves show before all others, as many as fit on a page."""
+def _ranked(scores: xr.Dataset, held: tuple[str, ...], external: Collection[str]) -> list[str]:
+    """The candidate, its hardest opponent, what the user named, then whom the curves show before all others."""
     names = scores["forecaster"].values.tolist()
     usual = [n for n in default_lines(names, candidate(scores)) if n not in made_of_candidate(scores)]
-    ranked = dict.fromkeys([candidate(scores), hardest_opponent(scores), *usual, *names])
-    return tuple([n for n in ranked if n in held][:_MOST_FORECASTERS])
+    asked = [n for n in names if n in external]
+    ranked = dict.fromkeys([candidate(scores), hardest_opponent(scores), *asked, *usual, *names])
+    return [n for n in ranked if n in held]
 
 
 def _example(view: _View) -> dict[str, Any]:
@@ -185,7 +242,7 @@ def _example(view: _View) -> dict[str, Any]:
     columns = np.arange(every - 1, all_leads.size, every)
     leads = all_leads[columns]
     verification = view.verification(leads)
-    init = _typical(view.scores)
+    init = median_case(view.scores)
     inits = slice(init, init + 1)
     observed = verification.truth(verification.rows[init])
     forecasts = [_single(verification.forecast(f, inits, columns), f) for f in view.files.values()]
@@ -208,16 +265,6 @@ def _example(view: _View) -> dict[str, Any]:
         }
     start = np.datetime_as_string(view.first.init_times[init], "h").replace("T", " ") + " UTC"
     return {"init": start, "hours": leads / np.timedelta64(1, "h"), "variables": out}
-
-
-def _typical(scores: xr.Dataset) -> int:
-    """The initial time whose forecast is of median error: an example that is typical, not picked."""
-    squared = scores["squared_error"].sel(
-        forecaster=candidate(scores), region=WHOLE, variable=headline_variables(scores)
-    )
-    middle = squared.isel(lead_time=squared.sizes["lead_time"] // 2)
-    size = (middle / middle.mean("init_time")).mean("variable").values
-    return int(np.argsort(size, kind="stable")[size.size // 2])
 
 
 def _means(view: _View, inits: np.ndarray, advance: Callable[[int], None]) -> dict[str, Any]:

@@ -293,6 +293,7 @@ def _packed_fields(fields: Fields, names: Sequence[str], variables: Sequence[str
     example, mean = fields.example["variables"], fields.mean["variables"]
     return {
         "forecasters": [names.index(n) for n in fields.forecasters],
+        "without": [fields.without.get(n, "") for n in names],
         "variables": [variables.index(v) for v in fields.variables],
         "shape": list(fields.shape),
         "latitude": np.round(fields.latitude, 2).tolist(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from data_prep.errors import DataError, UserError, one_line
 from data_prep.files.disk import reading
 from data_prep.files.json_file import read_object
 from data_prep.preparation.store import open_store
+from data_prep.reading.locations import is_url
 from emulator.config.yaml_text import parse_yaml
 from emulator.evaluation.report import Provenance
 from emulator.evaluation.report_fields import Fields, collect_fields
@@ -42,7 +43,10 @@ def find_fields(scores: xr.Dataset, folder: Path) -> tuple[Fields | None, str]:
         store = open_store(folder / "store.zarr")
         if store.data_hash != scores.attrs["data_hash"]:
             return None, "The store beside the scores holds other data than was scored."
-        return collect_fields(scores, paths, store), ""
+        given = _given_forecasts(folder)
+        external = {n: Path(place) for n, place in given.items() if not is_url(place) and Path(place).exists()}
+        without = {n: _why_without(n, given) for n in names if n not in (paths | external)}
+        return collect_fields(scores, paths, store, {n: external[n] for n in names if n in external}, without), ""
     except UserError as error:
         logger.warning("report: no maps: %s", error)
         return None, f"The forecast files beside the scores cannot be shown: {error}."
@@ -63,15 +67,8 @@ def find_long_run(scores: xr.Dataset, folder: Path) -> xr.Dataset | None:
 
 def find_provenance(scores: xr.Dataset, folder: Path) -> Provenance:
     """Config, commands, versions and times of the experiment that a scores file lies in, as far as they can be read."""
-    try:
-        config = (folder / "config.yaml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        config = ""
-    try:
-        parsed = parse_yaml(config)
-    except yaml.YAMLError:
-        parsed = None
-    facts = {"Experiment": str(parsed["name"])} if isinstance(parsed, dict) and "name" in parsed else {}
+    config, parsed = _read_config(folder)
+    facts = {"Experiment": str(parsed["name"])} if "name" in parsed else {}
     simulation = _read_json(folder / "nature" / "simulate.json")
     if isinstance(versions := simulation.get("versions"), dict):
         facts["Truth simulated with"] = ", ".join(f"{k} {v}" for k, v in versions.items())
@@ -87,6 +84,34 @@ def _forecasts(names: Sequence[str], folder: Path) -> dict[str, Path]:
     """The forecast files that are there, those of several forecasters in a folder of their own."""
     places = [(name, folder / "forecasts" / within / f"{name}.nc") for name in names for within in ("", "means")]
     return {name: path for name, path in places if path.exists()}
+
+
+def _given_forecasts(folder: Path) -> dict[str, str]:
+    """Where the files of other models lie, by the config of the experiment."""
+    section = _read_config(folder)[1].get("evaluate")
+    given = section.get("forecasts") if isinstance(section, dict) else None
+    return {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
+
+
+def _why_without(name: str, given: Mapping[str, str]) -> str:
+    if name not in given:
+        return "its forecast file does not lie beside the scores"
+    if is_url(given[name]):
+        return f"maps are drawn of files of this machine, and {given[name]} is elsewhere"
+    return f"its file, {given[name]}, is not there"
+
+
+def _read_config(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The config of an experiment as text and, as far as it can be read, as what it says."""
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "", {}
+    try:
+        parsed = parse_yaml(text)
+    except yaml.YAMLError:
+        parsed = None
+    return text, parsed if isinstance(parsed, dict) else {}
 
 
 def _commands(folder: Path, names: list[str]) -> dict[str, str]:

@@ -36,7 +36,12 @@ _FORMS = {
     "damped": ("damped", _MIXED),
     "ensemble": ("ensemble mean", _DOTTED),
 }
-_OTHERS = [(colour, dash) for dash in (_SOLID, _DASHED, _MIXED) for colour in (_ORANGE, _PURPLE, _SKY)]
+# Orange is never solid, as the network's vermilion is, from which few can tell it.
+_OTHERS = [
+    *((_PURPLE, _SOLID), (_SKY, _SOLID), (_ORANGE, _DASHED)),
+    *((_PURPLE, _DASHED), (_SKY, _DASHED), (_ORANGE, _MIXED)),
+    *((_PURPLE, _MIXED), (_SKY, _MIXED), (_ORANGE, _DOTTED)),
+]
 _MADE = "debiased|damped|ensemble"
 _NAME = re.compile(
     rf"(?P<model>(?P<family>physics|twin)(?:_(?P<which>(?!(?:{_MADE})$)[\w-]+?))?)(?:_(?P<form>{_MADE}))?"

@@ -60,6 +60,25 @@ def quoted_lead(scores: xr.Dataset) -> int:
     return int(np.flatnonzero(hours <= max(_QUOTED_HOURS, hours[0]))[-1])
 
 
+def median_case(scores: xr.Dataset) -> int:
+    """The initial time whose forecast is of median error: an example that is typical, not picked.
+
+    The candidate's error at ``median_lead``, its square over the mean of all initial times, mean over the headline
+    variables; of an even number the larger one of the two in the middle.
+    """
+    squared = scores["squared_error"].sel(
+        forecaster=candidate(scores), region=WHOLE, variable=headline_variables(scores)
+    )
+    middle = squared.isel(lead_time=median_lead(scores))
+    size = (middle / middle.mean("init_time")).mean("variable").values
+    return int(np.argsort(size, kind="stable")[size.size // 2])
+
+
+def median_lead(scores: xr.Dataset) -> int:
+    """The lead, in the middle of all, by whose error an example is chosen."""
+    return scores.sizes["lead_time"] // 2
+
+
 def unit_of(scores: xr.Dataset, variable: str) -> Unit:
     """In which a variable of the scores, or of a long run, is shown."""
     return shown_unit(variable, str(scores["units"].sel(variable=variable).item()))

@@ -282,7 +282,7 @@ def plot_everything(config: ExperimentConfig) -> None:
     from emulator.evaluation.plots import plot_scores as draw_scores
     from emulator.evaluation.plots_long_run import plot_long_run
     from emulator.evaluation.report_sources import find_long_run
-    from emulator.evaluation.table import headline_variables, world_sentence
+    from emulator.evaluation.table import headline_variables
 
     contest, folder = Contest.of(config), config.path
     shown = {name: contest.path(name) for name in (NETWORK, *map(physics_name, contest.evaluate.physics))}
@@ -293,7 +293,7 @@ def plot_everything(config: ExperimentConfig) -> None:
         try:
             for variable in headline_variables(scores):
                 out = folder / "plots" / f"maps_{variable.replace('@', '')}.png"
-                plot_maps(shown, contest.store, contest.evaluate, variable, out, world_sentence(scores))
+                plot_maps(shown, contest.store, contest.evaluate, variable, out, scores)
         except DataError as error:  # curves and report stand without the forecasts
             logger.warning("plot: no maps: %s", error)
     write_report(folder / "scores.nc", None)

@@ -99,8 +99,11 @@ function setUpMaps() {
 
   function caption(hours) {
     const name = DATA.variables[state.variable].label;
-    const absent = [state.forecaster, state.reference].filter((f) => !fields.forecasters.includes(f)).map((f) => DATA.forecasters[f].label);
-    const without = absent.length ? ` There are no maps of ${absent.join(" and ")} in this report.` : "";
+    const absent = [state.forecaster, state.reference].filter((f) => !fields.forecasters.includes(f));
+    const without = absent.map((f) => {
+      const why = fields.without[f];
+      return ` There are no maps of ${DATA.forecasters[f].label} in this report${why && `: ${why}`}.`;
+    }).join("");
     return words(name, hours) + without;
   }
 
