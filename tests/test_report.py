@@ -291,6 +291,33 @@ def test_maps_show_the_files_of_other_models_that_the_config_names(experiment, t
     assert without[0] == "" and without[5].endswith("does not hold geopotential@500")
 
 
+def test_maps_are_drawn_where_initial_times_were_left_out(experiment, tmp_path, monkeypatch):
+    """Of a folder of files of another model, which lacks the first: then that is not a time of anybody's."""
+    folder, store, scores, _ = experiment
+    inits = scores["init_time"].values
+    kept = with_more_forecasters(scores, ["network", "physics_t21", "theirs"]).isel(init_time=slice(1, None))
+    kept = kept.drop_vars("forecast_history").assign_attrs(left_out="1 of them", data_hash=store.data_hash)
+    (tmp_path / "forecasts").mkdir()
+    for name in ("network", "physics_t21"):
+        (tmp_path / "forecasts" / f"{name}.nc").write_bytes((folder / "forecasts" / f"{name}.nc").read_bytes())
+    as_another_model(folder, tmp_path / "all.nc", ["geopotential", "2m_temperature"])
+    (tmp_path / "theirs").mkdir()
+    with xr.open_dataset(tmp_path / "all.nc") as whole:
+        for i in range(1, inits.size):
+            whole.isel(time=[i]).to_netcdf(tmp_path / "theirs" / f"{i}.nc")
+    (tmp_path / "store.zarr").mkdir()
+    monkeypatch.setattr("emulator.evaluation.report_sources.open_store", lambda _: store)
+    for given in (str(tmp_path / "theirs"), [f"{tmp_path}/theirs/*.nc"]):
+        (tmp_path / "config.yaml").write_text(json.dumps({"evaluate": {"forecasts": {"theirs": given}}}), "utf-8")
+        fields, why = find_fields(kept, tmp_path)
+        assert why == "" and fields.forecasters == ("network", "physics_t21", "theirs")
+        for variable in HEADLINE:
+            mine, theirs = (fields.example["variables"][variable]["error"][i] for i in (0, 2))
+            np.testing.assert_array_equal(mine, theirs)
+    fields, why = find_fields(kept.drop_attrs(deep=False).assign_attrs(scores.attrs), tmp_path)
+    assert fields is None and "its init_time" in why
+
+
 def test_where_there_is_no_room_for_maps_the_page_says_so(experiment):
     folder, store, scores, _ = experiment
     names = ["network", "physics_t21", "physics_t31", "climatology", "persistence"]

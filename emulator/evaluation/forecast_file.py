@@ -105,6 +105,12 @@ class ForecastFile:
         rows, _ = rows_at(self.init_times, init_times)
         return replace(self, init_times=init_times, init_rows=self.init_rows[rows])
 
+    def as_scored(self, scores: xr.Dataset) -> Self:
+        """With the initial times of scores that say they left some out; else, or where it lacks one, as it is."""
+        scored = scores["init_time"].values
+        fits = "left_out" in scores.attrs and np.isin(scored, self.init_times).all()
+        return self.starting_at(scored) if fits else self
+
 
 @dataclass(frozen=True)
 class ExternalFile(ForecastFile):

@@ -64,6 +64,8 @@ def plot_maps(
       DataError: the variable is missing, or the forecasts are not from the initial times that were scored.
     """
     files = open_all(forecast_paths, store)
+    if scores is not None:
+        files = {name: file.as_scored(scores) for name, file in files.items()}
     first = next(iter(files.values()))
     hours = first.lead_times / np.timedelta64(1, "h")
     columns = places_of(_LEAD_HOURS, hours)

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from data_prep.errors import DataError, printable
 from data_prep.files.arrays import spread
 from data_prep.preparation.store import Store
-from data_prep.reading.locations import Location
 from data_prep.vertical import KINEMATIC
+from emulator.config import EvaluateConfig
+from emulator.evaluation.external_files import Places
 from emulator.evaluation.fields import Planes, Verification, has_climatology, units_of
-from emulator.evaluation.forecast_file import ForecastFile, describe_times, open_all
+from emulator.evaluation.forecast_file import ForecastFile, describe_times, open_compared
 from emulator.evaluation.headline import hardest_opponent
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.style import default_lines, shown_unit
@@ -72,7 +73,7 @@ def collect_fields(
     scores: xr.Dataset,
     paths: Mapping[str, Path],
     store: Store,
-    external: Mapping[str, Location] | None = None,
+    external: Mapping[str, Places] | None = None,
     without: Mapping[str, str] | None = None,
 ) -> Fields:
     """Reads what a report shows from the forecast files: some dozens of states of each, never all.
@@ -104,20 +105,22 @@ def collect_fields(
 
 
 def _open_shown(
-    scores: xr.Dataset, paths: Mapping[str, Path], store: Store, external: Mapping[str, Location]
+    scores: xr.Dataset, paths: Mapping[str, Path], store: Store, external: Mapping[str, Places]
 ) -> tuple[dict[str, ForecastFile], dict[str, str]]:
     """The files of those who are shown, in order, and why others are not."""
     files: dict[str, ForecastFile] = {}
     absent: dict[str, str] = {}
-    places: dict[str, Location] = {**external, **paths}
+    places: dict[str, Places] = {**external, **paths}
     first = {candidate(scores): places[candidate(scores)]}
     levels = _levels(_can_be_shown(scores))
+    config = EvaluateConfig(forecasts=dict.fromkeys(external, ""), pressure_levels=levels, missing_inits="leave_out")
     for name in _ranked(scores, (*paths, *external), external):
         if len(files) == _MOST_FORECASTERS:
             absent[name] = f"the page has room for those of {_MOST_FORECASTERS} forecasters"
             continue
         try:
-            file = open_all(first | {name: places[name]}, store, set(external), levels)[name]
+            opened, _ = open_compared(first | {name: places[name]}, store, config)
+            file = opened[name].as_scored(scores)
             made = printable(str(file.attributes.get("history", "")))
             if "forecast_history" in scores and made != scores["forecast_history"].sel(forecaster=name):
                 raise DataError(f"{file.path}: is another file than was scored; evaluate again")

@@ -17,6 +17,7 @@ from data_prep.files.json_file import read_object
 from data_prep.preparation.store import open_store
 from data_prep.reading.locations import is_url
 from emulator.config.yaml_text import parse_yaml
+from emulator.evaluation.external_files import Places, files_that_are_there, locate_all, shown
 from emulator.evaluation.report import Provenance
 from emulator.evaluation.report_fields import Fields, collect_fields
 from emulator.evaluation.style import forecaster_label
@@ -44,9 +45,9 @@ def find_fields(scores: xr.Dataset, folder: Path) -> tuple[Fields | None, str]:
         if store.data_hash != scores.attrs["data_hash"]:
             return None, "The store beside the scores holds other data than was scored."
         given = _given_forecasts(folder)
-        external = {n: Path(place) for n, place in given.items() if not is_url(place) and Path(place).exists()}
+        external = {n: given[n] for n in names if n in given and n not in paths and _is_here(given[n])}
         without = {n: _why_without(n, given) for n in names if n not in (paths | external)}
-        return collect_fields(scores, paths, store, {n: external[n] for n in names if n in external}, without), ""
+        return collect_fields(scores, paths, store, external, without), ""
     except UserError as error:
         logger.warning("report: no maps: %s", error)
         return None, f"The forecast files beside the scores cannot be shown: {error}."
@@ -86,19 +87,30 @@ def _forecasts(names: Sequence[str], folder: Path) -> dict[str, Path]:
     return {name: path for name, path in places if path.exists()}
 
 
-def _given_forecasts(folder: Path) -> dict[str, str]:
+def _given_forecasts(folder: Path) -> dict[str, Places]:
     """Where the files of other models lie, by the config of the experiment."""
     section = _read_config(folder)[1].get("evaluate")
     given = section.get("forecasts") if isinstance(section, dict) else None
-    return {str(k): str(v) for k, v in given.items()} if isinstance(given, dict) else {}
+    if not isinstance(given, dict):
+        return {}
+    return {str(name): locate_all([*map(str, v)] if isinstance(v, list) else str(v)) for name, v in given.items()}
 
 
-def _why_without(name: str, given: Mapping[str, str]) -> str:
+def _is_elsewhere(places: Places) -> bool:
+    return any(map(is_url, places if isinstance(places, tuple) else (places,)))
+
+
+def _is_here(places: Places) -> bool:
+    """Whether they are files of this machine that are there."""
+    return not _is_elsewhere(places) and bool(files_that_are_there(places))
+
+
+def _why_without(name: str, given: Mapping[str, Places]) -> str:
     if name not in given:
         return "its forecast file does not lie beside the scores"
-    if is_url(given[name]):
-        return f"maps are drawn of files of this machine, and {given[name]} is elsewhere"
-    return f"its file, {given[name]}, is not there"
+    if _is_elsewhere(given[name]):
+        return f"maps are drawn of files of this machine, and {shown(given[name])} is elsewhere"
+    return f"its file, {shown(given[name])}, is not there"
 
 
 def _read_config(folder: Path) -> tuple[str, dict[str, Any]]:
