@@ -58,7 +58,8 @@ def _northward_difference(field: np.ndarray, lat_rad: np.ndarray, *, over_poles:
     if not over_poles:
         return np.gradient(field, lat_rad, axis=-2)
     opposite = np.roll(field, field.shape[-1] // 2, axis=-1)
-    south, north = (1, -2) if np.pi / 2 - lat_rad[-1] < 1e-5 else (0, -1)  # a pole row is its own reflection
+    at_pole = np.pi / 2 - np.abs(lat_rad[[0, -1]]) < 1e-5  # its own reflection; a grid may have one such row, or two
+    south, north = int(at_pole[0]), -1 - int(at_pole[1])
     extended = np.concatenate([opposite[..., [south], :], field, opposite[..., [north], :]], axis=-2)
     positions = np.concatenate([[-np.pi - lat_rad[south]], lat_rad, [np.pi - lat_rad[north]]])
     return np.gradient(extended, positions, axis=-2)[..., 1:-1, :]

@@ -10,6 +10,9 @@ from data_prep.kinematics import vorticity, wind_speed
 from data_prep.vertical import derive
 
 GLOBAL = Grid.from_arrays(np.linspace(-90, 90, 91), np.arange(0, 360, 2.0))
+ONE_POLE = [
+    Grid.from_arrays(np.linspace(-90, 90, 91)[rows], np.arange(0, 360, 2.0)) for rows in (slice(90), slice(1, 91))
+]
 REGIONAL = Grid.from_arrays(np.linspace(20, 60, 81), np.linspace(200, 280, 161))
 
 
@@ -17,7 +20,7 @@ def test_speed():
     assert wind_speed(np.array([3.0]), np.array([-4.0]))[0] == 5.0
 
 
-@pytest.mark.parametrize("grid", [GLOBAL, Grid.gaussian(64), REGIONAL])
+@pytest.mark.parametrize("grid", [GLOBAL, Grid.gaussian(64), *ONE_POLE, REGIONAL])
 def test_solid_body_rotation_has_twice_its_rate_everywhere(grid):
     rate = 1e-5
     lat = np.radians(grid.latitude)[:, None]
@@ -28,7 +31,7 @@ def test_solid_body_rotation_has_twice_its_rate_everywhere(grid):
     np.testing.assert_allclose(found[rows], expected[rows], atol=5e-3 * 2 * rate)
 
 
-@pytest.mark.parametrize("grid", [GLOBAL, REGIONAL])
+@pytest.mark.parametrize("grid", [GLOBAL, *ONE_POLE, REGIONAL])
 def test_a_rossby_wave(grid):
     """Streamfunction a^2 w cos(lat)^3 cos(3 lon): an eigenfunction, vorticity = -12 / a^2 of it."""
     w, a = 1e-5, EARTH_RADIUS
