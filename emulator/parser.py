@@ -273,8 +273,8 @@ def _add_forecast_argument(parser: argparse.ArgumentParser) -> None:
         type=_name_and_file,
         metavar="NAME=FILE",
         help="score this forecast file of another model too (NetCDF, GRIB or Zarr, also at a URL, e.g. as "
-        "WeatherBench-2 or ECMWF store them, on the truth's grid); one whose NAME begins with physics_ is an opponent "
-        "as SPEEDY is; may be repeated",
+        "WeatherBench-2 or ECMWF store them, on the truth's grid), or a folder or quoted pattern of files, one for "
+        "each start; one whose NAME begins with physics_ is an opponent as SPEEDY is; may be repeated",
     )
 
 

@@ -112,6 +112,10 @@ def test_shipped_configs_are_those_of_the_repository():
         ("data.prognostic.temperature.minimum=.nan", "temperature.minimum: input should be a finite number, got nan"),
         ("seed=4294967296", "seed: input should be less than 4294967296"),  # which JAX takes for 0
         ("name=../escape", "name: string should match pattern"),
+        (
+            "evaluate.regions={Alps: {latitude: [44, 48], longitude: [5, 15]}}",
+            "a region is named in lower-case letters",
+        ),
     ],
 )
 def test_a_wrong_value_is_one_line_with_its_dotted_path(tmp_path, override, expected):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 
 def _files_or_none(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -15,11 +16,17 @@ def _files_or_none(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         raise ValueError(f"expected a file, a folder, a pattern or a list of these, got {given!r:.80}") from None
 
 
+def _region_name(given: Any) -> Any:
+    if isinstance(given, str) and not re.fullmatch(r"[a-z][a-z0-9_]*", given):
+        raise ValueError(f"a region is named in lower-case letters, digits and _, such as great_plains, not {given!r}")
+    return given
+
+
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # of larger ones JAX takes no notice beyond 32 bits
-RegionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+RegionName = Annotated[str, BeforeValidator(_region_name)]
 ForecasterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Files = Annotated[str | Annotated[list[str], Field(min_length=1)], WrapValidator(_files_or_none)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]

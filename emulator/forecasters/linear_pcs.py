@@ -29,6 +29,7 @@ from data_prep.spec import StateSpec, stack_channels
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import lead_blocks
 from emulator.forecasters.persistence import DampedAnomalyPersistence, check_training_forecasts
+from emulator.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -202,16 +203,18 @@ class _Sums:
         Summed over folds, and short of the square of what is to be explained, which no choice changes.
         """
         errors = np.zeros((self.cross.shape[1], len(components), len(RIDGES)))
-        for gram, cross in zip(self.gram, self.cross, strict=True):
-            rest_gram, rest_cross = self.gram.sum(0) - gram, self.cross.sum(0) - cross
-            for i, k in enumerate(components):
-                basis = _Basis.of(rest_gram[:k, :k])
-                here = basis.vectors.T @ gram[:k, :k] @ basis.vectors
-                for lead in range(len(cross)):
-                    there, turned = (basis.vectors.T @ part[lead, :k] for part in (cross, rest_cross))
-                    for j, ridge in enumerate(RIDGES):
-                        operator = turned * basis.inverse(ridge)
-                        errors[lead, i, j] += np.sum(operator * (here @ operator - 2 * there))
+        with track(len(self.gram) * len(components), "linear_pcs: regressions fitted") as progress:
+            for gram, cross in zip(self.gram, self.cross, strict=True):
+                rest_gram, rest_cross = self.gram.sum(0) - gram, self.cross.sum(0) - cross
+                for i, k in enumerate(components):
+                    basis = _Basis.of(rest_gram[:k, :k])
+                    here = basis.vectors.T @ gram[:k, :k] @ basis.vectors
+                    for lead in range(len(cross)):
+                        there, turned = (basis.vectors.T @ part[lead, :k] for part in (cross, rest_cross))
+                        for j, ridge in enumerate(RIDGES):
+                            operator = turned * basis.inverse(ridge)
+                            errors[lead, i, j] += np.sum(operator * (here @ operator - 2 * there))
+                    progress.advance(1)
         return errors
 
     def operator(self, lead: int, k: int, ridge: float) -> np.ndarray:
