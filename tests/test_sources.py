@@ -279,6 +279,24 @@ def test_values_outside_of_the_valid_range_of_a_file_are_missing(dtype, attrs, i
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "attrs", "start", "told"),
+    [
+        ("forecast_reference_time", {}, TIMES[0], True),
+        ("started", {"standard_name": "forecast_reference_time"}, TIMES[1], True),
+        ("forecast_reference_time", {}, TIMES[-1], False),
+        ("started", {}, TIMES[0], False),
+    ],
+)
+def test_files_of_a_forecast_are_told_of_once(name, attrs, start, told, tmp_path, caplog):
+    """A file for each start looks like analyses, but for its scalar initial time."""
+    for day in ("a", "b"):
+        data = weather(TIMES).assign_coords({name: ((), start, attrs)})
+        data.to_netcdf(tmp_path / f"{day}.nc")
+        open_source(tmp_path / f"{day}.nc", {"temperature": ("temperature",)}, "pressure")
+    assert [f"h after its {name}, so it is a forecast" in r.getMessage() for r in caplog.records] == [True] * told
+
+
 def test_packed_integers_are_unpacked(tmp_path):
     truth = weather(TIMES)
     packing = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 260.0, "_FillValue": -32767}

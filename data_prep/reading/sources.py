@@ -326,6 +326,7 @@ class Source:
         return [found.level_rows[row] for row in rows]
 
 
+_STARTED = "forecast_reference_time"
 _told_of_invalid: set[tuple[Path | str, str]] = set()
 
 
@@ -336,6 +337,29 @@ def _tell_of_invalid(path: Location, raw_name: str, valid: tuple[float, float]) 
         _told_of_invalid.add(key)
         ends = " to ".join(f"{end:g}" for end in valid)
         logger.warning("%s: %s: values outside of the file's valid range, %s, are missing", path, raw_name, ends)
+
+
+_told_of_forecasts: set[Path | str] = set()
+
+
+def _tell_of_forecasts(path: Location, everything: xr.Dataset, times: np.ndarray) -> None:
+    """Says in the log that a file may be a forecast: one start, in words that simulations use too, and later times.
+
+    Of a folder once, for its files are alike.
+    """
+    folder = path.parent if isinstance(path, Path) else path
+    if times.size < 2 or folder in _told_of_forecasts:
+        return
+    for name, start in everything.variables.items():
+        if start.ndim == 0 and start.dtype.kind == "M" and _STARTED in (name, start.attrs.get("standard_name")):
+            ahead = clock.hours(times.max() - start.values)
+            if ahead > 0:
+                _told_of_forecasts.add(folder)
+                logger.warning(
+                    "%s: its times run to %g h after its %s, so it is a forecast, or a simulation; a network learns "
+                    "from analyses or from a simulation, of forecasts it would learn their model",
+                    *(path, ahead, name),
+                )
 
 
 def warn_of_slow_chunks(reads: Iterable[tuple[Source, str, int]]) -> None:
@@ -423,6 +447,8 @@ def _understood(
     _check_days(path, raw, axes.dayofyear)
     grid, latitude, longitude = grid_of(path, raw[axes.latitude], raw[axes.longitude])
     times = _times(path, raw, axes, admit_duplicates=admit_duplicates)
+    if not admit_forecasts:
+        _tell_of_forecasts(path, everything, times)
     found = {name: _found_field(path, raw[raw_name], name, axes, vertical) for name, raw_name in present.items()}
     own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
     own |= {f.level_axis for f in found.values()}
