@@ -5,6 +5,7 @@ Each is written as PNG to look at and as PDF for papers, whose text is text in f
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,18 +88,23 @@ def wrapped(figure: Figure, text: str, size: float, weight: str = "normal") -> s
       weight: ``bold`` where it is.
     """
     room = (1 - 2 * _EDGE) * figure.get_figwidth()
+
+    def width(line: str) -> float:
+        return _width(figure, line, size, weight)
+
+    def fitting(name: str) -> int:
+        return max(bisect_right(range(len(name)), room, key=lambda letters: width(name[:letters])) - 1, 1)
+
     lines = []
     for line in text.split("\n"):
         so_far = ""
         for word in line.split():
             longer = f"{so_far} {word}".lstrip()
-            if so_far and _width(figure, longer, size, weight) > room:
+            if so_far and width(longer) > room:
                 lines.append(so_far)
                 longer = word
-            while _width(figure, longer, size, weight) > room:  # a name without a space
-                fits = max(
-                    i for i in range(1, len(longer)) if i == 1 or _width(figure, longer[:i], size, weight) <= room
-                )
+            while width(longer) > room:  # a name without a space
+                fits = fitting(longer)
                 lines.append(longer[:fits])
                 longer = longer[fits:]
             so_far = longer
