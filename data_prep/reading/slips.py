@@ -28,7 +28,11 @@ _MADE_OF = {unit: conversion for unit, _, _, conversion in _SLIPS} | {
 }
 
 
-LIKE_CELSIUS = "; these look like degrees Celsius: set the units attribute of the file right"
+def _looks_like(unit: str) -> str:
+    return f"; these look like {unit}: set the units attribute of the file right"
+
+
+LIKE_CELSIUS = _looks_like("degrees Celsius")
 """A half-sentence for an error message."""
 
 
@@ -156,7 +160,7 @@ def hint(name: str, units: str, level: float | None, low: float, high: float) ->
     """A half-sentence for an error message on what impossible values look like; empty where they look like nothing."""
     found = slip_of(name, units, level, low, high)
     if found is not None:
-        return LIKE_CELSIUS.replace("degrees Celsius", "degrees Celsius" if found.units == "degC" else found.units)
+        return LIKE_CELSIUS if found.units == "degC" else _looks_like(found.units)
     if _undeclared(units, np.array(low), np.array(high)):
         return "; this looks like a missing value that is not declared: set _FillValue in the file"
     return ""
