@@ -38,6 +38,13 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:_LONGEST_QUOTED] or type(error).__name__
 
 
+def percent(share: float) -> str:
+    """A share for messages, to a tenth of a percent; what is little is not told as nothing, nor what is most as all."""
+    if 0 < share < 0.001:
+        return "<0.1%"
+    return ">99.9%" if 0.999 < share < 1 else f"{share:.1%}"
+
+
 def how_to_install(extra: str) -> str:
     """The command that adds an optional dependency, as this copy of the program was installed."""
     from_checkout = (Path(__file__).parents[1] / "pyproject.toml").is_file()

@@ -306,7 +306,9 @@ def read_weights(run_dir: Path, template: nnx.State) -> nnx.State:
       DataError: there are none, they are damaged, or of another network.
     """
     file = run_dir / WEIGHTS
-    arrays = read_arrays(file, "training has not reached its first checkpoint, or the file is damaged")
+    if not file.exists():
+        raise DataError(f"{run_dir}: no {WEIGHTS} yet: training has not reached its first checkpoint; let it go on")
+    arrays = read_arrays(file, _how_to_train(run_dir))
     return jax.tree.map(jax.numpy.asarray, replace_leaves(template, arrays, source=str(file)))
 
 

@@ -200,7 +200,10 @@ def test_damaged_folders_are_refused_in_one_line(trained, tmp_path):
     folder = damaged("cut")
     weights = folder / "weights.npz"
     weights.write_bytes(weights.read_bytes()[:200])
-    with pytest.raises(DataError, match=r"weights.npz: cannot be read"):
+    with pytest.raises(DataError, match=r"weights.npz: cannot be read .*; train again"):
+        load_forecaster(folder)
+    weights.unlink()
+    with pytest.raises(DataError, match=r"cut: no weights.npz yet: .* first checkpoint"):
         load_forecaster(folder)
     folder = damaged("json")
     (folder / "run.json").write_text("{")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from weather_files import times_from
 
-from data_prep.errors import DataError
+from data_prep.errors import DataError, percent
 from data_prep.reading import checks
 from data_prep.spec import StateSpec, Variable
 
@@ -26,6 +26,14 @@ def good() -> np.ndarray:
 
 def check(values: np.ndarray) -> None:
     checks.check_values(values, SPEC.state_channels, SPEC, TIMES, "a.nc")
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0.0%"), (1e-9, "<0.1%"), (0.001, "0.1%"), (0.5, "50.0%"), (0.99999, ">99.9%"), (1.0, "100.0%")],
+)
+def test_what_is_little_is_not_told_as_nothing(share, text):
+    assert percent(share) == text
 
 
 def test_good_values_pass():

@@ -445,6 +445,10 @@ def test_maps_of_more_variables_than_fit_show_the_last_lead(experiment, monkeypa
 def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment):
     assert main(["report", str(tmp_path / "none.nc")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+    damaged = tmp_path / "cut.nc"
+    damaged.write_bytes((experiment[0] / "scores.nc").read_bytes()[:4000])
+    assert main(["report", str(damaged)]) == 1
+    assert "cut.nc: not a readable scores file" in (line := capsys.readouterr().err) and "evaluate again" in line
     with pytest.raises(DataError, match="one forecaster only"):
         write_report(experiment[2].isel(forecaster=[0], reference=[0]), tmp_path / "x.html")
 

@@ -10,6 +10,7 @@ import xarray as xr
 from climatology_oracle import ClimatologyFit
 from weather_files import GRID, HOURS_6, LEVELS, times_from
 
+from data_prep import clock
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
@@ -214,7 +215,7 @@ class TestDamage:
 
     def test_a_changed_value_is_found_with_its_time(self, path, made):
         StoreWriter(path).array("state")[8, 0, 0, 0] = 1e3
-        with pytest.raises(DataError, match=f"row of {made['times'][8]} is damaged"):
+        with pytest.raises(DataError, match=f"row of {clock.text(made['times'][8])} is damaged"):
             open_store(path).verify()
 
     def test_a_changed_static_field_is_found(self, path):
@@ -252,7 +253,7 @@ class TestDamagedRows:
     )
     def test_is_named_by_all_that_read_it_and_others_are_read(self, path, made, array, how):
         self.harm(path, array, how)
-        named = f"row of {made['times'][self.ROW]}"
+        named = f"row of {clock.text(made['times'][self.ROW])}"
         store = open_store(path)
         take = store.take_states if array == "state" else store.take_persisted
         for _ in range(2):  # not only the first time

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_prep import clock
 from data_prep.config import DataConfig
-from data_prep.errors import DataError
+from data_prep.errors import DataError, percent
 from data_prep.inspection.files import (
     FileReport,
     by_variable,
@@ -133,7 +133,9 @@ def _missing_of_the_state(files: Sequence[FileReport], section: dict[str, Any]) 
             if predicted is None:
                 continue
             if report.lacking or not set(report.sparse).isdisjoint(predicted.get("levels", report.found.levels)):
-                what = f"{file.source.path}: {report.found.raw_name} is missing in {report.missing:.1%} of its points"
+                what = (
+                    f"{file.source.path}: {report.found.raw_name} is missing in {percent(report.missing)} of its points"
+                )
                 if is_lacking(by_variable(files)[report.found.name]):
                     return f"{what}, and no other variable can be predicted; fill these, or cut out a region without"
                 return f"{what}, in other files it is not; fill these, or leave its times out by data.exclude"

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from data_prep import clock
+from data_prep.errors import percent
 from data_prep.inspection.files import FileReport, findings_of
 from data_prep.reading.opening import format_of
 from data_prep.reading.quality import Finding
@@ -91,7 +92,7 @@ def _file_lines(file: FileReport) -> list[str]:
                 _levels_text(found.levels, file.vertical),
                 f"{report.low:.5g}",
                 f"{report.high:.5g}",
-                f"{report.missing:.1%}",
+                percent(report.missing),
                 found.extent,
             )
         )

@@ -34,6 +34,7 @@ import google_crc32c
 import numpy as np
 import zarr
 
+from data_prep import clock
 from data_prep.errors import DataError, UserError, how_to_run, one_line
 from data_prep.files.arrays import ArrayLike, rows_at
 from data_prep.files.json_file import read_object
@@ -178,12 +179,14 @@ class Store:
             take(array, np.array([row]))
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(
-                f"{self._name}: the row of {self.times[row]} cannot be read ({one_line(error)}); "
+                f"{self._name}: the row of {clock.text(self.times[row])} cannot be read ({one_line(error)}); "
                 f"{how_to_prepare(self.path)}"
             ) from None
 
     def _damaged(self, row: int) -> DataError:
-        return DataError(f"{self._name}: the row of {self.times[row]} is damaged; {how_to_prepare(self.path)}")
+        return DataError(
+            f"{self._name}: the row of {clock.text(self.times[row])} is damaged; {how_to_prepare(self.path)}"
+        )
 
     def __repr__(self) -> str:
         """In a line."""

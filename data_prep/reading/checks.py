@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_prep import clock
-from data_prep.errors import DataError
+from data_prep.errors import DataError, percent
 from data_prep.reading.slips import hint, impossible_and_unusual, slip_of, standard_height
 from data_prep.spec import Channel, StateSpec
 from data_prep.variables import GRAVITY, usual_range
@@ -122,7 +122,7 @@ def check_values(
         if not times.size and not fillable:
             remedy = "leave the variable out of the config"
         raise DataError(
-            f"{where}: {channels[i].name} has NaN or infinity in {share:.1%} of its points{_at(times, row)}; "
+            f"{where}: {channels[i].name} has NaN or infinity in {percent(share)} of its points{_at(times, row)}; "
             f"fill them before, or {remedy}"
         )
     for i, channel in enumerate(channels):

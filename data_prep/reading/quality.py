@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from data_prep import clock
+from data_prep.errors import percent
 from data_prep.files.arrays import unbroken_runs
 from data_prep.grid import Grid
 from data_prep.reading.slips import LIKE_CELSIUS, hint, impossible_and_unusual, slip_of
@@ -301,12 +302,14 @@ def _judge_level(
 
     usual = float(np.median(missing))
     if usual > 0:
-        everywhere = f"NaN in {usual:.1%} of the points at most times"
+        everywhere = f"NaN in {percent(usual)} of the points at most times"
         yield Finding("warning", "missing", channel, *_ends(times), int((missing > 0).sum()), everywhere)
     gone = missing == 1  # which nothing can be filled with
     if is_part_of_state(name, units):  # the points of a sea under ice may come and go
         gone |= missing > usual + 1e-9
-    yield from found("error", "missing", gone, lambda row: f"NaN or infinity in {missing[row]:.1%} of the points")
+    yield from found(
+        "error", "missing", gone, lambda row: f"NaN or infinity in {percent(float(missing[row]))} of the points"
+    )
     one_value = (low == high) & (missing == 0) & is_never_uniform(name, units)
     if one_value.all():  # which inspect tells from what is constant in all files
         one_value[:] = False

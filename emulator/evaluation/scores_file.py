@@ -60,16 +60,16 @@ def open_scores(path: Path) -> xr.Dataset:
     """
     if not path.exists():
         raise DataError(f"{path}: no such file; 'emulator run CONFIG' ends with one")
+    again = "evaluate again" + how_to_run("evaluate", Path(path).parent, options=" --redo")
     probe([path])
     with ExitStack() as opened:  # which closes the file unless all is well
         try:
             lazy = opened.enter_context(xr.open_dataset(path))
             scores = lazy.assign(lazy.drop_dims("init_time", errors="ignore").load().data_vars)
         except (OSError, RuntimeError, ValueError, KeyError, AttributeError, TypeError, OverflowError) as error:
-            raise DataError(f"{path}: not a readable scores file ({one_line(error)})") from None
+            raise DataError(f"{path}: not a readable scores file ({one_line(error)}); if it was one, {again}") from None
         if "rmse" not in scores:
             raise DataError(f"{path}: no scores file, it holds {', '.join(map(str, scores.data_vars))}")
-        again = "evaluate again" + how_to_run("evaluate", Path(path).parent, options=" --redo")
         version = scores.attrs.get("format_version", 1)
         if not np.array_equal(version, FORMAT_VERSION):
             raise DataError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; {again}")

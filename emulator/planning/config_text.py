@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.clock import text as time_text
-from data_prep.errors import printable
+from data_prep.errors import percent, printable
 from data_prep.inspection.files import FieldReport, record_times
 from data_prep.inspection.report import Report
 from data_prep.inspection.text import flow
@@ -117,7 +117,9 @@ def _range(reports: Sequence[FieldReport]) -> str:
     """Unit and values of a variable in all files."""
     low, high = min(r.low for r in reports), max(r.high for r in reports)
     missing = max(r.missing for r in reports)
-    return f"{reports[0].found.to_si.units}, {low:.5g} to {high:.5g}" + (f", {missing:.1%} missing" if missing else "")
+    return f"{reports[0].found.to_si.units}, {low:.5g} to {high:.5g}" + (
+        f", {percent(missing)} missing" if missing else ""
+    )
 
 
 def _model_lines(plan: Plan, machine: Machine) -> list[str]:
