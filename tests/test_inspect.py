@@ -576,6 +576,14 @@ def monthly_by_hour(data: xr.Dataset) -> xr.Dataset:
     return data.isel(time=slice(0, times.size)).assign_coords(time=times)
 
 
+def monthly_means_by_hour(data: xr.Dataset) -> xr.Dataset:
+    """As the Climate Data Store has them now, which says so."""
+    out = monthly_by_hour(data)
+    for name in out.data_vars:
+        out[name].attrs["GRIB_stepType"] = "avgua"
+    return out
+
+
 def irregular(data: xr.Dataset) -> xr.Dataset:
     return data.assign_coords(time=data.time + (data.time > data.time[5]) * np.timedelta64(1, "h"))
 
@@ -605,6 +613,7 @@ REFUSED = {
     ),
     "ensemble": (lambda d: xr.concat([d, d], "number"), ("ensemble dimension number of 2", "choose one member")),
     "monthly": (monthly, ("monthly values", "six-hourly")),
+    "monthly by hour": (monthly_means_by_hour, ("one day a month", "monthly means by hour", "such as every six hours")),
     "irregular": (irregular, ("irregular time step: 7 h after 2001-01-02T06:00", "resample")),
     "expver": (expver, ("conflicting values of expver 1 and 5 at 2001-01-01T00:00", "keep one expver")),
 }

@@ -327,7 +327,8 @@ REFUSED = {
     "no such file": (None, "no such file"),
     "empty": (b"", "the file is empty"),
     "zip archive": (b"PK\x03\x04 and so on", "a zip archive, in which the Climate Data Store .*: unzip it"),
-    "text": (b"latitude,longitude\n1,2\n", "cannot be read as a NetCDF file"),
+    "text": (b"latitude,longitude\n1,2\n", "cannot be read as a NetCDF file .*it does not begin as one"),
+    "gzip": (b"\x1f\x8b\x08\x00" + bytes(40), "compressed as a whole by gzip: gunzip it"),
     "wrong variables": (
         lambda d: d[["sea_surface_temperature"]],
         "holds none of temperature or t, .*it holds sea_surf",

@@ -44,6 +44,8 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
         raise DataError(f"{path}: the file is empty")
     if _first_bytes(path) == b"PK\x03\x04":
         raise DataError(f"{path}: a zip archive, in which the Climate Data Store sends several files: unzip it")
+    if _first_bytes(path)[:2] == b"\x1f\x8b":
+        raise DataError(f"{path}: is compressed as a whole by gzip: gunzip it")
     kind = format_of(path)
     if kind == "GRIB" and find_spec("cfgrib") is None:
         raise DataError(f"{path}: GRIB needs the extra 'grib': {how_to_install('grib')}, or make it NetCDF")
@@ -69,8 +71,10 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
                 f"{path}: its times are counted in {counted[1]}, which are no fixed spans; count them in days or hours"
             ) from None
         noun = {"Zarr": "Zarr store", "NetCDF": "NetCDF file", "GRIB": "GRIB file"}[kind]
-        whole = "; is it whole? copy it again" if "HDF error" in str(error) else ""
-        raise UnreadableError(f"{path}: cannot be read as a {noun} ({one_line(error)}){whole}") from None
+        hint = "; is it whole? copy it again" if "HDF error" in str(error) else ""
+        if kind == "NetCDF" and not _first_bytes(path).startswith((b"CDF", b"\x89HDF")):
+            hint = "; it does not begin as one: was something else saved under its name, such as a page with an error?"
+        raise UnreadableError(f"{path}: cannot be read as a {noun} ({one_line(error)}){hint}") from None
 
 
 def _refuse_one_cut_short(path: Path, file: xr.backends.NetCDF4DataStore) -> None:

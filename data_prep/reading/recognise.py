@@ -278,11 +278,15 @@ def canonical_name(variable: xr.DataArray) -> str | None:
 
 
 def over_interval(variable: xr.DataArray) -> str:
-    """``sum``, ``mean``, ``maximum`` or ``minimum`` where the file says that values are that over an interval."""
+    """``sum``, ``mean``, ``maximum`` or ``minimum`` where the file says that values are that over an interval.
+
+    ecCodes calls monthly means of analyses ``avgua``, ``avgad`` and the like.
+    """
     of_grib = {"accum": "sum", "avg": "mean", "max": "maximum", "min": "minimum"}
+    step_type = str(variable.attrs.get("GRIB_stepType", ""))
     methods = str(variable.attrs.get("cell_methods", ""))
     found = re.search(r"\b\w*time\w*: (sum|mean|maximum|minimum)\b", methods)
-    return of_grib.get(str(variable.attrs.get("GRIB_stepType", "")), "") or (found[1] if found else "")
+    return of_grib.get("avg" if step_type.startswith("avg") else step_type, "") or (found[1] if found else "")
 
 
 def find_variables(path: Location, data: xr.Dataset, asked: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -155,6 +155,11 @@ def cut_into_segments(
         )
     _check_alike(reference, interval)
     if checks.is_one_day_a_month(times):
+        if means := over_interval_names(timelines, "mean"):
+            raise DataError(
+                f"{where}: one day a month, and means by what it says of {', '.join(means)}: monthly means by hour of "
+                "the day, which hold no weather; give it fields at instants, such as every six hours"
+            )
         logger.warning(
             "%s: one day a month; if these are monthly means by hour of the day, they hold no weather", where
         )
