@@ -175,11 +175,21 @@ def test_keys_of_a_merge_may_be_replaced(tmp_path):
     assert [s.steps for s in load_config(path, [f"train.stages={merged}"]).train.stages] == [3, 4]
 
 
-@pytest.mark.parametrize("text", ["[1, 2", "just words", "a: b: c", "", "\x00"])
-def test_a_file_that_is_no_config_is_one_line(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1, 2", "not valid YAML"),
+        ("[1, 2]", "found a list"),
+        ("just words", "found a single value"),
+        ("a: b: c", "not valid YAML"),
+        ("", "found nothing"),
+        ("\x00", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_line(tmp_path, text, said):
     path = tmp_path / "broken.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=said) as error:
         load_config(path)
     assert "\n" not in str(error.value)
 

@@ -19,7 +19,7 @@ from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.initial import initial_sources, read_initial
 from data_prep.reading.inputs import open_canonical
 from data_prep.reading.level_files import stack_levels
-from data_prep.reading.positions import pick
+from data_prep.reading.positions import grid_of, pick
 from data_prep.reading.sources import open_source
 from data_prep.reading.units import conversion
 from data_prep.spec import StateSpec, Variable
@@ -316,6 +316,19 @@ def test_a_region_across_greenwich_stays_in_one_piece(tmp_path):
         np.testing.assert_array_equal(source.read("surface_pressure", ())[0, ..., 0], truth["surface_pressure"][0])
 
 
+@pytest.mark.parametrize("start", [-360.0, -280.0, -90.0, 345.0])
+def test_a_turn_may_begin_anywhere(start):
+    longitude = np.arange(0.0, 360.0, 30.0)
+    axes = [
+        xr.DataArray(values, dims=name, name=name)
+        for name, values in (("lat", np.array([-30.0, 30.0])), ("lon", longitude + start))
+    ]
+    grid, _, columns = grid_of(Path("file.nc"), *axes)
+    assert grid.is_global
+    np.testing.assert_array_equal(grid.longitude, np.sort((longitude + start) % 360))
+    np.testing.assert_array_equal((longitude + start)[columns.rows] % 360, grid.longitude)
+
+
 def test_a_single_level_is_dropped_from_a_surface_field(tmp_path):
     data = weather(TIMES)[["surface_pressure"]].expand_dims(height=[2.0], axis=1)
     data["height"].attrs = {"units": "m", "positive": "up", "axis": "Z", "standard_name": "height"}
@@ -340,7 +353,8 @@ REFUSED = {
     ),
     "ensemble": (lambda d: xr.concat([d, d], "member"), "ensemble dimension member of 2; choose one"),
     "stations": (lambda d: d.isel(latitude=0, drop=True), "no one-dimensional latitude axis"),
-    "numbered": (lambda d: d.drop_vars("latitude"), "latitude has no coordinate values"),
+    "numbered": (lambda d: d.drop_vars("latitude"), "latitude has no coordinate values; add its degrees as a variable"),
+    "uncounted": (lambda d: d.drop_vars("time"), "time has no coordinate values; add its instants as a variable time"),
     "levels without values": (
         lambda d: d.drop_vars("level"),
         "dimension level of temperature has no coordinate values, so its 2 levels",

@@ -118,8 +118,10 @@ def _degrees(path: Location, coordinate: xr.DataArray) -> np.ndarray:
         )
     if radians:
         values = np.degrees(values)
-    if np.abs(values).max() > 540.0:
-        raise DataError(f"{path}: {coordinate.name} reaches {np.abs(values).max():g}, which is no degrees")
+    if np.abs(values).max() >= 720.0:  # a turn may begin anywhere in the first one
+        raise DataError(
+            f"{path}: {coordinate.name} reaches {np.abs(values).max():g}, which is no degrees; give it its degrees"
+        )
     return values
 
 

@@ -396,7 +396,10 @@ def _horizontal(
             f"the units degrees_{'north' if axis == 'latitude' else 'east'}"
         )
     if dims[0] not in data.coords:
-        raise DataError(f"{path}: the dimension {dims[0]} has no coordinate values")
+        raise DataError(
+            f"{path}: the dimension {dims[0]} has no coordinate values; add its degrees as a variable "
+            f"{dims[0]}({dims[0]})"
+        )
     return dims[0]
 
 

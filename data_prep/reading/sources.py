@@ -504,7 +504,10 @@ def _rows_a_chunk(variable: xr.DataArray, axis: str | None, key: str) -> int | N
 def _times(path: Location, raw: xr.Dataset, axes: Axes, *, admit_duplicates: bool) -> np.ndarray:
     if axes.instants is None:
         if axes.time is not None and axes.time not in raw.coords:
-            raise DataError(f"{path}: the dimension {axes.time} has no coordinate values")
+            raise DataError(
+                f"{path}: the dimension {axes.time} has no coordinate values; add its instants as a variable "
+                f"{axes.time}({axes.time}) with units such as 'hours since 1900-01-01'"
+            )
         return np.empty(0, "datetime64[ns]")
     times = instants_of(path, raw[axes.instants])
     checks.check_time_axis(times, str(path), admit_duplicates=admit_duplicates)

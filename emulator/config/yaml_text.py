@@ -30,7 +30,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not valid YAML: {one_line(error)}") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{file}: expected keys and values, found {type(raw).__name__}")
+        found = {type(None): "nothing", list: "a list"}.get(type(raw), "a single value")
+        raise ConfigError(f"{file}: expected keys and values such as 'name: first', found {found}")
     return raw
 
 
