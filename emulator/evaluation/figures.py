@@ -14,6 +14,7 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_prep.files.disk import replacing
@@ -114,6 +115,8 @@ def wrapped(figure: Figure, text: str, size: float, weight: str = "normal") -> s
 
 def _width(figure: Figure, text: str, size: float, weight: str = "normal") -> float:
     """Of a line of text, inches."""
+    if not isinstance(figure.canvas, FigureCanvasAgg):
+        FigureCanvasAgg(figure)  # keeps what it draws with; without it, every measurement makes that anew
     line = figure.text(0, 0, text, fontsize=size, fontweight=weight)
     width = line.get_window_extent().width / figure.dpi
     line.remove()
