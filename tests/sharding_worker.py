@@ -18,6 +18,7 @@ from emulator.forecasters import neural
 from emulator.training.budget import Programs
 from emulator.training.devices import WHOLE, Layout
 from emulator.training.job import set_up
+from emulator.training.loader import Shape
 from emulator.training.train import train
 
 MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1, time_steps=[1, 2])
@@ -37,7 +38,7 @@ def trained(store, data, space):
     job = set_up(settings, MODEL, store, 0)
     fresh = job.fresh._replace(params=jax.tree.map(lambda p: p + 0.02, job.fresh.params))  # away from zero
     state = job.layout.place(fresh, WHOLE)
-    program = Programs(job.step, state, job.task, store, job.layout, settings).of(8, 2)
+    program = Programs(job.step, state, job.task, store, job.layout, settings).of(Shape(8, 2))
     norms = []
     for step in range(STEPS):
         state, found = program(state, job.spans[0].windows.batch(step, job.layout), job.task)

@@ -23,7 +23,7 @@ from emulator.training.budget import AHEAD, Programs, check_memory, check_valida
 from emulator.training.devices import WHOLE, Layout
 from emulator.training.dry_run import StageCost, TrainingCost, dry_run
 from emulator.training.job import look_ahead, set_up
-from emulator.training.loader import Windows
+from emulator.training.loader import Shape, Windows
 from emulator.training.train import train
 from emulator.training.train_step import unrolled
 
@@ -133,11 +133,11 @@ def test_batches_that_wait_are_counted(experiment, monkeypatch):
     needed = []
     for readers in (2, 5):
         monkeypatch.setattr(loader, "_READERS", readers)
-        needed.append(programs.memory(4, 1))
+        needed.append(programs.memory(Shape(4, 1)))
     batch = sum(array.nbytes for array in job.spans[0].windows.batch(0, job.layout))
     assert needed[1] - needed[0] == 3 * batch
     monkeypatch.setattr(budget, "_account", lambda _: 0)
-    assert programs.memory(4, 1) == (5 + AHEAD) * batch
+    assert programs.memory(Shape(4, 1)) == (5 + AHEAD) * batch
 
 
 def test_memory_counts_the_rollout_and_shrinks_with_parts_and_recomputation(experiment):
@@ -148,7 +148,7 @@ def test_memory_counts_the_rollout_and_shrinks_with_parts_and_recomputation(expe
         config = TrainConfig(batch_size=8, stages=stages, validation_windows=4, validation_steps=2, **changes)
         job = set_up(config, UNetConfig(patch=1, width=16, multipliers=[1], blocks=1), store, 0)
         state = job.layout.place(job.fresh, WHOLE)
-        return Programs(job.step, state, job.task, store, job.layout, config).memory(8, steps)
+        return Programs(job.step, state, job.task, store, job.layout, config).memory(Shape(8, steps))
 
     longest = needed(6)
     # what six steps leave for the gradient: at least five layers of 16 channels on 8 x 16 cells each, of 8 windows
@@ -165,7 +165,7 @@ def test_validation_holds_one_step_at_a_time_and_is_refused_where_it_cannot_fit(
         job = set_up(config, MODEL, store, 0)
         state = job.layout.place(job.fresh, WHOLE)
         programs = Programs(job.step, state, job.task, store, job.layout, config)
-        return job.validation, programs.validation_memory(job.validation, 4, 1)
+        return job.validation, programs.validation_memory(job.validation, Shape(4, 1))
 
     (_, few), (validation, many) = needed(2), needed(8)
     n_channels = len(store.spec.state_channels) + len(store.spec.forcing_channels)
@@ -188,19 +188,19 @@ def test_the_stage_that_needs_most_memory_need_not_be_the_longest(experiment):
     job = set_up(config, UNetConfig(patch=1, width=16, multipliers=[1], blocks=1), store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, store, job.layout, config)
-    assert job.heaviest() == {(16, 2), (4, 10)}
+    assert job.heaviest() == {Shape(16, 2), Shape(4, 10)}
     needed = look_ahead(job, programs, job.heaviest(), config)
-    assert (needed.windows, needed.rollout) == (16, 2)
+    assert needed.shape == Shape(16, 2)
 
 
 def test_the_loop_of_shorter_rollouts_may_need_more_than_the_longest_without_one(experiment):
     stages = [RolloutStage(steps=1, rollout=n, random_length=r) for n, r in ((12, False), (12, True), (4, False))]
     config = TrainConfig(batch_size=4, stages=stages, validation_windows=4, validation_steps=2)
     job = set_up(config, MODEL, open_store(experiment / "store.zarr"), 0)
-    assert job.heaviest() == {(4, 12)}  # a CPU loops over all
+    assert job.heaviest() == {Shape(4, 12)}  # a CPU loops over all
     gpu = SimpleNamespace(mesh=SimpleNamespace(devices=np.array([SimpleNamespace(platform="gpu")])))
     assert unrolled(config, gpu) == {4, 12}
-    assert dataclasses.replace(job, unrolled=unrolled(config, gpu)).heaviest() == {(4, 12), (4, 11)}
+    assert dataclasses.replace(job, unrolled=unrolled(config, gpu)).heaviest() == {Shape(4, 12), Shape(4, 11)}
 
 
 @pytest.mark.parametrize("backend", ["cpu", "tpu", "gpu"])
@@ -214,26 +214,26 @@ def test_only_a_gpu_is_asked_for_the_same_bits_in_its_own_words(monkeypatch, bac
 def test_a_rollout_that_cannot_fit_is_refused_with_remedies(monkeypatch, caplog):
     config = TrainConfig(stages=[RolloutStage(steps=1)])
     monkeypatch.setattr(budget, "device_memory", lambda: (16 * GIB, 8 * GIB))
-    assert check_memory(4 * GIB, 12, 16, config, ONE) == "4.0 GiB of 16.0 GiB a device"
+    assert check_memory(4 * GIB, Shape(16, 12), config, ONE) == "4.0 GiB of 16.0 GiB a device"
     with caplog.at_level(logging.WARNING, "emulator"):
-        check_memory(9 * GIB, 12, 16, config, ONE)
+        check_memory(9 * GIB, Shape(16, 12), config, ONE)
     assert "of which 8.0 GiB are free now" in caplog.text
     with pytest.raises(ConfigError) as error:
-        check_memory(20 * GIB, 12, 16, config, ONE)
+        check_memory(20 * GIB, Shape(16, 12), config, ONE)
     assert str(error.value) == (
         "train: a rollout of 12 steps with 16 windows needs 20.0 GiB of 16.0 GiB a device; "
         "try train.rematerialise=true, train.accumulate=2, a smaller batch_size or a shorter rollout"
     )
     with pytest.raises(ConfigError, match=r"; try train.accumulate=2, "):  # one step is held whole
-        check_memory(20 * GIB, 1, 16, config, ONE)
+        check_memory(20 * GIB, Shape(16, 1), config, ONE)
     odd = TrainConfig(batch_size=6, accumulate=2, stages=[RolloutStage(steps=1)])
     with pytest.raises(ConfigError, match="; try a smaller batch_size or"):  # four parts do not divide it
-        check_memory(20 * GIB, 1, 6, odd, ONE)
+        check_memory(20 * GIB, Shape(6, 1), odd, ONE)
     shared = SimpleNamespace(data=16)
     with pytest.raises(ConfigError, match="; try a smaller batch_size or"):  # 16 devices have one window each
-        check_memory(20 * GIB, 1, 16, config, shared)
+        check_memory(20 * GIB, Shape(16, 1), config, shared)
     monkeypatch.setattr(budget, "device_memory", lambda: None)
-    assert "not known" in check_memory(20 * GIB, 12, 16, config, ONE)
+    assert "not known" in check_memory(20 * GIB, Shape(16, 12), config, ONE)
 
 
 def test_a_larger_share_of_a_gpu_is_named_where_it_would_do(monkeypatch):
@@ -244,12 +244,12 @@ def test_a_larger_share_of_a_gpu_is_named_where_it_would_do(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     more = r"; try XLA_CLIENT_MEM_FRACTION=0.95 in the environment \(JAX takes 0.75 of a GPU\), train.accumulate=2, "
     with pytest.raises(ConfigError, match=more):
-        check_memory(75 * GIB, 12, 16, config, ONE)
+        check_memory(75 * GIB, Shape(16, 12), config, ONE)
     with pytest.raises(ConfigError, match=r"; try train.accumulate=2, "):
-        check_memory(77 * GIB, 12, 16, config, ONE)  # more than 0.95 of all
+        check_memory(77 * GIB, Shape(16, 12), config, ONE)  # more than 0.95 of all
     monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.95")
     with pytest.raises(ConfigError, match=r"; try train.accumulate=2, "):
-        check_memory(61 * GIB, 12, 16, config, ONE)
+        check_memory(61 * GIB, Shape(16, 12), config, ONE)
 
 
 def test_the_memory_that_training_holds_on_an_accelerator_is_not_counted_against_it(monkeypatch, caplog):
@@ -257,7 +257,7 @@ def test_the_memory_that_training_holds_on_an_accelerator_is_not_counted_against
     device = SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
     monkeypatch.setattr("jax.local_devices", lambda: [device])
     with caplog.at_level(logging.WARNING, "emulator"):
-        text = check_memory(12 * GIB, 12, 16, TrainConfig(stages=[RolloutStage(steps=1)]), ONE)
+        text = check_memory(12 * GIB, Shape(16, 12), TrainConfig(stages=[RolloutStage(steps=1)]), ONE)
     assert (text, caplog.text) == ("12.0 GiB of 16.0 GiB a device", "")
 
 

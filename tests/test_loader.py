@@ -16,7 +16,7 @@ from data_prep.preparation.store import open_store
 from emulator.config import MeshConfig
 from emulator.training import loader
 from emulator.training.devices import Layout
-from emulator.training.loader import Windows, batches_ahead, read_batch
+from emulator.training.loader import Shape, Windows, batches_ahead, read_batch
 
 LAYOUT = Layout.of(MeshConfig())
 
@@ -27,7 +27,7 @@ def store(tmp_path_factory):
 
 
 def make(store, batch_size=4, steps=2, seed=(0,)):
-    return Windows(store, store.windows("train", steps + 1), steps, batch_size, seed)
+    return Windows(store, store.windows("train", steps + 1), Shape(batch_size, steps), seed)
 
 
 def test_an_epoch_holds_every_window_once_even_where_batches_straddle_epochs(store):
@@ -65,6 +65,18 @@ def test_batch_holds_truth_and_the_forcings_that_a_forecast_would_have(store):
         expected = store.forcing_builder.at(store.times[row + 1 : row + 4], kept)
         np.testing.assert_array_equal(batch.forcing[i], expected)
         np.testing.assert_array_equal(batch.forcing[i, :, ..., 1], np.repeat(kept[None, ..., 0], 3, axis=0))
+
+
+def test_behind_free_steps_a_batch_holds_the_truth_that_the_loss_counts_and_the_forcings_of_all(store):
+    rows = np.array([3, 25])
+    whole, batch = read_batch(store, rows, 5), read_batch(store, rows, 2, free=3)
+    assert (whole.free, batch.free) == (0, 3)
+    np.testing.assert_array_equal(batch.forcing, whole.forcing)
+    np.testing.assert_array_equal(batch.state, whole.state[:, [0, 4, 5]])
+    time_steps = {"which": np.array([0, 1]), "time_steps": (1, 2)}
+    whole, batch = read_batch(store, rows, 3, **time_steps), read_batch(store, rows, 1, **time_steps, free=2)
+    np.testing.assert_array_equal(batch.forcing, whole.forcing)
+    np.testing.assert_array_equal(batch.state, whole.state[:, [0, 3]])
 
 
 def test_times_are_those_of_the_rows(store):
@@ -105,7 +117,7 @@ def test_many_readers_are_for_small_batches(store, monkeypatch):
     one = 4 * 4 * (3 * 4 * 8 * 4 + 2 * 4 * 8 * 2 + 1)  # of four windows of two steps on 4 x 8 cells
     for room, ahead in ((0, 2), (5 * one, 5), (5 * one - 1, 4), (99 * one, 8)):
         monkeypatch.setattr(loader, "_AHEAD_BYTES", room)
-        assert batches_ahead(store, 4, 2, LAYOUT) == make(store).read_ahead(LAYOUT) == ahead
+        assert batches_ahead(store, Shape(4, 2), LAYOUT) == make(store).read_ahead(LAYOUT) == ahead
 
 
 def test_no_more_batches_are_read_than_are_to_be_kept_ready(store, monkeypatch):
@@ -162,7 +174,7 @@ def test_a_process_reads_its_own_windows_of_a_batch_alone(store, monkeypatch, pr
 
 def test_a_process_reads_its_windows_by_their_own_steps(store, monkeypatch):
     mesh = SimpleNamespace(shape={"data": 2}, devices=np.array([[SimpleNamespace(process_index=i)] for i in (0, 1)]))
-    windows = replace(make(store, batch_size=6, steps=8), steps=2, time_steps=(1, 4), drawn=(0, 1))
+    windows = replace(make(store, batch_size=6, steps=8), longest=Shape(6, 2), time_steps=(1, 4), drawn=(0, 1))
     which = windows.which(4)
     assert which[:3].tolist() != which[3:].tolist()  # or the test would show nothing
     monkeypatch.setattr(jax, "process_index", lambda: 1)

@@ -51,7 +51,7 @@ def training(monkeypatch):
         for span in plan(config, model, open_store(store_path), seed):
             for number in range(span.stop - span.start):
                 step += 1
-                lengths.append(span.windows.length(number))
+                lengths.append(span.windows.shape(number).model_steps)
                 if step % config.log_every == 0:
                     seconds = 0.5 * sum(lengths[-config.log_every :]) / config.log_every
                     entries.append({"kind": "train", "step": step, "seconds_per_step": seconds})

@@ -27,7 +27,7 @@ from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.progress import track
 from emulator.training.devices import WHOLE, Layout
 from emulator.training.job import in_memory_limit, set_up, work
-from emulator.training.loader import Windows, load_batch
+from emulator.training.loader import Batch, Shape, Windows, load_batch
 from emulator.training.optimiser import learning_rate_schedule, make_optimiser, scheduled_at
 from emulator.training.record import Record
 from emulator.training.stacks import Stacks
@@ -196,7 +196,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finishe
     whole = Windows.batch
 
     def kill_while_making(self, step, layout):
-        if self.steps == 1 and step == 4:
+        if self.longest.steps == 1 and step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return whole(self, step, layout)
 
@@ -337,9 +337,9 @@ def test_memory_is_held_against_the_device_before_the_first_step_and_behind_it(
 ):
     """That of the first program before it runs, that of the longest rollout long before its stage."""
 
-    def check(needed, rollout, batch_size, config, layout):
+    def check(needed, shape, config, layout):
         assert needed > 0
-        if rollout == refused:
+        if shape.steps == refused:
             raise ConfigError("too much")
         return "enough"
 
@@ -459,7 +459,8 @@ def test_a_bad_batch_is_skipped_named_and_counted(tmp_path, caplog):
         run(path, tmp_path / "run")
     skipped = entries(tmp_path / "run", "skipped")
     windows = [
-        Windows(store, store.windows("train", n + 1), n, size, (0, i)) for i, (n, size) in enumerate([(1, 4), (2, 2)])
+        Windows(store, store.windows("train", n + 1), Shape(size, n), (0, i))
+        for i, (n, size) in enumerate([(1, 4), (2, 2)])
     ]
     rows = [windows[0].rows(s) if s < 5 else windows[1].rows(s - 5) for s in range(8)]
     bad = [s + 1 for s in range(8) if any(row <= 10 <= row + (1 if s < 5 else 2) for row in rows[s])]
@@ -519,7 +520,7 @@ def test_too_many_skipped_in_a_row_stop_training_with_the_state_saved(tmp_path, 
     opened = open_store(store)
     step, saved = last_checkpoint(tmp_path)
     assert 4 <= step < 8
-    rows = Windows(opened, opened.windows("train", 2), 1, 4, (0, 0)).rows(int(step) - 1)
+    rows = Windows(opened, opened.windows("train", 2), Shape(4, 1), (0, 0)).rows(int(step) - 1)
     assert all(f"{t!s:.16}" in str(error.value) for t in opened.times[rows])
     assert saved["skipped"] >= 2
     assert all(np.isfinite(np.asarray(a)).all() for a in saved.values())
@@ -617,14 +618,68 @@ def test_a_step_goes_by_noise_of_its_own_and_by_the_weights_of_its_stage(store):
 
 def test_rollouts_of_random_length_use_all_lengths_and_depend_on_seed_and_step_alone(store):
     opened = open_store(store)
-    windows = Windows(opened, opened.windows("train", 5), 4, 2, (0, 0), random_length=True)
-    lengths = [windows.length(step) for step in range(200)]
+    windows = Windows(opened, opened.windows("train", 5), Shape(2, 4), (0, 0), random_length=True)
+    lengths = [windows.shape(step).steps for step in range(200)]
     assert np.bincount(lengths, minlength=5)[1:].min() > 30
-    assert lengths == [windows.length(step) for step in range(200)]
+    assert lengths == [windows.shape(step).steps for step in range(200)]
     layout = Layout.of(MeshConfig())
     step = lengths.index(2)
     assert windows.batch(step, layout).state.shape[:2] == (2, 3)
     assert windows.batch(step, layout).forcing.shape[:2] == (2, 2)
+
+
+def test_the_numbers_of_free_steps_and_of_those_in_the_loss_are_drawn_apart(store):
+    opened = open_store(store)
+    windows = Windows(opened, opened.windows("train", 5), Shape(2, 2, 2), (0, 0), random_length=True)
+    drawn = Counter(windows.shape(step) for step in range(300))
+    assert set(drawn) == set(windows.shapes)
+    assert len(drawn) == 6
+    assert min(drawn.values()) > 25
+    assert windows.mean_model_steps == pytest.approx(1.5 + 1 / 3)
+    always = replace(windows, random_length=False)
+    assert (always.shapes, always.shape(7)) == ([Shape(2, 2, 2)], Shape(2, 2, 2))
+
+
+def test_free_steps_are_taken_by_the_network_and_no_gradient_goes_through_them(tmp_path):
+    job, state, _ = setup_training(tmp_path / "store.zarr", MODEL, CONFIG)
+    draw = iter(jax.random.split(jax.random.key(0), 100))
+    params = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(draw), p.shape), state.params.params)
+    rows, task = np.array([1, 30]), job.task
+    batch = load_batch(job.store, rows, 2, job.layout, free=3)
+    now = batch.state[:, 0]
+    for step in range(3):
+        now = task.stepper.advance(params, now, batch.forcing[:, step], batch.which)
+    behind = Batch(batch.state.at[:, 0].set(now), batch.forcing[:, 3:], batch.which)
+    loss, gradient = jax.value_and_grad(loss_of)(params, batch, task)
+    expected, of_gradient = jax.value_and_grad(loss_of)(params, behind, task)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), gradient, of_gradient)
+    from_truth = loss_of(params, load_batch(job.store, rows + 3, 2, job.layout), task)
+    assert abs(from_truth / loss - 1) > 1e-2
+
+
+def test_a_training_with_free_steps_resumes_to_the_bit_and_needs_windows_that_hold_them(store, tmp_path, monkeypatch):
+    stages = [RolloutStage(steps=3), RolloutStage(steps=5, rollout=2, free_steps=2, random_length=True)]
+    config = CONFIG.model_copy(update={"optimiser": "adamw", "stages": stages})
+    whole = train(config, MODEL, store, tmp_path / "whole", 0, {"name": "test"})
+    make = Windows.batch
+
+    def kill_while_making(self, step, layout):
+        if self.longest.free and step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return make(self, step, layout)
+
+    monkeypatch.setattr(Windows, "batch", kill_while_making)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, MODEL, store, tmp_path / "parts", 0, {"name": "test"})
+    monkeypatch.undo()
+    parts = train(config, MODEL, store, tmp_path / "parts", 0, {"name": "test"})
+    weights = [np.load(folder / "weights.npz") for folder in (whole, parts)]
+    for name in weights[0].files:
+        np.testing.assert_array_equal(weights[1][name], weights[0][name])
+    long = config.model_copy(update={"stages": [RolloutStage(steps=1, rollout=1, free_steps=500)]})
+    with pytest.raises(DataError, match="502"):
+        train(long, MODEL, store, tmp_path / "long", 0, {"name": "test"})
 
 
 def test_windows_of_several_steps_are_drawn_alike_from_those_of_the_stage_and_depend_on_seed_and_step_alone(store):

@@ -31,7 +31,7 @@ from emulator.progress import track_blocks
 from emulator.training.budget import Programs
 from emulator.training.devices import WHOLE, Layout
 from emulator.training.job import set_up
-from emulator.training.loader import Windows
+from emulator.training.loader import Shape, Windows
 from emulator.training.record import Clock
 
 _ROUNDS = 5
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
 def _windows(arguments: argparse.Namespace, files: NetcdfSet, store: Store) -> Table:
     """All ways take turns, so that what else the machine does slows them alike; the best round of each counts."""
     starts = store.windows("train", arguments.steps + 1)
-    on_disk = Windows(store, starts, arguments.steps, arguments.batch, seed=(0,))
+    on_disk = Windows(store, starts, Shape(arguments.batch, arguments.steps), seed=(0,))
     in_memory = replace(on_disk, store=open_store(str(store.path), in_memory=True))
     data = [xr.open_dataset(path) for path in files.paths]
     edges = np.cumsum([0, *(one.sizes["time"] for one in data)])
@@ -109,7 +109,7 @@ def _waiting(arguments: argparse.Namespace, store: Store) -> float:
     job = set_up(config, parse_model(DEMO_NETWORK), store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     (span,) = job.spans
-    program = Programs(job.step, state, job.task, store, job.layout, config).of(*span.shape(0))
+    program = Programs(job.step, state, job.task, store, job.layout, config).of(span.shape(0))
     clock = Clock()
     with closing(span.batches(range(_MOST_STEPS), job.layout)) as batches:
         start = time.perf_counter()

@@ -31,6 +31,7 @@ from emulator.planning.step_trial import made_up_task
 from emulator.stepping.rollout import recomputed
 from emulator.training.budget import Programs, step_flops
 from emulator.training.devices import AXES, WHOLE, Layout
+from emulator.training.loader import Shape
 
 H100_MATRIX_RATE = {"bfloat16": 989e12, "float32": 495e12}
 """Operations a second by its data sheet; float32 as TF32."""
@@ -63,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
     model, config = train.parse_model(arguments.model), train.training_of(arguments)
-    batch, length = arguments.batch, arguments.rollout
+    shape = Shape(arguments.batch, arguments.rollout)
+    batch, length, _ = shape
     store = synthetic_store(arguments.rows, arguments.levels, n_times=batch + length + 8)
     devices = _devices(arguments.card, arguments.sharing * arguments.bands)
     layout = Layout(Mesh(np.array(devices).reshape(arguments.sharing, arguments.bands), AXES))
@@ -74,14 +76,14 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     # XLA chooses among Triton's matrix products by trying them, which it cannot do here; without a trial some fail
     options = {"xla_gpu_enable_triton_gemm": False} if arguments.card == "h100" else None
     programs = Programs(step, state, _shapes(task, task.specs(), layout), store, layout, config, options)
-    text = programs.of(batch, length).as_text() or ""
+    text = programs.of(shape).as_text() or ""
     operations = step_flops(model, store, batch, length) / layout.mesh.size
     again = recomputed(length) if config.rematerialise else 1.0
     rows = _rows_of_h100(text, operations, again, batch, config.precision) if arguments.card == "h100" else []
     what = f"{model.kind}, {count_parameters(fresh.params) / 1e6:.3g} M parameters, {batch} windows of {length} steps"
     rows = [
         Row(what, operations / 1e9, "GFLOP"),
-        Row("memory", programs.memory(batch, length) / 2**20, "MiB"),
+        Row("memory", programs.memory(shape) / 2**20, "MiB"),
         *rows,
         *(Row(f"{kind}s", count, "") for kind, count in collectives(text)["kinds"].items()),
     ]

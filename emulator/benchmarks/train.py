@@ -75,7 +75,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     job = set_up(config, model, store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, store, job.layout, config)
-    program = programs.of(arguments.batch, arguments.rollout)
+    shape = job.spans[0].windows.longest
+    program = programs.of(shape)
     batch = job.spans[0].windows.batch(0, job.layout)
     seconds = _seconds_per_step(program, state, batch, job.task, arguments.seconds)
     rate = job.layout.matrix_rate(arguments.precision)
@@ -87,10 +88,10 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         Row(what, operations / seconds / 1e9, "GFLOP/s", rate / 1e9, f"{factors} matrix products"),
         Row("windows", windows, "1/s"),
         Row("step", seconds, "s"),
-        Row("memory", programs.memory(arguments.batch, arguments.rollout) / 2**20, "MiB"),
+        Row("memory", programs.memory(shape) / 2**20, "MiB"),
     ]
     if arguments.rollout == arguments.accumulate == 1:  # the account of traffic counts loops once
-        traffic, copied = programs.traffic(arguments.batch, 1), copy_rate()
+        traffic, copied = programs.traffic(shape), copy_rate()
         bounds = {"arithmetic": operations / rate, "memory traffic": traffic / copied}
         bound = max(bounds, key=lambda name: bounds[name])
         rows[1] = Row("windows", windows, "1/s", arguments.batch / bounds[bound], f"roofline, bound by {bound}")

@@ -15,6 +15,11 @@ class RolloutStage(Section):
 
     steps: Positive = Field(description="Optimiser steps")
     rollout: Positive = Field(1, description="Model steps unrolled in the loss")
+    free_steps: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Model steps before those, which the network takes by itself and without a gradient, at a third of "
+        "the cost: it learns to go on from its own forecasts (pushforward, Brandstetter et al. 2022)",
+    )
     learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate")
     warmup: Annotated[int, Field(ge=0)] = Field(
         50, description="Linear warm-up steps, half of the stage at most, then a cosine to `final_fraction`"
@@ -22,7 +27,9 @@ class RolloutStage(Section):
     final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Last learning rate over the peak")
     batch_size: Positive | None = Field(None, description="Overrides train.batch_size")
     variable_weights: dict[str, PositiveFloat] | None = Field(None, description="Overrides train.variable_weights")
-    random_length: bool = Field(False, description="Draw the length of every batch's rollout from 1 to `rollout`")
+    random_length: bool = Field(
+        False, description="Draw for every batch how many steps: from 1 to `rollout`, and from 0 to `free_steps`"
+    )
     time_steps: Annotated[list[Positive], Field(min_length=1)] | None = Field(
         None,
         description="Which of `model.time_steps` to learn; every window draws one of them (one named twice comes twice "

@@ -182,10 +182,10 @@ def _pace(entrant: Entrant, store_path: Path, run_dir: Path) -> list[float]:
         for entry in entries:
             end = entry["step"] - span.start
             if _PACE_LOG_EVERY < end <= _PACE_STEPS:  # the first is slower
-                lengths = [windows.length(step) for step in range(end - _PACE_LOG_EVERY, end)]
+                lengths = [windows.shape(step).model_steps for step in range(end - _PACE_LOG_EVERY, end)]
                 a_model_step.append(entry["seconds_per_step"] / statistics.mean(lengths))
         # what else the machine does can only slow a step down
-        paces.append(min(a_model_step) * statistics.mean(windows.lengths))
+        paces.append(min(a_model_step) * windows.mean_model_steps)
     shutil.rmtree(run_dir)
     return paces
 

@@ -140,7 +140,7 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
     skill = job.validation.run(state.averaged, job.task)
     if not np.isfinite(skill.rmse[-1]).all():  # no curve could go through it
         raise DataError(f"--steps {steps}: forecasts with such a network are not finite {LEAD_HOURS} h ahead; no point")
-    size = job.spans[0].windows.batch_size
+    size = job.spans[0].windows.longest.windows
     n = store.spec.n_prognostic
     return Point(
         config.name,
@@ -184,7 +184,7 @@ def _learn(job: Job, programs: Programs) -> tuple[TrainState, float]:
     """
     (span,) = job.spans
     state = _start(job)
-    program = programs.of(*span.shape(0))
+    program = programs.of(span.shape(0))
     began = warm = time.perf_counter()
     is_paced = False
     with closing(span.batches(range(span.start, span.stop), job.layout)) as batches:

@@ -19,7 +19,7 @@ from emulator.hardware.machine import device_memory
 from emulator.models import forward_flops
 from emulator.stepping.stepper import network_channels
 from emulator.training.devices import Layout, windows_spec
-from emulator.training.loader import Batch, batch_shapes, batches_ahead
+from emulator.training.loader import Batch, Shape, batch_shapes, batches_ahead
 from emulator.training.train_step import Task, TrainState
 from emulator.training.validation import Validation
 
@@ -70,53 +70,52 @@ class Programs:
         self._options: dict[str, str | bool] = dict(options or {})
         if config.deterministic and jax.default_backend() == "gpu":  # an option of that compiler alone
             self._options["xla_gpu_deterministic_ops"] = True
-        self._compiled: dict[tuple[int, int], jax.stages.Compiled] = {}
+        self._compiled: dict[Shape, jax.stages.Compiled] = {}
         self.slowest = 0.0
         """Seconds of the slowest compilation so far, or of finding the program compiled."""
 
-    def has(self, batch_size: int, steps: int) -> bool:
+    def has(self, shape: Shape) -> bool:
         """Whether that step is compiled."""
-        return (batch_size, steps) in self._compiled
+        return shape in self._compiled
 
-    def of(self, batch_size: int, steps: int) -> jax.stages.Compiled:
-        """The step for so many windows of so many model steps."""
-        key = (batch_size, steps)
-        if key not in self._compiled:
+    def of(self, shape: Shape) -> jax.stages.Compiled:
+        """The step for such batches."""
+        if shape not in self._compiled:
             start = time.perf_counter()
-            lowered = self._step.lower(self._state, self._batch(*key), self._task)
-            self._compiled[key] = lowered.compile(compiler_options=self._options or None)
+            lowered = self._step.lower(self._state, self._batch(shape), self._task)
+            self._compiled[shape] = lowered.compile(compiler_options=self._options or None)
             self.slowest = max(self.slowest, time.perf_counter() - start)
-        return self._compiled[key]
+        return self._compiled[shape]
 
-    def memory(self, batch_size: int, steps: int) -> int:
+    def memory(self, shape: Shape) -> int:
         """Bytes that such a step needs on every device: by the compiler's account, and batches that wait their turn."""
-        return _account(self.of(batch_size, steps)) + self._waiting(batch_size, steps)
+        return _account(self.of(shape)) + self._waiting(shape)
 
-    def validation_memory(self, validation: Validation, batch_size: int, steps: int) -> int:
+    def validation_memory(self, validation: Validation, shape: Shape) -> int:
         """Bytes that validation needs on every device, beside the state and batches of such steps that wait."""
-        shapes = self._batch(validation.rows.shape[1], validation.steps)
+        shapes = self._batch(Shape(validation.rows.shape[1], validation.steps))
         program = validation.program(self._state.averaged, shapes, self._task)
         others = (self._state.params, self._state.optimiser)
         state = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(others))
         following = _bytes_on_device(shapes) * (len(validation.rows) > 1)
-        return _account(program) + state + following + self._waiting(batch_size, steps)
+        return _account(program) + state + following + self._waiting(shape)
 
-    def _waiting(self, batch_size: int, steps: int) -> int:
+    def _waiting(self, shape: Shape) -> int:
         """Bytes on every device of batches that wait their turn: of steps to come, and of those just handed over."""
-        ahead = batches_ahead(self._store, batch_size, steps, self._layout)
-        return (ahead + AHEAD) * _bytes_on_device(self._batch(batch_size, steps))
+        ahead = batches_ahead(self._store, shape, self._layout)
+        return (ahead + AHEAD) * _bytes_on_device(self._batch(shape))
 
-    def traffic(self, batch_size: int, steps: int) -> float:
+    def traffic(self, shape: Shape) -> float:
         """Bytes that such a step reads and writes in every device's memory, by the compiler's account.
 
         It knows nothing of caches and counts the body of a loop once, so rollouts and batches in parts have more.
         """
-        cost: Mapping[str, float] = self.of(batch_size, steps).cost_analysis() or {}
+        cost: Mapping[str, float] = self.of(shape).cost_analysis() or {}
         return cost.get("bytes accessed", math.nan)
 
-    def _batch(self, batch_size: int, steps: int) -> Any:
+    def _batch(self, shape: Shape) -> Any:
         """A batch of shapes in place of arrays."""
-        shapes = batch_shapes(self._store, batch_size, steps)
+        shapes = batch_shapes(self._store, shape)
         arrays: list[Any] = [
             jax.ShapeDtypeStruct(s, dtype, sharding=self._layout.sharding(windows_spec(len(s))))
             for s, dtype in zip(shapes, (np.float32, np.float32, np.int32), strict=True)
@@ -147,12 +146,12 @@ def _shape_of(array: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
-def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig, layout: Layout) -> str:
+def check_memory(needed: int, shape: Shape, config: TrainConfig, layout: Layout) -> str:
     """Compares what a rollout needs with what a device has.
 
     Args:
       needed: Bytes on every device.
-      rollout, batch_size: Of that rollout.
+      shape: Of that rollout.
       config, layout: Say what could still be done about it.
 
     Returns:
@@ -161,12 +160,12 @@ def check_memory(needed: int, rollout: int, batch_size: int, config: TrainConfig
     Raises:
       ConfigError: it is more than the device has, with what to change.
     """
-    remedies = ["train.rematerialise=true"] if rollout > 1 and not config.rematerialise else []
+    remedies = ["train.rematerialise=true"] if shape.steps > 1 and not config.rematerialise else []
     parts = 2 * config.accumulate
     divided = not any(size % (parts * layout.data) for size in config.batch_sizes)
     remedies += [f"train.accumulate={parts}"] if divided else []
     remedies += ["a smaller batch_size", "a shorter rollout"]
-    return _held_against_device(needed, f"a rollout of {rollout} steps with {batch_size} windows", remedies)
+    return _held_against_device(needed, f"a rollout of {shape.steps} steps with {shape.windows} windows", remedies)
 
 
 def check_validation_memory(needed: int, validation: Validation) -> str:

@@ -176,7 +176,7 @@ def dry_run(
     job = set_up(config, model, store, seed, begun=done is not None)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, job.store, job.layout, config)
-    longest = {(span.windows.batch_size, span.windows.steps) for span in job.spans}  # which are timed anyway
+    longest = {span.windows.longest for span in job.spans}  # which are timed anyway
     for array in (store.state, store.persisted):
         if isinstance(array, Arriving):
             array.wait()  # as in all but the first steps of training; and the memory it takes is free no more
@@ -195,13 +195,13 @@ def dry_run(
         ceiling=rate,
         precision=config.precision,
         memory=needed.training,
-        windows=needed.windows,
-        rollout=needed.rollout,
+        windows=needed.shape.windows,
+        rollout=needed.shape.steps,
         stages=tuple(stages),
         validations=total // config.validate_every + bool(total % config.validate_every),
         validation_memory=needed.validation,
         validation_seconds=_seconds_of_validation(job, state),
-        programs=len({(span.windows.batch_size, n) for span in job.spans for n in span.windows.lengths}),
+        programs=len({shape for span in job.spans for shape in span.windows.shapes}),
         compile_seconds=programs.slowest,
         done=done or 0,
         refused=refused,
@@ -212,12 +212,12 @@ def _measure(
     job: Job, span: StageSpan, programs: Programs, state: TrainState, config: TrainConfig, rate: float
 ) -> tuple[TrainState, StageCost]:
     windows = span.windows
-    program = programs.of(windows.batch_size, windows.steps)
+    program, shape = programs.of(windows.longest), windows.longest
     # Training waits for data at the pace of all readers together, which shows when what they had ready is used up and
     # each of them was waited for alike.
     ahead = windows.read_ahead(job.layout)
     before, timed = 1 + ahead, math.ceil(_TIMED_STEPS / ahead) * ahead
-    longest = (s for s in count() if windows.length(s) == windows.steps)
+    longest = (step for step in count() if windows.shape(step) == shape)
     behind: deque[Norms] = deque()
     with closing(windows.batches(islice(longest, before + timed), job.layout)) as batches:
         for number, batch in enumerate(batches):
@@ -230,14 +230,15 @@ def _measure(
                 jax.block_until_ready(behind.popleft())
         jax.block_until_ready(state)
         seconds = (time.perf_counter() - start) / timed
-    operations = span.operations * windows.steps
-    mean_length = (windows.steps + 1) / (2 * windows.steps) if windows.random_length else 1.0
+    operations = span.operations * shape.model_steps
+    again = recomputed(shape.steps) if config.rematerialise else 1.0
+    mean_length = windows.mean_model_steps / shape.model_steps
     cost = StageCost(
         steps=span.stop - span.start,
-        rollout=windows.steps,
-        batch_size=windows.batch_size,
-        operations=mean_length * operations * (recomputed(windows.steps) if config.rematerialise else 1),
-        memory=programs.memory(windows.batch_size, windows.steps),
+        rollout=shape.steps,
+        batch_size=shape.windows,
+        operations=mean_length * span.operations * (again * shape.steps + shape.free / 3),
+        memory=programs.memory(shape),
         seconds=mean_length * seconds,
         utilisation=operations / seconds / rate,
     )

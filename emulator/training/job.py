@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from emulator.stepping.stepper import make_stepper
 from emulator.training.arriving import Arriving
 from emulator.training.budget import Programs, check_memory, check_validation_memory, step_flops
 from emulator.training.devices import Layout
-from emulator.training.loader import Batch, Windows
+from emulator.training.loader import Batch, Shape, Windows
 from emulator.training.losses import Objective, weights_by_stage
 from emulator.training.start_from import check_start, pretrained_weights
 from emulator.training.train_step import Task, TrainState, make_train_step, unrolled
@@ -55,9 +54,9 @@ class StageSpan:
         """The batches of steps of the whole training, in order."""
         return self.windows.batches((step - self.start for step in steps), layout)
 
-    def shape(self, step: int) -> tuple[int, int]:
-        """Windows and model steps of that batch."""
-        return self.windows.batch_size, self.windows.length(step - self.start)
+    def shape(self, step: int) -> Shape:
+        """Of that batch."""
+        return self.windows.shape(step - self.start)
 
     def times(self, step: int) -> list[str]:
         """Initial times of that batch."""
@@ -89,16 +88,17 @@ class Job:
     spans: tuple[StageSpan, ...]
     unrolled: frozenset[int]
 
-    def heaviest(self, done: int = 0) -> set[tuple[int, int]]:
-        """Windows and model steps of those batches, of the steps after ``done``, that may need most memory.
+    def heaviest(self, done: int = 0) -> set[Shape]:
+        """Of the batches of the steps after ``done`` those that may need most memory.
 
         Of the batches that run in a loop, and of those that do not: those with most states, and those with most windows
         at once. A loop needs more memory, so a shorter rollout with one may need most.
         """
-        shapes = {(s.windows.batch_size, n) for s in self.spans if s.stop > done for n in s.windows.lengths}
-        without_loop = {shape for shape in shapes if shape[1] in self.unrolled}
+        shapes = {shape for span in self.spans if span.stop > done for shape in span.windows.shapes}
+        without_loop = {shape for shape in shapes if shape.steps in self.unrolled}
         kinds = [kind for kind in (without_loop, shapes - without_loop) if kind]
-        return {max(kind, key=math.prod) for kind in kinds} | {max(kind) for kind in kinds}
+        most_states = {max(kind, key=lambda shape: (shape.windows * shape.steps, shape.free)) for kind in kinds}
+        return most_states | {max(kind) for kind in kinds}
 
 
 def set_up(
@@ -199,15 +199,16 @@ def plan(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> tu
         start = spans[-1].stop if spans else 0
         steps = tuple(model.time_steps)
         drawn = tuple(steps.index(s) for s in stage.time_steps or steps)
-        starts = store.windows("train", stage.rollout * max(steps[i] for i in drawn) + 1)
-        windows = Windows(store, starts, stage.rollout, size, (seed, number), stage.random_length, steps, drawn)
+        shape = Shape(size, stage.rollout, stage.free_steps)
+        starts = store.windows("train", (shape.free + shape.steps) * max(steps[i] for i in drawn) + 1)
+        windows = Windows(store, starts, shape, (seed, number), stage.random_length, steps, drawn)
         spans.append(StageSpan(start, start + stage.steps, windows, step_flops(model, store, size, 1)))
     return tuple(spans)
 
 
 def work(spans: Sequence[StageSpan], steps: int) -> float:
     """What so many optimiser steps from the beginning cost: windows times model steps."""
-    per_step = [w.batch_size * ((1 + w.steps) / 2 if w.random_length else w.steps) for w in (s.windows for s in spans)]
+    per_step = [span.windows.longest.windows * span.windows.mean_model_steps for span in spans]
     return sum(each * max(min(steps, s.stop) - s.start, 0) for each, s in zip(per_step, spans, strict=True))
 
 
@@ -216,26 +217,25 @@ class Needed:
     """What training needs of every device's memory, and what there is, in words.
 
     Attributes:
-      windows, rollout: Of the batch that needs most, and its model steps.
+      shape: Of the batch that needs most.
       training, validation: The memory of either.
     """
 
-    windows: int
-    rollout: int
+    shape: Shape
     training: str
     validation: str
 
 
-def look_ahead(job: Job, programs: Programs, shapes: Iterable[tuple[int, int]], config: TrainConfig) -> Needed:
-    """What batches of so many windows and model steps, and validation, will need.
+def look_ahead(job: Job, programs: Programs, shapes: Iterable[Shape], config: TrainConfig) -> Needed:
+    """What such batches, and validation, will need.
 
     Raises:
       ConfigError: it does not fit into memory, which would else be met hours later.
     """
-    windows, rollout = max(sorted(shapes), key=lambda shape: programs.memory(*shape))
-    training = check_memory(programs.memory(windows, rollout), rollout, windows, config, job.layout)
-    needed = programs.validation_memory(job.validation, windows, rollout)
-    return Needed(windows, rollout, training, check_validation_memory(needed, job.validation))
+    shape = max(sorted(shapes), key=programs.memory)
+    training = check_memory(programs.memory(shape), shape, config, job.layout)
+    needed = programs.validation_memory(job.validation, shape)
+    return Needed(shape, training, check_validation_memory(needed, job.validation))
 
 
 def open_for_training(path: Path) -> Store:

@@ -9,6 +9,7 @@ devices need, of the same batches (``load_batch``).
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,19 +29,43 @@ _AHEAD_BYTES = 2 * 2**30  # on every device, of more than two batches
 _LENGTH_STREAM, _TIME_STEP_STREAM = 1, 2  # set the draws of either apart from the shuffling
 
 
+class Shape(NamedTuple):
+    """What a step of the optimiser is compiled for.
+
+    Attributes:
+      windows: In a batch.
+      steps: Model steps of each window that the loss counts.
+      free: Model steps before them, without a gradient.
+    """
+
+    windows: int
+    steps: int
+    free: int = 0
+
+    @property
+    def model_steps(self) -> float:
+        """By what a window costs: those without a gradient take a third of the arithmetic."""
+        return self.steps + self.free / 3
+
+
 class Batch(NamedTuple):
     """Windows of truth for a rollout; a pytree. Times stay outside jit.
 
     Attributes:
-      state: Physical units; the first time is the initial one.
-      forcing: Physical units, at the valid time of every step: one time fewer than ``state``. Persisted forcings keep
-        their value of the initial time, as in a forecast; lateral ones are those of the valid time.
+      state: Physical units; the first time is the initial one, the others are those that the loss counts.
+      forcing: Physical units, at the valid time of every step. Persisted forcings keep their value of the initial time,
+        as in a forecast; lateral ones are those of the valid time.
       which: How long the steps of each window are, by their place in the network's ``time_steps``.
     """
 
     state: Float[Array | np.ndarray, "batch time lat lon state"]
     forcing: Float[Array | np.ndarray, "batch steps lat lon forcing"]
     which: Int[Array | np.ndarray, " batch"]
+
+    @property
+    def free(self) -> int:
+        """Steps before the first that the loss counts."""
+        return self.forcing.shape[1] - (self.state.shape[1] - 1)
 
 
 @dataclass(frozen=True)
@@ -50,8 +75,7 @@ class Windows:
     Attributes:
       store: The data.
       starts: First rows of all windows, ``(window,)``.
-      steps: Model steps of a window, the most if ``random_length``.
-      batch_size: Windows in a batch.
+      longest: Of a batch, and if ``random_length`` the longest.
       seed: Of the shuffling, any number of integers.
       random_length: Whether every batch draws its own number of model steps.
       time_steps: The lengths of step that the network can take, in rows.
@@ -60,42 +84,51 @@ class Windows:
 
     store: Store
     starts: np.ndarray
-    steps: int
-    batch_size: int
+    longest: Shape
     seed: tuple[int, ...]
     random_length: bool = False
     time_steps: tuple[int, ...] = (1,)
     drawn: tuple[int, ...] = (0,)
 
     @property
-    def lengths(self) -> range:
-        """How many model steps a batch may have."""
-        return range(1 if self.random_length else self.steps, self.steps + 1)
+    def shapes(self) -> list[Shape]:
+        """What batches there may be."""
+        windows, steps, free = self.longest
+        if not self.random_length:
+            return [self.longest]
+        return [Shape(windows, n, m) for n in range(1, steps + 1) for m in range(free + 1)]
+
+    @property
+    def mean_model_steps(self) -> float:
+        """Of all shapes, which are drawn alike."""
+        return statistics.mean(shape.model_steps for shape in self.shapes)
 
     @cached_property
     def _shuffled(self) -> grain.MapDataset[np.ndarray]:
         """First rows of the windows of every batch, epoch after epoch without end."""
         seed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
-        return grain.MapDataset.source(self.starts).seed(seed).shuffle().repeat().batch(self.batch_size)
+        return grain.MapDataset.source(self.starts).seed(seed).shuffle().repeat().batch(self.longest.windows)
 
     def rows(self, step: int) -> np.ndarray:
         """First rows of the windows in batch ``step``, ``(batch,)``."""
         return self._shuffled[step]
 
-    def length(self, step: int) -> int:
-        """Model steps of batch ``step``.
+    def shape(self, step: int) -> Shape:
+        """Of batch ``step``.
 
-        Drawn from 1 to ``steps`` alike, errors of all leads are learned from throughout, and a batch costs half as
-        much on average.
+        Drawn alike from all there are, errors of all leads are learned from throughout, and a batch costs half as much
+        on average.
         """
         if not self.random_length:
-            return self.steps
-        return int(np.random.default_rng([*self.seed, step, _LENGTH_STREAM]).integers(1, self.steps + 1))
+            return self.longest
+        draw, longest = np.random.default_rng([*self.seed, step, _LENGTH_STREAM]), self.longest
+        steps = int(draw.integers(1, longest.steps + 1))
+        return longest._replace(steps=steps, free=int(draw.integers(longest.free + 1)))
 
     def which(self, step: int) -> np.ndarray:
         """How long the steps of every window in batch ``step`` are, by their place in ``time_steps``, ``(batch,)``."""
         draw = np.random.default_rng([*self.seed, step, _TIME_STEP_STREAM]).integers(
-            len(self.drawn), size=self.batch_size
+            len(self.drawn), size=self.longest.windows
         )
         return np.asarray(self.drawn, np.int32)[draw]
 
@@ -105,11 +138,12 @@ class Windows:
 
     def read_ahead(self, layout: Layout) -> int:
         """Batches that are being read or kept ready, each by a thread of its own."""
-        return batches_ahead(self.store, self.batch_size, self.steps, layout)
+        return batches_ahead(self.store, self.longest, layout)
 
     def batch(self, step: int, layout: Layout) -> Batch:
         """Batch ``step`` on the devices."""
-        return load_batch(self.store, self.rows(step), self.length(step), layout, self.which(step), self.time_steps)
+        _, steps, free = self.shape(step)
+        return load_batch(self.store, self.rows(step), steps, layout, self.which(step), self.time_steps, free)
 
     def batches(self, steps: Iterable[int], layout: Layout) -> grain.DatasetIterator[Batch]:
         """Those batches in order, read ahead; what a worker raises is raised here. To be closed."""
@@ -119,36 +153,43 @@ class Windows:
         return iter(asked.to_iter_dataset(reading))
 
 
-def batch_shapes(store: Store, size: int, steps: int) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the arrays of a ``Batch`` of so many windows of so many model steps."""
+def batch_shapes(store: Store, shape: Shape) -> tuple[tuple[int, ...], ...]:
+    """Shapes of the arrays of such a ``Batch``."""
+    (size, steps, free), place = shape, store.grid.shape
     state, forcing = len(store.spec.state_channels), len(store.spec.forcing_channels)
-    return (size, steps + 1, *store.grid.shape, state), (size, steps, *store.grid.shape, forcing), (size,)
+    return (size, 1 + steps, *place, state), (size, free + steps, *place, forcing), (size,)
 
 
-def batches_ahead(store: Store, size: int, steps: int, layout: Layout) -> int:
+def batches_ahead(store: Store, shape: Shape, layout: Layout) -> int:
     """How many such batches are read ahead: as many as there are threads, of large ones two, for all lie on devices."""
-    n_bytes = 4 * sum(math.prod(shape) for shape in batch_shapes(store, size, steps))
+    n_bytes = 4 * sum(math.prod(array) for array in batch_shapes(store, shape))
     return max(2, min(_READERS, _AHEAD_BYTES * layout.mesh.size // n_bytes))
 
 
 def read_batch(
-    store: Store, rows: np.ndarray, steps: int, which: np.ndarray | None = None, time_steps: Sequence[int] = (1,)
+    store: Store,
+    rows: np.ndarray,
+    steps: int,
+    which: np.ndarray | None = None,
+    time_steps: Sequence[int] = (1,),
+    free: int = 0,
 ) -> Batch:
     """The windows that start at these rows, as arrays on the host.
 
     Args:
       store: The data.
       rows: First rows, ``(batch,)``; each window must lie within one segment.
-      steps: Model steps of each window.
+      steps: Model steps of each window that the loss counts.
       which: How long the steps of each window are, by their place in ``time_steps``; by default the first.
       time_steps: Lengths of steps, in rows.
+      free: Model steps before them.
     """
     which = np.zeros(rows.size, np.int32) if which is None else which
     strides = np.asarray(time_steps)[which]
     for row, stride in zip(rows.tolist(), strides.tolist(), strict=True):
-        store.segment_of(row, row + steps * stride + 1)
-    needed = rows[:, None] + strides[:, None] * np.arange(steps + 1)
-    valid = needed[:, 1:]
+        store.segment_of(row, row + (free + steps) * stride + 1)
+    valid = rows[:, None] + strides[:, None] * np.arange(1, free + steps + 1)
+    needed = np.concatenate([rows[:, None], valid[:, free:]], axis=1)
     forcing = store.forcing_builder.at(store.times[valid.ravel()], _given(store, rows, valid))
     return Batch(store.take_states(needed), forcing.reshape(*valid.shape, *forcing.shape[1:]), which)
 
@@ -167,8 +208,9 @@ def load_batch(
     layout: Layout,
     which: np.ndarray | None = None,
     time_steps: Sequence[int] = (1,),
+    free: int = 0,
 ) -> Batch:
     """As ``read_batch``, on the devices; this process reads what its own devices hold."""
     here = layout.windows_here(rows.size)
-    part = read_batch(store, rows[here], steps, None if which is None else which[here], time_steps)
+    part = read_batch(store, rows[here], steps, None if which is None else which[here], time_steps, free)
     return Batch(*(layout.place_windows(here, np.asarray(array), rows.size) for array in part))

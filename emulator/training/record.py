@@ -51,7 +51,7 @@ class Clock:
 
     def _restart(self) -> None:
         self._start, self._waited, self._paused = time.perf_counter(), 0.0, 0.0
-        self._steps, self._samples, self._operations = 0, 0, 0
+        self._steps, self._samples, self._operations = 0, 0, 0.0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -67,7 +67,7 @@ class Clock:
         yield
         self._paused += time.perf_counter() - start
 
-    def count(self, samples: int, operations: int) -> None:
+    def count(self, samples: int, operations: float) -> None:
         """Counts a step."""
         self._steps += 1
         self._samples += samples

@@ -117,11 +117,11 @@ def train(
                         with watch.clock.waiting():
                             batch = next(batches)
                         shape = span.shape(step)
-                        new = not programs.has(*shape)
+                        new = not programs.has(shape)
                         with watch.clock.paused(), progress.once():
-                            program = programs.of(*shape)  # compiled when a shape is new
+                            program = programs.of(shape)  # compiled when a shape is new
                             if step == done:
-                                check_memory(programs.memory(*shape), shape[1], shape[0], config, layout)
+                                check_memory(programs.memory(shape), shape, config, layout)
                             if new:
                                 meet()
                         yield step, batch, program

@@ -108,10 +108,18 @@ def on_every_device(
 
 
 def loss_of(params: nnx.State, batch: Batch, task: Task, *, unroll: bool = False) -> Float[Array, ""]:
-    """Loss of a rollout through all times of a batch; ``unroll`` as of ``rollout``."""
+    """Loss of a rollout through the last times of a batch; ``unroll`` as of ``rollout``.
+
+    Before them the network takes ``batch.free`` steps by itself. No gradient goes through these: it learns what to do
+    with a state of its own making, not to make another (Brandstetter et al. 2022, arXiv:2202.03376).
+    """
     truth, forcing, which = (jnp.asarray(array) for array in batch)
+    free, state = batch.free, truth[:, 0]
+    if free:
+        on_its_own = rollout(task.stepper, jax.lax.stop_gradient(params), state, forcing[:, :free], which)
+        state = jax.lax.stop_gradient(on_its_own[:, -1])
     forecast = rollout(
-        task.stepper, params, truth[:, 0], forcing, which, rematerialise=task.rematerialise, unroll=unroll
+        task.stepper, params, state, forcing[:, free:], which, rematerialise=task.rematerialise, unroll=unroll
     )
     unit = task.objective.units(task.stepper.normalizer.output_std[which], which)
     return task.objective.loss(forecast, truth[:, 1:], unit)
@@ -143,7 +151,7 @@ def make_train_step(config: TrainConfig, layout: Layout, seed: int) -> jax.stage
         # Each device differentiates with respect to a copy of its own. Were the weights common, the sum over devices
         # would sit wherever they are used: in every step of a rollout, in every part of a batch.
         own = jax.lax.pcast(stacks.params, AXES, to="varying")
-        loss, gradient = _by_parts(own, batch, task, config.accumulate, batch.forcing.shape[1] in without_loop)
+        loss, gradient = _by_parts(own, batch, task, config.accumulate, batch.state.shape[1] - 1 in without_loop)
         return jax.lax.pmean((loss, Stacks.of(gradient)), AXES)
 
     def train_step(state: TrainState, batch: Batch, task: Task) -> tuple[TrainState, Norms]:

@@ -67,10 +67,9 @@ class Watch:
 
     def _look(self, step: int, norms: Norms, span: StageSpan) -> str | None:
         """Returns why to give up, if so."""
-        now, (size, length) = step + 1, span.shape(step)
-        loss = float(norms.loss)
-        self._progress.advance(1, loss=loss, rollout=length)
-        self.clock.count(size, length * span.operations)
+        now, shape, loss = step + 1, span.shape(step), float(norms.loss)
+        self._progress.advance(1, loss=loss, rollout=shape.steps)
+        self.clock.count(shape.windows, shape.model_steps * span.operations)
         given_up = None
         if not norms.finite:
             given_up = self._skipped(now, loss, float(norms.gradient_norm), int(norms.skipped), span.times(step))
@@ -81,7 +80,7 @@ class Watch:
             self._record.step(
                 now,
                 norms,
-                rollout=length,
+                rollout=shape.steps,
                 seconds_per_step=pace.seconds_per_step,
                 samples_per_second=pace.samples_per_second,
                 data_wait_share=pace.data_wait_share,
