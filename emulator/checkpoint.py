@@ -376,6 +376,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
             model,
             without_bounds(spec) if climate else spec,
             grid,
+            timestep,
             statistics,
             arrays["static"],
             precision=description["precision"],

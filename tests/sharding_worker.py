@@ -12,6 +12,7 @@ import optax
 from data_prep.errors import ConfigError
 from data_prep.preparation.store import open_store
 from emulator.benchmarks.program import collectives
+from emulator.benchmarks.synthetic import synthetic_store
 from emulator.checkpoint import load_forecaster
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, TransformerConfig, UNetConfig
 from emulator.forecasters import neural
@@ -26,7 +27,7 @@ STEPS = 4
 
 
 def config(data, space, **changes):
-    stage = RolloutStage(steps=STEPS, rollout=2, learning_rate=1e-3, warmup=0)
+    stage = RolloutStage(steps=STEPS, rollout=2, free_steps=1, learning_rate=1e-3, warmup=0)
     mesh = MeshConfig(data=data, space=space)
     settings = {"batch_size": 8, "stages": [stage], "validation_windows": 8, "validation_steps": 2, "input_noise": 0.1}
     return TrainConfig(mesh=mesh, **{**settings, **changes})
@@ -38,7 +39,7 @@ def trained(store, data, space):
     job = set_up(settings, MODEL, store, 0)
     fresh = job.fresh._replace(params=jax.tree.map(lambda p: p + 0.02, job.fresh.params))  # away from zero
     state = job.layout.place(fresh, WHOLE)
-    program = Programs(job.step, state, job.task, store, job.layout, settings).of(Shape(8, 2))
+    program = Programs(job.step, state, job.task, store, job.layout, settings).of(Shape(8, 2, 1))
     norms = []
     for step in range(STEPS):
         state, found = program(state, job.spans[0].windows.batch(step, job.layout), job.task)
@@ -65,6 +66,16 @@ def refusal(store, model, data, space, **changes):
     except ConfigError as error:
         return str(error)
     return "accepted"
+
+
+def advected(data):
+    """Loss and norm of the gradient of a network that is shown what the wind brings, where so many share a batch."""
+    model = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1, advection=True)
+    job = set_up(config(data, 1, optimiser="adamw"), model, synthetic_store(8, 1, n_times=30), 0)
+    fresh = job.fresh._replace(params=jax.tree.map(lambda p: p + 0.02, job.fresh.params))
+    batch = job.spans[0].windows.batch(0, job.layout)
+    _, norms = job.step(job.layout.place(fresh, WHOLE), batch, job.task)
+    return [float(norms.loss), float(norms.gradient_norm)]
 
 
 def shared_forecast(store, times):
@@ -101,6 +112,7 @@ def main() -> None:
         "left_over": refusal(store, MODEL, -1, 3),
         "model": refusal(store, transformer, 1, 2),
     }
+    out["advected"] = [advected(1), advected(8)]
     out["forecasts"] = {n: shared_forecast(store, n) for n in (8, 6, 1)}
     out["all_devices"] = list(Layout.of(MeshConfig()).mesh.shape.values())
     Path(sys.argv[2]).write_text(json.dumps(out))

@@ -56,7 +56,9 @@ def store(tmp_path_factory):
 
 def stepper_of(store, **constraints):
     model = TINY.model_copy(update=constraints)
-    return make_stepper(model, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=0)
+    return make_stepper(
+        model, SPEC, store.grid, store.timestep, store.statistics, store.static, precision="float32", seed=0
+    )
 
 
 def random(params):

@@ -81,6 +81,11 @@ def test_eight_devices_learn_what_one_learns(meshes, mesh):
     np.testing.assert_allclose(many["activity"], one["activity"], rtol=1e-5)
 
 
+def test_eight_devices_see_the_wind_that_one_sees(meshes):
+    one, many = meshes["advected"]
+    np.testing.assert_allclose(many, one, rtol=1e-4)
+
+
 def test_sharing_a_batch_costs_one_sum_of_gradients(meshes):
     found = meshes["8x1"]["collectives"]
     gradients = 4 * sum(map(len, meshes["8x1"]["params"]))

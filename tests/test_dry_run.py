@@ -44,7 +44,10 @@ def experiment(tmp_path_factory):
         "model": MODEL.model_dump(),
         "train": {
             "batch_size": 4,
-            "stages": [{"steps": 50}, {"steps": 10, "rollout": 3, "batch_size": 2, "random_length": True}],
+            "stages": [
+                {"steps": 50},
+                {"steps": 10, "rollout": 3, "free_steps": 1, "batch_size": 2, "random_length": True},
+            ],
             "validation_windows": 4,
             "validation_steps": 2,
         },
@@ -58,14 +61,14 @@ def test_dry_run_says_what_training_costs_and_writes_nothing(experiment, capsys)
     assert main(["train", str(experiment / "experiment.yaml"), "--dry-run"]) == 0
     assert sorted(p.name for p in experiment.iterdir()) == before
     text = capsys.readouterr().out
-    words = ("million parameters", "TFLOP/s in float32", "GiB a device", "60 steps in", "1 validations", "4 programs")
+    words = ("million parameters", "TFLOP/s in float32", "GiB a device", "60 steps in", "1 validations", "7 programs")
     for word in words:
         assert word in text
     rows = [line.split() for line in text.splitlines() if re.match(r" +\d+ ", line)]
-    assert [row[:4] for row in rows] == [["1", "50", "1", "4"], ["2", "10", "3", "2"]]
+    assert [row[:4] for row in rows] == [["1", "50", "1", "4"], ["2", "10", "1+3", "2"]]
     store = open_store(experiment / "store.zarr")
-    # a rollout of random length takes two of three steps on average
-    expected = [step_flops(MODEL, store, 4, 1), step_flops(MODEL, store, 2, 2)]
+    # a rollout of random length takes two of three steps on average, and half a free one for a third of one
+    expected = [step_flops(MODEL, store, 4, 1), step_flops(MODEL, store, 2, 2) * (2 + 1 / 6) / 2]
     assert [float(row[4]) for row in rows] == pytest.approx([f / 1e9 for f in expected], rel=1e-3)
     assert all(float(row[7]) > 0 for row in rows)
 

@@ -19,7 +19,9 @@ TINY = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     store = write_store(tmp_path_factory.mktemp("s") / "store.zarr", Grid.gaussian(8))
-    stepper, params = make_stepper(TINY, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=0)
+    stepper, params = make_stepper(
+        TINY, SPEC, store.grid, store.timestep, store.statistics, store.static, precision="float32", seed=0
+    )
     params = jax.tree.map(lambda p: p + 0.02, params)  # away from zero, so that states change
     return stepper, params, read_batch(store, np.array([0, 3]), 4)
 
@@ -114,7 +116,9 @@ def test_only_rows_on_the_way_are_made(wanted, steps, expected):
 def several(tmp_path_factory):
     store = with_longer_steps(write_store(tmp_path_factory.mktemp("s") / "store.zarr", Grid.gaussian(8)), [2, 4])
     model = TINY.model_copy(update={"time_steps": [1, 2, 4]})
-    stepper, params = make_stepper(model, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=0)
+    stepper, params = make_stepper(
+        model, SPEC, store.grid, store.timestep, store.statistics, store.static, precision="float32", seed=0
+    )
     draws = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
     params = jax.tree.map(lambda p: p + 0.05 * jax.random.normal(next(draws), p.shape), params)
     return stepper, params, read_batch(store, np.array([0, 3]), 7)

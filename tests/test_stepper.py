@@ -26,7 +26,9 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(store):
-    return make_stepper(TINY, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=0)
+    return make_stepper(
+        TINY, SPEC, store.grid, store.timestep, store.statistics, store.static, precision="float32", seed=0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,9 @@ def batch(store):
 
 def test_without_a_seed_there_are_shapes_for_the_same_network(store, made):
     stepper, params = made
-    alike, shapes = make_stepper(TINY, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=None)
+    alike, shapes = make_stepper(
+        TINY, SPEC, store.grid, store.timestep, store.statistics, store.static, precision="float32", seed=None
+    )
     assert jax.tree.structure((alike, shapes)) == jax.tree.structure((stepper, params))
     assert {type(p) for p in jax.tree.leaves(shapes)} == {jax.ShapeDtypeStruct}
     assert jax.tree.map(lambda p: (p.shape, p.dtype), shapes) == jax.tree.map(lambda p: (p.shape, p.dtype), params)
@@ -93,7 +97,9 @@ def test_diagnostic_channels_are_not_read(made, batch):
 @pytest.mark.parametrize("precision", ["bfloat16", "bfloat16_products"])
 def test_a_step_of_less_precision_is_near_one_of_float32(store, made, batch, precision):
     exact, params = made
-    rough, fresh = make_stepper(TINY, SPEC, store.grid, store.statistics, store.static, precision=precision, seed=0)
+    rough, fresh = make_stepper(
+        TINY, SPEC, store.grid, store.timestep, store.statistics, store.static, precision=precision, seed=0
+    )
     assert jax.tree.map(lambda p: (p.shape, p.dtype), fresh) == jax.tree.map(lambda p: (p.shape, p.dtype), params)
     draws = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
     params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(draws), p.shape), params)
@@ -132,7 +138,7 @@ def several(store):
     """A network of steps of one row and of four, away from zero."""
     longer = with_longer_steps(store, [4])
     stepper, params = make_stepper(
-        SEVERAL, SPEC, store.grid, longer.statistics, store.static, precision="float32", seed=0
+        SEVERAL, SPEC, store.grid, store.timestep, longer.statistics, store.static, precision="float32", seed=0
     )
     draws = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params))))
     return stepper, jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(draws), p.shape), params)
@@ -173,7 +179,9 @@ def test_unit_is_that_of_the_change_over_the_step(store, several):
 
 def test_statistics_must_know_the_steps(store):
     with pytest.raises(DataError, match="changes over 1 time steps, the network takes"):
-        make_stepper(SEVERAL, SPEC, store.grid, store.statistics, store.static, precision="float32", seed=0)
+        make_stepper(
+            SEVERAL, SPEC, store.grid, store.timestep, store.statistics, store.static, precision="float32", seed=0
+        )
 
 
 def test_what_is_held_at_its_bound_still_learns(made, batch):

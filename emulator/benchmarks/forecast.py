@@ -81,6 +81,7 @@ def _network_days(arguments: argparse.Namespace, members: int) -> float:
         model,
         store.spec,
         store.grid,
+        store.timestep,
         store.statistics,
         store.static,
         precision=arguments.precision,

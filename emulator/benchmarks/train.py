@@ -23,7 +23,7 @@ from emulator.training.job import set_up
 from emulator.training.loader import Batch
 from emulator.training.train_step import Norms, Task, TrainState
 
-DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, global_truncation: 4}"
+DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, global_truncation: 4, advection: true}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

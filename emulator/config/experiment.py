@@ -63,6 +63,15 @@ class ExperimentConfig(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _carries_by_whole_winds(self) -> Self:
+        if self.model.advection and self.train.anomalies:
+            raise ValueError(
+                "model.advection: nothing is carried by the winds' departures from climatology, which train.anomalies "
+                "learns; leave one of the two out"
+            )
+        return self
+
     @property
     def training_seed(self) -> int:
         """Of weights and batches."""

@@ -32,6 +32,12 @@ class NetworkConfig(Section):
         "the one before. Forecasts take the longest that fits a lead, so errors add up less often",
     )
 
+    advection: bool = Field(
+        False,
+        description="Show the network also what the wind would bring in a step: each prognostic field where its air "
+        "comes from, less the field here. Needs both components of the wind at every level",
+    )
+
     @field_validator("time_steps")
     @classmethod
     def _each_divides_the_next(cls, steps: list[int]) -> list[int]:

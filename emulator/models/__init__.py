@@ -86,7 +86,7 @@ def latitude_factor(config: ModelConfig) -> int | None:
     Returns:
       ``None`` where the model needs all latitudes at once and cannot be split so.
     """
-    if config.output_truncation or config.conserve:
+    if config.output_truncation or config.conserve or config.advection:
         return None
     match config:
         case UNetConfig():

@@ -50,7 +50,8 @@ def made_up_task(
     if len(model.time_steps) > 1:
         longer = np.ones((len(model.time_steps) - 1, n_state), np.float32)
         statistics = replace(statistics, longer_tendency_std=longer)
-    stepper, params = make_stepper(model, spec, grid, statistics, static, precision=config.precision, seed=0)
+    hours = np.timedelta64(6, "h")  # or any other
+    stepper, params = make_stepper(model, spec, grid, hours, statistics, static, precision=config.precision, seed=0)
     objective = Objective(
         jnp.asarray(grid.latitude_weights, jnp.float32),
         jnp.ones((len(config.stages), n_state)),

@@ -6,7 +6,8 @@ step) and the normalised static fields. It gives, for prognostic channels, the c
 standard deviation, and for diagnostic channels, which have no earlier value to start from, the normalised value itself.
 
 One network can take steps of several lengths (``time_steps``): it is told which by channels that are one for the step
-that is asked for and zero for the others (as Nguyen et al. 2023, arXiv:2312.03876, condition on the interval).
+that is asked for and zero for the others (as Nguyen et al. 2023, arXiv:2312.03876, condition on the interval). It can
+also be shown what the wind would change in the step (``advection``), in the units of its answer.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from data_prep.spec import Channel, StateSpec
 from emulator.config import ModelConfig
 from emulator.hardware.machine import factors_of
 from emulator.models import build
+from emulator.stepping.advection import Advection
 from emulator.stepping.constraints import Constraints
 from emulator.stepping.pytree import pytree
 
@@ -106,6 +108,7 @@ class Stepper:
       normalizer: What the network's numbers mean.
       static: Normalised static fields, ``(lat, lon, static)``.
       network: Structure of the network; its parameters come with every call.
+      advection: What it is shown beside the fields, if so.
       n_prognostic: How many leading state channels are prognostic.
       constraints: What its answer is held to.
       time_steps: Lengths of the steps that the network can take, in time steps of the data, ascending from 1.
@@ -114,6 +117,7 @@ class Stepper:
     normalizer: Normalizer
     static: Float[Array, "lat lon static"]
     network: nnx.GraphDef[nnx.Module] = field(metadata={"static": True})
+    advection: Advection | None
     n_prognostic: int = field(metadata={"static": True})
     constraints: Constraints = field(metadata={"static": True})
     time_steps: tuple[int, ...] = field(metadata={"static": True})
@@ -124,6 +128,9 @@ class Stepper:
         prognostic = ((state - scale.mean) / scale.std)[..., : self.n_prognostic]
         static = jnp.broadcast_to(self.static, (*place, self.static.shape[-1]))
         parts = [prognostic, (forcing - scale.forcing_mean) / scale.forcing_std, static]
+        if self.advection is not None:
+            carried = self.advection(state[..., : self.n_prognostic], which)
+            parts.append(carried / self.unit(which)[..., : self.n_prognostic])
         if len(self.time_steps) > 1:
             asked = jax.nn.one_hot(which, len(self.time_steps), dtype=state.dtype)
             parts.append(jnp.broadcast_to(asked[:, None, None], (*place, len(self.time_steps))))
@@ -164,7 +171,7 @@ _held_above.defjvps(lambda tangent, held, fields, minimum: tangent, None)
 def network_channels(model: ModelConfig, spec: StateSpec) -> tuple[int, int]:
     """How many channels go into the network of a state, and how many come out."""
     n_steps = len(model.time_steps) if len(model.time_steps) > 1 else 0
-    n_in = spec.n_prognostic + len(spec.forcing_channels) + len(spec.static_channels) + n_steps
+    n_in = spec.n_prognostic * (1 + model.advection) + len(spec.forcing_channels) + len(spec.static_channels) + n_steps
     return n_in, len(spec.state_channels)
 
 
@@ -172,6 +179,7 @@ def make_stepper(
     model: ModelConfig,
     spec: StateSpec,
     grid: Grid,
+    timestep: np.timedelta64,
     statistics: Statistics,
     static: np.ndarray,
     *,
@@ -183,6 +191,7 @@ def make_stepper(
     Args:
       model: Which network.
       spec, grid: What it forecasts, and where.
+      timestep: Of the data.
       statistics: Of the training split, with the changes over all of the network's time steps.
       static: Static fields in raw units, ``(lat, lon, static)``.
       precision: Compute precision, as ``train.precision`` names it.
@@ -212,4 +221,5 @@ def make_stepper(
             f"statistics: hold changes over {len(normalizer.output_std)} time steps, the network takes {steps}"
         )
     static_fields = jnp.asarray(normal, jnp.float32)
-    return Stepper(normalizer, static_fields, network, spec.n_prognostic, constraints, steps), params
+    advection = Advection.of(spec, grid, [timestep * step for step in steps]) if model.advection else None
+    return Stepper(normalizer, static_fields, network, advection, spec.n_prognostic, constraints, steps), params

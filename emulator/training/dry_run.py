@@ -35,6 +35,7 @@ class StageCost:
     Attributes:
       steps: Of the optimiser.
       rollout, batch_size: The longest rollout, and windows a step.
+      free_steps: Most that come before it.
       operations: A step by the model's arithmetic, recomputation included, on average over lengths.
       memory: Bytes on every device for the longest rollout.
       seconds: A step, measured, waiting for data included, on average over lengths.
@@ -48,6 +49,7 @@ class StageCost:
     memory: int
     seconds: float
     utilisation: float
+    free_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ class TrainingCost:
 
     def text(self) -> str:
         """For people, a few lines."""
+
+        def length(stage: StageCost) -> str:
+            return f"{stage.free_steps}+{stage.rollout}" if stage.free_steps else str(stage.rollout)
+
         lines = [
             f"network      {self.network}, {self.parameters / 1e6:.3g} million parameters",
             f"devices      {self.devices}; {self.sharing[0]} share a batch, {self.sharing[1]} share latitudes",
@@ -126,7 +132,7 @@ class TrainingCost:
         ]
         for number, s in enumerate(self.stages, 1):
             lines.append(
-                f"{number:>5} {s.steps:>7} {s.rollout:>7} {s.batch_size:>7} {s.operations / 1e9:>10.4g}"
+                f"{number:>5} {s.steps:>7} {length(s):>7} {s.batch_size:>7} {s.operations / 1e9:>10.4g}"
                 f" {amount(s.memory):>10} {s.seconds:>8.3g} {s.utilisation:>10.1%} {duration(s.steps * s.seconds):>12}"
             )
         training, validating = self.training_seconds, self.validations * self.validation_seconds
@@ -236,6 +242,7 @@ def _measure(
     cost = StageCost(
         steps=span.stop - span.start,
         rollout=shape.steps,
+        free_steps=shape.free,
         batch_size=shape.windows,
         operations=mean_length * span.operations * (again * shape.steps + shape.free / 3),
         memory=programs.memory(shape),

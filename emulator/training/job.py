@@ -127,7 +127,14 @@ def set_up(
     else:
         store = with_longer_steps(store, model.time_steps[1:])
     stepper, params = make_stepper(
-        model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=seed
+        model,
+        store.spec,
+        store.grid,
+        store.timestep,
+        store.statistics,
+        store.static,
+        precision=config.precision,
+        seed=seed,
     )
     if config.precision == "bfloat16_products" and jax.default_backend() != "cpu":
         logger.warning("train.precision: bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not")
@@ -160,7 +167,14 @@ def check(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> N
     if config.start_from is not None:
         store = with_longer_steps(store, model.time_steps[1:])
         _, shapes = make_stepper(
-            model, store.spec, store.grid, store.statistics, store.static, precision=config.precision, seed=None
+            model,
+            store.spec,
+            store.grid,
+            store.timestep,
+            store.statistics,
+            store.static,
+            precision=config.precision,
+            seed=None,
         )
         check_start(run_folder(config.start_from), shapes, model)
 

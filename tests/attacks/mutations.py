@@ -434,7 +434,7 @@ def make_targets(root: Path) -> list[Target]:
     facts = {"data": {"inputs": ["none"], "prognostic": {"temperature": {}}, "split": {"segments": {"train": [0]}}}}
     run = root / "run"
     describe_run(run, store, model, precision="float32", seed=0, identity="i", experiment=facts)
-    described = (store.spec, store.grid, store.statistics, store.static)
+    described = (store.spec, store.grid, store.timestep, store.statistics, store.static)
     _, params = make_stepper(model, *described, precision="float32", seed=0)
     write_arrays(run / WEIGHTS, named_leaves(params))
 

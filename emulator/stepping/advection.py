@@ -1,0 +1,177 @@
+"""What the wind brings: every field at the place that the air comes from, as further input of a network.
+
+Much of what changes in a step was elsewhere before. A network would have to make products of winds and gradients out of
+convolutions to carry it along. Shown each field where its air was a step ago, less the field here, it need only learn
+what happens on the way (semi-Lagrangian advection: Staniforth and Cote 1991,
+doi:10.1175/1520-0493(1991)119<2206:SLISFA>2.0.CO;2).
+
+Half way back the air had the wind that blows there (Ritchie 1987). Winds are carried as vectors; all is interpolated
+linearly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from data_prep.errors import ConfigError
+from data_prep.grid import EARTH_RADIUS, Grid
+from data_prep.spec import Channel, StateSpec
+from emulator.models.convolution import Boundary, pad_sphere
+from emulator.stepping.pytree import pytree
+
+U, V = "u_component_of_wind", "v_component_of_wind"
+
+Fields = Float[Array, "batch lat lon level"]
+Vectors = Sequence[Fields]
+"""Three components: along the axes that leave the globe at 0 E, at 90 E and at the north pole."""
+
+
+@pytree
+@dataclass(frozen=True)
+class Advection:
+    """Carries the prognostic channels along with the winds among them. A pytree: arrays are data.
+
+    Attributes:
+      latitude: Of the rows with those beyond the edges, degrees.
+      longitude: Degrees.
+      seconds: How long each of the network's steps is, ``(time_step,)``.
+      boundary: What lies beyond the edges.
+      winds: The channels of both components by level.
+      others: The other channels that go with each of them; as many for all, some named twice.
+    """
+
+    latitude: Float[Array, " padded_lat"]
+    longitude: Float[Array, " lon"]
+    seconds: Float[Array, " time_step"]
+    boundary: Boundary = field(metadata={"static": True})
+    winds: tuple[tuple[int, ...], tuple[int, ...]] = field(metadata={"static": True})
+    others: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, spec: StateSpec, grid: Grid, steps: Sequence[np.timedelta64]) -> Advection:
+        """For the states of a spec on a grid, and steps of these lengths.
+
+        Fields on one surface go with the wind of the lowest level.
+
+        Raises:
+          ConfigError: a level has no winds.
+        """
+        channels = spec.state_channels[: spec.n_prognostic]
+        levels = sorted({c.level for c in channels if c.level is not None})
+        lacking = next((c for c in (Channel(n, z) for z in levels for n in (U, V)) if c not in channels), None)
+        if lacking is not None or not levels:
+            what = lacking.name if lacking else f"{U} and {V} at some level"
+            raise ConfigError(f"model.advection: needs the winds at every level; {what} is not among data.prognostic")
+        eastward, northward = (tuple(channels.index(Channel(name, z)) for z in levels) for name in (U, V))
+        by_level: list[list[int]] = [[] for _ in levels]
+        for i, channel in enumerate(channels):
+            if channel.variable not in (U, V):
+                by_level[-1 if channel.level is None else levels.index(channel.level)].append(i)
+        most = max(map(len, by_level))
+        filler = [next(filter(None, by_level), [eastward[0]])[0]] * most
+        boundary = Boundary.of(grid)
+        return cls(
+            jnp.asarray(_padded(np.asarray(grid.latitude), boundary), jnp.float32),
+            jnp.asarray(grid.longitude, jnp.float32),
+            jnp.asarray([step / np.timedelta64(1, "s") for step in steps], jnp.float32),
+            boundary,
+            (eastward, northward),
+            tuple((*found, *filler[len(found) :]) for found in by_level),
+        )
+
+    def __call__(
+        self, fields: Float[Array, "batch lat lon channel"], which: Int[Array, " batch"]
+    ) -> Float[Array, "batch lat lon channel"]:
+        """What the wind would change in a step: fields where the air comes from, less fields here.
+
+        No gradient goes through where that is, for it would be that of a linear interpolation, which jumps from cell to
+        cell; through the fields there it does.
+
+        Args:
+          fields: The prognostic channels, physical units.
+          which: How long the step of each state is, by its place in ``seconds``.
+        """
+        half = (self.seconds[which] / 2 / EARTH_RADIUS)[:, None, None, None]
+        here, east, north = self._frame()
+        eastward, northward = map(np.array, self.winds)
+        wind = [fields[..., eastward] * e + fields[..., northward] * n for e, n in zip(east, north, strict=True)]
+        together = jnp.concatenate([jnp.stack(wind, axis=-1), fields[..., np.array(self.others)]], axis=-1)
+        padded = pad_sphere(together.reshape(*together.shape[:3], -1), (1, 1), (1, 1), self.boundary)
+        padded = padded.reshape(*padded.shape[:3], *together.shape[3:])
+
+        half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
+        wind = _components(_at(padded[..., :3], *self._cell(half_way, east)))
+        half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
+        twice = 2 * _dot(here, half_way)
+        found = _at(padded, *self._cell([twice * x - y for x, y in zip(half_way, here, strict=True)], east))
+
+        wind = _components(found[..., :3])
+        others = found[..., 3:].reshape(*found.shape[:3], -1)
+        carried = jnp.concatenate([_dot(wind, east), _dot(wind, north), others], axis=-1)
+        _, places = np.unique(np.concatenate([eastward, northward, np.ravel(self.others)]), return_index=True)
+        return carried[..., places] - fields
+
+    def _frame(self) -> tuple[Vectors, Vectors, Vectors]:
+        """To every point, and to the east and north there, ``(lat, lon, 1)`` or ``(lon, 1)`` each."""
+        latitude, longitude = jnp.radians(self.latitude[1:-1])[:, None, None], jnp.radians(self.longitude)[:, None]
+        sine, cosine = jnp.sin(latitude), jnp.cos(latitude)
+        outward = jnp.cos(longitude), jnp.sin(longitude)
+        east = [-outward[1], outward[0], jnp.zeros_like(longitude)]
+        return [*(cosine * x for x in outward), sine], east, [*(-sine * x for x in outward), cosine]
+
+    def _cell(self, there: Vectors, east: Vectors) -> tuple[Fields, Fields]:
+        """Row and column in the padded grid of the points to which unit vectors go from those of ``_frame``."""
+        x, y, z = (jax.lax.stop_gradient(component) for component in there)
+        latitude = jnp.degrees(jnp.arcsin(jnp.clip(z, -1, 1)))
+        row = jnp.interp(latitude, self.latitude, jnp.arange(self.latitude.size, dtype=x.dtype))
+        turn = jnp.degrees(jnp.arctan2(x * east[0] + y * east[1], x * east[1] - y * east[0]))
+        n = self.longitude.size
+        column = jnp.arange(n)[:, None] + turn / (self.longitude[1] - self.longitude[0])
+        column = column % n if self.boundary.periodic else column.clip(0, n - 1)
+        return row, column + 1
+
+
+def _padded(latitude: np.ndarray, boundary: Boundary) -> np.ndarray:
+    """Latitudes with one beyond either edge: the way goes on over a pole, or as far as before."""
+    if boundary.pole == "none":
+        south, north = 2 * latitude[0] - latitude[1], 2 * latitude[-1] - latitude[-2]
+    else:
+        south, north = -180 - latitude[boundary.pole_rows], 180 - latitude[-1 - boundary.pole_rows]
+    return np.concatenate([[south], latitude, [north]])
+
+
+def _dot(a: Vectors, b: Vectors) -> Fields:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _unit(vectors: Vectors) -> list[Array]:
+    length = jnp.sqrt(_dot(vectors, vectors))
+    return [x / length for x in vectors]
+
+
+def _components(vectors: Float[Array, "batch lat lon level xyz"]) -> list[Array]:
+    return [vectors[..., i] for i in range(3)]
+
+
+def _at(
+    padded: Float[Array, "batch padded_lat padded_lon level channel"], row: Fields, column: Fields
+) -> Float[Array, "batch lat lon level channel"]:
+    """All channels of a level at the places of the level, linear between the four around."""
+    batch, n_rows, n_columns, n_levels, n = padded.shape
+    south = jnp.floor(row).astype(jnp.int32).clip(0, n_rows - 2)
+    west = jnp.floor(column).astype(jnp.int32).clip(0, n_columns - 2)
+    flat = padded.reshape(batch, n_rows * n_columns, n_levels, n)
+
+    def corner(i: int, j: int) -> Array:
+        there = ((south + i) * n_columns + west + j).reshape(batch, -1, n_levels, 1)
+        return jnp.take_along_axis(flat, there, axis=1).reshape(*row.shape, n)
+
+    north, east = (row - south)[..., None], (column - west)[..., None]
+    southern = (1 - east) * corner(0, 0) + east * corner(0, 1)
+    return (1 - north) * southern + north * ((1 - east) * corner(1, 0) + east * corner(1, 1))

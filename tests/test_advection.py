@@ -1,0 +1,128 @@
+"""What the wind brings is what lies upstream: round the globe, over the poles, as long as a step is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from data_prep.errors import ConfigError
+from data_prep.grid import EARTH_RADIUS, Grid
+from data_prep.spec import StateSpec, Variable
+from emulator.benchmarks.synthetic import synthetic_store
+from emulator.config import ExperimentConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.models import latitude_factor
+from emulator.stepping.advection import Advection
+from emulator.training.devices import WHOLE
+from emulator.training.job import set_up
+
+HOURS = np.timedelta64(6, "h")
+WINDS = [Variable(f"{x}_component_of_wind", "prognostic", (500.0, 850.0), "m s-1") for x in "uv"]
+SPEC = StateSpec(
+    (
+        Variable("temperature", "prognostic", (500.0, 850.0), "K"),
+        *WINDS,
+        Variable("2m_temperature", "prognostic", (), "K"),
+        Variable("total_precipitation_6hr", "diagnostic", (), "m"),
+    ),
+    "pressure",
+)
+T500, T850, U500, U850, V500, V850, T2M = range(7)
+WITH_POLE_ROWS = Grid.from_arrays(np.linspace(-90, 90, 65), np.arange(128) * 360 / 128)
+GRIDS = pytest.mark.parametrize("grid", [Grid.gaussian(64), WITH_POLE_ROWS], ids=["gaussian", "pole rows"])
+
+
+bring = jax.jit(Advection.__call__)
+
+
+def on_sphere(grid):
+    """Unit vectors to the points, and those to the east and north there, ``(3, lat, lon)`` each."""
+    lat, lon = np.meshgrid(np.radians(grid.latitude), np.radians(grid.longitude), indexing="ij")
+    place = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    east = np.stack([-np.sin(lon), np.cos(lon), 0 * lon])
+    return place, east, np.cross(place, east, axis=0)
+
+
+def turned(vectors, axis, angle):
+    """By Rodrigues."""
+    axis = np.broadcast_to(np.asarray(axis, float)[:, None, None], vectors.shape)
+    along = (axis * vectors).sum(axis=0) * axis
+    return along + np.cos(angle) * (vectors - along) + np.sin(angle) * np.cross(axis, vectors, axis=0)
+
+
+def pattern(place):
+    x, y, z = place
+    return 250 + 10 * x * y + 5 * z * x - 7 * y + 3 * z**2
+
+
+@GRIDS
+@pytest.mark.parametrize("axis", [(0, 0, 1), (1, 0, 0), (0.6, 0, 0.8)], ids=["round", "over the poles", "askew"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_turning_atmosphere_brings_what_lies_upstream(grid, axis, which):
+    """At 500 hPa, with 60 m/s at its equator; at 850 hPa, whose air goes with the surface, with a third of that."""
+    place, east, north = on_sphere(grid)
+    motion = np.cross(np.broadcast_to(np.asarray(axis, float)[:, None, None], place.shape), place, axis=0)
+    u, v = ((motion * way).sum(axis=0) for way in (east, north))
+    fields = np.zeros((1, *grid.shape, 7), np.float32)
+    fields[0, ..., [T500, T850, T2M]] = pattern(place)
+    for i, speed in ((0, 60.0), (1, 20.0)):
+        fields[0, ..., U500 + i], fields[0, ..., V500 + i] = speed * u, speed * v
+    carried = bring(Advection.of(SPEC, grid, [HOURS, 2 * HOURS]), jnp.asarray(fields), jnp.array([which]))[0]
+    seconds = (1 + which) * 6 * 3600
+    for channel, speed in ((T500, 60.0), (T850, 20.0), (T2M, 20.0)):
+        expected = pattern(turned(place, axis, -speed * seconds / EARTH_RADIUS)) - pattern(place)
+        np.testing.assert_allclose(carried[..., channel], expected, atol=0.03 * np.abs(expected).max() + 0.02)
+
+
+@GRIDS
+def test_a_wind_across_the_pole_is_the_same_wind_beyond_it(grid):
+    place, east, north = on_sphere(grid)
+    across = np.broadcast_to(np.array([30.0, 0, 0])[:, None, None], place.shape)
+    fields = np.zeros((1, *grid.shape, 7), np.float32)
+    for i in (0, 1):
+        fields[0, ..., U500 + i], fields[0, ..., V500 + i] = ((across * way).sum(axis=0) for way in (east, north))
+    carried = Advection.of(SPEC, grid, [HOURS])(jnp.asarray(fields), jnp.array([0]))
+    beside = np.abs(np.degrees(np.arcsin(place[2]))) > 80
+    assert np.abs(np.asarray(carried)[0, beside, U500 : V850 + 1]).max() < 1  # of 30 m/s; the globe is round
+
+
+def test_calm_air_brings_nothing_and_a_region_keeps_what_it_knows():
+    region = Grid.from_arrays(np.arange(30, 61.0), np.arange(300, 341.0))
+    calm = np.random.default_rng(0).normal(280, 9, (2, *region.shape, 7)).astype(np.float32)
+    calm[..., U500 : V850 + 1] = 0
+    carry = Advection.of(SPEC, region, [HOURS])
+    np.testing.assert_allclose(carry(jnp.asarray(calm), jnp.array([0, 0])), 0, atol=3e-3)
+    windy = np.full_like(calm, 80.0)
+    windy[..., T500] = region.longitude
+    carried = np.asarray(carry(jnp.asarray(windy), jnp.array([0, 0]))[..., T500])
+    np.testing.assert_allclose(carried[:, :, 0], 0, atol=3e-3)  # beyond the edge lies what is at the edge
+    assert (carried[:, 20, 30:] < -20).all()
+
+
+def test_winds_are_needed_where_anything_is_to_be_carried():
+    lacking = StateSpec((*SPEC.variables[:2], Variable(WINDS[1].name, "prognostic", (850.0,), "m s-1")), "pressure")
+    with pytest.raises(ConfigError, match=r"model\.advection: needs .* v_component_of_wind@500 is not among"):
+        Advection.of(lacking, Grid.gaussian(8), [HOURS])
+    with pytest.raises(ConfigError, match="at some level is not among"):
+        Advection.of(StateSpec((SPEC.variables[3],)), Grid.gaussian(8), [HOURS])
+    with pytest.raises(ValidationError, match="departures from climatology"):
+        ExperimentConfig.model_validate(
+            {
+                "name": "x",
+                "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"train": [0]}}},
+                "model": {"advection": True},
+                "train": {"stages": [{"steps": 1}], "anomalies": True},
+            }
+        )
+    assert latitude_factor(UNetConfig(advection=True)) is None
+
+
+def test_training_goes_through_it_in_calm_air_too():
+    store = synthetic_store(16, 2, n_times=40)
+    stages = [RolloutStage(steps=1, rollout=2)]
+    config = TrainConfig(batch_size=4, stages=stages, validation_windows=2, validation_steps=2)
+    job = set_up(config, UNetConfig(patch=2, width=8, multipliers=[1], blocks=1, advection=True), store, 0)
+    batch = job.spans[0].windows.batch(0, job.layout)
+    for each in (batch, batch._replace(state=batch.state * 0)):
+        _, norms = job.step(job.layout.place(job.fresh, WHOLE), each, job.task)
+        assert norms.finite
