@@ -143,6 +143,7 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
                 _save_part(parts, run.done, {name: field[:, kept] for name, field in fields.items()})
             _save(parts, run, config, seed)
             progress.advance(days_per_second=run.days / run.seconds)
+    logger.info("simulate: writing the files of %d members", config.members)
     _write_members(config, out_dir, model, start)
     boundary = boundary_dataset(model, config.output_truncation)
     boundary.attrs = {"title": "Boundary fields of a SPEEDY nature run", **_attributes(config)}
