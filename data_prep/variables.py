@@ -11,7 +11,9 @@ from dataclasses import dataclass
 GRAVITY = 9.80665
 """Standard gravity in m s-2 (WMO), by which geopotential metres are defined."""
 
-UPPER_AIR = ("u_component_of_wind", "v_component_of_wind", "temperature", "specific_humidity")
+WINDS = ("u_component_of_wind", "v_component_of_wind")
+
+UPPER_AIR = (*WINDS, "temperature", "specific_humidity")
 """What SPEEDY has on its sigma levels, in the order of its files."""
 
 SURFACE = "geopotential_at_surface"

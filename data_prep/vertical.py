@@ -24,7 +24,7 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.kinematics import vorticity, wind_speed
 from data_prep.spec import VERTICAL_ATTRS, find_levels
-from data_prep.variables import known
+from data_prep.variables import WINDS, known
 
 if TYPE_CHECKING:
     import xarray as xr  # slow to import, and training does without it
@@ -259,7 +259,6 @@ def pressure_to_sigma(
     return interpolate(field, np.log(pressures), positions)
 
 
-WINDS = ("u_component_of_wind", "v_component_of_wind")
 KINEMATIC = ("wind_speed", "vorticity")
 """What ``derive`` makes of the winds if asked to."""
 

@@ -105,16 +105,22 @@ def test_winds_are_needed_where_anything_is_to_be_carried():
         Advection.of(lacking, Grid.gaussian(8), [HOURS])
     with pytest.raises(ConfigError, match="at some level is not among"):
         Advection.of(StateSpec((SPEC.variables[3],)), Grid.gaussian(8), [HOURS])
-    with pytest.raises(ValidationError, match="departures from climatology"):
-        ExperimentConfig.model_validate(
-            {
-                "name": "x",
-                "data": {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": {"segments": {"train": [0]}}},
-                "model": {"advection": True},
-                "train": {"stages": [{"steps": 1}], "anomalies": True},
-            }
-        )
     assert latitude_factor(UNetConfig(advection=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("prognostic", "anomalies", "expected"),
+    [
+        (["temperature", WINDS[0].name], False, "needs v_component_of_wind in data.prognostic"),
+        (["temperature"], False, "needs u_component_of_wind and v_component_of_wind in"),
+        ([WINDS[0].name, WINDS[1].name], True, "departures from climatology"),
+    ],
+)
+def test_a_config_whose_winds_carry_nothing_is_refused_at_once(prognostic, anomalies, expected):
+    data = {"inputs": ["a.nc"], "prognostic": {n: {} for n in prognostic}, "split": {"segments": {"train": [0]}}}
+    train = {"stages": [{"steps": 1}], "anomalies": anomalies}
+    with pytest.raises(ValidationError, match=expected):
+        ExperimentConfig.model_validate({"name": "x", "data": data, "model": {"advection": True}, "train": train})
 
 
 def test_training_goes_through_it_in_calm_air_too():

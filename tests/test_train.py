@@ -26,7 +26,7 @@ from emulator.checkpoint import Checkpoints, load_forecaster, read_description, 
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.progress import track
 from emulator.training.devices import WHOLE, Layout
-from emulator.training.job import in_memory_limit, set_up, work
+from emulator.training.job import check, in_memory_limit, set_up, work
 from emulator.training.loader import Batch, Shape, Windows, load_batch
 from emulator.training.optimiser import learning_rate_schedule, make_optimiser, scheduled_at
 from emulator.training.record import Record
@@ -626,6 +626,12 @@ def test_rollouts_of_random_length_use_all_lengths_and_depend_on_seed_and_step_a
     step = lengths.index(2)
     assert windows.batch(step, layout).state.shape[:2] == (2, 3)
     assert windows.batch(step, layout).forcing.shape[:2] == (2, 2)
+
+
+@pytest.mark.parametrize("what", [{"output_truncation": {"wind": 3}}, {"conserve": ["wind"]}, {"advection": True}])
+def test_what_does_not_fit_the_state_is_refused_while_an_earlier_network_is_still_there(store, what):
+    with pytest.raises(ConfigError, match=rf"model\.{next(iter(what))}"):
+        check(CONFIG, MODEL.model_copy(update=what), open_store(store), 0)
 
 
 def test_the_numbers_of_free_steps_and_of_those_in_the_loss_are_drawn_apart(store):

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from data_prep.config import DataConfig, Section
+from data_prep.variables import WINDS
 from emulator.config.evaluate import EvaluateConfig
 from emulator.config.kinds import Seed
 from emulator.config.model import ModelConfig, UNetConfig
@@ -64,8 +65,12 @@ class ExperimentConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _carries_by_whole_winds(self) -> Self:
-        if self.model.advection and self.train.anomalies:
+    def _has_winds_that_carry(self) -> Self:
+        if not self.model.advection:
+            return self
+        if lacking := [name for name in WINDS if name not in self.data.prognostic]:
+            raise ValueError(f"model.advection: needs {' and '.join(lacking)} in data.prognostic")
+        if self.train.anomalies:
             raise ValueError(
                 "model.advection: nothing is carried by the winds' departures from climatology, which train.anomalies "
                 "learns; leave one of the two out"

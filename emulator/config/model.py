@@ -31,7 +31,6 @@ class NetworkConfig(Section):
         description="Steps that the network can take, in time steps of the data, e.g. [1, 4]: 1, then multiples of "
         "the one before. Forecasts take the longest that fits a lead, so errors add up less often",
     )
-
     advection: bool = Field(
         False,
         description="Show the network also what the wind would bring in a step: each prognostic field where its air "

@@ -18,8 +18,8 @@ from data_prep.errors import DataError
 from data_prep.files.arrays import rows_at
 from data_prep.preparation.store import Segment, Store
 from data_prep.spec import level_dim, unstack_channels
-from data_prep.variables import SURFACE, known
-from data_prep.vertical import WINDS, derive
+from data_prep.variables import SURFACE, WINDS, known
+from data_prep.vertical import derive
 from emulator.evaluation.forecast_file import ALL, ForecastFile, describe_time, describe_times
 
 Planes = dict[str, np.ndarray]

@@ -22,10 +22,9 @@ from jaxtyping import Array, Float, Int
 from data_prep.errors import ConfigError
 from data_prep.grid import EARTH_RADIUS, Grid
 from data_prep.spec import Channel, StateSpec
+from data_prep.variables import WINDS
 from emulator.models.convolution import Boundary, pad_sphere
 from emulator.stepping.pytree import pytree
-
-U, V = "u_component_of_wind", "v_component_of_wind"
 
 Fields = Float[Array, "batch lat lon level"]
 Vectors = Sequence[Fields]
@@ -64,14 +63,14 @@ class Advection:
         """
         channels = spec.state_channels[: spec.n_prognostic]
         levels = sorted({c.level for c in channels if c.level is not None})
-        lacking = next((c for c in (Channel(n, z) for z in levels for n in (U, V)) if c not in channels), None)
+        lacking = next((c for c in (Channel(n, z) for z in levels for n in WINDS) if c not in channels), None)
         if lacking is not None or not levels:
-            what = lacking.name if lacking else f"{U} and {V} at some level"
+            what = lacking.name if lacking else f"{' and '.join(WINDS)} at some level"
             raise ConfigError(f"model.advection: needs the winds at every level; {what} is not among data.prognostic")
-        eastward, northward = (tuple(channels.index(Channel(name, z)) for z in levels) for name in (U, V))
+        eastward, northward = (tuple(channels.index(Channel(name, z)) for z in levels) for name in WINDS)
         by_level: list[list[int]] = [[] for _ in levels]
         for i, channel in enumerate(channels):
-            if channel.variable not in (U, V):
+            if channel.variable not in WINDS:
                 by_level[-1 if channel.level is None else levels.index(channel.level)].append(i)
         most = max(map(len, by_level))
         filler = [next(filter(None, by_level), [eastward[0]])[0]] * most

@@ -19,6 +19,8 @@ from emulator.config import ModelConfig, TrainConfig
 from emulator.hardware.launcher import processes_here
 from emulator.hardware.machine import host_memory
 from emulator.run_folder import run_folder
+from emulator.stepping.advection import Advection
+from emulator.stepping.constraints import Constraints
 from emulator.stepping.longer_steps import with_longer_steps
 from emulator.stepping.stepper import make_stepper
 from emulator.training.arriving import Arriving
@@ -193,6 +195,9 @@ def _fitting_layout(config: TrainConfig, model: ModelConfig, store: Store, seed:
             f"model.time_steps: no stage learns the step of {never[0]}, which forecasts would take; name it in "
             "train.stages.N.time_steps"
         )
+    Constraints.of(model, store.spec, store.grid)
+    if model.advection:
+        Advection.of(store.spec, store.grid, [])
     weights_by_stage(config, store.spec)
     plan(config, model, store, seed)
     validation = Validation.of(store, config, layout)
