@@ -307,7 +307,7 @@ def read_weights(run_dir: Path, template: nnx.State) -> nnx.State:
     """
     file = run_dir / WEIGHTS
     if not file.exists():
-        raise DataError(f"{run_dir}: no {WEIGHTS} yet: training has not reached its first checkpoint; let it go on")
+        raise DataError(f"{file}: not there yet: training has not reached its first checkpoint; let it go on")
     arrays = read_arrays(file, _how_to_train(run_dir))
     return jax.tree.map(jax.numpy.asarray, replace_leaves(template, arrays, source=str(file)))
 

@@ -203,7 +203,7 @@ def test_damaged_folders_are_refused_in_one_line(trained, tmp_path):
     with pytest.raises(DataError, match=r"weights.npz: cannot be read .*; train again"):
         load_forecaster(folder)
     weights.unlink()
-    with pytest.raises(DataError, match=r"cut: no weights.npz yet: .* first checkpoint"):
+    with pytest.raises(DataError, match=r"cut/weights.npz: not there yet: .* first checkpoint"):
         load_forecaster(folder)
     folder = damaged("json")
     (folder / "run.json").write_text("{")

@@ -234,7 +234,7 @@ class TestVerify:
         assert main(["verify", str(out)]) == 1
         said = capsys.readouterr().err
         assert said.startswith("error: ") and said.count("\n") == 1
-        assert str(whole.times[21]) in said
+        assert f"the row of {whole.times[21]!s:.16} " in said
 
 
 def test_a_near_constant_channel_is_refused_by_name_and_no_epsilon_hides_it(tmp_path):

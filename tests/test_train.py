@@ -665,13 +665,13 @@ def test_free_steps_are_taken_by_the_network_and_no_gradient_goes_through_them(t
 
 
 def test_a_training_with_free_steps_resumes_to_the_bit_and_needs_windows_that_hold_them(store, tmp_path, monkeypatch):
-    stages = [RolloutStage(steps=3), RolloutStage(steps=5, rollout=2, free_steps=2, random_length=True)]
+    stages = [RolloutStage(steps=3), RolloutStage(steps=5, free_steps=1, random_length=True)]
     config = CONFIG.model_copy(update={"optimiser": "adamw", "stages": stages})
     whole = train(config, MODEL, store, tmp_path / "whole", 0, {"name": "test"})
     make = Windows.batch
 
     def kill_while_making(self, step, layout):
-        if self.longest.free and step == 3:
+        if self.longest.free and step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return make(self, step, layout)
 
