@@ -10,6 +10,7 @@ from pathlib import Path
 import grain
 import jax
 import numpy as np
+from flax import nnx
 
 from data_prep.errors import ConfigError
 from data_prep.preparation.statistics import Statistics
@@ -22,7 +23,7 @@ from emulator.run_folder import run_folder
 from emulator.stepping.advection import Advection
 from emulator.stepping.constraints import Constraints
 from emulator.stepping.longer_steps import with_longer_steps
-from emulator.stepping.stepper import make_stepper
+from emulator.stepping.stepper import Stepper, make_stepper
 from emulator.training.arriving import Arriving
 from emulator.training.budget import Programs, check_memory, check_validation_memory, step_flops
 from emulator.training.devices import Layout
@@ -128,16 +129,7 @@ def set_up(
         store = replace(store, statistics=statistics)
     else:
         store = with_longer_steps(store, model.time_steps[1:])
-    stepper, params = make_stepper(
-        model,
-        store.spec,
-        store.grid,
-        store.timestep,
-        store.statistics,
-        store.static,
-        precision=config.precision,
-        seed=seed,
-    )
+    stepper, params = _make_stepper(config, model, store, seed)
     if config.precision == "bfloat16_products" and jax.default_backend() != "cpu":
         logger.warning("train.precision: bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not")
     left_out = set(model.time_steps) - set(config.stages[-1].time_steps or model.time_steps)
@@ -160,6 +152,11 @@ def set_up(
     )
 
 
+def _make_stepper(config: TrainConfig, model: ModelConfig, store: Store, seed: int | None) -> tuple[Stepper, nnx.State]:
+    fields = store.spec, store.grid, store.timestep, store.statistics, store.static
+    return make_stepper(model, *fields, precision=config.precision, seed=seed)
+
+
 def check(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> None:
     """Refuses what ``set_up`` would of a training from the beginning, while an earlier one's result is still there.
 
@@ -168,16 +165,7 @@ def check(config: TrainConfig, model: ModelConfig, store: Store, seed: int) -> N
     _fitting_layout(config, model, store, seed)
     if config.start_from is not None:
         store = with_longer_steps(store, model.time_steps[1:])
-        _, shapes = make_stepper(
-            model,
-            store.spec,
-            store.grid,
-            store.timestep,
-            store.statistics,
-            store.static,
-            precision=config.precision,
-            seed=None,
-        )
+        _, shapes = _make_stepper(config, model, store, None)
         check_start(run_folder(config.start_from), shapes, model)
 
 
