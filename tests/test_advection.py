@@ -99,6 +99,14 @@ def test_calm_air_brings_nothing_and_a_region_keeps_what_it_knows():
     assert (carried[:, 20, 30:] < -20).all()
 
 
+def test_winds_alone_are_carried_as_they_are_among_others():
+    grid, fields = Grid.gaussian(8), np.random.default_rng(0).normal(0, 20, (1, 8, 16, 7)).astype(np.float32)
+    alone = StateSpec(tuple(WINDS), "pressure")
+    carried = bring(Advection.of(SPEC, grid, [HOURS]), jnp.asarray(fields), jnp.array([0]))
+    found = bring(Advection.of(alone, grid, [HOURS]), jnp.asarray(fields[..., U500 : V850 + 1]), jnp.array([0]))
+    np.testing.assert_allclose(found, carried[..., U500 : V850 + 1], atol=1e-4)
+
+
 def test_winds_are_needed_where_anything_is_to_be_carried():
     lacking = StateSpec((*SPEC.variables[:2], Variable(WINDS[1].name, "prognostic", (850.0,), "m s-1")), "pressure")
     with pytest.raises(ConfigError, match=r"model\.advection: needs .* v_component_of_wind@500 is not among"):

@@ -42,7 +42,7 @@ class Advection:
       seconds: How long each of the network's steps is, ``(time_step,)``.
       boundary: What lies beyond the edges.
       winds: The channels of both components by level.
-      others: The other channels that go with each of them; as many for all, some named twice.
+      others: The other channels that go with each of them; the first wind fills up where they are fewer.
     """
 
     latitude: Float[Array, " padded_lat"]
@@ -73,7 +73,6 @@ class Advection:
             if channel.variable not in WINDS:
                 by_level[-1 if channel.level is None else levels.index(channel.level)].append(i)
         most = max(map(len, by_level))
-        filler = [next(filter(None, by_level), [eastward[0]])[0]] * most
         boundary = Boundary.of(grid)
         return cls(
             jnp.asarray(_padded(np.asarray(grid.latitude), boundary), jnp.float32),
@@ -81,7 +80,7 @@ class Advection:
             jnp.asarray([step / np.timedelta64(1, "s") for step in steps], jnp.float32),
             boundary,
             (eastward, northward),
-            tuple((*found, *filler[len(found) :]) for found in by_level),
+            tuple((*found, *[eastward[0]] * (most - len(found))) for found in by_level),
         )
 
     def __call__(
@@ -98,9 +97,9 @@ class Advection:
         """
         half = (self.seconds[which] / 2 / EARTH_RADIUS)[:, None, None, None]
         here, east, north = self._frame()
-        eastward, northward = map(np.array, self.winds)
+        (eastward, northward), others = np.array(self.winds), np.array(self.others, int)
         wind = [fields[..., eastward] * e + fields[..., northward] * n for e, n in zip(east, north, strict=True)]
-        together = jnp.concatenate([jnp.stack(wind, axis=-1), fields[..., np.array(self.others)]], axis=-1)
+        together = jnp.concatenate([jnp.stack(wind, axis=-1), fields[..., others]], axis=-1)
         padded = pad_sphere(together.reshape(*together.shape[:3], -1), (1, 1), (1, 1), self.boundary)
         padded = padded.reshape(*padded.shape[:3], *together.shape[3:])
 
@@ -111,9 +110,9 @@ class Advection:
         found = _at(padded, *self._cell([twice * x - y for x, y in zip(half_way, here, strict=True)], east))
 
         wind = _components(found[..., :3])
-        others = found[..., 3:].reshape(*found.shape[:3], -1)
-        carried = jnp.concatenate([_dot(wind, east), _dot(wind, north), others], axis=-1)
-        _, places = np.unique(np.concatenate([eastward, northward, np.ravel(self.others)]), return_index=True)
+        scalars = found[..., 3:].reshape(*found.shape[:3], -1)
+        carried = jnp.concatenate([_dot(wind, east), _dot(wind, north), scalars], axis=-1)
+        _, places = np.unique(np.concatenate([eastward, northward, others.ravel()]), return_index=True)
         return carried[..., places] - fields
 
     def _frame(self) -> tuple[Vectors, Vectors, Vectors]:

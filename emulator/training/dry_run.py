@@ -244,7 +244,7 @@ def _measure(
         rollout=shape.steps,
         free_steps=shape.free,
         batch_size=shape.windows,
-        operations=mean_length * span.operations * (again * shape.steps + shape.free / 3),
+        operations=mean_length * (operations + (again - 1) * span.operations * shape.steps),
         memory=programs.memory(shape),
         seconds=mean_length * seconds,
         utilisation=operations / seconds / rate,
