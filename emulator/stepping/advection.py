@@ -40,7 +40,8 @@ class Advection:
       latitude: Of the rows with those beyond the edges, degrees.
       longitude: Degrees.
       seconds: How long each of the network's steps is, ``(time_step,)``.
-      boundary: What lies beyond the edges.
+      places: Of every point of the grid and those beyond the edges: where it stands in the grid, row by row.
+      periodic: Whether longitudes go round the globe.
       winds: The channels of both components by level.
       others: The other channels that go with each of them; the first wind fills up where they are fewer.
     """
@@ -48,7 +49,8 @@ class Advection:
     latitude: Float[Array, " padded_lat"]
     longitude: Float[Array, " lon"]
     seconds: Float[Array, " time_step"]
-    boundary: Boundary = field(metadata={"static": True})
+    places: Int[Array, "padded_lat padded_lon"]
+    periodic: bool = field(metadata={"static": True})
     winds: tuple[tuple[int, ...], tuple[int, ...]] = field(metadata={"static": True})
     others: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
 
@@ -78,7 +80,8 @@ class Advection:
             jnp.asarray(_padded(np.asarray(grid.latitude), boundary), jnp.float32),
             jnp.asarray(grid.longitude, jnp.float32),
             jnp.asarray([step / np.timedelta64(1, "s") for step in steps], jnp.float32),
-            boundary,
+            _padded_places(grid, boundary),
+            boundary.periodic,
             (eastward, northward),
             tuple((*found, *[eastward[0]] * (most - len(found))) for found in by_level),
         )
@@ -100,14 +103,12 @@ class Advection:
         (eastward, northward), others = np.array(self.winds), np.array(self.others, int)
         wind = [fields[..., eastward] * e + fields[..., northward] * n for e, n in zip(east, north, strict=True)]
         together = jnp.concatenate([jnp.stack(wind, axis=-1), fields[..., others]], axis=-1)
-        padded = pad_sphere(together.reshape(*together.shape[:3], -1), (1, 1), (1, 1), self.boundary)
-        padded = padded.reshape(*padded.shape[:3], *together.shape[3:])
 
         half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
-        wind = _components(_at(padded[..., :3], *self._cell(half_way, east)))
+        wind = _components(self._at(together[..., :3], half_way, east))
         half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
         twice = 2 * _dot(here, half_way)
-        found = _at(padded, *self._cell([twice * x - y for x, y in zip(half_way, here, strict=True)], east))
+        found = self._at(together, [twice * x - y for x, y in zip(half_way, here, strict=True)], east)
 
         wind = _components(found[..., :3])
         scalars = found[..., 3:].reshape(*found.shape[:3], -1)
@@ -123,6 +124,25 @@ class Advection:
         east = [-outward[1], outward[0], jnp.zeros_like(longitude)]
         return [*(cosine * x for x in outward), sine], east, [*(-sine * x for x in outward), cosine]
 
+    def _at(
+        self, fields: Float[Array, "batch lat lon level channel"], there: Vectors, east: Vectors
+    ) -> Float[Array, "batch lat lon level channel"]:
+        """All channels of a level at the points of the level, linear between the four around."""
+        row, column = self._cell(there, east)
+        n_rows, n_columns = self.places.shape
+        south = jnp.floor(row).astype(jnp.int32).clip(0, n_rows - 2)
+        west = jnp.floor(column).astype(jnp.int32).clip(0, n_columns - 2)
+        batch, _, _, n_levels, n = fields.shape
+        flat = fields.reshape(batch, -1, n_levels, n)
+
+        def corner(i: int, j: int) -> Array:
+            place = self.places[south + i, west + j].reshape(batch, -1, n_levels, 1)
+            return jnp.take_along_axis(flat, place, axis=1).reshape(fields.shape)
+
+        north, east_share = (row - south)[..., None], (column - west)[..., None]
+        southern = (1 - east_share) * corner(0, 0) + east_share * corner(0, 1)
+        return (1 - north) * southern + north * ((1 - east_share) * corner(1, 0) + east_share * corner(1, 1))
+
     def _cell(self, there: Vectors, east: Vectors) -> tuple[Fields, Fields]:
         """Row and column in the padded grid of the points to which unit vectors go from those of ``_frame``."""
         x, y, z = (jax.lax.stop_gradient(component) for component in there)
@@ -131,7 +151,7 @@ class Advection:
         turn = jnp.degrees(jnp.arctan2(x * east[0] + y * east[1], x * east[1] - y * east[0]))
         n = self.longitude.size
         column = jnp.arange(n)[:, None] + turn / (self.longitude[1] - self.longitude[0])
-        column = column % n if self.boundary.periodic else column.clip(0, n - 1)
+        column = column % n if self.periodic else column.clip(0, n - 1)
         return row, column + 1
 
 
@@ -142,6 +162,13 @@ def _padded(latitude: np.ndarray, boundary: Boundary) -> np.ndarray:
     else:
         south, north = -180 - latitude[boundary.pole_rows], 180 - latitude[-1 - boundary.pole_rows]
     return np.concatenate([[south], latitude, [north]])
+
+
+def _padded_places(grid: Grid, boundary: Boundary) -> Int[Array, "padded_lat padded_lon"]:
+    """Which point of the grid each of the padded grid repeats."""
+    rows_columns = jnp.stack(jnp.indices(grid.shape, jnp.float32), axis=-1)
+    row, column = jnp.moveaxis(pad_sphere(rows_columns[None], (1, 1), (1, 1), boundary)[0], -1, 0).astype(jnp.int32)
+    return row * grid.shape[1] + column
 
 
 def _dot(a: Vectors, b: Vectors) -> Fields:
@@ -155,21 +182,3 @@ def _unit(vectors: Vectors) -> list[Array]:
 
 def _components(vectors: Float[Array, "batch lat lon level xyz"]) -> list[Array]:
     return [vectors[..., i] for i in range(3)]
-
-
-def _at(
-    padded: Float[Array, "batch padded_lat padded_lon level channel"], row: Fields, column: Fields
-) -> Float[Array, "batch lat lon level channel"]:
-    """All channels of a level at the places of the level, linear between the four around."""
-    batch, n_rows, n_columns, n_levels, n = padded.shape
-    south = jnp.floor(row).astype(jnp.int32).clip(0, n_rows - 2)
-    west = jnp.floor(column).astype(jnp.int32).clip(0, n_columns - 2)
-    flat = padded.reshape(batch, n_rows * n_columns, n_levels, n)
-
-    def corner(i: int, j: int) -> Array:
-        there = ((south + i) * n_columns + west + j).reshape(batch, -1, n_levels, 1)
-        return jnp.take_along_axis(flat, there, axis=1).reshape(*row.shape, n)
-
-    north, east = (row - south)[..., None], (column - west)[..., None]
-    southern = (1 - east) * corner(0, 0) + east * corner(0, 1)
-    return (1 - north) * southern + north * ((1 - east) * corner(1, 0) + east * corner(1, 1))
