@@ -81,7 +81,7 @@ def test_a_wind_across_the_pole_is_the_same_wind_beyond_it(grid):
     fields = np.zeros((1, *grid.shape, 7), np.float32)
     for i in (0, 1):
         fields[0, ..., U500 + i], fields[0, ..., V500 + i] = ((across * way).sum(axis=0) for way in (east, north))
-    carried = Advection.of(SPEC, grid, [HOURS])(jnp.asarray(fields), jnp.array([0]))
+    carried = bring(Advection.of(SPEC, grid, [HOURS]), jnp.asarray(fields), jnp.array([0]))
     beside = np.abs(np.degrees(np.arcsin(place[2]))) > 80
     assert np.abs(np.asarray(carried)[0, beside, U500 : V850 + 1]).max() < 1  # of 30 m/s; the globe is round
 
@@ -91,10 +91,10 @@ def test_calm_air_brings_nothing_and_a_region_keeps_what_it_knows():
     calm = np.random.default_rng(0).normal(280, 9, (2, *region.shape, 7)).astype(np.float32)
     calm[..., U500 : V850 + 1] = 0
     carry = Advection.of(SPEC, region, [HOURS])
-    np.testing.assert_allclose(carry(jnp.asarray(calm), jnp.array([0, 0])), 0, atol=3e-3)
+    np.testing.assert_allclose(bring(carry, jnp.asarray(calm), jnp.array([0, 0])), 0, atol=3e-3)
     windy = np.full_like(calm, 80.0)
     windy[..., T500] = region.longitude
-    carried = np.asarray(carry(jnp.asarray(windy), jnp.array([0, 0]))[..., T500])
+    carried = np.asarray(bring(carry, jnp.asarray(windy), jnp.array([0, 0]))[..., T500])
     np.testing.assert_allclose(carried[:, :, 0], 0, atol=3e-3)  # beyond the edge lies what is at the edge
     assert (carried[:, 20, 30:] < -20).all()
 

@@ -13,12 +13,14 @@ from emulator.config import UNetConfig
 from emulator.models import latitude_factor
 from emulator.models.spherical_harmonics import SphericalHarmonics
 from emulator.stepping.constraints import Constraints
-from emulator.stepping.stepper import make_stepper
+from emulator.stepping.stepper import Stepper, make_stepper
 from emulator.training.loader import read_batch
 from emulator.training.train_step import with_noise
 
 GLOBE = Grid.gaussian(16)
 TINY = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
+
+advance, output = jax.jit(Stepper.advance), jax.jit(Stepper.output)
 
 
 def harmonic(degree, order):
@@ -72,7 +74,7 @@ def test_a_step_adds_nothing_beyond(store):
     fine = {}
     for name, truncation in (("free", {}), ("truncated", {"temperature": 6})):
         stepper, params = stepper_of(store, output_truncation=truncation)
-        change = stepper.output(random(params), batch.state[:, 0], batch.forcing[:, 0], batch.which)[..., channel]
+        change = output(stepper, random(params), batch.state[:, 0], batch.forcing[:, 0], batch.which)[..., channel]
         z = SphericalHarmonics.of(GLOBE, 14).analyse(change[..., None])
         fine[name] = float(jnp.square(z[:, 7:]).sum() / jnp.square(z).sum())
     assert fine["free"] > 1e-3
@@ -96,7 +98,7 @@ def test_a_step_keeps_a_mean_that_is_conserved(store):
     drift = {}
     for name, conserve in (("free", []), ("conserved", ["temperature"])):
         stepper, params = stepper_of(store, conserve=conserve)
-        change = stepper.advance(random(params), state, batch.forcing[:, 0], batch.which) - state
+        change = advance(stepper, random(params), state, batch.forcing[:, 0], batch.which) - state
         drift[name] = np.abs(np.average(change, axis=1, weights=GLOBE.latitude_weights).mean(axis=1))
     assert drift["free"][:, :2].min() > 0.1
     assert drift["conserved"][:, :2].max() < 1e-4  # kelvins of 280, in single precision

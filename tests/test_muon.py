@@ -45,10 +45,11 @@ def test_updates_are_those_of_optax():
     )
     params = draw(rng)
     our_state, their_state = ours.init(Stacks.of(params)), theirs.init(params)
+    our_update, their_update = jax.jit(ours.update), jax.jit(theirs.update)
     for _ in range(3):
         gradient = draw(rng)
-        moved, our_state = ours.update(Stacks.of(gradient), our_state, Stacks.of(params))
-        expected, their_state = theirs.update(gradient, their_state, params)
+        moved, our_state = our_update(Stacks.of(gradient), our_state, Stacks.of(params))
+        expected, their_state = their_update(gradient, their_state, params)
         for name in SHAPES:
             found, truth = np.asarray(moved.params[name]), np.asarray(expected[name])
             np.testing.assert_allclose(found, truth, rtol=0, atol=1e-4 * np.abs(truth).max(), err_msg=name)

@@ -13,10 +13,12 @@ from data_prep.errors import DataError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
 from emulator.stepping.longer_steps import with_longer_steps
-from emulator.stepping.stepper import Normalizer, make_stepper
+from emulator.stepping.stepper import Normalizer, Stepper, make_stepper
 from emulator.training.loader import read_batch
 
 TINY = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
+
+advance, output = jax.jit(Stepper.advance), jax.jit(Stepper.output)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ def test_without_a_seed_there_are_shapes_for_the_same_network(store, made):
 def test_untrained_step_is_persistence_and_the_mean(store, made, batch):
     stepper, params = made
     state = jnp.asarray(batch.state[:, 0])
-    after = stepper.advance(params, state, batch.forcing[:, 0], batch.which)
+    after = advance(stepper, params, state, batch.forcing[:, 0], batch.which)
     n = SPEC.n_prognostic
     np.testing.assert_array_equal(after[..., :n], state[..., :n])
     np.testing.assert_allclose(after[..., n:], jnp.broadcast_to(store.statistics.mean[n:], after[..., n:].shape))
@@ -62,7 +64,7 @@ def test_output_is_read_in_normalised_units(store, made, batch):
         lambda path, p: p + 2.0 if "head" in jax.tree_util.keystr(path) and p.ndim == 1 else p, params
     )
     state = jnp.asarray(batch.state[:, 0])
-    after = stepper.advance(shifted, state, batch.forcing[:, 0], batch.which)
+    after = advance(stepper, shifted, state, batch.forcing[:, 0], batch.which)
     s, n = store.statistics, SPEC.n_prognostic
     expected = np.where(np.arange(4) < n, state + 2 * s.tendency_std, s.mean + 2 * s.std)
     np.testing.assert_allclose(after, np.maximum(expected, SPEC.state_minimum), rtol=1e-6)
@@ -89,8 +91,8 @@ def test_diagnostic_channels_are_not_read(made, batch):
     state = jnp.asarray(batch.state[:, 0])
     spoiled = state.at[..., SPEC.n_prognostic :].set(1e9)
     np.testing.assert_array_equal(
-        stepper.advance(random, state, batch.forcing[:, 0], batch.which),
-        stepper.advance(random, spoiled, batch.forcing[:, 0], batch.which),
+        advance(stepper, random, state, batch.forcing[:, 0], batch.which),
+        advance(stepper, random, spoiled, batch.forcing[:, 0], batch.which),
     )
 
 
@@ -105,7 +107,7 @@ def test_a_step_of_less_precision_is_near_one_of_float32(store, made, batch, pre
     params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(next(draws), p.shape), params)
     state, n = jnp.asarray(batch.state[:, 0]), SPEC.n_prognostic
     changes = [
-        (stepper.advance(params, state, batch.forcing[:, 0], batch.which) - state)[..., :n]
+        (advance(stepper, params, state, batch.forcing[:, 0], batch.which) - state)[..., :n]
         for stepper in (exact, rough)
     ]
     assert changes[1].dtype == jnp.float32
@@ -115,7 +117,7 @@ def test_a_step_of_less_precision_is_near_one_of_float32(store, made, batch, pre
 def test_lower_bounds_hold(made, batch):
     stepper, params = made
     falling = jax.tree.map(lambda p: p - 50.0 if p.ndim == 1 else p, params)
-    after = stepper.advance(falling, jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0], batch.which)
+    after = advance(stepper, falling, jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0], batch.which)
     assert float(after[..., 2:].min()) == 0.0
     assert float(after[..., :2].min()) < 200
 
@@ -149,12 +151,12 @@ def test_each_window_goes_by_its_own_step(store, several, batch):
     state, forcing = jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0]
 
     def by(*which):
-        return np.asarray(stepper.advance(params, state, forcing, jnp.array(which)))
+        return np.asarray(advance(stepper, params, state, forcing, jnp.array(which)))
 
     mixed, short, long = by(0, 1), by(0, 0), by(1, 1)
     np.testing.assert_array_equal(mixed[0], short[0])
     np.testing.assert_array_equal(mixed[1], long[1])
-    answers = [np.asarray(stepper.output(params, state, forcing, jnp.full(2, i))) for i in (0, 1)]
+    answers = [np.asarray(output(stepper, params, state, forcing, jnp.full(2, i))) for i in (0, 1)]
     assert np.abs(answers[0] - answers[1]).max() > 0.01  # the network is told, and not only the unit is another one
 
 
@@ -190,8 +192,8 @@ def test_what_is_held_at_its_bound_still_learns(made, batch):
     falling = jax.tree.map(lambda p: p - 50.0 if p.ndim == 1 else p, params)
 
     def rain(params):
-        return stepper.advance(params, jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0], batch.which)[..., 3].sum()
+        return advance(stepper, params, jnp.asarray(batch.state[:, 0]), batch.forcing[:, 0], batch.which)[..., 3].sum()
 
-    value, slopes = jax.value_and_grad(rain)(falling)
+    value, slopes = jax.jit(jax.value_and_grad(rain))(falling)
     assert float(value) == 0.0
     assert max(float(jnp.abs(slope).max()) for slope in jax.tree.leaves(slopes)) > 0.0

@@ -80,10 +80,12 @@ class Scoring:
         rows = np.unique(verification.rows)
         rows = rows[clock.sample(store.times[rows], _SCALE_TIMES)]
         squares = dict.fromkeys(variables, 0.0)
-        for row in rows:  # one at a time: of a fine grid more would not fit into memory
-            truth, climatology = verification.truth(np.array([row])), verification.climatology(np.array([row]))
+        at_once = max(1, _BLOCK_BYTES // row_bytes(store.spec, store.grid))
+        for some in np.split(rows, range(at_once, rows.size, at_once)):
+            truth, climatology = verification.truth(some), verification.climatology(some)
             for name in variables:
-                squares[name] += float(np.square(truth[name] - climatology[name], dtype=np.float64).mean())
+                square = np.square(truth[name] - climatology[name], dtype=np.float64)
+                squares[name] += float(square.mean(axis=(-2, -1)).sum())
         bins = {name: Bins(scale_of(square / rows.size)) for name, square in squares.items()}
         return cls(verification, files, tuple(variables), tuple(regions), weights, rain, bins)
 
