@@ -69,13 +69,15 @@ def refusal(store, model, data, space, **changes):
 
 
 def advected(data):
-    """Loss and norm of the gradient of a network that is shown what the wind brings, where so many share a batch."""
+    """Loss, norm of the gradient and communication of a network that is shown what the wind brings."""
     model = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1, advection=True)
     job = set_up(config(data, 1, optimiser="adamw"), model, synthetic_store(8, 1, n_times=30), 0)
     fresh = job.fresh._replace(params=jax.tree.map(lambda p: p + 0.02, job.fresh.params))
-    batch = job.spans[0].windows.batch(0, job.layout)
-    _, norms = job.step(job.layout.place(fresh, WHOLE), batch, job.task)
-    return [float(norms.loss), float(norms.gradient_norm)]
+    batch, state = job.spans[0].windows.batch(0, job.layout), job.layout.place(fresh, WHOLE)
+    program = job.step.lower(state, batch, job.task).compile()
+    _, norms = program(state, batch, job.task)
+    found = collectives(program.as_text())
+    return {"norms": [float(norms.loss), float(norms.gradient_norm)], "kinds": list(found["kinds"])}
 
 
 def shared_forecast(store, times):

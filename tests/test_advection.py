@@ -121,14 +121,16 @@ def test_winds_are_needed_where_anything_is_to_be_carried():
     [
         (["temperature", WINDS[0].name], False, "needs v_component_of_wind in data.prognostic"),
         (["temperature"], False, "needs u_component_of_wind and v_component_of_wind in"),
-        ([WINDS[0].name, WINDS[1].name], True, "departures from climatology"),
+        ([WINDS[0].name, WINDS[1].name], False, r"model\.vertical_motion: needs surface_pressure in data\.prognostic"),
+        ([WINDS[0].name, WINDS[1].name, "surface_pressure"], True, "departures from climatology"),
     ],
 )
 def test_a_config_whose_winds_carry_nothing_is_refused_at_once(prognostic, anomalies, expected):
     data = {"inputs": ["a.nc"], "prognostic": {n: {} for n in prognostic}, "split": {"segments": {"train": [0]}}}
     train = {"stages": [{"steps": 1}], "anomalies": anomalies}
+    model = {"advection": True, "vertical_motion": True}
     with pytest.raises(ValidationError, match=expected):
-        ExperimentConfig.model_validate({"name": "x", "data": data, "model": {"advection": True}, "train": train})
+        ExperimentConfig.model_validate({"name": "x", "data": data, "model": model, "train": train})
 
 
 def test_training_goes_through_it_in_calm_air_too():

@@ -83,7 +83,8 @@ def test_eight_devices_learn_what_one_learns(meshes, mesh):
 
 def test_eight_devices_see_the_wind_that_one_sees(meshes):
     one, many = meshes["advected"]
-    np.testing.assert_allclose(many, one, rtol=1e-4)
+    np.testing.assert_allclose(many["norms"], one["norms"], rtol=1e-4)
+    assert many["kinds"] == ["all-reduce"]  # each looks upstream in its own states
 
 
 def test_sharing_a_batch_costs_one_sum_of_gradients(meshes):

@@ -70,6 +70,8 @@ class ExperimentConfig(Section):
             return self
         if lacking := [name for name in WINDS if name not in self.data.prognostic]:
             raise ValueError(f"model.advection: needs {' and '.join(lacking)} in data.prognostic")
+        if self.model.vertical_motion and "surface_pressure" not in self.data.prognostic:
+            raise ValueError("model.vertical_motion: needs surface_pressure in data.prognostic")
         if self.train.anomalies:
             raise ValueError(
                 "model.advection: nothing is carried by the winds' departures from climatology, which train.anomalies "

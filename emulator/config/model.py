@@ -36,6 +36,11 @@ class NetworkConfig(Section):
         description="Show the network also what the wind would bring in a step: each prognostic field where its air "
         "comes from, less the field here. Needs both components of the wind at every level",
     )
+    vertical_motion: bool = Field(
+        False,
+        description="With `advection`, on sigma levels with surface_pressure: show it what rising and sinking would "
+        "change besides, by vertical advection and the heat of compression",
+    )
 
     @field_validator("time_steps")
     @classmethod
@@ -43,6 +48,12 @@ class NetworkConfig(Section):
         if steps[:1] != [1] or any(long <= short or long % short for short, long in pairwise(steps)):
             raise ValueError(f"{steps} must begin with 1 and be ascending multiples, each of the one before")
         return steps
+
+    @model_validator(mode="after")
+    def _rises_where_it_is_carried(self) -> Self:
+        if self.vertical_motion and not self.advection:
+            raise ValueError("vertical_motion needs advection: true")
+        return self
 
 
 class UNetConfig(NetworkConfig):

@@ -21,7 +21,7 @@ from data_prep.grid import Grid
 from emulator.models.halo import rows_beyond
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_POLE_TOLERANCE_DEG = 1e-3
+POLE_TOLERANCE_DEG = 1e-3
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Boundary:
         """The boundary of a grid; regional grids have neither wrap nor poles."""
         if not grid.is_global:
             return cls(grid.periodic, "none")
-        on_row = max(grid.latitude[0] + 90, 90 - grid.latitude[-1]) < _POLE_TOLERANCE_DEG
+        on_row = max(grid.latitude[0] + 90, 90 - grid.latitude[-1]) < POLE_TOLERANCE_DEG
         return cls(True, "on_row" if on_row else "beyond")
 
     @property

@@ -6,7 +6,7 @@ what happens on the way (semi-Lagrangian advection: Staniforth and Cote 1991,
 doi:10.1175/1520-0493(1991)119<2206:SLISFA>2.0.CO;2).
 
 Half way back the air had the wind that blows there (Ritchie 1987). Winds are carried as vectors; all is interpolated
-linearly.
+linearly. What air that rises or sinks would change (``vertical_motion``) is looked up half way, too.
 """
 
 from __future__ import annotations
@@ -23,12 +23,9 @@ from data_prep.errors import ConfigError
 from data_prep.grid import EARTH_RADIUS, Grid
 from data_prep.spec import Channel, StateSpec
 from data_prep.variables import WINDS
-from emulator.models.convolution import Boundary, pad_sphere
+from emulator.models.convolution import POLE_TOLERANCE_DEG, Boundary, pad_sphere
 from emulator.stepping.pytree import pytree
-
-Fields = Float[Array, "batch lat lon level"]
-Vectors = Sequence[Fields]
-"""Three components: along the axes that leave the globe at 0 E, at 90 E and at the north pole."""
+from emulator.stepping.vertical_motion import Fields, OnLevels, Vectors, VerticalMotion, components, dot
 
 
 @pytree
@@ -43,7 +40,9 @@ class Advection:
       places: Of every point of the grid and those beyond the edges: where it stands in the grid, row by row.
       periodic: Whether longitudes go round the globe.
       winds: The channels of both components by level.
-      others: The other channels that go with each of them; the first wind fills up where they are fewer.
+      others: The other channels that go with each of them, those on levels first; the first wind fills up where they
+        are fewer.
+      vertical: What rising and sinking changes, if that is shown as well.
     """
 
     latitude: Float[Array, " padded_lat"]
@@ -53,15 +52,18 @@ class Advection:
     periodic: bool = field(metadata={"static": True})
     winds: tuple[tuple[int, ...], tuple[int, ...]] = field(metadata={"static": True})
     others: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
+    vertical: VerticalMotion | None = None
 
     @classmethod
-    def of(cls, spec: StateSpec, grid: Grid, steps: Sequence[np.timedelta64]) -> Advection:
+    def of(
+        cls, spec: StateSpec, grid: Grid, steps: Sequence[np.timedelta64], vertical_motion: bool = False
+    ) -> Advection:
         """For the states of a spec on a grid, and steps of these lengths.
 
         Fields on one surface go with the wind of the lowest level.
 
         Raises:
-          ConfigError: a level has no winds.
+          ConfigError: a level has no winds, or vertical motion does not follow from what the state holds.
         """
         channels = spec.state_channels[: spec.n_prognostic]
         levels = sorted({c.level for c in channels if c.level is not None})
@@ -71,9 +73,11 @@ class Advection:
             raise ConfigError(f"model.advection: needs the winds at every level; {what} is not among data.prognostic")
         eastward, northward = (tuple(channels.index(Channel(name, z)) for z in levels) for name in WINDS)
         by_level: list[list[int]] = [[] for _ in levels]
-        for i, channel in enumerate(channels):
-            if channel.variable not in WINDS:
-                by_level[-1 if channel.level is None else levels.index(channel.level)].append(i)
+        on_levels = sorted(range(len(channels)), key=lambda i: channels[i].level is None)  # before those on a surface
+        for i in on_levels:
+            if channels[i].variable not in WINDS:
+                level = channels[i].level
+                by_level[-1 if level is None else levels.index(level)].append(i)
         most = max(map(len, by_level))
         boundary = Boundary.of(grid)
         return cls(
@@ -84,37 +88,75 @@ class Advection:
             boundary.periodic,
             (eastward, northward),
             tuple((*found, *[eastward[0]] * (most - len(found))) for found in by_level),
+            VerticalMotion.of(spec) if vertical_motion else None,
         )
+
+    @property
+    def channels(self) -> np.ndarray:
+        """Of which prognostic channels a call returns what."""
+        (eastward, northward), others = self.winds, np.array(self.others, int)
+        everything = np.unique([*eastward, *northward, *others.ravel()])
+        if self.vertical is None:
+            return everything
+        return np.concatenate([everything, np.sort([*eastward, *northward, *others[:, : self.vertical.n].ravel()])])
 
     def __call__(
         self, fields: Float[Array, "batch lat lon channel"], which: Int[Array, " batch"]
-    ) -> Float[Array, "batch lat lon channel"]:
+    ) -> Float[Array, "batch lat lon shown"]:
         """What the wind would change in a step: fields where the air comes from, less fields here.
 
-        No gradient goes through where that is, for it would be that of a linear interpolation, which jumps from cell to
+        With vertical motion that follows, for fields on levels: what rising and sinking on the way would change. No
+        gradient goes through where that is, for it would be that of a linear interpolation, which jumps from cell to
         cell; through the fields there it does.
 
         Args:
           fields: The prognostic channels, physical units.
           which: How long the step of each state is, by its place in ``seconds``.
         """
-        half = (self.seconds[which] / 2 / EARTH_RADIUS)[:, None, None, None]
+        seconds = self.seconds[which][:, None, None, None]
+        half = seconds / 2 / EARTH_RADIUS
         here, east, north = self._frame()
         (eastward, northward), others = np.array(self.winds), np.array(self.others, int)
         wind = [fields[..., eastward] * e + fields[..., northward] * n for e, n in zip(east, north, strict=True)]
         together = jnp.concatenate([jnp.stack(wind, axis=-1), fields[..., others]], axis=-1)
+        shown = together[..., :3]
+        if self.vertical is not None:
+            on_levels = together[..., : 3 + self.vertical.n]
+            changes = self.vertical(on_levels, fields[..., self.vertical.surface_pressure], east, north, self._slopes)
+            shown = jnp.concatenate([shown, seconds[..., None] * changes], axis=-1)
 
         half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
-        wind = _components(self._at(together[..., :3], half_way, east))
-        half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
-        twice = 2 * _dot(here, half_way)
+        passed = self._at(shown, half_way, east)
+        half_way = _unit([x - half * w for x, w in zip(here, components(passed), strict=True)])
+        twice = 2 * dot(here, half_way)
         found = self._at(together, [twice * x - y for x, y in zip(half_way, here, strict=True)], east)
 
-        wind = _components(found[..., :3])
-        scalars = found[..., 3:].reshape(*found.shape[:3], -1)
-        carried = jnp.concatenate([_dot(wind, east), _dot(wind, north), scalars], axis=-1)
-        _, places = np.unique(np.concatenate([eastward, northward, others.ravel()]), return_index=True)
-        return carried[..., places] - fields
+        parts = [self._as_channels(found, east, north) - fields]
+        if self.vertical is not None:
+            parts.append(self._as_channels(passed[..., 3:], east, north))
+        return jnp.concatenate(parts, axis=-1)
+
+    def _as_channels(self, on_levels: OnLevels, east: Vectors, north: Vectors) -> Float[Array, "batch lat lon channel"]:
+        """Winds and what goes with them as channels, in the order of the state."""
+        wind, n = components(on_levels), on_levels.shape[-1] - 3
+        places = np.concatenate([*map(np.array, self.winds), np.array(self.others, int)[:, :n].ravel()])
+        scalars = on_levels[..., 3:].reshape(*on_levels.shape[:3], -1)
+        channels = jnp.concatenate([dot(wind, east), dot(wind, north), scalars], axis=-1)
+        return channels[..., np.unique(places, return_index=True)[1]]
+
+    def _slopes(
+        self, fields: Float[Array, "batch lat lon field"]
+    ) -> tuple[Float[Array, "batch lat lon field"], Float[Array, "batch lat lon field"]]:
+        """Differences over two cells, eastward and northward, a metre; none on a row at a pole."""
+        flat = fields.reshape(fields.shape[0], -1, fields.shape[-1])
+        west, east = flat[:, self.places[1:-1, :-2]], flat[:, self.places[1:-1, 2:]]
+        south, north = flat[:, self.places[:-2, 1:-1]], flat[:, self.places[2:, 1:-1]]
+        latitude = jnp.radians(self.latitude)
+        inner = jnp.abs(self.latitude[1:-1]) < 90 - POLE_TOLERANCE_DEG
+        width = 2 * jnp.radians(self.longitude[1] - self.longitude[0]) * jnp.cos(latitude[1:-1])
+        height = latitude[2:] - latitude[:-2]
+        a_cell = [jnp.where(inner, 1 / (EARTH_RADIUS * x), 0.0)[:, None, None] for x in (width, height)]
+        return (east - west) * a_cell[0], (north - south) * a_cell[1]
 
     def _frame(self) -> tuple[Vectors, Vectors, Vectors]:
         """To every point, and to the east and north there, ``(lat, lon, 1)`` or ``(lon, 1)`` each."""
@@ -132,12 +174,13 @@ class Advection:
         n_rows, n_columns = self.places.shape
         south = jnp.floor(row).astype(jnp.int32).clip(0, n_rows - 2)
         west = jnp.floor(column).astype(jnp.int32).clip(0, n_columns - 2)
-        batch, _, _, n_levels, n = fields.shape
-        flat = fields.reshape(batch, -1, n_levels, n)
+        batch, *_, n_levels, n = fields.shape
+        flat = fields.reshape(batch, -1, n)
+        take = jax.vmap(lambda state, place: jnp.take(state, place, axis=0, mode="clip"))  # each device its own states
 
         def corner(i: int, j: int) -> Array:
-            place = self.places[south + i, west + j].reshape(batch, -1, n_levels, 1)
-            return jnp.take_along_axis(flat, place, axis=1).reshape(fields.shape)
+            place = n_levels * self.places[south + i, west + j] + jnp.arange(n_levels)
+            return take(flat, place.reshape(batch, -1)).reshape(fields.shape)
 
         north, east_share = (row - south)[..., None], (column - west)[..., None]
         southern = (1 - east_share) * corner(0, 0) + east_share * corner(0, 1)
@@ -171,14 +214,6 @@ def _padded_places(grid: Grid, boundary: Boundary) -> Int[Array, "padded_lat pad
     return row * grid.shape[1] + column
 
 
-def _dot(a: Vectors, b: Vectors) -> Fields:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
 def _unit(vectors: Vectors) -> list[Array]:
-    length = jnp.sqrt(_dot(vectors, vectors))
+    length = jnp.sqrt(dot(vectors, vectors))
     return [x / length for x in vectors]
-
-
-def _components(vectors: Float[Array, "batch lat lon level xyz"]) -> list[Array]:
-    return [vectors[..., i] for i in range(3)]

@@ -130,7 +130,7 @@ class Stepper:
         parts = [prognostic, (forcing - scale.forcing_mean) / scale.forcing_std, static]
         if self.advection is not None:
             carried = self.advection(state[..., : self.n_prognostic], which)
-            parts.append(carried / self.unit(which)[..., : self.n_prognostic])
+            parts.append(carried / self.unit(which)[..., self.advection.channels])
         if len(self.time_steps) > 1:
             asked = jax.nn.one_hot(which, len(self.time_steps), dtype=state.dtype)
             parts.append(jnp.broadcast_to(asked[:, None, None], (*place, len(self.time_steps))))
@@ -171,8 +171,10 @@ _held_above.defjvps(lambda tangent, held, fields, minimum: tangent, None)
 def network_channels(model: ModelConfig, spec: StateSpec) -> tuple[int, int]:
     """How many channels go into the network of a state, and how many come out."""
     n_steps = len(model.time_steps) if len(model.time_steps) > 1 else 0
-    n_in = spec.n_prognostic * (1 + model.advection) + len(spec.forcing_channels) + len(spec.static_channels) + n_steps
-    return n_in, len(spec.state_channels)
+    prognostic = spec.state_channels[: spec.n_prognostic]
+    carried = len(prognostic) * model.advection + sum(c.level is not None for c in prognostic) * model.vertical_motion
+    given = len(spec.forcing_channels) + len(spec.static_channels) + n_steps
+    return len(prognostic) + carried + given, len(spec.state_channels)
 
 
 def make_stepper(
@@ -221,5 +223,6 @@ def make_stepper(
             f"statistics: hold changes over {len(normalizer.output_std)} time steps, the network takes {steps}"
         )
     static_fields = jnp.asarray(normal, jnp.float32)
-    advection = Advection.of(spec, grid, [timestep * step for step in steps]) if model.advection else None
+    lengths = [timestep * step for step in steps]
+    advection = Advection.of(spec, grid, lengths, model.vertical_motion) if model.advection else None
     return Stepper(normalizer, static_fields, network, advection, spec.n_prognostic, constraints, steps), params

@@ -185,7 +185,7 @@ def _fitting_layout(config: TrainConfig, model: ModelConfig, store: Store, seed:
         )
     Constraints.of(model, store.spec, store.grid)
     if model.advection:
-        Advection.of(store.spec, store.grid, [])
+        Advection.of(store.spec, store.grid, [], model.vertical_motion)
     weights_by_stage(config, store.spec)
     plan(config, model, store, seed)
     validation = Validation.of(store, config, layout)

@@ -1,0 +1,126 @@
+"""What rises and sinks changes fields as continuity and the first law say; where it does not follow it is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from data_prep.errors import ConfigError
+from data_prep.grid import EARTH_RADIUS, Grid
+from data_prep.spec import StateSpec, Variable
+from emulator.config import UNetConfig
+from emulator.stepping.advection import Advection
+from emulator.stepping.stepper import network_channels
+
+N = 20
+SIGMA = tuple((np.arange(N) + 0.5) / N)
+SECOND = np.timedelta64(1, "s")  # so short that the air is still where it was
+UPPER = {
+    "u_component_of_wind": "m s-1",
+    "v_component_of_wind": "m s-1",
+    "temperature": "K",
+    "specific_humidity": "kg kg-1",
+}
+SURFACE = Variable("surface_pressure", "prognostic", (), "Pa")
+SPEC = StateSpec((SURFACE, *(Variable(n, "prognostic", SIGMA, unit) for n, unit in UPPER.items())), "sigma")
+PRESSURE = 0
+U, V, T, Q = (slice(1 + i * N, 1 + (i + 1) * N) for i in range(4))
+WITH_POLE_ROWS = Grid.from_arrays(np.linspace(-90, 90, 65), np.arange(128) * 360 / 128)
+
+show = jax.jit(Advection.__call__)
+
+
+def shown(grid, fields, spec=SPEC):
+    """What ``VerticalMotion`` says a second, ``(lat, lon, channel)`` in the order of the channels on levels."""
+    advection = Advection.of(spec, grid, [SECOND], vertical_motion=True)
+    found = show(advection, jnp.asarray(fields, jnp.float32)[None], jnp.array([0]))
+    assert found.shape[-1] == advection.channels.size
+    return np.asarray(found)[0, ..., fields.shape[-1] :]
+
+
+def overturning(grid, speed=10.0):
+    """Southward above and northward below, of no net divergence; and how fast air sinks through each level, 1/s.
+
+    ``v = A cos(lat)`` diverges by ``-2 A sin(lat) / a``.
+    """
+    latitude = np.radians(grid.latitude)[:, None, None]
+    aloft = np.where(np.arange(N) < N // 2, -1.0, 1.0)
+    fields = np.zeros((*grid.shape, 1 + 4 * N))
+    fields[..., PRESSURE] = 1e5
+    fields[..., V] = speed * aloft * np.cos(latitude)
+    through = np.minimum(SIGMA, 1 - np.array(SIGMA))  # integral of the part above
+    return fields, 2 * speed / EARTH_RADIUS * np.sin(latitude) * -through
+
+
+@pytest.mark.parametrize("grid", [Grid.gaussian(64), WITH_POLE_ROWS], ids=["gaussian", "pole rows"])
+def test_what_sinks_brings_what_is_above(grid):
+    fields, through = overturning(grid)
+    fields[..., Q] = 2 + 3 * np.array(SIGMA)
+    inner = slice(1, N - 1)
+    found = shown(grid, fields)[..., 3 * N : 4 * N]
+    rows = np.abs(grid.latitude) < 89
+    expected = np.broadcast_to(-through * 3, found.shape)
+    # at the ground and the top nothing goes through
+    np.testing.assert_allclose(found[rows][..., inner], expected[rows][..., inner], atol=0.02 * np.abs(expected).max())
+    assert np.isfinite(found).all()
+
+
+def test_air_of_one_potential_temperature_keeps_it():
+    """Compression warms what sinks by as much as what was above is colder."""
+    grid = Grid.gaussian(32)
+    fields, _ = overturning(grid)
+    fields[..., T] = 300 * np.array(SIGMA) ** (2 / 7)
+    kept = np.abs(shown(grid, fields)[..., 2 * N : 3 * N])
+    fields[..., T] = 300.0
+    warmed = np.abs(shown(grid, fields)[..., 2 * N : 3 * N])
+    assert kept[..., 2:].max() < 0.02 * warmed.max()
+
+
+def test_wind_up_a_slope_of_pressure_is_taken_for_what_it_is():
+    """Wind that blows along the ground towards lower surface pressure rises with it, and is not squeezed."""
+    grid = Grid.gaussian(128)
+    latitude = np.radians(grid.latitude)[:, None]
+    fields = np.zeros((*grid.shape, 1 + 4 * N))
+    fields[..., T] = 280.0
+    # mass neither converges nor diverges where p v cos(lat) is the same at all latitudes
+    pressure = 1e5 * (1 + 0.1 * np.sin(latitude))
+    fields[..., PRESSURE] = pressure
+    fields[..., V] = (5.0 * 1e5 / (pressure * np.cos(latitude)))[..., None]
+    found = shown(grid, fields)
+    rows = np.abs(grid.latitude) < 45
+    slope = 0.1 * np.cos(latitude) / (1 + 0.1 * np.sin(latitude)) / EARTH_RADIUS
+    expected = (2 / 7) * 280 * fields[..., V] * slope[..., None]
+    np.testing.assert_allclose(found[rows][..., 2 * N : 3 * N], expected[rows], rtol=0.02)
+
+
+def test_winds_are_carried_up_and_down_as_vectors_and_there_is_an_input_for_each_field_on_levels():
+    grid = Grid.gaussian(32)
+    fields, through = overturning(grid)
+    fields[..., U] = 40 * np.array(SIGMA)
+    found = shown(grid, fields)[..., :N]
+    inner, rows = slice(1, N - 1), np.abs(grid.latitude) < 80
+    expected = np.broadcast_to(-through * 40, found.shape)
+    np.testing.assert_allclose(found[rows][..., inner], expected[rows][..., inner], atol=0.02 * np.abs(expected).max())
+    model = UNetConfig(advection=True, vertical_motion=True)
+    assert network_channels(model, SPEC)[0] == 2 * (1 + 4 * N) + 4 * N
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (StateSpec(SPEC.variables, "pressure"), "needs sigma levels"),
+        (StateSpec(SPEC.variables[1:], "sigma"), "needs surface_pressure"),
+        (
+            StateSpec(
+                (*SPEC.variables[:4], Variable("specific_humidity", "prognostic", SIGMA[5:], "kg kg-1")), "sigma"
+            ),
+            "on the same levels",
+        ),
+    ],
+)
+def test_where_it_does_not_follow_it_is_refused(spec, expected):
+    with pytest.raises(ConfigError, match=rf"model\.vertical_motion: .*{expected}"):
+        Advection.of(spec, Grid.gaussian(8), [SECOND], vertical_motion=True)
+    with pytest.raises(ValidationError, match="vertical_motion needs advection"):
+        UNetConfig(vertical_motion=True)
