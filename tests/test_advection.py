@@ -75,6 +75,32 @@ def test_a_turning_atmosphere_brings_what_lies_upstream(grid, axis, which):
 
 
 @GRIDS
+@pytest.mark.parametrize("axis", [(0, 0, 1), (1, 0, 0)], ids=["round", "over the poles"])
+def test_cubic_polynomials_find_fine_patterns_better(grid, axis):
+    """Eight cells a wave, at 5 m/s and at 15, near the axis and far from it."""
+    place, east, north = on_sphere(grid)
+    motion = np.cross(np.broadcast_to(np.asarray(axis, float)[:, None, None], place.shape), place, axis=0)
+    fields = np.zeros((1, *grid.shape, 7), np.float32)
+
+    def waves(place):
+        return 10 * np.sin(16 * place[0]) * np.cos(16 * place[1]) * np.sin(16 * place[2] + 1)
+
+    fields[0, ..., [T500, T850, T2M]] = waves(place)
+    for i, speed in ((0, 5.0), (1, 15.0)):
+        for channel, way in ((U500, east), (V500, north)):
+            fields[0, ..., channel + i] = speed * (motion * way).sum(axis=0)
+    rms = {}
+    for cubic in (False, True):
+        carried = bring(Advection.of(SPEC, grid, [HOURS], cubic=cubic), jnp.asarray(fields), jnp.array([0]))[0]
+        for channel, speed in ((T500, 5.0), (T850, 15.0)):
+            expected = waves(turned(place, axis, -speed * 6 * 3600 / EARTH_RADIUS)) - waves(place)
+            rms[cubic, channel] = np.sqrt(np.square(np.asarray(carried[..., channel]) - expected).mean())
+            assert rms[cubic, channel] < (0.1 if cubic else 0.4) * expected.std()
+    assert rms[True, T500] < 0.3 * rms[False, T500]
+    assert rms[True, T850] < 0.3 * rms[False, T850]
+
+
+@GRIDS
 def test_a_wind_across_the_pole_is_the_same_wind_beyond_it(grid):
     place, east, north = on_sphere(grid)
     across = np.broadcast_to(np.array([30.0, 0, 0])[:, None, None], place.shape)

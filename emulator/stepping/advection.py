@@ -5,14 +5,16 @@ convolutions to carry it along. Shown each field where its air was a step ago, l
 what happens on the way (semi-Lagrangian advection: Staniforth and Cote 1991,
 doi:10.1175/1520-0493(1991)119<2206:SLISFA>2.0.CO;2).
 
-Half way back the air had the wind that blows there (Ritchie 1987). Winds are carried as vectors; all is interpolated
-linearly. What air that rises or sinks would change (``vertical_motion``) is looked up half way, too.
+Half way back the air had the wind that blows there (Ritchie 1987), which is interpolated linearly. Winds are carried as
+vectors. What air that rises or sinks would change (``vertical_motion``) is looked up half way, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +44,7 @@ class Advection:
       winds: The channels of both components by level.
       others: The other channels that go with each of them, those on levels first; the first wind fills up where they
         are fewer.
+      cubic: Whether what is carried is interpolated by cubic polynomials (Lagrange), not linearly.
       vertical: What rising and sinking changes, if that is shown as well.
     """
 
@@ -52,11 +55,18 @@ class Advection:
     periodic: bool = field(metadata={"static": True})
     winds: tuple[tuple[int, ...], tuple[int, ...]] = field(metadata={"static": True})
     others: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
-    vertical: VerticalMotion | None = None
+    cubic: bool = field(metadata={"static": True})
+    vertical: VerticalMotion | None
 
     @classmethod
     def of(
-        cls, spec: StateSpec, grid: Grid, steps: Sequence[np.timedelta64], vertical_motion: bool = False
+        cls,
+        spec: StateSpec,
+        grid: Grid,
+        steps: Sequence[np.timedelta64],
+        *,
+        cubic: bool = False,
+        vertical_motion: bool = False,
     ) -> Advection:
         """For the states of a spec on a grid, and steps of these lengths.
 
@@ -84,10 +94,11 @@ class Advection:
             jnp.asarray(_padded(np.asarray(grid.latitude), boundary), jnp.float32),
             jnp.asarray(grid.longitude, jnp.float32),
             jnp.asarray([step / np.timedelta64(1, "s") for step in steps], jnp.float32),
-            _padded_places(grid, boundary),
+            _padded_places(grid, boundary, 1 + cubic),
             boundary.periodic,
             (eastward, northward),
             tuple((*found, *[eastward[0]] * (most - len(found))) for found in by_level),
+            cubic,
             VerticalMotion.of(spec) if vertical_motion else None,
         )
 
@@ -126,10 +137,11 @@ class Advection:
             shown = jnp.concatenate([shown, seconds[..., None] * changes], axis=-1)
 
         half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
-        passed = self._at(shown, half_way, east)
+        passed = self._at(shown, half_way, east, _linear)
         half_way = _unit([x - half * w for x, w in zip(here, components(passed), strict=True)])
         twice = 2 * dot(here, half_way)
-        found = self._at(together, [twice * x - y for x, y in zip(half_way, here, strict=True)], east)
+        there = [twice * x - y for x, y in zip(half_way, here, strict=True)]
+        found = self._at(together, there, east, _cubic if self.cubic else _linear)
 
         parts = [self._as_channels(found, east, north) - fields]
         if self.vertical is not None:
@@ -149,14 +161,17 @@ class Advection:
     ) -> tuple[Float[Array, "batch lat lon field"], Float[Array, "batch lat lon field"]]:
         """Differences over two cells, eastward and northward, a metre; none on a row at a pole."""
         flat = fields.reshape(fields.shape[0], -1, fields.shape[-1])
-        west, east = flat[:, self.places[1:-1, :-2]], flat[:, self.places[1:-1, 2:]]
-        south, north = flat[:, self.places[:-2, 1:-1]], flat[:, self.places[2:, 1:-1]]
+
+        def beside(i: int, j: int) -> Array:
+            (n_lat, n_lon), first = fields.shape[1:3], 1 + self.cubic
+            return flat[:, self.places[first + i : first + i + n_lat, first + j : first + j + n_lon]]
+
         latitude = jnp.radians(self.latitude)
         inner = jnp.abs(self.latitude[1:-1]) < 90 - POLE_TOLERANCE_DEG
         width = 2 * jnp.radians(self.longitude[1] - self.longitude[0]) * jnp.cos(latitude[1:-1])
         height = latitude[2:] - latitude[:-2]
         a_cell = [jnp.where(inner, 1 / (EARTH_RADIUS * x), 0.0)[:, None, None] for x in (width, height)]
-        return (east - west) * a_cell[0], (north - south) * a_cell[1]
+        return (beside(0, 1) - beside(0, -1)) * a_cell[0], (beside(1, 0) - beside(-1, 0)) * a_cell[1]
 
     def _frame(self) -> tuple[Vectors, Vectors, Vectors]:
         """To every point, and to the east and north there, ``(lat, lon, 1)`` or ``(lon, 1)`` each."""
@@ -167,24 +182,23 @@ class Advection:
         return [*(cosine * x for x in outward), sine], east, [*(-sine * x for x in outward), cosine]
 
     def _at(
-        self, fields: Float[Array, "batch lat lon level channel"], there: Vectors, east: Vectors
-    ) -> Float[Array, "batch lat lon level channel"]:
-        """All channels of a level at the points of the level, linear between the four around."""
-        row, column = self._cell(there, east)
+        self, fields: OnLevels, there: Vectors, east: Vectors, weights: Callable[[Array], Mapping[int, Array]]
+    ) -> OnLevels:
+        """All channels of a level at the points of the level, by the points around that have weights."""
+        row, column = (x + self.cubic for x in self._cell(there, east))
         n_rows, n_columns = self.places.shape
-        south = jnp.floor(row).astype(jnp.int32).clip(0, n_rows - 2)
-        west = jnp.floor(column).astype(jnp.int32).clip(0, n_columns - 2)
+        south = jnp.floor(row).astype(jnp.int32).clip(int(self.cubic), n_rows - 2 - self.cubic)
+        west = jnp.floor(column).astype(jnp.int32).clip(int(self.cubic), n_columns - 2 - self.cubic)
         batch, *_, n_levels, n = fields.shape
         flat = fields.reshape(batch, -1, n)
         take = jax.vmap(lambda state, place: jnp.take(state, place, axis=0, mode="clip"))  # each device its own states
 
-        def corner(i: int, j: int) -> Array:
+        def beside(i: int, j: int) -> Array:
             place = n_levels * self.places[south + i, west + j] + jnp.arange(n_levels)
             return take(flat, place.reshape(batch, -1)).reshape(fields.shape)
 
-        north, east_share = (row - south)[..., None], (column - west)[..., None]
-        southern = (1 - east_share) * corner(0, 0) + east_share * corner(0, 1)
-        return (1 - north) * southern + north * ((1 - east_share) * corner(1, 0) + east_share * corner(1, 1))
+        northward, eastward = weights((row - south)[..., None]), weights((column - west)[..., None])
+        return _sum(a * _sum(b * beside(i, j) for j, b in eastward.items()) for i, a in northward.items())
 
     def _cell(self, there: Vectors, east: Vectors) -> tuple[Fields, Fields]:
         """Row and column in the padded grid of the points to which unit vectors go from those of ``_frame``."""
@@ -207,13 +221,30 @@ def _padded(latitude: np.ndarray, boundary: Boundary) -> np.ndarray:
     return np.concatenate([[south], latitude, [north]])
 
 
-def _padded_places(grid: Grid, boundary: Boundary) -> Int[Array, "padded_lat padded_lon"]:
-    """Which point of the grid each of the padded grid repeats."""
+def _padded_places(grid: Grid, boundary: Boundary, by: int) -> Int[Array, "padded_lat padded_lon"]:
+    """Which point of the grid each of the grid repeats that goes on beyond its edges by so many rows and columns."""
     rows_columns = jnp.stack(jnp.indices(grid.shape, jnp.float32), axis=-1)
-    row, column = jnp.moveaxis(pad_sphere(rows_columns[None], (1, 1), (1, 1), boundary)[0], -1, 0).astype(jnp.int32)
+    padded = pad_sphere(rows_columns[None], (by, by), (by, by), boundary)[0]
+    row, column = jnp.moveaxis(padded, -1, 0).astype(jnp.int32)
     return row * grid.shape[1] + column
+
+
+def _linear(t: Array) -> dict[int, Array]:
+    """Weights of the points around, by their place from the one before, a share ``t`` of the way to the next."""
+    return {0: 1 - t, 1: t}
+
+
+def _cubic(t: Array) -> dict[int, Array]:
+    """The same of the polynomial through four points."""
+    before, after, last = t + 1, t - 1, t - 2
+    outer, inner = t * after / 6, before * last / 2
+    return {-1: -outer * last, 0: inner * after, 1: -inner * t, 2: outer * before}
 
 
 def _unit(vectors: Vectors) -> list[Array]:
     length = jnp.sqrt(dot(vectors, vectors))
     return [x / length for x in vectors]
+
+
+def _sum(parts: Iterable[Array]) -> Array:
+    return reduce(operator.add, parts)

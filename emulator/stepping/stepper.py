@@ -12,6 +12,7 @@ also be shown what the wind would change in the step (``advection``), in the uni
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -177,6 +178,17 @@ def network_channels(model: ModelConfig, spec: StateSpec) -> tuple[int, int]:
     return len(prognostic) + carried + given, len(spec.state_channels)
 
 
+def advection_of(model: ModelConfig, spec: StateSpec, grid: Grid, steps: Sequence[np.timedelta64]) -> Advection | None:
+    """What the network is shown of what the wind brings, in steps of these lengths.
+
+    Raises:
+      ConfigError: the state does not hold what that follows from.
+    """
+    if not model.advection:
+        return None
+    return Advection.of(spec, grid, steps, cubic=model.interpolation == "cubic", vertical_motion=model.vertical_motion)
+
+
 def make_stepper(
     model: ModelConfig,
     spec: StateSpec,
@@ -224,5 +236,5 @@ def make_stepper(
         )
     static_fields = jnp.asarray(normal, jnp.float32)
     lengths = [timestep * step for step in steps]
-    advection = Advection.of(spec, grid, lengths, model.vertical_motion) if model.advection else None
+    advection = advection_of(model, spec, grid, lengths)
     return Stepper(normalizer, static_fields, network, advection, spec.n_prognostic, constraints, steps), params

@@ -20,10 +20,9 @@ from emulator.config import ModelConfig, TrainConfig
 from emulator.hardware.launcher import processes_here
 from emulator.hardware.machine import host_memory
 from emulator.run_folder import run_folder
-from emulator.stepping.advection import Advection
 from emulator.stepping.constraints import Constraints
 from emulator.stepping.longer_steps import with_longer_steps
-from emulator.stepping.stepper import Stepper, make_stepper
+from emulator.stepping.stepper import Stepper, advection_of, make_stepper
 from emulator.training.arriving import Arriving
 from emulator.training.budget import Programs, check_memory, check_validation_memory, step_flops
 from emulator.training.devices import Layout
@@ -184,8 +183,7 @@ def _fitting_layout(config: TrainConfig, model: ModelConfig, store: Store, seed:
             "train.stages.N.time_steps"
         )
     Constraints.of(model, store.spec, store.grid)
-    if model.advection:
-        Advection.of(store.spec, store.grid, [], model.vertical_motion)
+    advection_of(model, store.spec, store.grid, [])
     weights_by_stage(config, store.spec)
     plan(config, model, store, seed)
     validation = Validation.of(store, config, layout)
