@@ -122,5 +122,7 @@ def test_winds_are_carried_up_and_down_as_vectors_and_there_is_an_input_for_each
 def test_where_it_does_not_follow_it_is_refused(spec, expected):
     with pytest.raises(ConfigError, match=rf"model\.vertical_motion: .*{expected}"):
         Advection.of(spec, Grid.gaussian(8), [SECOND], vertical_motion=True)
-    with pytest.raises(ValidationError, match="vertical_motion needs advection"):
+    with pytest.raises(ValidationError, match=r"needs model\.advection"):
         UNetConfig(vertical_motion=True)
+    with pytest.raises(ValidationError, match=r"needs model\.advection"):
+        UNetConfig(interpolation="cubic")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from data_prep.config import Section
 from emulator.config.kinds import Positive, PositiveFloat
@@ -53,11 +53,12 @@ class NetworkConfig(Section):
             raise ValueError(f"{steps} must begin with 1 and be ascending multiples, each of the one before")
         return steps
 
-    @model_validator(mode="after")
-    def _rises_where_it_is_carried(self) -> Self:
-        if self.vertical_motion and not self.advection:
-            raise ValueError("vertical_motion needs advection: true")
-        return self
+    @field_validator("interpolation", "vertical_motion")
+    @classmethod
+    def _is_of_advection(cls, asked: str | bool, given: ValidationInfo) -> str | bool:
+        if asked in ("cubic", True) and given.data.get("advection") is False:
+            raise ValueError("needs model.advection")
+        return asked
 
 
 class UNetConfig(NetworkConfig):
