@@ -47,6 +47,7 @@ def test_shipped_configs_are_those_of_the_repository():
     [
         ("modl.width=3", "modl: no such key; did you mean model?"),
         ("train.stages.²=3", "train.stages is a list of 1; '²' is no index of it"),
+        ("train.stages[0].steps=3", "places in a list are keys like others; did you mean train.stages.0.steps?"),
         ("train.stages.0.stepz=3", "train.stages.0.stepz: no such key; did you mean train.stages.0.steps?"),
         ("data.prognostic.temperature.sorce=x", "did you mean data.prognostic.temperature.source?"),
         ("evaluate.physics=[{trunc: 21}]", "did you mean evaluate.physics.0.truncation?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -71,6 +72,9 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected key=value, e.g. --set train.batch_size=8")
+    if "[" in key:
+        meant = re.sub(r"\[(\w+)\]", r".\1", key)
+        raise ConfigError(f"--set {override}: places in a list are keys like others; did you mean {meant}?")
     try:
         value = parse_yaml(text)
     except yaml.YAMLError:
