@@ -38,7 +38,7 @@ class NetworkConfig(Section):
     )
     interpolation: Literal["linear", "cubic"] = Field(
         "linear",
-        description="How `advection` finds fields between points: cubic takes four times as long, and errs less",
+        description="How `advection` finds fields between points: cubic takes three times as long, and errs less",
     )
     vertical_motion: bool = Field(
         False,
