@@ -78,7 +78,7 @@ def test_air_of_one_potential_temperature_keeps_it():
 
 
 def test_wind_up_a_slope_of_pressure_is_taken_for_what_it_is():
-    """Wind that blows along the ground towards lower surface pressure rises with it, and is not squeezed."""
+    """Air that blows towards higher surface pressure is compressed, though no mass comes together."""
     grid = Grid.gaussian(128)
     latitude = np.radians(grid.latitude)[:, None]
     fields = np.zeros((*grid.shape, 1 + 4 * N))

@@ -27,7 +27,8 @@ from data_prep.spec import Channel, StateSpec
 from data_prep.variables import WINDS
 from emulator.models.convolution import POLE_TOLERANCE_DEG, Boundary, pad_sphere
 from emulator.stepping.pytree import pytree
-from emulator.stepping.vertical_motion import Fields, OnLevels, Vectors, VerticalMotion, components, dot
+from emulator.stepping.vectors import Fields, OnLevels, Vectors, components, dot
+from emulator.stepping.vertical_motion import VerticalMotion
 
 
 @pytree

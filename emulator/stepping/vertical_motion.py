@@ -8,7 +8,7 @@ doi:10.1175/1520-0493(1981)109<0758:AEAAMC>2.0.CO;2), horizontal ones are centre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -20,15 +20,11 @@ from data_prep.errors import ConfigError
 from data_prep.spec import StateSpec
 from data_prep.variables import WINDS
 from emulator.stepping.pytree import pytree
+from emulator.stepping.vectors import OnLevels, Vectors, components, dot
 
-Fields: TypeAlias = Float[Array, "batch lat lon level"]
-OnLevels: TypeAlias = Float[Array, "batch lat lon level channel"]
-"""By level the three components of the wind, and what goes with it."""
-Vectors: TypeAlias = Sequence[Fields]
-"""Three components: along the axes that leave the globe at 0 E, at 90 E and at the north pole."""
 Flat: TypeAlias = Float[Array, "batch lat lon field"]
 
-SURFACE_PRESSURE = "surface_pressure"
+_SURFACE_PRESSURE = "surface_pressure"
 _KAPPA = 2 / 7  # gas constant over heat capacity of dry air
 
 
@@ -61,14 +57,14 @@ class VerticalMotion:
         by_name = {c.variable: spec[c.variable].levels for c in channels if c.level is not None}
         if spec.vertical != "sigma":
             raise ConfigError("model.vertical_motion: needs sigma levels (data.vertical)")
-        if SURFACE_PRESSURE not in names:
-            raise ConfigError(f"model.vertical_motion: needs {SURFACE_PRESSURE} in data.prognostic")
+        if _SURFACE_PRESSURE not in names:
+            raise ConfigError(f"model.vertical_motion: needs {_SURFACE_PRESSURE} in data.prognostic")
         if len(set(by_name.values())) > 1:
             raise ConfigError("model.vertical_motion: needs all variables of data.prognostic on the same levels")
         (levels,) = set(by_name.values())
         scalars = [name for name in by_name if name not in WINDS]
         temperature = scalars.index("temperature") if "temperature" in scalars else None
-        return cls(tuple(levels), names.index(SURFACE_PRESSURE), len(scalars), temperature)
+        return cls(tuple(levels), names.index(_SURFACE_PRESSURE), len(scalars), temperature)
 
     def __call__(
         self,
@@ -108,13 +104,3 @@ class VerticalMotion:
         compression = rising_ground - (above - lost / 2) / jnp.asarray(levels, lost.dtype)
         at = 3 + self.temperature
         return changes.at[..., at].add(_KAPPA * on_levels[..., at] * compression)
-
-
-def dot(a: Vectors, b: Vectors) -> Fields:
-    """Scalar products."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-def components(on_levels: OnLevels) -> list[Array]:
-    """The three of the wind."""
-    return [on_levels[..., i] for i in range(3)]
