@@ -47,6 +47,22 @@ def test_every_stage_leaves_what_it_promises(folder, capsys):
     assert "Network" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("data.static.lake_cover={}", "boundary.nc and 3 more: missing lake_cover (static lake_cover); the files hold"),
+        ("data.timestep_hours=12", "total_precipitation_6hr"),
+        ("data.split.segments.test=[3]", "there is no segment 3; there are 3: "),
+    ],
+)
+def test_data_that_the_nature_run_will_not_hold_are_refused_before_it(tmp_path, capsys, change, words):
+    folder = tmp_path / "work"
+    assert main(["run", str(CONFIG), "--set", f"workdir={folder}", "--set", change]) != 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: nothing is simulated yet, for ") and words in said
+    assert "/tmp" not in said.replace(str(folder), "") and not (folder / "nature").exists()
+
+
 def test_all_forecasters_start_from_the_same_times(folder):
     files = sorted((folder / "forecasts").glob("*.nc"))
     assert {f.stem for f in files} == {

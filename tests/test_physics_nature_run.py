@@ -21,7 +21,7 @@ from data_prep.spec import grid_coords
 from emulator.config import SimulateConfig
 from emulator.physics import nature_run, speedy, transfer
 from emulator.physics.boundary import boundary_dataset
-from emulator.physics.nature_run import simulate
+from emulator.physics.nature_run import simulate, write_blank
 
 pytestmark = pytest.mark.physics
 
@@ -64,6 +64,19 @@ def test_files_are_plain_cf_netcdf(nature: Path):
         coords = grid_coords(transfer.gaussian_grid(21))
         np.testing.assert_array_equal(member["latitude"], coords["latitude"][1])
         assert np.isfinite(member["temperature"]).all()
+
+
+def test_blank_files_are_those_of_the_run_but_for_values(nature: Path, tmp_path: Path):
+    write_blank(CONFIG, tmp_path / "blank")
+    assert sorted(p.name for p in (tmp_path / "blank").iterdir()) == sorted(p.name for p in nature.glob("*.nc"))
+    for path in nature.glob("*.nc"):
+        with xr.open_dataset(path) as made, xr.open_dataset(tmp_path / "blank" / path.name) as blank:
+            assert blank.variables.keys() == made.variables.keys()
+            for name in made.variables:
+                assert blank[name].dims == made[name].dims and blank[name].shape == made[name].shape
+                assert blank[name].attrs.get("units") == made[name].attrs.get("units")
+            for name in blank.coords:
+                np.testing.assert_array_equal(blank[name], made[name])
 
 
 @pytest.mark.filterwarnings("ignore:The ioos_sos checker:DeprecationWarning")

@@ -336,6 +336,12 @@ def test_a_single_level_is_dropped_from_a_surface_field(tmp_path):
     assert open_source(tmp_path / "a.nc", NAMES, "pressure").read("surface_pressure", ()).shape == (1, *GRID.shape, 1)
 
 
+def test_a_file_of_groups_is_told_how_to_be_read(tmp_path):
+    weather(TIMES).to_netcdf(tmp_path / "a.nc", group="inner")
+    with pytest.raises(DataError, match=r"lie in groups \(inner\), which are not read; ncks -G : -g inner IN OUT"):
+        open_source(tmp_path / "a.nc", NAMES, "pressure")
+
+
 REFUSED = {
     "no such file": (None, "no such file"),
     "empty": (b"", "the file is empty"),
@@ -367,7 +373,11 @@ REFUSED = {
         lambda d: d.assign_coords(time=d.time.where(d.time != d.time[2])),
         "time has missing values; drop them",
     ),
-    "times as numbers": (lambda d: d.assign_coords(time=range(6)), "no CF units"),
+    "times as numbers": (lambda d: d.assign_coords(time=range(6)), "no CF units .*: ncatted -a units,time,c,c,"),
+    "times as text": (
+        lambda d: d.assign_coords(time=[f"2001-02-0{i}" for i in range(1, 7)]),
+        "are text such as 2001-02-01",
+    ),
     "times as dates": (
         lambda d: d.assign_coords(time=("time", 20010101 + np.arange(6) / 4, {"units": "day as %Y%m%d.%f"})),
         "has the units 'day as %Y%m%d.%f', no CF ones .*; cdo -r copy IN OUT makes such",

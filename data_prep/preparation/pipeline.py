@@ -40,12 +40,14 @@ from data_prep.preparation.blocks import (
     write_block,
 )
 from data_prep.preparation.climatology_fit import StoreFit
+from data_prep.preparation.splits import split_segments
 from data_prep.preparation.statistics import Moments, Statistics, sum_moments, with_lateral_as_state
 from data_prep.preparation.store import FORMAT_VERSION, read_manifest, row_bytes
 from data_prep.preparation.store_writer import StoreWriter, chunk_rows
 from data_prep.preparation.tally import judge_record, together
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.reading import checks
+from data_prep.reading.inputs import open_canonical
 from data_prep.reading.locations import Location, find, locate, stamp
 from data_prep.reading.sources import warn_of_slow_chunks
 from data_prep.spec import StateSpec
@@ -115,6 +117,20 @@ def prepare(
         put_in_place(partial / "store", out)
         shutil.rmtree(partial)
     return out
+
+
+def rehearse(config: DataConfig, workdir: Path) -> None:
+    """Refuses what ``prepare`` would of files whose values nobody knows yet: names, levels, times and splits alone.
+
+    Args:
+      config: The config's ``data`` section.
+      workdir: What ``{workdir}`` in ``data.inputs`` stands for.
+
+    Raises:
+      DataError: as ``prepare`` does.
+    """
+    inputs = open_canonical(find_inputs(config.inputs, workdir), config, mendings={})
+    split_segments(inputs.segments, config.split)
 
 
 def _is_in_place(partial: Path, out: Path, recipe: Recipe) -> bool:

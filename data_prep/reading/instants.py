@@ -49,10 +49,14 @@ def instants_of(path: Location, coordinate: xr.DataArray) -> np.ndarray:
     else:
         units = coordinate.attrs.get("units")
         has = "no CF units" if units is None else f"the units {units!r}, no CF ones"
-        remedy = "; cdo -r copy IN OUT makes such" if "%Y" in str(units) else ""
-        raise DataError(
-            f"{path}: {name} has {has} such as 'hours since 1900-01-01'; its values are {values.dtype} numbers{remedy}"
-        )
+        are, remedy = f"{values.dtype} numbers", ""
+        if values.dtype.kind == "U":
+            are = f"text such as {values[0]!s:.30}"
+        elif "%Y" in str(units):
+            remedy = "; cdo -r copy IN OUT makes such"
+        elif units is None:
+            remedy = f"; say what they count: ncatted -a units,{name},c,c,'hours since 1900-01-01' FILE"
+        raise DataError(f"{path}: {name} has {has} such as 'hours since 1900-01-01'; its values are {are}{remedy}")
     return _rounded(times, _resolution_seconds(coordinate))
 
 

@@ -62,6 +62,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
             netCDF4.set_chunk_cache(CHUNK_CACHE_BYTES)
             file = _NetCDF.open(path)
             _refuse_one_cut_short(path, file)
+            _refuse_groups_alone(path, file)
             return xr.open_dataset(file, chunks=None, decode_timedelta=False), partial(_close, file)
     except DataError:
         raise
@@ -86,6 +87,17 @@ def _refuse_one_cut_short(path: Path, file: xr.backends.NetCDF4DataStore) -> Non
     if size < needed:
         _close(file)
         raise DataError(f"{path}: is cut short: {size} bytes, and its variables alone take {needed}; copy it again")
+
+
+def _refuse_groups_alone(path: Path, file: xr.backends.NetCDF4DataStore) -> None:
+    """Of NetCDF 4: what lies in a group is not read, and an empty file would be a riddle."""
+    groups = list(file.ds.groups)
+    if groups and not file.ds.variables:
+        _close(file)
+        raise DataError(
+            f"{path}: its variables lie in groups ({', '.join(groups)}), which are not read; ncks -G : -g {groups[0]} "
+            "IN OUT makes a file of one"
+        )
 
 
 def _close(file: xr.backends.NetCDF4DataStore) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import UserError
+from data_prep.errors import DataError, UserError
 from emulator.config import EvaluateConfig, ExperimentConfig, TrainConfig
 from emulator.experiment.forecast_files import files_of_network
 from emulator.experiment.records import Records, Stamps
@@ -91,6 +92,25 @@ def _check_simulation(config: ExperimentConfig) -> None:
 
     assert config.simulate is not None
     check(config.simulate)
+
+
+def _check_data_of_simulation(config: ExperimentConfig) -> None:
+    """Refuses, before hours of simulation, data that the nature run will not hold.
+
+    Raises:
+      UserError: as the preparation of its files would.
+    """
+    from data_prep.preparation.pipeline import rehearse
+    from emulator.physics.nature_run import write_blank
+
+    if config.simulate is None or not all(map(is_of_nature, config.data.inputs)):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_blank(config.simulate, Path(folder) / "nature")
+        try:
+            rehearse(config.data, Path(folder))
+        except DataError as error:
+            raise DataError(f"nothing is simulated yet, for {str(error).replace(folder, str(config.path))}") from None
 
 
 def _prepare(config: ExperimentConfig, workers: Executor | None) -> None:
@@ -287,7 +307,15 @@ def _plot(config: ExperimentConfig, _: Executor | None) -> None:
 
 
 STAGES = (
-    Stage("simulate", ("nature",), _simulate, ("seed", "simulate"), ready=_check_simulation, same_again=True),
+    Stage(
+        "simulate",
+        ("nature",),
+        _simulate,
+        ("seed", "simulate"),
+        ready=_check_simulation,
+        same_again=True,
+        look_ahead=_check_data_of_simulation,
+    ),
     Stage(
         "prepare",
         ("store.zarr",),

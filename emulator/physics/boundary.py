@@ -6,8 +6,11 @@ date, so it is what the physics sees on that day, area-averaged to the output gr
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+import netCDF4
 import numpy as np
 import xarray as xr
 from jax.typing import ArrayLike
@@ -15,6 +18,7 @@ from jax_datetime import Datetime
 from jcm.date import DateData
 from jcm.forcing import ForcingData
 
+from data_prep.clock import CALENDAR_DAYS
 from data_prep.spec import grid_coords, unit_attrs
 from data_prep.variables import known
 from emulator.physics import transfer
@@ -31,6 +35,8 @@ DAILY = {
 covered. Each is defined everywhere: sea-surface temperature over land is what the packaged file carries on from the
 coast, land temperature over sea likewise, and the land-sea mask says which one acts."""
 
+STATIC = ("geopotential_at_surface", "land_sea_mask", "albedo", "glacier_fraction")
+
 _LONG_NAMES = {
     "snow_depth": "snow depth over the depth that covers a cell (60 mm of water)",
     "soil_water": "soil water available to evaporation, relative to field capacity",
@@ -39,6 +45,11 @@ _LONG_NAMES = {
     "albedo": "albedo of bare land",
 }
 
+_DAY_OF_YEAR = (
+    "dayofyear",
+    np.arange(1, CALENDAR_DAYS + 1, dtype=np.int32),
+    {"long_name": "day of the year", "units": "1"},
+)
 _COMMON_YEAR, _LEAP_YEAR = 1901, 1904
 
 
@@ -72,19 +83,11 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
         name: (("dayofyear", "latitude", "longitude"), on_grid(np.stack([day[name] for day in days]))) for name in DAILY
     }
     glacier = jnp.zeros_like(terrain.fmask) if forcing.glacier_fraction is None else forcing.glacier_fraction
-    static = {
-        "geopotential_at_surface": model.surface_geopotential_on(output_truncation),
-        "land_sea_mask": on_grid(terrain.fmask),
-        "albedo": on_grid(forcing.alb0),
-        "glacier_fraction": on_grid(glacier),
-    }
-    data |= {name: (("latitude", "longitude"), field) for name, field in static.items()}
+    surface = model.surface_geopotential_on(output_truncation)
+    static = (surface, *map(on_grid, (terrain.fmask, forcing.alb0, glacier)))
+    data |= {name: (("latitude", "longitude"), field) for name, field in zip(STATIC, static, strict=True)}
     dataset = xr.Dataset(data, coords=grid_coords(transfer.gaussian_grid(output_truncation)))
-    dataset["dayofyear"] = (
-        "dayofyear",
-        np.arange(1, 367, dtype=np.int32),
-        {"long_name": "day of the year", "units": "1"},
-    )
+    dataset["dayofyear"] = _DAY_OF_YEAR
     for name in data:
         facts = known(name)
         attrs = unit_attrs(facts.units if facts else "1") | {"long_name": _LONG_NAMES.get(name, name.replace("_", " "))}
@@ -96,3 +99,18 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
     for variable in dataset.variables.values():
         variable.encoding["_FillValue"] = None  # nothing is missing, and CF allows none in coordinates
     return dataset
+
+
+def write_blank_boundary(path: Path, output_truncation: int) -> None:
+    """Writes a file with the variables of ``boundary_dataset``, which hold no values."""
+    coordinates = {"dayofyear": _DAY_OF_YEAR, **grid_coords(transfer.gaussian_grid(output_truncation))}
+    with netCDF4.Dataset(path, "w") as file:
+        for name, (dims, values, attrs) in coordinates.items():
+            file.createDimension(name, values.size)
+            file.createVariable(name, values.dtype, dims)[:] = values
+            file[name].setncatts(attrs)
+        for name in (*DAILY, *STATIC):
+            dims = ("latitude", "longitude") if name in STATIC else tuple(coordinates)
+            facts = known(name)
+            file.createVariable(name, np.float32, dims, fill_value=False)
+            file[name].setncatts(unit_attrs(facts.units if facts else "1"))

@@ -42,16 +42,18 @@ from data_prep.spec import (
     sigma_formula,
     unit_attrs,
 )
-from data_prep.variables import is_accumulation, known
+from data_prep.variables import UPPER_AIR, is_accumulation, known
 from emulator.config import SimulateConfig
 from emulator.physics import transfer
-from emulator.physics.boundary import boundary_dataset
+from emulator.physics.boundary import boundary_dataset, write_blank_boundary
 from emulator.physics.ensemble import Ensemble, batch_width
 from emulator.physics.speedy import (
+    NEAR_SURFACE_TEMPERATURE,
     SpeedyModel,
     member_count,
     one_member,
     perturb_vorticity,
+    precipitation_name,
     replicate,
     run_state_structure,
 )
@@ -170,6 +172,28 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
 def check(config: SimulateConfig) -> None:
     """Refuses what ``simulate`` would before it begins; see there."""
     _start_of(config)
+
+
+def write_blank(config: SimulateConfig, out_dir: Path) -> None:
+    """Writes the files that ``simulate`` would, without the fields: what can be asked of them is known before hours of
+    simulation.
+
+    Args:
+      config: The ``simulate`` section.
+      out_dir: A new folder for ``member_000.nc`` ... and ``boundary.nc``, whose variables hold no values.
+
+    Raises:
+      ConfigError: as ``simulate`` does.
+    """
+    start = _start_of(config)
+    out_dir.mkdir(parents=True)
+    model = SpeedyModel(config.truncation, config.layers, config.time_step_minutes)
+    surface = ("surface_pressure", NEAR_SURFACE_TEMPERATURE, precipitation_name(config.output_hours))
+    ranks = dict.fromkeys(UPPER_AIR, 3) | dict.fromkeys(surface, 2)
+    for member in range(config.members):
+        with netCDF4.Dataset(out_dir / f"member_{member:03d}.nc", "w") as file:
+            _define(file, config, model, ranks, _times(config, start, member))
+    write_blank_boundary(out_dir / "boundary.nc", config.output_truncation)
 
 
 @dataclass(frozen=True)
@@ -318,8 +342,6 @@ def _part(parts: Path, chunk: int) -> Path:
 def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, start: np.datetime64) -> None:
     """One file a member from the parts; all are written side by side, so that each part is read once."""
     plan = _Plan.of(config)
-    first = start + np.timedelta64(config.develop_days + config.spinup_days, "D")
-    hours = np.arange(0, config.days * 24 + 1, config.output_hours)
     finals = [out_dir / f"member_{m:03d}.nc" for m in range(config.members)]
     with ExitStack() as stack:
         temporaries = [stack.enter_context(replacing(path)) for path in finals]
@@ -331,13 +353,19 @@ def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, st
             fields = read_arrays(_part(out_dir / _PARTS, chunk), f"delete {out_dir / _PARTS} to start over")
             if record == 0:
                 for member, file in enumerate(files):
-                    shift = np.timedelta64(days_apart(config) * member, "D")
-                    _define(file, config, model, {n: f.ndim - 2 for n, f in fields.items()}, first + shift + hours)
+                    ranks = {name: field.ndim - 2 for name, field in fields.items()}
+                    _define(file, config, model, ranks, _times(config, start, member))
                     file.setncattr("member", np.int32(member))
             for name, values in fields.items():
                 for member, file in enumerate(files):
                     file[name][record : record + values.shape[1]] = values[member]
             record += values.shape[1]
+
+
+def _times(config: SimulateConfig, start: np.datetime64, member: int) -> np.ndarray:
+    """What is kept of a member that starts from rest with the others."""
+    days = config.develop_days + config.spinup_days + days_apart(config) * member
+    return start + np.timedelta64(days, "D") + np.arange(0, config.days * 24 + 1, config.output_hours)
 
 
 def _define(
