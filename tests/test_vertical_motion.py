@@ -1,17 +1,22 @@
 """What rises and sinks changes fields as continuity and the first law say; where it does not follow it is refused."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from synthetic import World, make_store
 
 from data_prep.errors import ConfigError
 from data_prep.grid import EARTH_RADIUS, Grid
 from data_prep.spec import StateSpec, Variable
-from emulator.config import UNetConfig
+from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.stepping.advection import Advection
 from emulator.stepping.stepper import network_channels
+from emulator.training.devices import WHOLE
+from emulator.training.job import set_up
 
 N = 20
 SIGMA = tuple((np.arange(N) + 0.5) / N)
@@ -104,6 +109,33 @@ def test_winds_are_carried_up_and_down_as_vectors_and_there_is_an_input_for_each
     np.testing.assert_allclose(found[rows][..., inner], expected[rows][..., inner], atol=0.02 * np.abs(expected).max())
     model = UNetConfig(advection=True, vertical_motion=True)
     assert network_channels(model, SPEC)[0] == 2 * (1 + 4 * N) + 4 * N
+
+
+FEW = (0.2, 0.5, 0.8, 0.95)
+WINDY = World(
+    StateSpec((*(Variable(n, "prognostic", FEW, unit) for n, unit in UPPER.items()), SURFACE), "sigma"),
+    np.array([20, 12, 6, 3, *[0] * 4, 220, 250, 272, 284, 1e-4, 1e-3, 4e-3, 8e-3, 1e5], np.float32),
+    np.array([8, 6, 4, 3, 8, 6, 4, 3, 2, 3, 3, 3, 1e-5, 1e-4, 1e-3, 1e-3, 600], np.float32),
+)
+
+
+def test_a_batch_is_learned_with_gradients_through_it():
+    store = make_store(Grid.gaussian(16), days=10, splits=("train", "validation"), world=WINDY)
+    changes = {"tendency_mean": 0 * WINDY.mean, "tendency_std": WINDY.scale / 3}
+    statistics = replace(store.statistics, mean=WINDY.mean, std=WINDY.scale, **changes)
+    stages = [RolloutStage(steps=30, rollout=2, warmup=2, learning_rate=1e-2)]
+    config = TrainConfig(batch_size=2, stages=stages, validation_windows=2, validation_steps=2)
+    model = UNetConfig(
+        patch=2, width=16, multipliers=[1], blocks=1, advection=True, interpolation="cubic", vertical_motion=True
+    )
+    job = set_up(config, model, replace(store, statistics=statistics), 0)
+    batch, state = job.spans[0].windows.batch(0, job.layout), job.layout.place(job.fresh, WHOLE)
+    losses = []
+    for _ in range(30):
+        state, norms = job.step(state, batch, job.task)
+        assert norms.finite
+        losses.append(float(norms.loss))
+    assert min(losses[-5:]) < 0.6 * losses[0]
 
 
 @pytest.mark.parametrize(
