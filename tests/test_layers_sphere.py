@@ -36,26 +36,35 @@ def test_padding_continues_a_smooth_field_over_poles_and_dateline(latitude):
 
 
 def test_boundaries_are_read_from_the_grid():
-    assert Boundary.of(Grid.gaussian(8)) == Boundary(True, "beyond")
-    assert Boundary.of(Grid.from_arrays(WITH_POLES, LONGITUDE)) == Boundary(True, "on_row")
-    assert Boundary.of(Grid.from_arrays(np.arange(-30, 31, 10), LONGITUDE)) == Boundary(True, "none")
-    assert Boundary.of(Grid.from_arrays(np.arange(20, 60, 5), np.arange(200, 260, 5))) == Boundary(False, "none")
+    assert Boundary.of(Grid.gaussian(8)) == Boundary(True, (0, 0))
+    assert Boundary.of(Grid.from_arrays(WITH_POLES, LONGITUDE)) == Boundary(True, (1, 1))
+    assert Boundary.of(Grid.from_arrays(WITH_POLES[1:], LONGITUDE)) == Boundary(True, (0, 1))
+    assert Boundary.of(Grid.from_arrays(np.arange(-30, 31, 10), LONGITUDE)) == Boundary(True, None)
+    assert Boundary.of(Grid.from_arrays(np.arange(20, 60, 5), np.arange(200, 260, 5))) == Boundary(False, None)
+
+
+def test_the_one_pole_that_has_a_row_has_no_other_side_and_its_fellow_that_was_left_out_is_stepped_over():
+    grid = Grid.from_arrays(WITH_POLES[1:], LONGITUDE)
+    field = smooth(grid.latitude, LONGITUDE)
+    padded = pad_sphere(jnp.asarray(field)[None, :, :, None], (2, 2), (0, 0), Boundary.of(grid))[0, :, :, 0]
+    wider = np.concatenate([[-120, -105], grid.latitude, [105, 120]])
+    np.testing.assert_allclose(padded, smooth(wider, LONGITUDE), atol=2e-6)
 
 
 def test_region_repeats_its_edges():
     x = jnp.arange(6.0).reshape(1, 2, 3, 1)
-    padded = pad_sphere(x, (1, 0), (1, 2), Boundary(False, "none"))[0, :, :, 0]
+    padded = pad_sphere(x, (1, 0), (1, 2), Boundary(False, None))[0, :, :, 0]
     np.testing.assert_array_equal(padded, [[0, 0, 1, 2, 2, 2], [0, 0, 1, 2, 2, 2], [3, 3, 4, 5, 5, 5]])
 
 
 def test_impossible_padding_is_refused():
     x = jnp.zeros((1, 2, 5, 1))
     with pytest.raises(ValueError, match="even number"):
-        pad_sphere(x, (1, 1), (1, 1), Boundary(True, "beyond"))
+        pad_sphere(x, (1, 1), (1, 1), Boundary(True, (0, 0)))
     with pytest.raises(ValueError, match="by 3 rows"):
-        pad_sphere(x, (3, 0), (1, 1), Boundary(True, "beyond"))
+        pad_sphere(x, (3, 0), (1, 1), Boundary(True, (0, 0)))
     with pytest.raises(ValueError, match="round the globe"):
-        Boundary(False, "beyond")
+        Boundary(False, (0, 0))
 
 
 @pytest.mark.parametrize("latitude", [EQUAL_ANGLE, WITH_POLES], ids=["poles between", "pole rows"])
@@ -111,7 +120,7 @@ def test_accelerators_and_cpus_compute_the_same(to_convolve, on_accelerators, on
 
 
 def test_convolution_commutes_with_rotation_on_the_globe():
-    conv = SphereConv(2, 3, Boundary(True, "beyond"), rngs=nnx.Rngs(0))
+    conv = SphereConv(2, 3, Boundary(True, (0, 0)), rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (1, 6, 12, 2))
     np.testing.assert_allclose(conv(jnp.roll(x, 5, axis=2)), jnp.roll(conv(x), 5, axis=2), atol=1e-5)
 
@@ -135,7 +144,7 @@ def test_a_bias_is_learned_in_single_precision(dtype):
 
 
 def test_residual_block_begins_as_identity():
-    block = ResidualBlock(4, Boundary(True, "beyond"), rngs=nnx.Rngs(0))
+    block = ResidualBlock(4, Boundary(True, (0, 0)), rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (1, 4, 8, 4))
     np.testing.assert_array_equal(block(x), x)
 

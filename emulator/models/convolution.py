@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,29 +29,34 @@ class Boundary:
 
     Attributes:
       periodic: Longitudes go round the globe; otherwise the outer columns are repeated.
-      pole: ``beyond`` where each pole lies half a spacing beyond the outer row (Gaussian and cell-centred grids),
-        ``on_row`` where the outer rows are the poles themselves, ``none`` where the outer rows are repeated.
+      pole_rows: How many rows at the southern and at the northern end are a pole and so have no other side: none where
+        the pole lies half a spacing beyond the outer row (Gaussian and cell-centred grids), or where its row was left
+        out (ERA5 on 720 x 1440). ``None`` for a grid that ends before the poles, whose outer rows are repeated.
     """
 
     periodic: bool
-    pole: Literal["none", "beyond", "on_row"]
+    pole_rows: tuple[int, int] | None
 
     def __post_init__(self) -> None:
-        if self.pole != "none" and not self.periodic:
+        if self.pole_rows is not None and not self.periodic:
             raise ValueError("a grid goes over the poles only if it goes round the globe")
 
     @classmethod
     def of(cls, grid: Grid) -> Boundary:
         """The boundary of a grid; regional grids have neither wrap nor poles."""
         if not grid.is_global:
-            return cls(grid.periodic, "none")
-        on_row = max(grid.latitude[0] + 90, 90 - grid.latitude[-1]) < POLE_TOLERANCE_DEG
-        return cls(True, "on_row" if on_row else "beyond")
+            return cls(grid.periodic, None)
+        south, north = (bool(x < POLE_TOLERANCE_DEG) for x in (grid.latitude[0] + 90, 90 - grid.latitude[-1]))
+        return cls(True, (int(south), int(north)))
 
     @property
-    def pole_rows(self) -> int:
-        """Rows at each end that are a pole, and so have no other side."""
-        return int(self.pole == "on_row")
+    def of_cells(self) -> Boundary:
+        """Of cells that are made of several rows each, with the poles on their edges."""
+        return Boundary(self.periodic, None if self.pole_rows is None else (0, 0))
+
+    def most_rows(self, n_rows: int) -> int:
+        """How many rows can be added at either end of a grid of so many."""
+        return n_rows - max(self.pole_rows or (0, 0))
 
 
 def pad_sphere(
@@ -109,15 +113,15 @@ def pad_sphere(
 def _beyond(x: Array, south: int, north: int, boundary: Boundary) -> tuple[Array, Array]:
     """The rows beyond the outer ones; see ``pad_sphere``."""
     n_rows, n_columns = x.shape[1:3]
-    if boundary.pole == "none":
+    if boundary.pole_rows is None:
         return rows_beyond(x, jnp.repeat(x[:, :1], south, axis=1), jnp.repeat(x[:, -1:], north, axis=1))
-    skip = boundary.pole_rows
-    if max(south, north) > n_rows - skip:
+    if max(south, north) > boundary.most_rows(n_rows):
         raise ValueError(f"padding by {max(south, north)} rows, but there are {n_rows}")
     if n_columns % 2:
         raise ValueError(f"the way over a pole needs an even number of longitudes, there are {n_columns}")
-    beyond_south = jnp.roll(x[:, skip : skip + south][:, ::-1], n_columns // 2, axis=2)
-    beyond_north = jnp.roll(x[:, n_rows - skip - north : n_rows - skip][:, ::-1], n_columns // 2, axis=2)
+    first, last = boundary.pole_rows[0], n_rows - boundary.pole_rows[1]
+    beyond_south = jnp.roll(x[:, first : first + south][:, ::-1], n_columns // 2, axis=2)
+    beyond_north = jnp.roll(x[:, last - north : last][:, ::-1], n_columns // 2, axis=2)
     return rows_beyond(x, beyond_south, beyond_north)
 
 
@@ -150,7 +154,7 @@ class Frame:
                 f"model: {n_columns} longitudes around the globe are no multiple of {column_factor} ({why})"
             )
         rows = _split(-n_rows % row_factor)
-        if grid.is_global and max(rows) > n_rows - Boundary.of(grid).pole_rows:
+        if grid.is_global and max(rows) > Boundary.of(grid).most_rows(n_rows):
             raise ConfigError(f"model: {n_rows} rows are too few for cells of {row_factor} rows ({why})")
         return cls(rows, _split(-n_columns % column_factor))
 

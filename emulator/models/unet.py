@@ -141,7 +141,7 @@ class UNet(nnx.Module):
         coarsest = Coarsest.of(config, grid)
         self.frame = coarsest.frame
         # Latent cells lie between poles: with pole rows the frame shifts them by up to half a cell, which is let be.
-        latent = Boundary(self.boundary.periodic, "none" if self.boundary.pole == "none" else "beyond")
+        latent = self.boundary.of_cells
 
         dense = partial(linear, dtype=dtype, rngs=rngs)
 

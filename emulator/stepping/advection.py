@@ -215,10 +215,11 @@ class Advection:
 
 def _padded(latitude: np.ndarray, boundary: Boundary) -> np.ndarray:
     """Latitudes with one beyond either edge: the way goes on over a pole, or as far as before."""
-    if boundary.pole == "none":
+    if boundary.pole_rows is None:
         south, north = 2 * latitude[0] - latitude[1], 2 * latitude[-1] - latitude[-2]
     else:
-        south, north = -180 - latitude[boundary.pole_rows], 180 - latitude[-1 - boundary.pole_rows]
+        first, last = boundary.pole_rows
+        south, north = -180 - latitude[first], 180 - latitude[-1 - last]
     return np.concatenate([[south], latitude, [north]])
 
 
