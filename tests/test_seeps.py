@@ -1,8 +1,14 @@
 """SEEPS: worked out by hand, and the properties that its authors ask for."""
 
+import math
+
 import numpy as np
 import pytest
+from synthetic import World, make_store
 
+from data_prep.preparation.store import Store
+from data_prep.spec import StateSpec, Variable
+from emulator.evaluation import seeps
 from emulator.evaluation.seeps import RainClimate, dry_below_m
 
 MM = 1e-3
@@ -60,3 +66,17 @@ def test_where_it_never_rains_nothing_is_heavy():
 def test_shorter_sums_are_dry_below_less():
     for interval, mm in (("_6hr", 0.1), ("_12hr", 0.1), ("_24hr", 0.25), ("", 0.25)):
         assert dry_below_m(f"total_precipitation{interval}") == pytest.approx(mm * MM)
+
+
+def test_the_climate_of_a_large_grid_is_that_of_as_many_fields_as_fit_into_memory(monkeypatch):
+    rain = Variable("total_precipitation_6hr", "diagnostic", (), "m", minimum=0.0)
+    still = Variable("temperature", "prognostic", (500.0,), "K")
+    world = World(StateSpec((still, rain), "pressure"), np.array([255, 1e-4], "f4"), np.array([3, 1e-3], "f4"))
+    store = make_store(days=12, world=world)
+    whole, read = RainClimate.fit(store, rain.name), []
+    read_state = Store.read_state
+    monkeypatch.setattr(Store, "read_state", lambda *arguments: read.append(arguments) or read_state(*arguments))
+    monkeypatch.setattr(seeps, "_MOST_BYTES", 30 * 4 * math.prod(store.grid.shape))
+    part = RainClimate.fit(store, rain.name)
+    assert len(read) == 30
+    assert 0.2 < whole.dry_share.mean() < 0.8 and abs(part.dry_share.mean() - whole.dry_share.mean()) < 0.1

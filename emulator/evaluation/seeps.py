@@ -8,6 +8,7 @@ where the dry share lies outside 0.1 to 0.85.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,6 +23,7 @@ DRY_SHARES = (0.1, 0.85)
 """Climatological share of dry times within which a point is scored."""
 
 _MOST_ROWS = 2000
+_MOST_BYTES = 2**30  # that the rain of all of them takes
 
 
 def dry_below_m(variable: str) -> float:
@@ -63,7 +65,8 @@ class RainClimate:
     def fit(cls, store: Store, variable: str) -> Self:
         """From the training split, all seasons and hours together: days of the year would need decades."""
         rows = store.rows_of("train")
-        rows = rows[clock.sample(store.times[rows], _MOST_ROWS)]
+        most = min(_MOST_ROWS, max(1, _MOST_BYTES // (4 * math.prod(store.grid.shape))))
+        rows = rows[clock.sample(store.times[rows], most)]
         channel = [c.variable for c in store.spec.state_channels].index(variable)
         rain_m = np.stack([store.read_state(row, row + 1)[0, ..., channel] for row in rows.tolist()])
         return cls.of(rain_m, dry_below_m(variable))
