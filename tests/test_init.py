@@ -232,6 +232,14 @@ def test_a_config_is_never_overwritten(tmp_path, capsys):
     assert (tmp_path / "c.yaml").read_text() == "mine"
 
 
+def test_where_nothing_can_be_written_nothing_is_looked_at(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(init, "inspect_files", lambda *_: pytest.fail("works for nothing"))
+    path = canonical(world(), tmp_path)
+    assert main(["init", str(path), "--out", str(tmp_path / "file/c.yaml")]) == 1
+    assert f"{tmp_path / 'file'}" in capsys.readouterr().err
+
+
 def test_a_line_break_in_a_name_does_not_end_a_comment(tmp_path):
     path = canonical(world(times_from("2001-01-01", 60), REGION), tmp_path).rename(tmp_path / "a\nb: c\x07.nc")
     assert made(tmp_path, str(path))["data"]["inputs"] == [str(path)]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.errors import ConfigError
-from data_prep.files.disk import write_text
+from data_prep.files.disk import replacing
 from data_prep.inspection.files import used_files
 from data_prep.inspection.report import Report, few_words, inspect_files
 from data_prep.reading.locations import find_files
@@ -38,9 +38,18 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     Raises:
       ConfigError: ``out`` is there already.
       DataError: the files are refused by preparation, or hold too few times.
+      DiskError: ``out`` cannot be written, which is known before the work.
     """
     if out.exists():
         raise ConfigError(f"{out}: is there already; choose another name with --out, or delete it")
+    with replacing(out) as temporary:
+        text, summary = _propose(places, out, minutes)
+        temporary.write_text(text, encoding="utf-8")
+    return summary
+
+
+def _propose(places: Sequence[str | Path], out: Path, minutes: float) -> tuple[str, str]:
+    """The text of the config, and what was decided."""
     paths = find_files(places)
     probe(paths)
     report = inspect_files(paths)
@@ -53,8 +62,7 @@ def init(places: Sequence[str | Path], out: Path, minutes: float) -> str:
     plan = plan_by_trial(data.inputs.spec, data.inputs.grid, data.lengths["train"], machine, minutes, hours, longest)
     text = config_text(out, report, data, plan, leads, physics, machine, minutes)
     parse_config(parse_yaml(text), source=str(out))
-    write_text(out, text)
-    return _summary(out, report, data, plan, leads, physics, machine)
+    return text, _summary(out, report, data, plan, leads, physics, machine)
 
 
 def _summary(
