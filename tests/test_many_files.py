@@ -74,6 +74,19 @@ def test_chunks_of_a_zarr_store_are_read_once_by_blocks_that_follow_each_other(t
     assert told is not None and told.endswith(".chunk(time=1).to_zarr(OUT)")
 
 
+def test_means_of_one_file_beside_instants_of_another_are_told(tmp_path, caplog):
+    data = weather(times_from("2001-01-01", 20))[["temperature", "total_precipitation_6hr"]]
+    data.isel(time=slice(10)).to_netcdf(tmp_path / "a.nc")
+    for variable, method in (("temperature", "mean"), ("total_precipitation_6hr", "sum")):
+        data[variable].attrs["cell_methods"] = f"time: {method}"
+    data.isel(time=slice(10, None)).to_netcdf(tmp_path / "b.nc")
+    variables = {"prognostic": {"temperature": {}}, "diagnostic": {"total_precipitation_6hr": {}}}
+    open_canonical(sorted(tmp_path.glob("*.nc")), config(["x"], **variables, forcing={}, static={}))
+    told = [r.getMessage() for r in caplog.records if "taken alike" in r.getMessage()]
+    assert len(told) == 1
+    assert "b.nc: temperature is a mean over intervals, that of" in told[0] and "a.nc of instants" in told[0]
+
+
 def test_files_that_are_compared_at_a_shared_time_are_closed_again(tmp_path):
     data = weather(times_from("2001-01-01", 21))[["temperature"]]
     for number in range(10):

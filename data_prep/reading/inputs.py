@@ -124,6 +124,7 @@ def open_canonical(
     holders = {name: _holders(sources, name, role, variable) for name, (role, variable) in asked.items()}
     if mendings is None:  # else whoever found them has looked at these too
         _check_fixed(holders, asked)
+        _warn_of_mixed_intervals(holders)
     described = {name: _describe(name, role, variable, holders[name]) for name, (role, variable) in asked.items()}
     moving = [v for v in described.values() if v.role in ("prognostic", "diagnostic") or v.known == "persisted"]
     timelines = join_by_time(moving, holders, config, mendings)
@@ -248,6 +249,23 @@ def _holders(sources: Sequence[Source], name: str, role: Role, variable: Variabl
         }[found]
         raise DataError(f"{there[0].path}: {name} runs over {found}, as {role} it must run over {extents[0]}{hint}")
     return fitting
+
+
+def _warn_of_mixed_intervals(holders: Mapping[str, Sequence[Source]]) -> None:
+    """Says so where one file has instants of a variable and another one means, as far as they tell."""
+    for name, sources in holders.items():
+        kinds = [s.fields[name].over_interval or "sum" * is_accumulation(name) for s in sources]
+        other = next((i for i, kind in enumerate(kinds) if kind != kinds[0]), None)
+        if other is not None:
+            here, there = (f"a {kinds[i]} over intervals" if kinds[i] else "of instants" for i in (other, 0))
+            logger.warning(
+                "%s: %s is %s, that of %s %s, as the files say; they are taken alike",
+                sources[other].path,
+                name,
+                here,
+                sources[0].path,
+                there,
+            )
 
 
 def _check_fixed(holders: Mapping[str, Sequence[Source]], asked: Mapping[str, tuple[Role, VariableConfig]]) -> None:
