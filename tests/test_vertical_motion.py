@@ -13,8 +13,10 @@ from data_prep.errors import ConfigError
 from data_prep.grid import EARTH_RADIUS, Grid
 from data_prep.spec import StateSpec, Variable
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.stepping import stepper
 from emulator.stepping.advection import Advection
 from emulator.stepping.stepper import network_channels
+from emulator.stepping.vertical_motion import MOST_SHOWN
 from emulator.training.devices import WHOLE
 from emulator.training.job import set_up
 
@@ -119,16 +121,35 @@ WINDY = World(
 )
 
 
-def test_a_batch_is_learned_with_gradients_through_it():
+STAGE = RolloutStage(steps=30, rollout=2, warmup=2, learning_rate=1e-2)
+CONFIG = TrainConfig(batch_size=2, stages=[STAGE], validation_windows=2, validation_steps=2)
+MODEL = UNetConfig(
+    patch=2, width=16, multipliers=[1], blocks=1, advection=True, interpolation="cubic", vertical_motion=True
+)
+
+
+def windy_store():
     store = make_store(Grid.gaussian(16), days=10, splits=("train", "validation"), world=WINDY)
     changes = {"tendency_mean": 0 * WINDY.mean, "tendency_std": WINDY.scale / 3}
-    statistics = replace(store.statistics, mean=WINDY.mean, std=WINDY.scale, **changes)
-    stages = [RolloutStage(steps=30, rollout=2, warmup=2, learning_rate=1e-2)]
-    config = TrainConfig(batch_size=2, stages=stages, validation_windows=2, validation_steps=2)
-    model = UNetConfig(
-        patch=2, width=16, multipliers=[1], blocks=1, advection=True, interpolation="cubic", vertical_motion=True
-    )
-    job = set_up(config, model, replace(store, statistics=statistics), 0)
+    return replace(store, statistics=replace(store.statistics, mean=WINDY.mean, std=WINDY.scale, **changes))
+
+
+def test_what_is_shown_of_vertical_motion_is_held_within_bounds_and_of_advection_is_not(monkeypatch):
+    job = set_up(CONFIG, MODEL, windy_store(), 0)
+    given = []
+    monkeypatch.setattr(stepper.nnx, "merge", lambda *_: lambda x: given.append(x) or x[..., : WINDY.mean.size])
+    batch = job.spans[0].windows.batch(0, job.layout)
+    for factor in (1, 30):
+        wind = jnp.where(jnp.arange(WINDY.mean.size) < 2 * len(FEW), factor, 1)
+        job.task.stepper.output(job.fresh.params.params, batch.state[:, 0] * wind, batch.forcing[:, 0], batch.which)
+    n = 4 * len(FEW)
+    calm, stormy = (np.abs(x[..., -2 * n - 1 :]).max(axis=(0, 1, 2)) for x in given)
+    assert 0.1 < calm[-n:].min() < calm[-n:].max() <= stormy[-n:].max() == MOST_SHOWN
+    assert stormy[:-n].max() > MOST_SHOWN
+
+
+def test_a_batch_is_learned_with_gradients_through_it():
+    job = set_up(CONFIG, MODEL, windy_store(), 0)
     batch, state = job.spans[0].windows.batch(0, job.layout), job.layout.place(job.fresh, WHOLE)
     losses = []
     for _ in range(30):

@@ -28,7 +28,7 @@ from data_prep.variables import WINDS
 from emulator.models.convolution import POLE_TOLERANCE_DEG, Boundary, pad_sphere
 from emulator.stepping.pytree import pytree
 from emulator.stepping.vectors import Fields, OnLevels, Vectors, components, dot
-from emulator.stepping.vertical_motion import VerticalMotion
+from emulator.stepping.vertical_motion import MOST_SHOWN, VerticalMotion
 
 
 @pytree
@@ -111,6 +111,12 @@ class Advection:
         if self.vertical is None:
             return everything
         return np.concatenate([everything, np.sort([*eastward, *northward, *others[:, : self.vertical.n].ravel()])])
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """What is shown of each of these channels at most, in standard deviations of its change over a step."""
+        vertical = 0 if self.vertical is None else (2 + self.vertical.n) * len(self.others)
+        return np.repeat(np.array([np.inf, MOST_SHOWN], np.float32), [self.channels.size - vertical, vertical])
 
     def __call__(
         self, fields: Float[Array, "batch lat lon channel"], which: Int[Array, " batch"]

@@ -131,7 +131,8 @@ class Stepper:
         parts = [prognostic, (forcing - scale.forcing_mean) / scale.forcing_std, static]
         if self.advection is not None:
             carried = self.advection(state[..., : self.n_prognostic], which)
-            parts.append(carried / self.unit(which)[..., self.advection.channels])
+            carried /= self.unit(which)[..., self.advection.channels]
+            parts.append(carried.clip(-self.advection.bounds, self.advection.bounds))
         if len(self.time_steps) > 1:
             asked = jax.nn.one_hot(which, len(self.time_steps), dtype=state.dtype)
             parts.append(jnp.broadcast_to(asked[:, None, None], (*place, len(self.time_steps))))
