@@ -25,9 +25,9 @@ from emulator.stepping.vectors import OnLevels, Vectors, components, dot
 MOST_SHOWN = 20.0
 """Standard deviations of a change over a step.
 
-More is rare in truths: one value in 14,000 of SPEEDY T42 seen at T31, by six hours. In forecasts errors feed on themselves
-through what is shown of the uppermost layers, for a network goes on in a straight line beyond what it has seen: one that
-fell apart after four to six days did not when held within these bounds, and erred the same to three days.
+More is rare in truths: one value in 14,000 of SPEEDY T42 seen at T31, by six hours. In forecasts errors feed on
+themselves through what is shown of the uppermost layers, for a network goes on in a straight line beyond what it has
+seen: one that fell apart after four to six days did not when held within these bounds, and erred the same to three.
 """
 
 Flat: TypeAlias = Float[Array, "batch lat lon field"]
