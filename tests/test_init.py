@@ -364,7 +364,8 @@ def test_the_time_of_training_follows_from_steps_that_were_timed(monkeypatch):
     found = plan_by_trial(state, grid, [4000], MACHINE, 60)
     assert found.measured and not by_arithmetic.measured
     assert tried[0] == by_arithmetic.model.width > found.model.width and len(tried) == len(set(tried))
-    needed = [s.steps * s.rollout * slow(found.model, state, grid, config_of(s, found)) for s in found.stages]
+    steps = [s.steps * (s.rollout + s.free_steps / 3) for s in found.stages]
+    needed = [n * slow(found.model, state, grid, config_of(s, found)) for n, s in zip(steps, found.stages, strict=True)]
     assert sum(needed) == pytest.approx(3600, rel=0.01)
 
 
@@ -447,13 +448,38 @@ def test_filters_are_no_finer_than_the_cells():
     assert model.global_truncation == 4 // model.patch - 2 == 2
 
 
-@pytest.mark.parametrize(("hours", "rollouts"), [(1, [1, 4, 12]), (6, [1, 4, 12]), (12, [1, 2, 6]), (24, [1, 2, 4])])
-def test_rollouts_go_over_a_day_and_three(hours, rollouts):
+@pytest.mark.parametrize(("hours", "free"), [(1, 3), (6, 3), (12, 1), (24, 1)])
+def test_free_steps_and_the_one_in_the_loss_make_a_day(hours, free):
     found = plan_training(spec(), Grid.gaussian(32), [4000], MACHINE, 5, hours)
-    assert [s.rollout for s in found.stages] == rollouts
-    short = plan_training(spec(), Grid.gaussian(32), [5] * 400, MACHINE, 5, hours)  # no stretch holds twelve steps
-    assert all(s.rollout <= 4 for s in short.stages)
-    assert short.seconds == pytest.approx(300, rel=0.05)
+    assert [(s.rollout, s.free_steps) for s in found.stages] == [(1, 0), (1, free)]
+    short = plan_training(spec(), Grid.gaussian(32), [2] * 400, MACHINE, 5, hours)  # no stretch holds two steps
+    assert [s.free_steps for s in short.stages] == [0]
+    assert found.seconds == pytest.approx(300, rel=0.05) and short.seconds == pytest.approx(300, rel=0.05)
+
+
+def test_what_the_wind_brings_is_shown_where_it_blows_at_every_level_and_was_tried():
+    winds = spec_of("u_component_of_wind", "v_component_of_wind", "temperature")
+    lacking = spec_of("u_component_of_wind", "temperature")
+
+    def shown(spec: StateSpec, hours: float = 6, longest: int | None = None) -> bool:
+        return plan_training(spec, Grid.gaussian(32), [4000], MACHINE, 5, hours, longest).model.advection
+
+    assert shown(winds) and shown(winds, 12)
+    assert not shown(lacking) and not shown(spec()) and not shown(winds, 24) and not shown(winds, 6, longest=20)
+
+
+def spec_of(*names: str) -> StateSpec:
+    return StateSpec(tuple(Variable(name, "prognostic", (500.0, 850.0)) for name in names), "pressure")
+
+
+def test_what_winds_bring_and_free_steps_are_in_the_config_of_whom_has_winds_and_time(tmp_path):
+    canonical(world(times_from("2001-01-01", 120), REGION), tmp_path)
+    out = tmp_path / "my_config.yaml"
+    assert main(["init", str(tmp_path), "--out", str(out), "--minutes", "1"]) == 0
+    config = load_config(out)
+    assert config.model.advection
+    assert [(s.rollout, s.free_steps) for s in config.train.stages] == [(1, 0), (1, 3)]
+    in_order(out, tmp_path)
 
 
 def test_little_memory_is_lived_with():

@@ -27,6 +27,7 @@ from emulator.hardware.machine import describe, device_memory, matrix_rate
 from emulator.models import build, forward_flops, parameter_count
 from emulator.models.spherical_harmonics import highest_truncation
 from emulator.planning.step_trial import measured_seconds
+from emulator.stepping.advection import lacking_wind
 from emulator.stepping.rollout import recomputed
 from emulator.stepping.stepper import network_channels
 
@@ -42,7 +43,9 @@ _LEAST_STEPS = 600  # that a network should get: fewer of a wider one learn less
 _LEAST_STEPS_OF_WIDER = 20_000
 _MOST_STEPS = 40_000
 _TOO_FEW_STEPS = 100  # of a first stage, which learns nothing to speak of in them
-_LEAST_OF_ROLLOUTS = 20  # steps of a later stage, which is left out with fewer
+_LEAST_OF_LATER = 20  # steps of a later stage, which is left out with fewer
+_FREE_STEP = 1 / 3  # of the arithmetic of a step in the loss
+_LONGEST_CARRIED = 12.0  # hours of a step over which advection is proposed; nobody has tried longer ones
 _MEMORY_SHARE = 0.5
 _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
@@ -209,15 +212,16 @@ def plan_training(
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
     share = 2 ** int(math.log2(min(_WINDOWS[machine.on_cpu], windows // machine.devices)))
     batch, half = share * machine.devices, max(1, share // 2) * machine.devices  # powers of two have parts in common
-    day, days = _steps_of(24, hours, 2, 4), _steps_of(72, hours, 4, 12)
-    recipe = [_Part(1, 0.5, 1e-2, batch), _Part(day, 0.2, 2e-3, batch), _Part(days, 0.3, 1e-3, batch)]
+    recipe = [_Part(1, 0, 0.5, 1e-2, batch), _Part(1, _free_steps(hours), 0.5, 3e-3, batch)]
     if longest is not None:
         far = min(20, longest)
-        recipe = [_Part(1, 0.2, 5e-3, batch)]
-        recipe += [_Part(6, 0.3, 3e-3, half)] * (far > 6) + [_Part(far, 0.5, 1e-3, half)] * (far > 1)
-    recipe = [p for p in recipe if p.rollout == 1 or sum(max(0, n - p.rollout) for n in lengths) >= p.batch]
+        recipe = [_Part(1, 0, 0.2, 5e-3, batch)]
+        recipe += [_Part(6, 0, 0.3, 3e-3, half)] * (far > 6) + [_Part(far, 0, 0.5, 1e-3, half)] * (far > 1)
+    recipe = [p for p in recipe if p.span == 1 or sum(max(0, n - p.span) for n in lengths) >= p.batch]
     recipe = _shared_out(recipe)
     one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
+    # With little data, whose recipe has long rollouts, nobody has tried it.
+    carried = longest is None and hours <= _LONGEST_CARRIED and lacking_wind(spec) is None
     seconds = 60.0 * minutes
     passed = max(1, MOST_PASSES * windows // batch)
     most = min(_MOST_STEPS, passed)
@@ -225,7 +229,7 @@ def plan_training(
     for width in (*_WIDER * (not machine.on_cpu), *_WIDTHS):
         if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
             continue
-        model = _fitting(width, spec, grid, machine, one_level)
+        model = _fitting(width, spec, grid, machine, one_level, carried)
         first = int(recipe[0].share * seconds / step_seconds(model, 1, batch))
         if first >= (_LEAST_STEPS_OF_WIDER if width in _WIDER else least):
             break
@@ -237,20 +241,21 @@ def plan_training(
 
     def cost(part: _Part) -> float:
         again = recomputed(part.rollout) if rematerialise else 1.0
-        return again * step_seconds(model, part.rollout, part.batch)
+        return (again + _FREE_STEP * part.free_steps / part.rollout) * step_seconds(model, part.rollout, part.batch)
 
     def steps_of(recipe: list[_Part]) -> list[int]:
         times = [part.share * seconds / cost(part) for part in recipe]
         scale = min(1.0, most / max(times[0], 1.0))  # of the time that there is, what so many passes take
         return [max(1, int(scale * n)) for n in times]
 
-    while (counts := steps_of(recipe))[-1] < _LEAST_OF_ROLLOUTS and len(recipe) > 1:
+    while (counts := steps_of(recipe))[-1] < _LEAST_OF_LATER and len(recipe) > 1:
         recipe = _shared_out(recipe[:-1])
         accumulate, rematerialise = _parts(model, spec, grid, machine, recipe)
     stages = tuple(
         RolloutStage(
             steps=steps,
             rollout=part.rollout,
+            free_steps=part.free_steps,
             learning_rate=part.learning_rate,
             warmup=max(1, min(100, steps // 15)),
             batch_size=part.batch if part.batch != batch else None,
@@ -272,18 +277,24 @@ def plan_training(
     )
 
 
-def _steps_of(span: float, hours: float, least: int, most: int) -> int:
-    """Model steps of a rollout over so many hours, as far as such a loss is worth its time."""
-    return min(most, max(least, round(span / hours)))
+def _free_steps(hours: float) -> int:
+    """Those that make a day with the one in the loss; one at least, and three at most."""
+    return min(3, max(1, round(24 / hours) - 1))
 
 
 class _Part(NamedTuple):
-    """A stage to be: model steps of a rollout, share of the time, peak learning rate, windows of a step."""
+    """A stage to be: model steps in the loss and before, share of the time, peak learning rate, windows of a step."""
 
     rollout: int
+    free_steps: int
     share: float
     learning_rate: float
     batch: int
+
+    @property
+    def span(self) -> int:
+        """Model steps of a window."""
+        return self.free_steps + self.rollout
 
 
 def _shared_out(recipe: list[_Part]) -> list[_Part]:
@@ -292,10 +303,10 @@ def _shared_out(recipe: list[_Part]) -> list[_Part]:
     return [part._replace(share=part.share / whole) for part in recipe]
 
 
-def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_level: bool) -> UNetConfig:
+def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_level: bool, carried: bool) -> UNetConfig:
     """A U-Net of this width that the grid takes: with the patch that suits its size if it can be.
 
-    With ``one_level`` that is of one where it sees far enough.
+    With ``one_level`` that is of one where it sees far enough; with ``carried`` it is shown what the wind brings.
     """
     cells = math.prod(grid.shape)
     wanted = 1 if cells <= 2000 else 2 if cells <= 150_000 else 4
@@ -311,7 +322,12 @@ def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_leve
         shapes += [([1, 2], few, 0)] * has_more_to_see + [([1], few, 0)]
         for multipliers, blocks, degrees in shapes:
             model = UNetConfig(
-                patch=patch, width=width, multipliers=multipliers, blocks=blocks, global_truncation=degrees
+                patch=patch,
+                width=width,
+                multipliers=multipliers,
+                blocks=blocks,
+                global_truncation=degrees,
+                advection=carried,
             )
             try:
                 forward_flops(model, *network_channels(model, spec), grid)

@@ -77,11 +77,11 @@ class Advection:
           ConfigError: a level has no winds, or vertical motion does not follow from what the state holds.
         """
         channels = spec.state_channels[: spec.n_prognostic]
-        levels = sorted({c.level for c in channels if c.level is not None})
-        lacking = next((c for c in (Channel(n, z) for z in levels for n in WINDS) if c not in channels), None)
-        if lacking is not None or not levels:
-            what = lacking.name if lacking else f"{' and '.join(WINDS)} at some level"
-            raise ConfigError(f"model.advection: needs the winds at every level; {what} is not among data.prognostic")
+        levels = _levels(channels)
+        if (lacking := lacking_wind(spec)) is not None:
+            raise ConfigError(
+                f"model.advection: needs the winds at every level; {lacking} is not among data.prognostic"
+            )
         eastward, northward = (tuple(channels.index(Channel(name, z)) for z in levels) for name in WINDS)
         by_level: list[list[int]] = [[] for _ in levels]
         on_levels = sorted(range(len(channels)), key=lambda i: channels[i].level is None)  # before those on a surface
@@ -217,6 +217,18 @@ class Advection:
         column = jnp.arange(n)[:, None] + turn / (self.longitude[1] - self.longitude[0])
         column = column % n if self.periodic else column.clip(0, n - 1)
         return row, column + 1
+
+
+def lacking_wind(spec: StateSpec) -> str | None:
+    """A wind without which nothing can be carried along; ``None`` where a state has both components at every level."""
+    channels = spec.state_channels[: spec.n_prognostic]
+    if not (levels := _levels(channels)):
+        return f"{' and '.join(WINDS)} at some level"
+    return next((c.name for c in (Channel(n, z) for z in levels for n in WINDS) if c not in channels), None)
+
+
+def _levels(channels: Sequence[Channel]) -> list[float]:
+    return sorted({c.level for c in channels if c.level is not None})
 
 
 def _padded(latitude: np.ndarray, boundary: Boundary) -> np.ndarray:
