@@ -59,7 +59,7 @@ def test_data_that_the_nature_run_will_not_hold_are_refused_before_it(tmp_path, 
     folder = tmp_path / "work"
     assert main(["run", str(CONFIG), "--set", f"workdir={folder}", "--set", change]) != 0
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("error: nothing is simulated yet, for ") and words in said
+    assert said.startswith("error: preparation would refuse what is to be simulated: ") and words in said
     assert "/tmp" not in said.replace(str(folder), "") and not (folder / "nature").exists()
 
 

@@ -181,7 +181,7 @@ def test_a_config_that_failed_before_anything_was_made_may_be_mended(tmp_path, c
     assert running.stage_seconds(folder, "prepare") >= 0  # its clock began with the mended config
 
 
-def test_what_comes_last_is_looked_at_before_training(tmp_path, calls, monkeypatch):
+def test_what_comes_last_is_looked_at_before_training(tmp_path, calls, monkeypatch, caplog):
     def refuse(config):
         raise UserError("evaluate.headline: nothing of that name")
 
@@ -191,8 +191,10 @@ def test_what_comes_last_is_looked_at_before_training(tmp_path, calls, monkeypat
     with pytest.raises(UserError, match="nothing of that name"):
         running.run_stages(config(tmp_path))
     assert calls == ["prepare"]
-    running.run_stages(config(tmp_path), ["train"])  # alone it asks for no comparison
+    assert not caplog.records
+    running.run_stages(config(tmp_path), ["train"])  # alone it needs no comparison
     assert calls == ["prepare", "train"]
+    assert "train: with this config a later stage will be refused: evaluate.headline: nothing of" in caplog.text
 
 
 def test_a_stage_without_what_it_needs_says_so(tmp_path, calls):

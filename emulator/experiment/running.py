@@ -89,10 +89,19 @@ def _run_stage(
     if redo:
         stage.ready(config)
     logger.info("%s", title)
-    if all_follow:
-        stage.look_ahead(config)
+    _look_ahead(config, stage, all_follow)
     seconds = _work(config, stage, records, redo, workers)
     logger.info("%s: finished in %s", title, duration(seconds))
+
+
+def _look_ahead(config: ExperimentConfig, stage: Stage, all_follow: bool) -> None:
+    """Refuses what a later stage would refuse; warns of it where none has been asked for, as the config may change."""
+    try:
+        stage.look_ahead(config)
+    except UserError as error:
+        if all_follow:
+            raise
+        logger.warning("%s: with this config a later stage will be refused: %s", stage.name, error)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Stage:
       take_parts: Takes what the experiment that is reused has made alike of the result, before the rest is made.
       meet: Waits for the processes that share the work until the first of them has discarded an earlier result.
       begun: Whether what is there, made with another config, is the beginning of what this one asks for.
-      look_ahead: Refuses, before the work, what a later stage would refuse; asked only where all stages are to follow.
+      look_ahead: Refuses, before the work, what a later stage would refuse; a warning where not all are to follow.
       files: Those of others that the result is made of, by name, with what changes when they do; the record keeps them.
         Files alone: who has a URL may be far away, or down.
       replaces: Whether its outputs take the place of earlier ones when they are whole, when it is made anew too: these
@@ -110,7 +110,9 @@ def _check_data_of_simulation(config: ExperimentConfig) -> None:
         try:
             rehearse(config.data, Path(folder))
         except DataError as error:
-            raise DataError(f"nothing is simulated yet, for {str(error).replace(folder, str(config.path))}") from None
+            raise DataError(
+                f"preparation would refuse what is to be simulated: {str(error).replace(folder, str(config.path))}"
+            ) from None
 
 
 def _prepare(config: ExperimentConfig, workers: Executor | None) -> None:
