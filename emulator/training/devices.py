@@ -155,7 +155,7 @@ class Layout:
             return
         cell = latitude_factor(model)
         if cell is None:
-            global_keys = ("output_truncation", "conserve", "global_truncation")
+            global_keys = ("output_truncation", "conserve", "global_truncation", "advection")
             for_all = [f"model.{key}" for key in global_keys if getattr(model, key, None)]
             why = f"{' and '.join(for_all)} need" if for_all else f"this {model.kind} needs"
             raise ConfigError(f"train.mesh.space: {why} all latitudes at once; set it to 1")
