@@ -112,6 +112,50 @@ def test_a_wind_across_the_pole_is_the_same_wind_beyond_it(grid):
     assert np.abs(np.asarray(carried)[0, beside, U500 : V850 + 1]).max() < 1  # of 30 m/s; the globe is round
 
 
+@GRIDS
+def test_a_wind_on_a_surface_is_carried_as_that_of_the_lowest_level(grid):
+    """Alike if it blows alike, over the poles as well; what stands behind it in the state stays in its place."""
+    at_10m = [Variable(f"10m_{x}_component_of_wind", "prognostic", (), "m s-1") for x in "uv"]
+    spec = StateSpec((*SPEC.variables[:3], *at_10m, *SPEC.variables[3:]), "pressure")
+    fields = np.random.default_rng(1).normal(0, 15, (1, *grid.shape, 9)).astype(np.float32)
+    fields[..., 6:8] = fields[..., [U850, V850]]
+    fields[..., 8] = fields[..., T850]
+    carry = Advection.of(spec, grid, [HOURS], cubic=True)
+    carried = np.asarray(bring(carry, jnp.asarray(fields), jnp.array([0])))
+    np.testing.assert_array_equal(carry.channels, range(9))
+    np.testing.assert_allclose(carried[..., 6:8], carried[..., [U850, V850]], atol=1e-4)
+    np.testing.assert_allclose(carried[..., 8], carried[..., T850], atol=1e-4)
+    bare = Advection.of(SPEC, grid, [HOURS], cubic=True)
+    without = bring(bare, jnp.asarray(fields[..., [0, 1, 2, 3, 4, 5, 8]]), jnp.array([0]))
+    np.testing.assert_allclose(carried[..., :6], without[..., :6], atol=1e-4)
+
+
+def test_a_day_brings_what_lies_a_day_upstream():
+    """At 80 m/s more than sixty degrees away along the equator, which is the way that the wind half way blows."""
+    grid = Grid.gaussian(64)
+    place, *_ = on_sphere(grid)
+    tropics = np.abs(grid.latitude) < 5
+    fields = np.zeros((1, *grid.shape, 7), np.float32)
+    fields[0, ..., T500] = pattern(place)
+    fields[0, ..., U500] = 80 * np.cos(np.radians(grid.latitude))[:, None]
+    carry = Advection.of(SPEC, grid, [HOURS, 4 * HOURS], cubic=True)
+    carried = bring(carry, jnp.asarray(fields), jnp.array([1]))[0, ..., T500]
+    expected = pattern(turned(place, (0, 0, 1), -80 * 24 * 3600 / EARTH_RADIUS)) - pattern(place)
+    np.testing.assert_allclose(carried[tropics], expected[tropics], atol=0.01 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("pole_to_pole", [False, True])
+def test_slopes_at_the_sides_are_those_of_one_cell(pole_to_pole):
+    latitude = np.linspace(-89, 89, 90) if pole_to_pole else np.arange(30.0, 41.0)
+    grid = Grid.from_arrays(latitude, np.arange(300, 321.0))
+    rising = 2 * np.asarray(grid.longitude) + 3 * np.asarray(grid.latitude)[:, None]
+    carry = Advection.of(SPEC, grid, [HOURS])
+    eastward, northward = (np.asarray(s)[0, ..., 0] for s in carry._slopes(jnp.asarray(rising[None, ..., None])))
+    degree = np.radians(1) * EARTH_RADIUS
+    np.testing.assert_allclose(northward * degree, 3, rtol=1e-3)
+    np.testing.assert_allclose(eastward * degree * np.cos(np.radians(latitude))[:, None], 2, rtol=1e-3)
+
+
 def test_calm_air_brings_nothing_and_a_region_keeps_what_it_knows():
     region = Grid.from_arrays(np.arange(30, 61.0), np.arange(300, 341.0))
     calm = np.random.default_rng(0).normal(280, 9, (2, *region.shape, 7)).astype(np.float32)
@@ -140,6 +184,11 @@ def test_winds_are_needed_where_anything_is_to_be_carried():
     with pytest.raises(ConfigError, match="at some level is not among"):
         Advection.of(StateSpec((SPEC.variables[3],)), Grid.gaussian(8), [HOURS])
     assert latitude_factor(UNetConfig(advection=True)) is None
+    odd, uneven = np.arange(45) * 8.0, np.array([0.0, 1, 2, 4, 5, 6])
+    with pytest.raises(ConfigError, match=r"needs an even number of longitudes, there are 45 \(data\.regrid\)"):
+        Advection.of(SPEC, Grid.from_arrays(np.linspace(-85, 85, 18), odd), [HOURS])
+    with pytest.raises(ConfigError, match="longitudes are 1 to 2 degrees apart"):
+        Advection.of(SPEC, Grid.from_arrays(np.arange(5.0), uneven), [HOURS])
 
 
 @pytest.mark.parametrize(
@@ -149,10 +198,12 @@ def test_winds_are_needed_where_anything_is_to_be_carried():
         (["temperature"], False, "needs u_component_of_wind and v_component_of_wind in"),
         ([WINDS[0].name, WINDS[1].name], False, r"model\.vertical_motion: needs surface_pressure in data\.prognostic"),
         ([WINDS[0].name, WINDS[1].name, "surface_pressure"], True, "departures from climatology"),
+        ([WINDS[0].name, WINDS[1].name, "surface_pressure"], False, "needs data on sigma levels"),
     ],
 )
 def test_a_config_whose_winds_carry_nothing_is_refused_at_once(prognostic, anomalies, expected):
     data = {"inputs": ["a.nc"], "prognostic": {n: {} for n in prognostic}, "split": {"segments": {"train": [0]}}}
+    data["vertical"] = "sigma" if anomalies else "pressure"
     train = {"stages": [{"steps": 1}], "anomalies": anomalies}
     model = {"advection": True, "vertical_motion": True}
     with pytest.raises(ValidationError, match=expected):

@@ -72,6 +72,8 @@ class ExperimentConfig(Section):
             raise ValueError(f"model.advection: needs {' and '.join(lacking)} in data.prognostic")
         if self.model.vertical_motion and "surface_pressure" not in self.data.prognostic:
             raise ValueError("model.vertical_motion: needs surface_pressure in data.prognostic")
+        if self.model.vertical_motion and self.data.vertical == "pressure":
+            raise ValueError("model.vertical_motion: needs data on sigma levels, these are on levels of pressure")
         if self.train.anomalies:
             raise ValueError(
                 "model.advection: nothing is carried by the winds' departures from climatology, which train.anomalies "

@@ -27,7 +27,7 @@ from emulator.hardware.machine import describe, device_memory, matrix_rate
 from emulator.models import build, forward_flops, parameter_count
 from emulator.models.spherical_harmonics import highest_truncation
 from emulator.planning.step_trial import measured_seconds
-from emulator.stepping.advection import lacking_wind
+from emulator.stepping.advection import obstacle_to_advection
 from emulator.stepping.rollout import recomputed
 from emulator.stepping.stepper import network_channels
 
@@ -221,7 +221,7 @@ def plan_training(
     recipe = _shared_out(recipe)
     one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
     # With little data, whose recipe has long rollouts, nobody has tried it.
-    carried = longest is None and hours <= _LONGEST_CARRIED and lacking_wind(spec) is None
+    carried = longest is None and hours <= _LONGEST_CARRIED and obstacle_to_advection(spec, grid) is None
     seconds = 60.0 * minutes
     passed = max(1, MOST_PASSES * windows // batch)
     most = min(_MOST_STEPS, passed)

@@ -6,7 +6,7 @@ what happens on the way (semi-Lagrangian advection: Staniforth and Cote 1991,
 doi:10.1175/1520-0493(1991)119<2206:SLISFA>2.0.CO;2).
 
 Half way back the air had the wind that blows there (Ritchie 1987), which is interpolated linearly. Winds are carried as
-vectors. What air that rises or sinks would change (``vertical_motion``) is looked up half way, too.
+vectors, at 10 m too. What air that rises or sinks would change (``vertical_motion``) is looked up half way, too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Advection:
       periodic: Whether longitudes go round the globe.
       winds: The channels of both components by level.
       others: The other channels that go with each of them, those on levels first; the first wind fills up where they
-        are fewer.
+        are fewer. Behind the channels of the state come the third components of the winds of ``surface_winds``.
+      surface_winds: The channels of both components of each wind on a surface, such as that at 10 m.
+      over_poles: Whether latitudes go on over the poles.
       cubic: Whether what is carried is interpolated by cubic polynomials (Lagrange), not linearly.
       vertical: What rising and sinking changes, if that is shown as well.
     """
@@ -56,6 +58,8 @@ class Advection:
     periodic: bool = field(metadata={"static": True})
     winds: tuple[tuple[int, ...], tuple[int, ...]] = field(metadata={"static": True})
     others: tuple[tuple[int, ...], ...] = field(metadata={"static": True})
+    surface_winds: tuple[tuple[int, int], ...] = field(metadata={"static": True})
+    over_poles: bool = field(metadata={"static": True})
     cubic: bool = field(metadata={"static": True})
     vertical: VerticalMotion | None
 
@@ -74,14 +78,13 @@ class Advection:
         Fields on one surface go with the wind of the lowest level.
 
         Raises:
-          ConfigError: a level has no winds, or vertical motion does not follow from what the state holds.
+          ConfigError: a level has no winds, air cannot be followed on the grid, or vertical motion does not follow from
+            what the state holds.
         """
+        if (obstacle := obstacle_to_advection(spec, grid)) is not None:
+            raise ConfigError(f"model.advection: {obstacle}")
         channels = spec.state_channels[: spec.n_prognostic]
         levels = _levels(channels)
-        if (lacking := lacking_wind(spec)) is not None:
-            raise ConfigError(
-                f"model.advection: needs the winds at every level; {lacking} is not among data.prognostic"
-            )
         eastward, northward = (tuple(channels.index(Channel(name, z)) for z in levels) for name in WINDS)
         by_level: list[list[int]] = [[] for _ in levels]
         on_levels = sorted(range(len(channels)), key=lambda i: channels[i].level is None)  # before those on a surface
@@ -89,6 +92,8 @@ class Advection:
             if channels[i].variable not in WINDS:
                 level = channels[i].level
                 by_level[-1 if level is None else levels.index(level)].append(i)
+        surface_winds = _surface_winds(channels)
+        by_level[-1] += range(len(channels), len(channels) + len(surface_winds))
         most = max(map(len, by_level))
         boundary = Boundary.of(grid)
         return cls(
@@ -99,6 +104,8 @@ class Advection:
             boundary.periodic,
             (eastward, northward),
             tuple((*found, *[eastward[0]] * (most - len(found))) for found in by_level),
+            surface_winds,
+            boundary.pole_rows is not None,
             cubic,
             VerticalMotion.of(spec) if vertical_motion else None,
         )
@@ -108,6 +115,7 @@ class Advection:
         """Of which prognostic channels a call returns what."""
         (eastward, northward), others = self.winds, np.array(self.others, int)
         everything = np.unique([*eastward, *northward, *others.ravel()])
+        everything = everything[: everything.size - len(self.surface_winds)]
         if self.vertical is None:
             return everything
         return np.concatenate([everything, np.sort([*eastward, *northward, *others[:, : self.vertical.n].ravel()])])
@@ -136,7 +144,7 @@ class Advection:
         here, east, north = self._frame()
         (eastward, northward), others = np.array(self.winds), np.array(self.others, int)
         wind = [fields[..., eastward] * e + fields[..., northward] * n for e, n in zip(east, north, strict=True)]
-        together = jnp.concatenate([jnp.stack(wind, axis=-1), fields[..., others]], axis=-1)
+        together = jnp.concatenate([jnp.stack(wind, axis=-1), self._with_vectors(fields, east, north)[..., others]], -1)
         shown = together[..., :3]
         if self.vertical is not None:
             on_levels = together[..., : 3 + self.vertical.n]
@@ -145,12 +153,14 @@ class Advection:
 
         half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
         passed = self._at(shown, half_way, east, _linear)
-        half_way = _unit([x - half * w for x, w in zip(here, components(passed), strict=True)])
+        wind = components(passed)
+        chord = half * jnp.sinc(half * jnp.sqrt(dot(wind, wind)) / jnp.pi)  # the wind there is no tangent here
+        half_way = _unit([x - chord * w for x, w in zip(here, wind, strict=True)])
         twice = 2 * dot(here, half_way)
         there = [twice * x - y for x, y in zip(half_way, here, strict=True)]
         found = self._at(together, there, east, _cubic if self.cubic else _linear)
 
-        parts = [self._as_channels(found, east, north) - fields]
+        parts = [self._without_vectors(self._as_channels(found, east, north), east, north) - fields]
         if self.vertical is not None:
             parts.append(self._as_channels(passed[..., 3:], east, north))
         return jnp.concatenate(parts, axis=-1)
@@ -163,21 +173,41 @@ class Advection:
         channels = jnp.concatenate([dot(wind, east), dot(wind, north), scalars], axis=-1)
         return channels[..., np.unique(places, return_index=True)[1]]
 
+    def _with_vectors(self, fields: Float[Array, "batch lat lon channel"], east: Vectors, north: Vectors) -> Array:
+        """Two components of each wind on a surface in the places of the two it had; the third behind all channels."""
+        for u, v in self.surface_winds:
+            x, y, z = (fields[..., [u]] * e + fields[..., [v]] * n for e, n in zip(east, north, strict=True))
+            changed = fields.at[..., u].set(x[..., 0]).at[..., v].set(y[..., 0])
+            fields = jnp.concatenate([changed, z], axis=-1)
+        return fields
+
+    def _without_vectors(self, fields: Array, east: Vectors, north: Vectors) -> Float[Array, "batch lat lon channel"]:
+        """The channels of the state again."""
+        n = fields.shape[-1] - len(self.surface_winds)
+        for i, (u, v) in enumerate(self.surface_winds, n):
+            vector = [fields[..., [channel]] for channel in (u, v, i)]
+            fields = fields.at[..., u].set(dot(vector, east)[..., 0]).at[..., v].set(dot(vector, north)[..., 0])
+        return fields[..., :n]
+
     def _slopes(
         self, fields: Float[Array, "batch lat lon field"]
     ) -> tuple[Float[Array, "batch lat lon field"], Float[Array, "batch lat lon field"]]:
-        """Differences over two cells, eastward and northward, a metre; none on a row at a pole."""
+        """Differences over two cells, eastward and northward, a metre; at a side over one, on a row at a pole none."""
         flat = fields.reshape(fields.shape[0], -1, fields.shape[-1])
 
         def beside(i: int, j: int) -> Array:
             (n_lat, n_lon), first = fields.shape[1:3], 1 + self.cubic
             return flat[:, self.places[first + i : first + i + n_lat, first + j : first + j + n_lon]]
 
-        latitude = jnp.radians(self.latitude)
+        latitude, cells = jnp.radians(self.latitude), jnp.full(self.longitude.size, 2.0)
+        if not self.over_poles:  # beyond a side lies what is at it
+            latitude = jnp.concatenate([latitude[1:2], latitude[1:-1], latitude[-2:-1]])
+        if not self.periodic:
+            cells = cells.at[jnp.array([0, -1])].set(1.0)
         inner = jnp.abs(self.latitude[1:-1]) < 90 - POLE_TOLERANCE_DEG
-        width = 2 * jnp.radians(self.longitude[1] - self.longitude[0]) * jnp.cos(latitude[1:-1])
-        height = latitude[2:] - latitude[:-2]
-        a_cell = [jnp.where(inner, 1 / (EARTH_RADIUS * x), 0.0)[:, None, None] for x in (width, height)]
+        width = cells * jnp.radians(self.longitude[1] - self.longitude[0]) * jnp.cos(latitude[1:-1, None])
+        height = (latitude[2:] - latitude[:-2])[:, None]
+        a_cell = [jnp.where(inner[:, None], 1 / (EARTH_RADIUS * x), 0.0)[..., None] for x in (width, height)]
         return (beside(0, 1) - beside(0, -1)) * a_cell[0], (beside(1, 0) - beside(-1, 0)) * a_cell[1]
 
     def _frame(self) -> tuple[Vectors, Vectors, Vectors]:
@@ -219,12 +249,29 @@ class Advection:
         return row, column + 1
 
 
-def lacking_wind(spec: StateSpec) -> str | None:
-    """A wind without which nothing can be carried along; ``None`` where a state has both components at every level."""
+def obstacle_to_advection(spec: StateSpec, grid: Grid) -> str | None:
+    """Why states of a spec cannot be carried along on a grid; ``None`` where they can."""
     channels = spec.state_channels[: spec.n_prognostic]
-    if not (levels := _levels(channels)):
-        return f"{' and '.join(WINDS)} at some level"
-    return next((c.name for c in (Channel(n, z) for z in levels for n in WINDS) if c not in channels), None)
+    levels = _levels(channels)
+    lacking = next((c.name for c in (Channel(n, z) for z in levels for n in WINDS) if c not in channels), None)
+    if lacking is not None or not levels:
+        lacking = lacking or f"{' and '.join(WINDS)} at some level"
+        return f"needs the winds at every level; {lacking} is not among data.prognostic"
+    if grid.is_global and grid.shape[1] % 2:
+        return f"the way over a pole needs an even number of longitudes, there are {grid.shape[1]} (data.regrid)"
+    if grid.unevenness is not None:
+        return f"{grid.unevenness} (data.regrid)"
+    return None
+
+
+def _surface_winds(channels: Sequence[Channel]) -> tuple[tuple[int, int], ...]:
+    """Pairs of channels such as 10m_u_component_of_wind and 10m_v_component_of_wind."""
+    east, north = WINDS
+    on_surface = {c.name: i for i, c in enumerate(channels) if c.level is None}
+    pairs = (
+        (i, on_surface.get(name.removesuffix(east) + north)) for name, i in on_surface.items() if name.endswith(east)
+    )
+    return tuple((u, v) for u, v in pairs if v is not None)
 
 
 def _levels(channels: Sequence[Channel]) -> list[float]:

@@ -69,7 +69,7 @@ class TrainState(NamedTuple):
 class Norms(NamedTuple):
     """Scalars of one step; ``skipped`` as in the state after it. Norms are Euclidean, over all weights together.
 
-    The learning rate is the one that was used: its schedule stands still while steps are skipped.
+    The learning rate is the one that was used; its schedule goes on while steps are skipped.
     """
 
     loss: Float[Array, ""]

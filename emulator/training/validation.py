@@ -88,7 +88,7 @@ class Validation:
         except DataError as error:
             raise DataError(f"train.validation_steps: {config.validation_steps}: {error}") from None
         n = min(config.validation_windows, starts.size)
-        most = min(config.batch_size, n)
+        most = min(max(config.batch_sizes), n)
         sizes = [s for s in range(layout.data, most + 1, layout.data) if 2 * s > most - layout.data]
         size = max(sizes, key=lambda s: (n - n % s, s), default=0)  # of those not much smaller, which leaves least out
         if size == 0:
