@@ -35,8 +35,9 @@ from emulator.forecast import lead_times
 from emulator.forecast_io import describe_forecasts, surface_field
 from emulator.forecasters.base import Cost, Forecaster, attributes_of, forecast_batches
 from emulator.forecasters.driven import all_driven_by
+from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.neural import OUTSIDE
-from emulator.forecasters.several import networks_of
+from emulator.forecasters.several import SeveralNetworks, networks_of
 from emulator.forecasters.statistical import make_reference
 from emulator.given_forecasts import Given, as_file, named, named_as_given, own_file, times_to_refer_to
 from emulator.hardware.machine import host_memory
@@ -208,7 +209,10 @@ def plot(scores: xr.Dataset | str | Path, folder: str | Path) -> list[Path]:
 def _check_memory(forecaster: Forecaster, n_init: int, n_lead: int) -> None:
     """Refuses what memory cannot hold, which would end the process without a word."""
     cells = len(forecaster.spec.state_channels) * forecaster.grid.shape[0] * forecaster.grid.shape[1]
-    needed = 2 * 4 * cells * n_init * n_lead  # twice: blocks, and what they are joined to
+    members = forecaster.members if isinstance(forecaster, EnsembleForecaster) else 1
+    if isinstance(forecaster, SeveralNetworks) and forecaster.how == "members":
+        members = len(forecaster.networks)
+    needed = 2 * 4 * cells * n_init * n_lead * members  # twice: blocks, and what they are joined to
     memory = host_memory()
     if memory is not None and needed > memory[1]:
         raise DataError(

@@ -149,6 +149,7 @@ class ForecastWriter:
         lead_times: np.ndarray,
         constants: Mapping[str, xr.DataArray] | None = None,
         along_valid_time: bool = False,
+        checked: bool = True,
     ) -> None:
         """Prepares a file; the first block decides its variables.
 
@@ -158,11 +159,12 @@ class ForecastWriter:
           lead_times: All leads that will come, ``timedelta64``.
           constants: Fields ``(latitude, longitude)`` written once.
           along_valid_time: Write a single initial time along ``time``, its valid time.
+          checked: Stop where a forecast leaves what is possible; made elsewhere, it may be missing in places.
         """
         assert init_times.size == 1 or not along_valid_time
         if np.unique(init_times).size < init_times.size:
             raise DataError(f"{path}: an initial time is there twice")
-        self._along_valid_time = along_valid_time
+        self._along_valid_time, self._checked = along_valid_time, checked
         self._path = path
         self._place = ExitStack()
         self._init_times = init_times.astype("datetime64[ns]")
@@ -204,7 +206,7 @@ class ForecastWriter:
                 f"{self._path}: a block holds {', '.join(map(str, block.data_vars))}; "
                 f"the first held {', '.join(sorted(expected))}"
             )
-        stop = _departure(block)
+        stop = _departure(block) if self._checked else None
         if stop is not None:
             block = block.isel(lead_time=slice(stop[0]))
             columns = np.arange(self._lead_times.size)[columns][: stop[0]]

@@ -61,7 +61,8 @@ def as_file(name: str, forecast: Given, folder: Path, store: Store) -> Places:
         write_netcdf(forecast, path)
         return path
     constants = {SURFACE: forecast[SURFACE]} if SURFACE in forecast else {}
-    with ForecastWriter(path, forecast["init_time"].values, forecast["lead_time"].values, constants) as writer:
+    inits, leads = forecast["init_time"].values, forecast["lead_time"].values
+    with ForecastWriter(path, inits, leads, constants, checked=False) as writer:  # what a mask covers may be missing
         fields = [key for key, field in forecast.items() if {"init_time", "lead_time"} <= set(field.dims)]
         writer.write(forecast[fields].load())  # an opened file holds more: the pressure at the model's top
         writer.set_attributes({str(key): value for key, value in forecast.attrs.items()})
@@ -69,8 +70,14 @@ def as_file(name: str, forecast: Given, folder: Path, store: Store) -> Places:
 
 
 def _storable(forecast: xr.Dataset) -> xr.Dataset:
-    """Without the attributes that Zarr holds and NetCDF cannot: null, true or false, sections."""
+    """Without the attributes that Zarr holds and NetCDF cannot: null, true or false, sections.
+
+    Fields are stored as they are: how an opened file packed them may not hold what they have become since.
+    """
     out = forecast.copy()
+    for field in out.values():
+        if field.dtype.kind == "f":
+            field.encoding = {}
     owners: list[Any] = [out, *out.variables.values()]
     for owner in owners:
         kinds = {k: np.asarray(v).dtype.kind for k, v in owner.attrs.items()}

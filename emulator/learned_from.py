@@ -6,7 +6,7 @@ split.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,5 +85,9 @@ def of_several(attributes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _parse(text: str) -> tuple[Period, ...]:
-    pairs: Sequence[Sequence[str]] = [part.split("/") for part in text.split(", ") if "/" in part]
-    return tuple((np.datetime64(first, "ns"), np.datetime64(last, "ns")) for first, last in pairs)
+    """The periods of an attribute; none where another program means something else by it."""
+    try:
+        pairs = [part.split("/") for part in text.split(", ") if "/" in part]
+        return tuple((np.datetime64(first, "ns"), np.datetime64(last, "ns")) for first, last in pairs)
+    except ValueError:
+        return ()

@@ -19,6 +19,7 @@ from physics_fixtures import developed
 from data_prep.errors import ConfigError, DataError
 from data_prep.spec import grid_coords
 from emulator.config import SimulateConfig
+from emulator.evaluation.fields import _INDEPENDENT
 from emulator.physics import nature_run, speedy, transfer
 from emulator.physics.boundary import boundary_dataset
 from emulator.physics.nature_run import simulate, write_blank
@@ -164,13 +165,11 @@ def test_dates_out_of_the_calendar_are_refused_before_anything_is_done(change: d
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.parametrize(
-    ("days", "hours", "years"), [(90, 6, 4), (1460, 6, 4), (1460, 24, 8), (1461, 6, 8), (3000, 6, 12)]
-)
-def test_labels_of_members_neither_overlap_nor_meet(days: int, hours: int, years: int):
-    apart = nature_run.days_apart(CONFIG.model_copy(update={"days": days, "output_hours": hours}))
+@pytest.mark.parametrize(("days", "years"), [(90, 4), (1429, 4), (1430, 8), (1461, 8), (3000, 12)])
+def test_labels_of_members_are_a_month_apart(days: int, years: int):
+    apart = nature_run.days_apart(CONFIG.model_copy(update={"days": days}))
     assert apart * 4 == years * 1461
-    assert 24 * apart > 24 * days + hours
+    assert np.timedelta64(apart - days, "D") > _INDEPENDENT
 
 
 def test_boundary_fields_are_what_the_physics_sees(nature: Path):

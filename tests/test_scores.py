@@ -97,9 +97,19 @@ def test_scores_equal_a_calculation_by_hand(scored, store):
 def test_blocks_of_initial_times_change_nothing(scored, store, tmp_path, monkeypatch):
     scores, paths, _ = scored
     monkeypatch.setattr("emulator.evaluation.scoring._BLOCK_BYTES", 40_000)  # 8, 8 and 4 leads of one
+    monkeypatch.setattr("emulator.evaluation.scoring._TRUTH_BYTES", 50_000)
     monkeypatch.setattr("emulator.evaluation.scoring._TASK_INITS", 5)
     again = evaluate(paths, store, CONFIG, tmp_path / "s.nc")
-    for name in ("rmse", "acc", "activity", "forecast_power", "truth_quantile", "rmse_lower", "crossover_hours"):
+    for name in (
+        "rmse",
+        "acc",
+        "activity",
+        "forecast_power",
+        "truth_quantile",
+        "truth_power",
+        "rmse_lower",
+        "crossover_hours",
+    ):
         np.testing.assert_allclose(again[name], scores[name], rtol=1e-10, atol=1e-12)
 
 

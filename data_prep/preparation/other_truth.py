@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import DataError
 from data_prep.preparation.store import Segment, Store, memory_store
 from data_prep.reading.checks import check_values, fill_with_mean
-from data_prep.reading.sources import in_units, open_source
+from data_prep.reading.sources import Source, in_units, open_source
+from data_prep.variables import accumulation_hours, is_accumulation
+
+logger = logging.getLogger(__name__)
 
 
 def with_truth(truth: xr.Dataset, store: Store) -> Store:
@@ -36,6 +41,7 @@ def with_truth(truth: xr.Dataset, store: Store) -> Store:
         source = in_units(source, name, variable.units, "the store's")
     if source.times.size == 0:
         raise DataError("truth: no time coordinate; give the times of its fields as a coordinate named time")
+    _check_times(source, store)
     n = source.times.size
     values = np.concatenate([source.read(name, variable.levels, 0, n) for name, variable in state.items()], axis=-1)
     there = fill_with_mean(values)  # what is missing may be masked; whoever scores it says so where it is not
@@ -63,3 +69,23 @@ def with_truth(truth: xr.Dataset, store: Store) -> Store:
         state=np.maximum(values, spec.state_minimum),
         persisted=np.zeros((n, *store.grid.shape, store.persisted.shape[-1]), np.float32),
     )
+
+
+def _check_times(source: Source, store: Store) -> None:
+    """Every variable is there at all times, and rain is summed over the store's time step."""
+    step, hours = store.timestep, clock.hours(store.timestep)
+    for name in store.spec.state_variables:
+        field = source.fields[name]
+        if field.extent != "time":
+            raise DataError(f"truth: {field.raw_name} has no dimension of time")
+        if not is_accumulation(name):
+            continue
+        if source.bounds is not None:
+            right = (source.bounds[:, 1] == source.times) & (source.bounds[:, 1] - source.bounds[:, 0] == step)
+            if not right.all():
+                at = clock.text(source.times[int(np.argmin(right))])
+                raise DataError(
+                    f"truth: {field.raw_name} at {at} is no sum over the {hours:g} h before; give such sums"
+                )
+        elif accumulation_hours(field.raw_name) is None:
+            logger.warning("truth: %s is taken for sums over %g h, the store's time step", field.raw_name, hours)

@@ -100,7 +100,7 @@ def without_single_leads(data: xr.Dataset) -> xr.Dataset:
 
     Of one initial time with many leads the dimension of the initial time goes.
     """
-    single = [d for d in data.dims if data.sizes[d] == 1 and (_is_lead(str(d)) or _ENSEMBLE.fullmatch(str(d)))]
+    single = [d for d in data.dims if data.sizes[d] == 1 and (is_lead(str(d)) or _ENSEMBLE.fullmatch(str(d)))]
     out = data.squeeze(single)
     valid = out.coords.get("valid_time")
     if valid is not None and valid.ndim == 2:
@@ -117,7 +117,7 @@ def refuse_initial_times(path: Location, data: xr.Dataset, axes: Axes) -> None:
     if axes.instants in (None, "valid_time") or data[axes.instants].attrs.get("standard_name") == "time":
         return
     for name, lead in data.coords.items():
-        if _is_lead(str(name)) and lead.ndim == 0 and lead.dtype.kind in "iufm" and lead.astype(np.float64) != 0:
+        if is_lead(str(name)) and lead.ndim == 0 and lead.dtype.kind in "iufm" and lead.astype(np.float64) != 0:
             raise DataError(
                 f"{path}: holds a lead, {name}, and no valid_time, so {axes.instants} may be the initial time; "
                 f"add {name} to {axes.instants} where it is, and drop {name}"
@@ -134,7 +134,8 @@ def is_own_forecast(data: xr.Dataset) -> bool:
     return lead is not None and lead.dims == ("time",) and data.attrs.keys() >= SIGNATURE
 
 
-def _is_lead(name: str) -> bool:
+def is_lead(name: str) -> bool:
+    """Whether a variable of this name is a lead."""
     return bool(_LEAD.fullmatch(name)) and not _TIME.fullmatch(name)
 
 

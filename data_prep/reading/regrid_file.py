@@ -20,7 +20,7 @@ from data_prep.reading.instants import exact
 from data_prep.reading.locations import Location, is_zarr
 from data_prep.reading.opening import open_lazily
 from data_prep.reading.positions import Order, grid_of
-from data_prep.reading.recognise import find_axes, numeric_fields, on_own_axes
+from data_prep.reading.recognise import find_axes, is_lead, numeric_fields, on_own_axes
 from data_prep.reading.regridded import regridder_for, target_grid
 from data_prep.reading.valid_range import are_invalid, valid_range_of
 from data_prep.regrid import Regridder
@@ -93,7 +93,10 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
             variable.attrs.pop(key, None)
     if axes.time is not None and axes.time in result.coords:
         time = result[axes.time]
-        time.attrs = {"standard_name": "time", "units_metadata": "leap_seconds: none", **time.attrs}
+        standard = (
+            {} if any(is_lead(str(name)) for name in {*data.dims, *data.variables}) else {"standard_name": "time"}
+        )  # else initial times
+        time.attrs = {**standard, "units_metadata": "leap_seconds: none", **time.attrs}
         if time.attrs.get("bounds") in result:  # which many read in the units of the times, whatever their own
             time.encoding["units"] = "seconds since 1970-01-01"
     way = f"{config.method} regridding from {regridder.source.describe()} to {regridder.target.describe()}"

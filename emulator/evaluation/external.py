@@ -41,6 +41,7 @@ from data_prep.reading.recognise import (
 from data_prep.reading.slips import hint, slip_of, standard_height
 from data_prep.reading.sources import clip_to_minimum
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
+from data_prep.reading.valid_range import are_invalid, valid_range_of
 from data_prep.spec import VERTICAL_ATTRS, Vertical, find_levels, grid_coords
 from data_prep.variables import GRAVITY, SURFACE, accumulation_hours, is_accumulation, known, possible_range
 from emulator.evaluation.external_times import MEMBER, find_coordinate, times_of_forecasts
@@ -68,6 +69,7 @@ class ExternalField:
       level_rows: Positions of ``levels`` on it.
       constant: Whether it is the same in all forecasts.
       minimum: Physical lower bound, as the truth has it.
+      valid: Lowest and highest value there that is not missing, if it says so.
     """
 
     raw_name: str
@@ -77,6 +79,7 @@ class ExternalField:
     level_rows: tuple[int, ...] = ()
     constant: bool = False
     minimum: float | None = None
+    valid: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +182,8 @@ class ExternalForecasts:
     def _in_si(self, name: str, values: np.ndarray) -> np.ndarray:
         """The file's values as they are compared, float32; those in another unit than they should be in are refused."""
         field = self.fields[name]
+        if field.valid is not None:
+            values = np.where(are_invalid(values, field.valid), np.nan, values)
         values = field.to_si.apply(values)
         levels = [level if self.vertical == "pressure" else None for level in field.levels] or [None]
         planes = values if field.levels else values[..., None, :, :]
@@ -294,13 +299,13 @@ def _field(
         raise DataError(f"{path}: {raw_name} lacks the dimension {', '.join(lacking)}, so it is no forecast; drop it")
     state = store.spec.state_variables
     on_levels = bool(state[name].levels) if name in state else bool((entry := known(name)) and entry.on_levels)
-    minimum = state[name].minimum if name in state else None
+    minimum, valid = state[name].minimum if name in state else None, valid_range_of(variable)
     coordinate = vertical_dim or scalar_pressure(variable)
     if not on_levels or coordinate is None or coordinate not in variable.coords:
         if on_levels or (vertical_dim is not None and variable.sizes[vertical_dim] > 1):
             found = "no levels" if on_levels else f"{variable.sizes[str(vertical_dim)]} levels"
             raise DataError(f"{path}: {raw_name} has {found}, the truth's {name} has {'some' if on_levels else 'none'}")
-        return ExternalField(raw_name, to_si, constant=name == SURFACE, minimum=minimum), None
+        return ExternalField(raw_name, to_si, constant=name == SURFACE, minimum=minimum, valid=valid), None
     kind, values = vertical_kind(variable[coordinate])
     truth = store.spec.vertical
     if kind == truth == "sigma" and name not in state:
@@ -313,7 +318,7 @@ def _field(
         raise DataError(f"{path}: {raw_name} is on {kind} levels ({coordinate}), the truth on {truth} levels")
     at = find_levels(f"{path}: {raw_name}", values, wanted, " that is verified")
     rows = tuple(at) if vertical_dim else ()
-    field = ExternalField(raw_name, to_si, tuple(map(float, wanted)), vertical_dim, rows, minimum=minimum)
+    field = ExternalField(raw_name, to_si, tuple(map(float, wanted)), vertical_dim, rows, minimum=minimum, valid=valid)
     return field, "pressure" if kind == "pressure" else "sigma"
 
 

@@ -36,6 +36,7 @@ from emulator.evaluation.statistics import (
 )
 
 _BLOCK_BYTES = 16 * 2**20  # of one forecaster's fields; deriving and scoring them takes some ten times that
+_TRUTH_BYTES = 64 * 2**20  # of the truth's fields that are held at once, likewise
 _TASK_INITS = 8  # initial times that a worker takes at once: neighbours share most of their valid times
 _SCALE_TIMES = 64  # whose anomalies set the width of bins
 
@@ -173,7 +174,7 @@ def tallies(scoring: Scoring, executor: Executor | None = None) -> Iterator[Tall
       DataError: a field cannot be read or holds NaN, or a worker died.
     """
     n = scoring.verification.init_times.size
-    tasks = [slice(start, min(start + _TASK_INITS, n)) for start in range(0, n, _TASK_INITS)]
+    tasks = _slices(n, _TASK_INITS)
     work = partial(score, scoring)
     try:
         yield from map(work, tasks) if executor is None else in_order(work, tasks, executor)
@@ -192,38 +193,45 @@ def score(scoring: Scoring, inits: slice) -> Tally:
     truth = _Truth(scoring)
     n_leads = verification.lead_times.size
     per_lead = row_bytes(verification.store.spec, verification.store.grid)
-    step = max(1, _BLOCK_BYTES // (per_lead * n_leads))
-    for start in range(inits.start, inits.stop, step):
-        block = slice(start, min(start + step, inits.stop))
-        place = slice(block.start - inits.start, block.stop - inits.start)
-        truth.move_to(block)
-        observed = {variable: truth.observed(variable) for variable in scoring.variables}
-        for j, variable in enumerate(scoring.variables):
-            _add_truth(tally, scoring, variable, j, place, observed[variable])
-        for i, file in enumerate(scoring.files.values()):
-            at_once = max(1, _BLOCK_BYTES // (per_lead * (block.stop - block.start) * max(1, file.members)))
-            for first in range(0, n_leads, at_once):
-                leads = slice(first, min(first + at_once, n_leads))
-                forecast = verification.forecast(file, block, leads)
-                for j, variable in enumerate(scoring.variables):
-                    cells = (i, j, leads)
-                    if variable in forecast:
-                        part = observed[variable][:, leads]
-                        _add_forecast(tally, scoring, forecast[variable], variable, cells, place, part)
-                    elif tally.distribution.forecast_power is not None:
-                        tally.distribution.forecast_power[cells] = np.nan
+    for span in _slices(n_leads, _TRUTH_BYTES // per_lead):
+        for within in _slices(inits.stop - inits.start, _BLOCK_BYTES // (per_lead * (span.stop - span.start))):
+            block = slice(inits.start + within.start, inits.start + within.stop)
+            truth.move_to(block, span)
+            observed = {variable: truth.observed(variable) for variable in scoring.variables}
+            for j, variable in enumerate(scoring.variables):
+                _add_truth(tally, scoring, variable, (j, span), within, observed[variable])
+            for i, file in enumerate(scoring.files.values()):
+                at_once = _BLOCK_BYTES // (per_lead * (block.stop - block.start) * max(1, file.members))
+                for part in _slices(span.stop - span.start, at_once):
+                    leads = slice(span.start + part.start, span.start + part.stop)
+                    forecast = verification.forecast(file, block, leads)
+                    for j, variable in enumerate(scoring.variables):
+                        cells = (i, j, leads)
+                        if variable in forecast:
+                            seen = observed[variable][:, part]
+                            _add_forecast(tally, scoring, forecast[variable], variable, cells, within, seen)
+                        elif tally.distribution.forecast_power is not None:
+                            tally.distribution.forecast_power[cells] = np.nan
     return tally
 
 
-def _add_truth(tally: Tally, scoring: Scoring, variable: str, j: int, place: slice, observed: Observed) -> None:
+def _slices(n: int, at_once: int) -> list[slice]:
+    """Of so many things, one after the other, as many at once; one at least."""
+    at_once = max(1, at_once)
+    return [slice(first, min(first + at_once, n)) for first in range(0, n, at_once)]
+
+
+def _add_truth(
+    tally: Tally, scoring: Scoring, variable: str, cells: tuple[int, slice], place: slice, observed: Observed
+) -> None:
     if has_climatology(variable):
         for name, value in observed.statistics().items():
-            tally.statistics[name][j, :, place] = np.moveaxis(value, 0, 1)
+            tally.statistics[name][(*cells, place)] = np.moveaxis(value, 0, 1)
     if scoring.with_distributions and has_climatology(variable):
-        tally.distribution.truth_counts[j] += scoring.bins[variable].count(observed.anomaly, scoring.weights[0])
+        tally.distribution.truth_counts[cells] += scoring.bins[variable].count(observed.anomaly, scoring.weights[0])
     if observed.power is not None and tally.distribution.truth_power is not None:
-        _set_whole(tally.statistics["truth_fine_power"][j], place, _fine(observed.power, scoring))
-        tally.distribution.truth_power[j] += observed.power.sum(axis=0)
+        _set_whole(tally.statistics["truth_fine_power"][cells], place, _fine(observed.power, scoring))
+        tally.distribution.truth_power[cells] += observed.power.sum(axis=0)
 
 
 def _add_forecast(
@@ -283,9 +291,9 @@ class _Truth:
     _held: dict[str, Observed] = field(default_factory=dict)
     _index: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def move_to(self, block: slice) -> None:
-        """Reads what the block needs and is not there yet."""
-        wanted = self.scoring.verification.rows[block]
+    def move_to(self, block: slice, leads: slice) -> None:
+        """Reads what these leads of the block need and is not there yet."""
+        wanted = self.scoring.verification.rows[block, leads]
         rows = np.unique(wanted)
         stays = np.isin(self._rows, rows)
         fresh = rows[~np.isin(rows, self._rows)]

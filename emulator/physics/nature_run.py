@@ -62,6 +62,7 @@ from emulator.progress import track
 logger = logging.getLogger(__name__)
 
 FOUR_YEARS_DAYS = 1461
+_GAP_DAYS = 31  # that parts records: a month, up to which the verification takes two for one
 """Members share a clock, and are relabelled by multiples of four years, which keep the calendar."""
 
 FORMAT_VERSION = 1
@@ -260,7 +261,7 @@ def _start_of(config: SimulateConfig) -> np.datetime64:
 
 def days_apart(config: SimulateConfig) -> int:
     """Between the labels of one member and the next: four years, or as many times as part their records by a gap."""
-    return FOUR_YEARS_DAYS * ((24 * config.days + config.output_hours) // (24 * FOUR_YEARS_DAYS) + 1)
+    return FOUR_YEARS_DAYS * ((config.days + _GAP_DAYS) // FOUR_YEARS_DAYS + 1)
 
 
 def _check(fields: dict[str, np.ndarray], chunk_start: np.datetime64, interval_hours: int) -> None:
