@@ -85,6 +85,10 @@ def test_a_truth_without_times_or_with_rain_of_another_interval_is_refused(store
 
     with pytest.raises(DataError, match=r"truth: total_precipitation_6hr has no dimension of time"):
         score(truth.assign({rain: truth[rain].isel(time=0, drop=True)}))
+    with pytest.raises(DataError, match=r"truth: its times are 3 h apart, the store's 6 h; take every such one"):
+        score(
+            truth.assign_coords(time=truth["time"].values[0] + np.arange(truth.sizes["time"]) * np.timedelta64(3, "h"))
+        )
     nameless = truth.rename({rain: "tp"})
     score(nameless)
     assert "truth: tp is taken for sums over 6 h, the store's time step" in caplog.text

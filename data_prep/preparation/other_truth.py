@@ -72,8 +72,13 @@ def with_truth(truth: xr.Dataset, store: Store) -> Store:
 
 
 def _check_times(source: Source, store: Store) -> None:
-    """Every variable is there at all times, and rain is summed over the store's time step."""
+    """Times are no closer than steps, every variable is there at all of them, and rain is summed over a step."""
     step, hours = store.timestep, clock.hours(store.timestep)
+    apart = min([step, *np.diff(source.times)])
+    if apart < step:
+        raise DataError(
+            f"truth: its times are {clock.hours(apart):g} h apart, the store's {hours:g} h; take every such one"
+        )
     for name in store.spec.state_variables:
         field = source.fields[name]
         if field.extent != "time":
