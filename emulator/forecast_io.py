@@ -149,7 +149,7 @@ class ForecastWriter:
         lead_times: np.ndarray,
         constants: Mapping[str, xr.DataArray] | None = None,
         along_valid_time: bool = False,
-        checked: bool = True,
+        with_holes: bool = False,
     ) -> None:
         """Prepares a file; the first block decides its variables.
 
@@ -159,12 +159,12 @@ class ForecastWriter:
           lead_times: All leads that will come, ``timedelta64``.
           constants: Fields ``(latitude, longitude)`` written once.
           along_valid_time: Write a single initial time along ``time``, its valid time.
-          checked: Stop where a forecast leaves what is possible; made elsewhere, it may be missing in places.
+          with_holes: Values may be missing, as under a mask; else a forecast with such values is stopped.
         """
         assert init_times.size == 1 or not along_valid_time
         if np.unique(init_times).size < init_times.size:
             raise DataError(f"{path}: an initial time is there twice")
-        self._along_valid_time, self._checked = along_valid_time, checked
+        self._along_valid_time, self._with_holes = along_valid_time, with_holes
         self._path = path
         self._place = ExitStack()
         self._init_times = init_times.astype("datetime64[ns]")
@@ -206,7 +206,7 @@ class ForecastWriter:
                 f"{self._path}: a block holds {', '.join(map(str, block.data_vars))}; "
                 f"the first held {', '.join(sorted(expected))}"
             )
-        stop = _departure(block) if self._checked else None
+        stop = _departure(block, self._with_holes)
         if stop is not None:
             block = block.isel(lead_time=slice(stop[0]))
             columns = np.arange(self._lead_times.size)[columns][: stop[0]]
@@ -355,13 +355,15 @@ def _places(found: np.ndarray, expected: np.ndarray, name: str, path: Path) -> n
     return slice(int(at[0]), int(at[-1]) + 1) if (np.diff(at) == 1).all() else at
 
 
-def _departure(block: xr.Dataset) -> tuple[int, str] | None:
+def _departure(block: xr.Dataset, with_holes: bool) -> tuple[int, str] | None:
     """The first lead of a block at which a field is not possible, and what happened there."""
     found = []
     for name, field in block.data_vars.items():
         values = field.transpose("init_time", "lead_time", ...).values
         values = values.reshape(*values.shape[:2], -1, 1, 1)
         possible = [bounds(str(name), field.attrs.get("units", ""))]
+        if with_holes:
+            values = np.where(np.isnan(values), np.clip(0, *possible[0]), values)
         times, leads = block["init_time"].values, block["lead_time"].values
         found.append(first_departure(values, [str(name)], possible, times, leads))
     return min((f for f in found if f is not None), key=lambda f: f[0], default=None)

@@ -62,7 +62,7 @@ def as_file(name: str, forecast: Given, folder: Path, store: Store) -> Places:
         return path
     constants = {SURFACE: forecast[SURFACE]} if SURFACE in forecast else {}
     inits, leads = forecast["init_time"].values, forecast["lead_time"].values
-    with ForecastWriter(path, inits, leads, constants, checked=False) as writer:  # what a mask covers may be missing
+    with ForecastWriter(path, inits, leads, constants, with_holes=True) as writer:  # under a mask
         fields = [key for key, field in forecast.items() if {"init_time", "lead_time"} <= set(field.dims)]
         writer.write(forecast[fields].load())  # an opened file holds more: the pressure at the model's top
         writer.set_attributes({str(key): value for key, value in forecast.attrs.items()})

@@ -10,7 +10,6 @@ from data_prep.config import RegridConfig
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.reading.regrid_file import regrid_file
-from emulator.api import _run
 from emulator.forecasters.statistical import make_reference
 from emulator.learned_from import LEARNED_FROM
 
@@ -32,7 +31,7 @@ def rows(store):
 @pytest.fixture(scope="module")
 def forecasts(store, rows):
     leads = np.arange(1, 4) * store.timestep
-    return _run(make_reference("anomaly_persistence", store, leads), store.dataset(rows[:6]), leads)
+    return emulator.predict(make_reference("anomaly_persistence", store, leads), store.dataset(rows[:6]), days=0.75)
 
 
 def of_others(forecasts):
@@ -42,8 +41,8 @@ def of_others(forecasts):
     return plain
 
 
-def rmse(scores, name="rmse"):
-    return scores[name].isel(forecaster=0, lead_time=0).sel(region="all").values
+def rmse(scores):
+    return scores["rmse"].isel(forecaster=0, lead_time=0).sel(region="all").values
 
 
 def test_what_was_packed_in_files_and_changed_since_is_scored_as_it_is(store, forecasts, tmp_path):
@@ -74,6 +73,11 @@ def test_what_a_mask_covers_may_be_missing_in_memory(store, rows, forecasts, tmp
     whole = emulator.score({"a": forecasts}, store, **options)
     for given, other in ((holed, None), (forecasts, truth)):
         np.testing.assert_allclose(rmse(emulator.score({"a": given}, store, truth=other, **options)), rmse(whole))
+
+
+def test_what_is_not_possible_in_memory_is_refused(store, forecasts):
+    with pytest.raises(DataError, match="left physical bounds at lead 6 h: temperature"):
+        emulator.score({"a": forecasts.assign(temperature=forecasts["temperature"] - 273.15)}, store, **OPTIONS)
 
 
 def test_a_truth_without_times_or_with_rain_of_another_interval_is_refused(store, rows, forecasts, caplog):

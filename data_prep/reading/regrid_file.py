@@ -93,10 +93,11 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
             variable.attrs.pop(key, None)
     if axes.time is not None and axes.time in result.coords:
         time = result[axes.time]
-        standard = (
-            {} if any(is_lead(str(name)) for name in {*data.dims, *data.variables}) else {"standard_name": "time"}
-        )  # else initial times
-        time.attrs = {**standard, "units_metadata": "leap_seconds: none", **time.attrs}
+        time.attrs = {"units_metadata": "leap_seconds: none", **time.attrs}
+        if not any(
+            is_lead(str(name)) for name in {*data.dims, *data.variables}
+        ):  # beside leads they may be initial ones
+            time.attrs = {"standard_name": "time", **time.attrs}
         if time.attrs.get("bounds") in result:  # which many read in the units of the times, whatever their own
             time.encoding["units"] = "seconds since 1970-01-01"
     way = f"{config.method} regridding from {regridder.source.describe()} to {regridder.target.describe()}"
