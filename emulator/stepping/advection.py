@@ -154,7 +154,8 @@ class Advection:
         half_way = _unit([x - half * w for x, w in zip(here, wind, strict=True)])
         passed = self._at(shown, half_way, east, _linear)
         wind = components(passed)
-        chord = half * jnp.sinc(half * jnp.sqrt(dot(wind, wind)) / jnp.pi)  # the wind there is no tangent here
+        angle = jnp.maximum(half * jnp.sqrt(dot(wind, wind)), 1e-6)
+        chord = half * jnp.sin(angle) / angle  # the wind there is no tangent here
         half_way = _unit([x - chord * w for x, w in zip(here, wind, strict=True)])
         twice = 2 * dot(here, half_way)
         there = [twice * x - y for x, y in zip(half_way, here, strict=True)]
