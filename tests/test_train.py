@@ -124,17 +124,18 @@ def test_a_fine_tuning_of_one_of_two_steps_goes_on_where_it_was_stopped(store, t
 
 def test_weights_that_meant_something_else_are_taken_with_a_warning(store, finished):
     description, opened = read_description(finished), open_store(store)
-    assert _differing(description, CONFIG, opened) == []
+    assert _differing(description, CONFIG, MODEL, opened) == []
     swapped = copy.deepcopy(description)
     swapped["spec"]["variables"] = [
         v | {"levels": [level + 50 for level in v["levels"]]} for v in swapped["spec"]["variables"]
     ]
     changed = swapped | {"timestep_seconds": 86400.0, "experiment": {"train": {"anomalies": True}}}
     first = opened.spec.state_channels[0]
-    assert _differing(changed, CONFIG, opened) == [
+    assert _differing(changed, CONFIG, MODEL.model_copy(update={"interpolation": "cubic"}), opened) == [
         f"its {first.variable}@{first.level + 50:g} stands where {first.name} is here",
         "its step is 24 h, and 6 h here",
         "it learned anomalies, which is otherwise here",
+        "its model.interpolation is linear, and cubic here",
     ]
 
 

@@ -30,7 +30,7 @@ def pretrained_weights(
     """
     warn_if_half_trained(folder)
     weights = check_start(folder, params, model)
-    if differing := _differing(read_description(folder), config, store):
+    if differing := _differing(read_description(folder), config, model, store):
         logger.warning("train.start_from: weights of %s are taken though %s", folder, "; ".join(differing))
     return weights
 
@@ -43,7 +43,7 @@ def check_start(folder: Path, params: nnx.State, model: ModelConfig) -> nnx.Stat
     return read_weights(folder, params)
 
 
-def _differing(found: Mapping[str, Any], config: TrainConfig, store: Store) -> list[str]:
+def _differing(found: Mapping[str, Any], config: TrainConfig, model: ModelConfig, store: Store) -> list[str]:
     """What numbers meant something else in the run of that description."""
     out = []
     theirs = StateSpec.from_dict(found["spec"])
@@ -57,4 +57,8 @@ def _differing(found: Mapping[str, Any], config: TrainConfig, store: Store) -> l
     anomalies = bool(found["experiment"].get("train", {}).get("anomalies", False))
     if anomalies != config.anomalies:
         out.append(f"it learned {'anomalies' if anomalies else 'fields as they are'}, which is otherwise here")
+    for key, field in type(model).model_fields.items():  # those without an effect on the shapes of weights
+        before, here = found["model"].get(key, field.default), model.model_dump(mode="json")[key]
+        if before != here:
+            out.append(f"its model.{key} is {before}, and {here} here")
     return out
