@@ -94,8 +94,9 @@ def test_scores_equal_a_calculation_by_hand(scored, store):
     np.testing.assert_allclose(mine["squared_error"].transpose("init_time", ...), area(error**2), rtol=1e-10)
 
 
-def test_blocks_of_initial_times_change_nothing(scored, store, tmp_path, monkeypatch):
-    scores, paths, _ = scored
+def test_blocks_of_initial_times_change_nothing(store, tmp_path, monkeypatch):
+    paths = write_all(store, tmp_path, evaluation_rows(store, DAYS)[::4], lead_times(DAYS))
+    scores = evaluate(paths, store, CONFIG, tmp_path / "whole.nc")
     monkeypatch.setattr("emulator.evaluation.scoring._BLOCK_BYTES", 40_000)  # 8, 8 and 4 leads of one
     monkeypatch.setattr("emulator.evaluation.scoring._TRUTH_BYTES", 50_000)
     monkeypatch.setattr("emulator.evaluation.scoring._TASK_INITS", 5)

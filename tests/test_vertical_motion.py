@@ -136,14 +136,17 @@ def windy_store():
 
 def test_what_is_shown_of_vertical_motion_is_held_within_bounds_and_of_advection_is_not(monkeypatch):
     job = set_up(CONFIG, MODEL, windy_store(), 0)
-    given = []
+    n, given = 4 * len(FEW), []
     monkeypatch.setattr(stepper.nnx, "merge", lambda *_: lambda x: given.append(x) or x[..., : WINDY.mean.size])
+
+    @jax.jit
+    def shown(state, batch):
+        job.task.stepper.output(job.fresh.params.params, state, batch.forcing[:, 0], batch.which)
+        return jnp.abs(given[-1][..., -2 * n - 1 :]).max(axis=(0, 1, 2))
+
     batch = job.spans[0].windows.batch(0, job.layout)
-    for factor in (1, 30):
-        wind = jnp.where(jnp.arange(WINDY.mean.size) < 2 * len(FEW), factor, 1)
-        job.task.stepper.output(job.fresh.params.params, batch.state[:, 0] * wind, batch.forcing[:, 0], batch.which)
-    n = 4 * len(FEW)
-    calm, stormy = (np.abs(x[..., -2 * n - 1 :]).max(axis=(0, 1, 2)) for x in given)
+    wind = np.arange(WINDY.mean.size) < 2 * len(FEW)
+    calm, stormy = (shown(batch.state[:, 0] * np.where(wind, factor, 1), batch) for factor in (1, 30))
     assert 0.1 < calm[-n:].min() < calm[-n:].max() <= stormy[-n:].max() == MOST_SHOWN
     assert stormy[:-n].max() > MOST_SHOWN
 

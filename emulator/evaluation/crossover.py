@@ -66,6 +66,12 @@ class Crossover:
 
 
 def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: float) -> Crossover:
+    """Finds up to which lead a forecaster is ahead; as ``find_crossovers``, of one case ``(lead,)``."""
+    columns = (difference.value, difference.lower, difference.upper, np.broadcast_to(difference.dof, lead_hours.shape))
+    return find_crossovers(lead_hours, Estimate(*(x[:, None] for x in columns)), confidence)[0]
+
+
+def find_crossovers(lead_hours: np.ndarray, difference: Estimate, confidence: float) -> list[Crossover]:
     """Finds up to which lead a forecaster is ahead, from its longest significant winning interval on.
 
     A winning interval is an unbroken run of leads whose pointwise intervals lie below zero, and which ``_are_sure``
@@ -78,19 +84,36 @@ def find_crossover(lead_hours: np.ndarray, difference: Estimate, confidence: flo
 
     Args:
       lead_hours: Ascending ``(lead,)``.
-      difference: Score of A minus score of B ``(lead,)`` with pointwise intervals, lower is better.
+      difference: Score of A minus score of B ``(lead, case)`` with pointwise intervals, lower is better.
       confidence: Of those intervals.
 
     Returns:
-      The crossover, or its outcome in words; not scored where a difference is not finite (a score that does
-      not exist).
+      For each case the crossover, or its outcome in words; not scored where a difference is not finite (a score that
+      does not exist).
     """
     value, lower, upper = difference.value, difference.lower, difference.upper
-    if not np.isfinite(value).all():
-        return Crossover("not scored")
+    scored = np.isfinite(value).all(axis=0)
+    p = np.where(scored, difference.p(confidence), 1.0)  # of all cases at once, for a call takes longer than they do
+    surely_won = _are_sure(p, value < 0, upper < 0, confidence)
+    surely_lost = _are_sure(p, value > 0, lower > 0, confidence)
+    return [
+        _found(lead_hours, value[:, i], lower[:, i], upper[:, i], surely_won[:, i], surely_lost[:, i])
+        if scored[i]
+        else Crossover("not scored")
+        for i in range(value.shape[1])
+    ]
+
+
+def _found(
+    lead_hours: np.ndarray,
+    value: np.ndarray,
+    lower: np.ndarray,
+    upper: np.ndarray,
+    surely_won: np.ndarray,
+    surely_lost: np.ndarray,
+) -> Crossover:
+    """The crossover of one case, all by lead."""
     won, lost = upper < 0, lower > 0
-    p = difference.p(confidence)
-    surely_won, surely_lost = _are_sure(p, value < 0, won, confidence), _are_sure(p, value > 0, lost, confidence)
     wins = [run for run in _runs(won) if surely_won[run].any()]
     if not wins:
         ahead, losses = np.flatnonzero(value < 0), np.flatnonzero(lost & surely_lost)
@@ -124,12 +147,12 @@ def _are_sure(p: np.ndarray, on_this_side: np.ndarray, pointwise: np.ndarray, co
     other leads would lend their significance to a chance win.
 
     Args:
-      p: Two-sided p-values ``(lead,)``.
+      p: Two-sided p-values ``(lead, case)``.
       on_this_side: Where the difference is a win (or a loss).
       pointwise: Where it is one by its interval.
       confidence: One minus that chance.
     """
-    sure = discovered(np.where(on_this_side, p / 2, 1 - p / 2), (1 + confidence) / 2)
+    sure = discovered(np.where(on_this_side, p / 2, 1 - p / 2), (1 + confidence) / 2, axis=0)
     sure[0] |= pointwise[0]
     return sure
 

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 import xarray as xr
 
-from emulator.evaluation.crossover import Outcome, find_crossover
+from emulator.evaluation.crossover import Outcome, find_crossovers
 from emulator.evaluation.gap_closed import gap_closed, is_gap
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.resampling import Resamples
@@ -153,8 +153,7 @@ class _Crossovers:
             np.broadcast_to(x, difference.value.shape).reshape(lead_hours.size, -1)
             for x in (difference.value, difference.lower, difference.upper, difference.dof)
         ]
-        for region in range(by_lead[0].shape[1]):
-            found = find_crossover(lead_hours, Estimate(*(x[:, region] for x in by_lead)), confidence)
+        for region, found in enumerate(find_crossovers(lead_hours, Estimate(*by_lead), confidence)):
             for key, array in self._arrays.items():
                 array[(*place, region)] = getattr(found, key)
 

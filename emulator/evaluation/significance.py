@@ -70,7 +70,7 @@ class Estimate:
         return np.where(np.isnan(value), np.nan, p)
 
 
-def discovered(p: np.ndarray, confidence: float) -> np.ndarray:
+def discovered(p: np.ndarray, confidence: float, axis: int | None = None) -> np.ndarray:
     """Which of many differences stay significant under false-discovery control (Benjamini and Hochberg 1995).
 
     Where nothing differs at all, the chance that any is called significant is at most 1 - confidence, however many
@@ -79,7 +79,10 @@ def discovered(p: np.ndarray, confidence: float) -> np.ndarray:
     Args:
       p: P-values; NaN is no test.
       confidence: One minus that chance.
+      axis: Tests along it, which all have a p-value, are a family of their own; without it all are one.
     """
+    if axis is not None:
+        return stats.false_discovery_control(p, axis=axis, method="bh") <= 1 - confidence
     tested = np.isfinite(p)
     out = np.zeros(p.shape, dtype=bool)
     if tested.any():
