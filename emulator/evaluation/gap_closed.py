@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
-from emulator.evaluation.significance import Bootstrap, Estimate
+from emulator.evaluation.significance import Bootstrap, Estimate, t_quantile
 from emulator.evaluation.slow_variations import fit
 
 _LEAST_GAP = 0.1  # of the reference's RMSE, to be shared: of less, shares are of noise in the limit
@@ -49,7 +48,7 @@ def gap_closed(a: np.ndarray, reference: np.ndarray, limit: np.ndarray, bootstra
         return bootstrap.slow.error_of_projections(rest, model).error ** 2
 
     error, dof = bootstrap.slow.error_of_projections(projected - share[:, None] * of_gap, model)
-    t = stats.t.ppf((1 + bootstrap.confidence) / 2, dof)
+    t = t_quantile(dof, bootstrap.confidence)
     with np.errstate(invalid="ignore"):
         step = np.where((error > 0) & np.isfinite(error), error / gap, 1.0)
         # a variance is a parabola: in steps u from the share, at + linear u + square u^2

@@ -65,9 +65,15 @@ class Estimate:
         value = self.value
         reach = np.where(value < 0, self.upper - value, value - self.lower)
         with np.errstate(divide="ignore", invalid="ignore"):
-            t = stats.t.ppf((1 + confidence) / 2, self.dof) * np.abs(value) / reach
+            t = t_quantile(self.dof, confidence) * np.abs(value) / reach
         p = 2 * stats.t.sf(np.where(value == 0, 0.0, np.maximum(t, 0.0)), self.dof)
         return np.where(np.isnan(value), np.nan, p)
+
+
+def t_quantile(dof: np.ndarray | float, confidence: float) -> np.ndarray:
+    """Standard errors from a number to the ends of its interval, elementwise; dof are few different ones."""
+    different, which = np.unique(dof, return_inverse=True)
+    return stats.t.ppf((1 + confidence) / 2, different)[which].reshape(np.shape(dof))
 
 
 def discovered(p: np.ndarray, confidence: float, axis: int | None = None) -> np.ndarray:
@@ -133,7 +139,7 @@ class Bootstrap:
         low, high = self._quantiles(resamples, rows)
         with np.errstate(invalid="ignore"):  # a score may not exist, or be infinite
             found = self.slow.standard_error((self.trajectory.size - 1) * (value[:, None] - without_one))
-            length = 2 * found.error * stats.t.ppf((1 + self.confidence) / 2, found.dof)
+            length = 2 * found.error * t_quantile(found.dof, self.confidence)
             constant = length <= _ROUNDING * np.abs(value)  # known exactly
             factor = np.where(constant, 0.0, np.inf)
             np.divide(length, high - low, out=factor, where=(high > low) & ~constant)

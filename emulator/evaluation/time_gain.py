@@ -16,9 +16,8 @@ not known:
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
 
-from emulator.evaluation.significance import Bootstrap, Estimate
+from emulator.evaluation.significance import Bootstrap, Estimate, t_quantile
 from emulator.evaluation.slow_variations import fit
 
 
@@ -91,30 +90,36 @@ def time_gain(lead_hours: np.ndarray, a: np.ndarray, b: np.ndarray, bootstrap: B
     lower, upper = _differences(a, b, bootstrap, np.abs(lead_hours[:, None, None] - reached).argmin(axis=0))
     diagonal = np.arange(leads)
     lower[diagonal, diagonal], upper[diagonal, diagonal] = same.lower.reshape(shape), same.upper.reshape(shape)
-    ends = np.full((2, *shape), np.nan)
-    for t, region in zip(*np.nonzero(known), strict=True):
-        s = reached[t, region]
-        first, last = int(np.searchsorted(lead_hours, s, "right")) - 1, int(np.searchsorted(lead_hours, s))
-        if lower[t, t, region] <= 0 <= upper[t, t, region]:
-            first, last = min(first, int(t)), max(last, int(t))
-        latest = np.inf if behind[t, region] else _lost(lead_hours, upper[t, :, region], last)
-        earliest = (
-            -np.inf if ahead[t, region] else -_lost(-lead_hours[::-1], -lower[t, ::-1, region], leads - 1 - first)
-        )
-        ends[:, t, region] = lead_hours[t] - latest, lead_hours[t] - earliest
-    return Estimate(np.where(known, gain, np.nan).ravel(), ends[0].ravel(), ends[1].ravel())
+    first, last = np.searchsorted(lead_hours, reached, "right") - 1, np.searchsorted(lead_hours, reached)
+    level = (same.lower <= 0) & (same.upper >= 0)
+    here, level = diagonal[:, None], level.reshape(shape)
+    first, last = np.where(level, np.minimum(first, here), first), np.where(level, np.maximum(last, here), last)
+    latest = np.where(behind, np.inf, _lost(lead_hours, upper, last))
+    earliest = np.where(ahead, -np.inf, -_lost(-lead_hours[::-1], -lower[:, ::-1], leads - 1 - first))
+    of_lead = lead_hours[:, None]
+    return Estimate(*(np.where(known, x, np.nan).ravel() for x in (gain, of_lead - latest, of_lead - earliest)))
 
 
-def _lost(lead_hours: np.ndarray, end: np.ndarray, start: int) -> float:
-    """Where an end of an interval, from lead number ``start`` on, is first not above zero; infinite where nowhere."""
-    there = np.flatnonzero(end[start:] <= 0)
-    if there.size == 0:
-        return np.inf
-    i = start + int(there[0])
-    if i == 0 or end[i - 1] <= 0 or not np.isfinite(end[i - 1]):
-        return float(lead_hours[i])
-    share = end[i - 1] / (end[i - 1] - end[i])
-    return float(lead_hours[i - 1] + share * (lead_hours[i] - lead_hours[i - 1]))
+def _lost(lead_hours: np.ndarray, end: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Where an end of intervals, from some lead on, is first not above zero; infinite where nowhere.
+
+    Args:
+      lead_hours: ``(lead,)``.
+      end: Of the intervals ``(case, lead, region)``.
+      start: Number of the lead that each begins with ``(case, region)``.
+
+    Returns:
+      Hours ``(case, region)``, linear between leads.
+    """
+    lost = (end <= 0) & (np.arange(lead_hours.size)[:, None] >= start[:, None])
+    i = lost.argmax(axis=1)
+    before = np.maximum(i - 1, 0)
+    above, at = (np.take_along_axis(end, rows[:, None], axis=1)[:, 0] for rows in (before, i))
+    passes = (i > 0) & (above > 0) & np.isfinite(above)
+    above, at = np.where(passes, above, 1.0), np.where(passes, at, 0.0)
+    share = above / (above - at)
+    hours = lead_hours[before] + share * (lead_hours[i] - lead_hours[before])
+    return np.where(lost.any(axis=1), hours, np.inf)
 
 
 def _differences(a: np.ndarray, b: np.ndarray, bootstrap: Bootstrap, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -136,6 +141,6 @@ def _differences(a: np.ndarray, b: np.ndarray, bootstrap: Bootstrap, near: np.nd
     found = bootstrap.slow.error_of_projections(
         projected.reshape(both.size, len(vectors)), fit(alike.reshape(-1, trajectory.size), trajectory)
     )
-    reach = (found.error * stats.t.ppf((1 + bootstrap.confidence) / 2, found.dof)).reshape(both.shape)
+    reach = (found.error * t_quantile(found.dof, bootstrap.confidence)).reshape(both.shape)
     difference = (x[:, None] - y[None]) / both
     return difference - reach, difference + reach
