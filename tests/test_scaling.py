@@ -35,7 +35,7 @@ EXPERIMENT = {
         "batch_size": 4,
         "optimiser": "muon",
         "ema_decay": 0.9,
-        "stages": [{"steps": 5, "rollout": 2, "learning_rate": 2e-2, "warmup": 1}],
+        "stages": [{"steps": 5, "rollout": 2, "free_steps": 1, "learning_rate": 2e-2, "warmup": 1}],
         "validation_windows": 4,
     },
 }
@@ -65,6 +65,7 @@ def test_a_point_says_what_it_was_made_of(points):
     assert long.parameters == short.parameters > 100
     assert long.years == pytest.approx(80 / 1461, abs=1e-3)
     assert long.seconds > 0
+    assert not {"rollout", "free_steps"} & set(long.recipe)  # points are of single steps, whose operations are counted
 
 
 def test_a_point_of_before_a_key_of_the_model_is_read_with_what_it_stood_for(points, tmp_path):

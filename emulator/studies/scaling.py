@@ -132,7 +132,7 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
     if rest:
         hours = store.timestep / np.timedelta64(1, "h")
         raise DataError(f"{store.path}: steps of {hours:g} h do not come to the {LEAD_HOURS} h of the score")
-    stage = config.train.stages[0].model_copy(update={"steps": steps, "rollout": 1})
+    stage = config.train.stages[0].model_copy(update={"steps": steps, "rollout": 1, "free_steps": 0})
     recipe = config.train.model_copy(update={"stages": [stage], "validation_steps": int(lead_steps)})
     job = set_up(recipe, config.model, store, seed)
     programs = Programs(job.step, _start(job), job.task, store, job.layout, recipe)

@@ -164,8 +164,10 @@ def check_memory(needed: int, shape: Shape, config: TrainConfig, layout: Layout)
     parts = 2 * config.accumulate
     divided = not any(size % (parts * layout.data) for size in config.batch_sizes)
     remedies += [f"train.accumulate={parts}"] if divided else []
-    remedies += ["a smaller batch_size", "a shorter rollout"]
-    return _held_against_device(needed, f"a rollout of {shape.steps} steps with {shape.windows} windows", remedies)
+    remedies += ["a smaller batch_size", "a shorter rollout" if shape.steps > 1 else "a narrower network"]
+    what = f"a rollout of {shape.steps} steps" if shape.steps > 1 else "a step"
+    behind = f" behind {shape.free} free {'step' if shape.free == 1 else 'steps'}" if shape.free else ""
+    return _held_against_device(needed, f"{what}{behind} with {shape.windows} windows", remedies)
 
 
 def check_validation_memory(needed: int, validation: Validation) -> str:
