@@ -118,7 +118,7 @@ def conversion(name: str, units: str | None, where: str) -> Conversion:
 
 
 _LONGEST = 200
-_WATER = re.compile(r"precip(?!itable)|prate|(?<![a-z])rain|snow_?fall|evap|run_?off", re.I)
+_WATER = re.compile(r"prec(?!ipitable)|pr?cp|prate|(?<![a-z])rain|snow_?fall|evap|run_?off", re.I)
 _HELD = re.compile(r"total_column|vertical_integral|content|rain_water|(fraction|type|flag)$", re.I)
 # ECMWF, CMIP, E-OBS, PRISM and CRU; for units of water alone
 _SHORT_WATER = re.compile(r"pr|prc|prsn|pre|ppt|rr|cp|lsp|sf|ro|e|pet|pev|rnof|mrro|mrros|evspsbl", re.I)
