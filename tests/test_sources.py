@@ -259,6 +259,7 @@ def test_a_missing_value_may_be_more_precise_than_the_values(form, tmp_path):
         ("f4", {"valid_max": np.float32(80.1)}, (90,)),
         ("i2", {"valid_range": np.array([0, 801], "i2"), "scale_factor": 0.1, "add_offset": 0.0}, (90, -1)),
         ("i2", {"valid_range": np.array([0, 80.1]), "scale_factor": 0.1, "add_offset": 0.0}, (90, -1)),
+        ("i2", {"valid_range": np.array([0, 80.1]), "scale_factor": np.float32(0.1)}, (90, -1)),
         ("i2", {"valid_min": np.int16(0), "scale_factor": np.float32(0.1)}, (-1,)),
         ("f4", {"valid_range": "0 to 80"}, ()),
         ("f4", {}, ()),

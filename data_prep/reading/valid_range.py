@@ -1,7 +1,8 @@
 """The valid range that a file gives a variable (``valid_range``, ``valid_min``, ``valid_max``): others are missing.
 
 xarray leaves these attributes alone. The NetCDF Users Guide has them in the units of the packed values where they have
-their type, and in those of the unpacked values where they have the type of ``scale_factor`` and ``add_offset``.
+their type, and in those of the unpacked values where they have the type of ``scale_factor`` and ``add_offset``. Of
+packed integers any floating-point range is one of unpacked values: people write 180.0 to 340.0 in either precision.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def valid_range_of(variable: xr.DataArray) -> tuple[float, float] | None:
     unpacked = np.result_type(*(s.dtype for s in scales))
     wider = np.can_cast(stored, unpacked) and stored != unpacked
     of = np.result_type(*(end.dtype for end in ends))
-    if not (wider and of == unpacked):
+    is_of_values = (stored.kind in "iu" and of.kind == "f") or (wider and of == unpacked)
+    if not is_of_values:
         low, high = sorted((low * scale + offset, high * scale + offset))
     half = abs(scale) / 2  # unpacking rounds
     return low - half, high + half
