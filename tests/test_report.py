@@ -712,6 +712,7 @@ def test_a_corrected_network_meets_physics_that_is_corrected_alike(experiment):
         ((1.2, -3, 6), "Its error in Z500 at 4 days is that of Physics T21 1 hour earlier [-3, 6]."),
         ((0.2, -4, 6), "Its error in Z500 at 4 days is as large as that of Physics T21: 0 hours ahead [-4, 6]."),
         ((-3, -9, 2), "Its error in Z500 at 4 days is that of Physics T21 3 hours later [-2, 9]."),
+        ((-3, -9, 0.2), "Its error in Z500 at 4 days is that of Physics T21 3 hours later [0, 9]."),
         (
             (np.inf, 80, np.inf),
             "Its error in Z500 at 4 days is smaller than that of Physics T21 at any lead from 6 hours to 4 days: it is "
@@ -735,6 +736,9 @@ def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):
         in details
     )
     assert "Beyond doubt better at every lead in every headline variable than Physics T21." in details
+    for end, value in (("_lower", -np.inf), ("_upper", np.inf)):
+        scores[f"gap_closed{end}"].loc[place | {"lead_time": at}] = value
+    assert any("it closes 45 % [..., ...] of the gap" in detail for detail in make_headline(scores).details)
 
 
 @pytest.mark.parametrize(

@@ -257,14 +257,12 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
     what = f"Its error in {variable_label(variable)} at {lead_text(hours[at])} is"
     whose = label_of(scores, reference)
     if np.isfinite(gain) and abs(gain) < 0.5:
-        ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in (lower, upper)]
-        return f"{what} as large as that of {whose}: 0 hours ahead [{', '.join(ends)}]."
+        return f"{what} as large as that of {whose}: 0 hours ahead {_ends(lower, upper)}."
     if np.isfinite(gain):
         way = "earlier" if gain >= 0 else "later"
-        interval = (lower, upper) if gain >= 0 else (-upper, -lower)
-        ends = [f"{x:.0f}" if np.isfinite(x) else "..." for x in interval]
+        interval = _ends(lower, upper) if gain >= 0 else _ends(-upper, -lower)
         unit = "hour" if f"{abs(gain):.0f}" == "1" else "hours"
-        return f"{what} that of {whose} {abs(gain):.0f} {unit} {way} [{', '.join(ends)}]."
+        return f"{what} that of {whose} {abs(gain):.0f} {unit} {way} {interval}."
     if gain > 0 and np.isfinite(lower) and at > 0:  # of one lead the comparison would say what is known
         least = f": it is more than {lower:.0f} hours ahead" if lower >= 1 else ""
         return f"{what} smaller than that of {whose} at any lead {_span(hours[0], hours[at])}{least}."
@@ -272,6 +270,11 @@ def _time_gain(scores: xr.Dataset, name: str, reference: str, variable: str) -> 
         least = f": it is more than {-upper:.0f} hours behind" if upper <= -1 else ""
         return f"{what} larger than that of {whose} at any lead {_span(hours[at], hours[-1])}{least}."
     return ""
+
+
+def _ends(lower: float, upper: float) -> str:
+    """An interval in whole numbers, ``[-2, 8]``; dots where an end is open."""
+    return f"[{', '.join(f'{x:z.0f}' if np.isfinite(x) else '...' for x in (lower, upper))}]"
 
 
 def _span(first: float, last: float) -> str:
@@ -289,7 +292,7 @@ def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) ->
     share, lower, upper = (100 * float(one[f"gap_closed{end}"]) for end in ("", "_lower", "_upper"))
     if not np.isfinite(share):
         return ""
-    part = "none" if share < 0 else f"{share:.0f} % [{lower:.0f}, {upper:.0f}]"
+    part = "none" if share < 0 else f"{share:.0f} % {_ends(lower, upper)}"
     gap = f"the gap from {label_of(scores, reference)} to {limit_label(str(scores.attrs['predictability_limit']))}"
     return f"At {lead_text(lead_hours(scores)[at])} it closes {part} of {gap}."
 
