@@ -622,6 +622,11 @@ def test_who_is_ahead_for_a_time_is_the_hardest_or_named(experiment):
     scores["rmse_difference_significant"].loc[late] = 1
     scores["rmse_difference"].loc[late] = 1.0
     assert told.replace("12 hours.", "12 hours and 2 days.") in make_headline(scores).details
+    early = worse | {"reference": "physics_t21_damped"}
+    scores["rmse_difference_significant"].loc[early] = 1
+    scores["rmse_difference"].loc[early] = 1.0
+    told = "Before that it is beyond doubt behind Physics T21 damped at 6 hours to 12 hours, Physics T31 at 6 hours"
+    assert any(detail.startswith(told) for detail in make_headline(scores).details)
 
 
 def test_beside_physics_the_hardest_simple_reference_is_told(experiment):

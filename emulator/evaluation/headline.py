@@ -57,8 +57,8 @@ def make_headline(scores: xr.Dataset) -> Headline:
 
     Raw physics keeps its drift and its sharpness while a network learns the truth's climate and may blur: a win is
     claimed only where it holds against every physics baseline, raw, debiased and damped. So the sentence names the one
-    that is beaten for the shortest time, and says so where the raw ones alone are beaten. Whoever else among them is
-    ahead of the candidate for a time is named too, and so is the hardest of the simple references.
+    that is beaten for the shortest time, and says so where the raw ones alone are beaten. Whoever among them is
+    ahead of the candidate for a time is named, and so is the hardest of the simple references.
 
     Args:
       scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them, with at least two forecasters.
@@ -78,7 +78,7 @@ def make_headline(scores: xr.Dataset) -> Headline:
             sentence = f"{sentence.removesuffix('.')}; {beaten}."
     details = [
         _difficulty(scores, scored, hardest),
-        _losses(scores, name, [r for r in scored if r != hardest], variable, crossover),
+        _losses(scores, name, scored, variable, crossover),
         _simple_references(scores, name, references, variable),
         _other_variables(scores, name, references),
         _both_damped(scores, name),
@@ -187,7 +187,7 @@ def _difficulty(scores: xr.Dataset, references: Sequence[str], hardest: str) -> 
 
 
 def _losses(scores: xr.Dataset, name: str, references: Sequence[str], variable: str, crossover: Crossover) -> str:
-    """Who else is beyond doubt ahead before the win that is claimed ends."""
+    """Who is beyond doubt ahead before the win that is claimed ends, also whom it beats later."""
     if crossover.outcome not in _WINS or _SIGNIFICANT not in scores:
         return ""
     hours = lead_hours(scores)
