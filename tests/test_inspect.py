@@ -310,6 +310,7 @@ def test_masks_may_be_true_and_false(tmp_path):
         ("hfls", "W m-2", -20.0, "diagnostic", None),
         ("ssrd", "J m**-2", 0.0, "diagnostic", 0.0),
         ("ppt", "mm/day", 0.0, "diagnostic", 0.0),
+        ("pre", "mm/6h", 0.0, "diagnostic", 0.0),
         ("rr", "mm", 0.0, "diagnostic", 0.0),
         ("PRECT", "m/s", 0.0, "diagnostic", 0.0),
         ("prcp", "mm", 0.0, "diagnostic", 0.0),

@@ -224,8 +224,9 @@ def _registry() -> pint.UnitRegistry:
 
 
 def _udunits_powers(text: str) -> str:
-    """``m2 s-2`` and MERRA-2's ``m+2 s-2`` as pint writes them: ``m**2 s**-2``."""
+    """``m2 s-2``, MERRA-2's ``m+2 s-2`` and ``mm/6h`` as pint writes them: ``m**2 s**-2``, ``mm/(6h)``."""
     text = re.sub(r"(?<=[A-Za-z])\+(?=\d)", "", text)
+    text = re.sub(r"/ ?(\d+ ?(?:h|d|s|min)[a-z]*)$", r"/(\1)", text)  # CRU-JRA's mm/6h is per six hours, not h mm / 6
     return re.sub(r"(?<=[A-Za-z])(?=-?\d)(?<![\d.][eE])", "**", text)
 
 
