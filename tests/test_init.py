@@ -1,6 +1,7 @@
 """A config for any files, which every stage takes as it is."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from emulator.planning import init, sizing
 from emulator.planning.sizing import Machine, plan_by_trial, plan_training
 from emulator.planning.step_trial import measured_seconds
 from emulator.stepping.rollout import recomputed
+from emulator.training.budget import AHEAD
 from emulator.training.devices import Layout
 from emulator.training.job import plan
 from emulator.training.validation import Validation
@@ -414,7 +416,7 @@ def global_grid(degrees: float) -> Grid:
     return Grid.from_arrays(np.linspace(-90, 90, round(180 / degrees) + 1), np.arange(0, 360, degrees))
 
 
-@pytest.mark.parametrize(("degrees", "gpus", "windows"), [(0.75, 3, 400), (0.25, 1, 11), (0.25, 7, 400)])
+@pytest.mark.parametrize(("degrees", "gpus", "windows"), [(0.75, 3, 4000), (0.25, 1, 11), (0.25, 7, 400)])
 def test_the_batches_of_all_stages_are_worked_off_in_the_same_parts(degrees, gpus, windows):
     machine = Machine("GPUs", devices=gpus, on_cpu=False, rate=1e14, memory=24 * 10**9)
     found = plan_training(spec(65), global_grid(degrees), [windows + 1], machine, 6000, longest=20)
@@ -424,9 +426,19 @@ def test_the_batches_of_all_stages_are_worked_off_in_the_same_parts(degrees, gpu
     TrainConfig(batch_size=found.batch_size, accumulate=found.accumulate, stages=list(found.stages))
 
 
+@pytest.mark.parametrize(("degrees", "longest", "gib"), [(0.25, None, 60), (0.5, None, 18), (0.75, 20, 60)])
+def test_batches_that_wait_leave_room_for_the_network(degrees, longest, gib):
+    machine = Machine("a GPU", devices=1, on_cpu=False, rate=7e14, memory=gib * 2**30)
+    found = plan_training(spec(85), global_grid(degrees), [4000], machine, 600, longest=longest)
+    for stage in found.stages:
+        states = (stage.batch_size or found.batch_size) * (1 + stage.rollout)
+        n_bytes = 4 * 85 * states * math.prod(global_grid(degrees).shape)
+        assert (1 + 2 + AHEAD) * n_bytes < 0.3 * machine.memory  # budget.Programs.memory counts as many
+
+
 @pytest.mark.parametrize("degrees", [1, 0.25])
 def test_too_few_steps_are_said_and_not_spent_on_rollouts(degrees):
-    found = plan_training(spec(65), global_grid(degrees), [4000], MACHINE, 5, longest=20)
+    found = plan_training(spec(65), global_grid(degrees), [4000], MACHINE, 1, longest=20)
     assert [s.rollout for s in found.stages] == [1] and found.model.width == 16
     assert found.warning.startswith(f"{found.stages[0].steps} single steps are too few to learn from: take about ")
     minutes = int(found.warning.split("about ")[1].split()[0])

@@ -47,6 +47,7 @@ _LEAST_OF_LATER = 20  # steps of a later stage, which is left out with fewer
 _FREE_STEP = 1 / 3  # of the arithmetic of a step in the loss
 _LONGEST_CARRIED = 12.0  # hours of a step over which advection is proposed; nobody has tried longer ones
 _MEMORY_SHARE = 0.5
+_BATCHES, _BATCHES_SHARE = 5, 0.25  # on a device: one in work, two read ahead, two just handed over; of its memory
 _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
 _BLOCKS = 4  # of a network of one level
@@ -210,14 +211,18 @@ def plan_training(
     windows = sum(max(0, n - 1) for n in lengths)
     if windows < machine.devices:
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
-    share = 2 ** int(math.log2(min(_WINDOWS[machine.on_cpu], windows // machine.devices)))
-    batch, half = share * machine.devices, max(1, share // 2) * machine.devices  # powers of two have parts in common
-    recipe = [_Part(1, 0, 0.5, 1e-2, batch), _Part(1, _free_steps(hours), 0.5, 3e-3, batch)]
-    if longest is not None:
-        far = min(20, longest)
-        recipe = [_Part(1, 0, 0.2, 5e-3, batch)]
-        recipe += [_Part(6, 0, 0.3, 3e-3, half)] * (far > 6) + [_Part(far, 0, 0.5, 1e-3, half)] * (far > 1)
-    recipe = [p for p in recipe if p.span == 1 or sum(max(0, n - p.span) for n in lengths) >= p.batch]
+    largest = int(math.log2(min(_WINDOWS[machine.on_cpu], windows // machine.devices)))
+    for share in (2**n for n in range(largest, -1, -1)):  # powers of two have parts in common
+        batch, half = share * machine.devices, max(1, share // 2) * machine.devices
+        recipe = [_Part(1, 0, 0.5, 1e-2, batch), _Part(1, _free_steps(hours), 0.5, 3e-3, batch)]
+        if longest is not None:
+            far = min(20, longest)
+            recipe = [_Part(1, 0, 0.2, 5e-3, batch)]
+            recipe += [_Part(6, 0, 0.3, 3e-3, half)] * (far > 6) + [_Part(far, 0, 0.5, 1e-3, half)] * (far > 1)
+        recipe = [p for p in recipe if p.span == 1 or sum(max(0, n - p.span) for n in lengths) >= p.batch]
+        largest_batch = max(_batch_bytes(part, spec, grid) for part in recipe) / machine.devices
+        if _BATCHES * largest_batch <= _BATCHES_SHARE * machine.memory:
+            break
     recipe = _shared_out(recipe)
     one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
     # With little data, whose recipe has long rollouts, nobody has tried it.
@@ -359,6 +364,12 @@ def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, rec
         if steps / parts * kept <= room:
             return parts, again
     return fitting[-1]
+
+
+def _batch_bytes(part: _Part, spec: StateSpec, grid: Grid) -> int:
+    """Of a batch of a stage, on all devices together."""
+    fields = (1 + part.rollout) * len(spec.state_channels) + part.span * len(spec.forcing_channels)
+    return 4 * part.batch * fields * math.prod(grid.shape)
 
 
 def _kept_bytes(model: UNetConfig, spec: StateSpec, grid: Grid, precision: str) -> float:
