@@ -436,6 +436,12 @@ def test_batches_that_wait_leave_room_for_the_network(degrees, longest, gib):
         assert (1 + 2 + AHEAD) * n_bytes < 0.3 * machine.memory  # budget.Programs.memory counts as many
 
 
+@pytest.mark.parametrize(("windows", "widest"), [(2900, 384), (14600, 1024)])
+def test_networks_of_long_trainings_are_for_data_that_repay_one(windows, widest):
+    machine = Machine("a GPU", devices=1, on_cpu=False, rate=7e14, memory=60 * 2**30)
+    assert plan_training(spec(65), global_grid(5.625), [windows], machine, 60).model.width == widest
+
+
 @pytest.mark.parametrize("degrees", [1, 0.25])
 def test_too_few_steps_are_said_and_not_spent_on_rollouts(degrees):
     found = plan_training(spec(65), global_grid(degrees), [4000], MACHINE, 1, longest=20)

@@ -214,14 +214,10 @@ def plan_training(
     largest = int(math.log2(min(_WINDOWS[machine.on_cpu], windows // machine.devices)))
     for share in (2**n for n in range(largest, -1, -1)):  # powers of two have parts in common
         batch, half = share * machine.devices, max(1, share // 2) * machine.devices
-        recipe = [_Part(1, 0, 0.5, 1e-2, batch), _Part(1, _free_steps(hours), 0.5, 3e-3, batch)]
-        if longest is not None:
-            far = min(20, longest)
-            recipe = [_Part(1, 0, 0.2, 5e-3, batch)]
-            recipe += [_Part(6, 0, 0.3, 3e-3, half)] * (far > 6) + [_Part(far, 0, 0.5, 1e-3, half)] * (far > 1)
+        recipe = _recipe(batch, half, hours, longest)
         recipe = [p for p in recipe if p.span == 1 or sum(max(0, n - p.span) for n in lengths) >= p.batch]
-        largest_batch = max(_batch_bytes(part, spec, grid) for part in recipe) / machine.devices
-        if _BATCHES * largest_batch <= _BATCHES_SHARE * machine.memory:
+        waiting = _BATCHES * max(_batch_bytes(part, spec, grid) for part in recipe) / machine.devices
+        if waiting <= _BATCHES_SHARE * machine.memory:
             break
     recipe = _shared_out(recipe)
     one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
@@ -235,7 +231,7 @@ def plan_training(
         if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
             continue
         model = _fitting(width, spec, grid, machine, one_level, carried)
-        first = int(recipe[0].share * seconds / step_seconds(model, 1, batch))
+        first = min(most, int(recipe[0].share * seconds / step_seconds(model, 1, batch)))
         if first >= (_LEAST_STEPS_OF_WIDER if width in _WIDER else least):
             break
     enough = least * step_seconds(model, 1, batch) / recipe[0].share if first < min(_TOO_FEW_STEPS, least) else None
@@ -364,6 +360,15 @@ def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, rec
         if steps / parts * kept <= room:
             return parts, again
     return fitting[-1]
+
+
+def _recipe(batch: int, half: int, hours: float, longest: int | None) -> list[_Part]:
+    """Stages for ample data, or for little, by the windows of their batches; see ``plan_training``."""
+    if longest is None:
+        return [_Part(1, 0, 0.5, 1e-2, batch), _Part(1, _free_steps(hours), 0.5, 3e-3, batch)]
+    far = min(20, longest)
+    longer = [_Part(6, 0, 0.3, 3e-3, half)] * (far > 6) + [_Part(far, 0, 0.5, 1e-3, half)] * (far > 1)
+    return [_Part(1, 0, 0.2, 5e-3, batch), *longer]
 
 
 def _batch_bytes(part: _Part, spec: StateSpec, grid: Grid) -> int:
