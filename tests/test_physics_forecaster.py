@@ -105,6 +105,21 @@ def test_the_way_to_the_models_surface_and_back_is_within_a_tenth_of_an_hpa_ever
     assert abs(started - initial["surface_pressure"].values).max() > 1000.0  # it did move
 
 
+@pytest.mark.slow
+def test_at_lead_zero_fields_on_pressure_levels_are_the_initial_ones_too(truth: tuple[xr.Dataset, np.ndarray]):
+    """Without what is put on top 58 m2/s2 and 0.63 K are lost."""
+    initial, surface = truth
+    levels = (100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
+    given = derive(with_surface(initial, surface), levels)
+    names = (*UPPER_AIR, "geopotential")
+    spec = StateSpec(tuple(Variable(name, "prognostic", levels) for name in names), "pressure")
+    forecaster = PhysicsForecaster(21, spec, developed().grid, STEP, surface)
+    started = held_fields(forecaster.model_fields(given), forecaster.model, 21)
+    seen = forecaster.truth_fields({name: np.asarray(field) for name, field in started.items()})
+    lost = {name: rms(given[name].copy(data=seen[name]) - given[name]) for name in names}
+    assert lost["geopotential"] < 40.0 and lost["temperature"] < 0.5, lost
+
+
 def test_of_the_truths_own_model_output_comes_the_very_way_that_the_truth_came():
     """The archive holds T31 fields truncated to T21: a T31 model on the same surface must not be moved any further."""
     run, fine = developed(), SpeedyModel(31)
