@@ -9,6 +9,8 @@ import pytest
 
 # Set before jax is imported anywhere: sharding is tested on virtual devices, and warnings of the C++ side stay quiet.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# For workers and other processes, which share the cores: threads of OpenBLAS would wait for each other by spinning.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tests compile the same small programs over and over: each is compiled once for all of them, and for the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
