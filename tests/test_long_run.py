@@ -1,6 +1,7 @@
 """A forecaster left to itself: what is measured against worlds whose climate is known exactly."""
 
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -299,5 +300,13 @@ def test_an_experiment_leaves_its_network_to_itself_where_its_config_asks_for_it
     (tmp_path / "run" / WEIGHTS).write_bytes(b"another")
     comparing.score_all_forecasts(parse_config(raw))
     assert not (tmp_path / "long_run.nc").samefile(tmp_path / "made.nc")
+    (tmp_path / "run" / WEIGHTS).write_bytes(b"a third")
+    (tmp_path / "scores.nc").unlink()
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(comparing, "write_text", Mock(side_effect=KeyboardInterrupt))
+        comparing.score_all_forecasts(parse_config(raw))
+    assert (tmp_path / "scores.nc").exists()
+    assert not (tmp_path / "long_run.nc").exists()  # or a report of these scores would show it as this network's
+    comparing.score_all_forecasts(parse_config(raw))
     comparing.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}))
     assert not (tmp_path / "long_run.nc").exists()  # what another config measured is not shown as this one's

@@ -226,6 +226,9 @@ def score_all_forecasts(config: ExperimentConfig, workers: Executor | None = Non
 
     contest, folder = Contest.of(config), config.path
     limit = predictability_limit(config)
+    marks, long_run = _marks_of_long_run(contest), folder / "long_run.nc"
+    if marks is None or not _was_made_alike(long_run, marks):
+        long_run.unlink(missing_ok=True)  # before there are scores that a report would show it with
     with evaluate(
         forecast_paths(contest),
         contest.store,
@@ -235,28 +238,30 @@ def score_all_forecasts(config: ExperimentConfig, workers: Executor | None = Non
         executor=workers,
     ) as scores:
         write_text(folder / "table.txt", format_table(scores))
-    _leave_to_itself(contest)
+    if marks is not None:
+        _leave_to_itself(contest, marks, long_run)
 
 
-def _leave_to_itself(contest: Contest) -> None:
-    """The long run of the network, where the config asks for one: measured as it goes, into ``long_run.nc``.
-
-    One that this network made, from these data and with these options, is kept.
-    """
-    from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
-
-    store, evaluate = contest.store, contest.evaluate
-    out, run = contest.folder / "long_run.nc", evaluate.long_run
-    if run is None:
-        out.unlink(missing_ok=True)
-        return
+def _marks_of_long_run(contest: Contest) -> dict[str, str] | None:
+    """What the long run says of what it was made from and with; ``None`` where the config asks for none."""
+    evaluate = contest.evaluate
+    if evaluate.long_run is None:
+        return None
     keys = {"long_run", "split", "headline", "pressure_levels"} | ({"derived"} if evaluate.derived else set())
     decisive = evaluate.model_dump(mode="json", include=keys)
-    marks = forecast_marks(contest, out, decisive | {"weights": weights_digest(contest.folder / "run")})
-    if _was_made_alike(out, marks):
+    weights = {"weights": weights_digest(contest.folder / "run")}
+    return forecast_marks(contest, contest.folder / "long_run.nc", decisive | weights)
+
+
+def _leave_to_itself(contest: Contest, marks: dict[str, str], out: Path) -> None:
+    """The long run of the network, measured as it goes; one that was made alike and is there is kept."""
+    from emulator.evaluation.long_run import long_run_leads, long_run_rows, measure_long_run
+
+    if out.exists():
         logger.info("evaluate: %s is there", out.name)
         return
-    out.unlink(missing_ok=True)
+    store, evaluate, run = contest.store, contest.evaluate, contest.evaluate.long_run
+    assert run is not None
     rows, leads = long_run_rows(store, evaluate, run), long_run_leads(store, run)
     network = competitors(contest)[NETWORK].make()
     held = dict(marks)
