@@ -1,6 +1,9 @@
 """Work shared among processes of this machine and of a dask cluster."""
 
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from distributed import LocalCluster
@@ -17,6 +20,26 @@ def test_no_workers_no_executor():
 def test_processes_of_this_machine():
     with open_executor(2) as executor:
         assert executor.submit(os.getpid).result() != os.getpid()
+
+
+_KILLED = """
+import os, signal
+from emulator.hardware.workers import open_executor
+
+if __name__ == "__main__":
+    with open_executor(2) as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(_KILLED)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    # the workers have its standard output too, which ends when the last of them does
+    done = subprocess.run([sys.executable, script], env=environment, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL and int(done.stdout) > 0
 
 
 def test_a_dask_cluster():

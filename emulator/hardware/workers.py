@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 from data_prep.errors import ConfigError, DataError, how_to_install
 
@@ -53,7 +54,21 @@ def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Ex
             yield client.get_executor()
     elif workers > 1:
         # spawned, not forked: a fork would copy the locks of JAX's and HDF5's threads
-        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=use_one_thread) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin) as pool:
             yield pool
     else:
         yield None
+
+
+def _begin() -> None:
+    """What a worker of this machine does first."""
+    use_one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool whose process was killed would wait for work for ever, and hold its memory."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
