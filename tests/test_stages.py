@@ -130,10 +130,12 @@ def test_weights_have_the_seed_of_the_experiment_or_their_own(tmp_path, monkeypa
 def test_data_that_another_experiment_made_alike_are_taken_and_not_made_again(tmp_path, calls):
     first = running.run_stages(config(tmp_path))
     wider = {"model": {"kind": "unet", "width": 16}, "workdir": str(tmp_path / "wide"), "reuse": str(first)}
+    (tmp_path / "wide" / "store.zarr.partial" / "store").mkdir(parents=True)  # by a kill, before it was to reuse any
     calls.clear()
     second = running.run_stages(config(tmp_path, **wider))
     assert calls == ["train", "forecast", "evaluate", "plot"]
     assert (second / "store.zarr").samefile(first / "store.zarr")
+    assert not (second / "store.zarr.partial").exists()
     with pytest.raises(UserError, match=f"'prepare' was taken from {first}"):
         running.stage_seconds(second, "prepare")
     calls.clear()

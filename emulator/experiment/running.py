@@ -433,6 +433,7 @@ def _take(config: ExperimentConfig, stage: Stage, records: Records, title: str) 
         return False
     for output in stage.outputs:
         link(other / output, folder / output)
+        remove(folder / f"{output}.partial")  # where a store was begun
     logger.info("%s: taken from %s", title, other)
     save_config(config, folder / "config.yaml")
     taken: Record = {"fingerprint": mark, "finished": True, "taken_from": config.reuse}
