@@ -91,7 +91,7 @@ def _dispatch(arguments: argparse.Namespace) -> None:
 def _run_stages(arguments: argparse.Namespace) -> None:
     """What is asked of an experiment, by its config."""
     from emulator.config import load_config
-    from emulator.experiment.running import run_stages
+    from emulator.experiment.running import refuse_another_folder, run_stages
     from emulator.hardware.workers import open_executor
 
     command = arguments.command
@@ -109,6 +109,8 @@ def _run_stages(arguments: argparse.Namespace) -> None:
     # as JSON, which is YAML, so that no character of a path means anything
     files = [f"evaluate.forecasts.{name}={json.dumps(file, ensure_ascii=False)}" for name, file in given]
     config = load_config(target, [*arguments.set, *files])
+    if not any(override.startswith(("workdir=", "name=")) for override in arguments.set):
+        refuse_another_folder(config, Path(target))
     if command == "train" and _train_otherwise(config, arguments):
         return
     with open_executor(getattr(arguments, "workers", 1), getattr(arguments, "scheduler", None)) as workers:

@@ -4,10 +4,12 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 
 import pytest
 
 from data_prep.errors import ConfigError, DataError, UserError
+from emulator import cli
 from emulator.config import parse_config
 from emulator.experiment import records, running, stages
 
@@ -710,3 +712,16 @@ def test_a_long_run_needs_the_network(tmp_path, calls):
     with pytest.raises(UserError, match=r"evaluate: .*run is missing"):
         running.run_stages(config(tmp_path, evaluate={"long_run": {"days": 30}}), ["evaluate"], redo=True)
     running.run_stages(config(tmp_path), ["evaluate"], redo=True)
+
+
+def test_the_config_of_a_copied_folder_leaves_the_original_alone(tmp_path, calls, capsys):
+    folder, copy = running.run_stages(config(tmp_path)), tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    calls.clear()
+    asked = ["prepare", str(copy / "config.yaml"), "--redo"]
+    assert cli.main(asked) == 2
+    assert f"but its workdir is {folder} (from " in capsys.readouterr().err
+    assert cli.main([*asked, "--set", f"workdir={copy}"]) == 0
+    assert calls == ["prepare"]
+    assert (folder / "run").exists() and not (copy / "run").exists()
+    assert cli.main(["prepare", str(copy / "config.yaml")]) == 0  # whose workdir is the copy now

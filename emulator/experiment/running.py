@@ -21,6 +21,9 @@ from emulator.run_folder import run_folder
 
 logger = logging.getLogger(__name__)
 
+CONFIG = "config.yaml"
+"""The resolved config, in the folder of an experiment."""
+
 _MOST_KEYS = 5  # named in a message
 _OF_GIVEN = ("evaluate.forecasts", "evaluate.missing_inits")  # keys that are about forecasts of others alone
 
@@ -55,6 +58,20 @@ def run_stages(
                 title = f"[{i + 1}/{len(stages)}] {stage.name}"
                 _run_stage(config, stage, title, redo, workers, all_follow=names is None)
     return folder
+
+
+def refuse_another_folder(config: ExperimentConfig, file: Path) -> None:
+    """A config in the folder of an experiment is about that one: of a copy, ``--redo`` would discard the original's.
+
+    Raises:
+      ConfigError: its workdir is another folder: it was copied or moved, or a relative path starts elsewhere now.
+    """
+    folder = file.parent
+    if file.name == CONFIG and Records(folder).exist and config.path.resolve() != folder.resolve():
+        raise ConfigError(
+            f"{file}: lies in the folder of an experiment, but its workdir is {config.path} (from {Path.cwd()}); say "
+            f"which is meant, --set workdir={folder} or --set workdir={config.path}"
+        )
 
 
 def _refuse_own_weights(config: ExperimentConfig) -> None:
@@ -144,7 +161,7 @@ def _work(config: ExperimentConfig, stage: Stage, records: Records, redo: bool, 
     if course.discards_after:
         begun["again"] = True
         begun |= _what_may_stay(config, stage, records)
-    save_config(config, folder / "config.yaml")  # not earlier: that of what is refused made no result
+    save_config(config, folder / CONFIG)  # not earlier: that of what is refused made no result
     records.set(stage.name, begun)
     start = time.monotonic()
     try:
@@ -196,7 +213,7 @@ def _what_may_stay(config: ExperimentConfig, stage: Stage, records: Records) -> 
     if content is None:
         return {}
     try:
-        made_with = load_config(config.path / "config.yaml")
+        made_with = load_config(config.path / CONFIG)
     except UserError:
         return {}
     like_this = made_with.model_copy(update={key: getattr(config, key) for key in stage.depends})
@@ -230,7 +247,7 @@ class _Earlier:
 
     @classmethod
     def of(cls, folder: Path, stage: Stage, record: Record | None) -> _Earlier:
-        config = folder / "config.yaml"
+        config = folder / CONFIG
         text = config.read_text(encoding="utf-8") if config.is_file() else None
         return cls(folder, stage, record, text, cls._outputs(folder, stage))
 
@@ -243,7 +260,7 @@ class _Earlier:
         """Says it again, unless an output is another one by now."""
         if self._outputs(self.folder, self.stage) == self.outputs:
             if self.config is not None:
-                write_text(self.folder / "config.yaml", self.config)
+                write_text(self.folder / CONFIG, self.config)
             if self.record is None:
                 records.remove(self.stage.name)
             else:
@@ -305,7 +322,7 @@ def _made_with_another(config: ExperimentConfig, stage: Stage, keys: Sequence[st
 def _differing_keys(config: ExperimentConfig, stage: Stage, record: Record) -> list[str]:
     """The keys whose values are others; none where the config in the folder is not what the result was made with."""
     try:
-        made_with = load_config(config.path / "config.yaml")
+        made_with = load_config(config.path / CONFIG)
     except UserError:
         return []
     if fingerprint(made_with, stage) != record["fingerprint"]:
@@ -389,7 +406,7 @@ def _warn_of_changed_files(config: ExperimentConfig, stage: Stage, record: Recor
             stage.name,
             changed,
             stage.name,
-            config.path / "config.yaml",
+            config.path / CONFIG,
         )
 
 
@@ -435,7 +452,7 @@ def _take(config: ExperimentConfig, stage: Stage, records: Records, title: str) 
         link(other / output, folder / output)
         remove(folder / f"{output}.partial")  # where a store was begun
     logger.info("%s: taken from %s", title, other)
-    save_config(config, folder / "config.yaml")
+    save_config(config, folder / CONFIG)
     taken: Record = {"fingerprint": mark, "finished": True, "taken_from": config.reuse}
     if "files" in record:
         taken["files"] = record["files"]
