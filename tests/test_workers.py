@@ -22,24 +22,33 @@ def test_processes_of_this_machine():
         assert executor.submit(os.getpid).result() != os.getpid()
 
 
-_KILLED = """
+_SIGNALLED = """
 import os, signal
 from emulator.hardware.workers import open_executor
 
 if __name__ == "__main__":
     with open_executor(2) as executor:
         print(executor.submit(os.getpid).result(), flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+        {signal}
 """
 
 
-def test_workers_end_with_a_process_that_is_killed(tmp_path):
-    script = tmp_path / "killed.py"
-    script.write_text(_KILLED)
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("signal.signal(signal.SIGINT, lambda *_: os._exit(7)); os.killpg(0, signal.SIGINT)", 7),  # as Ctrl-C is
+    ],
+)
+def test_workers_end_without_a_word_with_their_process(tmp_path, sent, code):
+    script = tmp_path / "signalled.py"
+    script.write_text(_SIGNALLED.format(signal=sent))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    # the workers have its standard output too, which ends when the last of them does
-    done = subprocess.run([sys.executable, script], env=environment, stdout=subprocess.PIPE, timeout=60, check=False)
-    assert done.returncode == -signal.SIGKILL and int(done.stdout) > 0
+    done = subprocess.run(  # the workers have its standard output too, which ends when the last of them does
+        [sys.executable, script], env=environment, capture_output=True, timeout=60, check=False, start_new_session=True
+    )
+    assert done.returncode == code and int(done.stdout) > 0
+    assert b"KeyboardInterrupt" not in done.stderr
 
 
 def test_a_dask_cluster():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -63,6 +64,7 @@ def open_executor(workers: int = 1, scheduler: str | None = None) -> Iterator[Ex
 def _begin() -> None:
     """What a worker of this machine does first."""
     use_one_thread()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches them too; it is the caller who ends them
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
