@@ -308,5 +308,8 @@ def test_an_experiment_leaves_its_network_to_itself_where_its_config_asks_for_it
     assert (tmp_path / "scores.nc").exists()
     assert not (tmp_path / "long_run.nc").exists()  # or a report of these scores would show it as this network's
     comparing.score_all_forecasts(parse_config(raw))
+    (tmp_path / "run" / WEIGHTS).unlink()  # of a folder that was copied in part
+    with pytest.raises(DataError, match=rf"run/{WEIGHTS}: is missing; train again$"):
+        comparing.score_all_forecasts(parse_config(raw))
     comparing.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}))
     assert not (tmp_path / "long_run.nc").exists()  # what another config measured is not shown as this one's

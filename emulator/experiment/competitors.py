@@ -13,7 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import ConfigError, DataError, UserError
+from data_prep.errors import ConfigError, DataError, UserError, how_to_run
 from data_prep.files.disk import link, reading
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.preparation.store import Store
@@ -262,8 +262,14 @@ def _digest_of(name: str, run: str) -> str:
 
 
 def weights_digest(run: Path) -> str:
-    """Of a network's weights, so that what one made that was trained anew since is not taken for its own."""
+    """Of a network's weights, so that what one made that was trained anew since is not taken for its own.
+
+    Raises:
+      DataError: they are gone.
+    """
     weights = run / WEIGHTS
+    if not weights.is_file():
+        raise DataError(f"{weights}: is missing; train again{how_to_run('train', run.parent, options=' --redo')}")
     with reading(weights), weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
