@@ -387,7 +387,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) / MANIFEST
     if not file.is_file():
-        raise DataError(f"{path}: no prepared store there ({MANIFEST} is missing); 'emulator prepare CONFIG' makes it")
+        remedy = how_to_prepare(path) if Path(path).is_dir() else "'emulator prepare CONFIG' makes it"
+        raise DataError(f"{path}: no prepared store there ({MANIFEST} is missing); {remedy}")
     manifest = read_object(file, how_to_prepare(path))
     if "format_version" not in manifest:
         raise DataError(f"{file}: damaged, format_version is missing; {how_to_prepare(path)}")
