@@ -115,8 +115,10 @@ def initial_sources(
     whose parts are read by their own.
 
     Raises:
-      DataError: one line on what one of them lacks or what is wrong with it.
+      DataError: one line on what one of them lacks or what is wrong with it; or there is none.
     """
+    if not files:
+        raise DataError("no file with initial fields is named")
     sources: list[Source] = []
     aside: list[DataError] = []
     for file in files:
