@@ -76,12 +76,18 @@ def predict(
 
     Raises:
       ConfigError: ``days`` is no number, or no multiple of the time step.
-      DataError: one line on what ``initial`` or ``lateral`` lacks, or on ``times``; or there is not the memory for so
-        many forecasts, which ``emulator.forecast_io.write_forecasts`` writes into a file as it goes.
+      DataError: one line on what ``initial`` or ``lateral`` lacks, or on ``times``; ``forecaster`` is none; or there is
+        not the memory for so many forecasts, which ``emulator.forecast_io.write_forecasts`` writes into a file as it
+        goes.
       ForecastStoppedError: a forecast of a network left physical bounds; ``write_forecasts`` keeps what came before.
     """
     if isinstance(forecaster, str | Path):
         forecaster = load_forecaster(forecaster)
+    if not hasattr(forecaster, "forecast"):
+        raise DataError(
+            f"predict: a forecaster or a run folder is expected, not a {type(forecaster).__name__}; "
+            "SeveralNetworks makes one of several networks"
+        )
     if lateral is not None:
         forecaster = all_driven_by(forecaster, lateral)
     try:

@@ -362,6 +362,8 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     Raises:
       DataError: the folder is no run, is damaged, or training has not reached its first checkpoint.
     """
+    if not isinstance(run_dir, str | Path):
+        raise DataError(f"the path of a run folder is expected, not a {type(run_dir).__name__}")
     folder = run_folder(run_dir)
     description = read_description(folder)
     warn_if_half_trained(folder)

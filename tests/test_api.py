@@ -402,6 +402,10 @@ def test_mistakes_are_one_line(work):
         late = emulator.predict(network, mine.isel(time=[119]), days=1)
     with pytest.raises(DataError, match="the path of a store is expected, not a NoneType"):
         emulator.open_store(None)
+    with pytest.raises(DataError, match="the path of a run folder is expected, not a NoneType"):
+        emulator.load_forecaster(None)
+    with pytest.raises(DataError, match="a run folder is expected, not a list; SeveralNetworks makes one of several"):
+        emulator.predict([network, network], work / "mine.nc", days=1)
     with pytest.raises(DataError, match=r"plot: no scores, as emulator\.score returns them: temperature"):
         emulator.plot(late, "pictures")
     store = emulator.open_store(work / "store.zarr")
