@@ -391,6 +391,8 @@ def test_mistakes_are_one_line(work):
             emulator.predict(network, mine.isel(time=[0]), days=0.3)
         with pytest.raises(DataError, match="times: holds none; leave it out"):
             emulator.predict(network, mine, days=1, times=[])
+        with pytest.raises(DataError, match="3 is no time; give a datetime64, or write it in ISO 8601"):
+            emulator.predict(network, mine, days=1, times=3)
         with pytest.raises(DataError, match="times: 2001-01-01T06:00 is there twice"):
             emulator.predict(network, mine, days=1, times=["2001-01-01T06", *mine.time.values[:9]])
         with pytest.raises(ConfigError, match="days: 'three' is no number"):

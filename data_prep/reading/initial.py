@@ -201,7 +201,8 @@ def _instant_of(
     try:
         instant = clock.parse_instant(time) if isinstance(time, str) else np.datetime64(time)
     except ValueError as error:
-        raise DataError(f"{where}: {error}") from None
+        why = error if isinstance(time, str) else f"{time} is no time; give a datetime64, or write it in ISO 8601"
+        raise DataError(f"{where}: {why}") from None
     instant = instant.astype("datetime64[ns]")
     if instant not in shared:
         lacking = [name for name, times in held.items() if instant not in times]
