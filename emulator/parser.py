@@ -174,13 +174,14 @@ class _PrintCompletion(argparse.Action):
         for command in (a for a in parser._actions if isinstance(a, argparse._SubParsersAction)):
             for action in (a for sub in command.choices.values() for a in sub._actions):
                 where = str(action.metavar or action.dest).upper()
-                if where in _FILES or where == "FOLDER":
+                if where in _FILES or where in _FOLDERS:
                     action.complete = shtab.FILE if where in _FILES else shtab.DIRECTORY  # shtab looks for it there
         say(shtab.complete(parser, values[1]))
         parser.exit()
 
 
 _FILES = {"FILE", "CONFIG", "RUN|CONFIG", "INPUT", "CONFIG|SCORES", "SCORES", "IN", "OUT", "STORE"}
+_FOLDERS = {"FOLDER", "RUN"}
 
 
 def _add_json(parser: argparse.ArgumentParser, what: str) -> None:

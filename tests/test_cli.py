@@ -249,6 +249,8 @@ def test_completion_is_a_script_that_the_shell_takes(shell, capsys, tmp_path):
     assert stop.value.code == 0
     script = capsys.readouterr().out
     assert "--dry-run" in script and "inspect" in script and "_files" in script
+    if shell == "zsh":
+        assert re.search(r'"--with\[[^]]*\]:RUN:_files -/"', script), "run folders complete to folders"
     if shutil.which(shell):
         (tmp_path / "script").write_text(script)
         assert subprocess.run([shell, "-n", str(tmp_path / "script")]).returncode == 0

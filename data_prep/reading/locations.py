@@ -31,9 +31,13 @@ def locate(text: str | Path) -> Location:
     """What a user wrote, as a URL or a path.
 
     Raises:
-      DataError: it is no text.
+      DataError: it is neither.
     """
     if not isinstance(text, str | os.PathLike):
+        if hasattr(text, "data_vars"):
+            raise DataError(
+                "one data set or the paths of several are expected; xarray.combine_by_coords makes one of them"
+            )
         remedy = "; its to_dataset() makes one" if hasattr(text, "to_dataset") else ""
         raise DataError(f"a path or a data set is expected, not a {type(text).__name__}{remedy}")
     return text if isinstance(text, str) and is_url(text) else Path(text)
