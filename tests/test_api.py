@@ -399,6 +399,8 @@ def test_mistakes_are_one_line(work):
             emulator.predict(network, mine, days="three")
         with pytest.raises(DataError, match=r"^a path or a data set is expected, not a DataArray; its to_dataset\(\)"):
             emulator.predict(network, mine["warmth"].isel(time=[0]), days=1)
+        with pytest.raises(DataError, match=r"one data set or .* are expected; xarray.combine_by_coords makes one"):
+            emulator.predict(network, [mine, mine], days=1)
         with pytest.raises(DataError, match=r"^no file with initial fields is named$"):
             emulator.predict(network, sorted(work.glob("*.grib")), days=1)
         late = emulator.predict(network, mine.isel(time=[119]), days=1)
