@@ -61,6 +61,8 @@ def test_filling_is_advised_where_it_helps(value, points, remedy):
     values[1, :points, :points] = value
     with pytest.raises(DataError, match=f"fill them before, or {remedy}"):
         checks.check_values(values, spec.forcing_channels, spec, TIMES, "a.nc")
+    with pytest.raises(DataError, match=r"fill them before, or choose another time$"):  # a forecast has no such key
+        checks.check_values(values, spec.forcing_channels, spec, TIMES, "a.nc", "choose another time")
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def check_values(
     spec: StateSpec,
     times: np.ndarray,
     where: str,
-    otherwise: str = "leave those times out by data.exclude",
+    otherwise: str | None = None,
 ) -> None:
     """Refuses NaN, infinity and values that the variable cannot have.
 
@@ -105,7 +105,7 @@ def check_values(
       spec: Gives units.
       times: ``datetime64`` of the rows; empty for constant fields.
       where: The file, for the message.
-      otherwise: What to do about NaN but to fill it.
+      otherwise: What to do about NaN but to fill it before; by default what a config can say.
 
     Raises:
       DataError: names variable, first time, range and, where one is likely, the unit that was meant.
@@ -118,7 +118,7 @@ def check_values(
         share = 1 - np.isfinite(field).mean()
         # what fill_mean fills is NaN, from the rest of the field
         fillable = spec[channels[i].variable].role in ("forcing", "static") and share < 1 and not np.isinf(field).any()
-        remedy = "set data.nan: fill_mean" if fillable else otherwise
+        remedy = otherwise or ("set data.nan: fill_mean" if fillable else "leave those times out by data.exclude")
         if not times.size and not fillable:
             remedy = "leave the variable out of the config"
         raise DataError(
