@@ -47,6 +47,7 @@ def test_help_of_every_command_explains_itself(capsys):
         (["forecast", str(ROOT / "emulator/networks/speedy_t31")], 2, "a run folder needs an INPUT file"),
         (["forecast", "no_such_run", "input.nc"], 2, "no run folder"),
         (["plot", "no_such_scores.nc"], 1, "no_such_scores.nc"),
+        (["report", "."], 1, ".: a folder; the scores of an experiment are a file in it, scores.nc"),
         (["plot", "no_such_scores.nc", "--redo"], 2, "plot: --redo is for CONFIG"),
         (["plot", "demo", "--out", "pictures"], 2, "plot: --out goes with a scores file"),
         (["forecast", "demo", "--days", "3"], 2, "forecast: --days goes with a run folder"),

@@ -60,6 +60,8 @@ def open_scores(path: Path) -> xr.Dataset:
     """
     if not path.exists():
         raise DataError(f"{path}: no such file; 'emulator run CONFIG' ends with one")
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; the scores of an experiment are a file in it, {path / 'scores.nc'}")
     again = "evaluate again" + how_to_run("evaluate", Path(path).parent, options=" --redo")
     probe([path])
     with ExitStack() as opened:  # which closes the file unless all is well
