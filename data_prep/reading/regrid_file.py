@@ -94,9 +94,8 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
     if axes.time is not None and axes.time in result.coords:
         time = result[axes.time]
         time.attrs = {"units_metadata": "leap_seconds: none", **time.attrs}
-        if not any(
-            is_lead(str(name)) for name in {*data.dims, *data.variables}
-        ):  # beside leads they may be initial ones
+        has_leads = any(is_lead(str(name)) for name in {*data.dims, *data.variables})
+        if not has_leads:  # beside leads they may be initial times
             time.attrs = {"standard_name": "time", **time.attrs}
         if time.attrs.get("bounds") in result:  # which many read in the units of the times, whatever their own
             time.encoding["units"] = "seconds since 1970-01-01"
