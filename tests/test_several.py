@@ -15,6 +15,7 @@ from data_prep.files.netcdf_file import write_netcdf
 from data_prep.grid import Grid
 from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig, parse_config
+from emulator.evaluation.table import opponents
 from emulator.experiment import comparing, forecast_files
 from emulator.forecasters import neural
 from emulator.forecasters.neural import OUTSIDE
@@ -124,10 +125,11 @@ def test_of_a_training_that_did_not_come_to_its_end_it_is_said(runs, tmp_path, c
 
 
 def test_what_any_of_them_has_not_seen_is_told(runs, networks):
-    initial, (_, second) = runs[0].dataset([2]), networks
-    cold, warm, unknown = (replace(second, trained_on=t) for t in ({"temperature@500": (0, 1)}, {"a": (0, 1)}, {}))
+    initial, (first, second) = runs[0].dataset([2]), networks
+    cold, warm, unknown = {"temperature@500": (0, 1)}, {"a": (0, 1)}, {}
 
-    def told(*of):
+    def told(one, other):
+        of = (replace(first, trained_on=one), replace(second, trained_on=other))
         return emulator.SeveralNetworks(of).attributes(initial)[OUTSIDE]
 
     assert told(warm, warm) == "none"
@@ -171,6 +173,8 @@ def test_one_network_is_not_several(networks):
             emulator.SeveralNetworks(few)
     with pytest.raises(DataError, match="several networks: 1 given"):
         emulator.SeveralNetworks(networks[0])
+    with pytest.raises(DataError, match=r"^again: has the weights of network; name networks that differ"):
+        emulator.SeveralNetworks((*networks[:2], replace(networks[0], name="again")))
 
 
 def test_what_makes_no_several_networks_is_refused_at_once(networks):
@@ -279,7 +283,11 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
         )
 
     pair = ["network", "second"]
-    whole = config(supermodels={"together": pair}, means={"apart": pair, "all": ["together", "persistence"]})
+    whole = config(
+        supermodels={"together": pair},
+        means={"apart": pair, "all": ["together", "persistence"]},
+        perturbed={"together": {"members": 3, "perturbation": 0.05}, "second": {"members": 2}},
+    )
     comparing.check_comparison(whole)
     comparing.write_all_forecasts(whole)
     comparing.score_all_forecasts(whole)
@@ -292,13 +300,31 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
         assert file.attrs["supermodel_of"] == "network, second" and file.attrs["forecaster"] == "together"
         assert file.attrs["seconds_per_simulated_day"] > 0
     assert path in forecast_files.files_of_network(folder)
+    ensemble = path.with_name("together_ensemble.nc")
+    assert ensemble in forecast_files.files_of_network(folder)
+    with xr.open_dataset(ensemble) as members, xr.open_dataset(path) as single:
+        assert members.sizes["realization"] == 3 and members.attrs["supermodel_of"] == "network, second"
+        apart = np.abs(members["temperature"] - single["temperature"]).isel(lead_time=0).max(["latitude", "longitude"])
+        assert (apart > 0.01).all()  # every member is another forecast, and none of a sudden one of other weather
+        assert float(apart.max()) < float(single["temperature"].std())
+    assert (folder / "forecasts" / "second_ensemble.nc").exists()  # outlasts a new network
+    found = xr.load_dataset(folder / "scores.nc")
+    members = found["members"].sel(forecaster=["together", "together_ensemble", "second_ensemble"])
+    assert members.values.tolist() == [1, 3, 2]
+    assert set(opponents(found)) == {"persistence", "second", "daily", "second_ensemble"}
     for evaluate, said in (
         ({"supermodels": {"x": ["network", "persistence"]}}, "x: persistence: no network; there are network, second"),
         ({"supermodels": {"x": ["network", "network"]}}, "x: network is there twice"),
         ({"supermodels": {"second": pair}}, "second: a forecaster of the experiment has this name"),
         ({"supermodels": {"x": ["network", "daily"]}}, "x: daily: has other lengths of steps than network"),
+        ({"perturbed": {"network": {}}}, "network: the ensemble of the experiment's own is evaluate.network"),
+        ({"perturbed": {"x": {}}}, "x: is none of evaluate.networks and .supermodels; they are second, daily"),
+        (
+            {"supermodels": {"second_ensemble": pair}, "perturbed": {"second": {"members": 2}}},
+            "second: second_ensemble, its name, is another's; choose another there",
+        ),
     ):
-        with pytest.raises(ConfigError, match=f"^evaluate.supermodels.{said}"):
+        with pytest.raises(ConfigError, match=f"^evaluate.{next(reversed(evaluate))}.{said}"):
             comparing.write_all_forecasts(config(**evaluate))
     with pytest.raises(ConfigError, match=r"^evaluate.supermodels.x: daily: has other lengths of steps than network"):
         comparing.check_comparison(config(supermodels={"x": ["network", "daily"]}))

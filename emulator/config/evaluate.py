@@ -116,6 +116,11 @@ class EvaluateConfig(Section):
         description="Networks that take every step together, by the name they get, such as {pair: [network, second]}; "
         "they must have learned from the same data",
     )
+    perturbed: dict[ForecasterName, EnsembleOptions] = Field(
+        {},
+        description="Ensembles of those of `networks` and `supermodels`, beside their single forecasts, by whose they "
+        "are, such as {pair: {members: 8}}; `network` has that of the experiment's own",
+    )
     means: dict[ForecasterName, Annotated[list[str], Field(min_length=2)]] = Field(
         {},
         description="Means of single forecasts that the experiment makes, by the name they get, such as "

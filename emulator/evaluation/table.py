@@ -99,8 +99,10 @@ def opponents(scores: xr.Dataset) -> list[str]:
     Where nobody else was scored, they are all there is.
     """
     own = {candidate(scores), *made_of_candidate(scores)}
-    pools = ";".join(str(scores.attrs.get(key, "")) for key in ("means", "ensembles", "supermodels")).split(";")
-    own |= {name.strip() for name, _, of in (text.partition(":") for text in pools) if own & set(of.split())}
+    for key in ("supermodels", "means", "ensembles"):  # means may be of supermodels
+        pools = (text.partition(":") for text in str(scores.attrs.get(key, "")).split(";"))
+        own |= {name.strip() for name, _, of in pools if own & set(of.split())}
+    own |= {f"{name}_ensemble" for name in own}
     names = [n for n in scores["forecaster"].values.tolist() if n not in own]
     physics = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
     single = [n for n in physics if not is_mean(scores, n)] or physics

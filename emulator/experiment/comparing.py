@@ -21,6 +21,7 @@ from emulator.config import ExperimentConfig
 from emulator.evaluation.external_files import Places, files_at, locate_all, open_forecasts_at
 from emulator.evaluation.scores_file import open_scores
 from emulator.experiment.competitors import (
+    asked_ensembles,
     bytes_to_write,
     competitors,
     corrected_models,
@@ -99,8 +100,7 @@ def _check_competitors(contest: Contest) -> None:
         check_reference(reference, store, contest.leads)
     if corrected_models(config):
         training_indices(store, evaluate)
-    asked = models(config)
-    for name in asked:
+    for name in models(config):
         if name != NETWORK:  # SPEEDY is built: it says itself what it lacks
             everybody[name].make()
     # what the experiment's own will be, which may still have to learn
@@ -111,7 +111,7 @@ def _check_competitors(contest: Contest) -> None:
         for name in of[1:]:
             if what := shared[name].differences(shared[of[0]]):
                 raise ConfigError(f"evaluate.supermodels.{key}: {name}: {cannot_step_together(what, of[0])}")
-    if any(ensemble.members > 1 for ensemble in asked.values()):
+    if any(ensemble.members > 1 for ensemble in asked_ensembles(config).values()):
         RandomFields(store, 1.0, config.seed).check(contest.init_times)
 
 
@@ -130,8 +130,8 @@ def _warn_of_a_small_disk(contest: Contest) -> None:
     needed, free = bytes_to_write(contest), shutil.disk_usage(contest.folder).free
     if needed > free:
         logger.warning(
-            "forecast: forecasts will take %.0f GB, %.0f GB are free in %s; fewer members (evaluate.network, .physics, "
-            ".twin), a longer evaluate.lead_step_hours or evaluate.init_every_hours take less",
+            "forecast: forecasts will take %.0f GB, %.0f GB are free in %s; fewer members (evaluate.network, "
+            ".perturbed, .physics, .twin), a longer evaluate.lead_step_hours or evaluate.init_every_hours take less",
             needed / 1e9,
             free / 1e9,
             contest.folder,

@@ -18,10 +18,10 @@ from data_prep.files.disk import link, reading
 from data_prep.preparation.pipeline import find_inputs
 from data_prep.preparation.store import Store
 from data_prep.reading.opening import open_lazily
-from emulator.config import EnsembleOptions, ExperimentConfig, PhysicsBaseline
+from emulator.config import EnsembleOptions, EvaluateConfig, ExperimentConfig, PhysicsBaseline
 from emulator.evaluation.style import is_physics, is_twin
 from emulator.experiment.contest import Contest
-from emulator.experiment.forecast_files import NETWORK, is_of_network, training_path
+from emulator.experiment.forecast_files import ENSEMBLE, NETWORK, is_of_network, training_path
 from emulator.experiment.initial_times import training_indices
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_ENSEMBLE = "_ensemble"
 _CORRECTED = ("debiased", "damped")
 _TIMES = {"split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits"}  # keys of `evaluate`
 # Global attributes of a forecast file; the last one of files that ``is_of_network``
@@ -69,7 +68,8 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
     Corrected forecasts, means and ensembles of several read the files of others, so these come before them.
 
     Raises:
-      ConfigError: a mean, ensemble or supermodel is of one that cannot be a member, or two forecasters have one name.
+      ConfigError: a mean, ensemble or supermodel is of one that cannot be a member, two forecasters have one name, or
+        one is to be perturbed that is not there.
       DataError: another network is not there.
     """
     from emulator.forecasters.statistical import make_reference
@@ -90,16 +90,18 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
         everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, contest)
     for reference in evaluate.references:
         everybody[reference] = Competitor(partial(make_reference, reference, store, contest.leads), {})
+    _check_perturbed(evaluate)
     _refuse_taken("networks", evaluate.networks, everybody)
     for name, run in evaluate.networks.items():
-        everybody[name] = Competitor(partial(_network, name, contest), {"weights": _digest_of(name, run)})
+        own = {"weights": _digest_of(name, run)}
+        everybody |= _with_ensemble(name, partial(_network, name, contest), own, evaluate.perturbed.get(name), contest)
     of_networks = {name: everybody[name] for name in (NETWORK, *evaluate.networks)}
     _refuse_taken("supermodels", evaluate.supermodels, everybody)
     for name, of in evaluate.supermodels.items():
         _check_members("supermodels", name, of, of_networks)
-        options = _options_of("supermodel", of, of_networks)
-        everybody[name] = Competitor(partial(_supermodel, name, of, contest), options)
-    single = {name: one for name, one in everybody.items() if not name.endswith(_ENSEMBLE)}
+        own, step = _options_of("supermodel", of, of_networks), partial(_supermodel, name, of, contest)
+        everybody |= _with_ensemble(name, step, own, evaluate.perturbed.get(name), contest)
+    single = {name: one for name, one in everybody.items() if not name.endswith(ENSEMBLE)}
     for key, pools in {"means": evaluate.means, "ensembles": evaluate.ensembles}.items():
         _refuse_taken(key, pools, everybody)
         for name, of in pools.items():
@@ -171,7 +173,7 @@ def what_is_lacking(contest: Contest) -> str | None:
 def bytes_to_write(contest: Contest) -> int:
     """What forecasts that are not there yet will take on disk, those that corrections learn from included."""
     store, evaluate = contest.store, contest.evaluate
-    members = {f"{name}{_ENSEMBLE}": options.members for name, options in models(contest.config).items()}
+    members = {f"{name}{ENSEMBLE}": options.members for name, options in asked_ensembles(contest.config).items()}
     members |= {name: len(of) for name, of in evaluate.ensembles.items()}
     missing = missing_forecasts(contest)
     forecasts = contest.indices.size * sum(members.get(name, 1) for name in missing)
@@ -188,6 +190,11 @@ def models(config: ExperimentConfig) -> dict[str, EnsembleOptions]:
     evaluate = config.evaluate
     twin = {} if evaluate.twin is None else {twin_name(config): evaluate.twin}
     return {NETWORK: evaluate.network} | {physics_name(b): b for b in evaluate.physics} | twin
+
+
+def asked_ensembles(config: ExperimentConfig) -> dict[str, EnsembleOptions]:
+    """Those of ``models`` and of other networks and supermodels."""
+    return models(config) | config.evaluate.perturbed
 
 
 def corrected_models(config: ExperimentConfig) -> list[str]:
@@ -212,7 +219,7 @@ def predictability_limit(config: ExperimentConfig) -> str | None:
     """Whose error is the limit of what can be forecast: the twin's ensemble, else the single twin, else unknown."""
     if config.evaluate.twin is None:
         return None
-    return twin_name(config) + (_ENSEMBLE if config.evaluate.twin.members > 1 else "")
+    return twin_name(config) + (ENSEMBLE if config.evaluate.twin.members > 1 else "")
 
 
 def truth_of(config: ExperimentConfig) -> str:
@@ -281,11 +288,11 @@ def _weights(contest: Contest) -> str | None:
 
 
 def _with_ensemble(
-    name: str, make: Maker, own: Mapping[str, Any], ensemble: EnsembleOptions, contest: Contest
+    name: str, make: Maker, own: Mapping[str, Any], ensemble: EnsembleOptions | None, contest: Contest
 ) -> dict[str, Competitor]:
     """A single forecaster, which depends on some options of its own, and, where there are members, its ensemble."""
     single = Competitor(make, own)
-    if ensemble.members == 1:
+    if ensemble is None or ensemble.members == 1:
         return {name: single}
     seed = contest.config.seed
     fields = RandomFields(contest.store, ensemble.perturbation, seed)
@@ -294,7 +301,7 @@ def _with_ensemble(
         return EnsembleForecaster(make(), ensemble.members, fields, contest.evaluate.batch)
 
     drawn = {"members": ensemble.members, "perturbation": ensemble.perturbation, "seed": seed}
-    return {name: single, f"{name}{_ENSEMBLE}": Competitor(make_ensemble, {**own, **drawn})}
+    return {name: single, f"{name}{ENSEMBLE}": Competitor(make_ensemble, {**own, **drawn})}
 
 
 def _physics(store: Store, baseline: PhysicsBaseline) -> Forecaster:
@@ -346,6 +353,22 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
         if key == "networks" and name.startswith(NETWORK):
             raise ConfigError(
                 f"evaluate.{key}.{name}: begins as the experiment's own network's do; choose another name"
+            )
+
+
+def _check_perturbed(evaluate: EvaluateConfig) -> None:
+    admitted = [*evaluate.networks, *evaluate.supermodels]
+    for name in evaluate.perturbed:
+        if name == NETWORK:
+            raise ConfigError(f"evaluate.perturbed.{name}: the ensemble of the experiment's own is evaluate.network")
+        if name not in admitted:
+            others = ", ".join(admitted) or "none"
+            raise ConfigError(
+                f"evaluate.perturbed.{name}: is none of evaluate.networks and .supermodels; they are {others}"
+            )
+        if f"{name}{ENSEMBLE}" in admitted:
+            raise ConfigError(
+                f"evaluate.perturbed.{name}: {name}{ENSEMBLE}, its name, is another's; choose another there"
             )
 
 

@@ -16,13 +16,17 @@ from emulator.config import ExperimentConfig
 NETWORK = "network"
 """Name of the experiment's network; those of what is made from its forecasts alone begin with it."""
 
+ENSEMBLE = "_ensemble"
+"""Ends the name of an ensemble from perturbed fields, behind that of the single forecaster."""
+
 _FOLDER, _MEANS, _TRAINING = "forecasts", "means", "training"
 
 
 def forecast_path(name: str, config: ExperimentConfig) -> Path:
     """The file of a forecaster of the experiment."""
     evaluate = config.evaluate
-    within = _MEANS if name in evaluate.means | evaluate.ensembles | evaluate.supermodels else ""
+    several = name in evaluate.means | evaluate.ensembles or name.removesuffix(ENSEMBLE) in evaluate.supermodels
+    within = _MEANS if several else ""
     return config.path / _FOLDER / within / f"{name}.nc"
 
 
