@@ -1,7 +1,9 @@
 """Lateral boundary values: where, when and how a driving data set reaches a regional network."""
 
 import shutil
+from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -373,7 +375,8 @@ class TestFromPython:
             mean = (alone[0]["temperature"] + alone[1]["temperature"]).values / 2
             np.testing.assert_allclose(both["temperature"].values, mean, atol=1e-3)
         with pytest.raises(DataError, match="takes no lateral boundary values; leave it out"):
-            emulator.predict(emulator.SeveralNetworks((undriven, undriven)), last, days=1, lateral=store)
+            other = replace(undriven, params=jax.tree.map(lambda x: 1.01 * x, undriven.params))
+            emulator.predict(emulator.SeveralNetworks((undriven, other)), last, days=1, lateral=store)
         command = ["forecast", str(tmp_path / "plain"), str(files / "region.nc"), "--days", "1", "--lateral"]
         assert main([*command, str(files / "driving.nc"), "--out", str(tmp_path / "x.nc")]) == 1
         time = str(last["time"].values[0])[:16]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from tiny_store import write_store
 from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, open_files, times_from, weather
 
 from data_prep.errors import DataError
@@ -341,6 +342,14 @@ def test_a_file_of_groups_is_told_how_to_be_read(tmp_path):
     weather(TIMES).to_netcdf(tmp_path / "a.nc", group="inner")
     with pytest.raises(DataError, match=r"lie in groups \(inner\), which are not read; ncks -G : -g inner IN OUT"):
         open_source(tmp_path / "a.nc", NAMES, "pressure")
+
+
+def test_folders_that_are_no_files_are_told(tmp_path):
+    write_store(tmp_path / "store.zarr", Grid.gaussian(8), n_times=28)
+    with pytest.raises(DataError, match=r"store.zarr: holds prepared data, a tensor; files such as it was made of"):
+        open_source(tmp_path / "store.zarr", NAMES, "pressure")
+    with pytest.raises(DataError, match=r"a folder that is no Zarr store; one file is expected here"):
+        open_source(tmp_path, NAMES, "pressure")
 
 
 REFUSED = {

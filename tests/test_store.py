@@ -17,8 +17,9 @@ from data_prep.grid import Grid
 from data_prep.preparation import store_writer
 from data_prep.preparation.rows import StoredRows
 from data_prep.preparation.statistics import Moments, Statistics, state_moments
-from data_prep.preparation.store import MANIFEST, Segment, Store, memory_store, open_store
+from data_prep.preparation.store import Segment, Store, memory_store, open_store
 from data_prep.preparation.store_writer import StoreWriter, chunk_rows
+from data_prep.reading.locations import MANIFEST
 from data_prep.spec import StateSpec, Variable, stack_channels
 from emulator.training.loader import read_batch
 

@@ -12,7 +12,8 @@ from weather_files import config as data_config
 from weather_files import write_members
 
 from data_prep.errors import DataError
-from data_prep.preparation.store import FORMAT_VERSION, MANIFEST, open_store
+from data_prep.preparation.store import FORMAT_VERSION, open_store
+from data_prep.reading.locations import MANIFEST
 from emulator.checkpoint import load_forecaster
 from emulator.cli import main
 

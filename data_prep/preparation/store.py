@@ -43,6 +43,7 @@ from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
 from data_prep.preparation.rows import StoredRows, take
 from data_prep.preparation.statistics import Statistics
+from data_prep.reading.locations import MANIFEST
 from data_prep.spec import StateSpec, unstack_channels
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 FORMAT_VERSION = 2
-MANIFEST = "manifest.json"
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

@@ -22,13 +22,13 @@ from data_prep.preparation.statistics import Statistics
 from data_prep.preparation.store import (
     DIGEST_BYTES,
     FORMAT_VERSION,
-    MANIFEST,
     Segment,
     data_hash_of,
     read_group,
     row_bytes,
     row_digest,
 )
+from data_prep.reading.locations import MANIFEST
 from data_prep.spec import StateSpec
 
 _CHUNK_BYTES = 2**18

@@ -22,6 +22,8 @@ Location: TypeAlias = Path | str
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://|::)")  # two letters or more: C:\ is a path
 _ZARR_METADATA = (".zmetadata", "zarr.json", ".zgroup")
+MANIFEST = "manifest.json"
+"""Beside the Zarr metadata of prepared data."""
 GRIB_SUFFIXES = (".grib", ".grib1", ".grib2", ".grb", ".grb2", ".gb2")
 _SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf", *GRIB_SUFFIXES, ".zarr")
 _WILD = re.compile(r"[*?\[]")

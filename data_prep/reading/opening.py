@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError, UnreadableError, how_to_install, one_line
-from data_prep.reading.locations import GRIB_SUFFIXES, Location, protocol_hint
+from data_prep.reading.locations import GRIB_SUFFIXES, MANIFEST, Location, is_zarr, protocol_hint
 from data_prep.reading.recognise import canonical_name
 from data_prep.variables import known
 
@@ -29,7 +29,8 @@ def open_lazily(path: Location) -> xr.Dataset:
     """Opens a file or a URL with its times decoded and its packed integers unpacked, without reading a field.
 
     Raises:
-      DataError: there is no such file, it is empty or damaged, or an extra is missing (``grib``, ``cloud``).
+      DataError: there is no such file, it is empty, damaged or what ``emulator prepare`` made, or an extra is missing
+        (``grib``, ``cloud``).
     """
     return open_to_release(path)[0]
 
@@ -46,6 +47,10 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
         raise DataError(f"{path}: a zip archive, in which the Climate Data Store sends several files: unzip it")
     if _first_bytes(path)[:2] == b"\x1f\x8b":
         raise DataError(f"{path}: is compressed as a whole by gzip: gunzip it")
+    if path.is_dir() and not is_zarr(path):
+        raise DataError(f"{path}: a folder that is no Zarr store; one file is expected here")
+    if (path / MANIFEST).is_file():
+        raise DataError(f"{path}: holds prepared data, a tensor; files such as it was made of are expected here")
     kind = format_of(path)
     if kind == "GRIB" and find_spec("cfgrib") is None:
         raise DataError(f"{path}: GRIB needs the extra 'grib': {how_to_install('grib')}, or make it NetCDF")

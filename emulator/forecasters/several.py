@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from typing import Literal, TypeAlias, get_args
 
+import jax
 import numpy as np
 import xarray as xr
 
@@ -21,6 +23,7 @@ from data_prep.spec import StateSpec
 from emulator.forecasters.base import Forecaster, realizations
 from emulator.forecasters.neural import LATERAL, OUTSIDE, NeuralForecaster
 from emulator.learned_from import of_several
+from emulator.stepping.rollout import Params
 from emulator.stepping.supermodel import SupermodelStepper
 
 Together: TypeAlias = Literal["mean", "members", "supermodel"]
@@ -89,7 +92,7 @@ class SeveralNetworks:
 
     Raises:
       ConfigError: ``how`` is none of the three.
-      DataError: there are fewer than two, one is no network, or differs from the first.
+      DataError: there are fewer than two, one is no network, differs from the first, or is there twice.
     """
 
     networks: tuple[NeuralForecaster, ...]
@@ -108,6 +111,9 @@ class SeveralNetworks:
         for network in self.networks[1:]:
             if what := differences(network, self.spec, self.grid, self.timestep):
                 raise DataError(f"{network.name}: has other {' and '.join(what)} than {self.networks[0].name}")
+        for one, other in combinations(self.networks, 2):
+            if _same_weights(one.params, other.params):
+                raise DataError(f"{other.name}: has the weights of {one.name}; name networks that differ")
         first = self.networks[0]
         for network in self.networks[1:] if self.how == "supermodel" else ():
             if what := shared_by(network).differences(shared_by(first)):
@@ -179,6 +185,11 @@ def networks_of(forecaster: Forecaster) -> tuple[NeuralForecaster, ...]:
     if isinstance(forecaster, SeveralNetworks):
         return forecaster.networks
     return (forecaster,) if isinstance(forecaster, NeuralForecaster) else ()
+
+
+def _same_weights(one: Params, other: Params) -> bool:
+    leaves, others = jax.tree.leaves(one), jax.tree.leaves(other)
+    return len(leaves) == len(others) and all(map(np.array_equal, leaves, others))  # ends at the first that differs
 
 
 def _together(streams: Sequence[Iterator[xr.Dataset]]) -> Iterator[list[xr.Dataset]]:
