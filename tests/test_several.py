@@ -287,6 +287,8 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
         supermodels={"together": pair},
         means={"apart": pair, "all": ["together", "persistence"]},
         perturbed={"together": {"members": 3, "perturbation": 0.05}, "second": {"members": 2}},
+        corrected=["together"],
+        correction_inits=6,
     )
     comparing.check_comparison(whole)
     comparing.write_all_forecasts(whole)
@@ -308,6 +310,14 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
         assert (apart > 0.01).all()  # every member is another forecast, and none of a sudden one of other weather
         assert float(apart.max()) < float(single["temperature"].std())
     assert (folder / "forecasts" / "second_ensemble.nc").exists()  # outlasts a new network
+    for made in ("together_damped.nc", "../training/means/together.nc"):
+        assert (path.parent / made).resolve() in forecast_files.files_of_network(folder)
+    with xr.open_dataset(path.with_name("together_damped.nc")) as damped:
+        assert "damped towards climatology; fitted to 6 training forecasts" in damped.attrs["correction"]
+    assert not (folder / "forecasts" / "network_damped.nc").exists()  # there is no physics that would be
+    late = xr.load_dataset(folder / "scores.nc").sel(region="all", variable="temperature@500").isel(lead_time=-1)
+    raw, corrected = (late["activity"].sel(forecaster=f"together{form}").item() for form in ("", "_damped"))
+    assert corrected < 0.9 * raw
     found = xr.load_dataset(folder / "scores.nc")
     members = found["members"].sel(forecaster=["together", "together_ensemble", "second_ensemble"])
     assert members.values.tolist() == [1, 3, 2]
@@ -317,12 +327,14 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
         ({"supermodels": {"x": ["network", "network"]}}, "x: network is there twice"),
         ({"supermodels": {"second": pair}}, "second: a forecaster of the experiment has this name"),
         ({"supermodels": {"x": ["network", "daily"]}}, "x: daily: has other lengths of steps than network"),
-        ({"perturbed": {"network": {}}}, "network: the ensemble of the experiment's own is evaluate.network"),
-        ({"perturbed": {"x": {}}}, "x: is none of evaluate.networks and .supermodels; they are second, daily"),
+        ({"perturbed": {"network": {}}}, " network: the ensemble of the experiment's own is evaluate.network"),
+        ({"perturbed": {"x": {}}}, " x: is none of networks and supermodels; they are second, daily"),
+        ({"corrected": ["persistence"]}, " persistence: is none of networks and supermodels; they are second, daily"),
         (
             {"supermodels": {"second_ensemble": pair}, "perturbed": {"second": {"members": 2}}},
-            "second: second_ensemble, its name, is another's; choose another there",
+            " second: there is another",
         ),
+        ({"supermodels": {"second_damped": pair}, "corrected": ["second"]}, " second: there is another second_damped;"),
     ):
         with pytest.raises(ConfigError, match=f"^evaluate.{next(reversed(evaluate))}.{said}"):
             comparing.write_all_forecasts(config(**evaluate))

@@ -108,6 +108,11 @@ class EvaluateConfig(Section):
         description="Training forecasts of each physics baseline, and then of the network as well, by which they are "
         "also debiased and damped; 0 leaves the corrected ones out",
     )
+    corrected: list[str] = Field(
+        [],
+        description="Who is debiased and damped besides: those of `networks` and `supermodels`, by name; and network, "
+        "which is wherever physics is",
+    )
     twin: TwinConfig | None = Field(
         None, description="The truth's own model as a forecaster; needs a `simulate` section"
     )

@@ -26,7 +26,7 @@ from emulator.evaluation.style import default_lines, shown_unit
 from emulator.evaluation.table import (
     candidate,
     headline_variables,
-    made_of_candidate,
+    made_of,
     median_case,
     opponents,
     places_of,
@@ -232,7 +232,7 @@ class _View:
 def _ranked(scores: xr.Dataset, held: tuple[str, ...], external: Collection[str]) -> list[str]:
     """The candidate, its hardest opponent, what the user named, then whom the curves show before all others."""
     names = scores["forecaster"].values.tolist()
-    usual = [n for n in default_lines(names, candidate(scores)) if n not in made_of_candidate(scores)]
+    usual = [n for n in default_lines(names, candidate(scores)) if n not in made_of(candidate(scores))]
     asked = [n for n in names if n in external]
     ranked = dict.fromkeys([candidate(scores), hardest_opponent(scores), *asked, *usual, *names])
     return [n for n in ranked if n in held]

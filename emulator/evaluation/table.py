@@ -98,11 +98,11 @@ def opponents(scores: xr.Dataset) -> list[str]:
     of the candidate itself, means, ensembles and supermodels with others included.
     Where nobody else was scored, they are all there is.
     """
-    own = {candidate(scores), *made_of_candidate(scores)}
+    own = {candidate(scores), *made_of(candidate(scores))}
     for key in ("supermodels", "means", "ensembles"):  # means may be of supermodels
         pools = (text.partition(":") for text in str(scores.attrs.get(key, "")).split(";"))
         own |= {name.strip() for name, _, of in pools if own & set(of.split())}
-    own |= {f"{name}_ensemble" for name in own}
+    own |= {made for name in own for made in made_of(name)}
     names = [n for n in scores["forecaster"].values.tolist() if n not in own]
     physics = [n for n in names if is_physics(n) and physics_form(n) != "ensemble"]
     single = [n for n in physics if not is_mean(scores, n)] or physics
@@ -128,9 +128,9 @@ def _members(scores: xr.Dataset, name: str) -> int:
     return int(scores["members"].sel(forecaster=name)) if "members" in scores.coords else 1
 
 
-def made_of_candidate(scores: xr.Dataset) -> set[str]:
-    """Names of the candidate debiased, damped and as an ensemble, whether they were scored or not."""
-    return {f"{candidate(scores)}_{form}" for form in ("debiased", "damped", "ensemble")}
+def made_of(name: str) -> set[str]:
+    """Names of a forecaster debiased, damped and as an ensemble, whether they were scored or not."""
+    return {f"{name}_{form}" for form in ("debiased", "damped", "ensemble")}
 
 
 def like_with_like(scores: xr.Dataset) -> list[tuple[str, str]]:

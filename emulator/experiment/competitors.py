@@ -21,7 +21,7 @@ from data_prep.reading.opening import open_lazily
 from emulator.config import EnsembleOptions, EvaluateConfig, ExperimentConfig, PhysicsBaseline
 from emulator.evaluation.style import is_physics, is_twin
 from emulator.experiment.contest import Contest
-from emulator.experiment.forecast_files import ENSEMBLE, NETWORK, is_of_network, training_path
+from emulator.experiment.forecast_files import CORRECTED, DAMPED, ENSEMBLE, NETWORK, is_of_network, training_path
 from emulator.experiment.initial_times import training_indices
 from emulator.forecast_form import open_forecasts
 from emulator.forecast_io import write_forecasts
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CORRECTED = ("debiased", "damped")
 _TIMES = {"split", "lead_hours", "lead_step_hours", "init_every_hours", "max_inits"}  # keys of `evaluate`
 # Global attributes of a forecast file; the last one of files that ``is_of_network``
 _DATA_HASH, _OPTIONS, _WEIGHTS = "data_hash", "options", "network_weights"
@@ -80,17 +79,14 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
         own = baseline.model_dump(include={"time_step_minutes", "digital_filter_hours"})
         simulate = partial(_physics, store, baseline)
         everybody |= _with_ensemble(physics_name(baseline), simulate, own, baseline, contest)
-    for raw in corrected_models(config):
-        options = {**everybody[raw].options, "correction_inits": evaluate.correction_inits}
-        fitted = cache(partial(_fit, raw, everybody[raw].make, contest))
-        written = contest.path(raw)
-        for word in _CORRECTED:
-            everybody[f"{raw}_{word}"] = Competitor(partial(_corrected, raw, word, written, store, fitted), options)
+    corrected = corrected_models(config)
+    for name in [name for name in corrected if name in everybody]:
+        everybody |= _with_corrected(name, everybody[name], contest)
     if evaluate.twin is not None:
         everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, contest)
     for reference in evaluate.references:
         everybody[reference] = Competitor(partial(make_reference, reference, store, contest.leads), {})
-    _check_perturbed(evaluate)
+    _check_asked(evaluate)
     _refuse_taken("networks", evaluate.networks, everybody)
     for name, run in evaluate.networks.items():
         own = {"weights": _digest_of(name, run)}
@@ -101,6 +97,8 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
         _check_members("supermodels", name, of, of_networks)
         own, step = _options_of("supermodel", of, of_networks), partial(_supermodel, name, of, contest)
         everybody |= _with_ensemble(name, step, own, evaluate.perturbed.get(name), contest)
+    for name in [name for name in corrected if f"{name}{DAMPED}" not in everybody]:
+        everybody |= _with_corrected(name, everybody[name], contest)
     single = {name: one for name, one in everybody.items() if not name.endswith(ENSEMBLE)}
     for key, pools in {"means": evaluate.means, "ensembles": evaluate.ensembles}.items():
         _refuse_taken(key, pools, everybody)
@@ -178,8 +176,8 @@ def bytes_to_write(contest: Contest) -> int:
     missing = missing_forecasts(contest)
     forecasts = contest.indices.size * sum(members.get(name, 1) for name in missing)
     raw = corrected_models(contest.config)
-    if any(f"{name}_{word}" in missing for name in raw for word in _CORRECTED):
-        absent = sum(not training_path(name, contest.folder).exists() for name in raw)
+    if any(f"{name}{form}" in missing for name in raw for form in CORRECTED):
+        absent = sum(not training_path(name, contest.config).exists() for name in raw)
         forecasts += training_indices(store, evaluate).size * absent
     cells = contest.leads.size * len(store.spec.state_channels) * math.prod(store.grid.shape)
     return 4 * cells * forecasts
@@ -200,8 +198,10 @@ def asked_ensembles(config: ExperimentConfig) -> dict[str, EnsembleOptions]:
 def corrected_models(config: ExperimentConfig) -> list[str]:
     """Whose forecasts are corrected too: the network's if physics' are, for like is to be compared with like."""
     evaluate = config.evaluate
-    some = evaluate.physics and evaluate.correction_inits
-    return [NETWORK, *map(physics_name, evaluate.physics)] if some else []
+    if not evaluate.correction_inits:
+        return []
+    physics = [*map(physics_name, evaluate.physics)]
+    return [*dict.fromkeys([*([NETWORK] if physics else []), *physics, *evaluate.corrected])]
 
 
 def physics_name(baseline: PhysicsBaseline) -> str:
@@ -323,7 +323,7 @@ def _twin(config: ExperimentConfig, store: Store) -> Forecaster:
 
 def _fit(raw: str, make: Maker, contest: Contest) -> Correction:
     """The correction of a forecaster, from training forecasts that are made now if they are not there."""
-    store, path = contest.store, training_path(raw, contest.folder)
+    store, path = contest.store, training_path(raw, contest.config)
     if not path.exists():
         indices = training_indices(store, contest.evaluate)
         logger.info("forecast: %d training forecasts, to correct %s by", indices.size, raw)
@@ -338,10 +338,11 @@ def _fit(raw: str, make: Maker, contest: Contest) -> Correction:
     return fit_correction(path, store)
 
 
-def _corrected(raw: str, word: str, path: Path, store: Store, fitted: Callable[[], Correction]) -> Forecaster:
+def _corrected(raw: str, form: str, path: Path, store: Store, fitted: Callable[[], Correction]) -> Forecaster:
     written = WrittenForecasts(path, store.spec)
-    name, damped = f"{raw}_{word}", word == "damped"
-    return CorrectedForecaster(name, store.grid, store.timestep, store.climatology, written, fitted(), damped)
+    return CorrectedForecaster(
+        f"{raw}{form}", store.grid, store.timestep, store.climatology, written, fitted(), form == DAMPED
+    )
 
 
 def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None:
@@ -356,20 +357,31 @@ def _refuse_taken(key: str, names: Iterable[str], taken: Container[str]) -> None
             )
 
 
-def _check_perturbed(evaluate: EvaluateConfig) -> None:
-    admitted = [*evaluate.networks, *evaluate.supermodels]
-    for name in evaluate.perturbed:
-        if name == NETWORK:
-            raise ConfigError(f"evaluate.perturbed.{name}: the ensemble of the experiment's own is evaluate.network")
-        if name not in admitted:
-            others = ", ".join(admitted) or "none"
-            raise ConfigError(
-                f"evaluate.perturbed.{name}: is none of evaluate.networks and .supermodels; they are {others}"
-            )
-        if f"{name}{ENSEMBLE}" in admitted:
-            raise ConfigError(
-                f"evaluate.perturbed.{name}: {name}{ENSEMBLE}, its name, is another's; choose another there"
-            )
+def _with_corrected(name: str, single: Competitor, contest: Contest) -> dict[str, Competitor]:
+    """What is made of a single forecaster's forecasts by its training forecasts."""
+    options = {**single.options, "correction_inits": contest.evaluate.correction_inits}
+    fitted = cache(partial(_fit, name, single.make, contest))
+    path, store = contest.path(name), contest.store
+    return {
+        f"{name}{form}": Competitor(partial(_corrected, name, form, path, store, fitted), options) for form in CORRECTED
+    }
+
+
+def _check_asked(evaluate: EvaluateConfig) -> None:
+    """Refuses that something be made of one that is not there, or that it get the name of another."""
+    others = [*evaluate.networks, *evaluate.supermodels]
+    if NETWORK in evaluate.perturbed:
+        raise ConfigError(f"evaluate.perturbed: {NETWORK}: the ensemble of the experiment's own is evaluate.network")
+    for key, names, forms in (
+        ("perturbed", [*evaluate.perturbed], (ENSEMBLE,)),
+        ("corrected", evaluate.corrected, CORRECTED),
+    ):
+        for name in names:
+            if name not in (NETWORK, *others):
+                known = ", ".join(others) or "none"
+                raise ConfigError(f"evaluate.{key}: {name}: is none of networks and supermodels; they are {known}")
+            if twice := [f"{name}{form}" for form in forms if f"{name}{form}" in others]:
+                raise ConfigError(f"evaluate.{key}: {name}: there is another {twice[0]}; give that one another name")
 
 
 def _check_members(key: str, name: str, of: Sequence[str], admitted: Collection[str]) -> None:
@@ -405,7 +417,7 @@ def _files(contest: Contest) -> dict[Path, Mapping[str, Any]]:
     everybody = competitors(contest)
     files = {contest.path(name): one.options for name, one in everybody.items()}
     corrected = corrected_models(contest.config)
-    return files | {training_path(n, contest.folder): everybody[f"{n}_{_CORRECTED[0]}"].options for n in corrected}
+    return files | {training_path(n, contest.config): everybody[f"{n}{DAMPED}"].options for n in corrected}
 
 
 def _attribute(path: Path, name: str) -> str:
