@@ -17,6 +17,8 @@ from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig, parse_config
 from emulator.evaluation.table import opponents
 from emulator.experiment import comparing, forecast_files
+from emulator.experiment.competitors import competitors
+from emulator.experiment.contest import Contest
 from emulator.forecasters import neural
 from emulator.forecasters.neural import OUTSIDE
 from emulator.forecasters.several import differences
@@ -322,6 +324,8 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
     members = found["members"].sel(forecaster=["together", "together_ensemble", "second_ensemble"])
     assert members.values.tolist() == [1, 3, 2]
     assert set(opponents(found)) == {"persistence", "second", "daily", "second_ensemble"}
+    asked = config(corrected=["network"], references=[])
+    assert {*competitors(Contest.of(asked))} == {"network", "network_debiased", "network_damped", "second", "daily"}
     for evaluate, said in (
         ({"supermodels": {"x": ["network", "persistence"]}}, "x: persistence: no network; there are network, second"),
         ({"supermodels": {"x": ["network", "network"]}}, "x: network is there twice"),
