@@ -68,6 +68,8 @@ def interrupted_by_sigterm() -> Iterator[None]:
     """Makes SIGTERM a KeyboardInterrupt while the block runs, where nobody else has a use for it.
 
     A second one ends the process at once. Programs that are started, and workers that are spawned, do not inherit it.
+    An interrupt that falls into a callback of the garbage collector (JAX has one), out of which Python lets nothing be
+    raised, is sent again.
     """
     main = threading.current_thread() is threading.main_thread()  # to which alone Python delivers signals
     if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
@@ -78,11 +80,24 @@ def interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise KeyboardInterrupt
 
+    def again() -> None:
+        if signal.getsignal(signal.SIGTERM) is interrupt:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def lost(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is KeyboardInterrupt and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, interrupt)
+            threading.Timer(0.1, again).start()  # when the callback is over
+        else:
+            usual(unraisable)
+
+    usual, sys.unraisablehook = sys.unraisablehook, lost
     signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.unraisablehook = usual
 
 
 def say(text: str) -> None:

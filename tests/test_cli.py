@@ -1,5 +1,6 @@
 """The command line: exit codes and one-line errors."""
 
+import gc
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -208,6 +210,32 @@ def test_an_interrupted_script_says_so_in_one_line(name, capsys):
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
             signal.signal(number, handler)
     assert capsys.readouterr().err == "stopped\n"
+
+
+def test_an_interrupt_within_a_callback_of_the_garbage_collector_is_not_lost(capsys):
+    """JAX has such a callback, and one stop of preparing in twenty fell into it: Python let the work go on."""
+    sent = []
+
+    def callback(*_):
+        if not sent:
+            sent.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000):
+                pass  # the handler is called here
+
+    @as_command
+    def script(_):
+        gc.collect()
+        time.sleep(10)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.callbacks.append(callback)
+    try:
+        assert script([]) == 130
+    finally:
+        gc.callbacks.remove(callback)
+        signal.signal(signal.SIGTERM, before)
+    assert sent and capsys.readouterr().err == "stopped\n"
 
 
 def test_a_user_without_a_home_compiles_anew(monkeypatch):
