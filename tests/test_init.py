@@ -500,6 +500,21 @@ def test_what_winds_bring_and_free_steps_are_in_the_config_of_whom_has_winds_and
     in_order(out, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("backend", "rates", "precision"),
+    [
+        ("cpu", {"float32": 1e11}, "float32"),
+        ("gpu", {"float32": 5e14, "bfloat16": 9e14}, "bfloat16"),
+        ("gpu", {"float32": 8e12, "bfloat16": 3e12}, "float32"),  # as before Ampere
+    ],
+)
+def test_a_machine_computes_in_what_it_multiplies_fastest(monkeypatch, backend, rates, precision):
+    monkeypatch.setattr(sizing.jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(sizing, "matrix_rate", rates.__getitem__)
+    machine = sizing.this_machine()
+    assert (machine.precision, machine.rate) == (precision, max(rates.values()))
+
+
 def test_little_memory_is_lived_with():
     grid = Grid.gaussian(64)
     small = Machine("small", devices=1, on_cpu=False, rate=1e13, memory=2**28)

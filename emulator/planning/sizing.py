@@ -67,6 +67,7 @@ class Machine:
       rate: Operations a second of all devices in matrix products, in ``precision``.
       memory: Bytes free on a device.
       load: Processes that wanted a core over the last minute, for each core; 0 where nobody says.
+      halves: Whether an accelerator multiplies bfloat16 faster than float32; Nvidia's before Ampere do not.
     """
 
     description: str
@@ -75,11 +76,12 @@ class Machine:
     rate: float
     memory: int
     load: float = 0.0
+    halves: bool = True
 
     @property
     def precision(self) -> Literal["float32", "bfloat16"]:
         """What its networks compute in."""
-        return "float32" if self.on_cpu else "bfloat16"
+        return "bfloat16" if self.halves and not self.on_cpu else "float32"
 
 
 def this_machine() -> Machine:
@@ -87,13 +89,15 @@ def this_machine() -> Machine:
     load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
     on_cpu = jax.default_backend() == "cpu"
     known = device_memory()
+    rates = {precision: matrix_rate(precision) for precision in ("float32", *["bfloat16"] * (not on_cpu))}
     return Machine(
         description=describe(),
         devices=jax.device_count(),
         on_cpu=on_cpu,
-        rate=matrix_rate("float32" if on_cpu else "bfloat16"),
+        rate=max(rates.values()),
         memory=known[1] if known else 8 * 2**30,
         load=load,
+        halves=rates.get("bfloat16", 0.0) > rates["float32"],
     )
 
 
