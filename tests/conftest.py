@@ -5,6 +5,7 @@ import logging
 import os
 from pathlib import Path
 
+import fast_compile
 import pytest
 
 # Set before jax is imported anywhere: sharding is tested on virtual devices, and warnings of the C++ side stay quiet.
@@ -14,10 +15,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tests compile the same small programs over and over: each is compiled once for all of them, and for the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "xla"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-# Most of the tests' time goes into compiling what runs for milliseconds. XLA_FLAGS=--xla_backend_optimization_level=3,
-# as users have it, is respected, and is what the automatic check gives to one of its two lanes.
-if "xla_backend_optimization_level" not in (flags := os.environ.get("XLA_FLAGS", "")):
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=1".strip()
+# XLA_FLAGS=--xla_backend_optimization_level=3, as users have it, is respected, and is what the automatic check gives to
+# one of its two lanes.
+if "xla_backend_optimization_level" not in (given := os.environ.get("XLA_FLAGS", "")):
+    os.environ["XLA_FLAGS"] = f"{given} {fast_compile.flags(1)}".strip()
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import fast_compile
 import jax
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from emulator.training.devices import AXES, Layout, exit_code, failing_together,
 from emulator.training.train import train
 
 HERE = Path(__file__).parent
-FAST_COMPILE = "--xla_backend_optimization_level=0"
+FAST_COMPILE = fast_compile.flags(0)
 LIMIT_SECONDS = 300
 """A test that hangs fails; far above what a slow machine needs."""
 
