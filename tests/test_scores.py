@@ -248,7 +248,7 @@ def test_a_variable_that_one_lacks_is_scored_for_the_others_and_said(scored, sto
     xr.load_dataset(paths["network"]).drop_vars("temperature").to_netcdf(tmp_path / "network.nc")
     both = {"network": tmp_path / "network.nc", "physics_t21": paths["physics_t21"]}
     scores = evaluate(both, store, CONFIG, tmp_path / "scores.nc").sel(region="all")
-    assert "network.nc lacks temperature@500, temperature@850" in caplog.text
+    assert "forecasts of network lack temperature@500, temperature@850" in caplog.text
     rmse = scores["rmse"].sel(variable=["temperature@500", "temperature@850"])
     assert rmse.sel(forecaster="network").isnull().all() and (rmse.sel(forecaster="physics_t21") > 0).all()
     pair = scores.sel(forecaster="network", reference="physics_t21")

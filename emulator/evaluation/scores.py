@@ -215,10 +215,10 @@ def _scored_variables(
     one = slice(0, 1)
     held = {name: set(verification.forecast(file, one, one)) for name, file in files.items()}
     variables = [v for v in truth if any(v in planes for planes in held.values())]
-    for name, file in files.items():
+    for name in files:
         missing = [v for v in variables if v not in held[name]]
         if missing:
-            logger.warning("%s lacks %s: not scored there", Path(file.path).name, ", ".join(missing))
+            logger.warning("the forecasts of %s lack %s: not scored there", name, ", ".join(missing))
     must = {name: planes for name, planes in held.items() if not files[name].is_external}
     whole = [v for v in variables if all(v in p or cannot_hold(files[name], v) for name, p in must.items())]
     if not variables:
