@@ -1,6 +1,7 @@
 """Settings and the one experiment that every test may share."""
 
 import fcntl
+import gc
 import logging
 import os
 from pathlib import Path
@@ -19,6 +20,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # one of its two lanes.
 if "xla_backend_optimization_level" not in (given := os.environ.get("XLA_FLAGS", "")):
     os.environ["XLA_FLAGS"] = f"{given} {fast_compile.flags(1)}".strip()
+
+
+# To trace a program makes many objects that stay: with the usual thresholds an eighth of it is the collector's work.
+gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)
