@@ -150,7 +150,7 @@ def default_lines(names: Sequence[str], *always: str) -> list[str]:
     """
     twins = [n for n in names if is_twin(n)]
     best_twin = ([n for n in twins if physics_form(n) == "ensemble"] or twins)[:1]
-    left_out = {"anomaly_persistence", *(f"{n}_debiased" for n in names)}
+    left_out = {"anomaly_persistence", "network_debiased"}
     if any(map(is_physics, names)):
         left_out.add("damped_anomaly_persistence")
     left_out |= {n for n in names if is_physics(n) and physics_form(n) not in ("", "damped")}
