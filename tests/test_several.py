@@ -309,7 +309,7 @@ def test_a_supermodel_takes_part_in_an_experiment(runs, networks, alike, tmp_pat
     with xr.open_dataset(ensemble) as members, xr.open_dataset(path) as single:
         assert members.sizes["realization"] == 3 and members.attrs["supermodel_of"] == "network, second"
         apart = np.abs(members["temperature"] - single["temperature"]).isel(lead_time=0).max(["latitude", "longitude"])
-        assert (apart > 0.01).all()  # every member is another forecast, and none of a sudden one of other weather
+        assert (apart > 0.01).all()  # every member is a forecast of its own, and still of this weather
         assert float(apart.max()) < float(single["temperature"].std())
     assert (folder / "forecasts" / "second_ensemble.nc").exists()  # outlasts a new network
     for made in ("together_damped.nc", "../training/means/together.nc"):

@@ -68,7 +68,7 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
 
     Raises:
       ConfigError: a mean, ensemble or supermodel is of one that cannot be a member, two forecasters have one name, or
-        one is to be perturbed that is not there.
+        one is to be perturbed or corrected that is not there.
       DataError: another network is not there.
     """
     from emulator.forecasters.statistical import make_reference

@@ -89,7 +89,7 @@ def this_machine() -> Machine:
     load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
     on_cpu = jax.default_backend() == "cpu"
     known = device_memory()
-    rates = {precision: matrix_rate(precision) for precision in ("float32", *["bfloat16"] * (not on_cpu))}
+    rates = {name: matrix_rate(name) for name in (["float32"] if on_cpu else ["float32", "bfloat16"])}
     return Machine(
         description=describe(),
         devices=jax.device_count(),
