@@ -32,7 +32,7 @@ from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.scores import evaluate
 from emulator.evaluation.scores_file import open_scores
 from emulator.forecast import lead_times
-from emulator.forecast_io import describe_forecasts, surface_field
+from emulator.forecast_io import describe_forecasts, surface_field, write_forecasts
 from emulator.forecasters.base import Cost, Forecaster, attributes_of, forecast_batches
 from emulator.forecasters.driven import all_driven_by
 from emulator.forecasters.ensemble import EnsembleForecaster
@@ -182,10 +182,7 @@ def score(
         config = config.model_copy(update={"forecasts": external})
         if config.references:
             init_times, leads = times_to_refer_to(paths, external, verified, config.split)
-            initial = verified.dataset(_rows(verified, init_times))
-            for reference in config.references:
-                made = _run(make_reference(reference, store, leads), initial, leads)
-                paths[reference] = as_file(reference, made, folder, store)
+            paths |= _write_references(config.references, store, verified, init_times, leads, folder)
         with evaluate(paths, verified, config, folder / "scores.nc", training=store) as scores:
             return scores.load()
 
@@ -242,6 +239,19 @@ def _run(forecaster: Forecaster, initial: xr.Dataset, leads: np.ndarray) -> xr.D
         out[SURFACE] = surface_field(surface)
     described = describe_forecasts(forecaster, cost, min(_BATCH, initial.sizes["time"]))
     return out.assign_attrs(described | attributes_of(forecaster, initial))
+
+
+def _write_references(
+    names: Sequence[str], store: Store, truth: Store, init_times: np.ndarray, leads: np.ndarray, folder: Path
+) -> dict[str, Path]:
+    """Files of the references' forecasts, which memory need not hold."""
+    store.climatology.check_season((init_times[:, None] + leads).ravel())
+    initial = truth.lazy_dataset(_rows(truth, init_times))
+    paths = {name: folder / f"{name}.nc" for name in names}
+    for name, path in paths.items():
+        reference = make_reference(name, store, leads)
+        write_forecasts(reference, initial, leads, path, batch=_BATCH, with_holes=True)  # the truth may have a mask
+    return paths
 
 
 def _section(options: Mapping[str, Any]) -> EvaluateConfig:

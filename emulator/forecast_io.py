@@ -61,6 +61,7 @@ def write_forecasts(
     surface_geopotential: np.ndarray | None = None,
     attributes: Mapping[str, str | float] | None = None,
     along_valid_time: bool = False,
+    with_holes: bool = False,
 ) -> Cost:
     """Runs a forecaster over all initial times and writes its file.
 
@@ -73,6 +74,7 @@ def write_forecasts(
       surface_geopotential: m2 s-2, ``(latitude, longitude)``: rides along where the state is on sigma levels.
       attributes: More global attributes (hashes of config and data).
       along_valid_time: Write the only forecast along ``time``; see above.
+      with_holes: Values may be missing, as under a mask.
 
     Returns:
       What the forecasts cost, compilation left out where possible.
@@ -90,7 +92,7 @@ def write_forecasts(
     stopped: ForecastStoppedError | None = None
     with (
         track(total, f"{forecaster.name} forecasts") as progress,
-        ForecastWriter(path, initial["time"].values, lead_times, constants, along_valid_time) as writer,
+        ForecastWriter(path, initial["time"].values, lead_times, constants, along_valid_time, with_holes) as writer,
     ):
         try:
             for block in blocks:

@@ -334,6 +334,9 @@ def test_another_truth_takes_the_place_of_the_stores_own(work, tmp_path):
     options = {"references": [], "bootstrap": 50, "mask": str(tmp_path / "mask.nc")}
     masked = [emulator.score({"network": forecast}, store, truth=t, **options)["rmse"] for t in (truth, holed)]
     xr.testing.assert_allclose(*masked)
+    options["references"] = ["persistence"]
+    beside = emulator.score({"network": forecast}, store, truth=holed, **options)["rmse"]
+    assert np.isfinite(beside.sel(forecaster="persistence", region="all")).all()
     freezing = truth.assign(temperature=truth["temperature"] - 273.15)
     with pytest.raises(DataError, match="truth: temperature"):
         emulator.score({"network": forecast}, store, truth=freezing, references=[])
@@ -341,6 +344,24 @@ def test_another_truth_takes_the_place_of_the_stores_own(work, tmp_path):
         emulator.score({"network": forecast}, store, truth=truth.drop_vars("temperature"), references=[])
     with pytest.raises(DataError, match="truth: no time coordinate; give the times of its fields as a coordinate"):
         emulator.score({"network": forecast}, store, truth=truth.isel(time=0, drop=True), references=[])
+
+
+def test_a_season_without_a_climatology_is_refused_before_any_reference_forecasts(work, monkeypatch):
+    store = emulator.open_store(work / "store.zarr")
+    with xr.open_dataset(work / "mine.nc") as mine:
+        truth = mine.rename(warmth="temperature").isel(time=slice(80, 120)).load()
+        forecast = emulator.predict(emulator.load_forecaster(work / "run"), mine.isel(time=[90]), days=1)
+    later = np.timedelta64(180, "D")
+    truth = truth.assign_coords(time=truth["time"] + later)
+    forecast = forecast.assign_coords(init_time=forecast["init_time"] + later)
+    monkeypatch.setattr(emulator.api, "write_forecasts", never)
+    for references in (["persistence"], []):
+        with pytest.raises(DataError, match=r"climatology: no estimate at .* give the training split more of the year"):
+            emulator.score({"network": forecast}, store, truth=truth, references=references)
+
+
+def never(*_, **__):
+    raise AssertionError("a reference has forecast")
 
 
 def test_another_truth_of_training_times_is_no_test_data(work):

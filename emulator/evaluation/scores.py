@@ -78,8 +78,8 @@ def evaluate(
 
     Raises:
       DiskError: the scores cannot be written.
-      DataError: files differ in their initial times, leads or grid, hold NaN, lack a headline variable, or an
-        initial time does not belong to the split.
+      DataError: files differ in their initial times, leads or grid, hold NaN, lack a headline variable, an initial
+        time does not belong to the split, or a valid time lies in a season that no climatology is known of.
     """
     if not forecast_paths:
         raise DataError("evaluate: no forecast files; run the forecast stage")
@@ -116,8 +116,8 @@ def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, l
 
     Raises:
       ConfigError: the truth holds no such headline variable.
-      DataError: the mask is none for its grid, or a region of the config's has a name that is taken or holds nothing
-        that is verified.
+      DataError: the mask is none for its grid, a region of the config's has a name that is taken or holds nothing
+        that is verified, or a valid time lies in a season that no climatology is known of.
     """
     verification = _verification(store, config, init_times, lead_times)
     scored_regions(store.grid, config.regions, store.land_share, verification.mask)
@@ -133,6 +133,7 @@ def check_config(store: Store, config: EvaluateConfig, init_times: np.ndarray, l
 
 
 def _verification(store: Store, config: EvaluateConfig, init_times: np.ndarray, lead_times: np.ndarray) -> Verification:
+    store.climatology.check_season((init_times[:, None] + lead_times).ravel())  # anomalies are scored at all of them
     mask = read_mask(Path(config.mask), store.grid) if config.mask else None
     return Verification(store, init_times, lead_times, tuple(config.pressure_levels), tuple(config.derived), mask)
 

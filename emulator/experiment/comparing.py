@@ -69,7 +69,6 @@ def check_comparison(config: ExperimentConfig) -> None:
     contest = Contest.of(config)
     store, init_times, leads = contest.store, contest.init_times, contest.leads
     check_config(store, contest.evaluate, init_times, leads)
-    store.climatology.check_season((init_times[:, None] + leads).ravel())  # anomalies are scored at all of them
     _check_long_run(contest)
     _check_competitors(contest)
     _check_external(contest)
