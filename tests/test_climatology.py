@@ -64,12 +64,12 @@ def test_smoothing_wraps_around_the_year_and_weights_are_triangular():
 
 
 def test_members_of_one_season_give_a_trend_over_the_calendar_not_over_the_years():
-    members = [times_between(f"{2001 + 4 * m}-11-15", f"{2002 + 4 * m}-02-15", HOURS_6) for m in range(20)]
+    members = [times_between(f"{2001 + 4 * m}-11-15", f"{2002 + 4 * m}-02-10", HOURS_6) for m in range(20)]
     times = np.concatenate(members)
     days = np.concatenate([(t - t[0]) / DAY for t in members])
     found = fit(times, 250 - 0.1 * days, HOURS_6)
     assert found.kind == "seasonal_trend"
-    held_out = times_between("2101-11-15", "2102-02-15", HOURS_6)
+    held_out = times_between("2101-11-15", "2102-02-10", HOURS_6)
     np.testing.assert_allclose(found.at(held_out)[:, 0, 0, 0], 250 - 0.1 * (held_out - held_out[0]) / DAY, atol=2e-3)
 
 
@@ -89,10 +89,11 @@ def test_an_hour_that_training_lacks_is_an_error():
 
 
 def test_the_kind_follows_coverage_of_the_calendar_not_length_alone():
-    summers = np.concatenate([times_between(f"{y}-06-01", f"{y}-09-01") for y in range(2001, 2021)])
-    assert choose_kind(summers, HOURS_12) == "seasonal_trend"
-    assert choose_kind(times_between("2001-01-01", "2001-06-20"), HOURS_12) == "seasonal_trend"
-    for last in ("2001-07-05", "2001-10-28"):
+    for last, kind in (("08-20", "seasonal_trend"), ("09-01", "annual_cycle")):
+        summers = np.concatenate([times_between(f"{y}-06-01", f"{y}-{last}") for y in range(2001, 2021)])
+        assert choose_kind(summers, HOURS_12) == kind
+    assert choose_kind(times_between("2001-01-01", "2001-03-25"), HOURS_12) == "seasonal_trend"
+    for last in ("2001-04-05", "2001-10-28"):
         assert choose_kind(times_between("2001-01-01", last), HOURS_12) == "annual_cycle"
     for last in ("2001-11-01", "2001-11-20"):
         assert choose_kind(times_between("2001-01-01", last), HOURS_12) == "annual_harmonics"
@@ -122,6 +123,33 @@ def test_the_year_is_followed_from_half_of_it_and_no_further_than_a_month(last, 
     if last < "2001-11":
         with pytest.raises(DataError, match="no estimate at"):
             found.at(beyond + np.timedelta64(4, "D"))
+
+
+@pytest.mark.parametrize(("days", "followed"), [(40, 0), (85, 0), (100, 0), (150, 15), (200, 29)])
+def test_outside_a_short_season_the_estimate_stays_as_it_is_at_the_edge(days, followed):
+    """Its trend is half weather: of 40 days and on for a month, it would be worse than a mean."""
+    times = np.datetime64("2001-03-01", "ns") + DAY * np.arange(days)
+    found = fit(times, cycle(times), DAY)
+    for edge, outwards in ((times[-1], DAY), (times[0], -DAY)):
+        values = found.at(edge + outwards * np.arange(30))[:, 0, 0, 0]
+        moves = np.abs(np.diff(values)) > 1e-3
+        assert moves[:followed].sum() >= followed - 2  # but where the cycle turns
+        assert not moves[followed:].any()
+
+
+def test_a_months_climatology_forecasts_the_next_month_better_than_a_line_that_goes_on():
+    """Over weather that lasts some days, on a thousand planets without a season."""
+    rng, states = np.random.default_rng(0), [np.zeros((10, 10, 10))]
+    for _ in range(68):
+        states.append(0.8 * states[-1] + 0.6 * rng.standard_normal((10, 10, 10)))
+    times = np.datetime64("2001-03-01", "ns") + DAY * np.arange(68)
+    fitting = ClimatologyFit(times[:40], DAY, (10, 10, 10))
+    fitting.update(times[:40], np.stack(states[1:41]))
+    found = fitting.finish()
+    error = np.std(found.at(times[40:]) - np.stack(states[41:]))
+    line = np.polyfit(np.arange(40), np.stack(states[1:41]).reshape(40, -1), 1)
+    goes_on = np.std(np.outer(np.arange(40, 68), line[0]) + line[1] - np.stack(states[41:]).reshape(28, -1))
+    assert error < 0.85 * goes_on
 
 
 @pytest.mark.parametrize("left_out", [slice(1), slice(300, 340), slice(720, None)])

@@ -7,14 +7,16 @@ Four kinds, by what the training split can carry (``choose_kind``); each names i
   is a day narrower on either side: it reaches zero at 30 days, this one at 31.)
 * ``annual_harmonics``: where the training data cover the calendar without a hole of more than two months, a mean for
   each hour of the day and two harmonics of the year.
-* ``annual_cycle``: for half of the year or more, a mean for each hour of the day and one harmonic of the year, with
-  which there is less to go astray in a hole.
-* ``seasonal_trend``: for a part of the year, a mean for each hour of the day and a line over the calendar.
+* ``annual_cycle``: for a quarter of the year or more, a mean for each hour of the day and one harmonic of the year,
+  with which there is less to go astray in a hole.
+* ``seasonal_trend``: for less, a mean for each hour of the day and a line over the calendar.
 
 The trend runs over the calendar date, not over the years: the members of a nature run cover one season again and again
 under years of their own, and a line through relabelled years would mean nothing. The position is the number of days
-from the middle of the training season, unwrapped around it. To extrapolate is to guess, so a date more than 30 days
-outside the training season is an error.
+from the middle of the training season, unwrapped around it. To extrapolate is to guess. A line through a month or two
+of weather says little of the next month, and nor does a harmonic through four: outside the season the estimate stays
+as it is at its edge. The harmonic of half a year is followed for 30 days, that of something between for fewer. A date
+further outside is an error.
 
 Each kind is a linear model, fitted through its additive normal equations: memory does not grow with the record. Here
 is the model; ``climatology_fit`` fits one of any size from a store's rows.
@@ -48,7 +50,8 @@ _THREE_YEARS = 2.95  # three of 360 days, or with some days left out
 _CIRCLE_DAYS = 365.25
 _HOLE_DAYS = 30  # a longer stretch of the calendar without data is outside the training season
 _REACHED_DAYS = 2 * BEYOND_SEASON_DAYS + 2  # a hole that is within reach from both sides, and a step or two
-_CYCLE_DAYS = 180.0  # of a season that a cosine follows better than a line, whatever the climate
+_CYCLE_DAYS = 90.0  # of a season that a cosine follows better than a line
+_FOLLOWED_DAYS = (120.0, 180.0)  # of seasons whose cosine is not followed outside of them, and as far as is allowed
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,17 @@ class Season:
         half_year = _CIRCLE_DAYS / 2
         return (year_fraction(times) * _CIRCLE_DAYS - self.middle + half_year) % _CIRCLE_DAYS - half_year
 
+    def beyond(self, times: np.ndarray) -> np.ndarray:
+        """By how many days the position is further out than the estimate is followed; 0 within the season."""
+        reach = self.half_width + np.interp(2 * self.half_width, _FOLLOWED_DAYS, (0.0, BEYOND_SEASON_DAYS))
+        position = self.position(times)
+        return position - np.clip(position, -reach, reach)
+
 
 def choose_kind(times: np.ndarray, timestep: np.timedelta64) -> Kind:
     """The kind that these training times can carry; years are counted as data, wherever on the time axis they lie.
 
-    A line cannot follow half a year, nor one harmonic all of it; two can, also where some weeks of it are missing.
+    A line cannot follow four months, nor one harmonic the year; two can, also where some weeks of it are missing.
     """
     season = Season.of(times)
     years = times.size * (timestep / np.timedelta64(1, "D")) / YEAR_DAYS
@@ -220,8 +229,10 @@ def basis_of(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_
     """Design matrix, float64 ``(time, basis)``: an indicator of each hour, then harmonics or the season's line."""
     indicators = (hour[:, None] == np.arange(n_hours)).astype(np.float64)
     if kind == "seasonal_trend":
-        return np.concatenate([indicators, season.position(times)[:, None] / max(season.half_width, 1.0)], axis=1)
-    angle = 2 * np.pi * year_fraction(times)
+        position = season.position(times) - season.beyond(times)
+        return np.concatenate([indicators, position[:, None] / max(season.half_width, 1.0)], axis=1)
+    beyond = season.beyond(times) if kind == "annual_cycle" else 0.0
+    angle = 2 * np.pi * (year_fraction(times) - beyond / _CIRCLE_DAYS)
     waves = (1, 2) if kind == "annual_harmonics" else (1,)
     harmonics = [f(k * angle) for k in waves for f in (np.cos, np.sin)]
     return np.concatenate([indicators, np.stack(harmonics, axis=1)], axis=1)
