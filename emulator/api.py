@@ -139,6 +139,8 @@ def score(
 ) -> xr.Dataset:
     """Scores forecasts against the truth as ``emulator evaluate`` does.
 
+    Data sets and the forecasts of references are written to the system's temporary folder (``TMPDIR``) meanwhile.
+
     Args:
       forecasts: By name: what ``predict`` returns, a forecast file, or another centre's forecasts on the same grid
         (docs/evaluation.md says which forms are understood), in a file, a folder, a pattern or a list of files from
@@ -159,6 +161,7 @@ def score(
     Raises:
       DataError, ConfigError: one line on what does not fit together, on a name that is none or a reference's, or on a
         key of ``evaluate`` that says what an experiment forecasts.
+      DiskError: the temporary folder is full.
     """
     if not forecasts or not isinstance(forecasts, Mapping) or isinstance(forecasts, xr.Dataset):
         raise DataError("score: no forecasts; give them by name, such as {'network': predict(...)}")

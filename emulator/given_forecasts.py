@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError, UserError
+from data_prep.files.disk import DiskError
 from data_prep.files.netcdf_file import write_netcdf
 from data_prep.preparation.store import Split, Store
 from data_prep.reading.locations import Location
@@ -41,9 +42,14 @@ def named(name: str, given: Given) -> str:
 
 @contextmanager
 def named_as_given(folder: Path) -> Iterator[None]:
-    """What is said of a data set that was written into this folder has the name that the user gave it, and no path."""
+    """What is said of a data set that was written into this folder has the name that the user gave it, and no path.
+
+    Where it could not be written its place is what matters.
+    """
     try:
         yield
+    except DiskError:
+        raise
     except UserError as error:
         named = re.sub(rf"{re.escape(str(folder))}/([\w-]+)\.nc", r"forecasts.\1", str(error))
         if named == str(error):

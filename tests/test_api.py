@@ -1,5 +1,6 @@
 """The program from Python: the lines of the README, and what they refuse."""
 
+import errno
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from world_files import region, region_section
 import emulator
 from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError
+from data_prep.files.disk import DiskError
 from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.grid import Grid
 from data_prep.preparation.other_truth import with_truth
@@ -344,6 +346,20 @@ def test_another_truth_takes_the_place_of_the_stores_own(work, tmp_path):
         emulator.score({"network": forecast}, store, truth=truth.drop_vars("temperature"), references=[])
     with pytest.raises(DataError, match="truth: no time coordinate; give the times of its fields as a coordinate"):
         emulator.score({"network": forecast}, store, truth=truth.isel(time=0, drop=True), references=[])
+
+
+def test_a_full_temporary_folder_is_named(monkeypatch):
+    store = make_store(days=15)
+    made = emulator.predict(
+        Persistence(store.spec, store.grid, store.timestep), store.dataset(evaluation_rows(store, 4)), days=1
+    )
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("emulator.forecast_io.netCDF4.Dataset", full)
+    with pytest.raises(DiskError, match=r"/emulator-\w+/mine.nc: cannot be written: .*full"):
+        emulator.score({"mine": made}, store)
 
 
 def test_a_season_without_a_climatology_is_refused_before_any_reference_forecasts(work, monkeypatch):
