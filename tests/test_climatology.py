@@ -127,7 +127,7 @@ def test_the_year_is_followed_from_half_of_it_and_no_further_than_a_month(last, 
 
 @pytest.mark.parametrize(("days", "followed"), [(40, 0), (85, 0), (100, 0), (150, 15), (200, 29)])
 def test_outside_a_short_season_the_estimate_stays_as_it_is_at_the_edge(days, followed):
-    """Its trend is half weather: of 40 days and on for a month, it would be worse than a mean."""
+    """Its trend is half weather."""
     times = np.datetime64("2001-03-01", "ns") + DAY * np.arange(days)
     found = fit(times, cycle(times), DAY)
     for edge, outwards in ((times[-1], DAY), (times[0], -DAY)):
