@@ -91,11 +91,10 @@ class Season:
         half_year = _CIRCLE_DAYS / 2
         return (year_fraction(times) * _CIRCLE_DAYS - self.middle + half_year) % _CIRCLE_DAYS - half_year
 
-    def beyond(self, times: np.ndarray) -> np.ndarray:
-        """By how many days the position is further out than the estimate is followed; 0 within the season."""
+    def followed(self, times: np.ndarray) -> np.ndarray:
+        """``position``, but no further out than the estimate is followed."""
         reach = self.half_width + np.interp(2 * self.half_width, _FOLLOWED_DAYS, (0.0, BEYOND_SEASON_DAYS))
-        position = self.position(times)
-        return position - np.clip(position, -reach, reach)
+        return np.clip(self.position(times), -reach, reach)
 
 
 def choose_kind(times: np.ndarray, timestep: np.timedelta64) -> Kind:
@@ -229,11 +228,11 @@ def basis_of(kind: Kind, season: Season, times: np.ndarray, hour: np.ndarray, n_
     """Design matrix, float64 ``(time, basis)``: an indicator of each hour, then harmonics or the season's line."""
     indicators = (hour[:, None] == np.arange(n_hours)).astype(np.float64)
     if kind == "seasonal_trend":
-        position = season.position(times) - season.beyond(times)
-        return np.concatenate([indicators, position[:, None] / max(season.half_width, 1.0)], axis=1)
-    beyond = season.beyond(times) if kind == "annual_cycle" else 0.0
-    angle = 2 * np.pi * (year_fraction(times) - beyond / _CIRCLE_DAYS)
-    waves = (1, 2) if kind == "annual_harmonics" else (1,)
+        return np.concatenate([indicators, season.followed(times)[:, None] / max(season.half_width, 1.0)], axis=1)
+    once = kind == "annual_cycle"
+    share = (season.middle + season.followed(times)) / _CIRCLE_DAYS if once else year_fraction(times)
+    angle = 2 * np.pi * share
+    waves = (1,) if once else (1, 2)
     harmonics = [f(k * angle) for k in waves for f in (np.cos, np.sin)]
     return np.concatenate([indicators, np.stack(harmonics, axis=1)], axis=1)
 
