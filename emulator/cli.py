@@ -106,6 +106,7 @@ def _run_stages(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"{command}: --forecast {twice[0]}: the name is there twice; give every file a name of its own"
         )
+    _refuse_missing_forecasts([file for _, file in given])
     # as JSON, which is YAML, so that no character of a path means anything
     files = [f"evaluate.forecasts.{name}={json.dumps(file, ensure_ascii=False)}" for name, file in given]
     config = load_config(target, [*arguments.set, *files])
@@ -126,6 +127,15 @@ def _run_stages(arguments: argparse.Namespace) -> None:
         pictures = sorted((folder / "plots").glob("*.png"))
         say(f"Plots: {folder / 'plots'} ({len(pictures)} pictures: {', '.join(p.name for p in pictures)})")
         say(f"Report: {folder / 'report.html'}")
+
+
+def _refuse_missing_forecasts(files: Sequence[str]) -> None:
+    """Before it is asked what else is scored in the folder: a slip of the pen is no other experiment."""
+    if files:  # what they are located by takes a second to import
+        from emulator.evaluation.external_files import locate_all, refuse_missing
+
+        for file in files:
+            refuse_missing(locate_all(file))
 
 
 def _init(arguments: argparse.Namespace) -> None:

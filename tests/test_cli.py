@@ -62,6 +62,8 @@ def test_help_of_every_command_explains_itself(capsys):
             2,
             "--forecast a: the name is there twice",
         ),
+        (["evaluate", "demo", "--forecast", "a=no_such.nc"], 1, "no_such.nc: no such file"),
+        (["evaluate", "demo", "--forecast", "a=no_such_*.nc"], 1, "no_such_*.nc: matches no file"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_an_exit_code(capsys, arguments, code, expected):

@@ -134,6 +134,17 @@ def files_that_are_there(places: Places) -> list[Path]:
     return [path for path in found if isinstance(path, Path) and path.exists()]
 
 
+def refuse_missing(places: Places) -> None:
+    """Forecasts that are named must be there.
+
+    Raises:
+      DataError: a file of this machine's disks is not, or a pattern or a folder holds none.
+    """
+    for path in files_at(places):
+        if isinstance(path, Path) and not path.exists():
+            raise DataError(f"{path}: no such file")
+
+
 def shown(places: Places) -> str:
     """What places are called in messages."""
     if not isinstance(places, tuple):
