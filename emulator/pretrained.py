@@ -158,9 +158,14 @@ def ship(experiment: Path, out: Path, samples: int) -> None:
 
 
 def ship_run(run: Path, out: Path) -> None:
-    """Copies what a forecast needs of a run folder, made small: weights as float16, the forcing table packed."""
+    """Copies what a forecast needs of a run folder, made small: weights as float16, the forcing table packed.
+
+    Of a network that was trained with products of bfloat16 forecasts are made in float32, which is nearly the same.
+    """
     description = read_description(run)
     description["experiment"] |= {"workdir": "", "reuse": None}
+    if description["precision"] == "bfloat16_products":
+        description["precision"] = "float32"  # which is fast on any reader's processor
     write_description(out, description)
     weights, arrays = (read_arrays(run / name, "train again") for name in (WEIGHTS, ARRAYS))
     half = {name: array.astype(np.float16) for name, array in weights.items()}

@@ -126,6 +126,21 @@ def test_the_ceiling_is_of_the_devices_in_use_alone(monkeypatch):
     assert Layout(SimpleNamespace(local_devices=["first", "second"])).matrix_rate("float32") == 2.0
 
 
+@pytest.mark.parametrize(
+    ("platform", "halves", "said"),
+    [
+        ("cpu", 3e11, None),
+        ("cpu", 1e11, "this CPU multiplies bfloat16 at 100 GFLOP/s and float32 at 200: float32 is faster"),
+        ("gpu", 3e11, "bfloat16_products is for CPUs"),
+    ],
+)
+def test_products_that_gain_nothing_are_told(monkeypatch, platform, halves, said):
+    rates = {"float32": 2e11, "bfloat16_products": halves}
+    monkeypatch.setattr("emulator.training.devices.matrix_rate", lambda precision, _: rates[precision])
+    why = Layout(SimpleNamespace(local_devices=[SimpleNamespace(platform=platform)])).why_no_products()
+    assert why is said if said is None else why.startswith(said)
+
+
 def test_training_is_measured_two_steps_ahead_of_the_host():
     taken, read = [], []
 

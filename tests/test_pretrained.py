@@ -9,7 +9,7 @@ import xarray as xr
 
 from data_prep.errors import DataError
 from emulator import pretrained
-from emulator.checkpoint import ARRAYS, load_forecaster
+from emulator.checkpoint import ARRAYS, load_forecaster, read_description, write_description
 from emulator.cli import main
 from emulator.pretrained import check, ship_run
 from emulator.run_folder import WEIGHTS, run_folder
@@ -125,10 +125,16 @@ def test_damage_to_its_description_is_noticed(copy):
         load_forecaster(copy)
 
 
-def test_a_network_is_shipped_in_whole_files(copy, tmp_path, monkeypatch):
+@pytest.fixture
+def unpacked(copy):
+    """A run folder as training leaves it, but for a small table."""
     with np.load(copy / ARRAYS) as arrays:
-        unpacked = {name: arrays[name] for name in arrays.files if not name.startswith("forcing/packed/")}
-    np.savez(copy / ARRAYS, **unpacked, **{"forcing/table": np.zeros((366, 2, 3, 1), np.float32)})
+        kept = {name: arrays[name] for name in arrays.files if not name.startswith("forcing/packed/")}
+    np.savez(copy / ARRAYS, **kept, **{"forcing/table": np.zeros((366, 2, 3, 1), np.float32)})
+    return copy
+
+
+def test_a_network_is_shipped_in_whole_files(unpacked, tmp_path, monkeypatch):
     save, out = np.savez_compressed, tmp_path / "out"
     out.mkdir()
 
@@ -138,12 +144,20 @@ def test_a_network_is_shipped_in_whole_files(copy, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez_compressed", killed)
     with pytest.raises(KeyboardInterrupt):
-        ship_run(copy, out)
+        ship_run(unpacked, out)
     assert not (out / WEIGHTS).exists()
     monkeypatch.undo()
-    ship_run(copy, out)
+    ship_run(unpacked, out)
     with np.load(out / WEIGHTS) as weights, np.load(out / ARRAYS) as arrays:
         assert all(array.dtype == np.float16 for array in weights.values()) and "forcing/packed/change" in arrays
+
+
+def test_what_ships_multiplies_as_fast_as_any_processor_can(unpacked, tmp_path):
+    for trained, shipped in {"bfloat16_products": "float32", "bfloat16": "bfloat16"}.items():
+        write_description(unpacked, read_description(unpacked) | {"precision": trained})
+        (out := tmp_path / trained).mkdir()
+        ship_run(unpacked, out)
+        assert read_description(out)["precision"] == shipped
 
 
 def test_a_damaged_network_is_not_shipped(copy, tmp_path):

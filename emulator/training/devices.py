@@ -128,6 +128,15 @@ class Layout:
         """Operations a second in matrix products of all devices of the mesh together, measured on those here."""
         return matrix_rate(precision, self.mesh.local_devices) * jax.process_count()
 
+    def why_no_products(self) -> str | None:
+        """Why ``train.precision: bfloat16_products`` gains nothing here, measured in a second or two; else ``None``."""
+        if self.mesh.local_devices[0].platform != "cpu":
+            return "bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not"
+        halves, singles = (self.matrix_rate(precision) / 1e9 for precision in ("bfloat16_products", "float32"))
+        if halves > singles:
+            return None
+        return f"this CPU multiplies bfloat16 at {halves:.3g} GFLOP/s and float32 at {singles:.3g}: float32 is faster"
+
     def sharding(self, spec: P) -> NamedSharding:
         """Where the parts of an array lie."""
         return NamedSharding(self.mesh, spec)

@@ -129,8 +129,8 @@ def set_up(
     else:
         store = with_longer_steps(store, model.time_steps[1:])
     stepper, params = _make_stepper(config, model, store, seed)
-    if config.precision == "bfloat16_products" and jax.default_backend() != "cpu":
-        logger.warning("train.precision: bfloat16_products is for CPUs; here it is as slow as float32, bfloat16 is not")
+    if config.precision == "bfloat16_products" and (why := layout.why_no_products()):
+        logger.warning("train.precision: %s", why)
     left_out = set(model.time_steps) - set(config.stages[-1].time_steps or model.time_steps)
     if left_out:
         steps = ", ".join(map(str, sorted(left_out)))
