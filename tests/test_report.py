@@ -474,6 +474,11 @@ def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment)
             "beyond doubt only up to 2.5 days.",
         ),
         (
+            {"crossover_outcome": "beyond the last lead", "crossover_lower": 95.9, "crossover_start": 6.0},
+            "The network beats Physics T21 in Z500 from the start to the last lead, 4 days, "
+            "beyond doubt until shortly before it.",
+        ),
+        (
             {
                 "crossover_outcome": "crossover",
                 "crossover_hours": 72.0,

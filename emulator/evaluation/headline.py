@@ -136,8 +136,9 @@ def _until(scores: xr.Dataset, won: Crossover) -> str:
     hours = lead_hours(scores)
     since = f"from {lead_text(won.start)} on" if won.start > hours[0] + 1e-6 else ""
     if won.outcome == "beyond the last lead":
-        doubt = f", beyond doubt only up to {lead_text(won.lower)}" if np.isfinite(won.lower) else ""
-        return f"{since or 'from the start'} to the last lead, {lead_text(hours[-1])}{doubt}"
+        last, sure = lead_text(hours[-1]), lead_text(won.lower) if np.isfinite(won.lower) else ""
+        until = f"only up to {sure}" if sure != last else "until shortly before it"  # where both round to the same
+        return f"{since or 'from the start'} to the last lead, {last}{sure and f', beyond doubt {until}'}"
     end = lead_text(won.hours) if won.hours < HOURS_BELOW else f"{won.hours / 24:.1f} days"
     return f"{since} up to {end} {won.interval()}".lstrip()
 

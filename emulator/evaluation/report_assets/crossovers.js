@@ -19,7 +19,9 @@ function crossoverWords({ outcome, days, lower, upper, start }) {
 function crossoverSentence(a, b, found, isLowerSomewhere) {
   const { main, interval, since } = crossoverWords(found);
   const beats = `${a} beats ${b}${since && ` ${since}`}`;
-  const doubt = Number.isFinite(found.lower) ? `, beyond doubt only up to ${momentText(found.lower)}` : "";
+  const sure = Number.isFinite(found.lower) ? momentText(found.lower) : "";
+  const until = sure === momentText(DAYS[DAYS.length - 1]) ? "until shortly before it" : `only up to ${sure}`;
+  const doubt = sure && `, beyond doubt ${until}`;
   return {
     crossover: `${beats} up to ${main} ${interval}`,
     "beyond the last lead": `${beats} to the last lead${doubt}`, // nothing was scored beyond
