@@ -169,5 +169,5 @@ def test_a_damaged_network_is_not_shipped(copy, tmp_path):
 def test_nothing_that_ships_is_large_or_names_a_machine():
     files = sorted(SHIPPED.iterdir())
     assert {f.name for f in files} >= {"README.md", "run.json", "weights.npz", "arrays.npz", "initial.nc", "truth.nc"}
-    assert sum(f.stat().st_size for f in files) < 10e6  # it is in every clone and every wheel
+    assert sum(f.stat().st_size for f in files) < 13e6  # it is in every clone and every wheel
     assert json.loads((SHIPPED / "run.json").read_text())["experiment"]["workdir"] == ""
