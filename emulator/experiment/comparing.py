@@ -18,7 +18,7 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import discard, write_text
 from emulator.config import ExperimentConfig
-from emulator.evaluation.external_files import Places, files_at, locate_all, open_forecasts_at
+from emulator.evaluation.external_files import Places, locate_all, open_forecasts_at, refuse_missing
 from emulator.evaluation.scores_file import open_scores
 from emulator.experiment.competitors import (
     asked_ensembles,
@@ -144,11 +144,9 @@ def _check_external(contest: Contest) -> None:
     external = {name: locate_all(given) for name, given in evaluate.forecasts.items()}
     for name, places in external.items():
         try:
-            absent = [path for path in files_at(places) if isinstance(path, Path) and not path.exists()]
+            refuse_missing(places)
         except DataError as error:
             raise DataError(f"evaluate.forecasts.{name}: {error}") from None
-        if absent:
-            raise DataError(f"evaluate.forecasts.{name}: {absent[0]}: no such file")
     found = {n: open_forecasts_at(places, contest.store, evaluate.pressure_levels) for n, places in external.items()}
     kept, _ = common_inits(found, contest.init_times, evaluate)
     for forecasts in found.values():
