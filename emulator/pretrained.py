@@ -227,7 +227,8 @@ def _errors(
 def _table(card: dict[str, Any], found: dict[str, list[float]]) -> str:
     """Errors by day, a block for each variable: found, the card's, everybody else's. Fits into 80 columns."""
     errors = card["sample"]["errors"]
-    others = [n for n in errors if n != "network" and not n.endswith("persistence")]
+    others = [n for n in errors if n not in ("network", "network_debiased") and not n.endswith("persistence")]
+    others.sort(key=lambda name: not name.startswith("network"))  # damped as physics is, beside the network itself
     labels = ["network, here", "network, card", *map(forecaster_label, others)]
     width = max(map(len, labels))
     lines = []
