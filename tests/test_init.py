@@ -31,7 +31,7 @@ from emulator.training.devices import Layout
 from emulator.training.job import plan
 from emulator.training.validation import Validation
 
-MACHINE = Machine("two cores", devices=1, on_cpu=True, rate=1e11, memory=8 * 2**30)
+MACHINE = Machine("two cores", devices=1, on_cpu=True, rate=1e11, memory=8 * 2**30, halves=False)
 
 
 @pytest.fixture(autouse=True)
@@ -371,6 +371,31 @@ def test_the_time_of_training_follows_from_steps_that_were_timed(monkeypatch):
     assert sum(needed) == pytest.approx(3600, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("halves", "gain", "precision"),
+    [(True, 0.6, "bfloat16_products"), (True, 0.95, "float32"), (False, 0.6, "float32")],
+)
+def test_products_of_bfloat16_are_proposed_where_a_step_was_timed_to_be_faster(monkeypatch, halves, gain, precision):
+    grid, state = Grid.gaussian(32), spec(40)
+    machine = replace(MACHINE, halves=halves)
+    plain = plan_by_trial(state, grid, [4000], MACHINE, 60)
+    tried = []
+
+    def seconds(model, spec, grid, config):
+        tried.append(config.precision)
+        by_arithmetic = sizing._seconds_a_step(model, spec, grid, MACHINE, config.batch_size)
+        return by_arithmetic * (gain if config.precision == "bfloat16_products" else 1.0)
+
+    monkeypatch.setattr(sizing, "measured_seconds", seconds)
+    found = plan_by_trial(state, grid, [4000], machine, 60)
+    assert found.precision == precision and ("bfloat16_products" in tried) == halves
+    steps = sum(s.steps * (s.rollout + s.free_steps / 3) for s in found.stages)
+    by_arithmetic = sizing._seconds_a_step(found.model, state, grid, MACHINE, found.batch_size)
+    assert steps * by_arithmetic * (gain if precision != "float32" else 1.0) == pytest.approx(3600, rel=0.01)
+    larger = (found.model.width, found.steps) > (plain.model.width, plain.steps)
+    assert larger == (precision != "float32")
+
+
 def config_of(stage, found) -> TrainConfig:
     return TrainConfig(batch_size=stage.batch_size or found.batch_size, stages=[stage])
 
@@ -503,7 +528,7 @@ def test_what_winds_bring_and_free_steps_are_in_the_config_of_whom_has_winds_and
 @pytest.mark.parametrize(
     ("backend", "rates", "precision"),
     [
-        ("cpu", {"float32": 1e11}, "float32"),
+        ("cpu", {"float32": 1e11, "bfloat16_products": 4e11}, "float32"),  # until a step was timed
         ("gpu", {"float32": 5e14, "bfloat16": 9e14}, "bfloat16"),
         ("gpu", {"float32": 8e12, "bfloat16": 3e12}, "float32"),  # as before Ampere
     ],
@@ -512,7 +537,8 @@ def test_a_machine_computes_in_what_it_multiplies_fastest(monkeypatch, backend, 
     monkeypatch.setattr(sizing.jax, "default_backend", lambda: backend)
     monkeypatch.setattr(sizing, "matrix_rate", rates.__getitem__)
     machine = sizing.this_machine()
-    assert (machine.precision, machine.rate) == (precision, max(rates.values()))
+    assert (machine.precision, machine.rate) == (precision, rates[precision])
+    assert machine.halves == (max(rates, key=rates.get) != "float32")
 
 
 def test_little_memory_is_lived_with():

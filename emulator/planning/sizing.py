@@ -1,8 +1,8 @@
 """A network and a training that fit the machine, the data and some minutes: what ``emulator init`` proposes.
 
 A width is chosen by arithmetic, the model's operations over a share of the measured rate of matrix products; then a few
-steps of that network are timed on made-up fields, and the width is chosen again. Memory is that of the tensors that
-a backward pass keeps.
+steps of that network are timed on made-up fields, and the width is chosen again. A CPU that multiplies bfloat16 faster
+is tried with such products as well. Memory is that of the tensors that a backward pass keeps.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
+from emulator.config.kinds import Precision
 from emulator.hardware.machine import describe, device_memory, matrix_rate
 from emulator.models import build, forward_flops, parameter_count
 from emulator.models.spherical_harmonics import highest_truncation
@@ -54,6 +55,7 @@ _BLOCKS = 4  # of a network of one level
 _REACH = 15.0  # degrees each way that a network should see: farther than weather travels in a step
 _TRUNCATION = 4  # of the filters that see the whole globe besides; see docs/models.md
 _LONGEST_TRIAL = 30.0  # seconds by arithmetic of a step that is tried all the same
+_WORTH_IT = 0.9  # of the time of a step in float32: products of bfloat16 are taken for less
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Machine:
       rate: Operations a second of all devices in matrix products, in ``precision``.
       memory: Bytes free on a device.
       load: Processes that wanted a core over the last minute, for each core; 0 where nobody says.
-      halves: Whether an accelerator multiplies bfloat16 faster than float32; Nvidia's before Ampere do not.
+      halves: Whether it multiplies bfloat16 faster than float32, a CPU with sums in float32. Nvidia's before Ampere do
+        not, nor do most CPUs.
     """
 
     description: str
@@ -79,8 +82,8 @@ class Machine:
     halves: bool = True
 
     @property
-    def precision(self) -> Literal["float32", "bfloat16"]:
-        """What its networks compute in."""
+    def precision(self) -> Precision:
+        """What its networks compute in, unless steps that were timed are faster in another."""
         return "bfloat16" if self.halves and not self.on_cpu else "float32"
 
 
@@ -89,15 +92,15 @@ def this_machine() -> Machine:
     load = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
     on_cpu = jax.default_backend() == "cpu"
     known = device_memory()
-    rates = {name: matrix_rate(name) for name in (["float32"] if on_cpu else ["float32", "bfloat16"])}
+    singles, halves = matrix_rate("float32"), matrix_rate("bfloat16_products" if on_cpu else "bfloat16")
     return Machine(
         description=describe(),
         devices=jax.device_count(),
         on_cpu=on_cpu,
-        rate=max(rates.values()),
+        rate=singles if on_cpu else max(singles, halves),
         memory=known[1] if known else 8 * 2**30,
         load=load,
-        halves=rates.get("bfloat16", 0.0) > rates["float32"],
+        halves=halves > singles,
     )
 
 
@@ -107,6 +110,7 @@ class Plan:
 
     Attributes:
       model: The network.
+      precision: What it computes in.
       parameters: How many it has.
       batch_size: Windows of a step.
       accumulate: Parts that a batch is worked off in.
@@ -120,6 +124,7 @@ class Plan:
     """
 
     model: UNetConfig
+    precision: Precision
     parameters: int
     batch_size: int
     accumulate: int
@@ -161,23 +166,35 @@ def plan_by_trial(
 
     Networks too large to be tried are planned by arithmetic.
     """
-    slowness: dict[int, float] = {}
-    while True:
-        plan = plan_training(spec, grid, lengths, machine, minutes, hours, longest, slowness)
-        if plan.model.width in slowness:
-            return replace(plan, measured=True)
-        by_arithmetic = _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size)
-        if by_arithmetic > _LONGEST_TRIAL:
-            return plan
+
+    def tried(plan: Plan, precision: Precision) -> float:
         config = TrainConfig(
             batch_size=plan.batch_size,
             accumulate=plan.accumulate,
             rematerialise=plan.rematerialise,
-            precision=machine.precision,
+            precision=precision,
             optimiser=OPTIMISER,
             stages=[RolloutStage(steps=1)],
         )
-        slowness[plan.model.width] = measured_seconds(plan.model, spec, grid, config) / by_arithmetic
+        by_arithmetic = _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size)
+        return measured_seconds(plan.model, spec, grid, config) / by_arithmetic
+
+    precision, products_untried = machine.precision, machine.halves and machine.on_cpu
+    slowness: dict[int, float] = {}
+    while True:
+        plan = plan_training(spec, grid, lengths, machine, minutes, hours, longest, slowness)
+        width = plan.model.width
+        if width not in slowness:
+            if _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size) > _LONGEST_TRIAL:
+                return replace(plan, precision=precision)
+            slowness[width] = tried(plan, precision)
+        elif products_untried:
+            products_untried = False
+            with_products = tried(plan, "bfloat16_products")
+            if with_products < _WORTH_IT * slowness[width]:
+                precision, slowness = "bfloat16_products", {width: with_products}
+        else:
+            return replace(plan, precision=precision, measured=True)
 
 
 def plan_training(
@@ -270,6 +287,7 @@ def plan_training(
     spent = sum(n * cost(part) for part, n in zip(recipe, counts, strict=True))
     return Plan(
         model,
+        machine.precision,
         parameter_count(model, *network_channels(model, spec), grid),
         batch,
         accumulate,
