@@ -167,7 +167,7 @@ def plan_by_trial(
     Networks too large to be tried are planned by arithmetic.
     """
 
-    def tried(plan: Plan, precision: Precision) -> float:
+    def seconds(plan: Plan, precision: Precision) -> float:
         config = TrainConfig(
             batch_size=plan.batch_size,
             accumulate=plan.accumulate,
@@ -176,21 +176,21 @@ def plan_by_trial(
             optimiser=OPTIMISER,
             stages=[RolloutStage(steps=1)],
         )
-        by_arithmetic = _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size)
-        return measured_seconds(plan.model, spec, grid, config) / by_arithmetic
+        return measured_seconds(plan.model, spec, grid, config)
 
     precision, products_untried = machine.precision, machine.halves and machine.on_cpu
     slowness: dict[int, float] = {}
     while True:
         plan = plan_training(spec, grid, lengths, machine, minutes, hours, longest, slowness)
         width = plan.model.width
+        by_arithmetic = _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size)
         if width not in slowness:
-            if _seconds_a_step(plan.model, spec, grid, machine, plan.batch_size) > _LONGEST_TRIAL:
+            if by_arithmetic > _LONGEST_TRIAL:
                 return replace(plan, precision=precision)
-            slowness[width] = tried(plan, precision)
+            slowness[width] = seconds(plan, precision) / by_arithmetic
         elif products_untried:
             products_untried = False
-            with_products = tried(plan, "bfloat16_products")
+            with_products = seconds(plan, "bfloat16_products") / by_arithmetic
             if with_products < _WORTH_IT * slowness[width]:
                 precision, slowness = "bfloat16_products", {width: with_products}
         else:
