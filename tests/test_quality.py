@@ -480,6 +480,17 @@ def test_what_is_excluded_is_told_and_so_is_what_excludes_nothing(tmp_path, capl
     ]
 
 
+def test_of_many_gaps_the_first_and_the_last_are_told(tmp_path, caplog):
+    lacking = range(3, N - 3, 4)
+    path = canonical(world().isel(time=[i for i in range(N) if i not in lacking]), tmp_path)
+    caplog.set_level("INFO", "data_prep")
+    assert len(stored(path).segments) == len(lacking) + 1 > 7
+    lines = [r.getMessage() for r in caplog.records if "new segment" in r.getMessage() or "more like" in r.getMessage()]
+    times = world()["time"].values.astype("datetime64[m]")
+    gaps = [f"no data between {times[i - 1]} and {times[i + 1]}: a new segment begins" for i in lacking]
+    assert lines == [*gaps[:3], f"({len(gaps) - 4} more like these)", gaps[-1]]
+
+
 class TestDuplicates:
     def test_are_findings_and_refused_and_dropped_where_equal(self, tmp_path):
         data = world()

@@ -30,6 +30,7 @@ from data_prep.variables import (
 logger = logging.getLogger(__name__)
 
 _ERA5_SUM_HOURS = 1.0
+_TOLD = 5  # lines of the log about gaps, and about stretches too short
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +172,7 @@ def cut_into_segments(
     breaks = np.flatnonzero(np.diff(times) != interval) + 1
     bounds = [0, *breaks.tolist(), times.size]
     out: list[RawSegment] = []
+    gaps, short = [], []
     number, used = 0, False  # of the stretch of the files, and whether a segment is of it
     for first, last in pairwise(bounds):
         path = reference.sources[reference.source_of[first]].path
@@ -179,21 +181,29 @@ def cut_into_segments(
         if first:
             why = _why_not(reference, times[first - 1], times[first], interval)
             span = " and ".join(clock.text(t) for t in times[first - 1 : first + 1])
-            logger.info("%s between %s: a new segment begins", why, span)
+            gaps.append(f"{why} between {span}: a new segment begins")
         begin = _first_kept(times[first:last], timestep, stride, needs_history=bool(sums))
         kept = times[first:last][begin::stride]
         if kept.size < 2:
-            logger.warning(
-                "%s: the stretch at %s holds less than two steps and is left out", path, clock.text(times[first])
-            )
+            short.append(f"{path}: the stretch at {clock.text(times[first])} holds less than two steps and is left out")
             continue
         name = stem(path)
         count = sum(s.name == name or s.name.startswith(f"{name}.") for s in out)
         name, used = f"{name}.{count}" if count else name, True
         out.append(RawSegment(name, kept, first + begin, stride, timelines, grid, number))
+    _tell(gaps, logging.INFO)
+    _tell(short, logging.WARNING)
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {clock.hours(timestep):g} h")
     return tuple(out)
+
+
+def _tell(lines: Sequence[str], level: int) -> None:
+    """Logs lines alike: of many the first and the last."""
+    if len(lines) > _TOLD:
+        lines = [*lines[: _TOLD - 2], f"({len(lines) - _TOLD + 1} more like these)", lines[-1]]
+    for line in lines:
+        logger.log(level, "%s", line)
 
 
 def _is_left_out(timeline: Timeline, before: np.datetime64, after: np.datetime64, interval: np.timedelta64) -> bool:
