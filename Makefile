@@ -51,7 +51,7 @@ demo: install
 	@test -e runs/demo/scores.nc || test "$$(df -Pk . | awk 'NR == 2 {print $$4}')" -ge 4500000 || \
 	  { echo "error: less than 4.5 GB are free on this disk, which the demo takes beside the environment"; exit 1; }
 	$(BIN)/emulator run demo
-	@echo; echo "What an hour and a half of two cores buys: the network that ships, forecasting from its sample"
+	@echo; echo "What two hours of two cores buy: the network that ships, forecasting from its sample"
 	$(BIN)/emulator check-pretrained
 
 test: install
