@@ -1,4 +1,4 @@
-"""Prints the tables of the pages of results in Markdown: ``python docs/results_tables.py SCORES [BASELINE [FORECASTER]]``.
+"""Prints tables of results in Markdown: ``python docs/results_tables.py SCORES [BASELINE [FORECASTER]]``.
 
 With a baseline, such as ``physics_t31``, other baselines are left out. A forecaster, such as the mean of two networks,
 takes the place of the network.

@@ -31,8 +31,17 @@ from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
 from emulator.evaluation.report_numbers import Shown, numbers
-from emulator.evaluation.style import number_text, variable_label
-from emulator.evaluation.table import initial_times, label_of, world_sentence
+from emulator.evaluation.strata import Stratum, ratio_in, strata
+from emulator.evaluation.style import lead_text, number_text, variable_label
+from emulator.evaluation.table import (
+    LEAD_HOURS,
+    candidate,
+    initial_times,
+    label_of,
+    lead_hours,
+    places_of,
+    world_sentence,
+)
 
 _SCRIPTS = (
     "data.js",
@@ -105,10 +114,11 @@ def _page(
 ) -> str:
     assets = resources.files("emulator.evaluation") / "report_assets"
     style = (assets / "report.css").read_text(encoding="utf-8")
-    parts = "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    script = f'"use strict";\n(async () => {{\n{parts}\n}})();'
+    code = "\n".join((assets / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    script = f'"use strict";\n(async () => {{\n{code}\n}})();'
     shown = Shown.of(scores)
     headline = make_headline(scores)
+    parts = strata(scores)
     packed_run = None if long_run is None else pack_long_run(long_run, shown.variables)
     payload = numbers(scores, shown, headline.reference, fields, packed_run)
     name = escape(provenance.facts.get("Experiment", "Weather emulator"))
@@ -124,6 +134,9 @@ def _page(
         headline=escape(headline.sentence),
         world=escape(world_sentence(scores) or _UNKNOWN_WORLD),
         details=_items(headline.details),
+        strata=_strata(scores, parts, headline.reference) if parts else "",
+        strata_hidden="" if parts else " hidden",
+        strata_of=escape(f"{label_of(scores, candidate(scores))} over that of {label_of(scores, headline.reference)}"),
         long_run=_items(() if long_run is None else describe_long_run(long_run)),
         long_run_hidden=" hidden" if long_run is None else "",
         basis=escape(_basis(scores)),
@@ -172,6 +185,28 @@ def _left_out(scores: xr.Dataset, shown: Shown) -> str:
         return ""
     text = f"Left out to keep the page small: {'; '.join(parts)}. The scores file holds them."
     return f'<p class="note">{escape(text)}</p>'
+
+
+def _strata(scores: xr.Dataset, parts: Iterable[Stratum], reference: str) -> str:
+    """Head and rows of the table of ratios by season and trajectory: mean over the variables, lowest and highest."""
+    hours = lead_hours(scores)
+    leads = places_of(LEAD_HOURS, hours)
+    heads = ["", "Initial times", *(lead_text(hours[i]) for i in leads)]
+    rows = []
+    for part in (Stratum("All", np.arange(scores.sizes["init_time"])), *parts):
+        ratio = ratio_in(scores, part.rows, candidate(scores), reference).isel(lead_time=leads).values
+        cells = [_mean_and_ends(of_variables) for of_variables in ratio.T]
+        rows.append(f'<tr><th scope="row">{part.label}</th><td>{part.rows.size}</td>{"".join(cells)}</tr>')
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
+    return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+
+
+def _mean_and_ends(ratios: np.ndarray) -> str:
+    """A cell: geometric mean, lowest and highest."""
+    if not np.isfinite(ratios).all():
+        return "<td>-</td>"
+    ends = f"<small>{ratios.min():.2f} to {ratios.max():.2f}</small>" if ratios.size > 1 else ""
+    return f"<td>{np.exp(np.log(ratios).mean()):.2f}{ends}</td>"
 
 
 def _cost_rows(scores: xr.Dataset) -> str:

@@ -1,0 +1,77 @@
+"""Errors by season and trajectory are those of the initial times that they name."""
+
+import numpy as np
+import pytest
+from small_experiment import make_experiment, with_made_up_scores
+
+from data_prep.grid import Grid
+from emulator.evaluation.report import write_report
+from emulator.evaluation.strata import ratio_in, strata
+
+HEADLINE = ("geopotential@500", "2m_temperature")
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory):
+    made = make_experiment(tmp_path_factory.mktemp("strata"), Grid.gaussian(16), HEADLINE, {})
+    return with_made_up_scores(made.scores)
+
+
+def moved(scores, times, trajectories):
+    """The scores as if of other initial times."""
+    count = len(times)
+    some = scores.isel(init_time=np.arange(count) % scores.sizes["init_time"])
+    times = np.array(times, "datetime64[ns]")
+    return some.assign_coords(init_time=times, trajectory=("init_time", list(trajectories)))
+
+
+def test_seasons_and_trajectories_part_the_initial_times(scores):
+    times = ["2001-12-01", "2002-02-28T12", "2002-03-01", "2006-11-30T18", "2006-12-31", "2007-05-31"]
+    found = {s.label: s.rows.tolist() for s in strata(moved(scores, times, "aaabbb"))}
+    assert found == {
+        "December to February": [0, 1, 4],
+        "March to May": [2, 5],
+        "September to November": [3],
+        "2001-12-01 to 2002-03-01": [0, 1, 2],
+        "2006-11-30 to 2007-05-31": [3, 4, 5],
+    }
+
+
+def test_one_season_and_one_trajectory_are_no_parts(scores):
+    assert strata(moved(scores, ["2002-06-01", "2002-08-31"], "aa")) == ()
+
+
+def test_of_many_trajectories_none_is_told_by_itself(scores):
+    times = np.arange("2002-06-01", "2002-06-14", dtype="datetime64[D]")
+    assert len(times) == 13
+    assert strata(moved(scores, times, "abcdefghijklm")) == ()
+    assert len(strata(moved(scores, times[:-1], "abcdefghijkl"))) == 12
+
+
+def test_ratios_are_of_the_rmse_over_these_initial_times(scores):
+    every = ratio_in(scores, np.arange(scores.sizes["init_time"]), "network", "physics_t21")
+    expected = scores["rmse_ratio"].sel(forecaster="network", reference="physics_t21", region="all")
+    np.testing.assert_allclose(every, expected.sel(variable=list(HEADLINE)), rtol=1e-6)
+    squared = scores["squared_error"].sel(variable="2m_temperature", region="all").isel(init_time=[1, 3])
+    rmse = np.sqrt(squared.mean("init_time"))
+    some = ratio_in(scores, np.array([1, 3]), "network", "physics_t21").sel(variable="2m_temperature")
+    np.testing.assert_allclose(some, rmse.sel(forecaster="network") / rmse.sel(forecaster="physics_t21"))
+    assert not np.allclose(some, every.sel(variable="2m_temperature"))
+
+
+def test_the_report_tells_them_where_there_are_any(scores, tmp_path):
+    count = scores.sizes["init_time"]
+    labels = ["a"] * (count // 2) + ["b"] * (count - count // 2)
+    june = np.datetime64("2002-06-01") + np.arange(count) * np.timedelta64(1, "D")
+    text = write_report(moved(scores, june, labels), tmp_path / "report.html").read_text(encoding="utf-8")
+    rows = text[text.index('id="strata"') :].split("</table>")[0].split("<tr>")[2:]
+    assert [row.split("</th>")[0].split(">")[1] for row in rows] == [
+        "All",
+        f"2002-06-01 to {june[count // 2 - 1]}",
+        f"{june[count // 2]} to {june[-1]}",
+    ]
+    ratio = ratio_in(moved(scores, june, labels), np.arange(count // 2), "network", "physics_t21")
+    first = np.exp(np.log(ratio.values[:, 0]).mean())
+    assert f"<td>{first:.2f}<small>" in rows[1]
+    text = write_report(moved(scores, june, "a" * count), tmp_path / "one.html").read_text(encoding="utf-8")
+    assert '<section aria-labelledby="h-strata" hidden>' in text
