@@ -31,7 +31,12 @@ class Stratum:
 
 
 def strata(scores: xr.Dataset) -> tuple[Stratum, ...]:
-    """Seasons of the initial times, then trajectories by their first and last one; of either two or more, or none."""
+    """Seasons of the initial times, then trajectories by their first and last one; of either two or more, or none.
+
+    None where the scores do not hold the errors of single forecasts.
+    """
+    if "squared_error" not in scores:
+        return ()
     times = scores["init_time"].values
     season = times.astype("datetime64[M]").astype(np.int64) % 12
     of_season = (season + 1) % 12 // 3
