@@ -945,6 +945,22 @@ def test_a_phone_shows_all_without_scrolling_sideways(window, page, dark):
     window.resize(1280, 900)
 
 
+@needs_browser
+def test_what_the_chart_says_of_long_names_stays_on_a_phone(window, experiment, tmp_path):
+    names = ["network", "physics_t21", "physics_with_a_name_that_is_very_long_indeed", "climatology"]
+    window.resize(390, 844, mobile=True)
+    window.open(write_report(with_more_forecasters(experiment[2], names), tmp_path / "long.html"))
+    window.choose("#controls label:nth-child(2) select", "Physics with a name that is very long indeed")
+    texts = window.run(
+        """return [...document.querySelectorAll('#curve text.strong')].map((t) =>
+           [t.textContent, t.getBoundingClientRect().left, t.getBoundingClientRect().right])"""
+    )
+    assert "very long indeed" in " ".join(text for text, *_ in texts)
+    assert len(texts) > 1
+    assert all(left > 0 and right < 390 for _, left, right in texts), texts
+    window.resize(1280, 900)
+
+
 LINES = "return [...document.querySelectorAll('#curve path[data-forecaster]')].map((p) => p.dataset.forecaster)"
 
 

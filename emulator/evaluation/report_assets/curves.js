@@ -125,12 +125,22 @@ function setUpCurves() {
         draw("path", { d: `M${x} ${y - 7}L${x + 7} ${y}L${x} ${y + 7}L${x - 7} ${y}Z`, fill: "var(--card)", stroke: "var(--ink)", "stroke-width": 2, "data-crossover": "" }),
       );
     }
-    chart.svg.append(draw("text", { x: chart.right, y: 11, "text-anchor": "end", class: "strong" }, text));
-    if (text.length * TEXT_WIDTH > chart.width - 90) {
-      const last = chart.svg.lastChild;
-      last.setAttribute("y", chart.top + 12);
-      last.setAttribute("class", "strong halo");
+    const beside = text.length * TEXT_WIDTH <= chart.width - 90;  // of the label of the axis
+    wrapped(text, chart.width - 16).forEach((line, i) => {
+      const y = beside ? 11 : chart.top + 12 + 16 * i;
+      chart.svg.append(draw("text", { x: chart.right, y, "text-anchor": "end", class: beside ? "strong" : "strong halo" }, line));
+    });
+  }
+
+  // Lines of whole words that are no wider than this.
+  function wrapped(text, width) {
+    const lines = [];
+    for (const word of text.split(" ")) {
+      const longer = lines.length ? `${lines.at(-1)} ${word}` : word;
+      if (lines.length && longer.length * TEXT_WIDTH <= width) lines[lines.length - 1] = longer;
+      else lines.push(word);
     }
+    return lines;
   }
 
   function moveCursor() {
