@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.regions import WHOLE
+from emulator.evaluation.strata import ratio_in, strata
 from emulator.evaluation.style import forecaster_label, is_physics, lead_text, physics_form, shown_unit, variable_label
 from emulator.evaluation.table import (
     candidate,
@@ -43,6 +44,7 @@ def main() -> None:
         ("Activity, then fine scales", LATER_HOURS, liveliness(scores)),
         ("Share of the gap closed", GAP_HOURS, gaps(scores)),
         ("Geometric mean of the ratios of RMSE", LATER_HOURS, means(scores)),
+        ("The same by season and trajectory", LATER_HOURS, parts(scores)),
     ):
         leads = " / ".join(lead_text(lead / np.timedelta64(1, "h")) for lead in _scored(scores, hours))
         sys.stdout.write(f"{title}{leads and f' at {leads}'}\n\n{table}\n\n")
@@ -119,6 +121,18 @@ def means(scores: xr.Dataset) -> str:
     names = [*opponents(scores), *_present(scores, "twin", "climatology")]
     ratios = mean_ratios(scores).sel(lead_time=_scored(scores, LATER_HOURS))
     return _table(names, [["all", *(_list(ratios.sel(forecaster=name).values, "{:.2f}") for name in names)]])
+
+
+def parts(scores: xr.Dataset) -> str:
+    """RMSE of the network over that of its opponents in parts of the initial times."""
+    names, rows = opponents(scores), []
+    for part in strata(scores):
+        row = [f"{part.label} ({part.rows.size})"]
+        for name in names:
+            ratio = ratio_in(scores, part.rows, candidate(scores), name).sel(lead_time=_scored(scores, LATER_HOURS))
+            row.append(_list(np.exp(np.log(ratio).mean("variable")).values, "{:.2f}"))
+        rows.append(row)
+    return _table(names, rows) if rows else "(they are of one season and one trajectory)"
 
 
 def _present(scores: xr.Dataset, *prefixes: str) -> list[str]:

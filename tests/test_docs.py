@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 
 from emulator.config import ExperimentConfig
 from emulator.evaluation.metrics import METRICS
+from emulator.evaluation.strata import strata
 from emulator.evaluation.table import read_crossover
 
 DOCS = ROOT / "docs"
@@ -167,8 +168,10 @@ def test_the_tables_of_results_are_printed_from_a_scores_file(tiny_experiment, m
     with xr.open_dataset(tiny_experiment / "scores.nc") as scores:
         rmse = scores["rmse"].sel(variable="mean_sea_level_pressure", forecaster="network", region="all").values / 100
         until = read_crossover(scores, "network", "physics_t21", "geopotential@500").describe()
+        parts = [f"| {p.label} ({p.rows.size}) |" for p in strata(scores)] or ["(they are of one season and one"]
     assert f"| Mean sea-level pressure, hPa | {rmse[0]:.3g} / {rmse[-1]:.3g} |" in text
     assert f"| Z500 | {until} |" in text
+    assert all(expected in text for expected in parts)
     monkeypatch.setattr("sys.argv", ["results_tables.py", str(tiny_experiment / "scores.nc"), "physics_t21"])
     load("results_tables").main()
     assert capsys.readouterr().out == text  # there is no other baseline
