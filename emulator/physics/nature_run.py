@@ -146,7 +146,6 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
                 _save_part(parts, run.done, {name: field[:, kept] for name, field in fields.items()})
             _save(parts, run, config, seed)
             progress.advance(days_per_second=run.days / run.seconds)
-    logger.info("simulate: writing the files of %d members", config.members)
     _write_members(config, out_dir, model, start)
     boundary = boundary_dataset(model, config.output_truncation)
     boundary.attrs = {"title": "Boundary fields of a SPEEDY nature run", **_attributes(config)}
@@ -344,13 +343,14 @@ def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, st
     """One file a member from the parts; all are written side by side, so that each part is read once."""
     plan = _Plan.of(config)
     finals = [out_dir / f"member_{m:03d}.nc" for m in range(config.members)]
-    with ExitStack() as stack:
+    chunks = range(plan.discarded, plan.chunks + 1)
+    with track(len(chunks), "simulate, writing files") as progress, ExitStack() as stack:
         temporaries = [stack.enter_context(replacing(path)) for path in finals]
         files = [netCDF4.Dataset(path, "w") for path in temporaries]
         for file in files:
             stack.enter_context(closing_once(file))
         record = 0
-        for chunk in range(plan.discarded, plan.chunks + 1):
+        for chunk in chunks:
             fields = read_arrays(_part(out_dir / _PARTS, chunk), f"delete {out_dir / _PARTS} to start over")
             if record == 0:
                 for member, file in enumerate(files):
@@ -361,6 +361,7 @@ def _write_members(config: SimulateConfig, out_dir: Path, model: SpeedyModel, st
                 for member, file in enumerate(files):
                     file[name][record : record + values.shape[1]] = values[member]
             record += values.shape[1]
+            progress.advance()
 
 
 def _times(config: SimulateConfig, start: np.datetime64, member: int) -> np.ndarray:
