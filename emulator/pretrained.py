@@ -239,7 +239,7 @@ def _table(card: dict[str, Any], found: dict[str, list[float]]) -> str:
         lines += ["", title]
         lines += [f"  {label:{width}}{_columns(row, unit.factor)}" for label, row in zip(labels, rows, strict=True)]
     title = (
-        f"RMSE from {len(card['sample']['initial_times'])} initial times of a held-out year; "
+        f"RMSE from {len(card['sample']['initial_times'])} initial times that nobody learned from; "
         f"the truth is a {card['truth']}."
     )
     days = "".join(f"{f'{d} d':>10}" for d in card["days"])
