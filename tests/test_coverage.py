@@ -1,10 +1,14 @@
 """The validation in small: it must notice what it is for, and its page must be what it found."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from emulator.evaluation import coverage
+from emulator.evaluation.coverage import RIGHT
+from emulator.evaluation.crossover import Outcome
 from emulator.evaluation.simulation import Pair, noise_process
 
 pytestmark = pytest.mark.slow
@@ -73,17 +77,14 @@ def test_crossovers_are_covered_and_outcomes_right(found):
     assert len(found.crossings) == 4 * 3
     for case in found.crossings:
         assert case.shares["covered"] >= at_least(0.93), case.name
-        assert sum(case.shares[o] for o in ("crossover", "beyond the last lead", "never better", "undecided")) == (
-            pytest.approx(1)
-        )
+        assert sum(case.shares[o] for o in get_args(Outcome)) == pytest.approx(1)
     steep = [c for c in found.crossings if c.name == "steep"]
     assert all(c.shares["crossover"] >= at_least(0.99) for c in steep)
     for case in found.crossings + found.censored:
         assert case.shares["gain covered"] >= 0.92, case.name  # mean of twenty leads that vary alike
     for case in found.censored:
         if case.name.startswith("always"):
-            right = {"always worse": "never better", "always better": "beyond the last lead"}[case.name]
-            assert case.shares[right] >= at_least(0.95), case.name
+            assert sum(case.shares[o] for o in RIGHT[case.name]) >= at_least(0.95), case.name
 
 
 def test_equals_are_seldom_called_different(found):

@@ -457,11 +457,11 @@ def test_a_file_that_is_no_scores_file_is_one_line(tmp_path, capsys, experiment)
     ("change", "sentence"),
     [
         (
-            {"crossover_outcome": "never better", "rmse": 1.0},
+            {"crossover_outcome": "never better"},
             "The network is never better than Physics T21 in Z500 up to 4 days.",
         ),
         (
-            {"crossover_outcome": "never better"},  # and yet its error is the smaller one somewhere
+            {"crossover_outcome": "worse at first"},
             "The network is worse than Physics T21 in Z500 at first, and beyond doubt better at no lead up to 4 days.",
         ),
         (
@@ -590,6 +590,9 @@ def test_of_opponents_that_are_all_beaten_the_hardest_is_named(experiment):
     for name, rmse in zip(names, (1.0, 4.0, 2.0, 3.0), strict=True):
         scores["rmse"].loc[{"forecaster": name}] = rmse
     assert make_headline(scores).reference == "physics_t21_debiased"
+    late = {"forecaster": "physics_t21", "lead_time": scores["lead_time"][-1]}
+    scores["rmse"].loc[late] = 1.5  # of many days the narrowest, and of the first ones the widest margin
+    assert make_headline(scores).reference == "physics_t21"
     scores["crossover_lower"].loc[place | {"reference": "physics_t21_damped"}] = 36.0
     headline = make_headline(scores)
     assert headline.reference == "physics_t21_damped" and "beyond doubt only up to 36 hours" in headline.sentence
@@ -746,9 +749,14 @@ def test_the_headline_tells_the_gain_and_the_gap(experiment, gain, sentence):
         in details
     )
     assert "Beyond doubt better at every lead in every headline variable than Physics T21." in details
-    for end, value in (("_lower", -np.inf), ("_upper", np.inf)):
-        scores[f"gap_closed{end}"].loc[place | {"lead_time": at}] = value
-    assert any("it closes 45 % [..., ...] of the gap" in detail for detail in make_headline(scores).details)
+    for share, words in (
+        ((0.45, -np.inf, np.inf), "45 % [..., ...]"),
+        ((-0.004, -0.12, 0.11), "0 % [-12, 11]"),  # perhaps a tenth of it
+        ((-0.05, -0.1, -0.01), "none"),
+    ):
+        for end, value in zip(("", "_lower", "_upper"), share, strict=True):
+            scores[f"gap_closed{end}"].loc[place | {"lead_time": at}] = value
+        assert any(f"it closes {words} of the gap" in detail for detail in make_headline(scores).details)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from small_experiment import make_experiment, with_made_up_scores
+import xarray as xr
+from small_experiment import make_experiment, with_made_up_scores, with_more_forecasters
 
 from data_prep.grid import Grid
 from emulator.evaluation.report import write_report
-from emulator.evaluation.strata import ratio_in, strata
+from emulator.evaluation.strata import ratio_in, ratio_to_hardest, strata
 
 HEADLINE = ("geopotential@500", "2m_temperature")
 
@@ -57,6 +58,23 @@ def test_ratios_are_of_the_rmse_over_these_initial_times(scores):
     some = ratio_in(scores, np.array([1, 3]), "network", "physics_t21").sel(variable="2m_temperature")
     np.testing.assert_allclose(some, rmse.sel(forecaster="network") / rmse.sel(forecaster="physics_t21"))
     assert not np.allclose(some, every.sel(variable="2m_temperature"))
+
+
+def test_the_hardest_opponent_is_chosen_for_every_lead_and_variable_by_all_initial_times(scores):
+    rivals = ["physics_t21", "physics_t21_damped"]
+    both = with_more_forecasters(scores, ["network", *rivals]).copy(deep=True)
+    squared = both["squared_error"]
+    first = {"forecaster": both["forecaster"].values, "lead_time": both["lead_time"][0]}
+    squared[:] = xr.DataArray([1.0, 5.0, 4.0], {"forecaster": both["forecaster"]})
+    squared.loc[first] = xr.DataArray([1.0, 2.0, 3.0], {"forecaster": both["forecaster"]})
+    squared.loc[{"forecaster": "physics_t21", "variable": "2m_temperature"}] = np.nan
+    other_way = {"forecaster": "physics_t21", "variable": "geopotential@500", "init_time": both["init_time"][0]}
+    squared.loc[other_way] *= 1.6  # of that one alone the other errs less at the first lead, of all it does not
+    found = ratio_to_hardest(both, np.array([0]))
+    np.testing.assert_allclose(found.sel(variable="geopotential@500")[:2] ** -2, [2 * 1.6, 4])
+    np.testing.assert_allclose(found.sel(variable="2m_temperature")[:2] ** -2, [3, 4])
+    squared.loc[{"forecaster": rivals, "variable": "2m_temperature"}] = np.nan
+    assert ratio_to_hardest(both, np.array([0]))["variable"].values.tolist() == ["geopotential@500"]
 
 
 def test_the_report_tells_them_where_there_are_any(scores, tmp_path):

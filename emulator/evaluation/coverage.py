@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from data_prep.files.disk import replacing
 from emulator.evaluation import pairs
-from emulator.evaluation.crossover import find_crossover
+from emulator.evaluation.crossover import Outcome, find_crossover
 from emulator.evaluation.gap_closed import gap_closed, is_gap
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.significance import Bootstrap, Estimate, discovered
@@ -37,6 +37,12 @@ HARDER: tuple[dict[str, Any], ...] = (
 """Errors that stay alike for longer at later leads; and several trajectories, alike or not as wholes."""
 SLOPES = {"shallow": 0.05, "medium": 0.1, "steep": 0.2}
 """How fast the logarithm of the ratio of RMSEs grows, a day."""
+
+RIGHT: dict[str, tuple[Outcome, ...]] = {
+    "always worse": ("never better", "worse at first"),  # ahead at a lead by chance
+    "always better": ("beyond the last lead",),
+}
+"""Outcomes that are right where there is no crossing."""
 
 _LEADS = np.arange(12.0, 241.0, 12.0)
 _CROSSOVER = 117.0
@@ -146,7 +152,7 @@ def _crossovers(pair: Pair, trials: int, resamples: int, rng: np.random.Generato
         covered = found.lower <= _CROSSOVER <= found.upper
         counts["covered"] += covered
         counts["covered and decided"] += covered and found.outcome != "undecided"
-    outcomes = ("crossover", "beyond the last lead", "never better", "undecided", "covered", "covered and decided")
+    outcomes = (*get_args(Outcome), "covered", "covered and decided")
     of_gain = {"gain covered": gain_covered.mean() / trials, "gain covered least": gain_covered.min() / trials}
     return {name: counts[name] / trials for name in outcomes} | of_gain
 
@@ -193,16 +199,15 @@ def tables(found: Coverage) -> str:
     error = 100 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / found.trials)
     size = _CARD_VARIABLES * _CARD_REGIONS * _LEADS.size
     names = (*SLOPES, "always better", "equal")
-    right = {"always worse": "never better", "always better": "beyond the last lead"}
 
     def coverage(case: Case) -> str:
         decided = 1 - case.shares["undecided"]
         return f"{_percent(case.shares['covered'])} ({_percent(case.coverage_of_decided)} of {100 * decided:.0f})"
 
     def outcomes(case: Case) -> str:
-        if case.name not in right:
+        if case.name not in RIGHT:
             return _percent(case.shares["crossover"] + case.shares["beyond the last lead"])
-        good, open_ = case.shares[right[case.name]], case.shares["undecided"]
+        good, open_ = sum(case.shares[o] for o in RIGHT[case.name]), case.shares["undecided"]
         return f"{_percent(good)}, {_percent(open_)}, {_percent(abs(1 - good - open_))}"
 
     def gains(group: Sequence[Case]) -> list[str]:

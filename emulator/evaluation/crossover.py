@@ -11,7 +11,7 @@ from data_prep.files.arrays import unbroken_runs
 from emulator.evaluation.significance import Estimate, discovered
 from emulator.evaluation.style import HOURS_BELOW, lead_text
 
-Outcome = Literal["crossover", "beyond the last lead", "never better", "undecided", "not scored"]
+Outcome = Literal["crossover", "beyond the last lead", "never better", "worse at first", "undecided", "not scored"]
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,14 @@ class Crossover:
 
     Attributes:
       outcome: ``crossover`` where there is a number; ``beyond the last lead``: still ahead there; ``never
-        better``: significantly worse before it is ahead anywhere, and nowhere significantly better;
-        ``undecided``: the data do not say; ``not scored``: one of the two lacks the score.
+        better``: ahead at no lead, and significantly worse at one; ``worse at first``: significantly worse before it
+        is ahead anywhere, and ahead later, but nowhere significantly; ``undecided``: the data do not say; ``not
+        scored``: one of the two lacks the score.
       hours: Lead up to which it is ahead; infinite beyond the last lead, NaN without a winning interval.
       lower, upper: Interval of ``hours`` by test inversion. Every lead from ``start`` to ``lower`` is won
         significantly; ``lower`` is infinite where that holds up to the last. ``upper`` is infinite where no lead up
         to the last is lost again. Undecided, it is where the crossover may lie if there is one: from minus infinity
-        to where the losing begins. NaN where never better.
+        to where the losing begins. NaN where never better or worse at first.
       start: Lead from which it is significantly better up to ``lower``, hours; it may have been so for a while before.
       from_first_lead: Whether that is the first lead.
     """
@@ -118,7 +119,7 @@ def _found(
     if not wins:
         ahead, losses = np.flatnonzero(value < 0), np.flatnonzero(lost & surely_lost)
         if losses.size and (ahead.size == 0 or ahead[0] > losses[0]):
-            return Crossover("never better")
+            return Crossover("worse at first" if ahead.size else "never better")
         lead = int(np.flatnonzero(lost)[0]) if lost.any() else -1
         end = float("inf") if lead < 0 else float(lead_hours[0]) if lead == 0 else _zero(lead_hours, lower, lead - 1)
         return Crossover("undecided", lower=float("-inf"), upper=end)

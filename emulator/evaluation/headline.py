@@ -98,14 +98,14 @@ def hardest_opponent(scores: xr.Dataset) -> str:
 def describe(scores: xr.Dataset, name: str, reference: str, variable: str, crossover: Crossover) -> str:
     """One crossover as a sentence, with its interval and where the winning begins; below two days in hours."""
     a, b, what = _subject(scores, name), label_of(scores, reference), variable_label(variable)
+    last = lead_text(lead_hours(scores)[-1])
     match crossover.outcome:
         case "crossover" | "beyond the last lead":
             return f"{a} beats {b} in {what} {_until(scores, crossover)}."
         case "never better":
-            rmse, last = scores["rmse"].sel(variable=variable, region=WHOLE), lead_text(lead_hours(scores)[-1])
-            if (rmse.sel(forecaster=name) < rmse.sel(forecaster=reference)).any():  # later, and perhaps by chance
-                return f"{a} is worse than {b} in {what} at first, and beyond doubt better at no lead up to {last}."
             return f"{a} is never better than {b} in {what} up to {last}."
+        case "worse at first":
+            return f"{a} is worse than {b} in {what} at first, and beyond doubt better at no lead up to {last}."
         case "not scored":
             return f"{a} was not compared with {b} in {what}: one of the two was not scored there."
         case _:
@@ -146,19 +146,20 @@ def _until(scores: xr.Dataset, won: Crossover) -> str:
 def _hardest(scores: xr.Dataset, name: str, references: Sequence[str], variable: str) -> tuple[str, Crossover]:
     """Who is beaten least; of those who lack the score nothing can be said.
 
-    Of opponents beaten as long, the one whose win is sure for the shortest; then the one whose error is smallest.
+    Of opponents beaten as long, the one whose win is sure for the shortest; then the one that comes nearest, at any
+    lead.
     """
     last = float(lead_hours(scores)[-1])
     found = {r: read_crossover(scores, name, r, variable) for r in references}
-    rmse = scores["rmse"].sel(variable=variable, region=WHOLE).isel(lead_time=quoted_lead(scores))
-    error = {r: float(rmse.sel(forecaster=r)) for r in references}
-    hardest = min(references, key=lambda r: (*_rank(found[r], last), error[r] if np.isfinite(error[r]) else np.inf))
+    rmse = scores["rmse"].sel(variable=variable, region=WHOLE)
+    nearest = (rmse.sel(forecaster=name) / rmse).max("lead_time").fillna(-np.inf)
+    hardest = min(references, key=lambda r: (*_rank(found[r], last), -float(nearest.sel(forecaster=r))))
     return hardest, found[hardest]
 
 
 def _rank(crossover: Crossover, last: float) -> tuple[int, float, float]:
     """Orders outcomes from the worst for the forecaster to the best; wins by how long they last, and are sure."""
-    order = ("never better", "undecided", "crossover", "not scored")
+    order = ("never better", "worse at first", "undecided", "crossover", "not scored")
     if crossover.outcome not in _WINS:
         return order.index(crossover.outcome), 0.0, 0.0
     start = 0.0 if crossover.from_first_lead else crossover.start
@@ -240,7 +241,7 @@ def _in_how_many(scores: xr.Dataset, name: str, references: Sequence[str]) -> st
     found = [_hardest(scores, name, references, v)[1] for v in headline_variables(scores)]
     words = {"crossover": "better up to a crossover", "beyond the last lead": "better to the last lead"}
     parts = []
-    for outcome in (*_WINS, "never better", "undecided", "not scored"):
+    for outcome in (*_WINS, "never better", "worse at first", "undecided", "not scored"):
         of_it = [c for c in found if c.outcome == outcome]
         late = sum(c.outcome in _WINS and not c.from_first_lead for c in of_it)
         since = f" ({late} of them from a later lead than the first)" if late else ""
@@ -293,7 +294,7 @@ def _gap_closed(scores: xr.Dataset, name: str, reference: str, variable: str) ->
     share, lower, upper = (100 * float(one[f"gap_closed{end}"]) for end in ("", "_lower", "_upper"))
     if not np.isfinite(share):
         return ""
-    part = "none" if share < 0 else f"{share:.0f} % {_ends(lower, upper)}"
+    part = "none" if upper < 0 else f"{share:z.0f} % {_ends(lower, upper)}"
     gap = f"the gap from {label_of(scores, reference)} to {limit_label(str(scores.attrs['predictability_limit']))}"
     return f"At {lead_text(lead_hours(scores)[at])} it closes {part} of {gap}."
 

@@ -31,7 +31,7 @@ from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
 from emulator.evaluation.report_numbers import Shown, numbers
-from emulator.evaluation.strata import Stratum, ratio_in, strata
+from emulator.evaluation.strata import Stratum, ratio_to_hardest, strata
 from emulator.evaluation.style import lead_text, number_text, variable_label
 from emulator.evaluation.table import (
     LEAD_HOURS,
@@ -39,6 +39,7 @@ from emulator.evaluation.table import (
     initial_times,
     label_of,
     lead_hours,
+    opponents,
     places_of,
     world_sentence,
 )
@@ -118,7 +119,7 @@ def _page(
     script = f'"use strict";\n(async () => {{\n{code}\n}})();'
     shown = Shown.of(scores)
     headline = make_headline(scores)
-    parts = strata(scores)
+    rows = _strata(scores)
     packed_run = None if long_run is None else pack_long_run(long_run, shown.variables)
     payload = numbers(scores, shown, headline.reference, fields, packed_run)
     name = escape(provenance.facts.get("Experiment", "Weather emulator"))
@@ -134,9 +135,9 @@ def _page(
         headline=escape(headline.sentence),
         world=escape(world_sentence(scores) or _UNKNOWN_WORLD),
         details=_items(headline.details),
-        strata=_strata(scores, parts, headline.reference) if parts else "",
-        strata_hidden="" if parts else " hidden",
-        strata_of=escape(f"{label_of(scores, candidate(scores))} over that of {label_of(scores, headline.reference)}"),
+        strata=rows,
+        strata_hidden="" if rows else " hidden",
+        strata_of=escape(f"{label_of(scores, candidate(scores))} over that of {_hardest_of(scores)}"),
         long_run=_items(() if long_run is None else describe_long_run(long_run)),
         long_run_hidden=" hidden" if long_run is None else "",
         basis=escape(_basis(scores)),
@@ -187,24 +188,34 @@ def _left_out(scores: xr.Dataset, shown: Shown) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
-def _strata(scores: xr.Dataset, parts: Iterable[Stratum], reference: str) -> str:
-    """Head and rows of the table of ratios by season and trajectory: mean over the variables, lowest and highest."""
+def _strata(scores: xr.Dataset) -> str:
+    """Head and rows of the table of ratios by season and trajectory; empty where there are no parts to tell apart."""
+    if not (parts := strata(scores)):
+        return ""
     hours = lead_hours(scores)
     leads = places_of(LEAD_HOURS, hours)
     heads = ["", "Initial times", *(lead_text(hours[i]) for i in leads)]
     rows = []
     for part in (Stratum("All", np.arange(scores.sizes["init_time"])), *parts):
-        ratio = ratio_in(scores, part.rows, candidate(scores), reference).isel(lead_time=leads).values
-        cells = [_mean_and_ends(of_variables) for of_variables in ratio.T]
+        ratio = ratio_to_hardest(scores, part.rows)
+        if not ratio.sizes["variable"]:
+            return ""
+        cells = [_mean_and_ends(of_variables) for of_variables in ratio.isel(lead_time=leads).values.T]
         rows.append(f'<tr><th scope="row">{part.label}</th><td>{part.rows.size}</td>{"".join(cells)}</tr>')
     head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
 
 
+def _hardest_of(scores: xr.Dataset) -> str:
+    """The opponent, or how the hardest of several is chosen."""
+    names = [label_of(scores, name) for name in opponents(scores)]
+    if len(names) == 1:
+        return names[0]
+    return f"whichever of {', '.join(names[:-1])} and {names[-1]} errs least at that lead over all initial times"
+
+
 def _mean_and_ends(ratios: np.ndarray) -> str:
     """A cell: geometric mean, lowest and highest."""
-    if not np.isfinite(ratios).all():
-        return "<td>-</td>"
     ends = f"<small>{ratios.min():.2f} to {ratios.max():.2f}</small>" if ratios.size > 1 else ""
     return f"<td>{np.exp(np.log(ratios).mean()):.2f}{ends}</td>"
 

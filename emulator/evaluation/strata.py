@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.table import headline_variables
+from emulator.evaluation.table import candidate, headline_variables, opponents
 
 _SEASONS = ("December to February", "March to May", "June to August", "September to November")
 _MANY = 12  # trajectories: more are not told one by one
@@ -62,7 +62,31 @@ def ratio_in(scores: xr.Dataset, rows: np.ndarray, forecaster: str, reference: s
     Returns:
       Dims ``(variable, lead_time)``: below one where the forecaster is ahead, NaN where one of them was not scored.
     """
+    mean = _mean_square(scores, rows)
+    return (mean.sel(forecaster=forecaster, drop=True) / mean.sel(forecaster=reference, drop=True)) ** 0.5
+
+
+def ratio_to_hardest(scores: xr.Dataset, rows: np.ndarray) -> xr.DataArray:
+    """RMSE over some initial times, the candidate's over that of the opponent who errs least over all of them.
+
+    Who that is may differ from lead to lead and from variable to variable, but not from part to part.
+
+    Args:
+      scores: As ``evaluate`` returns them or ``xarray.open_dataset`` reads them.
+      rows: Places of the initial times.
+
+    Returns:
+      Dims ``(variable, lead_time)``, of the variables in which the candidate and an opponent were scored.
+    """
+    rivals, name = opponents(scores), candidate(scores)
+    whole, part = (_mean_square(scores, chosen) for chosen in (np.arange(scores.sizes["init_time"]), rows))
+    best = whole.sel(forecaster=rivals).fillna(np.inf).argmin("forecaster")
+    ratio = part.sel(forecaster=name, drop=True) / part.sel(forecaster=rivals).isel(forecaster=best)
+    scored = whole.sel(forecaster=rivals).notnull().any("forecaster") & whole.sel(forecaster=name).notnull()
+    return ratio.drop_vars("forecaster").where(scored).dropna("variable") ** 0.5
+
+
+def _mean_square(scores: xr.Dataset, rows: np.ndarray) -> xr.DataArray:
+    """Squared errors of the headline variables, mean over some initial times ``(forecaster, variable, lead_time)``."""
     squared = scores["squared_error"].sel(region=WHOLE, variable=headline_variables(scores)).isel(init_time=rows)
-    mean = squared.mean("init_time", skipna=False)
-    ratio = mean.sel(forecaster=forecaster, drop=True) / mean.sel(forecaster=reference, drop=True)
-    return (ratio**0.5).transpose("variable", "lead_time")
+    return squared.mean("init_time", skipna=False).transpose("forecaster", "variable", "lead_time")

@@ -15,8 +15,8 @@ function crossoverWords({ outcome, days, lower, upper, start }) {
   return { main, interval, since };
 }
 
-// What is known of the two, of whom the first may have the lower error later; nothing of a score that one of them lacks.
-function crossoverSentence(a, b, found, isLowerSomewhere) {
+// What is known of the two; nothing of a score that one of them lacks.
+function crossoverSentence(a, b, found) {
   const { main, interval, since } = crossoverWords(found);
   const beats = `${a} beats ${b}${since && ` ${since}`}`;
   const sure = Number.isFinite(found.lower) ? momentText(found.lower) : "";
@@ -25,9 +25,8 @@ function crossoverSentence(a, b, found, isLowerSomewhere) {
   return {
     crossover: `${beats} up to ${main} ${interval}`,
     "beyond the last lead": `${beats} to the last lead${doubt}`, // nothing was scored beyond
-    "never better": isLowerSomewhere
-      ? `${a} is worse than ${b} at first, and beyond doubt better at no lead`
-      : `${a} is never better than ${b}`,
+    "never better": `${a} is never better than ${b}`,
+    "worse at first": `${a} is worse than ${b} at first, and beyond doubt better at no lead`,
     undecided: `Undecided whether ${a} beats ${b}`,
   }[found.outcome] || "";
 }

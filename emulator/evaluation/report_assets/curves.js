@@ -109,8 +109,7 @@ function setUpCurves() {
   function markCrossover() {
     const found = crossover(state.forecaster, state.reference, state.variable, state.region);
     const labels = [state.forecaster, state.reference].map((f) => DATA.forecasters[f].label);
-    const [own, others] = [state.forecaster, state.reference].map((f) => series[f].values);
-    const text = crossoverSentence(...labels, found, own.some((value, lead) => value < others[lead]));
+    const text = crossoverSentence(...labels, found);
     const foot = chart.bottom - 9;
     const seen = !state.hidden.has(state.forecaster) && !state.hidden.has(state.reference);
     if (found.outcome === "crossover" && seen) {
