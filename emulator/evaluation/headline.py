@@ -17,6 +17,7 @@ from emulator.evaluation.style import (
     is_physics,
     lead_text,
     limit_label,
+    listed,
     physics_form,
     variable_label,
 )
@@ -201,7 +202,7 @@ def _losses(scores: xr.Dataset, name: str, references: Sequence[str], variable: 
         runs = unbroken_runs(lost)
         spans = [" to ".join(lead_text(hours[i]) for i in dict.fromkeys((run[0], run[-1]))) for run in runs]
         if spans:
-            found.append(f"{label_of(scores, other)} at {' and '.join(spans)}")
+            found.append(f"{label_of(scores, other)} at {listed(spans)}")
     return f"Before that it is beyond doubt behind {', '.join(found)}." if found else ""
 
 
@@ -307,7 +308,7 @@ def _everywhere(scores: xr.Dataset, name: str, references: Sequence[str]) -> str
     beaten = [label_of(scores, r) for r in references if better.sel(reference=r) == 1]
     if not beaten:
         return ""
-    return f"Beyond doubt better at every lead in every headline variable than {', '.join(beaten)}."
+    return f"Beyond doubt better at every lead in every headline variable than {listed(beaten)}."
 
 
 def _liveliness(scores: xr.Dataset, name: str, crossover: Crossover) -> str:

@@ -32,7 +32,7 @@ from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
 from emulator.evaluation.report_numbers import Shown, numbers
 from emulator.evaluation.strata import Stratum, ratio_to_hardest, strata
-from emulator.evaluation.style import lead_text, number_text, variable_label
+from emulator.evaluation.style import lead_text, listed, number_text, variable_label
 from emulator.evaluation.table import (
     LEAD_HOURS,
     candidate,
@@ -211,7 +211,7 @@ def _hardest_of(scores: xr.Dataset) -> str:
     names = [label_of(scores, name) for name in opponents(scores)]
     if len(names) == 1:
         return names[0]
-    return f"whichever of {', '.join(names[:-1])} and {names[-1]} errs least at that lead over all initial times"
+    return f"whichever of {listed(names)} errs least at that lead over all initial times"
 
 
 def _mean_and_ends(ratios: np.ndarray) -> str:

@@ -172,6 +172,11 @@ def region_label(name: str) -> str:
     return {"all": "whole grid", "europe": "Europe", "north_america": "North America"}.get(name, name.replace("_", " "))
 
 
+def listed(texts: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(part for part in (", ".join(texts[:-1]), texts[-1]) if part)
+
+
 def lead_text(hours: float) -> str:
     """A lead time in words: hours below two days, days from there on."""
     if f"{hours:.0f}" == "1":
