@@ -31,12 +31,11 @@ from emulator.config import EvaluateConfig, first_error
 from emulator.evaluation.plots import plot_scores
 from emulator.evaluation.scores import evaluate
 from emulator.evaluation.scores_file import open_scores
-from emulator.forecast import lead_times
+from emulator.forecast import lead_times, warn_if_outside
 from emulator.forecast_io import describe_forecasts, surface_field, write_forecasts
 from emulator.forecasters.base import Cost, Forecaster, attributes_of, forecast_batches
 from emulator.forecasters.driven import all_driven_by
 from emulator.forecasters.ensemble import EnsembleForecaster
-from emulator.forecasters.neural import OUTSIDE
 from emulator.forecasters.several import SeveralNetworks, networks_of
 from emulator.forecasters.statistical import make_reference
 from emulator.given_forecasts import Given, as_file, named, named_as_given, own_file, times_to_refer_to
@@ -124,8 +123,7 @@ def predict(
     if (twice := fields["time"].values[fields.indexes["time"].duplicated()]).size:
         raise DataError(f"times: {twice[0]!s:.16} is there twice; give every initial time once")
     forecasts = _run(forecaster, fields, leads)
-    if forecasts.attrs.get(OUTSIDE, "none") not in ("none", "not known"):
-        logger.warning("the initial fields are outside of what the network has seen: %s", forecasts.attrs[OUTSIDE])
+    warn_if_outside(forecasts.attrs)
     return forecasts
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep import clock
 from data_prep.errors import DataError
 from data_prep.spec import Channel, StateSpec
 from data_prep.variables import possible_range
@@ -47,7 +48,7 @@ def first_departure(
         return None
     lead = int(bad.any(axis=(0, 2)).argmax())
     i, c = (int(n) for n in np.argwhere(bad[:, lead])[0])
-    hours = leads[lead] / np.timedelta64(1, "h")
+    hours = clock.hours(leads[lead])
     where = f"the forecast from {times[i]!s:.16}"
     if not (np.isfinite(low[i, lead, c]) and np.isfinite(high[i, lead, c])):
         return lead, f"{where} is not finite any more at lead {hours:g} h in {names[c]}"

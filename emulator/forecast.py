@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -94,8 +95,7 @@ def forecast_file(
             sources, first.spec, first.grid, time, first.sources, fill_nan=first.fill_nan, timestep=first.timestep
         )
     attributes = forecaster.attributes(initial) | attributes
-    if attributes[OUTSIDE] not in ("none", "not known"):
-        logger.warning("the initial fields are outside of what the network has seen: %s", attributes[OUTSIDE])
+    warn_if_outside(attributes)
     write_forecasts(
         forecaster,
         initial,
@@ -107,6 +107,12 @@ def forecast_file(
     )
     logger.info("wrote %s", out)
     return out
+
+
+def warn_if_outside(attributes: Mapping[str, Any]) -> None:
+    """Says so where attributes of forecasts tell that the initial fields are nothing that the network has seen."""
+    if (outside := attributes.get(OUTSIDE, "none")) not in ("none", "not known"):
+        logger.warning("the initial fields are outside of what the network has seen: %s", outside)
 
 
 def _driven(network: NeuralForecaster, folder: Path, paths: Sequence[Location]) -> NeuralForecaster:

@@ -24,7 +24,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep.errors import DataError, one_line
-from data_prep.files.arrays import spread
+from data_prep.files.arrays import rows_at, spread
 from data_prep.files.disk import reading, write_text
 from data_prep.files.json_file import read_object
 from data_prep.files.netcdf_file import write_netcdf
@@ -139,7 +139,7 @@ def ship(experiment: Path, out: Path, samples: int) -> None:
         chosen = inits[spread(inits.size, samples)]
         names = headline_variables(scores)
         leads = np.array(_DAYS, "timedelta64[D]").astype("timedelta64[ns]")
-        rows = np.array([int(np.flatnonzero(store.times == t)[0]) for t in chosen])
+        rows, _ = rows_at(store.times, chosen)
         prognostic = [v.name for v in store.spec.with_role("prognostic")]
         _write_packed(store.dataset(rows)[prognostic], out / INITIAL)
         _write_packed(_truth(store, rows, chosen, leads, names), out / _TRUTH)

@@ -22,7 +22,7 @@ from emulator.config import EvaluateConfig, load_config
 from emulator.evaluation import external
 from emulator.evaluation.external import _refuse_impossible, open_external
 from emulator.evaluation.fields import Verification
-from emulator.evaluation.forecast_file import open_all
+from emulator.evaluation.forecast_file import open_compared
 from emulator.evaluation.scores import evaluate
 from emulator.experiment.comparing import forecast_paths
 from emulator.experiment.contest import Contest
@@ -84,6 +84,11 @@ def ecmwf(own):
     data = data.assign_coords(valid_time=data["time"] + data["step"], heightAboveGround=2.0, surface=0.0, number=0)
     longitude = (data["longitude"] + 180) % 360 - 180
     return data.assign_coords(longitude=longitude).sortby("longitude").isel(isobaricInhPa=slice(None, None, -1))
+
+
+def opened(paths, store, name):
+    """The files, of which the one of this name is another program's."""
+    return open_compared(paths, store, EvaluateConfig(forecasts={name: "x"}))[0]
 
 
 def scores_of(folder, store, other, out="scores.nc", config=CONFIG):
@@ -236,7 +241,7 @@ def test_any_layout_scores_bit_equal_to_our_own_file(folder, store, tmp_path, na
         data.to_zarr(path, zarr_format=2, consolidated=True)
     else:
         data.to_netcdf(path)
-    files = open_all({"own": folder / "own.nc", "other": path}, store, ["other"])
+    files = opened({"own": folder / "own.nc", "other": path}, store, "other")
     assert files["other"].is_external and not files["own"].is_external
     inits = slice(1, 5)
     verification = Verification(store, files["own"].init_times, LEADS, ())
@@ -265,7 +270,7 @@ def test_leads_before_the_initial_time_are_refused(store):
 
 def test_ecmwf_layout_with_heights_in_geopotential_metres(folder, store, tmp_path):
     ecmwf(folder / "whole.nc").to_netcdf(tmp_path / "ifs.nc")
-    files = open_all({"own": folder / "own.nc", "ifs": tmp_path / "ifs.nc"}, store, ["ifs"])
+    files = opened({"own": folder / "own.nc", "ifs": tmp_path / "ifs.nc"}, store, "ifs")
     ours, theirs = (files[name].read(files["own"].variables, slice(0, 3)) for name in ("own", "ifs"))
     for name in ("temperature", "2m_temperature"):
         np.testing.assert_array_equal(ours[name], theirs[name])
@@ -306,11 +311,10 @@ def test_one_initial_time_as_a_scalar(folder, store, tmp_path):
     own.to_netcdf(tmp_path / "own.nc")
     ecmwf(tmp_path / "own.nc").isel(time=0, isobaricInhPa=[0]).to_netcdf(tmp_path / "one.nc")
     store = dataclasses.replace(store)
-    files = open_all({"own": tmp_path / "own.nc"}, store)
     with pytest.raises(DataError, match=r"one.nc: t lacks level 500 that is verified; it has 850"):
         open_external(tmp_path / "one.nc", store)
     ecmwf(tmp_path / "own.nc").isel(time=0).to_netcdf(tmp_path / "two.nc")
-    files = open_all({"own": tmp_path / "own.nc", "ifs": tmp_path / "two.nc"}, store, ["ifs"])
+    files = opened({"own": tmp_path / "own.nc", "ifs": tmp_path / "two.nc"}, store, "ifs")
     ours, theirs = (f.read(["temperature", "2m_temperature"], slice(0, 1)) for f in files.values())
     assert theirs["temperature"].dims == ours["temperature"].dims
     np.testing.assert_array_equal(ours["temperature"], theirs["temperature"])
@@ -446,7 +450,7 @@ def test_what_does_not_fit_is_one_line(folder, store, tmp_path, change, expected
     path = tmp_path / "other.nc"
     change(weatherbench(folder / "whole.nc")).to_netcdf(path)
     with pytest.raises(DataError, match=expected) as caught:
-        open_all({"own": folder / "own.nc", "other": path}, store, ["other"])
+        opened({"own": folder / "own.nc", "other": path}, store, "other")
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
@@ -658,7 +662,7 @@ def test_a_block_reads_only_the_chunks_it_needs(folder, store, tmp_path):
     chunks = {"time": 1, "prediction_timedelta": 4, "level": 1, "longitude": 16, "latitude": 8}
     encoding = {"temperature": {"chunks": tuple(chunks.values())}}
     data[["temperature"]].to_zarr(path, zarr_format=2, encoding=encoding)
-    files = open_all({"own": folder / "own.nc", "other": path}, store, ["other"])
+    files = opened({"own": folder / "own.nc", "other": path}, store, "other")
     wanted = data.sel(time=files["own"].init_times[2:4]).isel(prediction_timedelta=slice(0, 4))
     rows = [int(np.flatnonzero(data["time"].values == t)[0]) for t in files["own"].init_times[2:4]]
     for chunk in (path / "temperature").iterdir():

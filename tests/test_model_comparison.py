@@ -101,7 +101,7 @@ def test_a_comparison_takes_paces_trains_and_tells(folder, training, capsys):
 def test_the_pace_of_rollouts_of_random_length_is_that_of_their_mean(folder, training):
     stages = "train.stages=[{steps: 5}, {steps: 5, rollout: 4, random_length: true}]"
     entrant = Entrant.of(folder / "tiny.yaml", folder / "narrow.yaml", [stages])
-    paces = model_comparison._pace(entrant, folder / "store.zarr", folder / "pace")
+    paces = model_comparison._pace(entrant, open_store(folder / "store.zarr"), folder / "pace")
     assert paces == pytest.approx([0.5, 0.5 * (1 + 2 + 3 + 4) / 4])
 
 

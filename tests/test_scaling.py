@@ -89,7 +89,7 @@ def test_the_score_of_anomalies_is_over_the_error_of_climatology(folder, monkeyp
     train = {**EXPERIMENT["train"], "anomalies": True}
     config = parse_config({**EXPERIMENT, "train": train, "workdir": str(folder)})
     ones = np.ones((12, 4))
-    monkeypatch.setattr(scaling, "_learn", lambda job, _: (scaling._start(job), 1.0))
+    monkeypatch.setattr(scaling, "_learn", lambda job, programs, state: (state, 1.0))
     monkeypatch.setattr(
         Validation, "run", lambda v, *_: Skill(1.0, ones, ones, v.store.timestep, v.store.spec.state_channels)
     )
@@ -131,7 +131,7 @@ def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
 
 def test_forecasts_that_blew_up_make_no_point(folder, monkeypatch):
     lost = np.full((12, 4), np.nan)
-    monkeypatch.setattr(scaling, "_learn", lambda job, _: (scaling._start(job), 1.0))
+    monkeypatch.setattr(scaling, "_learn", lambda job, programs, state: (state, 1.0))
     monkeypatch.setattr(
         Validation, "run", lambda v, *_: Skill(1.0, lost, lost, v.store.timestep, v.store.spec.state_channels)
     )

@@ -345,9 +345,8 @@ def test_wind_speed_is_scored_without_a_climatology(tmp_path):
     assert (of_vorticity["rmse"] > 0).all() and of_vorticity["acc"].sel(forecaster=scored).notnull().all()
     assert "Wind speed 850" in format_table(scores)
     assert plot_scores(scores, tmp_path / "plots")
-    assert plot_maps(
-        {"persistence": paths["persistence"]}, store, config, "wind_speed@850", tmp_path / "map.png"
-    ).exists()
+    shown = {"persistence": paths["persistence"]}
+    assert plot_maps(shown, store, config, "wind_speed@850", tmp_path / "map.png", scores).exists()
     fields = collect_fields(scores.assign_attrs(headline="wind_speed@850 vorticity@850"), paths, store)
     assert fields.variables == ("vorticity@850",)
     page = write_report(scores, tmp_path / "report.html", fields=collect_fields(scores, paths, store))

@@ -198,7 +198,19 @@ class _Followed:
     orientation: Orientation | None = None
     end: tuple[Source, FoundField, np.ndarray] | None = None
 
-    def before(self, source: Source, found: FoundField) -> np.ndarray | None:
+    def scan(self, number: int, source: Source, found: FoundField) -> quality.Summary:
+        """What is seen of the rows of the next file, which is kept."""
+        before = self._before(source, found)
+        orientation = self._oriented(source.grid, continues=before is not None) if source.times.size else None
+        summary, last = _scan(source, found, before, orientation)
+        self.units = self.units or found.to_si.units
+        self.files.append(number)
+        self.times.append(source.times)
+        self.summaries.append(summary)
+        self.end = source, found, last
+        return summary
+
+    def _before(self, source: Source, found: FoundField) -> np.ndarray | None:
         """A sample of the field that the first one of a file follows; ``None`` where it begins something new."""
         if self.end is None:
             return None
@@ -207,7 +219,7 @@ class _Followed:
         step = source.times[0] - last.times[-1]
         return sample if alike and np.timedelta64(0, "ns") < step <= self.interval else None
 
-    def oriented(self, grid: Grid, *, continues: bool) -> Orientation:
+    def _oriented(self, grid: Grid, *, continues: bool) -> Orientation:
         """What the orientation of a file's fields is added to."""
         if self.orientation is None:
             self.orientation = Orientation(self.interval, grid)
@@ -400,19 +412,11 @@ def _look_at(files: Sequence[_Opened]) -> list[FileReport]:
     for number in sorted(range(len(files)), key=lambda n: files[n].source.times[:1].tolist()):
         file = files[number]
         for found in file.fields:
-            thread = followed[found.name] if found.extent == "time" else None
-            before = thread.before(file.source, found) if thread is not None else None
-            orientation = None
-            if thread is not None and file.source.times.size:
-                orientation = thread.oriented(file.source.grid, continues=before is not None)
-            summary, last = _scan(file.source, found, before, orientation)
+            if found.extent == "time":
+                summary = followed[found.name].scan(number, file.source, found)
+            else:
+                summary, _ = _scan(file.source, found, None, None)
             summaries[number, found.name] = summary
-            if thread is not None:
-                thread.units = thread.units or found.to_si.units
-                thread.files.append(number)
-                thread.times.append(file.source.times)
-                thread.summaries.append(summary)
-                thread.end = file.source, found, last
         file.source.release()
     celsius = {(n, name): rows for name, thread in followed.items() for n, rows in thread.in_celsius(name)}
     reports = {

@@ -50,7 +50,6 @@ def suggest_section(files: Sequence[FileReport]) -> dict[str, Any]:
     holes = False
     for name, reports in by_variable(files).items():
         found = reports[0].found
-        entry = known(name)
         options: dict[str, Any] = {}
         asked = f"total_precipitation_{timestep:g}hr" if is_accumulation(name) else name
         raw_names = {r.found.raw_name for r in reports}
@@ -60,40 +59,19 @@ def suggest_section(files: Sequence[FileReport]) -> dict[str, Any]:
         # of one time nobody knows what others hold
         telling = [r for r in reports if r.n_rows != 1 or static]
         constant = set.intersection(*(set(r.constant) for r in telling)) if telling else set()
-        lacking, unchanging = is_lacking(reports), all(r.unchanging for r in reports)
         varying = [level for level in found.levels if level not in constant]
         if constant and not varying:
             continue  # nothing to learn from
         whole = [level for level in varying if not mostly(reports, [level in r.sparse for r in reports])]
         if len(whole or varying) < len(found.levels):
             options["levels"] = whole or varying
-        if found.extent == "dayofyear":
-            role, options["known"] = "forcing", "climatological"
-        elif static:
-            role = "static"
-        elif not (lacking or unchanging) and any(_is_diagnosed(r.found) for r in reports):
-            role = "diagnostic"
-            if is_accumulation(name) or all(r.low >= 0 for r in reports):
-                options["minimum"] = 0.0
-        elif (entry is not None and entry.slow) or lacking or unchanging:
-            role, options["known"] = "forcing", "persisted"
-        else:
-            role = "prognostic"
-            if _is_never_negative(name, reports):
-                options["minimum"] = 0.0
+        role, of_role = _role(name, reports, static)
+        options |= of_role
         if all(asked not in taken for taken in roles.values()):
             roles[role][asked] = options
             holes |= role in ("forcing", "static") and any(r.missing > 0 for r in reports)
     if not roles["prognostic"]:  # a config needs one, and files of one time or of constants alone have none
-        others = [r for r in ("diagnostic", "forcing", "static") if roles[r]]
-        if not others:
-            why = "; ".join(dict.fromkeys(f"{name}: {reason}" for f in files for name, reason in f.skipped))
-            what = f"left out are {why}" if why else "no field varies"
-            raise DataError(f"{files[0].source.path}: nothing to learn from: {what}")
-        role = others[0]
-        name = next(iter(roles[role]))
-        moved = roles[role].pop(name)
-        roles["prognostic"][name] = {key: value for key, value in moved.items() if key in ("source", "minimum")}
+        _make_one_prognostic(roles, files)
     vertical = next((f.vertical for f in files if f.vertical is not None), None)
     return {
         "inputs": [str(path) for path in used_files(files)],
@@ -103,6 +81,38 @@ def suggest_section(files: Sequence[FileReport]) -> dict[str, Any]:
         **({"nan": "fill_mean"} if holes else {}),
         "split": _split(files, times, timestep),
     }
+
+
+def _role(name: str, reports: Sequence[FieldReport], static: bool) -> tuple[str, dict[str, Any]]:
+    """The role that suits a variable, and what its section says because of it."""
+    entry, never_negative = known(name), {"minimum": 0.0}
+    if reports[0].found.extent == "dayofyear":
+        return "forcing", {"known": "climatological"}
+    if static:
+        return "static", {}
+    stays = is_lacking(reports) or all(r.unchanging for r in reports)
+    if not stays and any(_is_diagnosed(r.found) for r in reports):
+        is_positive = is_accumulation(name) or all(r.low >= 0 for r in reports)
+        return "diagnostic", never_negative if is_positive else {}
+    if (entry is not None and entry.slow) or stays:
+        return "forcing", {"known": "persisted"}
+    return "prognostic", never_negative if _is_never_negative(name, reports) else {}
+
+
+def _make_one_prognostic(roles: dict[str, dict[str, Any]], files: Sequence[FileReport]) -> None:
+    """Moves the first variable of another role there.
+
+    Raises:
+      DataError: there is none at all.
+    """
+    role = next((r for r in ("diagnostic", "forcing", "static") if roles[r]), None)
+    if role is None:
+        why = "; ".join(dict.fromkeys(f"{name}: {reason}" for f in files for name, reason in f.skipped))
+        what = f"left out are {why}" if why else "no field varies"
+        raise DataError(f"{files[0].source.path}: nothing to learn from: {what}")
+    name = next(iter(roles[role]))
+    moved = roles[role].pop(name)
+    roles["prognostic"][name] = {key: value for key, value in moved.items() if key in ("source", "minimum")}
 
 
 def _is_never_negative(name: str, reports: Sequence[FieldReport]) -> bool:

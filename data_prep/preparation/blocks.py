@@ -184,17 +184,15 @@ def _moments(
 ) -> tuple[Moments, Moments, Moments]:
     """Of states, changes and forcings of the training rows, never across segments."""
     weights = ingredients.inputs.grid.latitude_weights
-    moments = tuple(
-        Moments.empty(n) for n in (state.shape[-1],) * 2 + (len(ingredients.builder.spec.forcing_channels),)
-    )
+    n_state, n_forcing = state.shape[-1], len(ingredients.builder.spec.forcing_channels)
+    states, changes, forcings = Moments.empty(n_state), Moments.empty(n_state), Moments.empty(n_forcing)
     for first, last in ingredients.training:
         rows = slice(max(first, block.start) - block.start, min(last, block.stop) - block.start)
         if rows.start < rows.stop:
             times = ingredients.times[block.start : block.stop][rows]
-            forcing = Moments.of(ingredients.builder.at(times, persisted[rows]), weights)
-            found = (*state_moments(state[rows], weights), forcing)
-            moments = tuple(m.combine(f) for m, f in zip(moments, found, strict=True))
-    states, changes, forcings = moments
+            of_states, of_changes = state_moments(state[rows], weights)
+            states, changes = states.combine(of_states), changes.combine(of_changes)
+            forcings = forcings.combine(Moments.of(ingredients.builder.at(times, persisted[rows]), weights))
     return states, changes, forcings
 
 

@@ -81,23 +81,21 @@ def read_initial(
         levels = set() if holder is None else set(holder.fields[variable.name].levels)
         if holder is None or (variable.role == "diagnostic" and not set(variable.levels) <= levels):
             continue
-        row = int(np.flatnonzero(holder.times == instant)[0])
-        field_values = _initial_field(holder, variable, row, timestep)
-        for other in holders[1:]:
-            same_row = int(np.flatnonzero(other.times == instant)[0])
-            if variable.role != "diagnostic" and not checks.are_one_field(
-                field_values, _initial_field(other, variable, same_row, timestep)
-            ):
-                raise DataError(
-                    f"{other.path}: {variable.name} at {clock.text(instant)} differs from what {holder.path} holds; "
-                    "give one of them alone"
-                )
-        if fill_nan and variable.role == "forcing":
-            field_values = checks.fill_with_mean(field_values)
-        # no network reads diagnostic ones, which may be missing, in parts or as a whole
-        given = checks.fill_with_mean(field_values) if variable.role == "diagnostic" else field_values
+        field_values = _initial_field(holder, variable, instant, timestep)
+        given = field_values
+        if variable.role == "diagnostic":  # no network reads these, which may be missing, in parts or as a whole
+            given = checks.fill_with_mean(field_values)
+        else:
+            for other in holders[1:]:
+                if not checks.are_one_field(field_values, _initial_field(other, variable, instant, timestep)):
+                    raise DataError(
+                        f"{other.path}: {variable.name} at {clock.text(instant)} differs from what {holder.path} "
+                        "holds; give one of them alone"
+                    )
+            if fill_nan and variable.role == "forcing":
+                given = field_values = checks.fill_with_mean(field_values)
         if variable.role != "diagnostic" or not np.isnan(given).any():
-            at = holder.times[row : row + 1]
+            at = np.array([instant])
             checks.check_values(given, variable.channels, spec, at, str(holder.path), "choose another time")
         taken += variable.channels
         values.append(clip_to_minimum(field_values, variable.minimum))
@@ -212,7 +210,9 @@ def _instant_of(
     return instant
 
 
-def _initial_field(source: Source, variable: Variable, row: int, timestep: np.timedelta64 | None) -> np.ndarray:
+def _initial_field(
+    source: Source, variable: Variable, instant: np.datetime64, timestep: np.timedelta64 | None
+) -> np.ndarray:
     """One time of a variable, precipitation summed over the step that ends there: NaN of a diagnostic that cannot be.
 
     Raises:
@@ -220,6 +220,7 @@ def _initial_field(source: Source, variable: Variable, row: int, timestep: np.ti
         sum.
     """
     name, times = variable.name, source.times
+    row = int(np.flatnonzero(times == instant)[0])
     if source.fields[name].extent == "dayofyear":
         row = int(clock.day_of_year(times[row : row + 1])[0]) - 1
     if source.fields[name].extent == "constant" and variable.role == "prognostic":

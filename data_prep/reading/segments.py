@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -137,16 +137,7 @@ def cut_into_segments(
     reference = next(iter(timelines.values()))
     for timeline in timelines.values():
         checks.refuse_monthly(timeline.times, f"{timeline.sources[0].path}: {timeline.variable.name}")
-        odd = np.setxor1d(timeline.times, reference.times)
-        if odd.size:
-            _refuse_another_name(timelines.values(), (timeline, reference))
-            lacking, having = (timeline, reference) if odd[0] in reference.times else (reference, timeline)
-            holder = having.sources[having.source_of[np.searchsorted(having.times, odd[0])]]
-            remedy = _how_to_share(odd.size, timeline, reference) or "add it, or leave these times out by data.exclude"
-            raise DataError(
-                f"{holder.path}: holds {having.variable.name} at {clock.text(odd[0])}, and no file holds "
-                f"{lacking.variable.name} then ({odd.size} times differ); {remedy}"
-            )
+        _refuse_other_times(timelines.values(), timeline, reference)
     times, where = reference.times, str(reference.sources[0].path)
     interval = checks.interval_of(times, where)
     if timestep < interval or timestep % interval != np.timedelta64(0, "ns"):
@@ -156,14 +147,7 @@ def cut_into_segments(
         )
     _check_alike(reference, interval)
     if checks.is_one_day_a_month(times):
-        if means := over_interval_names(timelines, "mean"):
-            raise DataError(
-                f"{where}: one day a month, and means by what it says of {', '.join(means)}: monthly means by hour of "
-                "the day, which hold no weather; give it fields at instants, such as every six hours"
-            )
-        logger.warning(
-            "%s: one day a month; if these are monthly means by hour of the day, they hold no weather", where
-        )
+        _refuse_means_by_hour(timelines, where)
     _warn_of_intervals(timelines, interval, timestep)
     stride = int(timestep // interval)
     sums = [name for name in timelines if is_accumulation(name)]
@@ -196,6 +180,31 @@ def cut_into_segments(
     if not out:
         raise DataError(f"{where}: no stretch of data holds two consecutive steps of {clock.hours(timestep):g} h")
     return tuple(out)
+
+
+def _refuse_other_times(timelines: Collection[Timeline], timeline: Timeline, reference: Timeline) -> None:
+    """Refuses a variable that is not at the times of another, ``reference``; ``timelines`` are of all of them."""
+    odd = np.setxor1d(timeline.times, reference.times)
+    if odd.size == 0:
+        return
+    _refuse_another_name(timelines, (timeline, reference))
+    lacking, having = (timeline, reference) if odd[0] in reference.times else (reference, timeline)
+    holder = having.sources[having.source_of[np.searchsorted(having.times, odd[0])]]
+    remedy = _how_to_share(odd.size, timeline, reference) or "add it, or leave these times out by data.exclude"
+    raise DataError(
+        f"{holder.path}: holds {having.variable.name} at {clock.text(odd[0])}, and no file holds "
+        f"{lacking.variable.name} then ({odd.size} times differ); {remedy}"
+    )
+
+
+def _refuse_means_by_hour(timelines: Mapping[str, Timeline], where: str) -> None:
+    """Refuses one day a month where a file says that it holds means; warns where none does."""
+    if means := over_interval_names(timelines, "mean"):
+        raise DataError(
+            f"{where}: one day a month, and means by what it says of {', '.join(means)}: monthly means by hour of "
+            "the day, which hold no weather; give it fields at instants, such as every six hours"
+        )
+    logger.warning("%s: one day a month; if these are monthly means by hour of the day, they hold no weather", where)
 
 
 def _tell(lines: Sequence[str], level: int) -> None:

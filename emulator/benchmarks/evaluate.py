@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import netCDF4
@@ -25,7 +26,7 @@ from emulator.benchmarks.measure import Run, alone, peak_gib, timed
 from emulator.benchmarks.synthetic import TIMESTEP, smooth_waves
 from emulator.benchmarks.table import Row, Table
 from emulator.evaluation.fields import Verification
-from emulator.evaluation.forecast_file import ForecastFile, open_all
+from emulator.evaluation.forecast_file import ForecastFile
 from emulator.evaluation.regions import default_regions
 from emulator.evaluation.scoring import Scoring, tallies
 from emulator.hardware.machine import describe
@@ -61,10 +62,10 @@ class _Files:
     def values(self) -> int:
         return int(np.prod(self.shape))
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         store = open_store(self.store)
-        file = open_all({"forecast": self.forecasts}, store)["forecast"]
+        file = ForecastFile.open(self.forecasts, store)
         return (file.init_times.size, file.lead_times.size, len(store.spec.state_channels), *store.grid.shape)
 
 
@@ -109,11 +110,12 @@ def _score(files: _Files, everything: bool, workers: int) -> Run:
 
 def _scoring(files: _Files) -> Scoring:
     store = open_store(files.store)
-    forecasts: dict[str, ForecastFile] = open_all({"forecast": files.forecasts}, store)
-    file = forecasts["forecast"]
+    file = ForecastFile.open(files.forecasts, store)
     verification = Verification(store, file.init_times, file.lead_times, _LEVELS)
     truth = verification.truth(verification.rows[:1, 0])
-    return Scoring.of(verification, forecasts, list(truth), default_regions(store.grid, store.land_share), store)
+    return Scoring.of(
+        verification, {"forecast": file}, list(truth), default_regions(store.grid, store.land_share), store
+    )
 
 
 def _table(files: _Files, ceiling: Run, found: dict[str, Run]) -> Table:

@@ -78,6 +78,11 @@ class UNetConfig(NetworkConfig):
         "this degree, which sees the whole globe; 0: none",
     )
 
+    @property
+    def coarsest_side(self) -> int:
+        """Grid cells per side of a cell of the coarsest level."""
+        return self.patch * 2 ** (len(self.multipliers) - 1)
+
 
 class TransformerConfig(NetworkConfig):
     """A plain transformer on patches."""

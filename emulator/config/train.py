@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.config import Section
-from emulator.config.kinds import Fraction, NonNegativeFloat, Positive, PositiveFloat, Precision, Seed
+from emulator.config.kinds import Fraction, LevelWeighting, NonNegativeFloat, Positive, PositiveFloat, Precision, Seed
 
 
 class RolloutStage(Section):
@@ -99,7 +99,7 @@ class TrainConfig(Section):
         description="Loss weight by variable; 1 where not named. On sigma levels `geopotential` may be named too: its "
         "error, which follows from those of temperature, humidity and surface pressure, then counts beside them",
     )
-    level_weighting: Literal["equal", "sqrt_pressure", "pressure"] = Field(
+    level_weighting: LevelWeighting = Field(
         "equal",
         description="Loss weight of the levels of a variable: equal, or as pressure (or sigma) or as its root",
     )

@@ -138,9 +138,7 @@ def _lead_of(path: Location, init: xr.DataArray, valid: xr.DataArray) -> xr.Data
     Raises:
       DataError: forecasts from different initial times have different leads.
     """
-    flat = xr.DataArray(xr.Variable("all", valid.values.ravel(), encoding=valid.encoding), name=valid.name)
-    times = xr.Variable(valid.dims, instants_of(path, flat).reshape(valid.shape))
-    ahead = times - xr.Variable(init.dims, instants_of(path, init).reshape(init.shape))
+    ahead = _instants(path, valid) - _instants(path, init)
     first = ahead.isel({d: 0 for d in init.dims if valid.dims != init.dims})
     if first.ndim > 1 or bool((ahead != first).any()):
         raise DataError(
@@ -148,6 +146,12 @@ def _lead_of(path: Location, init: xr.DataArray, valid: xr.DataArray) -> xr.Data
             "their own, lead_time, or each initial time a file of its own"
         )
     return xr.DataArray(first, name=str(valid.name))
+
+
+def _instants(path: Location, times: xr.DataArray) -> xr.Variable:
+    """Times of any shape as ``datetime64[ns]``."""
+    flat = xr.DataArray(xr.Variable("all", times.values.ravel(), times.attrs, times.encoding), name=times.name)
+    return xr.Variable(times.dims, instants_of(path, flat).reshape(times.shape))
 
 
 def _may_be_valid_time(raw: xr.Dataset, init: xr.DataArray) -> bool:
@@ -168,15 +172,14 @@ def _check_valid_times(
     Raises:
       DataError: one is another time; the first is named.
     """
-    for name, valid in raw.variables.items():
+    for name in raw.variables:
+        valid = raw[name]
         is_called = name == "valid_time" or valid.attrs.get("standard_name") == "time"
         if not is_called or name in (init.name, lead.name) or valid.dtype.kind != "M":
             continue
         if not set(valid.dims) <= set(expected.dims):
             continue
-        flat = xr.DataArray(xr.Variable("all", valid.values.ravel(), encoding=valid.encoding), name=name)
-        times = xr.Variable(valid.dims, instants_of(path, flat).reshape(valid.shape))
-        apart = times - expected
+        apart = _instants(path, valid) - expected
         if (wrong := np.argwhere(apart.values != np.timedelta64(0, "ns"))).size:
             at = dict(zip(apart.dims, wrong[0].tolist(), strict=True))
             meant = expected.isel({d: at[d] for d in expected.dims}).values.flat[0]

@@ -6,7 +6,7 @@ have, and it must have them all, unless initial times that one lacks are to be l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
@@ -143,38 +143,20 @@ class ExternalFile(ForecastFile):
         return self.source.read(names, self.init_rows[inits], self.lead_rows[leads])
 
 
-def open_all(
-    paths: Mapping[str, Places], store: Store, external: Collection[str] = (), pressure_levels: Sequence[float] = ()
-) -> dict[str, ForecastFile]:
-    """Opens forecast files that are to be compared.
-
-    Args:
-      paths: The files by forecaster; an external one may have several.
-      store: The truth.
-      external: Which forecasters are not of the experiment.
-      pressure_levels: hPa; what is verified where the truth is on sigma levels, wanted of external files on pressure.
-
-    Raises:
-      DataError: a file does not fit the truth (see ``ForecastFile.open`` and ``open_external``), or has other initial
-        times or leads than the first one (an external one: lacks some of them): never an intersection.
-    """
-    config = EvaluateConfig(forecasts=dict.fromkeys(external, ""), pressure_levels=list(pressure_levels))
-    return open_compared(paths, store, config)[0]
-
-
 def open_compared(
     paths: Mapping[str, Places], store: Store, config: EvaluateConfig
 ) -> tuple[dict[str, ForecastFile], LeftOut]:
     """Opens forecast files that are to be compared as a config says, and tells which initial times are left out.
 
     Args:
-      paths: As of ``open_all``.
+      paths: The files by forecaster; an external one may have several.
       store: The truth.
-      config: Which are external (``forecasts``), which pressure levels are wanted of these, and what becomes of initial
-        times that one of them lacks (``missing_inits``).
+      config: Which are external (``forecasts``), which pressure levels are wanted of these where the truth is on sigma
+        levels, and what becomes of initial times that one of them lacks (``missing_inits``).
 
     Raises:
-      DataError: as ``open_all``; or no initial time is left.
+      DataError: a file does not fit the truth (see ``ForecastFile.open`` and ``open_external``), or has other initial
+        times or leads than the first one (an external one: lacks some of them); or no initial time is left.
     """
     external, pressure_levels = config.forecasts, config.pressure_levels
     own = {name: ForecastFile.open(_one(path), store) for name, path in paths.items() if name not in external}

@@ -18,8 +18,8 @@ from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location
 from emulator.config import EvaluateConfig
 from emulator.evaluation.fields import Planes, Verification, units_of
-from emulator.evaluation.figures import save, wrapped
-from emulator.evaluation.forecast_file import open_all
+from emulator.evaluation.figures import DPI, save, wrapped
+from emulator.evaluation.forecast_file import open_compared
 from emulator.evaluation.regions import read_mask
 from emulator.evaluation.style import Unit, forecaster_label, lead_text, number_text, shown_unit, variable_label
 from emulator.evaluation.table import (
@@ -33,7 +33,6 @@ from emulator.evaluation.table import (
     world_sentence,
 )
 
-_DPI = 150
 _LEAD_HOURS = (24, 72, 120)
 
 
@@ -43,7 +42,7 @@ def plot_maps(
     config: EvaluateConfig,
     variable: str,
     out: Path,
-    scores: xr.Dataset | None = None,
+    scores: xr.Dataset,
 ) -> Path:
     """Draws truth, one of each forecaster's forecasts, and its difference from the truth, one column per lead: 24, 72
     and 120 h as far as they were forecast, or the last one where there is none of these.
@@ -55,7 +54,7 @@ def plot_maps(
       variable: ``geopotential@500``.
       out: The PNG file; a PDF for papers is written beside it.
       scores: Of these forecasts: by them the case of median error is shown, the same as in the report, and they say
-        what the truth is. Without them it is the first initial time, and the title says so.
+        what the truth is.
 
     Returns:
       ``out``.
@@ -63,16 +62,15 @@ def plot_maps(
     Raises:
       DataError: the variable is missing, or the forecasts are not from the initial times that were scored.
     """
-    files = open_all(forecast_paths, store)
-    if scores is not None:
-        files = {name: file.as_scored(scores) for name, file in files.items()}
+    opened, _ = open_compared(forecast_paths, store, config)
+    files = {name: file.as_scored(scores) for name, file in opened.items()}
     first = next(iter(files.values()))
     hours = first.lead_times / np.timedelta64(1, "h")
     columns = places_of(_LEAD_HOURS, hours)
     leads = first.lead_times[columns]
     mask = read_mask(Path(config.mask), store.grid) if config.mask else np.ones(store.grid.shape, bool)
-    case = 0 if scores is None else median_case(scores)
-    if scores is not None and not np.array_equal(scores["init_time"].values, first.init_times):
+    case = median_case(scores)
+    if not np.array_equal(scores["init_time"].values, first.init_times):
         raise DataError(f"{first.path}: is not from the initial times that were scored; evaluate again")
     inits = slice(case, case + 1)
     verification = Verification(store, first.init_times[inits], leads, config.pressure_levels, config.derived, mask)
@@ -87,11 +85,9 @@ def plot_maps(
         forecasts[name] = np.where(mask, planes[variable][0] * unit.factor, np.nan)
     figure = _figure(observed, forecasts, hours[columns], store, unit)
     start = np.datetime_as_string(first.init_times[case], "h").replace("T", " ")
-    why = f"the first of {first.init_times.size} starts" if scores is None else _why_this(scores)
-    title = wrapped(figure, f"{variable_label(variable)} from {start} UTC, {why}", 12, "bold")
+    title = wrapped(figure, f"{variable_label(variable)} from {start} UTC, {_why_this(scores)}", 12, "bold")
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    world = "" if scores is None else world_sentence(scores)
-    figure.supxlabel(wrapped(figure, world, 8), x=0.01, ha="left", fontsize=8)
+    figure.supxlabel(wrapped(figure, world_sentence(scores), 8), x=0.01, ha="left", fontsize=8)
     save(figure, out.with_suffix(""))
     return out
 
@@ -110,7 +106,7 @@ def _figure(
     rows = 1 + 2 * len(forecasts)
     degrees_wide = grid.longitude_bounds[-1] - grid.longitude_bounds[0]
     aspect = float((grid.latitude_bounds[-1] - grid.latitude_bounds[0]) / degrees_wide)
-    figure = Figure(figsize=(1.4 + 3.4 * len(hours), 0.6 + rows * (3.2 * aspect + 0.22)), dpi=_DPI, layout="compressed")
+    figure = Figure(figsize=(1.4 + 3.4 * len(hours), 0.6 + rows * (3.2 * aspect + 0.22)), dpi=DPI, layout="compressed")
     panels = figure.subplots(rows, len(hours), squeeze=False, sharex=True, sharey=True)
     everything = np.concatenate([truth, *forecasts.values()])
     low, high = np.nanpercentile(everything, [0.5, 99.5])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.clock import seconds_of_day
+from data_prep import clock
 from data_prep.errors import ConfigError, DataError
 from data_prep.files.arrays import spread
 from data_prep.preparation.store import Split, Store
@@ -46,9 +46,9 @@ def training_indices(store: Store, config: EvaluateConfig) -> np.ndarray:
     Raises:
       DataError: no training segment is long enough.
     """
-    at_hours = seconds_of_day(store.times[initial_indices(store, config)])
+    at_hours = clock.seconds_of_day(store.times[initial_indices(store, config)])
     starts = _starts(store, config, "train", 1)
-    starts = starts[np.isin(seconds_of_day(store.times[starts]), at_hours)]
+    starts = starts[np.isin(clock.seconds_of_day(store.times[starts]), at_hours)]
     if starts.size == 0:
         raise DataError(
             f"evaluate.correction_inits: no training segment holds a forecast of {config.lead_hours} h; "
@@ -63,7 +63,7 @@ def training_indices(store: Store, config: EvaluateConfig) -> np.ndarray:
 def _steps(store: Store, config: EvaluateConfig, key: str) -> int:
     span = np.timedelta64(getattr(config, key), "h")
     if span % store.timestep != np.timedelta64(0, "ns"):
-        hours = store.timestep / np.timedelta64(1, "h")
+        hours = clock.hours(store.timestep)
         raise ConfigError(f"evaluate.{key}: {getattr(config, key)} h is no multiple of the store's {hours:g} h")
     return int(span // store.timestep)
 

@@ -22,7 +22,7 @@ from emulator.config import EvaluateConfig, ExperimentConfig, TrainConfig
 from emulator.experiment.forecast_files import files_of_network
 from emulator.experiment.records import Records, Stamps
 from emulator.progress import track_blocks
-from emulator.run_folder import WEIGHTS, run_folder
+from emulator.run_folder import DESCRIPTION, WEIGHTS, run_folder
 
 if TYPE_CHECKING:
     from data_prep.reading.locations import Location
@@ -168,7 +168,7 @@ def _compare_data(config: ExperimentConfig) -> None:
     from emulator.checkpoint import read_description
 
     run = config.path / "run"
-    if not (run / "run.json").exists():
+    if not (run / DESCRIPTION).exists():
         return
     try:
         same = read_description(run)["data_hash"] == _data_hash(config)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from data_prep import clock
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.spec import StateSpec
@@ -105,7 +106,7 @@ def check_lead_times(lead_times: np.ndarray, timestep: np.timedelta64) -> np.nda
     good = leads.ndim == 1 and leads.size > 0 and leads[0] > zero and (np.diff(leads) > zero).all()
     if not good or (leads % step != zero).any():
         raise DataError(
-            f"lead times: expected positive, ascending multiples of {step / np.timedelta64(1, 'h'):g} h, "
+            f"lead times: expected positive, ascending multiples of {clock.hours(step):g} h, "
             f"found {(leads / np.timedelta64(1, 'h')).ravel()[:4].tolist()} ... h"
         )
     return leads

@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.errors import DataError
+from data_prep.files.arrays import rows_at
 from data_prep.files.disk import reading
 from data_prep.preparation.store import Store
 from data_prep.spec import stack_channels
@@ -125,6 +126,7 @@ def fit_correction(path: Path, store: Store) -> Correction:
         rows = np.flatnonzero(np.isin(store.times, times))
         if rows.size != times.size:
             raise DataError(f"{path}: {times.size - rows.size} of its initial times are not in the store")
+        positions, _ = rows_at(times, store.times[rows])
         steps = leads // store.timestep
         folds = np.arange(rows.size) * min(_FOLDS, rows.size) // rows.size
         shape = (*store.grid.shape, len(store.spec.state_channels))
@@ -133,8 +135,7 @@ def fit_correction(path: Path, store: Store) -> Correction:
         for first in range(0, leads.size, width):
             block = slice(first, first + width)
             sums = FoldSums.zeros(int(folds[-1]) + 1, steps[block].size, shape[:2], shape[2])
-            for fold, row in zip(folds.tolist(), rows.tolist(), strict=True):
-                at = int(np.flatnonzero(times == store.times[row])[0])
+            for fold, at, row in zip(folds.tolist(), positions.tolist(), rows.tolist(), strict=True):
                 fields = file.isel(init_time=[at], lead_time=block)
                 forecast = stack_channels(fields, store.spec.state_channels, source=str(path))[0]
                 begin, end = row + int(steps[block][0]), row + int(steps[block][-1]) + 1

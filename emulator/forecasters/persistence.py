@@ -41,9 +41,9 @@ def check_training_forecasts(name: str, store: Store, lead_times: np.ndarray, at
     rows = [len(s) for s in store.segments if s.split == "train"]
     found = sum(max(0, n - int(longest // store.timestep)) for n in rows)
     if found < at_least:
-        hours = (max(rows, default=1) - 1) * (store.timestep / np.timedelta64(1, "h"))
+        hours = (max(rows, default=1) - 1) * clock.hours(store.timestep)
         raise DataError(
-            f"{name}: {found} training forecasts of {longest / np.timedelta64(1, 'h'):g} h are too few, it needs "
+            f"{name}: {found} training forecasts of {clock.hours(longest):g} h are too few, it needs "
             f"{at_least}, and the longest training segment spans {hours:g} h; shorten evaluate.lead_hours or leave it "
             "out of evaluate.references"
         )

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from data_prep import clock
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
@@ -94,7 +95,7 @@ def sparse_levels(levels: Sequence[float]) -> str | None:
 
 
 def _whole_hours(name: str, timestep: np.timedelta64) -> int:
-    hours = timestep / np.timedelta64(1, "h")
+    hours = clock.hours(timestep)
     if hours < 1 or hours != int(hours):
         raise DataError(
             f"{name}: the data's time step is {hours:g} h, SPEEDY forecasts at whole hours; choose them for "
@@ -110,6 +111,30 @@ def _check_time_step(name: str, truncation: int, asked: int | None, hours: int) 
         raise ConfigError(
             f"{name}: time_step_minutes {minutes} does not divide the data's time step of {hours} h; {fitting} does"
         )
+
+
+def _needed_to_start(name: str, spec: StateSpec, hours: int) -> set[str]:
+    """The variables that the model starts from, which the state holds.
+
+    Raises:
+      DataError: it lacks one, they are on different levels, or the model cannot forecast all of the state.
+    """
+    on_sigma = spec.vertical == "sigma"
+    start = UPPER_AIR if on_sigma else (*UPPER_AIR, "geopotential")
+    needed = {*start, "surface_pressure"} if on_sigma else set(start)
+    if lacking := needed - {v.name for v in spec.with_role("prognostic")}:
+        raise DataError(f"{name}: cannot start without {', '.join(sorted(lacking))}")
+    possible = {*needed, NEAR_SURFACE_TEMPERATURE, precipitation_name(hours)}
+    if not on_sigma:
+        possible |= {_SEA_LEVEL_PRESSURE}
+    if impossible := {c.variable for c in spec.state_channels} - possible:
+        raise DataError(
+            f"{name}: cannot forecast {', '.join(sorted(impossible))} every {hours} h; "
+            f"it forecasts {', '.join(sorted(possible))}"
+        )
+    if any(spec[other].levels != spec["temperature"].levels for other in start):
+        raise DataError(f"{name}: the upper-air variables must all be on the same levels")
+    return needed
 
 
 class PhysicsForecaster:
@@ -156,24 +181,8 @@ class PhysicsForecaster:
         self._target = transfer.truncation_of(grid)
         # The way in is on the finer of the two grids, so that the model's surface is there in full.
         self._work = max(self._target, truncation)
-        start = UPPER_AIR if spec.vertical == "sigma" else (*UPPER_AIR, "geopotential")
-        needed = {*start, "surface_pressure"} if spec.vertical == "sigma" else set(start)
-        self._needed = needed
-        names = {v.name for v in spec.with_role("prognostic")}
-        if needed - names:
-            raise DataError(f"{self.name}: cannot start without {', '.join(sorted(needed - names))}")
-        possible = {*needed, NEAR_SURFACE_TEMPERATURE, precipitation_name(self._hours)}
-        if spec.vertical != "sigma":
-            possible |= {_SEA_LEVEL_PRESSURE}
-        impossible = {c.variable for c in spec.state_channels} - possible
-        if impossible:
-            raise DataError(
-                f"{self.name}: cannot forecast {', '.join(sorted(impossible))} every {self._hours} h; "
-                f"it forecasts {', '.join(sorted(possible))}"
-            )
+        self._needed = _needed_to_start(self.name, spec, self._hours)
         levels = spec["temperature"].levels
-        if any(spec[name].levels != levels for name in start):
-            raise DataError(f"{self.name}: the upper-air variables must all be on the same levels")
         self._levels = np.asarray(levels)
         self.model = SpeedyModel(
             truncation, len(levels) if spec.vertical == "sigma" else _PRESSURE_LAYERS, time_step_minutes

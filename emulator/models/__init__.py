@@ -90,7 +90,7 @@ def latitude_factor(config: ModelConfig) -> int | None:
         return None
     match config:
         case UNetConfig():
-            return None if config.global_truncation else config.patch * 2 ** (len(config.multipliers) - 1)
+            return None if config.global_truncation else config.coarsest_side
         case TransformerConfig():
             return config.patch * config.window[0] if config.attention == "windowed" else None
         case SpectralConfig() | GraphConfig():

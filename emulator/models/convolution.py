@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -161,6 +162,15 @@ class Frame:
     def framed(self, grid: Grid) -> tuple[int, int]:
         """Rows and columns of the grid with its frame."""
         return grid.shape[0] + sum(self.rows), grid.shape[1] + sum(self.columns)
+
+    def cells(self, grid: Grid, side: int) -> tuple[int, int]:
+        """Rows and columns of cells of ``side x side`` points in the framed grid."""
+        n_rows, n_columns = self.framed(grid)
+        return n_rows // side, n_columns // side
+
+    def sin_latitude(self, grid: Grid, side: int) -> np.ndarray:
+        """Mean sine of latitude of every row of cells, ``(row,)``; rows of the frame repeat those at the edge."""
+        return np.pad(np.sin(np.radians(grid.latitude)), self.rows, mode="edge").reshape(-1, side).mean(axis=1)
 
     def add(
         self, x: Float[Array, "batch lat lon channel"], boundary: Boundary

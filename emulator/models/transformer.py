@@ -74,8 +74,7 @@ class Tokens:
         if config.attention == "global":
             columns = math.lcm(patch, 2) if grid.is_global else patch
             frame = Frame.of(grid, patch, columns, "patch, even with poles; choose another patch")
-            n_rows, n_columns = frame.framed(grid)
-            return cls(grid, frame, patch, (n_rows // patch, n_columns // patch))
+            return cls(grid, frame, patch, frame.cells(grid, patch))
         window_rows, window_columns = config.window
         columns = patch * window_columns * (2 if grid.is_global else 1)  # opposite halves meet at a pole
         why = "patch * columns of a window, twice that with poles; choose a smaller patch or window"
@@ -84,13 +83,11 @@ class Tokens:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of patches."""
-        n_rows, n_columns = self.frame.framed(self.grid)
-        return n_rows // self.patch, n_columns // self.patch
+        return self.frame.cells(self.grid, self.patch)
 
     def sin_latitude(self) -> np.ndarray:
         """Mean sine of latitude of every row of patches, ``(row,)``; rows of the frame repeat those at the edge."""
-        sines = np.pad(np.sin(np.radians(self.grid.latitude)), self.frame.rows, mode="edge")
-        return sines.reshape(-1, self.patch).mean(axis=1)
+        return self.frame.sin_latitude(self.grid, self.patch)
 
     def angles(self, n: int) -> np.ndarray:
         """Rotary angles, ``(row, column, n)``: half of them grow with the column, the others with the row.

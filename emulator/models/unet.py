@@ -34,17 +34,6 @@ from emulator.models.spectral_filter import SpectralFilter, filter_flops
 from emulator.models.spherical_harmonics import SphericalHarmonics, check_truncation
 
 
-def _frame(config: UNetConfig, grid: Grid) -> Frame:
-    factor = config.patch * 2 ** (len(config.multipliers) - 1)
-    # the way over a pole needs an even number of columns at every level
-    return Frame.of(
-        grid,
-        factor,
-        2 * factor if grid.is_global else factor,
-        "patch * 2^(levels - 1), twice that with poles; choose a smaller patch or fewer multipliers",
-    )
-
-
 @dataclass(frozen=True)
 class Coarsest:
     """The cells of the coarsest level, and how they follow the globe; hashable, so it may be jit-static.
@@ -68,9 +57,10 @@ class Coarsest:
         Raises:
           ConfigError: levels, patch or harmonics do not fit the grid.
         """
-        cells = cls(
-            grid, _frame(config, grid), config.patch * 2 ** (len(config.multipliers) - 1), config.global_truncation
-        )
+        side = config.coarsest_side
+        columns = 2 * side if grid.is_global else side  # the way over a pole needs an even number at every level
+        why = "patch * 2^(levels - 1), twice that with poles; choose a smaller patch or fewer multipliers"
+        cells = cls(grid, Frame.of(grid, side, columns, why), side, config.global_truncation)
         if cells.truncation:
             key = "model.global_truncation"
             if not grid.is_global:
@@ -82,16 +72,14 @@ class Coarsest:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of cells."""
-        rows, columns = self.frame.framed(self.grid)
-        return rows // self.side, columns // self.side
+        return self.frame.cells(self.grid, self.side)
 
     @cached_property
     def harmonics(self) -> SphericalHarmonics:
         """On the cells. A cell lies at the mean sine of latitude of its rows; rows of the frame have no weight."""
-        sines = np.pad(np.sin(np.radians(self.grid.latitude)), self.frame.rows, mode="edge")
-        weights = np.pad(self.grid.latitude_weights, self.frame.rows)
-        by_cell = sines.reshape(-1, self.side).mean(axis=1), weights.reshape(-1, self.side).sum(axis=1)
-        return SphericalHarmonics.on(*by_cell, self.shape[1], self.truncation)
+        sines = self.frame.sin_latitude(self.grid, self.side)
+        weights = np.pad(self.grid.latitude_weights, self.frame.rows).reshape(-1, self.side).sum(axis=1)
+        return SphericalHarmonics.on(sines, weights, self.shape[1], self.truncation)
 
 
 class GlobalFilter(nnx.Module):
@@ -145,17 +133,17 @@ class UNet(nnx.Module):
 
         dense = partial(linear, dtype=dtype, rngs=rngs)
 
-        def blocks(width: int, coarsest: Coarsest | None = None) -> nnx.List:
+        def blocks(width: int, with_filters: bool = False) -> nnx.List:
             layers: list[nnx.Module] = []
             for _ in range(config.blocks):
-                if coarsest and coarsest.truncation:
+                if with_filters:
                     layers.append(GlobalFilter(width, coarsest, dtype=dtype, rngs=rngs))
                 layers.append(ResidualBlock(width, latent, dtype=dtype, factors=factors, rngs=rngs))
             return nnx.List(layers)
 
         deep_in, deep_out = n_in * config.patch**2, n_out * config.patch**2
         self.embed = dense(deep_in, widths[0])
-        self.encoder = nnx.List([*map(blocks, widths[:-1]), blocks(widths[-1], coarsest)])
+        self.encoder = nnx.List([*map(blocks, widths[:-1]), blocks(widths[-1], coarsest.truncation > 0)])
         self.halve = nnx.List([dense(4 * a, b) for a, b in pairwise(widths)])
         self.double = nnx.List([dense(b, 4 * a) for a, b in pairwise(widths)])
         self.join = nnx.List([dense(2 * w, w) for w in widths[:-1]])

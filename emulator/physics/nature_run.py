@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +63,8 @@ from emulator.progress import track
 logger = logging.getLogger(__name__)
 
 FOUR_YEARS_DAYS = 1461
-_GAP_DAYS = 31  # that parts records: a month, up to which the verification takes two for one
 """Members share a clock, and are relabelled by multiples of four years, which keep the calendar."""
+_GAP_DAYS = 31  # that parts records: a month, up to which the verification takes two for one
 
 FORMAT_VERSION = 1
 RECORD = "simulate.json"
@@ -151,20 +152,7 @@ def simulate(config: SimulateConfig, out_dir: Path, seed: int) -> Path:
     boundary.attrs = {"title": "Boundary fields of a SPEEDY nature run", **_attributes(config)}
     with replacing(out_dir / "boundary.nc") as temporary:
         write_netcdf(boundary, temporary)
-    record = {
-        "format_version": FORMAT_VERSION,
-        "config": config.model_dump(mode="json"),
-        "seed": seed,
-        "versions": {name: version(name) for name in ("jax", "jcm", "dinosaur")} | {"emulator": emulator.__version__},
-        "hardware": f"{os.cpu_count()} x {platform.machine()}, {jax.devices()[0].device_kind}",
-        "cost": {
-            "simulated_days": run.days,
-            "seconds": run.seconds,
-            "simulated_days_per_second": run.days / run.seconds,
-            "compile_seconds": run.compile_seconds,
-        },
-    }
-    write_text(out_dir / RECORD, json.dumps(record, indent=2))
+    write_text(out_dir / RECORD, json.dumps(_record(config, seed, run), indent=2))
     shutil.rmtree(parts)
     return out_dir
 
@@ -296,6 +284,23 @@ def _is_finished(out_dir: Path, config: SimulateConfig, seed: int) -> bool:
             f"{path}: format version {written}, this program reads {FORMAT_VERSION}; delete {out_dir} to simulate again"
         )
     return found == [config.model_dump(mode="json"), seed]
+
+
+def _record(config: SimulateConfig, seed: int, run: _Run) -> dict[str, Any]:
+    """What ``simulate.json`` says of a finished run: how it was made, and what it cost."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+        "versions": {name: version(name) for name in ("jax", "jcm", "dinosaur")} | {"emulator": emulator.__version__},
+        "hardware": f"{os.cpu_count()} x {platform.machine()}, {jax.devices()[0].device_kind}",
+        "cost": {
+            "simulated_days": run.days,
+            "seconds": run.seconds,
+            "simulated_days_per_second": run.days / run.seconds,
+            "compile_seconds": run.compile_seconds,
+        },
+    }
 
 
 def _fingerprint(config: SimulateConfig, seed: int) -> str:

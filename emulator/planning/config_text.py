@@ -62,7 +62,7 @@ def config_text(
     return "\n".join(
         [
             f"# Written by 'emulator init' {__version__}; change what you like, then: emulator run "
-            + printable(quoted(out)),
+            + printable(shlex.quote(str(out))),
             f"# {printable(where_of(report))}: {data.inputs.grid.describe()};",
             f"# {times.size} times from {time_text(times[0])} to {time_text(times[-1])}.",
             # quoted: names such as 2020 or 1e3 would else be numbers
@@ -237,8 +237,3 @@ def _name_of(out: Path) -> str:
     """The file's name in letters that every output may carry."""
     plain = unicodedata.normalize("NFKD", out.stem).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", plain).strip("_.") or "experiment"
-
-
-def quoted(path: Path) -> str:
-    """As a shell takes it."""
-    return shlex.quote(str(path))

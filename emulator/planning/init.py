@@ -7,6 +7,7 @@ the network is tried on the grid, and the physics baseline is asked whether it c
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from data_prep.reading.locations import find_files
 from data_prep.reading.probe import probe
 from emulator.config import parse_config
 from emulator.config.yaml_text import parse_yaml
-from emulator.planning.config_text import certainty, config_text, quoted
+from emulator.planning.config_text import certainty, config_text
 from emulator.planning.possible import ChosenData, Leads, Physics, has_little, physics_baselines
 from emulator.planning.sizing import Machine, Plan, plan_by_trial, this_machine
 from emulator.progress import duration
@@ -86,4 +87,4 @@ def _summary(
             + (f"; repaired by {', '.join(data.section['repair'])}" if "repair" in data.section else "")
             + ("; what is beyond repair is left out (exclude)" if "exclude" in data.section else "")
         )
-    return "\n".join([*lines, f"wrote    {out}; next: emulator run {quoted(out)}"])
+    return "\n".join([*lines, f"wrote    {out}; next: emulator run {shlex.quote(str(out))}"])

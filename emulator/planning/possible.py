@@ -23,7 +23,7 @@ from data_prep.preparation.store import SPLITS, Split
 from data_prep.reading.inputs import Inputs, open_canonical
 from data_prep.reading.locations import Location, is_url
 from data_prep.reading.opening import open_lazily
-from data_prep.variables import UPPER_AIR, is_accumulation
+from data_prep.variables import SURFACE, UPPER_AIR, is_accumulation
 
 WEATHERBENCH_LEVELS = (50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
 _REPAIRS = {"duplicate": "duplicates", "flipped latitudes": "flipped_latitudes", "unit slip": "unit_slips"}
@@ -71,8 +71,9 @@ class ChosenData:
         few = f"{where_of(report)}: {count}, too few for training, validation and test data"
         if section["split"] == {"segments": {}}:
             raise DataError(f"{few}; add files")
-        inputs = open_canonical(paths, DataConfig.model_validate(section))
-        pieces = split_segments(inputs.segments, DataConfig.model_validate(section).split)
+        config = DataConfig.model_validate(section)
+        inputs = open_canonical(paths, config)
+        pieces = split_segments(inputs.segments, config.split)
         lengths = {split: [p.times.size for p in pieces if p.split == split] for split in SPLITS}
         for split in SPLITS:
             if max(lengths[split], default=0) < 2:
@@ -234,8 +235,8 @@ def physics_baselines(data: ChosenData) -> Physics:
         return [], f"the extra 'physics' is not installed ({how_to_install('physics')}), which runs SPEEDY"
     from emulator.forecasters.physics import PhysicsForecaster, sparse_levels
 
-    surface = data.inputs.constants.get("geopotential_at_surface")
-    standing_on = surface.read("geopotential_at_surface", ())[0, ..., 0] if surface else None
+    surface = data.inputs.constants.get(SURFACE)
+    standing_on = surface.read(SURFACE, ())[0, ..., 0] if surface else None
     truncation = 21 if grid.shape[0] <= 48 else 31
     try:
         PhysicsForecaster(truncation, spec, grid, data.inputs.timestep, standing_on)

@@ -232,15 +232,8 @@ def plan_training(
     windows = sum(max(0, n - 1) for n in lengths)
     if windows < machine.devices:
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
-    largest = int(math.log2(min(_WINDOWS[machine.on_cpu], windows // machine.devices)))
-    for share in (2**n for n in range(largest, -1, -1)):  # powers of two have parts in common
-        batch, half = share * machine.devices, max(1, share // 2) * machine.devices
-        recipe = _recipe(batch, half, hours, longest)
-        recipe = [p for p in recipe if p.span == 1 or sum(max(0, n - p.span) for n in lengths) >= p.batch]
-        waiting = _BATCHES * max(_batch_bytes(part, spec, grid) for part in recipe) / machine.devices
-        if waiting <= _BATCHES_SHARE * machine.memory:
-            break
-    recipe = _shared_out(recipe)
+    recipe = _shared_out(_recipe_in_memory(spec, grid, lengths, machine, hours, longest))
+    batch = recipe[0].batch
     one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
     # With little data, whose recipe has long rollouts, nobody has tried it.
     carried = longest is None and hours <= _LONGEST_CARRIED and obstacle_to_advection(spec, grid) is None
@@ -273,17 +266,7 @@ def plan_training(
     while (counts := steps_of(recipe))[-1] < _LEAST_OF_LATER and len(recipe) > 1:
         recipe = _shared_out(recipe[:-1])
         accumulate, rematerialise = _parts(model, spec, grid, machine, recipe)
-    stages = tuple(
-        RolloutStage(
-            steps=steps,
-            rollout=part.rollout,
-            free_steps=part.free_steps,
-            learning_rate=part.learning_rate,
-            warmup=max(1, min(100, steps // 15)),
-            batch_size=part.batch if part.batch != batch else None,
-        )
-        for part, steps in zip(recipe, counts, strict=True)
-    )
+    stages = tuple(part.stage(steps, batch) for part, steps in zip(recipe, counts, strict=True))
     spent = sum(n * cost(part) for part, n in zip(recipe, counts, strict=True))
     return Plan(
         model,
@@ -318,6 +301,17 @@ class _Part(NamedTuple):
     def span(self) -> int:
         """Model steps of a window."""
         return self.free_steps + self.rollout
+
+    def stage(self, steps: int, batch_size: int) -> RolloutStage:
+        """So many steps of it, in a recipe of this ``batch_size``."""
+        return RolloutStage(
+            steps=steps,
+            rollout=self.rollout,
+            free_steps=self.free_steps,
+            learning_rate=self.learning_rate,
+            warmup=max(1, min(100, steps // 15)),
+            batch_size=self.batch if self.batch != batch_size else None,
+        )
 
 
 def _shared_out(recipe: list[_Part]) -> list[_Part]:
@@ -382,6 +376,22 @@ def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, rec
         if steps / parts * kept <= room:
             return parts, again
     return fitting[-1]
+
+
+def _recipe_in_memory(
+    spec: StateSpec, grid: Grid, lengths: list[int], machine: Machine, hours: float, longest: int | None
+) -> list[_Part]:
+    """The recipe of the largest batches that may wait in memory, without the stages whose windows make no batch."""
+    windows = sum(max(0, n - 1) for n in lengths)
+    largest = int(math.log2(min(_WINDOWS[machine.on_cpu], windows // machine.devices)))
+    for share in (2**n for n in range(largest, -1, -1)):  # powers of two have parts in common
+        batch, half = share * machine.devices, max(1, share // 2) * machine.devices
+        recipe = _recipe(batch, half, hours, longest)
+        recipe = [p for p in recipe if p.span == 1 or sum(max(0, n - p.span) for n in lengths) >= p.batch]
+        waiting = _BATCHES * max(_batch_bytes(part, spec, grid) for part in recipe) / machine.devices
+        if waiting <= _BATCHES_SHARE * machine.memory:
+            break
+    return recipe
 
 
 def _recipe(batch: int, half: int, hours: float, longest: int | None) -> list[_Part]:

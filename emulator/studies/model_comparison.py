@@ -121,18 +121,18 @@ def compare(entrants: Sequence[Entrant], minutes: float, store_path: Path, folde
     results = []
     for entrant in entrants:
         home = folder / entrant.name
-        recipe = _recipe(entrant, minutes, store_path, home)
+        recipe = _recipe(entrant, minutes, store, home)
         logger.info("compare: %s, %d steps", entrant.name, sum(s.steps for s in recipe.stages))
-        _train(entrant, recipe, store_path, home / "run")
+        _train(entrant, recipe, store, home / "run")
         results.append(_result(entrant, store, home / "run"))
         jax.clear_caches()  # the next network shares no program with this one
     return results
 
 
-def _recipe(entrant: Entrant, minutes: float, store_path: Path, home: Path) -> TrainConfig:
+def _recipe(entrant: Entrant, minutes: float, store: Store, home: Path) -> TrainConfig:
     """The entrant's recipe, stretched to the minutes; kept in a file, as a pace is never measured twice the same."""
     file = home / "recipe.json"
-    asked = _asked(minutes, open_store(store_path).data_hash, entrant.experiment.train, entrant.experiment.model)
+    asked = _asked(minutes, store.data_hash, entrant.experiment.train, entrant.experiment.model)
     if file.is_file():
         remedy = f"remove {home} to train it anew"
         kept = read_object(file, remedy)
@@ -140,7 +140,7 @@ def _recipe(entrant: Entrant, minutes: float, store_path: Path, home: Path) -> T
             if _asked_before(kept["asked"]) == asked:
                 return TrainConfig.model_validate(kept["recipe"])
         raise DataError(f"{file}: made for other minutes, data, another network or recipe; {remedy}")
-    recipe = stretch(entrant.experiment.train, _pace(entrant, store_path, home / "pace"), 60 * minutes)
+    recipe = stretch(entrant.experiment.train, _pace(entrant, store, home / "pace"), 60 * minutes)
     write_text(file, json.dumps({"asked": asked, "recipe": recipe.model_dump(mode="json")}))
     return recipe
 
@@ -158,7 +158,7 @@ def _asked_before(kept: Mapping[str, Any]) -> dict[str, Any]:
     return _asked(kept["minutes"], kept["data"], TrainConfig.model_validate(kept["train"]), model)
 
 
-def _pace(entrant: Entrant, store_path: Path, run_dir: Path) -> list[float]:
+def _pace(entrant: Entrant, store: Store, run_dir: Path) -> list[float]:
     """Seconds a step of every stage, by training a few of each; of random lengths, a step of mean length."""
     if run_dir.exists():
         shutil.rmtree(run_dir)
@@ -174,9 +174,9 @@ def _pace(entrant: Entrant, store_path: Path, run_dir: Path) -> list[float]:
             "validation_steps": 1,  # of as many windows as ever: several devices may share them
         }
     )
-    _train(entrant, brief, store_path, run_dir)
+    _train(entrant, brief, store, run_dir)
     paces, entries = [], _entries(run_dir, "train")
-    for span in plan(brief, entrant.experiment.model, open_store(store_path), entrant.experiment.training_seed):
+    for span in plan(brief, entrant.experiment.model, store, entrant.experiment.training_seed):
         windows = span.windows
         a_model_step: list[float] = []
         for entry in entries:
@@ -202,10 +202,11 @@ def _with_steps(stage: RolloutStage, steps: int) -> RolloutStage:
     return stage.model_copy(update={"steps": steps})
 
 
-def _train(entrant: Entrant, recipe: TrainConfig, store_path: Path, run_dir: Path) -> None:
+def _train(entrant: Entrant, recipe: TrainConfig, store: Store, run_dir: Path) -> None:
+    assert store.path is not None
     experiment = entrant.experiment
     described = experiment.model_copy(update={"train": recipe}).model_dump(mode="json")
-    train(recipe, experiment.model, store_path, run_dir, experiment.training_seed, described)
+    train(recipe, experiment.model, store.path, run_dir, experiment.training_seed, described)
 
 
 def _result(entrant: Entrant, store: Store, run_dir: Path) -> Result:

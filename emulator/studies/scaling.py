@@ -30,6 +30,7 @@ import numpy as np
 from pydantic import TypeAdapter
 from scipy import stats
 
+from data_prep import clock
 from data_prep.errors import ConfigError, DataError, one_line
 from data_prep.preparation.store import Segment, Store
 from emulator import __version__
@@ -130,13 +131,15 @@ def measure(config: ExperimentConfig, steps: int, years: float | None, seed: int
         store = thinned(store, years)
     lead_steps, rest = divmod(np.timedelta64(LEAD_HOURS, "h"), store.timestep)
     if rest:
-        hours = store.timestep / np.timedelta64(1, "h")
-        raise DataError(f"{store.path}: steps of {hours:g} h do not come to the {LEAD_HOURS} h of the score")
+        raise DataError(
+            f"{store.path}: steps of {clock.hours(store.timestep):g} h do not come to the {LEAD_HOURS} h of the score"
+        )
     stage = config.train.stages[0].model_copy(update={"steps": steps, "rollout": 1, "free_steps": 0})
     recipe = config.train.model_copy(update={"stages": [stage], "validation_steps": int(lead_steps)})
     job = set_up(recipe, config.model, store, seed)
-    programs = Programs(job.step, _start(job), job.task, store, job.layout, recipe)
-    state, seconds = _learn(job, programs)
+    state = job.layout.place(job.fresh, WHOLE)
+    programs = Programs(job.step, state, job.task, store, job.layout, recipe)
+    state, seconds = _learn(job, programs, state)
     skill = job.validation.run(state.averaged, job.task)
     if not np.isfinite(skill.rmse[-1]).all():  # no curve could go through it
         raise DataError(f"--steps {steps}: forecasts with such a network are not finite {LEAD_HOURS} h ahead; no point")
@@ -172,18 +175,13 @@ def _rest_of(recipe: TrainConfig) -> dict[str, Any]:
     return out | recipe.stages[0].model_dump(mode="json", exclude_defaults=True, exclude=stage)
 
 
-def _start(job: Job) -> TrainState:
-    return job.layout.place(job.fresh, WHOLE)
-
-
-def _learn(job: Job, programs: Programs) -> tuple[TrainState, float]:
-    """The state after all steps, and their seconds.
+def _learn(job: Job, programs: Programs, state: TrainState) -> tuple[TrainState, float]:
+    """The state after all steps from this one, and their seconds.
 
     Raises:
       ConfigError: by the pace of the first seconds it would take too long.
     """
     (span,) = job.spans
-    state = _start(job)
     program = programs.of(span.shape(0))
     began = warm = time.perf_counter()
     is_paced = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +13,10 @@ from data_prep.errors import ConfigError
 from data_prep.preparation.store import Store
 from data_prep.spec import Channel, StateSpec
 from emulator.config import TrainConfig
+from emulator.config.kinds import LevelWeighting
 from emulator.stepping.longer_steps import changes
 from emulator.stepping.pytree import pytree
 from emulator.training.geopotential_error import GEOPOTENTIAL, geopotential_channels, geopotential_matrix
-
-LevelWeighting = Literal["equal", "sqrt_pressure", "pressure"]
 
 _EXPONENT: Mapping[LevelWeighting, float] = {"equal": 0.0, "sqrt_pressure": 0.5, "pressure": 1.0}
 

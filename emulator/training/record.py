@@ -149,14 +149,8 @@ class Record:
 
     def step(self, step: int, norms: Norms, **values: float) -> None:
         """Writes one training step: its norms and what else is known by name."""
-        scalars = {
-            "loss": float(norms.loss),
-            "gradient_norm": float(norms.gradient_norm),
-            "update_norm": float(norms.update_norm),
-            "parameter_norm": float(norms.parameter_norm),
-            "learning_rate": float(norms.learning_rate),
-            **values,
-        }
+        told = ("loss", "gradient_norm", "update_norm", "parameter_norm", "learning_rate")
+        scalars = {name: float(getattr(norms, name)) for name in told} | values
         self._write({"kind": "train", "step": step, **scalars})
         self._board.write(step, {f"train/{name}": value for name, value in scalars.items()})
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flax import nnx
 
+from data_prep import clock
 from data_prep.errors import ConfigError
 from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec
@@ -51,7 +51,7 @@ def _differing(found: Mapping[str, Any], config: TrainConfig, model: ModelConfig
         names = [[c.name for c in getattr(spec, f"{role}_channels")] for spec in (theirs, store.spec)]
         if other := next(((a, b) for a, b in zip(*names, strict=False) if a != b), None):
             out.append(f"its {other[0]} stands where {other[1]} is here")
-    hours = [found["timestep_seconds"] / 3600, float(store.timestep / np.timedelta64(1, "h"))]
+    hours = [found["timestep_seconds"] / 3600, clock.hours(store.timestep)]
     if hours[0] != hours[1]:
         out.append(f"its step is {hours[0]:g} h, and {hours[1]:g} h here")
     anomalies = bool(found["experiment"].get("train", {}).get("anomalies", False))

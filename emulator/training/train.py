@@ -109,55 +109,55 @@ def train(
         ):
             watch = Watch(config, job, record, progress)
 
-            def ready(span: StageSpan) -> Generator[tuple[int, Batch, jax.stages.Compiled], None, None]:
-                """The steps of a stage that are to be done, each with its batch and its program."""
-                steps = range(max(span.start, done), span.stop)
-                with closing(span.batches(steps, layout)) as batches:
-                    for step in steps:
-                        with watch.clock.waiting():
-                            batch = next(batches)
-                        shape = span.shape(step)
-                        new = not programs.has(shape)
-                        with watch.clock.paused(), progress.once():
-                            program = programs.of(shape)  # compiled when a shape is new
-                            if step == done:
-                                check_memory(programs.memory(shape), shape, config, layout)
-                            if new:
-                                meet()
-                        yield step, batch, program
+            def ready() -> Generator[tuple[StageSpan, int, Batch, jax.stages.Compiled], None, None]:
+                """The steps that are to be done, each with its stage, its batch and its program."""
+                for span in job.spans:
+                    steps = range(max(span.start, done), span.stop)
+                    with closing(span.batches(steps, layout)) as batches:
+                        for step in steps:
+                            with watch.clock.waiting():
+                                batch = next(batches)
+                            shape = span.shape(step)
+                            new = not programs.has(shape)
+                            with watch.clock.paused(), progress.once():
+                                program = programs.of(shape)  # compiled when a shape is new
+                                if step == done:
+                                    check_memory(programs.memory(shape), shape, config, layout)
+                                if new:
+                                    meet()
+                            yield span, step, batch, program
 
-            for span in job.spans:
-                with closing(ready(span)) as steps:
-                    for step, batch, program in steps:
-                        state, norms = program(state, batch, job.task)
-                        now, first, stop = step + 1, step == done, stop_wanted(step)
-                        validate = now % config.validate_every == 0 or now == total
-                        keep = stop or (now % config.checkpoint_every == 0 and now < total)
-                        try:
-                            watch.add(step, norms, span, catch_up=validate or keep or first)
-                        except TooManySkippedError:
+            with closing(ready()) as steps:
+                for span, step, batch, program in steps:
+                    state, norms = program(state, batch, job.task)
+                    now, first, stop = step + 1, step == done, stop_wanted(step)
+                    validate = now % config.validate_every == 0 or now == total
+                    keep = stop or (now % config.checkpoint_every == 0 and now < total)
+                    try:
+                        watch.add(step, norms, span, catch_up=validate or keep or first)
+                    except TooManySkippedError:
+                        save(state)
+                        leave_together()
+                        raise
+                    if first:
+                        logger.info("train: first step done, loss %.4g", float(norms.loss))
+                    if first and not stop:  # what can wait comes behind it: who waits sees a first loss sooner
+                        with progress.once(), watch.clock.paused():
+                            needed = look_ahead(job, programs, job.heaviest(done), config)
+                            meet()
+                        what = f"rollouts need {needed.training}, validation {needed.validation}"
+                        logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
+                    with watch.clock.paused():
+                        if keep:  # before all else: who stops a job may not wait
                             save(state)
-                            leave_together()
-                            raise
-                        if first:
-                            logger.info("train: first step done, loss %.4g", float(norms.loss))
-                        if first and not stop:  # what can wait comes behind it: who waits sees a first loss sooner
-                            with progress.once(), watch.clock.paused():
-                                needed = look_ahead(job, programs, job.heaviest(done), config)
-                                meet()
-                            what = f"rollouts need {needed.training}, validation {needed.validation}"
-                            logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
-                        with watch.clock.paused():
-                            if keep:  # before all else: who stops a job may not wait
-                                save(state)
-                            if stop:
-                                leave_together()
-                                logger.info("train: stopped at step %d of %d, state saved", now, total)
-                            if validate:
-                                watch.validated(now, job.validation.run(state.averaged, job.task))
                         if stop:
                             leave_together()
-                            raise KeyboardInterrupt
+                            logger.info("train: stopped at step %d of %d, state saved", now, total)
+                        if validate:
+                            watch.validated(now, job.validation.run(state.averaged, job.task))
+                    if stop:
+                        leave_together()
+                        raise KeyboardInterrupt
             save(state)  # not before: a run that is whole has its last validation, and its weights whatever was killed
         leave_together()
     return run_dir
