@@ -13,9 +13,7 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.strata import ratio_in, strata
-from emulator.evaluation.style import forecaster_label, is_physics, lead_text, physics_form, shown_unit, variable_label
-from emulator.evaluation.table import (
+from emulator.evaluation.scores_reader import (
     candidate,
     headline_variables,
     like_with_like,
@@ -23,6 +21,8 @@ from emulator.evaluation.table import (
     opponents,
     read_crossover,
 )
+from emulator.evaluation.strata import ratio_in, strata
+from emulator.evaluation.style import forecaster_label, is_physics, lead_text, physics_form, shown_unit, variable_label
 
 ERROR_HOURS = (6, 24, 72, 120, 240)
 LATER_HOURS = (24, 72, 120, 240)

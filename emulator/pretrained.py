@@ -35,8 +35,8 @@ from data_prep.vertical import derive
 from emulator.checkpoint import ARRAYS, load_forecaster, read_description, write_description
 from emulator.command import as_command
 from emulator.evaluation.regions import WHOLE
+from emulator.evaluation.scores_reader import candidate, headline_variables
 from emulator.evaluation.style import forecaster_label, shown_unit, variable_label
-from emulator.evaluation.table import candidate, headline_variables
 from emulator.packing import pack_table
 from emulator.run_folder import WEIGHTS
 

@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 
 from emulator.config import ExperimentConfig
 from emulator.evaluation.metrics import METRICS
+from emulator.evaluation.scores_reader import read_crossover
 from emulator.evaluation.strata import strata
-from emulator.evaluation.table import read_crossover
 
 DOCS = ROOT / "docs"
 

@@ -21,6 +21,7 @@ from emulator.evaluation.plots import activity_figure, gain_figure, plot_scores,
 from emulator.evaluation.plots_cost import cost_figure, cost_front
 from emulator.evaluation.plots_long_run import long_run_figure
 from emulator.evaluation.scores import evaluate
+from emulator.evaluation.scores_reader import read_crossover
 from emulator.evaluation.style import (
     default_lines,
     forecaster_label,
@@ -34,7 +35,7 @@ from emulator.evaluation.style import (
     shown_unit,
     variable_label,
 )
-from emulator.evaluation.table import format_table, read_crossover
+from emulator.evaluation.table import format_table
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
 

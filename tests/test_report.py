@@ -20,15 +20,9 @@ from emulator.evaluation.report import Provenance, write_report
 from emulator.evaluation.report_fields import collect_fields
 from emulator.evaluation.report_long_run import describe_long_run
 from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
+from emulator.evaluation.scores_reader import headline_variables, label_of, opponents, read_crossover, world_sentence
 from emulator.evaluation.style import forecaster_label, variable_label
-from emulator.evaluation.table import (
-    format_table,
-    headline_variables,
-    label_of,
-    opponents,
-    read_crossover,
-    world_sentence,
-)
+from emulator.evaluation.table import format_table
 
 HEADLINE = ("geopotential@500", "2m_temperature")
 HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\" $title"

@@ -15,7 +15,7 @@ from data_prep.files.netcdf_file import write_netcdf
 from data_prep.grid import Grid
 from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig, parse_config
-from emulator.evaluation.table import opponents
+from emulator.evaluation.scores_reader import opponents
 from emulator.experiment import comparing, forecast_files
 from emulator.experiment.competitors import competitors
 from emulator.experiment.contest import Contest

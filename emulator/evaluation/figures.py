@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_prep.files.disk import replacing
+from emulator.evaluation.scores_reader import label_of, world_sentence
 from emulator.evaluation.style import line_styles
-from emulator.evaluation.table import label_of, world_sentence
 
 DPI = 150
 PANEL = (4.4, 3.2)

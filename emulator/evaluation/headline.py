@@ -11,17 +11,7 @@ import xarray as xr
 from data_prep.files.arrays import unbroken_runs
 from emulator.evaluation.crossover import Crossover
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.style import (
-    HOURS_BELOW,
-    SIMPLE,
-    is_physics,
-    lead_text,
-    limit_label,
-    listed,
-    physics_form,
-    variable_label,
-)
-from emulator.evaluation.table import (
+from emulator.evaluation.scores_reader import (
     candidate,
     headline_variables,
     initial_times,
@@ -32,6 +22,16 @@ from emulator.evaluation.table import (
     opponents,
     quoted_lead,
     read_crossover,
+)
+from emulator.evaluation.style import (
+    HOURS_BELOW,
+    SIMPLE,
+    is_physics,
+    lead_text,
+    limit_label,
+    listed,
+    physics_form,
+    variable_label,
 )
 
 _WINS = ("crossover", "beyond the last lead")

@@ -21,8 +21,7 @@ from emulator.evaluation.fields import Planes, Verification, units_of
 from emulator.evaluation.figures import DPI, save, wrapped
 from emulator.evaluation.forecast_file import open_compared
 from emulator.evaluation.regions import read_mask
-from emulator.evaluation.style import Unit, forecaster_label, lead_text, number_text, shown_unit, variable_label
-from emulator.evaluation.table import (
+from emulator.evaluation.scores_reader import (
     candidate,
     headline_variables,
     label_of,
@@ -32,6 +31,7 @@ from emulator.evaluation.table import (
     places_of,
     world_sentence,
 )
+from emulator.evaluation.style import Unit, forecaster_label, lead_text, number_text, shown_unit, variable_label
 
 _LEAD_HOURS = (24, 72, 120)
 

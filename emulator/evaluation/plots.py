@@ -28,8 +28,7 @@ from emulator.evaluation.figures import (
 from emulator.evaluation.headline import hardest_opponent
 from emulator.evaluation.plots_cost import cost_figure
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.style import default_lines, limit_label, line_styles, model_of, variable_label
-from emulator.evaluation.table import (
+from emulator.evaluation.scores_reader import (
     candidate,
     headline_variables,
     initial_times,
@@ -42,6 +41,7 @@ from emulator.evaluation.table import (
     unit_of,
     with_gap_from,
 )
+from emulator.evaluation.style import default_lines, limit_label, line_styles, model_of, variable_label
 
 _MOST_ANSWERS = 3  # crossovers told in a panel
 

@@ -17,8 +17,7 @@ from matplotlib.transforms import Bbox
 
 from emulator.evaluation.figures import DPI, put_title
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.style import lead_text, line_styles, number_text, variable_label
-from emulator.evaluation.table import (
+from emulator.evaluation.scores_reader import (
     headline_variables,
     label_of,
     lead_hours,
@@ -26,6 +25,7 @@ from emulator.evaluation.table import (
     unit_of,
     world_sentence,
 )
+from emulator.evaluation.style import lead_text, line_styles, number_text, variable_label
 
 _LEAST_DECADES = 0.65  # between the points at the ends of an axis of cost: of the equally dear nothing is to be read
 _SIDES = 0.3  # of that room, left and right of them, for what is written there

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emulator.evaluation.figures import DPI, PANEL, RC, save
+from emulator.evaluation.scores_reader import lead_days, unit_of
 from emulator.evaluation.style import Unit, forecaster_label, line_styles, variable_label
-from emulator.evaluation.table import lead_days, unit_of
 
 _TRUTH_GREY = "#777777"
 

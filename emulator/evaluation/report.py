@@ -31,9 +31,7 @@ from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report_fields import Fields
 from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
 from emulator.evaluation.report_numbers import Shown, numbers
-from emulator.evaluation.strata import Stratum, ratio_to_hardest, strata
-from emulator.evaluation.style import lead_text, listed, number_text, variable_label
-from emulator.evaluation.table import (
+from emulator.evaluation.scores_reader import (
     LEAD_HOURS,
     candidate,
     initial_times,
@@ -43,6 +41,8 @@ from emulator.evaluation.table import (
     places_of,
     world_sentence,
 )
+from emulator.evaluation.strata import Stratum, ratio_to_hardest, strata
+from emulator.evaluation.style import lead_text, listed, number_text, variable_label
 
 _SCRIPTS = (
     "data.js",

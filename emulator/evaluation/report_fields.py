@@ -22,15 +22,8 @@ from emulator.evaluation.fields import Planes, Verification, has_climatology, un
 from emulator.evaluation.forecast_file import ForecastFile, describe_times, open_compared
 from emulator.evaluation.headline import hardest_opponent
 from emulator.evaluation.regions import WHOLE
+from emulator.evaluation.scores_reader import candidate, headline_variables, made_of, median_case, opponents, places_of
 from emulator.evaluation.style import default_lines, shown_unit
-from emulator.evaluation.table import (
-    candidate,
-    headline_variables,
-    made_of,
-    median_case,
-    opponents,
-    places_of,
-)
 from emulator.progress import track
 
 _WIDEST = 128  # grid points along a circle that a map on a page can show

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.report_arrays import floats
+from emulator.evaluation.scores_reader import lead_days
 from emulator.evaluation.style import forecaster_label, shown_unit, variable_label
-from emulator.evaluation.table import lead_days
 
 
 def describe_long_run(run: xr.Dataset) -> tuple[str, ...]:

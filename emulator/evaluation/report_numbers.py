@@ -14,6 +14,15 @@ from emulator.evaluation.crossover import Outcome
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.report_arrays import are_small, colours, floats, halves, octets, packed
 from emulator.evaluation.report_fields import Fields
+from emulator.evaluation.scores_reader import (
+    LEAD_HOURS,
+    candidate,
+    headline_variables,
+    label_of,
+    lead_hours,
+    places_of,
+    with_gap_from,
+)
 from emulator.evaluation.significance import ENDS
 from emulator.evaluation.style import (
     Unit,
@@ -23,15 +32,6 @@ from emulator.evaluation.style import (
     region_label,
     shown_unit,
     variable_label,
-)
-from emulator.evaluation.table import (
-    LEAD_HOURS,
-    candidate,
-    headline_variables,
-    label_of,
-    lead_hours,
-    places_of,
-    with_gap_from,
 )
 
 _OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)

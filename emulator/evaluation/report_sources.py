@@ -20,8 +20,8 @@ from emulator.config.yaml_text import parse_yaml
 from emulator.evaluation.external_files import Places, files_that_are_there, locate_all, shown
 from emulator.evaluation.report import Provenance
 from emulator.evaluation.report_fields import Fields, collect_fields
+from emulator.evaluation.scores_reader import candidate
 from emulator.evaluation.style import forecaster_label
-from emulator.evaluation.table import candidate
 from emulator.forecast_form import open_forecasts
 from emulator.run_folder import RECORDS
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.table import candidate, headline_variables, opponents
+from emulator.evaluation.scores_reader import candidate, headline_variables, opponents
 
 _SEASONS = ("December to February", "March to May", "June to August", "September to November")
 _MANY = 12  # trajectories: more are not told one by one

@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from emulator.evaluation.regions import WHOLE
-from emulator.evaluation.table import candidate, headline_variables, lead_hours, read_crossover
+from emulator.evaluation.scores_reader import candidate, headline_variables, lead_hours, read_crossover
 
 
 def summarise(scores: xr.Dataset) -> dict[str, Any]:

@@ -284,7 +284,7 @@ def plot_everything(config: ExperimentConfig) -> None:
     from emulator.evaluation.plots import plot_scores as draw_scores
     from emulator.evaluation.plots_long_run import plot_long_run
     from emulator.evaluation.report_sources import find_long_run
-    from emulator.evaluation.table import headline_variables
+    from emulator.evaluation.scores_reader import headline_variables
 
     contest, folder = Contest.of(config), config.path
     shown = {name: contest.path(name) for name in (NETWORK, *map(physics_name, contest.evaluate.physics))}

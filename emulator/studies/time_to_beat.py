@@ -25,8 +25,8 @@ from data_prep.errors import ConfigError, DataError
 from emulator import __version__
 from emulator.command import append_line, as_command, check_appendable, say
 from emulator.config import ExperimentConfig, load_config
+from emulator.evaluation.scores_reader import mean_ratios, opponents
 from emulator.evaluation.style import forecaster_label
-from emulator.evaluation.table import mean_ratios, opponents
 from emulator.experiment.initial_times import verified_leads
 from emulator.experiment.running import run_stages, stage_seconds
 from emulator.hardware.machine import describe
