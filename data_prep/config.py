@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os.path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
 from data_prep.iso_time import parse_iso
@@ -22,6 +23,8 @@ Repair = Literal["duplicates", "flipped_latitudes", "unit_slips"]
 RegridMethod = Literal["conservative", "bilinear"]
 RegridNan = Literal["propagate", "ignore"]
 RegridOutside = Literal["refuse", "nan"]
+Place = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path, a pattern or a URL; ``~`` is the home folder, as in a shell."""
 
 
 class Section(BaseModel):
@@ -92,7 +95,7 @@ class RegridConfig(Section):
     """From the grids of the files to one grid; each file from its own."""
 
     grid: str | float | None = Field(None, description=f"The target by name: {GRID_SYNTAX}")
-    like: str | None = Field(None, description="The target as the grid of this file, which may be regional")
+    like: Place | None = Field(None, description="The target as the grid of this file, which may be regional")
     method: RegridMethod = Field(
         "conservative",
         description="`conservative` keeps area means, for coarser targets and for rain; `bilinear` is for finer ones",
@@ -121,7 +124,7 @@ class RegridConfig(Section):
 class LateralConfig(Section):
     """Boundary values of a regional grid, from a driving data set that covers it."""
 
-    inputs: list[str] = Field(
+    inputs: list[Place] = Field(
         min_length=1, description="Files or globs as in data.inputs, on any grid that covers ours"
     )
     rim: Annotated[int, Field(gt=0)] = Field(2, description="Outer rows and columns in which its values are given")
@@ -136,7 +139,7 @@ def _two_dates(value: Any) -> Any:
 class DataConfig(Section):
     """From files to a prepared store."""
 
-    inputs: list[str] = Field(
+    inputs: list[Place] = Field(
         min_length=1,
         description="Files or globs, NetCDF, GRIB or Zarr, or URLs of Zarr (gs://, s3://: extra cloud); {workdir} "
         "stands for the experiment's folder. Each file with a time axis that does not continue another one's is a "

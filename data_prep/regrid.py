@@ -160,7 +160,8 @@ def make_regridder(
                 raise DataError(
                     f"{where}: the target grid ({target.describe()}) reaches beyond the file's {cells} "
                     f"({source.describe()}) at {name} {points[beyond[0]]:g}; "
-                    "choose a target within them, or the policy outside: nan (on the command line --outside nan)"
+                    "choose a target within them, or, for data.regrid and emulator regrid, the policy outside: nan "
+                    "(--outside nan)"
                 )
     return Regridder(source, target, nan, minimum_valid, *axes)
 

@@ -77,6 +77,8 @@ class Variable:
       known: For a forcing, how its value at valid time is known at initial time: ``computed`` from time and place,
         ``climatological`` (a table by day of year), ``persisted`` from the initial time, or ``lateral``: as a driving
         data set says, in the rim of a regional grid.
+      pressure: hPa of the one pressure surface that a field without ``levels`` lies on, as all its files say; else
+        ``None``.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Variable:
     standard_name: str = ""
     minimum: float | None = None
     known: Known | None = None
+    pressure: float | None = None
 
     def __post_init__(self) -> None:
         if (self.role == "forcing") != (self.known is not None):
@@ -191,7 +194,11 @@ class StateSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form; ``from_dict`` is its inverse."""
-        return {"vertical": self.vertical, "variables": [asdict(v) for v in self.variables]}
+        variables = [asdict(v) for v in self.variables]
+        for variable in variables:
+            if variable["pressure"] is None:  # as it was before there was one: hashes are of this form
+                del variable["pressure"]
+        return {"vertical": self.vertical, "variables": variables}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StateSpec:

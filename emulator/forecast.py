@@ -138,7 +138,8 @@ def _driving(network: NeuralForecaster, folder: Path) -> DataConfig:
     try:
         data = description["experiment"]["data"]
         lateral = {"inputs": ["none"], "rim": data["lateral"]["rim"]}
-        known = {key: data[key] for key in ("vertical", "timestep_hours", "repair") if key in data}
+        known = {key: data[key] for key in ("vertical", "timestep_hours") if key in data}
+        known["repair"] = sorted({*data.get("repair", []), "duplicates"})  # as of initial fields: equal ones are one
         return DataConfig.model_validate({**unread, **known, "prognostic": names, "lateral": lateral})
     except (KeyError, TypeError, ValidationError) as error:
         raise DataError(

@@ -24,6 +24,7 @@ from data_prep.reading.opening import format_of, open_lazily
 from data_prep.reading.recognise import SIGNATURE
 from data_prep.spec import level_dim
 from data_prep.variables import SURFACE
+from emulator.bounds import ForecastStoppedError
 from emulator.evaluation.external_files import Places, files_at, locate_all, open_forecasts_at, shown
 from emulator.evaluation.forecast_file import describe_time, describe_times, wanted_inits
 from emulator.forecast_form import AXES, open_forecasts
@@ -70,7 +71,10 @@ def as_file(name: str, forecast: Given, folder: Path, store: Store) -> Places:
     inits, leads = forecast["init_time"].values, forecast["lead_time"].values
     with ForecastWriter(path, inits, leads, constants, with_holes=True) as writer:  # under a mask
         fields = [key for key, field in forecast.items() if {"init_time", "lead_time"} <= set(field.dims)]
-        writer.write(forecast[fields].load())  # an opened file holds more: the pressure at the model's top
+        try:
+            writer.write(forecast[fields].load())  # an opened file holds more: the pressure at the model's top
+        except ForecastStoppedError as error:
+            raise DataError(f"{str(error).partition(';')[0]}; is it in the unit of the truth?") from None
         writer.set_attributes({str(key): value for key, value in forecast.attrs.items()})
     return path
 

@@ -200,6 +200,15 @@ def without_lead(data, init="forecast_reference_time", dims=(), valid="time"):
         (lambda d: at_valid_time(d).isel(time=4), [4], [3]),
         (
             lambda d: (
+                d.isel(lead_time=[3])
+                .rename(init_time="time", lead_time="step")
+                .assign_coords(time=at_valid_time(d)["time"])
+            ),
+            slice(None),
+            [3],
+        ),
+        (
+            lambda d: (
                 d.isel(init_time=slice(8)).isel(lead_time=3, drop=True).assign_coords(lead=("init_time", [24] * 8))
             ),
             slice(8),

@@ -80,6 +80,14 @@ def test_what_is_not_possible_in_memory_is_refused(store, forecasts):
         emulator.score({"a": forecasts.assign(temperature=forecasts["temperature"] - 273.15)}, store, **OPTIONS)
 
 
+def test_another_unit_than_the_truths_is_asked_after(store, forecasts):
+    """Where no attribute tells: the forecaster is not to blame."""
+    celsius = forecasts.assign(temperature=forecasts["temperature"] - 273.15)
+    celsius["temperature"].attrs = {}
+    with pytest.raises(DataError, match=r"^forecasts.other: .* possible are .*; is it in the unit of the truth\?$"):
+        emulator.score({"other": celsius}, store, **OPTIONS)
+
+
 def test_a_truth_without_times_or_with_rain_of_another_interval_is_refused(store, rows, forecasts, caplog):
     truth = store.dataset(rows)[list(store.spec.state_variables)].load()
     rain = "total_precipitation_6hr"

@@ -385,3 +385,19 @@ class TestFromPython:
         persistence = make_reference("persistence", store, np.array([np.timedelta64(6, "h")]))
         with pytest.raises(DataError, match="persistence takes no lateral boundary values"):
             emulator.predict(persistence, initial, days=1, lateral=store)
+
+
+def test_a_forecast_of_this_program_drives_a_region_and_files_may_share_a_time(folder, files, tmp_path):
+    def forecast(out, *lateral):
+        arguments = [str(files / "region.nc"), "--time", "2001-01-03", "--days", "1", "--lateral", *map(str, lateral)]
+        assert main(["forecast", str(folder / "run"), *arguments, "--out", str(out)]) == 0
+        return xr.load_dataset(out)
+
+    driving = xr.load_dataset(files / "driving.nc")
+    parts = [tmp_path / "a.nc", tmp_path / "b.nc"]
+    driving.isel(time=slice(0, 11)).to_netcdf(parts[0])
+    driving.isel(time=slice(10, None)).to_netcdf(parts[1])
+    first = forecast(tmp_path / "first.nc", files / "driving.nc")
+    xr.testing.assert_equal(first, forecast(tmp_path / "parts.nc", *parts))
+    again = forecast(tmp_path / "again.nc", tmp_path / "first.nc")
+    assert np.isfinite(again["temperature"]).all() and not first.equals(again)

@@ -108,3 +108,22 @@ def test_a_level_that_one_stretch_lacks_is_named(files, tmp_path):
     some = [p for p in files if p.name != "upper_850_1.nc"]
     with pytest.raises(DataError, match=r"upper_500_1.nc: .* lacks level 850; it has 500"):
         prepared(some, tmp_path)
+
+
+def test_other_levels_in_files_of_other_lengths_are_no_duplicates(tmp_path):
+    """Which would be removed in vain: what is to be done is told by the refusal."""
+    data = world()[["temperature"]]
+    data.isel(level=[0], time=slice(20)).to_netcdf(tmp_path / "500_0.nc")
+    data.isel(level=[0], time=slice(20, None)).to_netcdf(tmp_path / "500_1.nc")
+    data.isel(level=[1]).to_netcdf(tmp_path / "850.nc")
+    found = inspect_files(sorted(tmp_path.glob("*.nc")))
+    assert found.findings == () and found.refusal is not None and "must hold the same times" in found.refusal
+
+
+def test_files_at_other_intervals_are_told_what_to_do(tmp_path):
+    data = world()
+    data[["temperature"]].isel(time=slice(None, None, 4)).to_netcdf(tmp_path / "daily.nc")
+    data[["2m_temperature"]].to_netcdf(tmp_path / "often.nc")
+    said = "temperature comes every 24 h and 2m_temperature every 6 h: thin the finer one before"
+    with pytest.raises(DataError, match=said):
+        prepared(sorted(tmp_path.glob("*.nc")), tmp_path, prognostic={"temperature": {}, "2m_temperature": {}})

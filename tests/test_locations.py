@@ -4,6 +4,7 @@ import pytest
 
 from data_prep.errors import DataError
 from data_prep.reading.locations import find, find_files, stamp
+from emulator.config import load_config
 
 
 def test_a_stamp_changes_with_what_a_folder_holds(tmp_path):
@@ -33,3 +34,12 @@ def test_hidden_files_are_not_found_unless_they_are_named(tmp_path):
     assert find(f"{tmp_path}/**/*.nc") == [tmp_path / "a.nc"]
     assert find(f"{tmp_path}/._*.nc") == find(f"{tmp_path}/._a.nc") == [tmp_path / "._a.nc"]
     assert [found.removeprefix("file://") for found in find(f"file://{tmp_path}/*.nc")] == [f"{tmp_path}/a.nc"]
+
+
+def test_a_tilde_is_the_home_folder_on_the_command_line_and_in_a_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.nc").touch()
+    assert find_files(["~/a.nc"]) == find_files(["~/*.nc"]) == [tmp_path / "a.nc"]
+    config = load_config("demo", ["workdir=~/runs", "data.inputs=[~/*.nc, gs://bucket/~/x.zarr]"])
+    assert config.path == tmp_path / "runs"
+    assert config.data.inputs == [f"{tmp_path}/*.nc", "gs://bucket/~/x.zarr"]

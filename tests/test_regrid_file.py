@@ -263,8 +263,9 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="is the file to be read"):
         regrid_file(path, path, RegridConfig(grid="12x7"))
     flags = weather()["surface_pressure"].astype(np.int32).assign_attrs(flag_values=[1, 2])
-    write(xr.Dataset({"flags": flags}), tmp_path / "none.nc")
-    with pytest.raises(DataError, match=r"none.nc: holds no fields that can be regridded; it holds flags"):
+    direction = weather()["surface_pressure"].assign_attrs(units="degrees", standard_name="wind_from_direction")
+    write(xr.Dataset({"flags": flags, "dir": direction}), tmp_path / "none.nc")
+    with pytest.raises(DataError, match=r"none.nc: holds no fields that can be regridded; it holds flags, dir"):
         regrid_file(tmp_path / "none.nc", tmp_path / "out.nc", RegridConfig(grid="12x7"))
     write(weather().isel(time=[]), tmp_path / "none.nc")
     with pytest.raises(DataError, match=r"none.nc: the time axis is empty"):
@@ -359,3 +360,10 @@ def test_real_files(name, variable, low, high, tmp_path):
     names = {variable: (variable,)}
     before_times, times = (open_source(p, names, "pressure").times for p in (path, tmp_path / "out.nc"))
     np.testing.assert_array_equal(times, before_times)
+
+
+def test_means_of_whole_numbers_are_told(tmp_path, caplog):
+    data = weather().assign(soil=weather()["surface_pressure"].isel(time=0, drop=True).astype(np.int16))
+    regrid_file(write(data, tmp_path / "in.nc"), tmp_path / "out.nc", RegridConfig(grid="12x7"))
+    told = [r.getMessage() for r in caplog.records if "whole numbers" in r.getMessage()]
+    assert len(told) == 1 and "soil" in told[0]

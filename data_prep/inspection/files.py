@@ -545,12 +545,13 @@ def _without_empty(files: Sequence[FileReport]) -> list[FileReport]:
 
 
 def _with_shared_times(files: Sequence[FileReport]) -> list[FileReport]:
-    """Finds the times of each file at which one before it holds the same variable."""
+    """Finds the times of each file at which one before it holds the same variable, at the same level."""
     fixed = fixed_variables(files)
-    holders: dict[str, list[int]] = {}
+    holders: dict[tuple[str, float | None], list[int]] = {}
     for number, file in enumerate(files):
-        for name in {r.found.name for r in file.fields if r.found.extent == "time"} - fixed:
-            holders.setdefault(name, []).append(number)
+        for found in (r.found for r in file.fields if r.found.extent == "time" and r.found.name not in fixed):
+            for level in found.levels or (None,):
+                holders.setdefault((found.name, level), []).append(number)
     shared: list[dict[np.datetime64, int]] = [{} for _ in files]  # the file before that holds it, by time
     for numbers in set(map(tuple, holders.values())):
         times = np.concatenate([files[n].source.times for n in numbers])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from data_prep.reading.sources import (
     clip_to_minimum,
     in_units,
     open_source,
+    refuse_another_surface,
     warn_of_units,
 )
 from data_prep.spec import Channel, StateSpec, Variable, Vertical, unstack_channels
@@ -81,6 +83,8 @@ def read_initial(
         levels = set() if holder is None else set(holder.fields[variable.name].levels)
         if holder is None or (variable.role == "diagnostic" and not set(variable.levels) <= levels):
             continue
+        for source in holders:
+            refuse_another_surface(source, variable, "the model's")
         field_values = _initial_field(holder, variable, instant, timestep)
         given = field_values
         if variable.role == "diagnostic":  # no network reads these, which may be missing, in parts or as a whole
@@ -196,6 +200,8 @@ def _instant_of(
     """The time that is asked for, or the last one, of those at which all variables are there; ``held`` are of each."""
     if time is None:
         return shared[-1]
+    if isinstance(time, datetime) and time.tzinfo is not None:
+        time = time.astimezone(UTC).replace(tzinfo=None)
     try:
         instant = clock.parse_instant(time) if isinstance(time, str) else np.datetime64(time)
     except ValueError as error:

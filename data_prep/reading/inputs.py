@@ -24,7 +24,15 @@ from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.regridded import bring_to, regrid_sources
 from data_prep.reading.segments import RawSegment, check_accumulation, cut_into_segments, over_interval_names
-from data_prep.reading.sources import Extent, NothingAskedError, Source, in_units, open_source, warn_of_units
+from data_prep.reading.sources import (
+    Extent,
+    NothingAskedError,
+    Source,
+    in_units,
+    open_source,
+    refuse_another_surface,
+    warn_of_units,
+)
 from data_prep.reading.timelines import Mending, Timeline, join_by_time
 from data_prep.regrid import make_regridder
 from data_prep.spec import Known, Role, StateSpec, Variable
@@ -159,11 +167,12 @@ def open_onto(
     """
     asked = config.prognostic
     names = {name: (variable.source or name, name) for name, variable in asked.items()}
-    sources = _opened(paths, names, config)
+    sources = _opened(paths, names, config, admit_forecasts=True)
     warn_of_units(sources)
     sources = bring_to(sources, onto, lambda grid, where: make_regridder(grid, onto, "bilinear", where=where))
     for number, source in enumerate(sources):
         for name in source.fields:
+            refuse_another_surface(source, spec[name], "the region's")
             sources[number] = in_units(sources[number], name, spec[name].units, "the region's")
     sources = stack_levels(sources)
     holders = {name: _holders(sources, name, "prognostic", variable) for name, variable in asked.items()}
@@ -187,10 +196,19 @@ def open_onto(
     return timelines
 
 
-def _opened(paths: Sequence[Location], names: Mapping[str, Sequence[str]], config: DataConfig) -> list[Source]:
+def _opened(
+    paths: Sequence[Location],
+    names: Mapping[str, Sequence[str]],
+    config: DataConfig,
+    *,
+    admit_forecasts: bool = False,
+) -> list[Source]:
     twice = "duplicates" in config.repair or bool(config.exclude)  # what is left out may be there twice
     try:
-        return [open_source(path, names, config.vertical, admit_duplicates=twice) for path in paths]
+        return [
+            open_source(path, names, config.vertical, admit_duplicates=twice, admit_forecasts=admit_forecasts)
+            for path in paths
+        ]
     except NothingAskedError as error:
         raise DataError(f"{error}; leave it out of data.inputs, or ask for what it holds") from None
 
@@ -326,7 +344,20 @@ def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence
     entry = known(name)
     how: Known | None = variable.known if isinstance(variable, ForcingConfig) else None
     standard_name = entry.standard_name if entry else ""
-    return Variable(name, role, levels, found.to_si.units, standard_name, variable.minimum, how)
+    described = Variable(
+        name, role, levels, found.to_si.units, standard_name, variable.minimum, how, _surface_of(holders, name)
+    )
+    for source in holders:
+        refuse_another_surface(source, described, "that of other files")
+    if entry and not entry.on_levels and described.pressure is not None:
+        logger.warning("%s: %s is taken from %s at %g hPa", holders[0].path, name, found.raw_name, described.pressure)
+    return described
+
+
+def _surface_of(holders: Sequence[Source], name: str) -> float | None:
+    """The pressure surface that a field lies on by all its files; ``None`` where one of them names none."""
+    said = [source.fields[name].pressure for source in holders]
+    return None if None in said else said[0]
 
 
 def _check_split_by_level(source: Source, first: Source, name: str) -> None:

@@ -22,6 +22,7 @@ from data_prep.reading.opening import open_lazily
 from data_prep.reading.positions import Order, grid_of
 from data_prep.reading.recognise import find_axes, is_lead, numeric_fields, on_own_axes
 from data_prep.reading.regridded import regridder_for, target_grid
+from data_prep.reading.units import is_direction
 from data_prep.reading.valid_range import are_invalid, valid_range_of
 from data_prep.regrid import Regridder
 from data_prep.spec import grid_coords
@@ -68,7 +69,7 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
     dims = (axes.latitude, axes.longitude)
     source, latitude, longitude = grid_of(path, data[dims[0]], data[dims[1]])
     regridder = regridder_for(source, target_grid(config), config, str(path))
-    fields = [n for n in fields if set(dims) <= set(data[n].dims) and not _belongs_to_cells(data[n])]
+    fields = [n for n in fields if set(dims) <= set(data[n].dims) and not _means_nothing(data[n])]
     if not fields:
         held = ", ".join(map(str, data.data_vars)) or "no variables"
         raise DataError(f"{path}: holds no fields that can be regridded; it holds {held}")
@@ -79,11 +80,15 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
         if name in fields:
             function = _field_function(regridder, latitude, longitude, valid_range_of(data[str(name)]))
             result[name] = _regridded(data[str(name)], dims, function, regridder)
+            if variable.dtype.kind in "iu":
+                logger.warning(
+                    "%s: %s holds whole numbers, whose means are taken; of classes they say nothing", path, name
+                )
         elif not set(dims) & set(variable.dims):
             carried = {name: exact(variable)}  # while its encoding tells how exact it is
             result = result.assign_coords(carried) if name in data.coords else result.assign(carried)
         elif name not in dims:
-            logger.warning("%s: %s is left out: it cannot be regridded", path, name)
+            logger.warning("%s: %s is left out: means over its cells say nothing, or it is no field", path, name)
     for dim, (_, values, attributes) in zip(dims, grid_coords(regridder.target).values(), strict=True):
         result = result.assign_coords({dim: (dim, values, attributes)})
     for name, variable in result.variables.items():
@@ -105,9 +110,11 @@ def _lazily_regridded(path: Location, data: xr.Dataset, config: RegridConfig) ->
     return result, regridder
 
 
-def _belongs_to_cells(field: xr.DataArray) -> bool:
-    """Whether a mean over other cells would be meaningless: flags, and the area of the cells themselves."""
-    return "flag_values" in field.attrs or field.attrs.get("standard_name") == "cell_area"
+def _means_nothing(field: xr.DataArray) -> bool:
+    """Whether a mean over cells says nothing: of flags, directions (359 and 1 degree make no 180) and cells' areas."""
+    standard_name = str(field.attrs.get("standard_name", ""))
+    is_angle = is_direction(str(field.name), standard_name, str(field.attrs.get("units", "")))
+    return "flag_values" in field.attrs or standard_name == "cell_area" or is_angle
 
 
 def _field_function(

@@ -269,7 +269,15 @@ def over_interval_names(timelines: Mapping[str, Timeline], kind: str) -> list[st
 
 
 def _how_to_share(differing: int, *timelines: Timeline) -> str:
-    """What to do about variables that have not one time in common, such as days told by noon and by midnight, if so."""
+    """What to do about variables at other intervals, or with no time in common as days told by noon and by midnight."""
+    coarse, fine = sorted(timelines, key=lambda timeline: timeline.times.size)
+    if coarse.times.size > 2 and np.isin(coarse.times, fine.times).all():
+        long, short = (np.median(np.diff(t.times) / np.timedelta64(1, "h")) for t in (coarse, fine))
+        if long > short:
+            return (
+                f"{coarse.variable.name} comes every {long:g} h and {fine.variable.name} every {short:g} h: thin the "
+                "finer one before (rain summed)"
+            )
     if differing < sum(timeline.times.size for timeline in timelines) or _on_one_clock(*timelines):
         return ""
     first = " and ".join(f"{t.variable.name} {clock.text(t.times[0])}" for t in timelines)

@@ -44,7 +44,7 @@ from data_prep.reading.recognise import (
 )
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
 from data_prep.reading.valid_range import are_invalid, valid_range_of
-from data_prep.spec import Vertical, find_levels
+from data_prep.spec import Variable, Vertical, find_levels
 from data_prep.variables import is_accumulation, known
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ logger = logging.getLogger(__name__)
 Extent = Literal["time", "dayofyear", "constant"]
 
 _HIGHEST_PRESSURE_HPA = 1100.0
+_HIGHEST_HEIGHT = 100.0  # m, of fields such as wind near the ground
 _MANY_TIMES = 4  # that a file may be decompressed without a word
 _KEPT_BYTES = 2**27  # of each variable of a Zarr store; NetCDF's library keeps chunks itself
 _DATASET = Path("data set")  # in messages, what came without a file
@@ -82,6 +83,7 @@ class FoundField:
       unit_given: Whether the file gives a unit.
       standard_name: CF's, as the file gives it.
       valid: Lowest and highest valid value, in the unit of the file; ``None`` where it gives none.
+      pressure: hPa of the one pressure surface that it lies on, where ``levels`` are empty and the file says one.
     """
 
     name: str
@@ -95,6 +97,7 @@ class FoundField:
     unit_given: bool
     standard_name: str
     valid: tuple[float, float] | None
+    pressure: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -488,6 +491,26 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
     return replace(source, fields={**source.fields, name: replace(found, to_si=found.to_si.then(change))})
 
 
+def refuse_another_surface(source: Source, variable: Variable, whose: str) -> None:
+    """Refuses a field without levels that lies on another pressure surface than the variable that it is taken for.
+
+    Args:
+      source: The file; what names no surface may lie on any.
+      variable: What it is taken for.
+      whose: Whose that is, for the message.
+
+    Raises:
+      DataError: they differ.
+    """
+    found = source.fields[variable.name]
+    if not variable.levels and found.pressure is not None and found.pressure != variable.pressure:
+        there = "on no pressure level" if variable.pressure is None else f"at {variable.pressure:g} hPa"
+        raise DataError(
+            f"{source.path}: {found.raw_name} lies at {found.pressure:g} hPa, {whose} {there}; take the right one, or "
+            "set the level coordinate right"
+        )
+
+
 def clip_to_minimum(values: np.ndarray, minimum: float | None) -> np.ndarray:
     """The lower bound of ``Variable.minimum``, one function for truth and inputs, once they have been checked."""
     return values if minimum is None else np.maximum(values, np.float32(minimum))
@@ -567,6 +590,18 @@ def _levels(
     return tuple(float(np.round(v, 6)) for v in values[rows]), tuple(int(r) for r in rows)
 
 
+def _surface_of(variable: xr.DataArray) -> float | None:
+    """The pressure of a field on one level, hPa; ``None`` where it has none, or what may be a height without a unit."""
+    name = level_coordinate(variable) or scalar_pressure(variable)
+    if name is None or name not in variable.coords:
+        return None
+    kind, values = vertical_kind(variable[name])
+    has_unit = str(variable[name].attrs.get("units", "")) not in ("", "1")
+    if kind != "pressure" or not (has_unit or values.max() > _HIGHEST_HEIGHT):
+        return None
+    return float(np.round(values.max(), 6))
+
+
 def _found_field(
     path: Location, variable: xr.DataArray, name: str, axes: Axes, vertical: Vertical | None
 ) -> FoundField:
@@ -604,4 +639,5 @@ def _found_field(
         standard_name=str(variable.attrs.get("standard_name", "")),
         unit_given="units" in variable.attrs,
         valid=valid_range_of(variable),
+        pressure=None if levels else _surface_of(variable),
     )

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from data_prep.config import Section
+from data_prep.config import Place, Section
 from emulator.config.kinds import Files, ForecasterName, NonNegativeFloat, Positive, PositiveFloat, RegionName
 
 
@@ -95,7 +95,7 @@ class EvaluateConfig(Section):
     network: EnsembleOptions = Field(
         default_factory=EnsembleOptions, description="An ensemble of the network, beside its single forecast"
     )
-    networks: dict[ForecasterName, str] = Field(
+    networks: dict[ForecasterName, Place] = Field(
         {},
         description="Run folders of other networks for the same variables and grid, by the name they get: they "
         "forecast beside the experiment's own",
@@ -161,7 +161,7 @@ class EvaluateConfig(Section):
     regions: dict[RegionName, Box] = Field(
         {}, description="More regions beside the belts, continents, land and sea, by the name they get"
     )
-    mask: str | None = Field(
+    mask: Place | None = Field(
         None, description="NetCDF file with mask(latitude, longitude), 1 where forecasts are verified"
     )
     batch: Positive = Field(8, description="Forecasts run at once: initial times, or members of ensembles")

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from data_prep.config import DataConfig, Section
+from data_prep.config import DataConfig, Place, Section
 from data_prep.variables import WINDS
 from emulator.config.evaluate import EvaluateConfig
 from emulator.config.kinds import Seed
@@ -22,8 +22,8 @@ class ExperimentConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")] = Field(
         description="Names the experiment in every output"
     )
-    workdir: str = Field("", description="Folder of all results; runs/NAME when empty")
-    reuse: str | None = Field(
+    workdir: Place = Field("", description="Folder of all results; runs/NAME when empty")
+    reuse: Place | None = Field(
         None,
         description="Folder of another experiment. Its nature run, store and forecasts of all but the network are "
         "taken, by hard links, where this config would make the same from the same files",

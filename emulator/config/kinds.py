@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
+from data_prep.config import Place
+
 
 def _files_or_none(given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
     """One mistake of what is neither text nor a list of texts, where a union would count one for each."""
@@ -28,7 +30,7 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # of larger ones JAX takes no notice beyond 32 bits
 RegionName = Annotated[str, BeforeValidator(_region_name)]
 ForecasterName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-Files = Annotated[str | Annotated[list[str], Field(min_length=1)], WrapValidator(_files_or_none)]
+Files = Annotated[Place | Annotated[list[Place], Field(min_length=1)], WrapValidator(_files_or_none)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["float32", "bfloat16", "bfloat16_products"]
 LevelWeighting = Literal["equal", "sqrt_pressure", "pressure"]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from data_prep.config import Section
+from data_prep.config import Place, Section
 from emulator.config.kinds import Fraction, LevelWeighting, NonNegativeFloat, Positive, PositiveFloat, Precision, Seed
 
 
@@ -61,7 +61,7 @@ class TrainConfig(Section):
     )
     """Keys of how the work is done, not of what is learned: a training may go on with others."""
 
-    start_from: str | None = Field(
+    start_from: Place | None = Field(
         None,
         description="Folder of a run or experiment, or name of a network that ships, whose weights training begins "
         "with: fine-tuning, or pretraining on other data. Network and number of channels must be the same; channels go "

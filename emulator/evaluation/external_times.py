@@ -88,7 +88,7 @@ def times_of_forecasts(path: Location, raw: xr.Dataset) -> _Times:
     else:
         lead = _coordinate(path, raw, _LEAD)
     starts, spans = instants_of(path, init), _spans(path, lead)
-    if lead.dims in ((), init.dims) and _may_be_valid_time(raw, init):
+    if (lead.size == 1 or lead.dims == init.dims) and _may_be_valid_time(raw, init):
         if init.attrs.get("standard_name") == "time":
             starts = starts - spans
         elif "standard_name" not in init.attrs and spans.any():
