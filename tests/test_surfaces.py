@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from world_files import region
 
 from data_prep.config import DataConfig
 from data_prep.errors import DataError
+from data_prep.preparation.pipeline import prepare
+from data_prep.preparation.store import open_store
 from data_prep.reading.initial import read_initial
 from data_prep.reading.inputs import open_canonical
 from data_prep.spec import StateSpec
+from emulator.evaluation.external import open_external
 
 DATA = region().isel(level=0, drop=True)[["temperature"]].rename(temperature="air")
 CONFIG = DataConfig.model_validate({"inputs": ["x"], "prognostic": {"air": {}}, "split": {"segments": {"train": [0]}}})
@@ -75,6 +79,23 @@ def test_a_forecast_starts_from_the_surface_that_was_learned(tmp_path, learned, 
     else:
         with pytest.raises(DataError, match=r"initial.nc: air lies at \d+ hPa, the model's"):
             read_initial(tmp_path / "initial.nc", spec, grid)
+
+
+@pytest.mark.parametrize(("form", "fits"), [("none", True), ("2 m", True), ("850", False)])
+def test_another_centres_forecast_is_scored_on_the_surface_of_the_truth(tmp_path, form, fits):
+    DATA.to_netcdf(tmp_path / "a.nc")
+    config = CONFIG.model_copy(update={"inputs": [str(tmp_path / "a.nc")]})
+    store = open_store(prepare(config, tmp_path / "store.zarr", tmp_path))
+    leads = np.arange(1, 3) * np.timedelta64(6, "h")
+    ahead = [FORMS[form].isel(time=slice(i, i + 10)).assign_coords(time=DATA["time"][:10]) for i in (1, 2)]
+    forecast = xr.concat(ahead, xr.Variable("forecast_period", leads)).rename(time="forecast_reference_time")
+    forecast.to_netcdf(tmp_path / "other.nc")
+    if fits:
+        found = open_external(tmp_path / "other.nc", store).read(["air"], np.arange(10), np.arange(2))
+        np.testing.assert_array_equal(found["air"].squeeze()[:, 1], DATA["air"][2:12])
+    else:
+        with pytest.raises(DataError, match=r"other.nc: air lies at 850 hPa, the truth's on no"):
+            open_external(tmp_path / "other.nc", store)
 
 
 def test_a_surface_variable_from_a_level_is_told(tmp_path, caplog):

@@ -24,7 +24,6 @@ from data_prep.reading.sources import (
     clip_to_minimum,
     in_units,
     open_source,
-    refuse_another_surface,
     warn_of_units,
 )
 from data_prep.spec import Channel, StateSpec, Variable, Vertical, unstack_channels
@@ -84,7 +83,7 @@ def read_initial(
         if holder is None or (variable.role == "diagnostic" and not set(variable.levels) <= levels):
             continue
         for source in holders:
-            refuse_another_surface(source, variable, "the model's")
+            source.refuse_another_surface(variable, "the model's")
         field_values = _initial_field(holder, variable, instant, timestep)
         given = field_values
         if variable.role == "diagnostic":  # no network reads these, which may be missing, in parts or as a whole

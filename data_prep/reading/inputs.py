@@ -30,7 +30,6 @@ from data_prep.reading.sources import (
     Source,
     in_units,
     open_source,
-    refuse_another_surface,
     warn_of_units,
 )
 from data_prep.reading.timelines import Mending, Timeline, join_by_time
@@ -172,7 +171,7 @@ def open_onto(
     sources = bring_to(sources, onto, lambda grid, where: make_regridder(grid, onto, "bilinear", where=where))
     for number, source in enumerate(sources):
         for name in source.fields:
-            refuse_another_surface(source, spec[name], "the region's")
+            source.refuse_another_surface(spec[name], "the region's")
             sources[number] = in_units(sources[number], name, spec[name].units, "the region's")
     sources = stack_levels(sources)
     holders = {name: _holders(sources, name, "prognostic", variable) for name, variable in asked.items()}
@@ -348,7 +347,7 @@ def _describe(name: str, role: Role, variable: VariableConfig, holders: Sequence
         name, role, levels, found.to_si.units, standard_name, variable.minimum, how, _surface_of(holders, name)
     )
     for source in holders:
-        refuse_another_surface(source, described, "that of other files")
+        source.refuse_another_surface(described, "that of other files")
     if entry and not entry.on_levels and described.pressure is not None:
         logger.warning("%s: %s is taken from %s at %g hPa", holders[0].path, name, found.raw_name, described.pressure)
     return described

@@ -38,6 +38,7 @@ _LEVEL = re.compile(
 _ENSEMBLE = re.compile(r"number|member\w*|realization|ensemble\w*|ens|realisation", re.I)
 _MONTHS = re.compile(r"months?|season|month_of_year|year|years", re.I)
 _HEIGHT = re.compile(r"height\w*|lv_HTGL\d+", re.I)
+_HIGHEST_HEIGHT = 100.0  # m, of fields such as wind near the ground
 _NCL_SUFFIX = re.compile(r"_(GDS\d+|P\d+_L\d+)(_\w+)?$")
 _PROJECTED = ("projection_x_coordinate", "projection_y_coordinate", "grid_latitude", "grid_longitude")
 _INTERPOLATE = "interpolate the file to a regular latitude-longitude grid before"
@@ -197,6 +198,18 @@ def scalar_pressure(variable: xr.DataArray) -> str | None:
     """The scalar coordinate that says on which pressure surface a variable lies, if there is one."""
     scalars = (str(c) for c, v in variable.coords.items() if v.ndim == 0 and _LEVEL.fullmatch(str(c)))
     return next((c for c in scalars if vertical_kind(variable[c])[0] == "pressure"), None)
+
+
+def surface_pressure(variable: xr.DataArray) -> float | None:
+    """The pressure of a field on one level, hPa; ``None`` where it has none, or what may be a height without a unit."""
+    name = level_coordinate(variable) or scalar_pressure(variable)
+    if name is None or name not in variable.coords:
+        return None
+    kind, values = vertical_kind(variable[name])
+    has_unit = str(variable[name].attrs.get("units", "")) not in ("", "1")
+    if kind != "pressure" or not (has_unit or values.max() > _HIGHEST_HEIGHT):
+        return None
+    return float(np.round(values.max(), 6))
 
 
 def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:

@@ -39,6 +39,7 @@ from data_prep.reading.recognise import (
     refuse_initial_times,
     refuse_other_dimensions,
     scalar_pressure,
+    surface_pressure,
     vertical_kind,
     without_single_leads,
 )
@@ -52,7 +53,6 @@ logger = logging.getLogger(__name__)
 Extent = Literal["time", "dayofyear", "constant"]
 
 _HIGHEST_PRESSURE_HPA = 1100.0
-_HIGHEST_HEIGHT = 100.0  # m, of fields such as wind near the ground
 _MANY_TIMES = 4  # that a file may be decompressed without a word
 _KEPT_BYTES = 2**27  # of each variable of a Zarr store; NetCDF's library keeps chunks itself
 _DATASET = Path("data set")  # in messages, what came without a file
@@ -150,6 +150,11 @@ class Source:
     def mirrors_alike(self) -> bool:
         """Whether latitudes that are exchanged in the file come out exchanged."""
         return True
+
+    def refuse_another_surface(self, variable: Variable, whose: str) -> None:
+        """Refuses a field on another pressure surface than the variable that it is taken for; see the function."""
+        found = self.fields[variable.name]
+        refuse_another_surface(f"{self.path}: {found.raw_name}", found.pressure, variable, whose)
 
     def release(self) -> None:
         """Gives back what the library keeps of an open file, its decoded chunks; reading opens it again."""
@@ -491,23 +496,22 @@ def in_units(source: Source, name: str, units: str, whose: str) -> Source:
     return replace(source, fields={**source.fields, name: replace(found, to_si=found.to_si.then(change))})
 
 
-def refuse_another_surface(source: Source, variable: Variable, whose: str) -> None:
+def refuse_another_surface(where: str, pressure: float | None, variable: Variable, whose: str) -> None:
     """Refuses a field without levels that lies on another pressure surface than the variable that it is taken for.
 
     Args:
-      source: The file; what names no surface may lie on any.
+      where: Of which file, for the message.
+      pressure: hPa; what names no surface may lie on any.
       variable: What it is taken for.
       whose: Whose that is, for the message.
 
     Raises:
       DataError: they differ.
     """
-    found = source.fields[variable.name]
-    if not variable.levels and found.pressure is not None and found.pressure != variable.pressure:
+    if not variable.levels and pressure is not None and pressure != variable.pressure:
         there = "on no pressure level" if variable.pressure is None else f"at {variable.pressure:g} hPa"
         raise DataError(
-            f"{source.path}: {found.raw_name} lies at {found.pressure:g} hPa, {whose} {there}; take the right one, or "
-            "set the level coordinate right"
+            f"{where} lies at {pressure:g} hPa, {whose} {there}; take the right one, or set the level coordinate right"
         )
 
 
@@ -590,18 +594,6 @@ def _levels(
     return tuple(float(np.round(v, 6)) for v in values[rows]), tuple(int(r) for r in rows)
 
 
-def _surface_of(variable: xr.DataArray) -> float | None:
-    """The pressure of a field on one level, hPa; ``None`` where it has none, or what may be a height without a unit."""
-    name = level_coordinate(variable) or scalar_pressure(variable)
-    if name is None or name not in variable.coords:
-        return None
-    kind, values = vertical_kind(variable[name])
-    has_unit = str(variable[name].attrs.get("units", "")) not in ("", "1")
-    if kind != "pressure" or not (has_unit or values.max() > _HIGHEST_HEIGHT):
-        return None
-    return float(np.round(values.max(), 6))
-
-
 def _found_field(
     path: Location, variable: xr.DataArray, name: str, axes: Axes, vertical: Vertical | None
 ) -> FoundField:
@@ -639,5 +631,5 @@ def _found_field(
         standard_name=str(variable.attrs.get("standard_name", "")),
         unit_given="units" in variable.attrs,
         valid=valid_range_of(variable),
-        pressure=None if levels else _surface_of(variable),
+        pressure=None if levels else surface_pressure(variable),
     )

@@ -36,10 +36,11 @@ from data_prep.reading.recognise import (
     level_coordinate,
     on_own_axes,
     scalar_pressure,
+    surface_pressure,
     vertical_kind,
 )
 from data_prep.reading.slips import hint, slip_of, standard_height
-from data_prep.reading.sources import clip_to_minimum
+from data_prep.reading.sources import clip_to_minimum, refuse_another_surface
 from data_prep.reading.units import Conversion, conversion, convertible, unit_of
 from data_prep.reading.valid_range import are_invalid, valid_range_of
 from data_prep.spec import VERTICAL_ATTRS, Vertical, find_levels, grid_coords
@@ -305,6 +306,8 @@ def _field(
         if on_levels or (vertical_dim is not None and variable.sizes[vertical_dim] > 1):
             found = "no levels" if on_levels else f"{variable.sizes[str(vertical_dim)]} levels"
             raise DataError(f"{path}: {raw_name} has {found}, the truth's {name} has {'some' if on_levels else 'none'}")
+        if name in state:
+            refuse_another_surface(f"{path}: {raw_name}", surface_pressure(variable), state[name], "the truth's")
         return ExternalField(raw_name, to_si, constant=name == SURFACE, minimum=minimum, valid=valid), None
     kind, values = vertical_kind(variable[coordinate])
     truth = store.spec.vertical
