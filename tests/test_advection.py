@@ -156,17 +156,23 @@ def test_slopes_at_the_sides_are_those_of_one_cell(pole_to_pole):
     np.testing.assert_allclose(eastward * degree * np.cos(np.radians(latitude))[:, None], 2, rtol=1e-3)
 
 
-def test_calm_air_brings_nothing_and_a_region_keeps_what_it_knows():
+@pytest.mark.parametrize("cubic", [False, True])
+def test_calm_air_brings_nothing_and_a_region_keeps_what_it_knows(cubic):
     region = Grid.from_arrays(np.arange(30, 61.0), np.arange(300, 341.0))
     calm = np.random.default_rng(0).normal(280, 9, (2, *region.shape, 7)).astype(np.float32)
     calm[..., U500 : V850 + 1] = 0
-    carry = Advection.of(SPEC, region, [HOURS])
+    carry = Advection.of(SPEC, region, [HOURS], cubic=cubic)
     np.testing.assert_allclose(bring(carry, jnp.asarray(calm), jnp.array([0, 0])), 0, atol=3e-3)
     windy = np.full_like(calm, 80.0)
     windy[..., T500] = region.longitude
     carried = np.asarray(bring(carry, jnp.asarray(windy), jnp.array([0, 0]))[..., T500])
     np.testing.assert_allclose(carried[:, :, 0], 0, atol=3e-3)  # beyond the edge lies what is at the edge
     assert (carried[:, 20, 30:] < -20).all()
+    for northward, edge in ((5.0, 0), (-5.0, -1)):
+        blown = np.zeros_like(calm)
+        blown[..., V500], blown[..., T500] = northward, np.array(region.latitude)[:, None]
+        carried = np.asarray(bring(carry, jnp.asarray(blown), jnp.array([0, 0]))[..., T500])
+        np.testing.assert_allclose(carried[:, edge], 0, atol=3e-3)
 
 
 def test_winds_alone_are_carried_as_they_are_among_others():

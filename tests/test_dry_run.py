@@ -196,6 +196,13 @@ def test_the_stage_that_needs_most_memory_need_not_be_the_longest(experiment):
     assert needed.shape == Shape(16, 2)
 
 
+def test_free_steps_may_need_more_memory_than_longer_rollouts(experiment):
+    stages = [RolloutStage(steps=1, rollout=3), RolloutStage(steps=1, rollout=2, free_steps=6)]
+    config = TrainConfig(batch_size=4, stages=stages, validation_windows=4, validation_steps=2)
+    job = set_up(config, MODEL, open_store(experiment / "store.zarr"), 0)
+    assert job.heaviest() == {Shape(4, 3), Shape(4, 2, 6)}
+
+
 def test_the_loop_of_shorter_rollouts_may_need_more_than_the_longest_without_one(experiment):
     stages = [RolloutStage(steps=1, rollout=n, random_length=r) for n, r in ((12, False), (12, True), (4, False))]
     config = TrainConfig(batch_size=4, stages=stages, validation_windows=4, validation_steps=2)

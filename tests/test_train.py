@@ -195,31 +195,64 @@ def test_a_course_with_more_stages_goes_on_from_a_shorter_one_bit_for_bit(store,
 def test_who_interrupts_the_last_validation_is_obeyed(store, finished, tmp_path, monkeypatch):
     whole, ran = Validation.run, []
 
-    def interrupted(self, params, task):
+    def interrupted(self, params, task, between):
         ran.append(self)
         if len(ran) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return whole(self, params, task)
+        return whole(self, params, task, between)
 
     monkeypatch.setattr(Validation, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(store, tmp_path)
-    assert last_checkpoint(tmp_path)[0] == 8
+    assert last_checkpoint(tmp_path)[0] == 8 and len(entries(tmp_path, "validation")) == 1
     monkeypatch.undo()
     run(store, tmp_path)
     assert (tmp_path / "weights.npz").read_bytes() == (finished / "weights.npz").read_bytes()
+    assert entries(tmp_path, "validation") == entries(finished, "validation")
 
 
-def test_who_is_stopped_saves_before_all_else(store, tmp_path, monkeypatch):
+def test_a_validation_between_two_checkpoints_does_not_keep_a_stop_waiting(store, tmp_path, monkeypatch):
+    """A job may be killed half a minute after SIGTERM, and a validation may take longer."""
+    config = CONFIG.model_copy(update={"checkpoint_every": 100, "validation_windows": 8, "batch_size": 4})
+    whole = Validation._batch
+
+    def interrupted(self, rows):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return whole(self, rows)
+
+    monkeypatch.setattr(Validation, "_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(store, tmp_path, config)
+    assert last_checkpoint(tmp_path)[0] == 4 and not entries(tmp_path, "validation")
+    monkeypatch.undo()
+    run(store, tmp_path, config)
+    assert [entry["step"] for entry in entries(tmp_path, "validation")] == [4, 8]
+
+
+@pytest.mark.parametrize("lost", [4, 8])
+def test_a_validation_that_a_kill_cut_short_is_made_up_for(store, finished, tmp_path, lost):
+    shutil.copytree(finished, tmp_path / "run")
+    for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        if int(folder.name) > lost:
+            shutil.rmtree(folder)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    kept = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= lost]
+    metrics.write_text("".join(f"{line}\n" for line in kept if f'"validation", "step": {lost},' not in line))
+    assert len(entries(tmp_path / "run", "validation")) == lost // 4 - 1
+    run(store, tmp_path / "run")
+    assert entries(tmp_path / "run", "validation") == entries(finished, "validation")
+
+
+def test_who_is_stopped_saves_and_does_no_more(store, tmp_path, monkeypatch):
     """A job that is sent SIGTERM may be killed half a minute later."""
 
-    def killed(self, params, task):
-        raise SystemError("killed")
+    def too_late(*_):
+        raise AssertionError("validated")
 
     before_the_first_step = "emulator.training.train.check_memory"
     monkeypatch.setattr(before_the_first_step, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    monkeypatch.setattr(Validation, "run", killed)
-    with pytest.raises(SystemError):
+    monkeypatch.setattr(Validation, "run", too_late)
+    with pytest.raises(KeyboardInterrupt):
         run(store, tmp_path, CONFIG.model_copy(update={"validate_every": 1}))
     assert last_checkpoint(tmp_path)[0] == 1
 
@@ -461,6 +494,23 @@ def test_too_many_skipped_in_a_row_stop_training_with_the_state_saved(tmp_path, 
     with pytest.raises(DataError, match="2 steps in a row skipped"):  # it is tried as often again
         run(store, tmp_path, config)
     assert last_checkpoint(tmp_path)[0] > step + 1
+
+
+def test_a_training_whose_last_steps_were_skipped_does_not_count_as_whole(tmp_path, store, monkeypatch):
+    whole = Windows.batch
+
+    def spoil(self, step, layout):
+        batch = whole(self, step, layout)
+        return batch._replace(state=batch.state * np.nan) if step >= 4 else batch
+
+    monkeypatch.setattr(Windows, "batch", spoil)
+    config = CONFIG.model_copy(update={"max_skipped": 4, "stages": [RolloutStage(steps=8)]})
+    with pytest.raises(DataError, match="4 steps in a row skipped"):
+        run(store, tmp_path, config)
+    assert last_checkpoint(tmp_path)[0] == 8
+    monkeypatch.undo()
+    with pytest.raises(DataError, match=r"the last 4 of 8 steps were skipped, .* times in .*metrics.jsonl"):
+        run(store, tmp_path, config)
 
 
 @pytest.mark.parametrize("what", [{"output_truncation": {"wind": 3}}, {"conserve": ["wind"]}, {"advection": True}])

@@ -243,6 +243,8 @@ class Advection:
         x, y, z = (jax.lax.stop_gradient(component) for component in there)
         latitude = jnp.degrees(jnp.arcsin(jnp.clip(z, -1, 1)))
         row = jnp.interp(latitude, self.latitude, jnp.arange(self.latitude.size, dtype=x.dtype))
+        if not self.over_poles:
+            row = row.clip(1, self.latitude.size - 2)
         turn = jnp.degrees(jnp.arctan2(x * east[0] + y * east[1], x * east[1] - y * east[0]))
         n = self.longitude.size
         column = jnp.arange(n)[:, None] + turn / (self.longitude[1] - self.longitude[0])

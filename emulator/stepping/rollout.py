@@ -75,6 +75,17 @@ def rollout(
     return jnp.moveaxis(states, 0, 1)
 
 
+def last_of_rollout(
+    stepper: Stepping, params: Params, initial: State, forcing: Float[Array, "batch time lat lon forcing"], which: Which
+) -> State:
+    """The last state of ``rollout``, without memory for those before it."""
+
+    def step(state: State, forcing_now: Forcing) -> tuple[State, None]:
+        return stepper.advance(params, state, forcing_now, which), None
+
+    return jax.lax.scan(step, initial, jnp.moveaxis(forcing, 1, 0))[0]
+
+
 def recomputed(steps: int) -> float:
     """Arithmetic of a training step over so many model steps with ``rematerialise``, over that without."""
     return (4 * steps - 1) / (3 * steps)

@@ -39,6 +39,7 @@ from emulator.models import forward_flops, parameter_count
 from emulator.parser import some_minutes
 from emulator.stepping.stepper import network_channels
 from emulator.training.job import plan
+from emulator.training.record import METRICS
 from emulator.training.train import train
 
 logger = logging.getLogger(__name__)
@@ -231,7 +232,7 @@ def _result(entrant: Entrant, store: Store, run_dir: Path) -> Result:
 
 def _entries(run_dir: Path, kind: str) -> list[dict[str, Any]]:
     """Entries of one kind in ``metrics.jsonl``."""
-    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (run_dir / METRICS).read_text(encoding="utf-8").splitlines()
     return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
 
 

@@ -93,14 +93,17 @@ class Job:
     def heaviest(self, done: int = 0) -> set[Shape]:
         """Of the batches of the steps after ``done`` those that may need most memory.
 
-        Of the batches that run in a loop, and of those that do not: those with most states, and those with most windows
-        at once. A loop needs more memory, so a shorter rollout with one may need most.
+        Of the batches that run in a loop, and of those that do not: those with most states in the loss, with most in
+        all, and with most windows at once. A loop needs more memory, so a shorter rollout with one may need most.
         """
         shapes = {shape for span in self.spans if span.stop > done for shape in span.windows.shapes}
         without_loop = {shape for shape in shapes if shape.steps in self.unrolled}
         kinds = [kind for kind in (without_loop, shapes - without_loop) if kind]
-        most_states = {max(kind, key=lambda shape: (shape.windows * shape.steps, shape.free)) for kind in kinds}
-        return most_states | {max(kind) for kind in kinds}
+        in_loss = {max(kind, key=lambda shape: (shape.windows * shape.steps, shape.free)) for kind in kinds}
+        in_all = {
+            max(kind, key=lambda shape: (shape.windows * (shape.steps + shape.free), shape.steps)) for kind in kinds
+        }
+        return in_loss | in_all | {max(kind) for kind in kinds}
 
 
 def set_up(

@@ -22,6 +22,7 @@ from emulator.training.validation import Skill
 
 logger = logging.getLogger(__name__)
 
+METRICS = "metrics.jsonl"
 _FLUSH_SECONDS = 30.0  # TensorBoard need not see a step sooner, and a flush waits for the disk
 
 
@@ -122,7 +123,11 @@ class _Board:
 
 
 class Record:
-    """``metrics.jsonl`` and TensorBoard events; entries beyond the step that a run goes on from are dropped."""
+    """``metrics.jsonl`` and TensorBoard events; entries beyond the step that a run goes on from are dropped.
+
+    Attributes:
+      validated: Whether that step's validation is among those that are kept.
+    """
 
     def __init__(self, run_dir: Path, done: int) -> None:
         """Opens the first, and the second when there is something to write.
@@ -131,8 +136,9 @@ class Record:
           run_dir: The run folder.
           done: The step that training goes on from.
         """
-        path = run_dir / "metrics.jsonl"
+        path = run_dir / METRICS
         kept = [line for line in _lines(path) if _step_of(line) <= done]
+        self.validated = any(_step_of(line) == done and json.loads(line).get("kind") == "validation" for line in kept)
         write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", encoding="utf-8")
         self._run_dir, self._done = run_dir, done

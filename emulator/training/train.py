@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from emulator.checkpoint import Checkpoints
 from emulator.config import ModelConfig, TrainConfig
@@ -30,13 +31,17 @@ from emulator.training.budget import Programs, check_memory
 from emulator.training.devices import WHOLE, failing_together, meet
 from emulator.training.job import StageSpan, look_ahead, open_for_training, set_up, work
 from emulator.training.loader import Batch
-from emulator.training.record import Record
+from emulator.training.record import METRICS, Record
 from emulator.training.run_identity import claim, latest_step, learned_statistics
 from emulator.training.stop_requests import stop_requests
 from emulator.training.train_step import TrainState
 from emulator.training.watch import TooManySkippedError, Watch
 
 logger = logging.getLogger(__name__)
+
+
+class _StoppedError(KeyboardInterrupt):
+    """A stop was asked for, and the state is to be saved before."""
 
 
 def train(
@@ -80,11 +85,16 @@ def train(
 
     with failing_together(), told_once(), closing(Checkpoints(run_dir, job.fresh.params.order)) as checkpoints:
         start = checkpoints.restore(job.fresh) or job.fresh
-        if start.skipped >= config.max_skipped:  # it was given up, and is to be tried as often again
+        if start.skipped >= config.max_skipped and start.step < total:  # given up, and to be tried as often again
             start = start._replace(skipped=jnp.int32(0))
         meet()  # the first has had more to do, and devices wait for each other for half a minute
         state = layout.place(layout.agree(start), WHOLE)
         done = int(state.step)
+        if (skipped := int(state.skipped)) >= config.max_skipped:
+            raise TooManySkippedError(
+                f"train: the last {skipped} of {total} steps were skipped, for a loss or gradient that is not finite: "
+                f"check the data of the times in {run_dir / METRICS}, or lower learning_rate and train anew"
+            )
         programs = Programs(job.step, state, job.task, store, layout, config)
         logger.info(
             "train: %.2f million parameters, %d windows, %d steps%s",
@@ -109,6 +119,17 @@ def train(
         ):
             watch = Watch(config, job, record, progress)
 
+            def is_to_validate(now: int) -> bool:
+                return now % config.validate_every == 0 or now == total
+
+            def stop_at_once() -> None:
+                """Ends a validation, which is made up for; several processes settle on a step to stop after."""
+                if jax.process_count() == 1 and stop_wanted(0):
+                    raise _StoppedError
+
+            if done and is_to_validate(done) and not layout.agree(np.bool_(record is not None and record.validated)):
+                watch.validated(done, job.validation.run(state.averaged, job.task, stop_at_once))
+
             def ready() -> Generator[tuple[StageSpan, int, Batch, jax.stages.Compiled], None, None]:
                 """The steps that are to be done, each with its stage, its batch and its program."""
                 for span in job.spans:
@@ -131,7 +152,7 @@ def train(
                 for span, step, batch, program in steps:
                     state, norms = program(state, batch, job.task)
                     now, first, stop = step + 1, step == done, stop_wanted(step)
-                    validate = now % config.validate_every == 0 or now == total
+                    validate = is_to_validate(now)
                     keep = stop or (now % config.checkpoint_every == 0 and now < total)
                     try:
                         watch.add(step, norms, span, catch_up=validate or keep or first)
@@ -150,14 +171,17 @@ def train(
                     with watch.clock.paused():
                         if keep:  # before all else: who stops a job may not wait
                             save(state)
-                        if stop:
+                        try:
+                            if stop:
+                                raise _StoppedError
+                            if validate:
+                                watch.validated(now, job.validation.run(state.averaged, job.task, stop_at_once))
+                        except _StoppedError:
+                            if not keep:
+                                save(state)
                             leave_together()
                             logger.info("train: stopped at step %d of %d, state saved", now, total)
-                        if validate:
-                            watch.validated(now, job.validation.run(state.averaged, job.task))
-                    if stop:
-                        leave_together()
-                        raise KeyboardInterrupt
+                            raise
             save(state)  # not before: a run that is whole has its last validation, and its weights whatever was killed
         leave_together()
     return run_dir

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from emulator.config import TrainConfig
 from emulator.stepping.pytree import pytree
-from emulator.stepping.rollout import rollout
+from emulator.stepping.rollout import last_of_rollout, rollout
 from emulator.stepping.stepper import Stepper
 from emulator.training.devices import AXES, ROWS, WHOLE, Layout, windows_spec
 from emulator.training.loader import Batch
@@ -116,8 +116,8 @@ def loss_of(params: nnx.State, batch: Batch, task: Task, *, unroll: bool = False
     truth, forcing, which = (jnp.asarray(array) for array in batch)
     free, state = batch.free, truth[:, 0]
     if free:
-        on_its_own = rollout(task.stepper, jax.lax.stop_gradient(params), state, forcing[:, :free], which)
-        state = jax.lax.stop_gradient(on_its_own[:, -1])
+        alone = last_of_rollout(task.stepper, jax.lax.stop_gradient(params), state, forcing[:, :free], which)
+        state = jax.lax.stop_gradient(alone)
     forecast = rollout(
         task.stepper, params, state, forcing[:, free:], which, rematerialise=task.rematerialise, unroll=unroll
     )

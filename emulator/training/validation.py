@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -104,8 +104,8 @@ class Validation:
         """What ``run`` runs for each chunk; shapes may stand in place of arrays."""
         return _moments.lower(weights, batch, task, self.layout).compile()
 
-    def run(self, weights: Stacks, task: Task) -> Skill:
-        """Skill of forecasts with these weights."""
+    def run(self, weights: Stacks, task: Task, between: Callable[[], None] = lambda: None) -> Skill:
+        """Skill of forecasts with these weights; ``between`` is called after every chunk, and may raise to end it."""
         chunks = []
         with ThreadPoolExecutor(1) as reader:  # the next chunk is read while the devices work on this one
             arriving = [reader.submit(self._batch, self.rows[0])]
@@ -114,6 +114,7 @@ class Validation:
                 if rows is not None:
                     arriving.append(reader.submit(self._batch, rows))
                 chunks.append(np.asarray(_moments(weights, batch, task, self.layout)))
+                between()
         moments = np.mean(chunks, axis=0).swapaxes(0, 1)
         unit = np.asarray(task.objective.units(task.stepper.normalizer.output_std[0], jnp.int32(0)))
         by_channel = np.asarray(task.objective.weights[task.objective.stage])

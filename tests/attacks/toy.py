@@ -27,6 +27,7 @@ def overrides(workdir: Path) -> list[str]:
         "evaluate.bootstrap": 20,
         "evaluate.init_every_hours": 48,
         "train.checkpoint_every": 3,
+        "train.validate_every": 3,  # so that kills fall between a checkpoint and its validation, too
         "train.validation_windows": 2,
     }
     return [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
