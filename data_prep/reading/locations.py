@@ -42,7 +42,9 @@ def locate(text: str | Path) -> Location:
             )
         remedy = "; its to_dataset() makes one" if hasattr(text, "to_dataset") else ""
         raise DataError(f"a path or a data set is expected, not a {type(text).__name__}{remedy}")
-    return text if isinstance(text, str) and is_url(text) else Path(os.path.expanduser(text))  # noqa: PTH111 - an unknown user is no error
+    if isinstance(text, str) and is_url(text):
+        return text
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises where there is no such user
 
 
 def is_url(location: Location) -> bool:

@@ -200,7 +200,7 @@ def scalar_pressure(variable: xr.DataArray) -> str | None:
     return next((c for c in scalars if vertical_kind(variable[c])[0] == "pressure"), None)
 
 
-def surface_pressure(variable: xr.DataArray) -> float | None:
+def single_level_pressure(variable: xr.DataArray) -> float | None:
     """The pressure of a field on one level, hPa; ``None`` where it has none, or what may be a height without a unit."""
     name = level_coordinate(variable) or scalar_pressure(variable)
     if name is None or name not in variable.coords:

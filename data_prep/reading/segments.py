@@ -268,9 +268,9 @@ def over_interval_names(timelines: Mapping[str, Timeline], kind: str) -> list[st
     return [n for n, t in timelines.items() if any(s.fields[n].over_interval == kind for s in t.sources)]
 
 
-def _how_to_share(differing: int, *timelines: Timeline) -> str:
+def _how_to_share(differing: int, one: Timeline, other: Timeline) -> str:
     """What to do about variables at other intervals, or with no time in common as days told by noon and by midnight."""
-    coarse, fine = sorted(timelines, key=lambda timeline: timeline.times.size)
+    coarse, fine = sorted((one, other), key=lambda timeline: timeline.times.size)
     if coarse.times.size > 2 and np.isin(coarse.times, fine.times).all():
         long, short = (np.median(np.diff(t.times) / np.timedelta64(1, "h")) for t in (coarse, fine))
         if long > short:
@@ -278,9 +278,9 @@ def _how_to_share(differing: int, *timelines: Timeline) -> str:
                 f"{coarse.variable.name} comes every {long:g} h and {fine.variable.name} every {short:g} h: thin the "
                 "finer one before (rain summed)"
             )
-    if differing < sum(timeline.times.size for timeline in timelines) or _on_one_clock(*timelines):
+    if differing < one.times.size + other.times.size or _on_one_clock(one, other):
         return ""
-    first = " and ".join(f"{t.variable.name} {clock.text(t.times[0])}" for t in timelines)
+    first = " and ".join(f"{t.variable.name} {clock.text(t.times[0])}" for t in (one, other))
     return f"they share none (the first are {first}): shift the times of one, if both mean the same (cdo shifttime)"
 
 

@@ -39,7 +39,7 @@ from data_prep.reading.recognise import (
     refuse_initial_times,
     refuse_other_dimensions,
     scalar_pressure,
-    surface_pressure,
+    single_level_pressure,
     vertical_kind,
     without_single_leads,
 )
@@ -631,5 +631,5 @@ def _found_field(
         standard_name=str(variable.attrs.get("standard_name", "")),
         unit_given="units" in variable.attrs,
         valid=valid_range_of(variable),
-        pressure=None if levels else surface_pressure(variable),
+        pressure=None if levels else single_level_pressure(variable),
     )

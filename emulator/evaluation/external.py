@@ -36,7 +36,7 @@ from data_prep.reading.recognise import (
     level_coordinate,
     on_own_axes,
     scalar_pressure,
-    surface_pressure,
+    single_level_pressure,
     vertical_kind,
 )
 from data_prep.reading.slips import hint, slip_of, standard_height
@@ -307,7 +307,7 @@ def _field(
             found = "no levels" if on_levels else f"{variable.sizes[str(vertical_dim)]} levels"
             raise DataError(f"{path}: {raw_name} has {found}, the truth's {name} has {'some' if on_levels else 'none'}")
         if name in state:
-            refuse_another_surface(f"{path}: {raw_name}", surface_pressure(variable), state[name], "the truth's")
+            refuse_another_surface(f"{path}: {raw_name}", single_level_pressure(variable), state[name], "the truth's")
         return ExternalField(raw_name, to_si, constant=name == SURFACE, minimum=minimum, valid=valid), None
     kind, values = vertical_kind(variable[coordinate])
     truth = store.spec.vertical
