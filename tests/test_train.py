@@ -474,14 +474,19 @@ def test_a_bad_batch_is_skipped_named_and_counted(tmp_path, caplog):
     assert counts == [8 - len(bad), 8, 8]  # Adam's goes by its updates, the schedules by the stages
 
 
-def test_too_many_skipped_in_a_row_stop_training_with_the_state_saved(tmp_path, store, monkeypatch):
+def spoil_batches(monkeypatch, first):
+    """NaN in every batch from a step on."""
     whole = Windows.batch
 
-    def spoil(self, step, layout):
+    def spoiled(self, step, layout):
         batch = whole(self, step, layout)
-        return batch._replace(state=batch.state * np.nan) if step >= 2 else batch
+        return batch._replace(state=batch.state * np.nan) if step >= first else batch
 
-    monkeypatch.setattr(Windows, "batch", spoil)
+    monkeypatch.setattr(Windows, "batch", spoiled)
+
+
+def test_too_many_skipped_in_a_row_stop_training_with_the_state_saved(tmp_path, store, monkeypatch):
+    spoil_batches(monkeypatch, 2)
     config = CONFIG.model_copy(update={"max_skipped": 2, "stages": [RolloutStage(steps=12)]})
     with pytest.raises(DataError, match=r"2 steps in a row skipped; loss nan, .* at step \d with the batch") as error:
         run(store, tmp_path, config)
@@ -499,13 +504,7 @@ def test_too_many_skipped_in_a_row_stop_training_with_the_state_saved(tmp_path, 
 
 
 def test_a_training_whose_last_steps_were_skipped_does_not_count_as_whole(tmp_path, store, monkeypatch):
-    whole = Windows.batch
-
-    def spoil(self, step, layout):
-        batch = whole(self, step, layout)
-        return batch._replace(state=batch.state * np.nan) if step >= 4 else batch
-
-    monkeypatch.setattr(Windows, "batch", spoil)
+    spoil_batches(monkeypatch, 4)
     config = CONFIG.model_copy(update={"max_skipped": 4, "stages": [RolloutStage(steps=8)]})
     with pytest.raises(DataError, match="4 steps in a row skipped"):
         run(store, tmp_path, config)

@@ -24,14 +24,7 @@ from data_prep.reading.level_files import stack_levels
 from data_prep.reading.locations import Location
 from data_prep.reading.regridded import bring_to, regrid_sources
 from data_prep.reading.segments import RawSegment, check_accumulation, cut_into_segments, over_interval_names
-from data_prep.reading.sources import (
-    Extent,
-    NothingAskedError,
-    Source,
-    in_units,
-    open_source,
-    warn_of_units,
-)
+from data_prep.reading.sources import Extent, NothingAskedError, Source, in_units, open_source, warn_of_units
 from data_prep.reading.timelines import Mending, Timeline, join_by_time
 from data_prep.regrid import make_regridder
 from data_prep.spec import Known, Role, StateSpec, Variable
