@@ -12,7 +12,7 @@ from data_prep.spec import StateSpec, Variable
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.config import ExperimentConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.models import latitude_factor
-from emulator.stepping.advection import Advection
+from emulator.stepping.advection import Advection, _one_by_one
 from emulator.training.devices import WHOLE
 from emulator.training.job import set_up
 
@@ -154,6 +154,30 @@ def test_slopes_at_the_sides_are_those_of_one_cell(pole_to_pole):
     degree = np.radians(1) * EARTH_RADIUS
     np.testing.assert_allclose(northward * degree, 3, rtol=1e-3)
     np.testing.assert_allclose(eastward * degree * np.cos(np.radians(latitude))[:, None], 2, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "latitude",
+    [Grid.gaussian(48).latitude, np.linspace(-90, 90, 65), np.array([30.0, 30.5, 33, 40, 41, 41.1, 55])],
+    ids=["gaussian", "pole rows", "uneven"],
+)
+def test_a_latitude_is_found_among_the_rows(latitude):
+    carry = Advection.of(SPEC, Grid.from_arrays(latitude, np.arange(128) * 360 / 128), [HOURS])
+    rows = np.asarray(carry.latitude)
+    asked = np.concatenate([np.random.default_rng(0).uniform(rows[0], rows[-1], 5000), rows]).astype(np.float32)
+    np.testing.assert_allclose(carry._row(asked), np.interp(asked, rows, np.arange(rows.size)), atol=1e-4)
+
+
+def test_states_one_by_one_are_states_together():
+    """On a CPU a loop goes through them; what accelerators do is compared with it here."""
+    grid = Grid.gaussian(16)
+    states = np.random.default_rng(0).normal(0, 9, (3, *grid.shape, 7)).astype(np.float32)
+    carry = Advection.of(SPEC, grid, [HOURS, 2 * HOURS], cubic=True)
+    seconds = carry.seconds[np.array([1, 0, 1])]
+    apart, _ = _one_by_one(carry._carry, jnp.asarray(states), seconds)
+    together, nothing = carry._carry(jnp.asarray(states), seconds)
+    np.testing.assert_allclose(apart, together, atol=2e-3)  # of 9 K, through coordinates in single precision
+    assert nothing.shape[-1] == 0
 
 
 @pytest.mark.parametrize("cubic", [False, True])

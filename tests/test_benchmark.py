@@ -171,7 +171,18 @@ def test_noise_has_the_shape_of_weather():
     store = synthetic_store(rows=8, levels=2, n_times=6)
     assert store.state.shape == (12, 8, 16, 4 * 2 + 2)
     assert [s.split for s in store.segments] == ["train", "validation"]
-    assert np.std(store.state) == pytest.approx(1, rel=0.05)
+    np.testing.assert_allclose(np.std(store.state, axis=(0, 1, 2)), 1, rtol=0.05)
+    np.testing.assert_allclose(np.mean(store.state, axis=(0, 1, 2)), store.statistics.mean, atol=0.1)
+
+
+def test_the_network_of_a_config_is_measured_behind_free_steps_on_the_levels_it_needs(tmp_path):
+    path, config = tmp_path / "small.yaml", read_yaml(ROOT / "tests" / "tiny.yaml")
+    config["model"]["vertical_motion"] = True  # which is there for sigma levels alone
+    path.write_text(str(config))
+    words = ["--rows", "8", "--levels", "2", "--batch", "2", "--seconds", "0.1", "--model", str(path)]
+    out = run("train", [*words, "--free-steps", "2"])
+    assert re.search(r"unet, \S+ M parameters, 2 windows of 1 steps behind 2 ", out)
+    assert "roofline" not in out  # the account of traffic counts loops once
 
 
 def test_a_model_that_is_none_is_refused():

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from data_prep.grid import Grid
-from emulator.benchmarks.synthetic import TIMESTEP, synthetic_spec, synthetic_store
+from emulator.benchmarks.synthetic import TIMESTEP, synthetic_spec, synthetic_store, vertical_for
 from emulator.benchmarks.table import Row, Table
-from emulator.benchmarks.train import DEMO_NETWORK, parse_model
+from emulator.benchmarks.train import add_model, parse_model
 from emulator.config import Precision
 from emulator.hardware.machine import best_seconds, cores, describe, factors_of, matrix_rate
 from emulator.models import forward_flops
@@ -26,7 +26,7 @@ _DAYS_PER_STEP = float(TIMESTEP / np.timedelta64(1, "D"))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may be chosen."""
-    parser.add_argument("--model", default=DEMO_NETWORK, help="model section of a config, as YAML (the demo's network)")
+    add_model(parser)
     parser.add_argument("--rows", type=int, default=32, help="rows of the Gaussian grid (32)")
     parser.add_argument("--levels", type=int, default=8, help="levels of the four upper-air variables (8)")
     parser.add_argument("--days", type=float, default=10.0, help="length of a forecast (10)")
@@ -76,7 +76,8 @@ def _network_days(arguments: argparse.Namespace, members: int) -> float:
     steps = round(arguments.days / _DAYS_PER_STEP)
     model = parse_model(arguments.model)
     n_times = max(members, 8) + 2 + model.time_steps[-1]
-    store = with_longer_steps(synthetic_store(arguments.rows, arguments.levels, n_times), model.time_steps[1:])
+    made_up = synthetic_store(arguments.rows, arguments.levels, n_times, vertical_for(model))
+    store = with_longer_steps(made_up, model.time_steps[1:])
     stepper, params = make_stepper(
         model,
         store.spec,

@@ -23,7 +23,6 @@ from jax.sharding import Mesh
 
 from data_prep.errors import ConfigError, one_line
 from emulator.benchmarks import train
-from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
 from emulator.hardware.machine import factors_of
 from emulator.models.layers import count_parameters
@@ -64,12 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
     model, config = train.parse_model(arguments.model), train.training_of(arguments)
-    shape = Shape(arguments.batch, arguments.rollout)
-    batch, length, _ = shape
-    store = synthetic_store(arguments.rows, arguments.levels, n_times=batch + length + 8)
+    shape = Shape(arguments.batch, arguments.rollout, arguments.free_steps)
+    store = train.store_for(arguments, model)
     devices = _devices(arguments.card, arguments.sharing * arguments.bands)
     layout = Layout(Mesh(np.array(devices).reshape(arguments.sharing, arguments.bands), AXES))
-    layout.check_batch(batch, config.accumulate)
+    layout.check_batch(shape.windows, config.accumulate)
     layout.check_latitudes(model, store.grid)
     step, fresh, task = made_up_task(model, store.spec, store.grid, config, layout)
     state = _shapes(fresh, jax.tree.map(lambda _: WHOLE, fresh), layout)
@@ -77,12 +75,12 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     options = {"xla_gpu_enable_triton_gemm": False} if arguments.card == "h100" else None
     programs = Programs(step, state, _shapes(task, task.specs(), layout), store, layout, config, options)
     text = programs.of(shape).as_text() or ""
-    operations = step_flops(model, store, batch, length) / layout.mesh.size
-    again = recomputed(length) if config.rematerialise else 1.0
-    rows = _rows_of_h100(text, operations, again, batch, config.precision) if arguments.card == "h100" else []
-    what = f"{model.kind}, {count_parameters(fresh.params) / 1e6:.3g} M parameters, {batch} windows of {length} steps"
+    operations = step_flops(model, store, shape.windows, 1) * shape.model_steps / layout.mesh.size
+    repeated = (recomputed(shape.steps) - 1) * shape.steps if config.rematerialise else 0.0
+    again = 1 + repeated / shape.model_steps
+    rows = _rows_of_h100(text, operations, again, shape.windows, config.precision) if arguments.card == "h100" else []
     rows = [
-        Row(what, operations / 1e9, "GFLOP"),
+        Row(train.described(model, count_parameters(fresh.params), shape), operations / 1e9, "GFLOP"),
         Row("memory", programs.memory(shape) / 2**20, "MiB"),
         *rows,
         *(Row(f"{kind}s", count, "") for kind, count in collectives(text)["kinds"].items()),

@@ -9,14 +9,16 @@ from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology, Season, basis_size, hours_of
 from data_prep.preparation.statistics import Statistics
 from data_prep.preparation.store import Segment, Store, memory_store
-from data_prep.spec import StateSpec, Variable
+from data_prep.spec import StateSpec, Variable, Vertical
+from emulator.config import ModelConfig
 
 TIMESTEP = np.timedelta64(6, "h").astype("timedelta64[ns]")
 
 
-def synthetic_spec(levels: int) -> StateSpec:
+def synthetic_spec(levels: int, vertical: Vertical = "pressure") -> StateSpec:
     """Four variables on so many levels, two at the surface, sun, sea-surface temperature and orography."""
-    heights = tuple(1000.0 * (i + 1) / (levels + 1) for i in range(levels))
+    lowest = 1000.0 if vertical == "pressure" else 1.0
+    heights = tuple(lowest * (i + 1) / (levels + 1) for i in range(levels))
     return StateSpec(
         (
             *(Variable(name, "prognostic", heights, unit) for name, unit in _UPPER_AIR.items()),
@@ -27,7 +29,7 @@ def synthetic_spec(levels: int) -> StateSpec:
             Variable("geopotential_at_surface", "static", (), "m2 s-2"),
             *COORDINATE_VARIABLES,
         ),
-        "pressure",
+        vertical,
     )
 
 
@@ -47,15 +49,21 @@ def smooth_waves(rng: np.random.Generator, grid: Grid, count: int) -> np.ndarray
     return (2 * field / np.sqrt(count)).astype(np.float32)
 
 
-def synthetic_store(rows: int, levels: int, n_times: int) -> Store:
-    """A store of normal noise with unit statistics, on a Gaussian grid of so many rows.
+def vertical_for(model: ModelConfig) -> Vertical:
+    """On which levels a network's data must lie."""
+    return "sigma" if model.vertical_motion else "pressure"
+
+
+def synthetic_store(rows: int, levels: int, n_times: int, vertical: Vertical = "pressure") -> Store:
+    """A store of normal noise with unit statistics, but a surface pressure near 1000 hPa, on a Gaussian grid.
 
     Args:
       rows: Of the grid, which has twice as many columns.
       levels: Of the upper-air variables.
       n_times: Times of the training segment; the validation segment has as many.
+      vertical: What the levels are of.
     """
-    grid, spec = Grid.gaussian(rows), synthetic_spec(levels)
+    grid, spec = Grid.gaussian(rows), synthetic_spec(levels, vertical)
     rng = np.random.default_rng(0)
     n = len(spec.state_channels)
     start = np.datetime64("2001-01-01", "ns")
@@ -73,6 +81,9 @@ def synthetic_store(rows: int, levels: int, n_times: int) -> Store:
     moments |= {f"{kind}std": np.ones(count, np.float32) for kind, count in counts.items()}
     hours = hours_of(times[:n_times])
     expected = np.zeros((basis_size("seasonal_trend", hours.size), *grid.shape, n), np.float32)
+    pressure = [c.name for c in spec.state_channels].index("surface_pressure")
+    for mean in (state, moments["mean"], expected[0]):  # what is divided by it stays finite
+        mean[..., pressure] += 1e5
     segments = [
         Segment("learn", 0, n_times, "train", times[0], times[n_times - 1]),
         Segment("steer", n_times, 2 * n_times, "validation", times[n_times], times[-1]),

@@ -12,15 +12,16 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from data_prep.errors import ConfigError, one_line
-from emulator.benchmarks.synthetic import synthetic_store
+from data_prep.preparation.store import Store
+from emulator.benchmarks.synthetic import synthetic_store, vertical_for
 from emulator.benchmarks.table import Row, Table
-from emulator.config import MeshConfig, ModelConfig, Precision, RolloutStage, TrainConfig
+from emulator.config import MeshConfig, ModelConfig, Precision, RolloutStage, TrainConfig, load_config
 from emulator.hardware.machine import copy_rate, describe, factors_of
 from emulator.models.layers import count_parameters
 from emulator.training.budget import AHEAD, Programs
 from emulator.training.devices import WHOLE
 from emulator.training.job import set_up
-from emulator.training.loader import Batch
+from emulator.training.loader import Batch, Shape
 from emulator.training.train_step import Norms, Task, TrainState
 
 DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, global_truncation: 4, advection: true}"
@@ -28,11 +29,12 @@ DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, g
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may be chosen."""
-    parser.add_argument("--model", default=DEMO_NETWORK, help="model section of a config, as YAML (the demo's network)")
+    add_model(parser)
     parser.add_argument("--rows", type=int, default=32, help="rows of the Gaussian grid (32)")
     parser.add_argument("--levels", type=int, default=8, help="levels of the four upper-air variables (8)")
     parser.add_argument("--batch", type=int, default=8, help="windows a step (8)")
     parser.add_argument("--rollout", type=int, default=1, help="model steps of a window (1)")
+    parser.add_argument("--free-steps", type=int, default=0, help="steps before these without a gradient (0)")
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch (1)")
     parser.add_argument("--rematerialise", action="store_true", help="compute again instead of keeping")
     parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw")
@@ -41,12 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure (5)")
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Which network."""
+    text = "model section of a config, as YAML, or a config that has one (the demo's network)"
+    parser.add_argument("--model", default=DEMO_NETWORK, help=text)
+
+
 def parse_model(text: str) -> ModelConfig:
-    """A model section.
+    """A model section, or that of a config.
 
     Raises:
-      ConfigError: it is none.
+      ConfigError: it is neither.
     """
+    if not text.lstrip().startswith("{"):
+        return load_config(text).model
     try:
         return TypeAdapter(ModelConfig).validate_python(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError) as error:
@@ -57,7 +67,7 @@ def training_of(arguments: argparse.Namespace) -> TrainConfig:
     """What these arguments ask for, a single step of it."""
     return TrainConfig(
         batch_size=arguments.batch,
-        stages=[RolloutStage(steps=1, rollout=arguments.rollout)],
+        stages=[RolloutStage(steps=1, rollout=arguments.rollout, free_steps=arguments.free_steps)],
         accumulate=arguments.accumulate,
         rematerialise=arguments.rematerialise,
         optimiser=arguments.optimiser,
@@ -67,11 +77,23 @@ def training_of(arguments: argparse.Namespace) -> TrainConfig:
     )
 
 
+def store_for(arguments: argparse.Namespace, model: ModelConfig) -> Store:
+    """Made-up data, enough of them for a batch."""
+    longest = (arguments.free_steps + arguments.rollout) * model.time_steps[-1]
+    n_times = arguments.batch + longest + 8
+    return synthetic_store(arguments.rows, arguments.levels, n_times, vertical_for(model))
+
+
+def described(model: ModelConfig, parameters: int, shape: Shape) -> str:
+    """What is measured, in a line of the table."""
+    behind = f" behind {shape.free}" if shape.free else ""
+    return f"{model.kind}, {parameters / 1e6:.3g} M parameters, {shape.windows} windows of {shape.steps} steps{behind}"
+
+
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
     model, config = parse_model(arguments.model), training_of(arguments)
-    longest = arguments.rollout * model.time_steps[-1]
-    store = synthetic_store(arguments.rows, arguments.levels, n_times=arguments.batch + longest + 8)
+    store = store_for(arguments, model)
     job = set_up(config, model, store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     programs = Programs(job.step, state, job.task, store, job.layout, config)
@@ -80,17 +102,22 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     batch = job.spans[0].windows.batch(0, job.layout)
     seconds = _seconds_per_step(program, state, batch, job.task, arguments.seconds)
     rate = job.layout.matrix_rate(arguments.precision)
-    operations = job.spans[0].operations * arguments.rollout
+    operations = job.spans[0].operations * shape.model_steps
     parameters = count_parameters(job.fresh.params)
-    what = f"{model.kind}, {parameters / 1e6:.3g} M parameters, {arguments.batch} windows of {arguments.rollout} steps"
     windows, factors = arguments.batch / seconds, factors_of(arguments.precision)
     rows = [
-        Row(what, operations / seconds / 1e9, "GFLOP/s", rate / 1e9, f"{factors} matrix products"),
+        Row(
+            described(model, parameters, shape),
+            operations / seconds / 1e9,
+            "GFLOP/s",
+            rate / 1e9,
+            f"{factors} matrix products",
+        ),
         Row("windows", windows, "1/s"),
         Row("step", seconds, "s"),
         Row("memory", programs.memory(shape) / 2**20, "MiB"),
     ]
-    if arguments.rollout == arguments.accumulate == 1:  # the account of traffic counts loops once
+    if shape.model_steps == arguments.accumulate == 1:  # the account of traffic counts loops once
         traffic, copied = programs.traffic(shape), copy_rate()
         bounds = {"arithmetic": operations / rate, "memory traffic": traffic / copied}
         bound = max(bounds, key=lambda name: bounds[name])

@@ -38,7 +38,7 @@ class NetworkConfig(Section):
     )
     interpolation: Literal["linear", "cubic"] = Field(
         "linear",
-        description="How `advection` finds fields between points: cubic takes three times as long, and errs less",
+        description="How `advection` finds fields between points: cubic errs less, and takes a fifth longer (on a CPU)",
     )
     vertical_motion: bool = Field(
         False,

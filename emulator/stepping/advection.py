@@ -14,7 +14,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ class Advection:
 
     Attributes:
       latitude: Of the rows with those beyond the edges, degrees.
+      bins: Of latitude, as wide as each other and no wider than rows are apart: the last row that lies before each.
       longitude: Degrees.
       seconds: How long each of the network's steps is, ``(time_step,)``.
       places: Of every point of the grid and those beyond the edges: where it stands in the grid, row by row.
@@ -52,6 +53,7 @@ class Advection:
     """
 
     latitude: Float[Array, " padded_lat"]
+    bins: Int[Array, " bin"]
     longitude: Float[Array, " lon"]
     seconds: Float[Array, " time_step"]
     places: Int[Array, "padded_lat padded_lon"]
@@ -96,8 +98,10 @@ class Advection:
         by_level[-1] += range(len(channels), len(channels) + len(surface_winds))
         most = max(map(len, by_level))
         boundary = Boundary.of(grid)
+        latitude = _padded(np.asarray(grid.latitude), boundary)
         return cls(
-            jnp.asarray(_padded(np.asarray(grid.latitude), boundary), jnp.float32),
+            jnp.asarray(latitude, jnp.float32),
+            jnp.asarray(_bins(latitude)),
             jnp.asarray(grid.longitude, jnp.float32),
             jnp.asarray([step / np.timedelta64(1, "s") for step in steps], jnp.float32),
             _padded_places(grid, boundary, 1 + cubic),
@@ -139,7 +143,22 @@ class Advection:
           fields: The prognostic channels, physical units.
           which: How long the step of each state is, by its place in ``seconds``.
         """
-        seconds = self.seconds[which][:, None, None, None]
+        _, east, north = self._frame()
+        # XLA would interpolate anew for every channel that is put in its place below. A loop over states keeps the two
+        # apart: on a CPU that halves the time, on accelerators turns of a loop would wait for each other.
+        found, passed = jax.lax.platform_dependent(
+            fields, self.seconds[which], cpu=partial(_one_by_one, self._carry), default=self._carry
+        )
+        shown = [self._without_vectors(self._as_channels(found, east, north), east, north) - fields]
+        if self.vertical is not None:
+            shown.append(self._as_channels(passed, east, north))
+        return jnp.concatenate(shown, axis=-1)
+
+    def _carry(
+        self, fields: Float[Array, "batch lat lon channel"], seconds: Float[Array, " batch"]
+    ) -> tuple[OnLevels, OnLevels]:
+        """Fields where the air comes from, and what rising and sinking would change, which is nothing without it."""
+        seconds = seconds[:, None, None, None]
         half = seconds / 2 / EARTH_RADIUS
         here, east, north = self._frame()
         (eastward, northward), others = np.array(self.winds), np.array(self.others, int)
@@ -159,12 +178,7 @@ class Advection:
         half_way = _unit([x - chord * w for x, w in zip(here, wind, strict=True)])
         twice = 2 * dot(here, half_way)
         there = [twice * x - y for x, y in zip(half_way, here, strict=True)]
-        found = self._at(together, there, east, _cubic if self.cubic else _linear)
-
-        parts = [self._without_vectors(self._as_channels(found, east, north), east, north) - fields]
-        if self.vertical is not None:
-            parts.append(self._as_channels(passed[..., 3:], east, north))
-        return jnp.concatenate(parts, axis=-1)
+        return self._at(together, there, east, _cubic if self.cubic else _linear), passed[..., 3:]
 
     def _as_channels(self, on_levels: OnLevels, east: Vectors, north: Vectors) -> Float[Array, "batch lat lon channel"]:
         """Winds and what goes with them as channels, in the order of the state."""
@@ -242,7 +256,7 @@ class Advection:
         """Row and column in the padded grid of the points to which unit vectors go from those of ``_frame``."""
         x, y, z = (jax.lax.stop_gradient(component) for component in there)
         latitude = jnp.degrees(jnp.arcsin(jnp.clip(z, -1, 1)))
-        row = jnp.interp(latitude, self.latitude, jnp.arange(self.latitude.size, dtype=x.dtype))
+        row = self._row(latitude)
         if not self.over_poles:
             row = row.clip(1, self.latitude.size - 2)
         turn = jnp.degrees(jnp.arctan2(x * east[0] + y * east[1], x * east[1] - y * east[0]))
@@ -250,6 +264,22 @@ class Advection:
         column = jnp.arange(n)[:, None] + turn / (self.longitude[1] - self.longitude[0])
         column = column % n if self.periodic else column.clip(0, n - 1)
         return row, column + 1
+
+    def _row(self, latitude: Fields) -> Fields:
+        """Where latitudes stand among the rows. ``jnp.interp`` would search them, in a loop."""
+        first, last = self.latitude[0], self.latitude[-1]
+        each = ((latitude - first) * (self.bins.size / (last - first))).astype(jnp.int32)
+        row = jnp.take(self.bins, each, mode="clip")
+        row += latitude >= jnp.take(self.latitude, row + 1)
+        row = jnp.minimum(row, self.latitude.size - 2)
+        south, north = (jnp.take(self.latitude, row + i) for i in (0, 1))
+        return row + (latitude - south) / (north - south)
+
+
+def _one_by_one(work: Callable[[Array, Array], tuple[Array, Array]], *batch: Array) -> tuple[Array, Array]:
+    """What ``work`` makes of a batch, of which it is given one at a time."""
+    made: tuple[Array, Array] = jax.lax.map(lambda each: work(*(x[None] for x in each)), batch)
+    return made[0][:, 0], made[1][:, 0]
 
 
 def obstacle_to_advection(spec: StateSpec, grid: Grid) -> str | None:
@@ -289,6 +319,14 @@ def _padded(latitude: np.ndarray, boundary: Boundary) -> np.ndarray:
         first, last = boundary.pole_rows
         south, north = -180 - latitude[first], 180 - latitude[-1 - last]
     return np.concatenate([[south], latitude, [north]])
+
+
+def _bins(latitude: np.ndarray) -> np.ndarray:
+    """As ``Advection.bins``, of so many that each holds one row at most."""
+    span = latitude[-1] - latitude[0]
+    n = int(np.ceil(span / np.diff(latitude).min())) + 1
+    starts = latitude[0] + span / n * np.arange(n)
+    return np.asarray(np.searchsorted(latitude, starts, side="right") - 1, np.int32)
 
 
 def _padded_places(grid: Grid, boundary: Boundary, by: int) -> Int[Array, "padded_lat padded_lon"]:
