@@ -7,6 +7,7 @@ line; the command line prints that line and exits. Anything else is a defect of 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 _LONGEST = 2000
@@ -36,6 +37,11 @@ def printable(text: str) -> str:
 def one_line(error: Exception) -> str:
     """What a library's error says, for quoting: in one line and not too long; its name where it says nothing."""
     return " ".join(str(error).split())[:_LONGEST_QUOTED] or type(error).__name__
+
+
+def first_and_more(files: Sequence[object]) -> str:
+    """Files in a few words: the first, and how many there are besides."""
+    return f"{files[0]} and {len(files) - 1} more" if len(files) > 1 else str(files[0])
 
 
 def percent(share: float) -> str:

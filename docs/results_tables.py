@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import xarray as xr
 
+from emulator.evaluation.forecaster_names import is_physics, physics_form
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.scores_reader import (
     candidate,
@@ -22,7 +23,7 @@ from emulator.evaluation.scores_reader import (
     read_crossover,
 )
 from emulator.evaluation.strata import ratio_in, strata
-from emulator.evaluation.style import forecaster_label, is_physics, lead_text, physics_form, shown_unit, variable_label
+from emulator.evaluation.style import forecaster_label, lead_text, shown_unit, variable_label
 
 ERROR_HOURS = (6, 24, 72, 120, 240)
 LATER_HOURS = (24, 72, 120, 240)

@@ -16,6 +16,7 @@ from data_prep.grid import Grid
 from data_prep.spec import grid_coords
 from emulator.config import EvaluateConfig
 from emulator.evaluation.figures import save
+from emulator.evaluation.forecaster_names import is_physics, model_of, physics_form
 from emulator.evaluation.maps import plot_maps
 from emulator.evaluation.plots import activity_figure, gain_figure, plot_scores, skill_figure
 from emulator.evaluation.plots_cost import cost_figure, cost_front
@@ -25,12 +26,9 @@ from emulator.evaluation.scores_reader import read_crossover
 from emulator.evaluation.style import (
     default_lines,
     forecaster_label,
-    is_physics,
     lead_text,
     line_styles,
-    model_of,
     number_text,
-    physics_form,
     region_label,
     shown_unit,
     variable_label,

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep import clock
-from data_prep.errors import DataError
+from data_prep.errors import DataError, first_and_more
 from data_prep.grid import Grid
 from data_prep.reading import checks
 from data_prep.reading.locations import Location
@@ -190,7 +190,7 @@ def _times_of(sources: Sequence[Source], names: Sequence[str]) -> dict[str, np.n
 
 
 def _where(sources: Sequence[Source]) -> str:
-    return str(sources[0].path) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+    return first_and_more([source.path for source in sources])
 
 
 def _instant_of(

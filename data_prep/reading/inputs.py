@@ -15,7 +15,7 @@ import numpy as np
 
 from data_prep import clock
 from data_prep.config import DataConfig, ForcingConfig, VariableConfig
-from data_prep.errors import DataError
+from data_prep.errors import DataError, first_and_more
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES
 from data_prep.grid import Grid
 from data_prep.lateral import lateral_variables
@@ -239,7 +239,7 @@ def _holders(sources: Sequence[Source], name: str, role: Role, variable: Variabl
     there = [s for s in sources if name in s.fields]
     if not there:
         raw_name = variable.source or name
-        where = str(sources[0].path) if len(sources) == 1 else f"{sources[0].path} and {len(sources) - 1} more"
+        where = first_and_more([source.path for source in sources])
         listed = ", ".join(dict.fromkeys(v for s in sources for v in s.contents))
         near = [] if known(name) else difflib.get_close_matches(name, KNOWN, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from data_prep import clock
-from data_prep.errors import DataError
+from data_prep.errors import DataError, first_and_more
 from data_prep.files.arrays import rows_at
 from data_prep.preparation.store import Store
 from data_prep.reading.locations import Location, find, find_files, is_url, locate
@@ -147,9 +147,7 @@ def refuse_missing(places: Places) -> None:
 
 def shown(places: Places) -> str:
     """What places are called in messages."""
-    if not isinstance(places, tuple):
-        return str(places)
-    return f"{places[0]}" + (f" and {len(places) - 1} more" if len(places) > 1 else "")
+    return first_and_more(places) if isinstance(places, tuple) else str(places)
 
 
 def open_forecasts_at(places: Places, store: Store, pressure_levels: Sequence[float] = ()) -> External:

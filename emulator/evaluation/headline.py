@@ -10,6 +10,7 @@ import xarray as xr
 
 from data_prep.files.arrays import unbroken_runs
 from emulator.evaluation.crossover import Crossover
+from emulator.evaluation.forecaster_names import SIMPLE, is_physics, physics_form
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.scores_reader import (
     candidate,
@@ -23,16 +24,7 @@ from emulator.evaluation.scores_reader import (
     quoted_lead,
     read_crossover,
 )
-from emulator.evaluation.style import (
-    HOURS_BELOW,
-    SIMPLE,
-    is_physics,
-    lead_text,
-    limit_label,
-    listed,
-    physics_form,
-    variable_label,
-)
+from emulator.evaluation.style import HOURS_BELOW, lead_text, limit_label, listed, variable_label
 
 _WINS = ("crossover", "beyond the last lead")
 _SIGNIFICANT = "rmse_difference_significant"

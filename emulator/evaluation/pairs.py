@@ -11,11 +11,11 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.crossover import Outcome, find_crossovers
+from emulator.evaluation.forecaster_names import is_physics
 from emulator.evaluation.gap_closed import gap_closed, is_gap
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.resampling import Resamples
 from emulator.evaluation.significance import ENDS, Bootstrap, Estimate
-from emulator.evaluation.style import is_physics
 from emulator.evaluation.time_gain import time_gain
 
 _LONG_NAMES = {

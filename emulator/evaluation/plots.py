@@ -25,6 +25,7 @@ from emulator.evaluation.figures import (
     marker_for,
     save,
 )
+from emulator.evaluation.forecaster_names import model_of
 from emulator.evaluation.headline import hardest_opponent
 from emulator.evaluation.plots_cost import cost_figure
 from emulator.evaluation.regions import WHOLE
@@ -41,7 +42,7 @@ from emulator.evaluation.scores_reader import (
     unit_of,
     with_gap_from,
 )
-from emulator.evaluation.style import default_lines, limit_label, line_styles, model_of, variable_label
+from emulator.evaluation.style import default_lines, limit_label, line_styles, variable_label
 
 _MOST_ANSWERS = 3  # crossovers told in a panel
 

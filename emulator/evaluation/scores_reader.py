@@ -8,9 +8,10 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.crossover import Crossover, Outcome
+from emulator.evaluation.forecaster_names import is_physics, is_twin, physics_form
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.significance import ENDS
-from emulator.evaluation.style import Unit, forecaster_label, is_physics, is_twin, physics_form, shown_unit
+from emulator.evaluation.style import Unit, forecaster_label, shown_unit
 
 LEAD_HOURS = (6, 24, 48, 72, 120, 168, 240)
 """Leads of the table, as far as they were scored; where none of them was, others spread over all."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_prep.variables import is_accumulation
+from emulator.evaluation.forecaster_names import NAME, is_physics, is_twin, physics_form
 
 # Okabe and Ito (2008): distinguishable with every common form of colour blindness. Their yellow is left out, which
 # does not show on white paper; dashes tell more forecasters apart than there are colours.
@@ -26,8 +27,6 @@ _FIXED = {
     "linear_pcs": (_BLACK, _MIXED),
     "climatology": (_BLACK, _DASHED),
 }
-SIMPLE = ("persistence", "anomaly_persistence", "damped_anomaly_persistence", "linear_pcs", "climatology")
-"""References that any forecaster should beat."""
 _WORDS = {"linear_pcs": "Linear regression on PCs", "network_ensemble": "Network ensemble mean"}
 _FAMILIES = {"physics": (_BLUE, _SKY, _PURPLE), "twin": (_GREEN,)}
 _FORMS = {
@@ -42,10 +41,6 @@ _OTHERS = [
     *((_PURPLE, _DASHED), (_SKY, _DASHED), (_ORANGE, _MIXED)),
     *((_PURPLE, _MIXED), (_SKY, _MIXED), (_ORANGE, _DOTTED)),
 ]
-_MADE = "debiased|damped|ensemble"
-_NAME = re.compile(
-    rf"(?P<model>(?P<family>physics|twin)(?:_(?P<which>(?!(?:{_MADE})$)[\w-]+?))?)(?:_(?P<form>{_MADE}))?"
-)
 
 _SHORT = {
     "geopotential": "Z",
@@ -76,30 +71,6 @@ class Unit:
         return f" ({self.label})" if self.label else ""
 
 
-def is_physics(name: str) -> bool:
-    """Whether a forecaster is a physics baseline, by its name (``physics_t21_damped``, ``physics_ifs``)."""
-    found = _NAME.fullmatch(name)
-    return found is not None and found["family"] == "physics"
-
-
-def physics_form(name: str) -> str:
-    """What was made of a physics forecast: ``debiased``, ``damped``, ``ensemble``; empty for the forecast itself."""
-    found = _NAME.fullmatch(name)
-    return (found["form"] or "") if found else ""
-
-
-def is_twin(name: str) -> bool:
-    """Whether a forecaster is the truth's own model, by its name (``twin_t31``)."""
-    found = _NAME.fullmatch(name)
-    return found is not None and found["family"] == "twin"
-
-
-def model_of(name: str) -> str:
-    """``physics_t21`` for all that was made of its forecasts; a name of another kind is its own."""
-    found = _NAME.fullmatch(name)
-    return found["model"] if found else name
-
-
 def line_styles(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """Colour and dash of each forecaster.
 
@@ -109,7 +80,7 @@ def line_styles(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
     looks: dict[str, tuple[str, Any]] = {}
     models: dict[str, list[str]] = {family: [] for family in _FAMILIES}
     for name in names:
-        found = _NAME.fullmatch(name)
+        found = NAME.fullmatch(name)
         if name in _FIXED:
             looks[name] = _FIXED[name]
         elif found:
@@ -126,7 +97,7 @@ def line_styles(names: Sequence[str]) -> dict[str, tuple[str, Any]]:
 
 def forecaster_label(name: str) -> str:
     """``physics_t21_damped`` to ``Physics T21 damped``; what others call their models stays as it is written."""
-    found = _NAME.fullmatch(name)
+    found = NAME.fullmatch(name)
     if found:
         which = found["which"] or ""
         which = which.upper() if re.fullmatch(r"t\d+", which) else which.replace("_", " ")

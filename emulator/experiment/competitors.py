@@ -19,7 +19,7 @@ from data_prep.preparation.pipeline import find_inputs
 from data_prep.preparation.store import Store
 from data_prep.reading.opening import open_lazily
 from emulator.config import EnsembleOptions, EvaluateConfig, ExperimentConfig, PhysicsBaseline
-from emulator.evaluation.style import is_physics, is_twin
+from emulator.evaluation.forecaster_names import is_physics, is_twin
 from emulator.experiment.contest import Contest
 from emulator.experiment.forecast_files import CORRECTED, DAMPED, ENSEMBLE, NETWORK, is_of_network, training_path
 from emulator.experiment.initial_times import training_indices

@@ -15,7 +15,7 @@ import numpy as np
 from data_prep.clock import CALENDAR_DAYS, day_of_year
 from data_prep.clock import text as time_text
 from data_prep.config import DataConfig
-from data_prep.errors import DataError, UserError, how_to_install
+from data_prep.errors import DataError, UserError, first_and_more, how_to_install
 from data_prep.inspection.files import FieldReport, record_times
 from data_prep.inspection.report import Report
 from data_prep.preparation.splits import split_segments
@@ -121,8 +121,7 @@ class Leads:
 
 def where_of(report: Report) -> str:
     """The files in a few words, for messages."""
-    more = f" and {len(report.files) - 1} more" if len(report.files) > 1 else ""
-    return f"{report.files[0].source.path}{more}"
+    return first_and_more([file.source.path for file in report.files])
 
 
 def _repairs(report: Report) -> dict[str, Any]:
