@@ -12,6 +12,7 @@ from typing import Any
 from data_prep.variables import KNOWN, PRECIPITATION
 from emulator.config import ExperimentConfig
 from emulator.parser import build_parser
+from emulator.studies.markdown import markdown_table
 
 _DOCS = Path(__file__).parent
 _BEGIN, _END = "<!-- written by docs/reference.py -->", "<!-- /written -->"
@@ -42,7 +43,8 @@ def _commands() -> str:
 def _command(name: str, parser: argparse.ArgumentParser) -> str:
     usage = " ".join(parser.format_usage().removeprefix("usage: ").replace(" [-h]", "").split())
     rows = [[_spelling(a), (a.help or "").replace("%%", "%")] for a in parser._actions if a.dest != "help"]
-    return f"## `emulator {name}`\n\n{parser.description}\n\n`{usage}`\n\n{_table(['argument', 'what it does'], rows)}"
+    table = markdown_table(["argument", "what it does"], rows)
+    return f"## `emulator {name}`\n\n{parser.description}\n\n`{usage}`\n\n{table}"
 
 
 def _spelling(action: argparse.Action) -> str:
@@ -50,11 +52,6 @@ def _spelling(action: argparse.Action) -> str:
         return f"`{action.metavar or action.dest}`"
     value = action.metavar or (("|".join(map(str, action.choices))) if action.choices else action.dest.upper())
     return f"`{action.option_strings[-1]}`" if action.nargs == 0 else f"`{action.option_strings[-1]} {value}`"
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _keys() -> str:
@@ -114,7 +111,7 @@ def _section(section: dict[str, Any], first: dict[str, str]) -> str:
         required = key in section.get("required", ())
         about = "; ".join(filter(None, [field["description"], _below(field, first)]))
         rows.append([f"`{key}`", about, _type(field), "required" if required else _default(field)])
-    return _table(["key", "what it does", "type", "default"], rows)
+    return markdown_table(["key", "what it does", "type", "default"], rows)
 
 
 def _below(field: dict[str, Any], first: dict[str, str]) -> str:
@@ -189,7 +186,7 @@ def _variables() -> str:
         ]
         for name, facts in {**KNOWN, "total_precipitation_6hr": PRECIPITATION}.items()
     ]
-    return _table(["name", "unit", "in files also", "CF standard name", "possible"], rows)
+    return markdown_table(["name", "unit", "in files also", "CF standard name", "possible"], rows)
 
 
 TABLES = {"commands.md": _commands, "config.md": _keys, "data.md": _variables}

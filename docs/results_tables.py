@@ -24,6 +24,7 @@ from emulator.evaluation.scores_reader import (
 )
 from emulator.evaluation.strata import ratio_in, strata
 from emulator.evaluation.style import forecaster_label, lead_text, shown_unit, variable_label
+from emulator.studies.markdown import markdown_table
 
 ERROR_HOURS = (6, 24, 72, 120, 240)
 LATER_HOURS = (24, 72, 120, 240)
@@ -161,8 +162,7 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    heads = ["", *columns]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, ["---"] * len(heads), *rows])
+    return markdown_table(["", *columns], rows)
 
 
 if __name__ == "__main__":

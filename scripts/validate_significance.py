@@ -2,7 +2,7 @@
 
 import sys
 
-from emulator.evaluation.coverage import main
+from emulator.studies.coverage import main
 
 if __name__ == "__main__":
     sys.exit(main())

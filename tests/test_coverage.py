@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emulator.evaluation import coverage
-from emulator.evaluation.coverage import RIGHT
 from emulator.evaluation.crossover import Outcome
-from emulator.evaluation.simulation import Pair, noise_process
+from emulator.studies import coverage
+from emulator.studies.coverage import RIGHT
+from emulator.studies.simulated_pairs import Pair, noise_process
 
 pytestmark = pytest.mark.slow
 HOURS = np.arange(12.0, 241.0, 12.0)

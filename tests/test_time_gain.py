@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 from test_slow_variations import ar2
 
-from emulator.evaluation.coverage import rmse_difference
 from emulator.evaluation.significance import Bootstrap
 from emulator.evaluation.time_gain import _differences, lead_of_error, time_gain
+from emulator.studies.coverage import rmse_difference
 
 LEADS = np.arange(6.0, 61.0, 6.0)
 

@@ -1,1 +1,1 @@
-"""Questions to many trainings: what scaling buys, which network learns most, how long it takes to beat physics."""
+"""Questions to many trainings, as what scaling buys or how long it takes to beat physics, and to made-up scores."""

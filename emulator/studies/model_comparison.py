@@ -38,6 +38,7 @@ from emulator.hardware.machine import describe
 from emulator.models import forward_flops, parameter_count
 from emulator.parser import some_minutes
 from emulator.stepping.stepper import network_channels
+from emulator.studies.markdown import markdown_table
 from emulator.training.job import plan
 from emulator.training.record import METRICS
 from emulator.training.train import train
@@ -250,17 +251,16 @@ def table(results: Sequence[Result]) -> str:
     shown = sorted({leads[0], leads[len(leads) // 2], leads[-1]})
     hours = "/".join(f"{h:g}" for h in shown)
     head = ["model", "parameters, M", "GFLOP a sample", "steps", "minutes", "error"]
-    rows = [[*head, *(f"{v} at {hours} h" for v in variables)]]
-    rows.append(["---"] * len(rows[0]))
+    head += [f"{v} at {hours} h" for v in variables]
+    rows = []
     for error, r in sorted(zip(errors, results, strict=True), key=lambda pair: pair[0]):
         figures = [f"{r.parameters / 1e6:.2f}", f"{r.gflops:.2f}", str(r.steps), f"{r.minutes:.1f}"]
         by_variable = ["/".join(f"{r.rmse[v][h]:.3g}" for h in shown) for v in variables]
         rows.append([r.name, *figures, f"{error / best:.3f}", *by_variable])
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
     legend = (
         "RMSE of the validation rollout in SI units; error: its geometric mean over variables and leads, the best as 1."
     )
-    return "\n".join([*lines, "", f"Machine: {describe()}. {legend}"]) + "\n"
+    return "\n".join([markdown_table(head, rows), "", f"Machine: {describe()}. {legend}"]) + "\n"
 
 
 @as_command

@@ -39,6 +39,7 @@ from emulator.config import ExperimentConfig, ModelConfig, TrainConfig, load_con
 from emulator.hardware.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.parser import positive
+from emulator.studies.markdown import markdown_table
 from emulator.training.budget import Programs, step_flops
 from emulator.training.devices import WHOLE
 from emulator.training.job import Job, open_for_training, set_up
@@ -373,22 +374,23 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 
 def tell(points: Sequence[Point]) -> str:
     """The exponents of all curves and the frontier of every store, as Markdown tables."""
-    lines = ["| varied | held | points | exponent of the error [95 %] |", "|---|---|---|---|"]
+    rows = []
     for axis in _AXES:
         for c in curves(points, axis):
             places = ", ".join(f"{x:.2g}" for x in dict.fromkeys(c.x))
             exponent = f"{c.slope.exponent:+.3f} [{c.slope.lower:+.3f}, {c.slope.upper:+.3f}]"
-            lines.append(f"| {axis}: {places} | {c.held} | {len(c.points)} | {exponent} |")
+            rows.append([f"{axis}: {places}", c.held, str(len(c.points)), exponent])
+    tables = [markdown_table(["varied", "held", "points", "exponent of the error [95 %]"], rows)]
     for data in dict.fromkeys(p.data_hash for p in points):
         mine = [p for p in points if p.data_hash == data]
         varied = [name for name in _made_by(mine[0]) if len({str(_made_by(p).get(name)) for p in mine}) > 1]
         head = ["operations", "parameters", *varied, "s", "least error"]
-        lines += ["", "| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        rows = []
         for p in frontier(mine):
             made = [f"{x:.3g}" if isinstance(x := _made_by(p).get(name), float) else str(x) for name in varied]
-            cells = [f"{p.operations:.1e}", _millions(p), *made, f"{p.seconds:.0f}", f"{p.score:.3f}"]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append([f"{p.operations:.1e}", _millions(p), *made, f"{p.seconds:.0f}", f"{p.score:.3f}"])
+        tables.append(markdown_table(head, rows))
+    return "\n\n".join(tables)
 
 
 def _made_by(point: Point) -> dict[str, Any]:

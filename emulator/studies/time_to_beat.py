@@ -30,6 +30,7 @@ from emulator.evaluation.style import forecaster_label
 from emulator.experiment.initial_times import verified_leads
 from emulator.experiment.running import run_stages, stage_seconds
 from emulator.hardware.machine import describe
+from emulator.studies.markdown import markdown_table
 
 RECORDS = Path("docs/time_to_beat.jsonl")
 
@@ -127,13 +128,13 @@ def format_records(attempts: Sequence[Attempt]) -> str:
         *(forecaster_label(n) for n in names),
         "machine",
     ]
-    rows = [head, ["---"] * len(head)]
+    rows = []
     for a in sorted(attempts, key=lambda a: (a.lost, a.total)):
         parts = " + ".join(f"{m:.1f}" for m in a.minutes.values())
         ratios = [f"{a.ratios[n]:.2f}" if n in a.ratios else "" for n in names]
         when = f"{a.lead_hours / 24:g} d, {a.initial_times} starts"
         rows.append([a.config, f"{a.total:.1f} ({parts})", when, *ratios, f"{a.machine}, {a.date}"])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown_table(head, rows)
 
 
 def read_records(path: Path) -> list[Attempt]:

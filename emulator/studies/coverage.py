@@ -22,9 +22,10 @@ from emulator.evaluation.crossover import Outcome, find_crossover
 from emulator.evaluation.gap_closed import gap_closed, is_gap
 from emulator.evaluation.geer import geer_p
 from emulator.evaluation.significance import Bootstrap, Estimate, discovered
-from emulator.evaluation.simulation import Pair
 from emulator.evaluation.time_gain import time_gain
 from emulator.progress import track
+from emulator.studies.markdown import markdown_table
+from emulator.studies.simulated_pairs import Pair
 
 CONFIDENCE = 0.95
 INITIAL_TIMES = (24, 50, 100, 200, 400)
@@ -261,8 +262,7 @@ def _percent(share: float) -> str:
 def _table(columns: Iterable[str], cases: Sequence[Case], cells: Callable[[Sequence[Case]], Iterable[str]]) -> str:
     """A line for each setting, of whose cases ``cells`` makes what stands in the columns."""
     head = ("Initial times", "Decorrelation", *columns)
-    lines = [(*setting, *cells(group)) for setting, group in _settings(cases).items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ("---",) * len(head), *lines))
+    return markdown_table(head, [(*setting, *cells(group)) for setting, group in _settings(cases).items()])
 
 
 def figure(found: Coverage) -> Figure:
