@@ -10,7 +10,7 @@ import numpy as np
 from emulator.benchmarks.program import collectives
 from emulator.physics import ensemble, speedy
 
-MEMBERS, TRUNCATION = 4, 21
+MEMBERS, TRUNCATION = 8, 21
 
 
 def advanced(states, model):

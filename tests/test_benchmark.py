@@ -17,7 +17,7 @@ from data_prep.errors import ConfigError
 from emulator.benchmarks.history import record, show
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.benchmarks.table import Row, Table
-from emulator.benchmarks.train import DEMO_NETWORK, _seconds_per_step, parse_model
+from emulator.benchmarks.train import DEMO_NETWORK, _seconds_per_step, parse_model, take_model
 from emulator.config import load_config, read_yaml
 from emulator.hardware.machine import copy_rate, describe, matrix_rate
 from emulator.training.budget import AHEAD
@@ -35,11 +35,14 @@ SMALL = {
 }
 
 
-def run(name, words):
-    module = importlib.import_module(f"emulator.benchmarks.{name}")
+def parsed(name, words):
     parser = argparse.ArgumentParser()
-    module.add_arguments(parser)
-    (table,) = module.run(parser.parse_args(words))
+    importlib.import_module(f"emulator.benchmarks.{name}").add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def run(name, words):
+    (table,) = importlib.import_module(f"emulator.benchmarks.{name}").run(parsed(name, words))
     return str(table)
 
 
@@ -178,10 +181,15 @@ def test_noise_has_the_shape_of_weather():
 def test_the_network_of_a_config_is_measured_behind_free_steps_on_the_levels_it_needs(tmp_path):
     path, config = tmp_path / "small.yaml", read_yaml(ROOT / "tests" / "tiny.yaml")
     config["model"]["vertical_motion"] = True  # which is there for sigma levels alone
+    config["train"]["optimiser"] = "muon"
     path.write_text(str(config))
-    words = ["--rows", "8", "--levels", "2", "--batch", "2", "--seconds", "0.1", "--model", str(path)]
-    out = run("train", [*words, "--free-steps", "2"])
-    assert re.search(r"unet, \S+ M parameters, 2 windows of 1 steps behind 2 ", out)
+    words = ["--levels", "2", "--seconds", "0.1", "--model", str(path)]
+    arguments = parsed("train", [*words, "--precision", "bfloat16"])
+    take_model(arguments)
+    found = (arguments.rows, arguments.batch, arguments.optimiser, arguments.precision)
+    assert found == (32, 4, "muon", "bfloat16")
+    out = run("train", [*words, "--rows", "8", "--free-steps", "2"])
+    assert re.search(r"unet, \S+ M parameters, 4 windows of 1 steps behind 2 ", out)
     assert "roofline" not in out  # the account of traffic counts loops once
 
 

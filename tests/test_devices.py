@@ -343,7 +343,7 @@ def test_devices_share_the_members_of_physics(tmp_path):
     assert (alone["devices"], together["devices"], found["collectives"]["kinds"]) == (1, 4, {})
     for name, field in alone["fields"].items():
         np.testing.assert_allclose(together["fields"][name], field, rtol=1e-5, atol=1e-3 * np.std(field))
-    members = np.reshape(alone["fields"]["temperature"], (4, -1))
+    members = np.reshape(alone["fields"]["temperature"], (8, -1))
     assert np.ptp(members, axis=0).max() > 1
 
 

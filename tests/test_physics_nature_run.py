@@ -103,26 +103,28 @@ def test_the_record_says_what_it_was_and_what_it_cost(nature: Path):
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(nature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Killed after a part was written and before the state was: the chunk is simulated and written again."""
-    save = nature_run._save
+    write = nature_run.write_arrays
+    written: list[str] = []
 
-    def killed(parts: Path, run: nature_run._Run, *rest: object) -> None:
-        if run.done == 3:
+    def killed(path: Path, arrays: dict[str, np.ndarray]) -> None:
+        if arrays.get("done") == 3:
             raise KeyboardInterrupt
-        save(parts, run, *rest)
+        write(path, arrays)
 
-    monkeypatch.setattr(nature_run, "_save", killed)
+    def watched(path: Path, arrays: dict[str, np.ndarray]) -> None:
+        written.append(path.name)
+        write(path, arrays)
+
+    monkeypatch.setattr(nature_run, "write_arrays", killed)
     with pytest.raises(KeyboardInterrupt):
         simulate(CONFIG, tmp_path, seed=3)
     assert not list(tmp_path.glob("*.nc"))
-    monkeypatch.setattr(nature_run, "_save", save)
+    assert len(list((tmp_path / "parts").glob("chunk_*.npz"))) == 2
+    monkeypatch.setattr(nature_run, "write_arrays", watched)
     speedy._build.cache_clear()  # the process that goes on has built nothing yet
     speedy._single_shapes.cache_clear()
-    chunks: list[int] = []
-    monkeypatch.setattr(
-        nature_run, "_save_part", lambda p, c, f, write=nature_run._save_part: (chunks.append(c), write(p, c, f))
-    )
     simulate(CONFIG, tmp_path, seed=3)
-    assert chunks == [3, 4]
+    assert [name for name in written if name.startswith("chunk")] == ["chunk_000003.npz", "chunk_000004.npz"]
     for name in ("member_000.nc", "member_001.nc", "boundary.nc"):
         with xr.open_dataset(tmp_path / name) as resumed, xr.open_dataset(nature / name) as whole:
             xr.testing.assert_equal(resumed, whole)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from data_prep import clock
 from data_prep.errors import DataError
 from data_prep.forcing import COMPUTED_FORCINGS, COORDINATE_VARIABLES, ForcingBuilder, coordinate_fields
 from data_prep.grid import Grid
+from data_prep.preparation import store as store_module
 from data_prep.preparation import store_writer
 from data_prep.preparation.rows import StoredRows
 from data_prep.preparation.statistics import Moments, Statistics, state_moments
@@ -21,6 +23,7 @@ from data_prep.preparation.store import Segment, Store, memory_store, open_store
 from data_prep.preparation.store_writer import StoreWriter, chunk_rows
 from data_prep.reading.locations import MANIFEST
 from data_prep.spec import StateSpec, Variable, stack_channels
+from emulator.benchmarks.synthetic import synthetic_store
 from emulator.training.loader import read_batch
 
 SPEC = StateSpec(
@@ -295,3 +298,25 @@ def test_rows_on_disk_are_indexed_like_an_array_and_aligned(made, tmp_path):
         assert rows[key].ctypes.data % 64 == 0
     np.testing.assert_array_equal(rows.read(np.array([7, 2]), slice(1, 3)), made["state"][[7, 2], 1:3])
     assert rows[4:4].shape == (0, *made["state"].shape[1:])
+
+
+class Elsewhere:
+    def __init__(self, values):
+        self.values, self.shape = values, values.shape
+
+    def __getitem__(self, key):
+        return self.values[key]
+
+
+@pytest.mark.parametrize(("in_memory", "expected"), [(True, 3), (False, 7)])
+def test_rows_in_memory_are_checked_once_and_those_on_disk_whenever_they_are_read(in_memory, expected, monkeypatch):
+    made = synthetic_store(8, 1, n_times=4)
+    store = made if in_memory else replace(made, state=Elsewhere(made.state))
+    checked, checksum = [], store_module._checksum
+    monkeypatch.setattr(store_module, "_checksum", lambda row: checked.append(row) or checksum(row))
+    for rows in ([0, 1], [1, 0], [2, 1, 0]):
+        store.take_states(np.array(rows))
+    assert len(checked) == expected
+    made.state[3] += 1
+    with pytest.raises(DataError, match="is damaged"):
+        store.take_states(np.array([0, 3]))

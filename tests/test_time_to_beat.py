@@ -45,7 +45,7 @@ def finished(tmp_path, monkeypatch):
     seconds = {"simulate": 60.0, "prepare": 30.0, "train": 90.0, "forecast": 1000.0}
     (tmp_path / "stages.json").write_text(json.dumps({k: record | {"seconds": v} for k, v in seconds.items()}))
     scores().to_netcdf(tmp_path / "scores.nc")
-    monkeypatch.setattr(time_to_beat, "run_stages", lambda config: config.path)
+    monkeypatch.setattr(time_to_beat, "run_stages", lambda config, **_: config.path)
     return tmp_path
 
 
@@ -65,7 +65,7 @@ def test_the_verdict_is_the_mean_over_headline_variables():
     ],
 )
 def test_an_attempt_without_a_verdict_is_not_made(evaluate, hours, said, tmp_path, monkeypatch):
-    monkeypatch.setattr(time_to_beat, "run_stages", lambda _: pytest.fail("there was work"))
+    monkeypatch.setattr(time_to_beat, "run_stages", lambda *_, **__: pytest.fail("there was work"))
     with pytest.raises(ConfigError, match=said):
         time_to_beat.attempt(parse_config({**EXPERIMENT, "evaluate": evaluate, "workdir": str(tmp_path)}), hours)
 
@@ -115,14 +115,14 @@ def test_an_attempt_that_cannot_be_kept_is_not_made(finished, tmp_path, monkeypa
     config.write_text(json.dumps({**EXPERIMENT, "workdir": str(finished)}))
     words = [str(config), "--records", str(folder / "records.jsonl")]
     run = time_to_beat.run_stages
-    monkeypatch.setattr(time_to_beat, "run_stages", lambda _: pytest.fail("there was work"))
+    monkeypatch.setattr(time_to_beat, "run_stages", lambda *_, **__: pytest.fail("there was work"))
     assert main(words) == 2
     assert f"--records {folder / 'records.jsonl'}: cannot be written" in capsys.readouterr().err
     folder.mkdir()
     (folder / "records.jsonl").write_text("{}")
     assert main(words) == 1  # a table that is none, which the new line would go into
     (folder / "records.jsonl").unlink()
-    monkeypatch.setattr(time_to_beat, "run_stages", lambda config: [folder.rmdir(), run(config)][1])
+    monkeypatch.setattr(time_to_beat, "run_stages", lambda config, **_: [folder.rmdir(), run(config)][1])
     assert main(words) == 1
     assert "| tiny | 3.0 (1.0 + 0.5 + 1.5) |" in capsys.readouterr().out
 

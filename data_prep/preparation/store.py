@@ -26,7 +26,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -153,14 +153,24 @@ class Store:
         return self.take_states(np.arange(start, stop))
 
     def take_states(self, rows: np.ndarray) -> np.ndarray:
-        """States of any rows in one read, ``(*rows.shape, latitude, longitude, state)``; each is checked."""
+        """States of any rows in one read, ``(*rows.shape, latitude, longitude, state)``.
+
+        Each is checked, of an array in memory once: the checksum is taken under the interpreter's lock, for which the
+        loop that keeps an accelerator busy would wait.
+        """
         return self._take(self.state, rows, _STATE_CHECKSUM)
 
     def take_persisted(self, rows: np.ndarray) -> np.ndarray:
         """Persisted and lateral forcings of any rows, likewise ``(*rows.shape, latitude, longitude, given)``."""
         return self._take(self.persisted, rows, _PERSISTED_CHECKSUM)
 
+    @cached_property
+    def _sound(self) -> dict[int, np.ndarray]:
+        """By checksum, which rows in memory were as they should be."""
+        return {part.start: np.zeros(self.times.size, bool) for part in (_STATE_CHECKSUM, _PERSISTED_CHECKSUM)}
+
     def _take(self, array: ArrayLike, rows: np.ndarray, checksum: slice) -> np.ndarray:
+        in_memory = getattr(array, "in_memory", isinstance(array, np.ndarray))  # before the read, or that was from disk
         try:
             values = take(array, rows)
         except (OSError, RuntimeError, ValueError):  # a chunk that cannot be decoded: which row's?
@@ -168,10 +178,14 @@ class Store:
                 self._read_alone(array, row)
             raise
         if self.digests.size:
+            sound = self._sound[checksum.start]
             fields = values.reshape(rows.size, *array.shape[1:])
             for row, field_ in zip(rows.ravel().tolist(), fields, strict=True):
+                if in_memory and sound[row]:
+                    continue
                 if _checksum(field_) != self.digests[row, checksum].tobytes():
                     raise self._damaged(row)
+                sound[row] = in_memory
         return values
 
     def _read_alone(self, array: ArrayLike, row: int) -> None:
@@ -327,7 +341,7 @@ def row_bytes(spec: StateSpec, grid: Grid) -> int:
 def row_digest(state: np.ndarray, persisted: np.ndarray) -> bytes:
     """SHA-256 of one row, by which stores are told apart, and CRC32C of its state and of what is persisted.
 
-    A checksum is taken in a twentieth of the time of a hash, so it is compared whenever a row is read.
+    A checksum is taken in a twentieth of the time of a hash, so it is compared whenever a row comes from disk.
     """
     both = [np.ascontiguousarray(x, np.float32).ravel() for x in (state, persisted)]
     digest = hashlib.sha256(both[0].data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from importlib.util import find_spec
-from typing import get_args
 
 import jax
 import numpy as np
@@ -12,8 +11,8 @@ import numpy as np
 from data_prep.grid import Grid
 from emulator.benchmarks.synthetic import TIMESTEP, synthetic_spec, synthetic_store, vertical_for
 from emulator.benchmarks.table import Row, Table
-from emulator.benchmarks.train import add_model, parse_model
-from emulator.config import Precision
+from emulator.benchmarks.train import add_model, take_model
+from emulator.config import ModelConfig
 from emulator.hardware.machine import best_seconds, cores, describe, factors_of, matrix_rate
 from emulator.models import forward_flops
 from emulator.stepping.longer_steps import with_longer_steps
@@ -27,11 +26,9 @@ _DAYS_PER_STEP = float(TIMESTEP / np.timedelta64(1, "D"))
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may be chosen."""
     add_model(parser)
-    parser.add_argument("--rows", type=int, default=32, help="rows of the Gaussian grid (32)")
     parser.add_argument("--levels", type=int, default=8, help="levels of the four upper-air variables (8)")
     parser.add_argument("--days", type=float, default=10.0, help="length of a forecast (10)")
     parser.add_argument("--members", type=int, nargs="+", default=[1, 8], help="initial conditions at once (1 8)")
-    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--physics", type=int, nargs="*", default=[31], help="truncations of SPEEDY (31)")
     parser.add_argument(
         "--physics-members",
@@ -44,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
-    network = {members: _network_days(arguments, members) for members in arguments.members}
-    flops, rate = _flops_per_day(arguments), matrix_rate(arguments.precision, jax.local_devices()[:1])
+    model = take_model(arguments)
+    network = {members: _network_days(model, arguments, members) for members in arguments.members}
+    flops, rate = _flops_per_day(model, arguments), matrix_rate(arguments.precision, jax.local_devices()[:1])
     steps = round(arguments.days / _DAYS_PER_STEP)
     rows = [
         Row(
@@ -71,10 +69,9 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return [Table("Forecasting", describe(), rows)]
 
 
-def _network_days(arguments: argparse.Namespace, members: int) -> float:
+def _network_days(model: ModelConfig, arguments: argparse.Namespace, members: int) -> float:
     """Simulated days a second of so many forecasts together."""
     steps = round(arguments.days / _DAYS_PER_STEP)
-    model = parse_model(arguments.model)
     n_times = max(members, 8) + 2 + model.time_steps[-1]
     made_up = synthetic_store(arguments.rows, arguments.levels, n_times, vertical_for(model))
     store = with_longer_steps(made_up, model.time_steps[1:])
@@ -96,8 +93,7 @@ def _network_days(arguments: argparse.Namespace, members: int) -> float:
     return members * arguments.days / best_seconds(lambda: last(params, state, forcing, first.which), seconds=2.0)
 
 
-def _flops_per_day(arguments: argparse.Namespace) -> float:
-    model = parse_model(arguments.model)
+def _flops_per_day(model: ModelConfig, arguments: argparse.Namespace) -> float:
     channels = network_channels(model, synthetic_spec(arguments.levels))
     return forward_flops(model, *channels, Grid.gaussian(arguments.rows)) / _DAYS_PER_STEP
 

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
-    model, config = train.parse_model(arguments.model), train.training_of(arguments)
+    model, config = train.take_model(arguments), train.training_of(arguments)
     shape = Shape(arguments.batch, arguments.rollout, arguments.free_steps)
     store = train.store_for(arguments, model)
     devices = _devices(arguments.card, arguments.sharing * arguments.bands)
@@ -187,7 +187,7 @@ def _kernels_of(computations: Mapping[str, list[_Instruction]], name: str, times
             body = _named("body", each.attributes)
             yield from _kernels_of(computations, body, times * (int(turns.group(1)) if turns else 1))
         elif each.kind in ("call", "conditional"):
-            yield from _kernels_of(computations, _named("to_apply|calls", each.attributes), times)
+            yield from _kernels_of(computations, _named("to_apply|calls|true_computation", each.attributes), times)
         elif each.kind not in _NO_KERNEL and not each.kind.endswith("-done"):
             inner = computations[_named("calls", each.attributes)] if each.kind == "fusion" else []
             source = re.search(r'op_name="([^"]*)"', each.attributes)

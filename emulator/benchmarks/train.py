@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections import deque
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import yaml
@@ -30,33 +31,52 @@ DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, g
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What may be chosen."""
     add_model(parser)
-    parser.add_argument("--rows", type=int, default=32, help="rows of the Gaussian grid (32)")
     parser.add_argument("--levels", type=int, default=8, help="levels of the four upper-air variables (8)")
-    parser.add_argument("--batch", type=int, default=8, help="windows a step (8)")
+    parser.add_argument("--batch", type=int, help="windows a step (the config's, or 8)")
     parser.add_argument("--rollout", type=int, default=1, help="model steps of a window (1)")
     parser.add_argument("--free-steps", type=int, default=0, help="steps before these without a gradient (0)")
     parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch (1)")
     parser.add_argument("--rematerialise", action="store_true", help="compute again instead of keeping")
-    parser.add_argument("--optimiser", choices=("adamw", "muon"), default="adamw")
-    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
+    parser.add_argument("--optimiser", choices=("adamw", "muon"), help="(the config's, or adamw)")
     parser.add_argument("--bands", type=int, default=1, help="devices that share latitudes (1)")
     parser.add_argument("--seconds", type=float, default=5.0, help="how long to measure (5)")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Which network."""
+    """Which network, on which grid."""
     text = "model section of a config, as YAML, or a config that has one (the demo's network)"
     parser.add_argument("--model", default=DEMO_NETWORK, help=text)
+    parser.add_argument("--rows", type=int, help="rows of the Gaussian grid (of the config's nature run, or 32)")
+    parser.add_argument("--precision", choices=get_args(Precision), help="(the config's, or float32)")
+
+
+def take_model(arguments: argparse.Namespace) -> ModelConfig:
+    """The network; of a config, what was left out is the config's, too.
+
+    Raises:
+      ConfigError: it is neither a config nor a model section.
+    """
+    usual: dict[str, Any] = {"rows": 32, "batch": 8, "optimiser": "adamw", "precision": "float32"}
+    if arguments.model.lstrip().startswith("{"):
+        model = parse_model(arguments.model)
+    else:
+        config = load_config(arguments.model)
+        model, train = config.model, config.train
+        usual |= {"batch": train.batch_size, "optimiser": train.optimiser, "precision": train.precision}
+        if config.simulate is not None:  # on a quadratic grid
+            usual["rows"] = 2 * math.ceil((3 * config.simulate.output_truncation + 1) / 4)
+    for name in usual.keys() & vars(arguments).keys():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, usual[name])
+    return model
 
 
 def parse_model(text: str) -> ModelConfig:
-    """A model section, or that of a config.
+    """A model section.
 
     Raises:
-      ConfigError: it is neither.
+      ConfigError: it is none.
     """
-    if not text.lstrip().startswith("{"):
-        return load_config(text).model
     try:
         return TypeAdapter(ModelConfig).validate_python(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError) as error:
@@ -92,7 +112,7 @@ def described(model: ModelConfig, parameters: int, shape: Shape) -> str:
 
 def run(arguments: argparse.Namespace) -> list[Table]:
     """The table."""
-    model, config = parse_model(arguments.model), training_of(arguments)
+    model, config = take_model(arguments), training_of(arguments)
     store = store_for(arguments, model)
     job = set_up(config, model, store, 0)
     state = job.layout.place(job.fresh, WHOLE)

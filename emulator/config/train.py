@@ -115,7 +115,9 @@ class TrainConfig(Section):
         description="So many steps in a row that are skipped, for a loss or gradient that is not finite, end training",
     )
     deterministic: bool = Field(
-        False, description="The same bits on every run on an accelerator too, for slower reductions; a CPU always is"
+        False,
+        description="The same bits on every run on an accelerator too, for slower reductions (with `model.advection` "
+        "and rollouts of several steps also minutes of compilation); a CPU always gives them",
     )
     mesh: MeshConfig = Field(default_factory=MeshConfig, description="How devices share the work")
     checkpoint_every: Positive = Field(200, description="Steps between checkpoints")

@@ -246,7 +246,7 @@ def table(results: Sequence[Result]) -> str:
     # recipes may weigh, and so verify, variables that others do not
     variables = [v for v in results[0].rmse if all(v in r.rmse for r in results)]
     leads = sorted(set.intersection(*(set(r.rmse[v]) for r in results for v in variables)))
-    errors = [math.exp(statistics.mean(math.log(r.rmse[v][h]) for v in variables for h in leads)) for r in results]
+    errors = [statistics.geometric_mean(r.rmse[v][h] for v in variables for h in leads) for r in results]
     best = min(errors)
     shown = sorted({leads[0], leads[len(leads) // 2], leads[-1]})
     hours = "/".join(f"{h:g}" for h in shown)

@@ -29,7 +29,8 @@ from emulator.evaluation.scores_reader import mean_ratios, opponents
 from emulator.evaluation.style import forecaster_label
 from emulator.experiment.initial_times import verified_leads
 from emulator.experiment.running import run_stages, stage_seconds
-from emulator.hardware.machine import describe
+from emulator.hardware.machine import cores, describe
+from emulator.hardware.workers import open_executor
 from emulator.studies.markdown import markdown_table
 
 RECORDS = Path("docs/time_to_beat.jsonl")
@@ -73,13 +74,14 @@ class Attempt:
         return sum(self.minutes.values())
 
 
-def attempt(config: ExperimentConfig, lead_hours: float, changed: Sequence[str] = ()) -> Attempt:
+def attempt(config: ExperimentConfig, lead_hours: float, changed: Sequence[str] = (), workers: int = 1) -> Attempt:
     """Runs every stage that is not done yet, and judges.
 
     Args:
       config: An experiment with a nature run and a physics baseline.
       lead_hours: The lead at which physics is to be beaten.
       changed: What of the config was changed on the command line, for the record.
+      workers: Processes that prepare and score.
 
     Raises:
       ConfigError: data or weights are taken from elsewhere, so it does not begin from nothing; or nothing would be
@@ -99,7 +101,8 @@ def attempt(config: ExperimentConfig, lead_hours: float, changed: Sequence[str] 
     scored = config.evaluate
     if not 0 < lead_hours <= scored.lead_hours or _lead(lead_hours) not in verified_leads(scored):
         raise ConfigError(f"--hours {lead_hours:g}: would not be scored; set evaluate.lead_hours, or another --hours")
-    folder = run_stages(config)
+    with open_executor(workers) as processes:
+        folder = run_stages(config, workers=processes)
     minutes = {name: stage_seconds(folder, name) / 60 for name in _COUNTED}
     with xr.open_dataset(folder / "scores.nc") as scores:
         ratios = ratios_to_physics(scores, lead_hours)
@@ -156,11 +159,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("config", metavar="CONFIG", help="a YAML file, or the name of a shipped one")
     parser.add_argument("--set", action="append", default=[], metavar="a.b=v", help="override one config value")
     parser.add_argument("--hours", type=float, default=120.0, help="lead at which physics is to be beaten (120)")
+    parser.add_argument("--workers", type=int, default=cores(), help=f"processes that prepare and score ({cores()})")
     parser.add_argument("--records", type=Path, default=RECORDS, help=f"the table, a line a run ({RECORDS})")
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config, arguments.set)
     check_appendable(arguments.records, "--records")
     before = read_records(arguments.records) if arguments.records.exists() else []
-    made = attempt(config, arguments.hours, arguments.set)
+    made = attempt(config, arguments.hours, arguments.set, arguments.workers)
     say(format_records([*before, made]))
     append_line(arguments.records, json.dumps(asdict(made)))

@@ -40,6 +40,11 @@ class Arriving:
         self._thread.join()
 
     @property
+    def in_memory(self) -> bool:
+        """Whether all of it is there."""
+        return self._values is not None
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Known from the start."""
         return self._source.shape

@@ -24,7 +24,7 @@ from emulator.stepping.constraints import Constraints
 from emulator.stepping.longer_steps import with_longer_steps
 from emulator.stepping.stepper import Stepper, advection_of, make_stepper
 from emulator.training.arriving import Arriving
-from emulator.training.budget import Programs, check_memory, check_validation_memory, step_flops
+from emulator.training.budget import Programs, amount, check_memory, check_validation_memory, step_flops
 from emulator.training.devices import Layout
 from emulator.training.loader import Batch, Shape, Windows
 from emulator.training.losses import Objective, weights_by_stage
@@ -250,7 +250,8 @@ def open_for_training(path: Path) -> Store:
     """The store; a small one is being read into memory."""
     store = open_store(path)
     n_bytes = 4 * sum(int(np.prod(a.shape)) for a in (store.state, store.persisted))
-    if n_bytes > in_memory_limit():
+    if n_bytes > (limit := in_memory_limit()):
+        logger.info("data of %s stay on disk: %s of memory are for them here", amount(n_bytes), amount(limit))
         return store
     return replace(store, state=Arriving(store.state), persisted=Arriving(store.persisted))
 
@@ -258,10 +259,12 @@ def open_for_training(path: Path) -> Store:
 def in_memory_limit() -> int:
     """Bytes up to which a store is read into memory once; random windows of a larger one are read from disk.
 
-    A quarter of what is free, or of little memory up to a half of it; every process of this host reads its own.
+    A quarter of what is free, or of little memory, or where accelerators have their own, up to a half of it; every
+    process of this host reads its own.
     """
     known = host_memory()
     limit: float = _IN_MEMORY_BYTES
     if known:
-        limit = min(max(limit, _IN_MEMORY_SHARE * known[1]), _AT_MOST * known[1])
+        share = _IN_MEMORY_SHARE if jax.default_backend() == "cpu" else _AT_MOST
+        limit = min(max(limit, share * known[1]), _AT_MOST * known[1])
     return int(limit / processes_here(jax.process_count()))

@@ -2,9 +2,10 @@
 
     set up -> for every stage: batches -> step -> now and then validate, save -> weights for forecasting
 
-A run that was stopped goes on from its last checkpoint and ends bit for bit where it would have ended: the order of
-batches is a function of seed and step, and everything else is in the checkpoint. The host runs a little ahead of the
-device: the scalars of a step are read when the device is already busy with the next ones.
+A run that was stopped goes on from its last checkpoint and ends bit for bit where it would have ended (on accelerators
+with ``train.deterministic``): the order of batches is a function of seed and step, and everything else is in the
+checkpoint. The host runs a little ahead of the device: the scalars of a step are read when the device is already busy
+with the next ones.
 """
 
 from __future__ import annotations
