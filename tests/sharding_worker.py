@@ -17,9 +17,10 @@ from emulator.checkpoint import load_forecaster
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, TransformerConfig, UNetConfig
 from emulator.forecasters import neural
 from emulator.training.budget import Programs
-from emulator.training.devices import WHOLE, Layout
+from emulator.training.devices import WHOLE, Layout, windows_spec
 from emulator.training.job import set_up
 from emulator.training.loader import Shape
+from emulator.training.on_devices import OnDevices, _gather
 from emulator.training.train import train
 
 MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1, time_steps=[1, 2])
@@ -45,7 +46,19 @@ def trained(store, data, space):
         state, found = program(state, job.spans[0].windows.batch(step, job.layout), job.task)
         norms.append([float(found.loss), float(found.gradient_norm), float(found.update_norm)])
     skill = job.validation.run(state.averaged, job.task)
+    held = OnDevices(store, job.layout)
+    held.begin()
+    held.wait()
+    windows = job.spans[0].windows
+    rows = jax.device_put(np.zeros((8, 3), np.int32), job.layout.sharding(windows_spec(1)))
+    here, there = (windows.batch(0, job.layout, from_) for from_ in (None, held))
     return {
+        "held": held.take(windows.rows(0)[:, None]) is not None,
+        "of_held": [
+            here.state.sharding.is_equivalent_to(there.state.sharding, 5),
+            np.array_equal(*map(np.asarray, (here.state, there.state))),
+        ],
+        "of_gathering": collectives(_gather.lower(held._states, rows, job.layout).compile().as_text())["kinds"],
         "norms": norms,
         "terms": settings.batch_size * 2 * math.prod(store.grid.shape) * len(store.spec.state_channels),
         "params": _lists(state.params),

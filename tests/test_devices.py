@@ -88,6 +88,14 @@ def test_eight_devices_see_the_wind_that_one_sees(meshes):
     assert many["kinds"] == ["all-reduce"]  # each looks upstream in its own states
 
 
+@pytest.mark.parametrize("mesh", ["1x1", "8x1", "2x4"])
+def test_devices_take_batches_out_of_what_they_hold(meshes, mesh):
+    """Each its own windows and latitudes, without a word to the others."""
+    assert meshes[mesh]["held"]
+    assert meshes[mesh]["of_held"] == [True, True]
+    assert meshes[mesh]["of_gathering"] == {}
+
+
 def test_sharing_a_batch_costs_one_sum_of_gradients(meshes):
     found = meshes["8x1"]["collectives"]
     gradients = 4 * sum(map(len, meshes["8x1"]["params"]))

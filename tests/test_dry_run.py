@@ -116,9 +116,9 @@ def test_what_would_be_refused_is_said():
 def test_time_of_a_step_has_reading_beside_it_as_in_training(experiment, monkeypatch):
     read = Windows.batch
 
-    def slowly(self, step, layout):
+    def slowly(self, step, layout, *held):
         time.sleep(0.5)
-        return read(self, step, layout)
+        return read(self, step, layout, *held)
 
     monkeypatch.setattr(loader, "_READERS", 4)
     monkeypatch.setattr(Windows, "batch", slowly)

@@ -102,7 +102,7 @@ def test_batches_are_read_side_by_side(store, monkeypatch, readers):
     monkeypatch.setattr(loader, "_READERS", readers)
     met = threading.Barrier(readers, timeout=20)  # no batch is ready before several are begun
 
-    def together(self, step, layout):
+    def together(self, step, layout, *held):
         met.wait()
         return step
 
@@ -122,7 +122,7 @@ def test_many_readers_are_for_small_batches(store, monkeypatch):
 
 def test_no_more_batches_are_read_than_are_to_be_kept_ready(store, monkeypatch):
     begun = []
-    monkeypatch.setattr(Windows, "batch", lambda self, step, layout: begun.append(step) or step)
+    monkeypatch.setattr(Windows, "batch", lambda self, step, layout, *_: begun.append(step) or step)
     windows = make(store)
     with closing(windows.batches(range(100), LAYOUT)) as batches:
         next(batches)
@@ -131,7 +131,7 @@ def test_no_more_batches_are_read_than_are_to_be_kept_ready(store, monkeypatch):
 
 
 def test_what_a_worker_raises_is_raised_after_what_came_before(store, monkeypatch):
-    def failing(self, step, layout):
+    def failing(self, step, layout, *held):
         if step == 2:
             raise OSError("disk gone")
         return step

@@ -155,10 +155,10 @@ def entries(run_dir, kind):
 def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(store, finished, tmp_path, monkeypatch, caplog):
     whole = Windows.batch
 
-    def kill_while_making(self, step, layout):
+    def kill_while_making(self, step, layout, *held):
         if self.longest.steps == 1 and step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        return whole(self, step, layout)
+        return whole(self, step, layout, *held)
 
     monkeypatch.setattr(Windows, "batch", kill_while_making)
     with pytest.raises(KeyboardInterrupt):
@@ -478,8 +478,8 @@ def spoil_batches(monkeypatch, first):
     """NaN in every batch from a step on."""
     whole = Windows.batch
 
-    def spoiled(self, step, layout):
-        batch = whole(self, step, layout)
+    def spoiled(self, step, layout, *held):
+        batch = whole(self, step, layout, *held)
         return batch._replace(state=batch.state * np.nan) if step >= first else batch
 
     monkeypatch.setattr(Windows, "batch", spoiled)
@@ -526,10 +526,10 @@ def test_a_training_with_free_steps_resumes_to_the_bit_and_needs_windows_that_ho
     whole = train(config, MODEL, store, tmp_path / "whole", 0, {"name": "test"})
     make = Windows.batch
 
-    def kill_while_making(self, step, layout):
+    def kill_while_making(self, step, layout, *held):
         if self.longest.free and step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return make(self, step, layout)
+        return make(self, step, layout, *held)
 
     monkeypatch.setattr(Windows, "batch", kill_while_making)
     with pytest.raises(KeyboardInterrupt):

@@ -60,10 +60,10 @@ def at_batch(number: int, sent: signal.Signals) -> None:
     """This process sends itself a signal when it reads the batch of that step."""
     whole = Windows.batch
 
-    def batch(self, step, layout):
+    def batch(self, step, layout, *held):
         if step == number:
             os.kill(os.getpid(), sent)
-        return whole(self, step, layout)
+        return whole(self, step, layout, *held)
 
     Windows.batch = batch
 

@@ -35,9 +35,10 @@ class Arriving:
                 values[first : first + rows] = self._source[first : first + rows]
             self._values = values
 
-    def wait(self) -> None:
-        """Until all of it is there, or cannot be read."""
-        self._thread.join()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until all of it is there or cannot be read, or for so long; whether either has come."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     @property
     def in_memory(self) -> bool:

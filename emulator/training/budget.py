@@ -29,7 +29,7 @@ AHEAD = 2
 """Steps that the host may be ahead of the device."""
 
 _GIB = 2**30
-_TIGHT = 0.9
+TIGHT = 0.9
 _SHARE_VARIABLES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # the second is the older name
 _USUAL_SHARE, _MOST_SHARE = "0.75", 0.95
 
@@ -182,7 +182,7 @@ def _held_against_device(needed: int, what: str, remedies: list[str]) -> str:
         return f"{amount(needed)} a device (how much it has is not known)"
     total, free = known
     text = f"{amount(needed)} of {amount(total)} a device"
-    if needed <= _TIGHT * free:
+    if needed <= TIGHT * free:
         return text
     remedies = _larger_share(needed, total) + remedies
     problem = f"{what} needs {text}"

@@ -28,6 +28,7 @@ from emulator.training.budget import Programs, amount, check_memory, check_valid
 from emulator.training.devices import Layout
 from emulator.training.loader import Batch, Shape, Windows
 from emulator.training.losses import Objective, weights_by_stage
+from emulator.training.on_devices import OnDevices
 from emulator.training.start_from import check_start, pretrained_weights
 from emulator.training.train_step import Task, TrainState, make_train_step, unrolled
 from emulator.training.validation import Validation
@@ -52,9 +53,9 @@ class StageSpan:
     windows: Windows
     operations: int
 
-    def batches(self, steps: range, layout: Layout) -> grain.DatasetIterator[Batch]:
+    def batches(self, steps: range, layout: Layout, held: OnDevices | None = None) -> grain.DatasetIterator[Batch]:
         """The batches of steps of the whole training, in order."""
-        return self.windows.batches((step - self.start for step in steps), layout)
+        return self.windows.batches((step - self.start for step in steps), layout, held)
 
     def shape(self, step: int) -> Shape:
         """Of that batch."""
@@ -227,11 +228,13 @@ class Needed:
     Attributes:
       shape: Of the batch that needs most.
       training, validation: The memory of either.
+      n_bytes: Of whichever needs more.
     """
 
     shape: Shape
     training: str
     validation: str
+    n_bytes: int
 
 
 def look_ahead(job: Job, programs: Programs, shapes: Iterable[Shape], config: TrainConfig) -> Needed:
@@ -241,9 +244,9 @@ def look_ahead(job: Job, programs: Programs, shapes: Iterable[Shape], config: Tr
       ConfigError: it does not fit into memory, which would else be met hours later.
     """
     shape = max(sorted(shapes), key=programs.memory)
-    training = check_memory(programs.memory(shape), shape, config, job.layout)
-    needed = programs.validation_memory(job.validation, shape)
-    return Needed(shape, training, check_validation_memory(needed, job.validation))
+    needed = programs.memory(shape), programs.validation_memory(job.validation, shape)
+    training = check_memory(needed[0], shape, config, job.layout)
+    return Needed(shape, training, check_validation_memory(needed[1], job.validation), max(needed))
 
 
 def open_for_training(path: Path) -> Store:

@@ -13,15 +13,19 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import grain
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from data_prep.preparation.store import Store
 from emulator.hardware.machine import cores
 from emulator.training.devices import Layout
+
+if TYPE_CHECKING:
+    from emulator.training.on_devices import OnDevices
 
 _READERS = min(8, max(2, cores() // 2))  # threads: reading and decompressing are done without the interpreter's lock
 _AHEAD_BYTES = 2 * 2**30  # on every device, of more than two batches
@@ -140,16 +144,18 @@ class Windows:
         """Batches that are being read or kept ready, each by a thread of its own."""
         return batches_ahead(self.store, self.longest, layout)
 
-    def batch(self, step: int, layout: Layout) -> Batch:
-        """Batch ``step`` on the devices."""
+    def batch(self, step: int, layout: Layout, held: OnDevices | None = None) -> Batch:
+        """Batch ``step`` on the devices, made of what they hold, if anything."""
         _, steps, free = self.shape(step)
-        return load_batch(self.store, self.rows(step), steps, layout, self.which(step), self.time_steps, free)
+        return load_batch(self.store, self.rows(step), steps, layout, self.which(step), self.time_steps, free, held)
 
-    def batches(self, steps: Iterable[int], layout: Layout) -> grain.DatasetIterator[Batch]:
+    def batches(
+        self, steps: Iterable[int], layout: Layout, held: OnDevices | None = None
+    ) -> grain.DatasetIterator[Batch]:
         """Those batches in order, read ahead; what a worker raises is raised here. To be closed."""
         ahead = self.read_ahead(layout)
         reading = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
-        asked = grain.MapDataset.source(list(steps)).map(lambda step: self.batch(step, layout))
+        asked = grain.MapDataset.source(list(steps)).map(lambda step: self.batch(step, layout, held))
         return iter(asked.to_iter_dataset(reading))
 
 
@@ -173,6 +179,7 @@ def read_batch(
     which: np.ndarray | None = None,
     time_steps: Sequence[int] = (1,),
     free: int = 0,
+    held: OnDevices | None = None,
 ) -> Batch:
     """The windows that start at these rows, as arrays on the host.
 
@@ -183,6 +190,7 @@ def read_batch(
       which: How long the steps of each window are, by their place in ``time_steps``; by default the first.
       time_steps: Lengths of steps, in rows.
       free: Model steps before them.
+      held: What is on the devices already: states that are among it stay there.
     """
     which = np.zeros(rows.size, np.int32) if which is None else which
     strides = np.asarray(time_steps)[which]
@@ -191,7 +199,9 @@ def read_batch(
     valid = rows[:, None] + strides[:, None] * np.arange(1, free + steps + 1)
     needed = np.concatenate([rows[:, None], valid[:, free:]], axis=1)
     forcing = store.forcing_builder.at(store.times[valid.ravel()], _given(store, rows, valid))
-    return Batch(store.take_states(needed), forcing.reshape(*valid.shape, *forcing.shape[1:]), which)
+    there = None if held is None else held.take(needed)
+    state = store.take_states(needed) if there is None else there
+    return Batch(state, forcing.reshape(*valid.shape, *forcing.shape[1:]), which)
 
 
 def _given(store: Store, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -209,8 +219,11 @@ def load_batch(
     which: np.ndarray | None = None,
     time_steps: Sequence[int] = (1,),
     free: int = 0,
+    held: OnDevices | None = None,
 ) -> Batch:
     """As ``read_batch``, on the devices; this process reads what its own devices hold."""
     here = layout.windows_here(rows.size)
-    part = read_batch(store, rows[here], steps, None if which is None else which[here], time_steps, free)
-    return Batch(*(layout.place_windows(here, np.asarray(array), rows.size) for array in part))
+    part = read_batch(store, rows[here], steps, None if which is None else which[here], time_steps, free, held)
+    return Batch(
+        *(x if isinstance(x, jax.Array) else layout.place_windows(here, np.asarray(x), rows.size) for x in part)
+    )

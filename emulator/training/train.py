@@ -32,6 +32,7 @@ from emulator.training.budget import Programs, check_memory
 from emulator.training.devices import WHOLE, failing_together, meet
 from emulator.training.job import StageSpan, look_ahead, open_for_training, set_up, work
 from emulator.training.loader import Batch
+from emulator.training.on_devices import OnDevices
 from emulator.training.record import METRICS, Record
 from emulator.training.run_identity import claim, latest_step, learned_statistics
 from emulator.training.stop_requests import stop_requests
@@ -116,6 +117,7 @@ def train(
         with (
             closing(Record(run_dir, done)) if layout.writes else nullcontext() as record,
             stop_requests() as stop_wanted,
+            closing(OnDevices(job.store, layout)) as held,
             track(total, "train", done, work=partial(work, job.spans), shown=layout.writes) as progress,
         ):
             watch = Watch(config, job, record, progress)
@@ -135,7 +137,7 @@ def train(
                 """The steps that are to be done, each with its stage, its batch and its program."""
                 for span in job.spans:
                     steps = range(max(span.start, done), span.stop)
-                    with closing(span.batches(steps, layout)) as batches:
+                    with closing(span.batches(steps, layout, held)) as batches:
                         for step in steps:
                             with watch.clock.waiting():
                                 batch = next(batches)
@@ -166,6 +168,7 @@ def train(
                     if first and not stop:  # what can wait comes behind it: who waits sees a first loss sooner
                         with progress.once(), watch.clock.paused():
                             needed = look_ahead(job, programs, job.heaviest(done), config)
+                            held.begin_beside(needed.n_bytes)
                             meet()
                         what = f"rollouts need {needed.training}, validation {needed.validation}"
                         logger.info("train: %s; %s, %.3g TFLOP/s", what, describe(), watch.rate / 1e12)
