@@ -28,7 +28,7 @@ import numpy as np
 import xarray as xr
 from dinosaur.primitive_equations import State
 from dinosaur.time_integration import digital_filter_initialization, horizontal_diffusion_step_filter, imex_rk_sil3
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 from jcm.data.bc.interpolate import upsample_forcings_ds
@@ -171,16 +171,22 @@ def _compile(
     output_truncation: int,
 ) -> Any:
     states = jax.tree.unflatten(structure, shapes)
-    how = (model, intervals, interval_hours, output_truncation)
-    if not isinstance(shapes[0].sharding, NamedSharding):
-        return _advance.lower(states, model.parts.forcing, *how).compile()
-    return _on_every_device.lower(states, model.parts.forcing, *how, shapes[0].sharding.mesh).compile()
+    settings = {"intervals": intervals, "interval_hours": interval_hours, "output_truncation": output_truncation}
+    advance = partial(_advance, model=model, **settings)
+    if isinstance(shapes[0].sharding, NamedSharding):
+        # each device its own runs; left to itself XLA would send fields around in every step
+        mesh, axes = shapes[0].sharding.mesh, _member_axes(model, states)
+        runs = P(*mesh.axis_names)
+        specs = jax.tree.map(lambda axis: P() if axis is None else runs, axes, is_leaf=lambda axis: axis is None)
+        # what all runs share, such as the number of the step, is made alike everywhere, which cannot be proven here
+        advance = jax.shard_map(advance, mesh=mesh, in_specs=(specs, P()), out_specs=(specs, runs), check_vma=False)
+    return jax.jit(advance).lower(states, model.parts.forcing).compile()
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4, 5))
 def _advance(
     states: RunState,
     forcing: ForcingData,
+    *,
     model: SpeedyModel,
     intervals: int,
     interval_hours: int,
@@ -215,29 +221,6 @@ def _advance(
 
     axes = _member_axes(model, states)
     return jax.vmap(one_member, in_axes=(axes,), out_axes=(axes, 0))(states)
-
-
-@partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
-def _on_every_device(
-    states: RunState,
-    forcing: ForcingData,
-    model: SpeedyModel,
-    intervals: int,
-    interval_hours: int,
-    output_truncation: int,
-    mesh: Mesh,
-) -> tuple[RunState, Fields]:
-    """``_advance`` of the runs that each device holds; left to itself XLA would send fields around in every step."""
-    runs = P(*mesh.axis_names)
-    axes = _member_axes(model, states)
-    specs = jax.tree.map(lambda axis: P() if axis is None else runs, axes, is_leaf=lambda axis: axis is None)
-
-    def advance(states: RunState, forcing: ForcingData) -> tuple[RunState, Fields]:
-        return _advance(states, forcing, model, intervals, interval_hours, output_truncation)
-
-    # what all runs share, such as the number of the step, is made alike on all devices, which cannot be proven here
-    split = jax.shard_map(advance, mesh=mesh, in_specs=(specs, P()), out_specs=(specs, runs), check_vma=False)
-    return split(states, forcing)
 
 
 def replicate(state: RunState, members: int) -> RunState:
