@@ -94,7 +94,7 @@ def _network_days(model: ModelConfig, arguments: argparse.Namespace, members: in
 
 
 def _flops_per_day(model: ModelConfig, arguments: argparse.Namespace) -> float:
-    channels = network_channels(model, synthetic_spec(arguments.levels))
+    channels = network_channels(model, synthetic_spec(arguments.levels, vertical_for(model)))
     return forward_flops(model, *channels, Grid.gaussian(arguments.rows)) / _DAYS_PER_STEP
 
 

@@ -78,10 +78,10 @@ class OnDevices:
 
     def take(self, rows: np.ndarray) -> Float[Array, "batch time lat lon state"] | None:
         """States of training rows ``(batch, time)``, as a batch has them; ``None`` where they are not there."""
-        if self._states is None:
+        if (states := self._states) is None:
             return None
         places = np.asarray(rows - self._first, np.int32)
-        return _gather(self._states, jax.device_put(places, self._layout.sharding(P(DATA_AXIS))), self._layout)
+        return _gather(states, jax.device_put(places, self._layout.sharding(P(DATA_AXIS))), self._layout)
 
     @property
     def _is_over(self) -> bool:
