@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -262,25 +263,45 @@ def unstack_channels(
 
     Returns:
       Data set with dims ``(*coords[, level], latitude, longitude)``; variables on another set of levels than the first
-      get an axis of their own, ``level_2``.
+      get an axis of their own, ``level_2``. Nothing in it shares memory with the tensor.
     """
+    fields = {name: field.copy() for name, field in split_channels(array, channels).items()}
+    return named_fields(fields, spec, channels, grid, coords)
+
+
+def split_channels(array: Any, channels: tuple[Channel, ...]) -> dict[str, Any]:
+    """A tensor ``(..., latitude, longitude, channel)`` by variable: ``(...[, level], latitude, longitude)``, as views.
+
+    Takes arrays of NumPy, Dask and, within a compiled function, JAX. Channels of a variable stand together.
+    """
+    fields: dict[str, Any] = {}
+    first = 0
+    for name, of_variable in groupby(channels, key=lambda channel: channel.variable):
+        levels = [channel.level for channel in of_variable]
+        planes = np.moveaxis(array[..., first : first + len(levels)], -1, -3)
+        fields[name] = planes[..., 0, :, :] if levels[0] is None else planes
+        first += len(levels)
+    return fields
+
+
+def named_fields(
+    fields: Mapping[str, Any], spec: StateSpec, channels: tuple[Channel, ...], grid: Grid, coords: Mapping[str, Any]
+) -> xr.Dataset:
+    """What ``unstack_channels`` returns, of what ``split_channels`` does."""
     import xarray as xr
 
-    lead = tuple(coords)
     axes: dict[tuple[float, ...], str] = {}
     data: dict[str, Any] = {}
-    for name in dict.fromkeys(c.variable for c in channels):
+    for name, field in fields.items():
         variable = spec[name]
-        index = [i for i, c in enumerate(channels) if c.variable == name]
         attrs = unit_attrs(variable.units) | {"long_name": name.replace("_", " ")}
         if variable.standard_name:
             attrs["standard_name"] = variable.standard_name
+        dims = ["latitude", "longitude"]
         if variable.levels:
             levels = tuple(float(c.level) for c in channels if c.variable == name and c.level is not None)
-            dim = axes.setdefault(levels, "level" if not axes else f"level_{len(axes) + 1}")
-            data[name] = ((*lead, dim, "latitude", "longitude"), np.moveaxis(array[..., index], -1, len(lead)), attrs)
-        else:
-            data[name] = ((*lead, "latitude", "longitude"), array[..., index[0]], attrs)
+            dims.insert(0, axes.setdefault(levels, "level" if not axes else f"level_{len(axes) + 1}"))
+        data[name] = ((*coords, *dims), field, attrs)
     out = xr.Dataset(data, coords={**coords, **grid_coords(grid)})
     for levels, dim in axes.items():
         assert spec.vertical is not None

@@ -41,7 +41,21 @@ def first_departure(
     Returns:
       Its position on the lead axis, and in words what happened there; ``None`` where all is well.
     """
-    low, high = fields.min(axis=(2, 3)), fields.max(axis=(2, 3))  # (init, lead, channel); NaN propagates into both
+    return first_out_of_bounds(fields.min(axis=(2, 3)), fields.max(axis=(2, 3)), names, bounds, times, leads)
+
+
+def first_out_of_bounds(
+    low: np.ndarray,
+    high: np.ndarray,
+    names: Sequence[str],
+    bounds: Sequence[tuple[float, float]],
+    times: np.ndarray,
+    leads: np.ndarray,
+) -> tuple[int, str] | None:
+    """``first_departure`` of fields of which least and most value are known, each ``(init_time, lead_time, channel)``.
+
+    Where a field is not finite they are not either.
+    """
     least, most = np.array(bounds).T
     bad = ~((low >= least) & (high <= most) & np.isfinite(low) & np.isfinite(high))
     if not bad.any():

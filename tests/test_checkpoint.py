@@ -65,6 +65,7 @@ def test_forecast_from_the_run_folder_alone_equals_single_steps(trained):
     np.testing.assert_array_equal(forecast["lead_time"].values, leads)
     np.testing.assert_array_equal(forecast["init_time"].values, store.times[rows])
     assert forecast["temperature"].dims == ("init_time", "lead_time", "level", "latitude", "longitude")
+    assert list(forecast.data_vars) == list(dict.fromkeys(c.variable for c in store.spec.state_channels))
     state = np.concatenate([store.read_state(r, r + 1) for r in rows])
     for i in range(11):
         kept = np.concatenate([store.take_persisted(np.array([r])) for r in rows])
@@ -169,14 +170,15 @@ def test_the_range_of_initial_fields_is_found_without_a_copy_of_them_all(trained
     assert peak < max(initial.nbytes / 2, 2**19)  # of the small grid, what the program itself needs
 
 
-def test_forecast_that_stops_being_finite_is_stopped_at_lead_and_variable(trained, monkeypatch):
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_forecast_that_stops_being_finite_is_stopped_at_lead_and_variable(trained, monkeypatch, value):
     store, run_dir, _ = trained
     forecaster = load_forecaster(run_dir)
 
     def diverging(stepper, params, bases, forcing, which, _):
         states, bases = trajectory(stepper, params, bases, jnp.asarray(forcing), jnp.asarray(which))
         states = np.array(states)
-        states[1, 2:, 0, 0, 2] = np.inf
+        states[1, 2:, 0, 0, 2] = value
         return states, bases
 
     monkeypatch.setattr("emulator.forecasters.neural._roll", diverging)

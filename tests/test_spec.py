@@ -32,6 +32,7 @@ def test_fields_and_tensors_round_trip(spec, n_times, random):
     tensor = rng.standard_normal((n_times, *GRID.shape, len(channels))).astype(np.float32)
     times = np.datetime64("2000-01-01", "ns") + np.arange(n_times) * np.timedelta64(6, "h")
     fields = unstack_channels(tensor, spec, channels, GRID, {"time": times})
+    assert not any(np.shares_memory(field.values, tensor) for field in fields.data_vars.values())
     shuffled = fields[random.sample(sorted(fields.data_vars), len(fields.data_vars))].transpose(..., "latitude")
     np.testing.assert_array_equal(stack_channels(shuffled, channels), tensor)
     for i, channel in enumerate(channels):

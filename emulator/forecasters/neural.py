@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from data_prep.clock import hours
 from data_prep.errors import DataError
 from data_prep.forcing import ForcingBuilder
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Climatology
-from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
-from emulator.bounds import ForecastStoppedError, bounds_of, first_departure
+from data_prep.spec import Channel, StateSpec, named_fields, split_channels, stack_channels
+from emulator.bounds import ForecastStoppedError, bounds_of, first_out_of_bounds
 from emulator.forecasters.base import check_lead_times
 from emulator.forecasters.lead_blocks import climatology_at_valid_time
 from emulator.forecasters.profiles import Profiles
@@ -35,6 +38,34 @@ _BLOCK_BYTES = 64 * 2**20
 _BLOCK_STEPS = 8
 
 _roll = jax.jit(trajectory)
+
+
+class _Block(NamedTuple):
+    """Steps of a forecast as files hold them, made where the states are: on a GPU the host would take far longer.
+
+    Attributes:
+      fields: Physical units, by variable ``(init_time, lead_time[, level], latitude, longitude)``.
+      low, high: Least and most value of each field, ``(init_time, lead_time, channel)``; NaN where it is not finite.
+    """
+
+    fields: dict[str, jax.Array]
+    low: jax.Array
+    high: jax.Array
+
+
+@partial(jax.jit, static_argnames="channels")
+def _fields(
+    states: Float[Array, "batch time lat lon state"],
+    climate: tuple[Float[Array, "batch time lat lon state"], Float[Array, " state"]] | None,
+    *,
+    channels: tuple[Channel, ...],
+) -> _Block:
+    """Fields of states; where these are departures from a climatology, with that and the least possible values."""
+    finite = jnp.isfinite(states).all(axis=(2, 3))  # on a CPU, compiled extremes pass over NaN
+    if climate is not None:
+        states = jnp.maximum(states + climate[0], climate[1])
+    low, high = (jnp.where(finite, of(states, axis=(2, 3)), jnp.nan) for of in (jnp.min, jnp.max))
+    return _Block(split_channels(states, channels), low, high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +112,8 @@ class NeuralForecaster:
         """See ``Forecaster.forecast``.
 
         ``initial`` needs the prognostic variables and the persisted forcings. All blocks hold equally many steps, so
-        that the rollout compiles once; the last one is filled up with steps that are made and dropped.
+        that the rollout compiles once; the last one is filled up with steps that are made and dropped. Fields may be
+        read-only.
 
         Raises:
           DataError: the initial fields do not fit the network's variables or grid, hold NaN, or are in another unit.
@@ -95,18 +127,18 @@ class NeuralForecaster:
         if self.climatology is not None:
             state = state - self.climatology.at(times)
         wanted = leads // self.timestep
-        for states, steps in self._blocks(times, state, persisted, wanted):
-            fields = np.asarray(states)[:, : steps.size]
-            if self.climatology is not None:
-                climate = climatology_at_valid_time(self.climatology, times, steps * self.timestep)
-                fields = np.maximum(fields + climate, self.spec.state_minimum)
-            stop = first_departure(fields, *self._bounds, times, steps * self.timestep)
+        channels = self.spec.state_channels
+        names = tuple(dict.fromkeys(channel.variable for channel in channels))  # JAX sorts dictionaries
+        for made, steps in self._blocks(times, state, persisted, wanted):
+            low, high = (np.asarray(values)[:, : steps.size] for values in (made.low, made.high))
+            stop = first_out_of_bounds(low, high, *self._bounds, times, steps * self.timestep)
             if stop is not None:
-                fields, steps = fields[:, : stop[0]], steps[: stop[0]]
-            keep = np.isin(steps, wanted)
-            if keep.any():
+                steps = steps[: stop[0]]
+            keep = np.flatnonzero(np.isin(steps, wanted))
+            if keep.size:
                 coords = {"init_time": times, "lead_time": steps[keep] * self.timestep}
-                yield unstack_channels(fields[:, keep], self.spec, self.spec.state_channels, self.grid, coords)
+                fields = {name: _leads_of(np.asarray(made.fields[name]), keep) for name in names}
+                yield named_fields(fields, self.spec, channels, self.grid, coords)
             if stop is not None:
                 raise ForecastStoppedError(f"{self.name}: {stop[1]}; train longer or over longer rollouts")
 
@@ -122,24 +154,28 @@ class NeuralForecaster:
 
     def _blocks(
         self, times: np.ndarray, state: np.ndarray, persisted: np.ndarray, wanted: np.ndarray
-    ) -> Iterator[tuple[jax.Array, np.ndarray]]:
-        """States of all blocks, and the time steps of the data after initial time that they are of.
+    ) -> Iterator[tuple[_Block, np.ndarray]]:
+        """All blocks, and the time steps of the data after initial time that they are of.
 
-        None is begun before it is asked for, so that whoever times a block times all of it. The last block's states may
-        be more than its steps.
+        None is begun before it is asked for, so that whoever times a block times all of it. The last block may hold
+        more than its steps.
         """
         rows = rows_on_the_way(wanted, self.stepper.time_steps)
         block = _even_block(rows.size, state.nbytes)
         among = Sharing.of(times.size)
         stepper, params = among.hold((self.stepper, self.params))
-        bases = bases_of(stepper, jax.numpy.asarray(among.share(state)))
+        bases = bases_of(stepper, jnp.asarray(among.share(state)))
         for first in range(0, rows.size, block):
             steps = rows[first : first + block]
             filled = np.pad(steps, (0, block - steps.size), mode="edge")
             forcing = among.share(self._forcings(times, filled, persisted))
             which = last_steps(filled, self.stepper.time_steps)
             states, bases = _roll(stepper, params, bases, forcing, which, self._relaxation(times, filled))
-            yield states, steps
+            climate = None
+            if self.climatology is not None:
+                valid = climatology_at_valid_time(self.climatology, times, filled * self.timestep)
+                climate = among.share(valid), self.spec.state_minimum
+            yield _fields(states, climate, channels=self.spec.state_channels), steps
 
     def _relaxation(self, times: np.ndarray, steps: np.ndarray) -> Relaxation | None:
         if self.sponge is None:
@@ -247,6 +283,11 @@ class NeuralForecaster:
             given = np.concatenate([given, lateral], axis=-1)
         flat = self.forcing_builder.at(valid.ravel(), given)
         return flat.reshape(*valid.shape, *flat.shape[1:])
+
+
+def _leads_of(field: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """The field at these positions on the lead axis; no copy where they are the first ones."""
+    return field[:, : keep.size] if keep[-1] + 1 == keep.size else field[:, keep]
 
 
 def _even_block(steps: int, state_bytes: int) -> int:
