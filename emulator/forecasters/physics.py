@@ -21,7 +21,7 @@ from data_prep import clock
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
-from data_prep.spec import Channel, StateSpec, stack_channels, unstack_channels
+from data_prep.spec import StateSpec, named_fields, stack_channels
 from data_prep.variables import UPPER_AIR
 from data_prep.vertical import (
     mean_sea_level_pressure,
@@ -336,16 +336,11 @@ class PhysicsForecaster:
         return out
 
     def _dataset(self, fields: Arrays, coords: Mapping[str, np.ndarray]) -> xr.Dataset:
-        def plane(channel: Channel) -> np.ndarray:
-            field = fields[channel.variable]
-            if channel.level is None:
-                return field
-            return field[:, :, self.spec[channel.variable].levels.index(channel.level)]
-
+        """Fields ``(init_time, lead_time[, level], latitude, longitude)`` by name, and none below its least value."""
         channels = self.spec.state_channels
-        stacked = np.stack([plane(c) for c in channels], axis=-1)
-        stacked = np.maximum(stacked, self.spec.state_minimum, dtype=np.float32)
-        return unstack_channels(stacked, self.spec, channels, self.grid, coords)
+        minimum = {c.variable: least for c, least in zip(channels, self.spec.state_minimum, strict=True)}
+        held = {name: np.maximum(fields[name], least, dtype=np.float32) for name, least in minimum.items()}
+        return named_fields(held, self.spec, channels, self.grid, coords)
 
     def _check(self, fields: Arrays, times: np.ndarray) -> None:
         finite = np.isfinite(fields["temperature"]).all(axis=(1, 2, 3, 4))
