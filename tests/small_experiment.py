@@ -1,7 +1,7 @@
 """The folder of a small made-up experiment that has been evaluated: a store, forecast files, their scores."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +85,11 @@ def with_made_up_scores(scores: xr.Dataset) -> xr.Dataset:
         reference=out["reference"]
     )
     return out.assign_coords(quantile=quantile).assign_attrs(truth="nature run SPEEDY T31", predictability_limit=limit)
+
+
+def in_pascal(made: SmallExperiment) -> SmallExperiment:
+    """The experiment as if all its variables were pressures, which are shown in hPa."""
+    variables = tuple(replace(v, units="Pa") for v in made.store.spec.variables)
+    store = replace(made.store, spec=replace(made.store.spec, variables=variables))
+    units = ("variable", ["Pa"] * made.scores.sizes["variable"])
+    return replace(made, store=store, scores=made.scores.assign_coords(units=units))

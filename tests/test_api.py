@@ -405,6 +405,16 @@ def test_another_truth_comes_in_the_stores_units():
         with_truth(truth.assign(r2=share.assign_attrs(units="kg")), store)
 
 
+def test_another_truth_is_bounded_as_the_stores_is():
+    store = make_store(Grid.gaussian(4), days=3, splits=("train", "test"), world=ON_SIGMA)
+    truth = store.dataset(np.arange(store.times.size))
+    lower = truth.assign(specific_humidity=(truth["specific_humidity"] - 0.002).assign_attrs(units="kg kg-1"))
+    humidity = [c.variable == "specific_humidity" for c in store.spec.state_channels]
+    wanted = np.maximum(store.state[..., humidity] - np.float32(0.002), 0)
+    assert (wanted == 0).any() and (wanted > 0).any()
+    np.testing.assert_allclose(with_truth(lower, store).state[..., humidity], wanted, atol=1e-9)
+
+
 def test_what_is_fitted_is_fitted_to_the_stores_training_data_whatever_the_truth(tmp_path):
     store = write_store(tmp_path / "store.zarr", Grid.gaussian(8))
     start = store.segments[2].start

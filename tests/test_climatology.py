@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from climatology_oracle import ClimatologyFit
 
-from data_prep.clock import seconds_of_day, year_fraction
+from data_prep.clock import day_of_year, seconds_of_day, year_fraction
 from data_prep.errors import DataError
 from data_prep.preparation.climatology import Climatology, Season, choose_kind
 
@@ -180,3 +180,9 @@ def test_too_few_times_are_refused():
     times = times_between("2001-01-01", "2001-01-02")
     with pytest.raises(DataError, match="too few times"):
         fit(times, np.zeros(times.size), blocks=1)
+
+
+def test_the_last_day_of_a_leap_year_counts_with_the_day_before_it():
+    times = times_between("2001-01-01", "2005-01-01", DAY)
+    found = fit(times, 365.0 * (day_of_year(times) == 366), DAY)
+    assert found.kind == "day_of_year_hour" and found.table[:365, 0, 0, 0, 0].argmax() == 364

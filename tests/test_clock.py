@@ -1,15 +1,19 @@
 """What people write for a time: ISO 8601 with and without a zone, in every place of a config and of a command."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import cftime
 import numpy as np
 import pytest
+import xarray as xr
 
-from data_prep.clock import day_of_year, parse_instant, parse_last, sample
+from data_prep.clock import day_of_year, parse_instant, parse_last, sample, year_fraction
 from data_prep.config import SplitConfig
 from data_prep.preparation.splits import split_segments
 from data_prep.reading.initial import _instant_of
+from data_prep.reading.instants import instants_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -70,3 +74,14 @@ def test_splits_and_initial_times_may_have_a_zone():
     pieces = split_segments([SimpleNamespace(name="a", times=times)], split)
     assert [(p.start, p.stop) for p in pieces] == [(0, 9), (12, 20), (24, 33)]
     assert _instant_of("a.nc", times, "2001-01-01T07:00+01:00", {}) == times[1]
+
+
+def test_a_leap_year_is_as_long_as_any_other():
+    times = np.array(["2003-12-31T12", "2004-12-31T12", "2004-07-02"], "datetime64[ns]")
+    np.testing.assert_allclose(year_fraction(times), [364.5 / 365, 365.5 / 366, 183 / 366])
+
+
+def test_years_of_360_days_each_begin_on_1_january():
+    times = [cftime.Datetime360Day(2001, 12, 30), cftime.Datetime360Day(2002, 1, 1), cftime.Datetime360Day(2003, 3, 1)]
+    found = instants_of(Path("a.nc"), xr.DataArray(times, dims="time", name="time"))
+    assert found.astype("datetime64[D]").astype(str).tolist() == ["2001-12-26", "2002-01-01", "2003-03-02"]

@@ -723,3 +723,18 @@ def test_the_command_line_adds_files_to_the_config(tmp_path):
             build_parser().parse_args(["evaluate", "demo", "--forecast", bad])
     config = load_config("demo", ['evaluate.forecasts.ifs="a b/x: y.zarr"'])
     assert config.evaluate.forecasts == {"ifs": "a b/x: y.zarr"}
+
+
+def test_a_file_of_others_on_sigma_levels_stands_on_its_own_surface(tmp_path):
+    store = make_store(Grid.gaussian(8), days=8, world=ON_SIGMA)
+    rows, leads, own = evaluation_rows(store, 2), lead_times(1), tmp_path / "own.nc"
+    higher = store.surface_geopotential + 500
+    forecaster = Persistence(store.spec, store.grid, store.timestep)
+    write_forecasts(forecaster, store.dataset(rows), leads, own, surface_geopotential=higher)
+    with open_forecasts(own) as data:
+        theirs = data.load().drop_attrs(deep=False).rename(init_time="time", lead_time="step").drop_encoding()
+    theirs.to_netcdf(tmp_path / "other.nc")
+    config = EvaluateConfig(pressure_levels=[500.0], bootstrap=50, forecasts={"other": "x"})
+    scores = evaluate({"own": own, "other": tmp_path / "other.nc"}, store, config, tmp_path / "s.nc")
+    squared = scores["squared_error"].sel(variable="mean_sea_level_pressure")
+    np.testing.assert_array_equal(squared.sel(forecaster="other"), squared.sel(forecaster="own"))

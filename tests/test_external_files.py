@@ -221,3 +221,15 @@ def test_what_others_hold_more_is_passed_over_with_a_word(store, folder, caplog,
         given = {"first": tmp_path / f"{first}.nc", "whole": folder / "starts"}
         assert emulator.score(given, store, references=[], bootstrap=50).sizes["init_time"] == count
         assert f"whole: {count} of its 7 initial times are compared" in caplog.text
+
+
+def test_starts_that_alternate_between_files_and_leads_in_another_order_stay_what_they_are(folder, store, tmp_path):
+    (tmp_path / "starts").mkdir()
+    with open_forecasts(folder / "own.nc") as own:
+        data = own.load().drop_encoding().drop_attrs(deep=False).rename(init_time="time", lead_time="step")
+    for i in (0, 1):
+        part = data.isel(time=slice(i, None, 2), step=slice(None, None, 1 - 2 * i))
+        part.to_netcdf(tmp_path / "starts" / f"{i}.nc")
+    paths = {"own": folder / "own.nc", "other": tmp_path / "starts"}
+    squared = evaluate(paths, store, CONFIG, tmp_path / "scores.nc")["squared_error"]
+    np.testing.assert_array_equal(*(squared.sel(forecaster=name) for name in paths))

@@ -93,6 +93,14 @@ def test_the_rim_is_the_outer_rows_and_columns():
     )
 
 
+def test_lower_bounds_apply_in_the_rim_too(files, driving, tmp_path):
+    given = section(files, prognostic={"temperature": {"minimum": 255.0}, "surface_pressure": {}})
+    store = open_store(prepare(DataConfig.model_validate(given), tmp_path / "store.zarr", tmp_path))
+    wanted = np.maximum(driving[:, RIM, 0], 255)
+    assert (driving[:, RIM, 0] < 254).any()
+    np.testing.assert_allclose(store.lateral_at(TIMES)[:, RIM, 0], wanted, rtol=1e-6)
+
+
 def test_lower_bounds_hide_no_missing_values(files, tmp_path):
     data = waves(WORLD, TIMES).drop_vars("sea_surface_temperature")
     data["temperature"][5] = -9999.0
@@ -164,7 +172,7 @@ def test_a_batch_has_lateral_values_of_valid_time_and_persisted_ones_of_initial_
     [
         (lambda d: d.isel(time=[*range(9), *range(12, 40)]), r"no temperature at 2001-01-03T06:00 \(3 of 40"),
         (lambda d: d.isel(time=slice(0, 30)), r"no temperature at 2001-01-08T12:00 \(10 of 40"),
-        (lambda d: d.sel(longitude=slice(0, 240)), r"driving.nc"),
+        (lambda d: d.sel(longitude=slice(0, 240)), r"driving.nc.* reaches beyond"),
         (lambda d: d.drop_vars("surface_pressure"), r"missing surface_pressure"),
         (lambda d: d.where(d.longitude != 213.75), r"driving.nc \(data.lateral\): temperature has NaN"),
     ],

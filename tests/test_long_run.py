@@ -313,3 +313,14 @@ def test_an_experiment_leaves_its_network_to_itself_where_its_config_asks_for_it
         comparing.score_all_forecasts(parse_config(raw))
     comparing.score_all_forecasts(parse_config({**raw, "evaluate": evaluate}))
     assert not (tmp_path / "long_run.nc").exists()  # what another config measured is not shown as this one's
+
+
+def test_a_run_that_is_looked_at_once_a_day_is_held_against_that_hour_of_the_truth(still_world, tmp_path):
+    def with_day(time):
+        hour = float(seconds_of_day(np.array([time]))[0]) / 3600
+        return unchanging(still_world) + np.float32(3 * np.cos(np.pi * hour / 12))
+
+    world = with_state(still_world, np.stack([with_day(t) for t in still_world.times]))
+    start = world.times[long_run_rows(world, CONFIG, LongRunConfig(initial_times=1))[0]]
+    found = measure(world, tmp_path, *run_of(world, 12, lambda i, day: with_day(start + round(day) * DAY), inits=1))
+    np.testing.assert_allclose(found["zonal_bias"], 0, atol=1e-4)

@@ -102,7 +102,6 @@ class TestMembers:
         assert whole.spec["temperature"].standard_name == "air_temperature"
         assert whole.spec["total_precipitation_6hr"].minimum == 0.0
         assert whole.spec.static_channels[0].name == "geopotential_at_surface"
-        assert whole.statistics.forcing_mean.shape == (len(whole.spec.forcing_channels),)
 
     def test_statistics_and_climatology_are_of_the_training_member_only(self, whole):
         train = whole.read_state(0, 24)
@@ -114,6 +113,20 @@ class TestMembers:
         assert whole.climatology.kind == "seasonal_trend"
         expected = whole.climatology.at(whole.times[:24]).mean(axis=0)
         np.testing.assert_allclose(expected, train.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+    def test_statistics_of_forcings_static_fields_and_ranges_are_those_of_training(self, whole):
+        rows, found = np.arange(24), whole.statistics
+        state, forcing = (
+            whole.read_state(0, 24),
+            whole.forcing_builder.at(whole.times[rows], whole.take_persisted(rows)),
+        )
+        for name, values in (("forcing", forcing), ("static", whole.static[None])):
+            wanted = Moments.of(values, GRID.latitude_weights)
+            np.testing.assert_allclose(getattr(found, f"{name}_mean"), wanted.mean, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(getattr(found, f"{name}_std"), wanted.std, rtol=1e-5)
+        for prefix, values in (("", state), ("forcing_", forcing)):
+            np.testing.assert_array_equal(getattr(found, f"{prefix}lowest"), values.min(axis=(0, 1, 2)))
+            np.testing.assert_array_equal(getattr(found, f"{prefix}highest"), values.max(axis=(0, 1, 2)))
 
 
 class Killed(Exception):
@@ -764,3 +777,18 @@ def test_holes_in_constant_fields_are_refused_before_anything_is_written(tmp_pat
     assert filled.surface_geopotential is not None
     mean = float(fixed["geopotential_at_surface"].mean())
     assert filled.surface_geopotential[0, 0] == pytest.approx(mean, rel=1e-6)
+
+
+def test_no_change_leads_into_a_training_segment_that_begins_with_a_block(tmp_path, monkeypatch):
+    small_blocks(monkeypatch)
+    section = config(write_members(tmp_path / "nature", n_times=20), split={"segments": {}})
+    store = open_store(prepare(section, tmp_path / "store.zarr", tmp_path))
+    states = [store.read_state(s.start, s.stop).astype(np.float64) for s in store.segments]
+    wanted = Moments.of(np.concatenate([np.diff(s, axis=0) for s in states]), GRID.latitude_weights)
+    np.testing.assert_allclose(store.statistics.tendency_std, wanted.std, rtol=1e-6)
+
+
+def test_segments_of_two_splits_keep_the_gap_too(tmp_path):
+    data = weather(np.delete(times_from("2001-01-01", 80), slice(40, 44)))
+    with pytest.raises(DataError, match=r"test data begin 1.25 days after train data end .*gap_days 10"):
+        run(tmp_path, data, split={"segments": {"test": [1]}})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.text import Text
-from small_experiment import make_experiment, with_made_up_scores, with_more_forecasters
+from small_experiment import in_pascal, make_experiment, with_made_up_scores, with_more_forecasters
 from synthetic import ON_SIGMA, evaluation_rows, lead_times, make_store
 
 from data_prep.errors import DataError
@@ -22,7 +22,7 @@ from emulator.evaluation.plots import activity_figure, gain_figure, plot_scores,
 from emulator.evaluation.plots_cost import cost_figure, cost_front
 from emulator.evaluation.plots_long_run import long_run_figure
 from emulator.evaluation.scores import evaluate
-from emulator.evaluation.scores_reader import read_crossover
+from emulator.evaluation.scores_reader import median_case, read_crossover
 from emulator.evaluation.style import (
     default_lines,
     forecaster_label,
@@ -539,3 +539,42 @@ def test_maps_of_derived_variables(tmp_path):
     config, paths, out = EvaluateConfig(bootstrap=50), {"persistence": path}, tmp_path / "maps.png"
     with evaluate(paths, store, config, tmp_path / "scores.nc") as scores:
         assert plot_maps(paths, store, config, "mean_sea_level_pressure", out, scores).exists()
+
+
+def test_the_error_on_a_map_is_that_of_the_scores(world, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("emulator.evaluation.maps.save", lambda figure, _: figures.append(figure))
+    shown, name, scores = {"network": world.paths["network"]}, "geopotential@500", world.scores
+    plot_maps(shown, world.store, world.config, name, tmp_path / "m.png", scores)
+    said = [text.get_text() for axes in figures[0].axes for text in axes.texts]
+    squared = scores["squared_error"].sel(forecaster="network", variable=name, region="all")
+    day = squared.isel(init_time=median_case(scores)).sel(lead_time=np.timedelta64(24, "h"))
+    assert said[0] == f"RMSE {number_text(float(day) ** 0.5)}"
+
+
+def test_every_headline_variable_has_a_say_in_the_median_case():
+    errors = np.array([[1e4, 2e4, 3e4], [9.0, 1.0, 1.1]])
+    dims = ("forecaster", "variable", "lead_time", "init_time", "region")
+    scores = xr.Dataset(
+        {"squared_error": (dims, errors[None, :, None, :, None])},
+        {"forecaster": ["network"], "variable": ["z", "t"], "region": ["all"]},
+        {"headline": "z t"},
+    )
+    assert median_case(scores) == 2
+
+
+def test_pictures_and_the_table_are_in_hectopascals_throughout(world, tmp_path, monkeypatch):
+    """As if all variables were pressures; those of the small experiment are shown in the units of its files."""
+    other, name = in_pascal(world), "geopotential@500"
+    rmse = world.scores["rmse"].sel(variable=name, region="all", forecaster="network")
+    curves = [line.get_ydata() for line in skill_figure(other.scores).axes[1].lines]
+    assert any(np.allclose(curve, 0.01 * rmse) for curve in curves if len(curve) == rmse.size)
+    assert f"{0.01 * float(rmse.sel(lead_time=np.timedelta64(24, 'h'))):#.3g}".rstrip(".") in format_table(other.scores)
+    points = [cost_figure(made.scores).axes[1].collections[0].get_offsets()[:, 1] for made in (world, other)]
+    np.testing.assert_allclose(points[1], 0.01 * points[0])
+    figures = []
+    monkeypatch.setattr("emulator.evaluation.maps.save", lambda figure, _: figures.append(figure))
+    for made in (world, other):
+        plot_maps({"network": made.paths["network"]}, made.store, made.config, name, tmp_path / "m.png", made.scores)
+    panels = [[axes.collections[0].get_array() for axes in figure.axes[:6]] for figure in figures]
+    np.testing.assert_allclose(panels[1], 0.01 * np.array(panels[0]), rtol=1e-5, atol=1e-3)

@@ -81,7 +81,7 @@ DEFECTS = {
         heights,
         "geopotential@500",
         "look like m:",
-        "far from|usual at 500 hPa is 54.*look like m:",
+        "usual at 500 hPa is 54.*look like m:",
     ),
     "impossible": (sentinel, "temperature@500", "set _FillValue", "ranges from -9999 .*missing value"),
     "missing": (hole, "temperature@500", "NaN or infinity in 1.0%", "has NaN or infinity in 1.0%"),

@@ -367,3 +367,14 @@ def test_means_of_whole_numbers_are_told(tmp_path, caplog):
     regrid_file(write(data, tmp_path / "in.nc"), tmp_path / "out.nc", RegridConfig(grid="12x7"))
     told = [r.getMessage() for r in caplog.records if "whole numbers" in r.getMessage()]
     assert len(told) == 1 and "soil" in told[0]
+
+
+def test_what_a_file_calls_invalid_is_missing_when_it_is_regridded(tmp_path):
+    data, options = weather(), RegridConfig(grid="12x7")
+    data["surface_pressure"].attrs["valid_max"] = np.float32(1.2e5)
+    data["surface_pressure"][0, 3, 4] = 9e5
+    regrid_file(write(data, tmp_path / "in.nc"), tmp_path / "out.nc", options)
+    holed = data.assign(surface_pressure=data["surface_pressure"].where(data["surface_pressure"] < 1.2e5))
+    with xr.open_dataset(tmp_path / "out.nc") as result:
+        np.testing.assert_array_equal(result["surface_pressure"], by_hand(holed, "surface_pressure"))
+        assert result["surface_pressure"].isnull().any()

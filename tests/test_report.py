@@ -4,21 +4,25 @@ import base64
 import gzip
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import xarray as xr
 from browser import browser, missing_programs
-from small_experiment import make_experiment, with_made_up_scores, with_more_forecasters
+from small_experiment import in_pascal, make_experiment, with_made_up_scores, with_more_forecasters
+from synthetic import STEP
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from emulator.cli import main
 from emulator.evaluation.headline import make_headline
 from emulator.evaluation.report import Provenance, write_report
-from emulator.evaluation.report_fields import collect_fields
-from emulator.evaluation.report_long_run import describe_long_run
+from emulator.evaluation.report_fields import _coast, collect_fields
+from emulator.evaluation.report_long_run import describe_long_run, pack_long_run
+from emulator.evaluation.report_numbers import Shown, numbers
 from emulator.evaluation.report_sources import find_fields, find_long_run, find_provenance
 from emulator.evaluation.scores_reader import headline_variables, label_of, opponents, read_crossover, world_sentence
 from emulator.evaluation.style import forecaster_label, variable_label
@@ -29,13 +33,18 @@ HOSTILE = "</script><script>alert('x')</script><img src=x onerror=alert(1)> & \"
 
 
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory):
-    """A small experiment in a nature run, and the fields of its report."""
+def made(tmp_path_factory):
+    """A small experiment in a nature run."""
     folder = tmp_path_factory.mktemp("report")
-    made = make_experiment(folder, Grid.gaussian(16), HEADLINE, {"data_hash": HOSTILE})
+    found = make_experiment(folder, Grid.gaussian(16), HEADLINE, {"data_hash": HOSTILE})
     (folder / "config.yaml").write_text(f"name: tiny\nsimulate: {{members: 4}}\n# {HOSTILE}\n", encoding="utf-8")
-    scores = with_made_up_scores(made.scores)
-    return folder, made.store, scores, collect_fields(scores, made.paths, made.store)
+    return replace(found, scores=with_made_up_scores(found.scores))
+
+
+@pytest.fixture(scope="module")
+def experiment(made):
+    """Its folder, store and scores, and the fields of its report."""
+    return made.folder, made.store, made.scores, collect_fields(made.scores, made.paths, made.store)
 
 
 @pytest.fixture(scope="module")
@@ -234,14 +243,15 @@ def test_maps_leave_out_what_the_mask_did(experiment):
             assert (holes == (verified[::-1] == 0)).all()
 
 
-def test_errors_of_maps_are_those_of_the_scores(experiment):
+def test_errors_beside_maps_are_those_of_the_scores(experiment):
     """Which a mask may have left points out of."""
-    folder, store, scores, fields = experiment
-    paths = {name: folder / "forecasts" / f"{name}.nc" for name in fields.forecasters}
-    masked = collect_fields(scores.assign(squared_error=scores["squared_error"] / 4), paths, store)
+    _, _, scores, fields = experiment
+    init = [str(t)[:13] for t in scores["init_time"].values].index(fields.example["init"][:13].replace(" ", "T"))
+    leads = np.asarray(fields.example["hours"]) * np.timedelta64(1, "h")
+    squared = scores["squared_error"].sel(region="all", lead_time=leads, forecaster=list(fields.forecasters))
     for name in HEADLINE:
-        mine, whole = (f.example["variables"][name]["rmse"] for f in (masked, fields))
-        np.testing.assert_allclose(mine, whole / 2)
+        wanted = np.sqrt(squared.isel(init_time=init).sel(variable=name).transpose("forecaster", "lead_time"))
+        np.testing.assert_allclose(fields.example["variables"][name]["rmse"], wanted, rtol=1e-6)
 
 
 def as_another_model(folder, out, names):
@@ -352,14 +362,23 @@ def test_spectra_hold_the_variance(experiment, page):
     assert blurred < 0.2 * truth[0, 1].sum()  # the climatology has no weather
 
 
-def test_mean_errors_hold_the_bias(experiment):
-    _, store, scores, fields = experiment
-    assert fields.mean["hours"].tolist() == [24]
-    assert fields.mean["inits"] == min(24, scores.sizes["init_time"])
-    noisy = fields.mean["variables"]["geopotential@500"]
-    assert noisy["error"].shape == (4, 1, *store.grid.shape)
-    sizes = np.abs(noisy["error"].astype(float) - 127).mean((1, 2, 3)) * noisy["largest"]
-    assert sizes[2] > 2 * sizes[0]  # errors twice the weather leave more in the mean than a tenth of it
+def test_errors_of_maps_are_forecast_less_truth(made, experiment):
+    fields = experiment[3]
+    channel = [c.name for c in made.store.spec.state_channels].index(HEADLINE[0])
+    with xr.open_dataset(made.paths["network"]) as file:
+        forecast = file["geopotential"].squeeze().values.astype(np.float64)
+    times, steps = made.scores["init_time"].values, (made.scores["lead_time"].values // STEP).astype(int)
+    truth = np.stack([made.store.state[np.flatnonzero(made.store.times == t)[0] + steps, ..., channel] for t in times])
+    error, hours = forecast - truth, (6 * steps).tolist()
+    init = [str(t)[:13] for t in times].index(fields.example["init"].removesuffix(" UTC").replace(" ", "T"))
+    of_mean = error[:, [hours.index(24)]].mean(axis=0)
+    of_example = error[init, [hours.index(h) for h in fields.example["hours"]]]
+    assert fields.mean["hours"].tolist() == [24] and fields.mean["inits"] == times.size
+    for group, wanted in ((fields.mean, of_mean), (fields.example, of_example)):
+        held = group["variables"][HEADLINE[0]]
+        largest = held["largest"][0]
+        found = held["error"][0] * (2 * largest / 254) - largest
+        assert np.abs(found - np.clip(wanted[:, ::-1], -largest, largest)).max() <= 0.51 * 2 * largest / 254
 
 
 def test_nothing_from_a_file_becomes_markup(experiment, tmp_path):
@@ -1134,3 +1153,30 @@ def test_hostile_names_stay_text_in_the_browser(window, experiment, tmp_path):
     assert window.run("return document.querySelectorAll('img').length") == 0
     assert "onerror" in window.run("return document.querySelector('#controls select').options[0].text")
     assert not window.run("return document.querySelector('#h-maps').closest('section').checkVisibility()")
+
+
+def test_maps_spectra_and_long_runs_of_a_page_are_in_hectopascals(made):
+    """As if all variables were pressures; those of the small experiment are shown in the units of its files."""
+    both = made, in_pascal(made)
+    one, other = (collect_fields(m.scores, m.paths, m.store) for m in both)
+    for group in ("example", "mean"):
+        ours, theirs = (getattr(fields, group)["variables"][HEADLINE[0]] for fields in (one, other))
+        for key in ours.keys() & {"rmse", "least", "most", "largest", "reach"}:
+            np.testing.assert_allclose(theirs[key], 0.01 * np.asarray(ours[key]), rtol=1e-5, err_msg=key)
+    spectra = [numbers(m.scores, Shown.of(m.scores), "physics_t21", None, None)["spectra"] for m in both]
+    for key in ("truth", "forecast"):
+        np.testing.assert_allclose(unpack(spectra[1][key]), 1e-4 * unpack(spectra[0][key]), rtol=1e-5)
+    run = made_up_long_run("")
+    names = run["variable"].values.tolist()
+    in_kelvin, in_pascals = (
+        pack_long_run(run.assign_coords(units=("variable", [unit] * len(names))), names) for unit in ("K", "Pa")
+    )
+    for key in ("global_mean", "zonal_bias"):
+        np.testing.assert_allclose(unpack(in_pascals[key]), 0.01 * unpack(in_kelvin[key]), rtol=1e-5)
+
+
+def test_coasts_are_the_right_way_up():
+    land = np.zeros((8, 16))
+    land[6:, 3:9] = 1.0  # in the north
+    (line,) = _coast(SimpleNamespace(land_share=land))
+    assert (line[:, 1] < 0.3).all() and line[:, 0].max() < 0.6

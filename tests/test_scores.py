@@ -239,7 +239,7 @@ def test_refusals(scored, store, tmp_path):
     refused("start in the test split", {"network": paths["network"]}, store, tmp_path, validation)
     late = data.assign_coords(init_time=data["init_time"] + np.timedelta64(20, "D"))
     late.to_netcdf(tmp_path / "late.nc")
-    refused("within one segment|no truth", {"late": tmp_path / "late.nc"}, store, tmp_path)
+    refused("no truth", {"late": tmp_path / "late.nc"}, store, tmp_path)
     refused("no forecast files", {}, store, tmp_path)
 
 
@@ -459,3 +459,48 @@ def test_a_climatology_below_what_is_possible_has_no_anomaly_either(tmp_path):
     scores = evaluate({"climatology": tmp_path / "climatology.nc"}, store, config, tmp_path / "scores.nc")
     found = scores.sel(variable="2m_temperature", region="all", forecaster="climatology")
     assert (found["activity"] == 0).all() and found["acc"].isnull().all()
+
+
+def test_no_forecast_is_verified_beyond_the_end_of_its_segment(store):
+    whole = store.segments[2]
+    middle = (whole.start + whole.stop) // 2
+    first = replace(whole, stop=middle, last_time=store.times[middle - 1])
+    second = replace(whole, name="after", start=middle, first_time=store.times[middle])
+    parted = replace(store, segments=(*store.segments[:2], first, second, store.segments[3]))
+    with pytest.raises(DataError, match="do not lie within one segment"):
+        _ = Verification(parted, store.times[[middle - 2]], lead_times(1), ()).rows
+
+
+def test_a_hole_of_some_days_parts_no_long_trajectory():
+    store = make_store(Grid.gaussian(4), days=45, splits=("train", "test"))
+    whole = store.segments[1]
+    first = replace(whole, stop=whole.stop - 16, last_time=store.times[whole.stop - 17])
+    second = replace(whole, name="after", start=whole.stop - 8, first_time=store.times[whole.stop - 8])
+    holed = replace(store, segments=(store.segments[0], first, second))
+    verification = Verification(holed, store.times[[first.start, second.start]], lead_times(1), ())
+    assert verification.trajectories == ["member_001", "member_001"]
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_the_gap_to_what_is_learned_from_later_begins_at_the_last_lead(store, split, tmp_path):
+    far, moved, test = store.segments[1], store.segments[0], store.segments[2]
+    times = store.times.copy()
+    times[moved.start : moved.stop] = test.last_time + 3 * np.timedelta64(1, "D") + np.arange(len(moved)) * STEP
+    ends = {"first_time": times[moved.start], "last_time": times[moved.stop - 1]}
+    segments = (far, replace(moved, split=split, **ends), test)
+    near = replace(store, times=times, segments=segments, digests=np.empty((0, 0), np.uint8))
+    leads, rows = lead_times(2), [test.stop - 9]
+    write_forecasts(make_reference("persistence", near, leads), near.dataset(rows), leads, tmp_path / "f.nc")
+    assert evaluate({"persistence": tmp_path / "f.nc"}, near, CONFIG, tmp_path / "s.nc").attrs["gap_hours"] == 72
+
+
+def test_spectra_and_quantiles_of_an_ensemble_are_those_of_all_its_members(scored, store, tmp_path):
+    two = [xr.load_dataset(scored[1][name]) for name in ("network", "persistence")]
+    for name, members in (("one", two), ("other", two[::-1])):
+        both = xr.concat(members, "realization", combine_attrs="override").assign_attrs(two[0].attrs)
+        both.transpose("init_time", "lead_time", "realization", ...).to_netcdf(tmp_path / f"{name}.nc")
+    paths = {name: tmp_path / f"{name}.nc" for name in ("one", "other")}
+    found = evaluate(paths, store, CONFIG, tmp_path / "scores.nc")
+    mean = scored[0]["forecast_power"].sel(forecaster=["network", "persistence"]).mean("forecaster")
+    np.testing.assert_allclose(found["forecast_power"].sel(forecaster="one"), mean, rtol=1e-5)
+    np.testing.assert_allclose(*(found["forecast_quantile"].sel(forecaster=n) for n in paths), rtol=1e-6)

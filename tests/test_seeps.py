@@ -4,15 +4,27 @@ import math
 
 import numpy as np
 import pytest
-from synthetic import World, make_store
+import xarray as xr
+from synthetic import World, evaluation_rows, lead_times, make_store, with_state
 
+from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec, Variable
+from emulator.config import EvaluateConfig
 from emulator.evaluation import seeps
+from emulator.evaluation.scores import evaluate
 from emulator.evaluation.seeps import RainClimate, dry_below_m
+from emulator.forecast_io import write_forecasts
+from emulator.forecasters.statistical import make_reference
 
 MM = 1e-3
 DRY_M = 0.25 * MM
+RAIN = Variable("total_precipitation_6hr", "diagnostic", (), "m", minimum=0.0)
+WET = World(
+    StateSpec((Variable("temperature", "prognostic", (500.0,), "K"), RAIN), "pressure"),
+    np.array([255, 1e-4], "f4"),
+    np.array([3, 1e-3], "f4"),
+)
 
 
 def climate(dry_share=0.4, heavy_mm=5.0, shape=(1, 1)):
@@ -69,14 +81,33 @@ def test_shorter_sums_are_dry_below_less():
 
 
 def test_the_climate_of_a_large_grid_is_that_of_as_many_fields_as_fit_into_memory(monkeypatch):
-    rain = Variable("total_precipitation_6hr", "diagnostic", (), "m", minimum=0.0)
-    still = Variable("temperature", "prognostic", (500.0,), "K")
-    world = World(StateSpec((still, rain), "pressure"), np.array([255, 1e-4], "f4"), np.array([3, 1e-3], "f4"))
-    store = make_store(days=12, world=world)
-    whole, read = RainClimate.fit(store, rain.name), []
+    store = make_store(days=12, world=WET)
+    whole, read = RainClimate.fit(store, RAIN.name), []
     read_state = Store.read_state
     monkeypatch.setattr(Store, "read_state", lambda *arguments: read.append(arguments) or read_state(*arguments))
     monkeypatch.setattr(seeps, "_MOST_BYTES", 30 * 4 * math.prod(store.grid.shape))
-    part = RainClimate.fit(store, rain.name)
+    part = RainClimate.fit(store, RAIN.name)
     assert len(read) == 30
     assert 0.2 < whole.dry_share.mean() < 0.8 and abs(part.dry_share.mean() - whole.dry_share.mean()) < 0.1
+
+
+def test_the_climate_of_rain_is_that_of_training_data_alone():
+    store = make_store(Grid.gaussian(8), days=12, world=WET)
+    dry = store.state.copy()
+    dry[store.rows_of("test")] = 0
+    ours, theirs = (RainClimate.fit(s, RAIN.name).dry_share for s in (store, with_state(store, dry)))
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_seeps_is_of_the_forecast_against_the_truth(tmp_path):
+    store = make_store(Grid.gaussian(8), days=12, world=WET)
+    rows, leads = evaluation_rows(store, 1), lead_times(1)
+    write_forecasts(make_reference("climatology", store, leads), store.dataset(rows), leads, tmp_path / "c.nc")
+    scores = evaluate({"climatology": tmp_path / "c.nc"}, store, EvaluateConfig(bootstrap=20), tmp_path / "scores.nc")
+    forecast = xr.open_dataset(tmp_path / "c.nc")[RAIN.name].values
+    truth = np.stack([store.state[row + 1 : row + 5, ..., 1] for row in rows])
+    weights = store.grid.latitude_weights[:, None] / np.prod(store.grid.shape) * np.ones((1, *store.grid.shape))
+    wanted = RainClimate.fit(store, RAIN.name).area_means(forecast, truth, weights)[..., 0].mean(axis=0)
+    found = scores["seeps"].sel(forecaster="climatology", variable=RAIN.name, region="all")
+    found = found.mean("init_time") if "init_time" in found.dims else found
+    np.testing.assert_allclose(found, wanted)
