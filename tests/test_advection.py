@@ -12,6 +12,7 @@ from data_prep.spec import StateSpec, Variable
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.config import ExperimentConfig, RolloutStage, TrainConfig, UNetConfig
 from emulator.models import latitude_factor
+from emulator.stepping import stepper
 from emulator.stepping.advection import Advection, _one_by_one
 from emulator.training.devices import WHOLE
 from emulator.training.job import set_up
@@ -249,3 +250,31 @@ def test_training_goes_through_it_in_calm_air_too():
     for each in (batch, batch._replace(state=batch.state * 0)):
         _, norms = job.step(job.layout.place(job.fresh, WHOLE), each, job.task)
         assert norms.finite
+
+
+@pytest.mark.parametrize("cubic", [False, True])
+def test_slopes_are_those_at_the_point_however_fields_are_interpolated(cubic):
+    grid = Grid.from_arrays(np.arange(30.0, 41.0), np.arange(300, 321.0))
+    rising = np.asarray(grid.longitude) ** 2 + 3 * np.asarray(grid.latitude)[:, None] ** 2
+    carry = Advection.of(SPEC, grid, [HOURS], cubic=cubic)
+    _, northward = (np.asarray(s)[0, ..., 0] for s in carry._slopes(jnp.asarray(rising[None, ..., None])))
+    degree = np.radians(1) * EARTH_RADIUS
+    expected = np.broadcast_to(6 * np.asarray(grid.latitude)[1:-1, None], (9, 21))
+    np.testing.assert_allclose(northward[1:-1] * degree, expected, rtol=2e-3)
+
+
+def test_what_the_wind_brings_is_shown_in_units_of_the_change_over_its_step(monkeypatch):
+    store, given = synthetic_store(16, 2, n_times=40), []
+    config = TrainConfig(batch_size=2, stages=[RolloutStage(steps=1)], validation_windows=2, validation_steps=2)
+    model = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1, advection=True, time_steps=[1, 4])
+    job = set_up(config, model, store, 0)
+    now, n, which = job.task.stepper, job.task.stepper.n_prognostic, jnp.array([0, 1])
+    n_state, n_forcing = len(store.spec.state_channels), len(store.spec.forcing_channels)
+    monkeypatch.setattr(stepper.nnx, "merge", lambda *_: lambda x: given.append(x) or x[..., :n_state])
+    state = jnp.asarray(store.take_states(np.array([3, 9])))
+    now.output(job.fresh.params.params, state, jnp.zeros((2, *store.grid.shape, n_forcing)), which)
+    unit = np.asarray(now.normalizer.output_std)[:, None, None, :n]
+    assert np.abs(unit[1] / unit[0] - 1).min() > 0.1
+    shown = np.asarray(given[0])[..., -2 - n : -2]
+    expected = np.asarray(now.advection(state[..., :n], which))[..., now.advection.channels.argsort()] / unit
+    np.testing.assert_allclose(shown, expected, rtol=1e-4, atol=1e-4)

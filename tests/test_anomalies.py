@@ -154,3 +154,19 @@ def test_it_learned_something_and_bounds_hold_for_fields(trained):
     assert np.abs(states - states_of(silent, initial)).max() > 0.01
     assert (states >= store.spec.state_minimum).all()
     assert (states[..., store.spec.n_prognostic - 1] == 0).any()  # humidity would be below zero in places
+
+
+def test_departures_are_what_is_learned_and_validated_and_their_changes_its_unit(trained):
+    store, _ = trained
+    job, seen = set_up(CONFIG, MODEL.model_copy(update={"time_steps": [1, 4]}), store, 0), anomalies_of(store)
+    learned, validated = job.spans[0].windows, job.validation.rows[0]
+    for rows, batch in (
+        (learned.rows(0), learned.batch(0, job.layout)),
+        (validated, job.validation._batch(validated)),
+    ):
+        np.testing.assert_allclose(batch.state[:, 0], seen.take_states(rows), atol=1e-5)
+    change = np.stack([seen.read_state(a + 4, a + 24) - seen.read_state(a, a + 20) for a in (0, 24)])
+    area = store.grid.latitude_weights[:, None, None]
+    std = np.sqrt((area * (change - (area * change).mean((0, 1, 2, 3))) ** 2).mean((0, 1, 2, 3)))
+    n = store.spec.n_prognostic
+    np.testing.assert_allclose(job.task.stepper.normalizer.output_std[1, :n], std[:n], rtol=1e-3)

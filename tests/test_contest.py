@@ -14,10 +14,10 @@ from data_prep.files.disk import discard
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Season
 from emulator import checkpoint
-from emulator.config import parse_config
+from emulator.config import EvaluateConfig, parse_config
 from emulator.experiment import comparing, competitors, contest, forecast_files, stages
 from emulator.experiment.contest import Contest
-from emulator.experiment.initial_times import initial_indices, verified_leads
+from emulator.experiment.initial_times import initial_indices
 from emulator.forecasters.ensemble import EnsembleForecaster
 
 ALL = [
@@ -96,10 +96,12 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     assert {p.stem for p in folder.glob("*.nc")} == set(ALL)
     assert sorted(p.stem for p in (folder / "training").iterdir()) == ["network", "physics_t21", "physics_t31"]
     files = {name: xr.open_dataset(folder / f"{name}.nc") for name in ALL}
+    days = np.arange(11) * np.timedelta64(1, "D")  # of twelve, the last of which no forecast could end in
+    once_a_day = np.concatenate([s.first_time + days for s in store.segments if s.split == "test"])
     for name, file in files.items():
         assert file.attrs["forecaster"] == name and file.attrs["data_hash"] == store.data_hash
-        np.testing.assert_array_equal(file["init_time"], store.times[initial_indices(store, config.evaluate)])
-        np.testing.assert_array_equal(file["lead_time"], verified_leads(config.evaluate))
+        np.testing.assert_array_equal(file["init_time"], once_a_day)
+        np.testing.assert_array_equal(file["lead_time"], np.array([6, 12, 18, 24], "timedelta64[h]"))
         assert ("realization" in file.dims) == name.endswith("ensemble")
     assert files["twin_t42_ensemble"].sizes["realization"] == 4
     assert files["network_ensemble"].sizes["realization"] == 3
@@ -136,6 +138,15 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     assert scores.attrs["predictability_limit"] == "twin_t42_ensemble"
     rmse = scores["rmse"].sel(variable="temperature@850", region="all").isel(lead_time=0)
     assert rmse.sel(forecaster="twin_t42") < rmse.sel(forecaster="physics_t31") < rmse.sel(forecaster="physics_t21")
+
+
+@pytest.mark.parametrize(("most", "days"), [(None, range(11)), (3, [0, 5, 10])])
+def test_starts_are_spread_over_the_split_as_far_as_forecasts_from_them_lie_in_it(most, days):
+    store = make_store(Grid.gaussian(4), days=12, splits=("train", "test"))
+    config = EvaluateConfig(lead_hours=24, init_every_hours=24, max_inits=most)
+    test = store.segments[1]
+    expected = test.first_time + np.array(days) * np.timedelta64(1, "D")
+    np.testing.assert_array_equal(store.times[initial_indices(store, config)], expected)
 
 
 def test_what_would_end_a_comparison_is_found_before_training(made, tmp_path, monkeypatch):
@@ -588,3 +599,11 @@ def test_forecasts_from_other_data_are_made_again(forecast_stage, tmp_path, monk
     comparing.write_all_forecasts(config)
     assert {"network", "physics_t21"} == set(names)
     assert stage.outdated(config) is None
+
+
+def test_every_ensemble_is_perturbed_as_its_own_section_says(made, tmp_path):
+    store, _ = made
+    config = config_of(tmp_path, network={"members": 3, "perturbation": 0.3}, twin={"members": 4, "perturbation": 0.05})
+    makers = competitors.competitors(Contest(config, store))
+    for name, amplitude in (("network", 0.3), ("physics_t21", 0.12), ("twin_t42", 0.05)):
+        assert makers[f"{name}_ensemble"].make().perturbations.amplitude == amplitude

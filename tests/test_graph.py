@@ -13,7 +13,7 @@ from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import GraphConfig
 from emulator.models import build, graph, latitude_factor
-from emulator.models.graph import Edges, MeshGraph
+from emulator.models.graph import Edges, MeshGraph, Messages
 from emulator.models.icosphere import Icosphere
 
 TINY = GraphConfig(kind="graph", refinement=1, width=16, depth=2)
@@ -154,3 +154,15 @@ def test_the_size_of_the_constants_is_that_of_the_edges(monkeypatch):
     edges = [getattr(e, f.name) for e in (made.to_mesh, made.within, made.to_grid) for f in fields(e)]
     arrays = [a for a in (*edges, made.mesh_features, made.grid_features) if isinstance(a, np.ndarray)]
     assert found == [4 * sum(a.size for a in arrays)]  # as a device holds them: no number takes eight bytes
+
+
+def test_receivers_get_the_weighted_mean_of_messages():
+    """A sender that counts for nothing is not heard."""
+    points = np.eye(3)
+    edges = Edges.between(np.arange(3), np.zeros(3, int), points, points[:1], 1.0, np.array([1.0, 2.0, 0.0]))
+    graph, shapes = nnx.split(nnx.eval_shape(lambda: Messages(4, zero=False, rngs=nnx.Rngs(0))))
+    layer = nnx.merge(graph, check.random_parameters(shapes))
+    senders, receivers = check.inputs(Grid.gaussian(4), 4)[0, 0, :3, None], jnp.ones((1, 1, 4))
+    heard = layer(senders, receivers, edges)
+    np.testing.assert_allclose(layer(senders.at[2].multiply(-9.0), receivers, edges), heard, atol=1e-6)
+    assert float(jnp.abs(layer(senders.at[1].multiply(-9.0), receivers, edges) - heard).max()) > 1e-3

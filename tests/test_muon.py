@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,3 +120,18 @@ def test_vectors_are_left_to_adam():
     state = optimiser.init(stacks)
     second_moments = optax.tree.get(state, "nu")
     assert [leaf.shape for leaf in jax.tree.leaves(second_moments)] == [stacks.arrays[VECTORS].shape]
+
+
+def test_updates_of_adamw_are_those_of_optax_with_a_short_second_moment():
+    config = TrainConfig(optimiser="adamw", stages=[RolloutStage(steps=1)])
+    params, ours = draw(np.random.default_rng(5)), make_optimiser(config, RATE)
+    matrices = partial(jax.tree.map, lambda x: x.ndim > 1)
+    decayed = optax.adamw(RATE, 0.9, 0.95, weight_decay=config.weight_decay, mask=matrices)
+    theirs = optax.chain(optax.clip_by_global_norm(config.clip_norm), decayed)
+    our_state, their_state = ours.init(Stacks.of(params)), theirs.init(params)
+    for seed in range(3):
+        gradient = draw(np.random.default_rng(seed))
+        moved, our_state = ours.update(Stacks.of(gradient), our_state, Stacks.of(params))
+        expected, their_state = theirs.update(gradient, their_state, params)
+        for name in SHAPES:
+            np.testing.assert_allclose(moved.params[name], expected[name], rtol=1e-4, atol=1e-7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -18,9 +19,10 @@ from data_prep.grid import Grid
 from data_prep.spec import VERTICAL_ATTRS, StateSpec, Variable, grid_coords
 from data_prep.variables import UPPER_AIR
 from data_prep.vertical import derive
+from emulator.forecasters import physics
 from emulator.forecasters.physics import PhysicsForecaster
 from emulator.physics import transfer
-from emulator.physics.speedy import PROGNOSTIC, SpeedyModel, held_fields
+from emulator.physics.speedy import PROGNOSTIC, SpeedyModel, filter_initial_shock, from_fields, held_fields
 from emulator.physics.surface import move_to_surface
 
 pytestmark = pytest.mark.physics
@@ -292,3 +294,36 @@ def test_ten_stable_days_from_a_reanalysis():
     assert last is not None
     assert last["lead_time"].values == np.timedelta64(240, "h")
     assert 5.3e4 < last["geopotential"].sel(level=500).mean() < 5.7e4
+
+
+def test_the_second_day_goes_on_where_the_first_ended(truth):
+    initial, surface = truth
+    initial, run = initial.isel(time=[0]), developed()
+    forecaster = PhysicsForecaster(21, sigma_spec(run.model.sigma), run.grid, STEP, surface)
+    *_, block = forecaster.forecast(initial, leads(24, 30))
+    states = from_fields(run.model, forecaster.model_fields(initial), initial["time"].values, 21)
+    for _ in range(2):
+        states, fields = run.ensemble.advance(states)
+    expected = forecaster.truth_fields({name: fields[name][:, :1] for name in PROGNOSTIC})
+    np.testing.assert_allclose(block["temperature"], expected["temperature"], atol=1e-3)
+
+
+def test_the_digital_filter_that_was_asked_for_is_applied(truth, monkeypatch):
+    initial, surface = truth
+    initial, run, begun = initial.isel(time=[0]), developed(), []
+
+    class Begun:
+        def __init__(self, model, states, **_):
+            begun.append(states)
+            raise StopIteration
+
+    monkeypatch.setattr(physics, "Ensemble", Begun)
+    given = 21, sigma_spec(run.model.sigma), run.grid, STEP, surface
+    for hours in (0.0, 6.0):
+        forecaster = PhysicsForecaster(*given, digital_filter_hours=hours)
+        with pytest.raises(RuntimeError):
+            next(forecaster.forecast(initial, leads(6)))
+    raw, filtered = begun
+    expected = filter_initial_shock(raw, run.model, 6.0).dynamics.divergence
+    np.testing.assert_allclose(filtered.dynamics.divergence, expected, atol=1e-9)
+    assert float(jnp.abs(raw.dynamics.divergence - expected).max()) > 1e-7

@@ -22,6 +22,7 @@ from data_prep.vertical import (
     virtual_temperature,
 )
 from emulator.physics import transfer
+from emulator.physics.ensemble import Ensemble
 from emulator.physics.speedy import (
     PROGNOSTIC,
     UPPER_AIR,
@@ -320,3 +321,12 @@ def test_the_digital_filter_takes_gravity_waves_out():
 
     assert rms(calmed.divergence - calm.divergence) < 0.3 * rms(noise)
     assert rms(calm.vorticity - states.dynamics.vorticity) < 0.3 * rms(states.dynamics.vorticity)
+
+
+def test_the_rain_of_an_interval_is_the_sum_of_that_of_its_halves():
+    run = developed()
+    halves = Ensemble(run.model, run.states, intervals=2, interval_hours=3, output_truncation=21)
+    fine, whole = (ensemble.advance(run.states)[1] for ensemble in (halves, run.ensemble))
+    expected = fine[precipitation_name(3)].sum(axis=1)
+    assert expected.max() > 1e-5
+    np.testing.assert_allclose(whole[precipitation_name(6)][:, 0], expected, atol=1e-7)

@@ -51,3 +51,8 @@ def test_the_first_gradients_of_longer_rollouts_are_no_spikes():
     assert not any(watch.warning(1.0, 0) for _ in range(30))
     assert not any(watch.warning(25.0, 9000) for _ in range(30))
     assert watch.warning(500.0, 9000) == "gradient norm 500, 20 times its median of late"
+
+
+def test_a_gradient_behind_nothing_but_zeros_is_no_spike():
+    watch = GradientWatch()
+    assert not any(watch.warning(norm, 0) for norm in [0.0] * 30 + [1.0])

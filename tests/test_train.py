@@ -20,8 +20,16 @@ from tiny_store import SPEC, write_store
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import open_store
-from emulator.checkpoint import Checkpoints, load_forecaster, read_description, write_description
+from emulator.checkpoint import (
+    Checkpoints,
+    load_forecaster,
+    named_leaves,
+    read_description,
+    replace_leaves,
+    write_description,
+)
 from emulator.config import RolloutStage, TrainConfig
+from emulator.training.devices import WHOLE
 from emulator.training.job import check, in_memory_limit, set_up
 from emulator.training.loader import Shape, Windows, load_batch
 from emulator.training.optimiser import learning_rate_schedule
@@ -461,7 +469,7 @@ def test_a_bad_batch_is_skipped_named_and_counted(tmp_path, caplog):
     bad = [s + 1 for s in range(8) if any(row <= 10 <= row + (1 if s < 5 else 2) for row in rows[s])]
     assert bad  # the test would show nothing
     assert [e["step"] for e in skipped] == bad
-    assert skipped[0]["times"] == [f"{t!s:.16}" for t in store.times[rows[bad[0] - 1]]]
+    assert [e["times"] for e in skipped] == [[f"{t!s:.16}" for t in store.times[rows[s - 1]]] for s in bad]
     assert sum("skipped: loss nan" in r.getMessage() for r in caplog.records) == len(bad)
     step, saved = last_checkpoint(tmp_path / "run")
     assert step == 8
@@ -565,3 +573,24 @@ def test_a_training_over_several_steps_resumes_to_the_bit_and_its_loss_is_in_uni
     error = (answer - np.asarray(batch.state[:, 1:])) / unit[:, None]
     expected = (weights * error**2).mean()
     np.testing.assert_allclose(loss_of(job.fresh.params.params, batch, job.task), expected, rtol=1e-4)
+
+
+def test_forecasts_and_validation_go_by_the_averaged_weights(store, finished):
+    job = set_up(CONFIG, MODEL, open_store(store), 0)
+    state = replace_leaves(job.fresh, last_checkpoint(finished)[1], source="test")
+    with np.load(finished / "weights.npz") as kept:
+        for name, array in named_leaves(state.averaged.params).items():
+            np.testing.assert_array_equal(kept[name], array)
+    averaged, last = (
+        job.validation.run(job.layout.place(weights, WHOLE), job.task).loss
+        for weights in (state.averaged, state.params)
+    )
+    assert abs(last / averaged - 1) > 1e-4
+    assert entries(finished, "validation")[-1]["loss"] == pytest.approx(averaged, rel=1e-6)
+
+
+def test_another_seed_begins_with_other_weights_and_learns_in_another_order(store):
+    first, second = (set_up(CONFIG, MODEL, open_store(store), seed) for seed in (0, 1))
+    drawn = zip(jax.tree.leaves(first.fresh.params), jax.tree.leaves(second.fresh.params), strict=True)
+    assert any((a != b).mean() > 0.1 for a, b in drawn)
+    assert (first.spans[0].windows.rows(0) != second.spans[0].windows.rows(0)).any()

@@ -211,3 +211,23 @@ def test_the_fused_kernel_and_its_gradient_fit_into_the_program_of_every_device(
     x = jax.ShapeDtypeStruct((2, 1, 8, 2, 16), jnp.bfloat16)
     program = split.trace(x).lower(lowering_platforms=("cuda",)).as_text()
     assert program.count("__cudnn$fmha") == 2  # there and back
+
+
+def test_what_happens_in_a_window_is_seen_beyond_its_sides_after_the_next_block():
+    grid = Grid.gaussian(16)
+    model, x = check.randomised(WINDOWED, grid), check.inputs(grid)
+    change = jnp.abs(model(x.at[0, 4, 2].add(100.0)) - model(x))[0].max(axis=-1)
+    assert float(change[9, 2]) > 0 and float(change[4, 10]) > 0  # windows are of 4 x 8 cells
+    assert float(change[12, 18]) == 0
+
+
+def test_a_region_does_not_see_its_other_side_through_shifted_windows():
+    model, x = check.randomised(WINDOWED, REGION), check.inputs(REGION)
+    assert float(jnp.abs(model(x.at[:, 0].add(100.0)) - model(x))[:, -1].max()) == 0
+    assert float(jnp.abs(model(x.at[:, :, 0].add(100.0)) - model(x))[:, :, -1].max()) == 0
+
+
+def test_patches_that_change_places_change_what_others_see():
+    model, x = check.randomised(GLOBAL, GLOBE), check.inputs(GLOBE)
+    order = np.arange(16).reshape(8, 2)[[0, 2, 1, 3, 4, 5, 6, 7]].ravel()
+    assert float(jnp.abs(model(x[:, :, order]) - model(x)[:, :, order]).max()) > 1e-3

@@ -1,5 +1,6 @@
 """The U-Net: rotation, poles, grids that patches do not divide, and what every model must do."""
 
+import jax
 import jax.numpy as jnp
 import model_checks as check
 import numpy as np
@@ -10,6 +11,7 @@ from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
 from emulator.models import build, convolution, latitude_factor
+from emulator.models.convolution import Boundary, Frame
 
 TINY = UNetConfig(patch=2, width=8, multipliers=[1, 2], blocks=1)
 GLOBE = Grid.gaussian(8)
@@ -68,3 +70,29 @@ def test_counted_arithmetic_is_what_xla_counts(grid, monkeypatch):
 
 def test_bands_of_latitude_hold_whole_coarse_cells():
     assert latitude_factor(TINY) == 4
+
+
+def test_a_region_does_not_see_round_the_globe():
+    model, x = check.randomised(TINY, REGION), check.inputs(REGION)
+    change = jnp.abs(model(x.at[:, :, 0].add(100.0)) - model(x)).max(axis=(0, 1, 3))
+    assert float(change[1]) > 0 and float(change[-1]) == 0
+
+
+@pytest.mark.parametrize("grid", [REGION, POLE_ROWS])
+def test_a_frame_comes_off_where_it_was_put_on(grid):
+    x = check.inputs(grid)
+    frame = Frame.of(grid, 2, 2, "patch")
+    assert sum(frame.rows) % 2 == 1
+    np.testing.assert_array_equal(frame.remove(frame.add(x, Boundary.of(grid))), x)
+
+
+def test_detail_goes_round_the_coarser_level():
+    """Without the coarser level and what goes round both, the skip is all that makes the network no linear map."""
+
+    def cut(path, parameter):
+        return 0 * parameter if any(name in jax.tree_util.keystr(path) for name in ("double", "direct")) else parameter
+
+    graph, shapes = check.structure(TINY, GLOBE)
+    model = nnx.merge(graph, jax.tree_util.tree_map_with_path(cut, check.random_parameters(shapes)))
+    x = check.inputs(GLOBE)
+    assert float(jnp.abs(model(2 * x) - model(-x)).max()) > 1e-2

@@ -56,7 +56,7 @@ class GradientWatch:
             self._norms.clear()
             self._stage = stage
         median = float(np.median(self._norms)) if len(self._norms) >= _ENOUGH else np.inf
-        spike = norm > _SPIKE * median
+        spike = 0 < _SPIKE * median < norm
         new = spike and not self._warned
         self._warned = spike
         self._norms.append(norm)
