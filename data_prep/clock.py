@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from data_prep.iso_time import parse_iso
+from data_prep.iso_time import is_day, parse_iso
 
 DAY_SECONDS = 86400.0
 
@@ -32,8 +32,8 @@ def parse_instant(text: str) -> np.datetime64:
 
 def parse_last(text: str) -> np.datetime64:
     """The last instant of what is meant: of a day its last nanosecond, else as ``parse_instant``, which raises."""
-    instant, whole_day = parse_instant(text), len(text) <= len("2001-01-31")
-    return instant + np.timedelta64(1, "D") - np.timedelta64(1, "ns") if whole_day else instant
+    instant = parse_instant(text)
+    return instant + np.timedelta64(1, "D") - np.timedelta64(1, "ns") if is_day(text) else instant
 
 
 def day_of_year(times: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from data_prep.grid_names import GRID_SYNTAX, parse_grid_name
-from data_prep.iso_time import parse_iso
+from data_prep.iso_time import is_span
 
 Computed = Literal[
     "toa_incident_solar_radiation",
@@ -82,12 +82,7 @@ class SplitConfig(Section):
             for name, value in times.items():
                 if value is None or len(value) != 2:
                     raise ValueError(f"{name} needs a first and a last day")
-                try:
-                    first, last = map(parse_iso, value)
-                except ValueError as error:
-                    raise ValueError(f"{name}: {error}") from None
-                if first >= last:
-                    raise ValueError(f"{name}: the first day {value[0]} is not before the last {value[1]}")
+                _refuse_backwards(name, *value)
         return self
 
 
@@ -177,10 +172,14 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _stretches(self) -> Self:
         for first, last in self.exclude:
-            try:
-                ascending = parse_iso(first) <= parse_iso(last)
-            except ValueError as error:
-                raise ValueError(f"exclude: {error}") from None
-            if not ascending:
-                raise ValueError(f"exclude: {first} is after {last}")
+            _refuse_backwards("exclude", first, last)
         return self
+
+
+def _refuse_backwards(key: str, first: str, last: str) -> None:
+    try:
+        forwards = is_span(first, last)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    if not forwards:
+        raise ValueError(f"{key}: {first} is after {last}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _YEARS = range(1678, 2262)  # that nanoseconds since 1970 reach whole
 
@@ -22,3 +22,17 @@ def parse_iso(text: str) -> datetime:
     if instant.year not in _YEARS:
         raise ValueError(f"{text!r} lies outside the years {_YEARS[0]} to {_YEARS[-1]}")
     return instant
+
+
+def is_day(text: str) -> bool:
+    """Whether a text names a day as a whole, and no time of it."""
+    return len(text) <= len("2001-01-31")
+
+
+def is_span(first: str, last: str) -> bool:
+    """Whether there is time from ``first`` to ``last``, both inclusive: of a day that is the last all of it.
+
+    Raises:
+      ValueError: as ``parse_iso``.
+    """
+    return parse_iso(first) < parse_iso(last) + (timedelta(days=1) if is_day(last) else timedelta.resolution)

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from data_prep.clock import day_of_year, parse_instant, parse_last, sample, year_fraction
-from data_prep.config import SplitConfig
+from data_prep.config import DataConfig, SplitConfig
 from data_prep.preparation.splits import split_segments
 from data_prep.reading.initial import _instant_of
 from data_prep.reading.instants import instants_of
@@ -85,3 +85,13 @@ def test_years_of_360_days_each_begin_on_1_january():
     times = [cftime.Datetime360Day(2001, 12, 30), cftime.Datetime360Day(2002, 1, 1), cftime.Datetime360Day(2003, 3, 1)]
     found = instants_of(Path("a.nc"), xr.DataArray(times, dims="time", name="time"))
     assert found.astype("datetime64[D]").astype(str).tolist() == ["2001-12-26", "2002-01-01", "2003-03-02"]
+
+
+def test_what_is_left_out_or_split_may_be_one_day_or_the_rest_of_one():
+    days = {name: [f"2001-01-0{i}"] * 2 for i, name in enumerate(("train", "validation", "test"), 1)}
+    given = {"inputs": ["a.nc"], "prognostic": {"temperature": {}}, "split": days}
+    assert DataConfig.model_validate({**given, "exclude": [["2001-01-03T12", "2001-01-03"]]}).split.test == days["test"]
+    backwards = {"split": {**days, "test": ["2001-01-04", "2001-01-03"]}}
+    for wrong in ({"exclude": [["2001-01-03T12", "2001-01-03T06"]]}, backwards):
+        with pytest.raises(ValueError, match=r"2001-01-0\S+ is after 2001-01-03"):
+            DataConfig.model_validate(given | wrong)
