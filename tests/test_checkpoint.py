@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
-from tiny_store import TIMESTEP, write_store
+from tiny_store import SPEC, TIMESTEP, write_store
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
+from data_prep.preparation.statistics import Statistics
 from data_prep.spec import stack_channels
 from emulator import checkpoint
 from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, replace_leaves, write_description
@@ -437,3 +438,18 @@ def test_initial_fields_turned_north_to_south_are_told(trained):
     said = [forecaster.attributes(fields)["outside_training_range"] for fields in (sound, turned)]
     words = f"temperature@500 at {store.times[2]!s:.16} seems to be turned north to south"
     assert [words in text for text in said] == [False, True]
+
+
+def test_a_network_knows_the_ranges_of_its_forcings_too():
+    zeros, n = np.zeros(4, np.float32), np.zeros(2, np.float32)
+    statistics = Statistics(zeros, zeros, zeros, zeros, n, n, n, n)
+    low, high = np.arange(4.0), np.arange(4.0) + 10
+    ranges = {"lowest": low, "highest": high, "forcing_lowest": low[:2] + 100, "forcing_highest": high[:2] + 100}
+    found = checkpoint._trained_on(SPEC, replace(statistics, **ranges))
+    assert found == {
+        "temperature@500": (0, 10),
+        "temperature@850": (1, 11),
+        "specific_humidity@850": (2, 12),  # rain is no initial field
+        "toa_incident_solar_radiation": (100, 110),
+        "sea_surface_temperature": (101, 111),
+    }

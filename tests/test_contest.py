@@ -607,3 +607,68 @@ def test_every_ensemble_is_perturbed_as_its_own_section_says(made, tmp_path):
     makers = competitors.competitors(Contest(config, store))
     for name, amplitude in (("network", 0.3), ("physics_t21", 0.12), ("twin_t42", 0.05)):
         assert makers[f"{name}_ensemble"].make().perturbations.amplitude == amplitude
+
+
+@pytest.mark.parametrize(
+    ("change", "who"),
+    [
+        ({"split": "validation"}, "network"),
+        ({"max_inits": 3}, "network"),
+        ({"lead_step_hours": 12}, "network"),
+        ({"lead_hours": 48}, "persistence"),
+        ({"physics": [{"truncation": 21, "members": 2, "digital_filter_hours": 6}]}, "physics_t21"),
+        ({"physics": [{"truncation": 21, "members": 2, "digital_filter_hours": 6}]}, "physics_t21_ensemble"),
+        ({"physics": [{"truncation": 21, "members": 2, "digital_filter_hours": 6}]}, "physics_t21_damped"),
+        ({"physics": [{"truncation": 21, "members": 2, "digital_filter_hours": 6}]}, "both"),
+        ({"physics": [{"truncation": 21, "members": 2, "perturbation": 0.3}]}, "physics_t21_ensemble"),
+        ({"seed": 5}, "physics_t21_ensemble"),
+    ],
+)
+def test_forecasts_depend_on_all_that_they_were_made_with(made, tmp_path, change, who):
+    """Or those of another split, filter or seed would be scored under the name of this one."""
+    plain = {**SMALL, "physics": [{"truncation": 21, "members": 2}], "means": {"both": ["network", "physics_t21"]}}
+    raws = [raw_config(tmp_path, **plain)]
+    keys = {k: v for k, v in change.items() if k != "seed"}
+    raws.append({**raw_config(tmp_path, **{**plain, **keys}), "seed": change.get("seed", 0)})
+    asked = [competitors.competitors(Contest(parse_config(raw), made[0])) for raw in raws]
+    assert asked[0][who].options != asked[1][who].options
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"split": "validation"},
+        {"headline": ["temperature@850"]},
+        {"pressure_levels": [700.0]},
+        {"long_run": {"days": 31}},
+        {"long_run": {"days": 30, "sponge": {"levels": 1, "days": 2.0}}},
+    ],
+    ids=str,
+)
+def test_a_long_run_is_made_anew_where_it_would_be_another(made, tmp_path, change):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "weights.npz").write_bytes(b"one")
+    plain = {**SMALL, "long_run": {"days": 30}}
+    marks = [
+        comparing._marks_of_long_run(Contest(config_of(tmp_path, **asked), made[0]))
+        for asked in (plain, {**plain, **change}, {**plain, "bootstrap": 60})
+    ]
+    assert marks[0] != marks[1]
+    assert marks[0] == marks[2]
+
+
+def test_forecasts_from_other_data_are_not_taken(made, tmp_path, monkeypatch):
+    alone = {"network": {}, "physics": [], "twin": None, "references": ["persistence"], "correction_inits": 0}
+    for name in ("first", "second", "third"):
+        (tmp_path / name / "store.zarr").mkdir(parents=True)
+    comparing.write_all_forecasts(config_of(tmp_path / "first", **alone))
+    reuse = {"reuse": str(tmp_path / "first")}
+
+    def taken(name):
+        config = config_of(tmp_path / name, **alone).model_copy(update=reuse)
+        stages.stage_named("forecast").take_parts(config)
+        return [path.name for path in (tmp_path / name).rglob("*.nc")]
+
+    assert taken("second") == ["persistence.nc"]
+    monkeypatch.setattr(contest, "open_store", lambda path: dataclasses.replace(made[0], data_hash="others"))
+    assert taken("third") == []

@@ -8,7 +8,7 @@ from scipy import stats
 
 from emulator.evaluation.crossover import Outcome
 from emulator.studies import coverage
-from emulator.studies.coverage import RIGHT
+from emulator.studies.coverage import RIGHT, Case
 from emulator.studies.simulated_pairs import Pair, noise_process
 
 pytestmark = pytest.mark.slow
@@ -129,3 +129,9 @@ def test_the_page_holds_the_tables_between_its_marks(found, tmp_path):
     assert f"{TRIALS} trials of each case" in text and "| 200 in 4 trajectories | 4 |" in text
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert sorted(tmp_path.iterdir()) == [page, picture]
+
+
+def test_coverage_of_decided_intervals_counts_those_alone():
+    shares = {"covered": 0.96, "covered and decided": 0.45, "undecided": 0.5}
+    assert Case("steep", None, shares).coverage_of_decided == pytest.approx(0.9)
+    assert np.isnan(Case("steep", None, {**shares, "undecided": 1.0}).coverage_of_decided)

@@ -178,3 +178,16 @@ def test_a_clear_winner_and_a_clear_loser():
     for shift, outcome in ((-2.0, "beyond the last lead"), (2.0, "never better")):
         d = paired(Bootstrap(np.zeros(60, int), 200, 0.95), (10 + shift + error).T, reference.T)
         assert find_crossover(LEADS, d, 0.95).outcome == outcome
+
+
+def test_a_chance_win_among_clear_losses_is_held_to_half_the_error_of_one_side():
+    """Of ten leads the smallest one-sided p is 0.0038: below a tenth of 5 %, above a tenth of 2.5 %."""
+    found = band([-0.9, -1.36, 2, 4, 6, 8, 10, 12, 14, 16])
+    assert found.outcome == "undecided"
+    assert band([-0.9, -1.44, 2, 4, 6, 8, 10, 12, 14, 16]).outcome == "crossover"  # 0.0024
+
+
+def test_a_chance_loss_is_no_proof_of_being_never_better():
+    assert band([0.5, 1.02, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]).outcome == "undecided"
+    assert band([0.5, 1.02, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, -0.5]).outcome == "undecided"
+    assert band([0.5, 1.6, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]).outcome == "never better"

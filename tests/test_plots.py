@@ -33,6 +33,7 @@ from emulator.evaluation.style import (
     shown_unit,
     variable_label,
 )
+from emulator.evaluation.summary import summarise
 from emulator.evaluation.table import format_table
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.statistical import make_reference
@@ -578,3 +579,21 @@ def test_pictures_and_the_table_are_in_hectopascals_throughout(world, tmp_path, 
         plot_maps({"network": made.paths["network"]}, made.store, made.config, name, tmp_path / "m.png", made.scores)
     panels = [[axes.collections[0].get_array() for axes in figure.axes[:6]] for figure in figures]
     np.testing.assert_allclose(panels[1], 0.01 * np.array(panels[0]), rtol=1e-5, atol=1e-3)
+
+
+def test_scores_in_short_are_those_of_the_whole_grid_and_of_the_candidate_against_the_others(tmp_path):
+    scores = make_experiment(tmp_path, Grid.gaussian(8), HEADLINE, {}).scores
+    found = summarise(scores)
+    assert (found["forecaster"], found["initial_times"]) == ("network", scores.sizes["init_time"])
+    assert list(found["variables"]) == list(HEADLINE)
+    for variable, one in found["variables"].items():
+        assert set(one["beats_until"]) == set(scores["forecaster"].values.tolist()) - {"network"}
+        here = scores.sel(variable=variable, region="all")
+        for name, rmse in one["rmse"].items():
+            np.testing.assert_array_equal(rmse, here["rmse"].sel(forecaster=name))
+        for name, until in one["beats_until"].items():
+            pair = here.sel(forecaster="network", reference=name)
+            assert until["outcome"] == pair["crossover_outcome"].item()
+            np.testing.assert_array_equal(until["hours"], pair["crossover_hours"])
+    outcomes = {n: u["outcome"] for n, u in found["variables"]["geopotential@500"]["beats_until"].items()}
+    assert outcomes["physics_t31"] == "beyond the last lead"

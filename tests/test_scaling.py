@@ -236,3 +236,18 @@ def test_the_picture_and_the_tables_show_every_curve(points, folder, tmp_path, c
     (tmp_path / "bad.jsonl").write_text(json.dumps({**dataclasses.asdict(points[0]), "colour": "red"}))
     assert main(["plot", str(tmp_path / "p.png"), "--points", str(tmp_path / "bad.jsonl")]) == 1
     assert "no file of scaling points" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"learning_rate": 1.0}, {"optimiser": "adamw"}, {"batch_size": 999}, {"recipe": {"weight_decay": 0.5}}],
+    ids=str,
+)
+def test_no_curve_joins_points_of_other_recipes(points, change):
+    grid = grid_of(points[1])
+    for axis in ("parameters", "operations of training"):
+        whole = [len(c.points) for c in curves(grid, axis)]
+        assert whole and all(count == 3 for count in whole)
+        mixed = [p if i % 2 else dataclasses.replace(p, **change) for i, p in enumerate(grid)]
+        for curve in curves(mixed, axis):
+            assert len({repr([getattr(p, key) for key in change]) for p in curve.points}) == 1

@@ -725,3 +725,72 @@ def test_the_config_of_a_copied_folder_leaves_the_original_alone(tmp_path, calls
     assert calls == ["prepare"]
     assert (folder / "run").exists() and not (copy / "run").exists()
     assert cli.main(["prepare", str(copy / "config.yaml")]) == 0  # whose workdir is the copy now
+
+
+def test_the_files_of_data_are_those_of_boundaries_and_grid_too(tmp_path):
+    for name in ("a.nc", "driving.nc", "grid.nc"):
+        (tmp_path / name).write_text(name)
+    data = {
+        **RAW["data"],
+        "inputs": [str(tmp_path / "a.nc")],
+        "lateral": {"inputs": [str(tmp_path / "driving.nc")]},
+        "regrid": {"like": str(tmp_path / "grid.nc")},
+    }
+    found = stages._data_files(config(tmp_path, data=data))
+    assert [file[0] for file in found] == ["a.nc", "driving.nc", "grid.nc"]
+
+
+def test_another_mask_is_scored_again(tmp_path):
+    (tmp_path / "mask.nc").write_text("1")
+    found = stages._scored_files(config(tmp_path, evaluate={"mask": str(tmp_path / "mask.nc")}))
+    assert [file[0] for file in found] == ["mask.nc"]
+
+
+def test_a_nature_run_is_of_its_seed_whatever_seed_training_has(tmp_path):
+    simulate = stages.stage_named("simulate")
+    marks = [
+        stages.fingerprint(config(tmp_path, simulate={}, seed=s, train={**RAW["train"], "seed": 3}), simulate)
+        for s in (0, 1)
+    ]
+    assert marks[0] != marks[1]
+
+
+def test_a_result_of_which_a_part_is_gone_is_made_again(tmp_path, calls):
+    there = running.run_stages(config(tmp_path))
+    (there / "table.txt").unlink()
+    calls.clear()
+    running.run_stages(config(tmp_path))
+    assert calls == ["evaluate", "plot"]
+    assert (there / "table.txt").exists()
+
+
+def test_what_this_program_would_make_again_is_not_taken_from_another_experiment(tmp_path, calls, monkeypatch):
+    """Such as a store in the format of an older version."""
+    first = running.run_stages(config(tmp_path), ["prepare"])
+    older = [
+        dataclasses.replace(s, outdated=lambda c: "an older format" if c.path == first else None) for s in stages.STAGES
+    ]
+    monkeypatch.setattr(stages, "STAGES", tuple(older))
+    second = {"workdir": str(tmp_path / "second"), "reuse": str(first)}
+    folder = running.run_stages(config(tmp_path, **second), ["prepare"])
+    assert calls == ["prepare"] * 2
+    assert not (folder / "store.zarr").samefile(first / "store.zarr")
+
+
+def test_a_file_that_changes_while_it_is_worked_on_has_changed(tmp_path, calls, monkeypatch, caplog):
+    """Nobody knows whether its new contents were read."""
+    _as_it_is(monkeypatch, "prepare", "files")
+    raw = tmp_path / "a.nc"
+    raw.write_text("1")
+    prepare = stages.stage_named("prepare")
+
+    def work(config, workers):
+        prepare.run(config, workers)
+        raw.write_text("of another length")
+
+    working = tuple(dataclasses.replace(s, run=work) if s.name == "prepare" else s for s in stages.STAGES)
+    monkeypatch.setattr(stages, "STAGES", working)
+    asked = config(tmp_path, data={**RAW["data"], "inputs": [str(raw)]})
+    running.run_stages(asked, ["prepare"])
+    running.run_stages(asked, ["prepare"])
+    assert "a.nc has changed since this result was made" in caplog.text

@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections import Counter
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -28,17 +29,19 @@ from emulator.checkpoint import (
     replace_leaves,
     write_description,
 )
-from emulator.config import RolloutStage, TrainConfig
+from emulator.config import EvaluateConfig, RolloutStage, TrainConfig
 from emulator.training.devices import WHOLE
 from emulator.training.job import check, in_memory_limit, set_up
 from emulator.training.loader import Shape, Windows, load_batch
 from emulator.training.optimiser import learning_rate_schedule
-from emulator.training.record import Record
+from emulator.training.record import Clock, Record
+from emulator.training.run_identity import another_run, claim
 from emulator.training.stacks import Stacks
 from emulator.training.start_from import _differing
 from emulator.training.train import train
 from emulator.training.train_step import Norms, loss_of
 from emulator.training.validation import Validation
+from emulator.training.watch import Watch
 
 
 @pytest.fixture(scope="module")
@@ -239,18 +242,27 @@ def test_a_validation_between_two_checkpoints_does_not_keep_a_stop_waiting(store
     assert [entry["step"] for entry in entries(tmp_path, "validation")] == [4, 8]
 
 
-@pytest.mark.parametrize("lost", [4, 8])
-def test_a_validation_that_a_kill_cut_short_is_made_up_for(store, finished, tmp_path, lost):
+def test_the_last_validation_is_made_up_for_if_a_kill_cut_it_short(store, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
-    for folder in (tmp_path / "run" / "checkpoints").iterdir():
-        if int(folder.name) > lost:
-            shutil.rmtree(folder)
     metrics = tmp_path / "run" / "metrics.jsonl"
-    kept = [line for line in metrics.read_text().splitlines() if json.loads(line)["step"] <= lost]
-    metrics.write_text("".join(f"{line}\n" for line in kept if f'"validation", "step": {lost},' not in line))
-    assert len(entries(tmp_path / "run", "validation")) == lost // 4 - 1
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join(line for line in lines if '"validation", "step": 8,' not in line))
+    assert len(entries(tmp_path / "run", "validation")) == 1
     run(store, tmp_path / "run")
     assert entries(tmp_path / "run", "validation") == entries(finished, "validation")
+
+
+def test_a_validation_half_way_is_made_up_for_if_a_kill_cut_it_short(store, finished, tmp_path):
+    """Where the checkpoint of that step is still there: training goes on from it, and not from the beginning."""
+    config = CONFIG.model_copy(update={"checkpoint_every": 4})
+    folder = run(store, tmp_path / "run", config)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["4", "8"]
+    shutil.rmtree(folder / "checkpoints" / "8")
+    kept = entries(folder, "train")[:4]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+    run(store, folder, config)
+    assert entries(folder, "validation") == entries(finished, "validation")
+    assert entries(folder, "train")[:4] == kept  # which were not made again
 
 
 def test_who_is_stopped_saves_and_does_no_more(store, tmp_path, monkeypatch):
@@ -431,7 +443,7 @@ def test_finished_run_is_left_alone(store, finished):
 
 def test_a_run_goes_on_with_other_keys_of_how_the_work_is_done(store, finished):
     others = {"checkpoint_every": 7, "log_every": 3, "max_skipped": 2, "validation_windows": 2, "rematerialise": True}
-    assert set(others) < TrainConfig.HOW < set(TrainConfig.model_fields)
+    assert set(others) < TrainConfig.HOW
     run(store, finished, CONFIG.model_copy(update=others))
 
 
@@ -594,3 +606,84 @@ def test_another_seed_begins_with_other_weights_and_learns_in_another_order(stor
     drawn = zip(jax.tree.leaves(first.fresh.params), jax.tree.leaves(second.fresh.params), strict=True)
     assert any((a != b).mean() > 0.1 for a, b in drawn)
     assert (first.spans[0].windows.rows(0) != second.spans[0].windows.rows(0)).any()
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "seed"),
+    [
+        (CONFIG, MODEL.model_copy(update={"conserve": ["temperature"]}), 0),  # whose weights have the same shapes
+        (CONFIG, MODEL, 1),
+        (CONFIG.model_copy(update={"input_noise": 0.1}), MODEL, 0),
+        (
+            CONFIG.model_copy(update={"stages": [RolloutStage(steps=5, learning_rate=7e-4), *CONFIG.stages[1:]]}),
+            MODEL,
+            0,
+        ),
+    ],
+    ids=["model", "seed", "noise", "stage"],
+)
+def test_a_folder_of_another_network_seed_or_recipe_is_not_gone_on_with(config, model, seed, tmp_path):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8), n_times=8)
+    claim(tmp_path / "run", CONFIG, MODEL, store, 0, {"name": "test"})
+    assert another_run(tmp_path / "run", CONFIG, MODEL, store, 0) is None
+    assert "holds a run with another config, seed or data" in another_run(tmp_path / "run", config, model, store, seed)
+
+
+def test_keys_of_how_the_work_is_done_are_those_that_change_no_weights_and_no_scores():
+    """One more here, and results of another value would be taken for this one's."""
+    validating = {"validate_every", "validation_windows", "validation_steps", "log_every"}
+    assert {"mesh", "rematerialise", "accumulate", "checkpoint_every", "max_skipped"} | validating == TrainConfig.HOW
+    assert {"batch"} == EvaluateConfig.HOW
+
+
+@pytest.mark.parametrize("role", ["forcing", "static"])
+def test_forcing_and_static_fields_that_stood_elsewhere_are_told(role, tmp_path):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8), n_times=8)
+    claim(tmp_path / "run", CONFIG, MODEL, store, 0, {"name": "test"})
+    description = read_description(tmp_path / "run")
+    places = [i for i, v in enumerate(description["spec"]["variables"]) if v["role"] == role][:2]
+    variables = description["spec"]["variables"]
+    first, second = (variables[i]["name"] for i in places)
+    variables[places[0]], variables[places[1]] = variables[places[1]], variables[places[0]]
+    assert _differing(description, CONFIG, MODEL, store) == [f"its {second} stands where {first} is here"]
+
+
+class Ticking:
+    """A clock that goes on when it is told to."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+def test_the_pace_of_steps_leaves_validation_saving_and_compiling_out(monkeypatch):
+    ticking = Ticking()
+    monkeypatch.setattr("emulator.training.record.time", ticking)
+    clock = Clock()
+    for seconds in (100.0, 0.0):  # the second reading counts anew
+        for _ in range(4):
+            with clock.waiting():
+                ticking.now += 1.0
+            ticking.now += 2.0
+            clock.count(8, 6e9)
+        with clock.paused():
+            ticking.now += seconds
+        pace = clock.read()
+        assert (pace.seconds_per_step, pace.samples_per_second) == (3.0, 32 / 12)
+        assert (pace.operations_per_second, pace.data_wait_share) == (2e9, 1 / 3)
+
+
+def test_free_steps_count_as_work_and_the_last_step_is_always_logged():
+    shape, told = Shape(4, 2, 3), []
+    span = SimpleNamespace(shape=lambda step: shape, operations=10.0, start=0, stop=7)
+    layout = SimpleNamespace(matrix_rate=lambda precision: 1.0)
+    job = SimpleNamespace(layout=layout, spans=[span])
+    kept = SimpleNamespace(step=lambda now, norms, **values: told.append((now, values["rollout"])))
+    watch = Watch(CONFIG.model_copy(update={"log_every": 5}), job, kept, SimpleNamespace(advance=lambda *_, **__: None))
+    counted = []
+    watch.clock.count = lambda samples, operations: counted.append((samples, operations))
+    for step in range(7):
+        watch.add(step, Norms(*map(np.float32, (0.5, 1, 1, 1, True, 0, 1e-3))), span, catch_up=True)
+    assert told == [(5, 2), (7, 2)]
+    assert counted == [(4, (2 + 3 / 3) * 10.0)] * 7
