@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 from synthetic import ON_SIGMA, World, evaluation_rows, make_store
 from tiny_store import TIMESTEP, write_store
+from weather_files import HOUR, times_from
 from world_files import region, region_section
 
 import emulator
@@ -631,3 +632,14 @@ def test_a_forecast_from_fields_that_training_never_saw_says_so(work, tmp_path, 
     assert said[0] == "none"
     assert [part.split()[0] for part in said[1].split("; ")] == ["temperature@500", "temperature@850"]
     assert "trained on" in said[1]
+
+
+def test_rain_of_closer_times_is_summed_over_the_step_before_a_forecast(tmp_path):
+    store = write_store(tmp_path / "store.zarr", Grid.gaussian(8))
+    persistence = make_reference("persistence", store, np.arange(1, 3) * store.timestep)
+    hourly = store.dataset(np.arange(12)).assign_coords(time=times_from("2001-03-01", 12, HOUR))
+    hourly = hourly.rename(total_precipitation_6hr="total_precipitation")
+    found = emulator.predict(persistence, hourly, days=0.25, times="2001-03-01T09")
+    rain = hourly["total_precipitation"].values[4:10].sum(axis=0)
+    np.testing.assert_allclose(found["total_precipitation_6hr"][0, 0], rain, rtol=1e-5)
+    np.testing.assert_allclose(found["temperature"][0, 0], hourly["temperature"][9], rtol=1e-6)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from synthetic import Noisy, evaluation_rows, lead_times, make_store
+from weather_files import HOURS_6, times_from
 
 from data_prep.errors import DataError, UserError
 from data_prep.files.disk import DiskError
@@ -242,3 +243,48 @@ def test_an_initial_time_that_is_there_twice_is_no_second_sample(written, tmp_pa
         xr.concat(halves, "init_time", data_vars="minimal").to_netcdf(tmp_path / "joined.nc")
     with pytest.raises(DataError, match=r"joined.nc: no sound forecast file: its axis init_time holds a value twice"):
         open_forecasts(tmp_path / "joined.nc")
+
+
+def unstable(*departures: tuple[str, int, int]) -> xr.Dataset:
+    """Two forecasts of four leads that are impossible from these leads of these initial times on."""
+    dims = ("init_time", "lead_time", "latitude", "longitude")
+    names = {"2m_temperature": (280.0, "K"), "total_cloud_cover": (0.5, "1")}
+    data = {name: (dims, np.full((2, 4, 2, 3), x, np.float32), {"units": u}) for name, (x, u) in names.items()}
+    coords = {
+        "init_time": times_from("2001-01-01", 2),
+        "lead_time": np.arange(1, 5) * HOURS_6,
+        "latitude": [0.0, 1.0],
+        "longitude": [0.0, 1.0, 2.0],
+    }
+    block = xr.Dataset(data, coords)
+    for name, row, lead in departures:
+        block[name][row, lead:] = 1e4
+    return block
+
+
+@pytest.mark.parametrize("later", ["2m_temperature", "total_cloud_cover"])
+def test_a_forecast_ends_where_the_first_of_its_variables_departs_in_whatever_order_they_come(later, tmp_path):
+    sooner = ({"2m_temperature", "total_cloud_cover"} - {later}).pop()
+    block = unstable((later, 0, 3), (sooner, 0, 1))
+    with ForecastWriter(tmp_path / "f.nc", block["init_time"].values, block["lead_time"].values) as writer:
+        with pytest.raises(ForecastStoppedError, match=f"at lead 12 h: {sooner}"):
+            writer.write(block)
+        kept = writer.stop("unstable")
+    with xr.open_dataset(kept) as found:
+        for name in block:
+            np.testing.assert_array_equal(found[name][:, 0], block[name][:, 0])
+            assert found[name][:, 1:].isnull().all()
+
+
+def test_of_several_forecasts_all_that_was_not_reached_is_missing(tmp_path):
+    block = unstable(("2m_temperature", 1, 2))
+    with ForecastWriter(tmp_path / "f.nc", block["init_time"].values, block["lead_time"].values) as writer:
+        writer.write(block.isel(init_time=[0]))
+        with pytest.raises(ForecastStoppedError, match="from 2001-01-01T06:00 left physical bounds at lead 18 h"):
+            writer.write(block.isel(init_time=[1]))
+        kept = writer.stop("unstable")
+    with xr.open_dataset(kept) as found:
+        for name in block:
+            missing = found[name].isnull().all(("latitude", "longitude")).values
+            assert missing.tolist() == [[False] * 4, [False, False, True, True]]
+            np.testing.assert_array_equal(found[name].values[~missing], block[name].values[~missing])

@@ -4,12 +4,13 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import xarray as xr
 import yaml
-from weather_files import SHARED, times_from
+from weather_files import SHARED, times_from, weather
 from world_files import REGION, canonical, region, world
 
 from data_prep.config import DataConfig
@@ -23,6 +24,7 @@ from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig, load_config
 from emulator.experiment.initial_times import initial_indices
 from emulator.planning import init, sizing
+from emulator.planning.possible import Leads, _computed
 from emulator.planning.sizing import Machine, plan_by_trial, plan_training
 from emulator.planning.step_trial import measured_seconds
 from emulator.stepping.rollout import recomputed
@@ -560,3 +562,26 @@ def test_what_is_computed_again_takes_its_time():
         for stage in found.stages
     ]
     assert found.seconds == pytest.approx(sum(spent)) == pytest.approx(1800, rel=0.05)
+
+
+@pytest.mark.parametrize("starts", [1400, 700, 2000])
+def test_proposed_initial_times_come_at_all_hours_of_the_day_that_the_data_have(starts):
+    split = {"train": [], "gap_days": 10.0}
+    grid = SimpleNamespace(is_global=True)
+    data = SimpleNamespace(
+        section={"timestep_hours": 6.0, "split": split},
+        lengths={"test": [starts + 40]},
+        inputs=SimpleNamespace(grid=grid),
+    )
+    leads = Leads.of(data)
+    assert leads.longest == 240
+    assert {k * leads.every % 24 for k in range(24)} == {0, 6, 12, 18}
+
+
+@pytest.mark.parametrize(("made_by", "sun"), [("SPEEDY T21", "daily_mean_"), ("IFS", "")])
+def test_the_sun_of_speedy_does_not_rise_and_set(made_by, sun, tmp_path):
+    times = times_from("2001-01-30", 6)
+    weather(times).assign_attrs(source=made_by).to_netcdf(tmp_path / "a.nc")
+    report = SimpleNamespace(files=[SimpleNamespace(source=SimpleNamespace(path=tmp_path / "a.nc"))])
+    found = _computed(times, 6.0, report)
+    assert found[0] == f"{sun}toa_incident_solar_radiation" and ("day_progress" in found) == (not sun)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, times_from, weather, write_members
+from weather_files import GRID, HOUR, HOURS_6, LEVELS, SHARED, boundary, config, times_from, weather, write_members
 
 from data_prep.errors import DataError, UnreadableError
 from data_prep.files import disk
@@ -24,6 +24,7 @@ from data_prep.preparation.pipeline import find_inputs, prepare
 from data_prep.preparation.statistics import Moments
 from data_prep.preparation.store import Store, open_store
 from data_prep.preparation.store_writer import StoreWriter
+from data_prep.reading.inputs import open_canonical
 from emulator.config import load_config
 
 BY_TIME = {
@@ -792,3 +793,33 @@ def test_segments_of_two_splits_keep_the_gap_too(tmp_path):
     data = weather(np.delete(times_from("2001-01-01", 80), slice(40, 44)))
     with pytest.raises(DataError, match=r"test data begin 1.25 days after train data end .*gap_days 10"):
         run(tmp_path, data, split={"segments": {"test": [1]}})
+
+
+@pytest.mark.parametrize(("begins", "first"), [(1, 6), (2, 12), (6, 12), (7, 12)])
+def test_after_a_gap_rain_is_summed_once_the_files_hold_a_whole_step(begins, first, tmp_path):
+    hourly = weather(times_from("2001-01-01T01", 72, HOUR)).rename(total_precipitation_6hr="tp")
+    at = hourly["time"].values
+    second = np.datetime64("2001-01-02") + begins * HOUR
+    data = hourly.isel(time=(at <= np.datetime64("2001-01-01T18")) | (at >= second))
+    data.to_netcdf(tmp_path / "a.nc")
+    section = config(
+        ["a.nc"],
+        diagnostic={"total_precipitation_6hr": {"source": "tp"}},
+        forcing={},
+        static={},
+        split={"segments": {}},
+    )
+    segment = open_canonical([tmp_path / "a.nc"], section).segments[1]
+    assert segment.times[0] == np.datetime64("2001-01-02") + first * HOUR
+    end = int(np.flatnonzero(at == segment.times[0])[0]) + 1
+    wanted = hourly["tp"].values[end - 6 : end].sum(axis=0)
+    np.testing.assert_allclose(segment.read("total_precipitation_6hr", 0, 1)[0, ..., 0], wanted, rtol=1e-6)
+
+
+def test_bounds_of_every_file_are_seen_and_not_those_of_the_first_alone(tmp_path):
+    data = weather(times_from("2001-01-01", 40))
+    with_bounds(data.isel(time=slice(20)), -6, 0).to_netcdf(tmp_path / "a.nc")
+    with_bounds(data.isel(time=slice(20, None)), -3, 0).to_netcdf(tmp_path / "b.nc")
+    section = config(["x"], forcing={}, static={}, split={"segments": {}})
+    with pytest.raises(DataError, match=r"b.nc: total_precipitation_6hr at 2001-01-06T00:00 runs from .*T21:00 to"):
+        open_canonical([tmp_path / "a.nc", tmp_path / "b.nc"], section)

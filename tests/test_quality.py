@@ -726,3 +726,25 @@ def test_real_records_raise_no_alarm(name):
         pytest.skip(f"../shared/data/{name} is not here")
     report = inspect_files([SHARED / name])
     assert report.findings == () and report.refusal is None
+
+
+@pytest.mark.parametrize("how", ["stuck", "flipped", "uniform"])
+def test_a_block_is_compared_with_the_time_before_it_in_whatever_order_blocks_are_read(how, tmp_path):
+    data = world(times_from("2001-01-01", 60))[["temperature"]]
+    if how == "stuck":
+        data["temperature"][41] = data["temperature"][40].values
+    elif how == "flipped":
+        data["temperature"][41:] = data["temperature"][41:].values[:, :, ::-1]
+    else:
+        data["temperature"][41:] = 250.0
+    data.to_netcdf(tmp_path / "a.nc")
+    segment = open_canonical([tmp_path / "a.nc"], world_config(["x"], prognostic={"temperature": {}})).segments[0]
+    segment.read("temperature", 0, 20)
+    said = {"stuck": "repeats the field before it", "flipped": "against the time before", "uniform": "has one value"}
+    with pytest.raises(DataError, match=f"at 2001-01-11T06:00 {said[how]}"):
+        segment.read("temperature", 41, 50)
+
+
+def test_fields_without_any_value_are_missing_and_not_stuck():
+    samples = np.full((3, 8, 8, 1), np.nan, np.float32)
+    assert not quality.stuck_and_mirrored(samples, Grid.gaussian(8))[0].any()

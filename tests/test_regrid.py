@@ -414,3 +414,14 @@ def test_grids_by_name(name, shape, first_rows):
 def test_what_names_no_grid_says_what_is_possible(name, expected):
     with pytest.raises(ValueError, match=expected):
         parse_grid_name(name)
+
+
+def test_of_a_region_beside_the_pole_nothing_is_known_on_the_pole():
+    """Its outer row is no circle, whose mean could be the pole's value, though its cells reach there."""
+    source = Grid.from_arrays([65.0, 75.0, 85.0], [10.0, 20.0, 30.0])
+    target = Grid.from_arrays([80.0, 88.0], [15.0, 25.0])
+    assert source.latitude_bounds[-1] == 90.0
+    found = make_regridder(source, target, "bilinear", outside="nan")(np.ones((*source.shape, 1)))[..., 0]
+    assert np.isfinite(found).tolist() == [[True, True], [False, False]]
+    with pytest.raises(DataError, match=r"reaches beyond the file's points .* at latitude 88"):
+        make_regridder(source, target, "bilinear")

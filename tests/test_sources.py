@@ -2,8 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import netCDF4
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import xarray as xr
 import zarr
 from tiny_store import write_store
-from weather_files import GRID, HOURS_6, LEVELS, SHARED, boundary, config, open_files, times_from, weather
+from weather_files import GRID, HOUR, HOURS_6, LEVELS, SHARED, boundary, config, open_files, times_from, weather
 
 from data_prep.errors import DataError
 from data_prep.grid import Grid
@@ -25,6 +27,7 @@ from data_prep.reading.sources import open_source
 from data_prep.reading.units import conversion
 from data_prep.spec import StateSpec, Variable
 from data_prep.variables import GRAVITY, is_accumulation
+from emulator import forecast
 
 TIMES = times_from("2001-01-30", 6)
 NAMES = {"temperature": ("temperature", "t"), "surface_pressure": ("surface_pressure", "sp")}
@@ -980,3 +983,100 @@ class TestRealFiles:
     def test_monthly_means_without_a_time_are_refused(self):
         with pytest.raises(DataError, match=r"eraint_monthly_uvz\.nc: z has the dimension month, and no time axis was"):
             open_source(SHARED / "eraint_monthly_uvz.nc", {"geopotential": ("z",)}, "pressure")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_initial_fields_of_every_file_are_on_the_models_grid(order, tmp_path):
+    """Another grid may have the same shape."""
+    data, paths = weather(TIMES), [tmp_path / "a.nc", tmp_path / "b.nc"]
+    data.drop_vars("sea_surface_temperature").to_netcdf(paths[0])
+    sea = data[["sea_surface_temperature"]]
+    sea.assign_coords(longitude=("longitude", sea["longitude"].values + 20, sea["longitude"].attrs)).to_netcdf(paths[1])
+    with pytest.raises(DataError, match=r"b.nc: its grid is 8 x 4 .*longitude 20 to 335, the model's"):
+        read_initial(initial_sources([paths[i] for i in order], SPEC), SPEC, GRID)
+
+
+def test_levels_on_different_grids_are_no_stack(tmp_path):
+    """Of the same shape: the second file's grid would never be looked at."""
+    data = weather(TIMES)
+    data.sel(level=[500.0]).to_netcdf(tmp_path / "a.nc")
+    lower = data[["temperature"]].sel(level=[850.0])
+    lower.isel(latitude=slice(None, None, -1)).assign_coords(longitude=lower["longitude"].values + 20).to_netcdf(
+        tmp_path / "b.nc"
+    )
+    sources = stack_levels(initial_sources([tmp_path / "a.nc", tmp_path / "b.nc"], SPEC))
+    assert len(sources) == 2
+    with pytest.raises(DataError, match=r"b.nc: its grid is"):
+        read_initial(sources, SPEC, GRID)
+
+
+@pytest.mark.parametrize("role", ["prognostic", "diagnostic"])
+def test_rain_is_not_summed_across_times_that_are_missing(role, tmp_path):
+    variables = (replace(v, role=role) if v.role == "diagnostic" else v for v in SPEC.variables)
+    spec = replace(SPEC, variables=tuple(variables))
+    hourly = weather(times_from("2001-01-30", 20, HOUR)).rename(total_precipitation_6hr="tp")
+    holed, names = hourly.isel(time=np.arange(20) != 16), {"total_precipitation_6hr": "tp"}
+    for last, whole in (("2001-01-30T19:00", False), ("2001-01-30T15:00", True)):
+        if role == "prognostic" and not whole:
+            with pytest.raises(DataError, match=f"6 times that lead to {last}, and some are missing; add them"):
+                read_initial(holed, spec, GRID, last, names, timestep=HOURS_6)
+        else:
+            found = read_initial(holed, spec, GRID, last, names, timestep=HOURS_6)["total_precipitation_6hr"]
+            assert bool(np.isfinite(found).all()) == whole
+
+
+def test_times_that_arco_era5_reserves_at_either_end_are_left_out_and_the_last_day_is_whole(tmp_path):
+    data = weather(times_from("2001-01-30", 20))
+    data.attrs = {"valid_time_start": "2001-01-31", "valid_time_stop": "2001-02-01"}
+    data.to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=False)
+    source = open_source(tmp_path / "a.zarr", NAMES, "pressure")
+    np.testing.assert_array_equal(source.times, data["time"].values[4:12])
+    found = source.read("surface_pressure", (), 0, 8)[..., 0]
+    np.testing.assert_array_equal(found, data["surface_pressure"].values[4:12])
+
+
+def test_an_initial_time_with_a_zone_is_that_of_utc():
+    eastern = datetime(2001, 1, 30, 8, tzinfo=timezone(timedelta(hours=2)))
+    found = read_initial(weather(TIMES), SPEC, GRID, eastern)
+    assert found["time"].values[0] == np.datetime64("2001-01-30T06")
+
+
+def test_of_initial_fields_forcings_alone_are_filled():
+    """A hole in the state is one, however the network's forcings were filled in training."""
+    data = weather(TIMES)
+    data["temperature"][-1, 0, 2, 3] = np.nan
+    with pytest.raises(DataError, match=r"temperature@500 has NaN or infinity in 3\.1% of its points"):
+        read_initial(data, SPEC, GRID, fill_nan=True)
+
+
+def test_the_command_reads_initial_fields_as_the_network_was_trained(tmp_path, monkeypatch):
+    """Forcings are filled as they were, and rain is summed over the network's step."""
+    hourly = weather(times_from("2001-01-30", 20, HOUR)).rename(total_precipitation_6hr="tp")
+    hourly["sea_surface_temperature"][-1, 2, 3] = np.nan
+    hourly.to_netcdf(tmp_path / "a.nc")
+    seen = []
+    network = SimpleNamespace(
+        **{"spec": SPEC, "grid": GRID, "timestep": HOURS_6, "fill_nan": True},
+        sources={"total_precipitation_6hr": "tp"},
+        attributes=lambda initial: seen.append(initial) or 1 / 0,
+    )
+    monkeypatch.setattr(forecast, "load_forecaster", lambda _: network)
+    with pytest.raises(ZeroDivisionError):
+        forecast.forecast_file(tmp_path, [tmp_path / "a.nc"], tmp_path / "out.nc", days=1)
+    np.testing.assert_allclose(seen[0]["total_precipitation_6hr"][0], hourly["tp"][14:20].sum("time"), rtol=1e-6)
+    sea = hourly["sea_surface_temperature"][-1]
+    np.testing.assert_allclose(seen[0]["sea_surface_temperature"][0], sea.fillna(sea.mean()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_a_chunk_that_any_of_the_files_of_a_stack_lacks_is_told(lacking, tmp_path):
+    paths = [tmp_path / "a.zarr", tmp_path / "b.zarr"]
+    for path, level in zip(paths, (500.0, 850.0), strict=True):
+        data = weather(TIMES)[["temperature"]].sel(level=[level])
+        encoding = {"temperature": {"_FillValue": None, "chunks": None}}
+        data.chunk(time=2).to_zarr(path, zarr_format=2, encoding=encoding, consolidated=False)
+    section = config(["x"], prognostic={"temperature": {}}, diagnostic={}, forcing={}, static={})
+    open_canonical(paths, section)
+    (paths[lacking] / "temperature" / "1.0.0.0").unlink()
+    with pytest.raises(DataError, match="temperature lacks 1 of its chunk files, the first at 2001-01-30T12:00"):
+        open_canonical(paths, section)

@@ -1,6 +1,7 @@
 """The prepared store: reads, windows, hashes, and refusal of what is damaged."""
 
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from climatology_oracle import ClimatologyFit
-from weather_files import GRID, HOURS_6, LEVELS, times_from
+from weather_files import GRID, HOUR, HOURS_6, LEVELS, times_from
 
 from data_prep import clock
 from data_prep.errors import DataError
@@ -19,7 +20,7 @@ from data_prep.preparation import store as store_module
 from data_prep.preparation import store_writer
 from data_prep.preparation.rows import StoredRows
 from data_prep.preparation.statistics import Moments, Statistics, state_moments
-from data_prep.preparation.store import Segment, Store, memory_store, open_store
+from data_prep.preparation.store import Segment, Store, _reopen, data_hash_of, memory_store, open_store
 from data_prep.preparation.store_writer import StoreWriter, chunk_rows
 from data_prep.reading.locations import MANIFEST
 from data_prep.spec import StateSpec, Variable, stack_channels
@@ -226,7 +227,7 @@ class TestDamage:
     def test_a_changed_static_field_is_found(self, path):
         StoreWriter(path).array("static")[0, 0, 0] = 1e3
         with pytest.raises(DataError, match="contents hash to"):
-            open_store(path).verify()
+            open_store(path)
 
 
 class TestDamagedRows:
@@ -320,3 +321,36 @@ def test_rows_in_memory_are_checked_once_and_those_on_disk_whenever_they_are_rea
     made.state[3] += 1
     with pytest.raises(DataError, match="is damaged"):
         store.take_states(np.array([0, 3]))
+
+
+def test_everything_that_a_store_holds_is_in_its_hash():
+    store = memory_store(**parts())
+    spec = StateSpec((Variable("soil", "forcing", known="climatological"),))
+    tables = [np.full((366, *GRID.shape, 1), x, np.float32) for x in (0, 1)]
+    builders = [ForcingBuilder(GRID, spec, HOURS_6, table) for table in tables]
+    warmer = replace(store.climatology, table=np.asarray(store.climatology.table) + 1)
+    changes = {
+        "spec": replace(store.spec, variables=store.spec.variables[::-1]),
+        "grid": Grid.from_arrays(GRID.latitude, np.asarray(GRID.longitude) + 1),
+        "timestep": store.timestep // 2,
+        "segments": (replace(store.segments[0], split="test"), *store.segments[1:]),
+        "times": store.times + HOUR,
+        "static": store.static + 1,
+        "statistics": replace(store.statistics, tendency_std=store.statistics.tendency_std * 2),
+        "climatology": warmer,
+        "forcing_builder": builders[0],
+        "digests": store.digests[::-1],
+    }
+    hashes = {name: data_hash_of(replace(store, **{name: value})) for name, value in changes.items()}
+    hashes |= {"": store.data_hash, "other table": data_hash_of(replace(store, forcing_builder=builders[1]))}
+    assert len(set(hashes.values())) == len(hashes), hashes
+
+
+def test_a_worker_does_not_read_a_store_that_was_prepared_anew_meanwhile(tmp_path):
+    path = write(tmp_path / "store.zarr", parts())
+    sent = pickle.dumps(open_store(path))  # our own bytes
+    shutil.rmtree(path)
+    write(path, parts(seed=1))
+    _reopen.cache_clear()
+    with pytest.raises(DataError, match=r"store.zarr: was prepared anew while it was in use; start again"):
+        pickle.loads(sent)

@@ -290,3 +290,22 @@ def test_derive_selects_pressure_levels():
     np.testing.assert_array_equal(derive(dataset.drop_attrs(), [300])["level"], [300])  # no sigma is above one
     with pytest.raises(DataError, match=r"lacks level 700; it has 300, 500, 850"):
         derive(dataset, [500, 700])
+
+
+def test_below_a_hot_plateau_temperature_does_not_fall():
+    """Where the ground is warmer than the limit at sea level, 298 K, the lapse rate is none and not a negative one."""
+    surface, ground = np.full(SHAPE, 3000.0 * MODEL_GRAVITY), np.full(SHAPE, 305.0)
+    found = temperature_below_ground(np.full(SHAPE, 0.3), surface, ground)
+    np.testing.assert_allclose(found, 305.0, rtol=1e-12)
+
+
+def test_between_the_lowest_level_and_the_ground_temperature_goes_on_to_that_of_the_ground():
+    """Linearly in the logarithm of pressure: a third of the way down it has a third of the difference."""
+    temperature, pressure = column(200 + 90 * SIGMA), np.full(SHAPE, 9e4)
+    share = np.array([0.25, 1 / 3, 0.9])
+    levels = 9e4 * SIGMA[-1] ** (1 - share)
+    dry = np.zeros_like(temperature)
+    _, found, _ = sigma_to_pressure(temperature, dry, [], pressure, np.full(SHAPE, 1000.0), SIGMA, levels)
+    lowest = temperature[-1]
+    ground = surface_temperature(lowest, SIGMA[-1])
+    np.testing.assert_allclose(found, lowest + share[:, None, None] * (ground - lowest), rtol=1e-9)

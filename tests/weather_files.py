@@ -14,6 +14,7 @@ from data_prep.grid import Grid
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 LEVELS = (500.0, 850.0)
 GRID = Grid.gaussian(4)
+HOUR = np.timedelta64(1, "h")
 HOURS_6 = np.timedelta64(6, "h").astype("timedelta64[ns]")
 
 
