@@ -19,6 +19,7 @@ from data_prep.grid import Grid
 from data_prep.spec import VERTICAL_ATTRS, StateSpec, Variable, grid_coords
 from data_prep.variables import UPPER_AIR
 from data_prep.vertical import derive
+from emulator.bounds import ForecastStoppedError
 from emulator.forecasters import physics
 from emulator.forecasters.physics import PhysicsForecaster
 from emulator.physics import transfer
@@ -327,3 +328,23 @@ def test_the_digital_filter_that_was_asked_for_is_applied(truth, monkeypatch):
     expected = filter_initial_shock(raw, run.model, 6.0).dynamics.divergence
     np.testing.assert_allclose(filtered.dynamics.divergence, expected, atol=1e-9)
     assert float(jnp.abs(raw.dynamics.divergence - expected).max()) > 1e-7
+
+
+def test_a_forecast_that_becomes_unstable_is_named_with_its_initial_time(truth, monkeypatch):
+    initial, surface = truth
+    initial, run = initial.isel(time=[0, 1]), developed()
+
+    class Unstable:
+        def __init__(self, model, states, **_):
+            pass
+
+        def advance(self, states):
+            fields = {name: field.copy() for name, field in run.fields.items()}
+            fields["temperature"][1, 2, 3, 4, 5] = np.nan
+            return states, fields
+
+    monkeypatch.setattr(physics, "Ensemble", Unstable)
+    forecaster = PhysicsForecaster(21, sigma_spec(run.model.sigma), run.grid, STEP, surface)
+    named = rf"from {initial['time'].values[1]!s:.16} became unstable; set a shorter time_step_minutes"
+    with pytest.raises(ForecastStoppedError, match=named):
+        next(forecaster.forecast(initial, leads(6, 12, 18, 24)))
