@@ -69,6 +69,7 @@ def test_stages_are_stretched_in_proportion_to_fill_the_time():
     recipe = stretch(config, [0.5, 1.0], 100.0)
     assert [s.steps for s in recipe.stages] == [120, 40]  # 60 s and 40 s
     assert recipe.stages[1].rollout == 2
+    assert recipe.validate_every == recipe.checkpoint_every == 40  # four times in all
     assert [s.steps for s in stretch(config, [0.5, 1.0], 0.1).stages] == [1, 1]
 
 
@@ -103,6 +104,38 @@ def test_the_pace_of_rollouts_of_random_length_is_that_of_their_mean(folder, tra
     entrant = Entrant.of(folder / "tiny.yaml", folder / "narrow.yaml", [stages])
     paces = model_comparison._pace(entrant, open_store(folder / "store.zarr"), folder / "pace")
     assert paces == pytest.approx([0.5, 0.5 * (1 + 2 + 3 + 4) / 4])
+
+
+def test_the_pace_is_the_best_behind_the_first_steps(folder, monkeypatch):
+    def train(config, model, store_path, run_dir, *_):
+        run_dir.mkdir(parents=True)
+        paces = {5: 0.1, 10: 0.5, 15: 0.7, 20: 0.2, 25: 0.9, 30: 0.8}  # of two stages; what came first is not counted
+        entries = [{"kind": "train", "step": step, "seconds_per_step": pace} for step, pace in paces.items()]
+        (run_dir / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+
+    monkeypatch.setattr(model_comparison, "train", train)
+    entrant = Entrant.of(folder / "tiny.yaml", folder / "narrow.yaml", ["train.stages=[{steps: 5}, {steps: 5}]"])
+    assert model_comparison._pace(entrant, open_store(folder / "store.zarr"), folder / "pace") == [0.5, 0.8]
+
+
+def test_a_result_is_of_the_last_validation(folder, training):
+    entrant = Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", [])
+    compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
+    metrics = folder / "comparison" / "mesh" / "run" / "metrics.jsonl"
+    *_, last = metrics.read_text().splitlines()
+    metrics.write_text(last.replace("[2.0, 4.0]", "[8.0, 9.0]") + "\n" + metrics.read_text())
+    result = model_comparison._result(entrant, open_store(folder / "store.zarr"), metrics.parent)
+    assert result.rmse["temperature@500"] == {6.0: 2.0, 12.0: 4.0}
+
+
+def test_what_was_made_of_other_data_or_at_another_speed_is_not_mixed_in(folder, training):
+    write_store(folder / "other.zarr", Grid.gaussian(6), n_times=9)
+    entrant = Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", [])
+    slower = Entrant.of(folder / "tiny.yaml", folder / "mesh.yaml", ["train.rematerialise=true"])
+    compare([entrant], 2.0, folder / "store.zarr", folder / "comparison")
+    for one, store in ((entrant, "other.zarr"), (slower, "store.zarr")):
+        with pytest.raises(DataError, match="made for other minutes, data, another network or recipe"):
+            compare([one], 2.0, folder / store, folder / "comparison")
 
 
 def test_another_time_or_recipe_is_not_mixed_in(folder, training):
@@ -183,6 +216,12 @@ def test_variables_that_one_recipe_alone_verifies_are_left_out_of_the_table():
     text = table([more, Result("less", 1, 1.0, 1, 1.0, {"temperature@500": {6.0: 3.0}})])
     assert "geopotential" not in text
     assert "| 1.000 | 2 |" in text and "| 1.500 | 3 |" in text
+
+
+def test_the_error_of_the_table_is_of_the_leads_that_all_have():
+    longer = Result("longer", 1, 1.0, 1, 1.0, {"temperature@500": {6.0: 2.0, 12.0: 90.0}})
+    text = table([longer, Result("shorter", 1, 1.0, 1, 1.0, {"temperature@500": {6.0: 3.0}})])
+    assert "temperature@500 at 6 h |" in text and "| 1.000 | 2 |" in text and "| 1.500 | 3 |" in text
 
 
 @pytest.mark.parametrize("path", MODEL_FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")

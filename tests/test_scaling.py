@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from tiny_store import write_store
@@ -65,6 +67,7 @@ def test_a_point_says_what_it_was_made_of(points):
     assert long.parameters == short.parameters > 100
     assert long.years == pytest.approx(80 / 1461, abs=1e-3)
     assert long.seconds > 0
+    assert long.recipe == {"ema_decay": 0.9, "warmup": 1}
     assert not {"rollout", "free_steps"} & set(long.recipe)  # points are of single steps, whose operations are counted
 
 
@@ -85,20 +88,42 @@ def test_more_steps_have_a_lower_error(points):
 
 
 def test_the_score_of_anomalies_is_over_the_error_of_climatology(folder, monkeypatch):
-    """Of a forecast whose error is one everywhere; climatology's is worked out here, from the fields."""
+    """Of a forecast whose error is one everywhere three days ahead; climatology's is worked out here, from fields."""
     train = {**EXPERIMENT["train"], "anomalies": True}
     config = parse_config({**EXPERIMENT, "train": train, "workdir": str(folder)})
-    ones = np.ones((12, 4))
+    errors, activity = np.repeat(np.arange(1, 13)[:, None] / 12, 4, axis=1), np.ones((12, 4))
+    activity[-1] = [3.0, 7.0, 2.0, 100.0]  # the last is no prognostic channel
     monkeypatch.setattr(scaling, "_learn", lambda job, programs, state: (state, 1.0))
     monkeypatch.setattr(
-        Validation, "run", lambda v, *_: Skill(1.0, ones, ones, v.store.timestep, v.store.spec.state_channels)
+        Validation, "run", lambda v, *_: Skill(1.0, errors, activity, v.store.timestep, v.store.spec.state_channels)
     )
     store = open_store(folder / "store.zarr")
     starts = store.windows("validation", 13)
     last = starts[sample(store.times[starts], 4)] + 12
     error = store.take_states(last) - store.climatology.at(store.times[last])
     climate = np.sqrt((store.grid.latitude_weights[:, None, None] * error**2).mean((0, 1, 2)))
-    assert measure(config, 1, None, 0).score == pytest.approx(np.mean(1 / climate[:3]), rel=1e-4)
+    point = measure(config, 1, None, 0)
+    assert point.score == pytest.approx(np.mean(1 / climate[:3]), rel=1e-4)
+    assert point.activity == 3.0
+
+
+def test_a_point_is_of_its_own_seed_and_of_the_averaged_weights(folder, monkeypatch):
+    begun, scored = [], []
+
+    def learn(job, programs, state):
+        begun.append(jax.tree.leaves(state.params))
+        return SimpleNamespace(params=state.params, averaged="the average"), 1.0
+
+    def run(validation, params, _):
+        scored.append(params)
+        return Skill(1.0, np.ones((12, 4)), np.ones((12, 4)), validation.store.timestep, ())
+
+    monkeypatch.setattr(scaling, "_learn", learn)
+    monkeypatch.setattr(Validation, "run", run)
+    config = parse_config({**EXPERIMENT, "workdir": str(folder)})
+    assert [measure(config, 1, None, seed).seed for seed in (0, 7)] == [0, 7]
+    assert any(not np.array_equal(a, b) for a, b in zip(*begun, strict=True))
+    assert scored == ["the average"] * 2
 
 
 def test_thinned_data_are_spread_over_all_there_are(tmp_path):
@@ -114,6 +139,17 @@ def test_thinned_data_are_spread_over_all_there_are(tmp_path):
         thinned(store, 9.0)
 
 
+def test_what_is_left_of_a_block_is_thinned_in_proportion_and_reaches_into_no_other_segment(tmp_path):
+    """Blocks are of 120 times: of 305 there are two and 65 times, of 241 a single time is left that is no block."""
+    for n_times, stops in ((305, [(0, 60), (120, 180), (240, 272)]), (241, [(0, 60), (120, 180)])):
+        store = write_store(tmp_path / f"{n_times}.zarr", Grid.gaussian(4), n_times=n_times)
+        half = thinned(store, training_years(store) / 2)
+        first = [(s.start, s.stop) for s in half.segments if s.start < n_times]
+        assert first == stops
+        whole = {s.split: s for s in store.segments[1:]}
+        assert all(s.start >= n_times for s in half.segments[len(stops) :]) and half.segments[-1] == whole["validation"]
+
+
 def test_a_seed_that_nothing_can_be_drawn_from_is_refused(folder, capsys):
     words = [str(folder / "tiny.yaml"), "--steps", "2", "--seed", "-1", "--points", str(folder / "none.jsonl")]
     assert main(["measure", *words]) == 2
@@ -127,6 +163,22 @@ def test_a_point_that_takes_too_long_is_refused(folder, monkeypatch, capsys):
     assert code == 2
     assert "--steps 9: would take" in capsys.readouterr().err
     assert not file.exists()
+
+
+def test_the_steps_that_a_point_may_take_follow_from_the_pace_behind_the_first_one(monkeypatch):
+    """A first step of 50 s, then 2 s each."""
+    clock = [0.0]
+
+    def program(state, batch, task):
+        clock[0] += 2.0 if clock[0] else 50.0
+        return state, 0.0
+
+    span = SimpleNamespace(start=0, stop=100, shape=lambda _: None, batches=lambda steps, _: (None for _ in steps))
+    monkeypatch.setattr(scaling, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    with pytest.raises(ConfigError, match="--steps 100: would take 200 s, a point may take 90; take at most 45"):
+        scaling._learn(
+            SimpleNamespace(spans=[span], layout=None, task=None), SimpleNamespace(of=lambda _: program), 0.0
+        )
 
 
 def test_forecasts_that_blew_up_make_no_point(folder, monkeypatch):
@@ -212,6 +264,35 @@ def test_points_that_differ_in_one_thing_make_a_curve(points):
     assert not list(curves(grid, "simulated years"))
     strangers = [dataclasses.replace(p, data_hash=str(i)) for i, p in enumerate(grid)]
     assert not list(curves(strangers, "parameters"))
+
+
+def test_a_curve_holds_all_but_one_thing(points):
+    """Of three widths, years and numbers of steps each, with an error by a power of every one of them."""
+    every = [
+        dataclasses.replace(p, years=years, score=p.score * years**-0.3)
+        for p in grid_of(points[1])
+        for years in (1, 2, 4)
+    ]
+    for axis, exponent in (("parameters", -0.1), ("simulated years", -0.3), ("operations of training", -0.1)):
+        found = list(curves(every, axis))
+        assert [len(c.points) for c in found] == [3] * 9
+        assert [c.slope.exponent for c in found] == pytest.approx([exponent] * 9)
+
+
+def test_two_places_make_no_curve_however_many_seeds_they_have(points):
+    two = [p for p in grid_of(points[1]) if p.model["width"] < 4]
+    seeds = [dataclasses.replace(p, seed=seed) for p in two for seed in range(3)]
+    assert not list(curves(two, "parameters")) and not list(curves(seeds, "parameters"))
+    assert [len(c.points) for c in curves(seeds, "operations of training")] == [9, 9]
+
+
+def test_of_equal_errors_the_cheapest_is_on_the_frontier_which_every_store_has_of_its_own(points):
+    cheap, dear = (dataclasses.replace(points[1], operations=n, score=0.25) for n in (1e9, 3e9))
+    other = dataclasses.replace(dear, data_hash="other", score=0.75)
+    assert frontier([dear, cheap]) == [cheap]
+    _, of_first, of_other = tell([cheap, dear, other]).split("\n\n")
+    assert of_first.count("| 1.0e+09 |") == 1 and "3.0e+09" not in of_first
+    assert of_other.count("| 3.0e+09 |") == 1 and of_other.endswith("| 0.750 |") and "1.0e+09" not in of_other
 
 
 def test_the_frontier_is_what_nothing_cheaper_beats(points):

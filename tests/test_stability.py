@@ -26,6 +26,22 @@ def test_a_restless_channel_is_named_with_its_lead():
     )
 
 
+def test_of_several_restless_channels_the_worst_of_the_first_such_lead_is_named():
+    activity = np.ones((3, 4))
+    activity[1, 2], activity[2, 0] = 2.5, 40.0
+    assert forecast_warning(skill(activity)) == (
+        "forecasts are unstable from lead 12 h on: specific_humidity@850 changes 2.5 times as much in a step as the "
+        "truth, 1 times at 18 h"
+    )
+
+
+def test_an_error_that_is_not_finite_is_told_where_no_change_is_out_of_the_ordinary():
+    rmse = np.ones((3, 4))
+    rmse[1, 3] = np.nan
+    found = forecast_warning(skill(np.ones((3, 4)), rmse))
+    assert found == "forecasts are not finite from lead 12 h on, first in total_precipitation_6hr"
+
+
 def test_what_is_not_finite_comes_first():
     activity = np.full((3, 4), 5.0)
     activity[2, 1] = np.inf
@@ -39,6 +55,12 @@ def test_a_row_of_gradient_spikes_is_one_warning():
     assert watch.warning(30.0, 0) is None
     assert watch.warning(1.0, 0) is None
     assert watch.warning(25.0, 0) is not None
+
+
+def test_gradients_of_long_ago_are_forgotten():
+    watch = GradientWatch()
+    assert not any(watch.warning(norm, 0) for norm in [100.0] * 200 + [1.0] * 100)
+    assert watch.warning(25.0, 0) == "gradient norm 25, 25 times its median of late"
 
 
 def test_a_few_first_steps_are_no_measure():
