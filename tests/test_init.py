@@ -20,17 +20,21 @@ from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import open_store
 from data_prep.reading.locations import GRIB_SUFFIXES, find_files
 from data_prep.spec import StateSpec, Variable
+from emulator.benchmarks.synthetic import synthetic_store
 from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig, load_config
 from emulator.experiment.initial_times import initial_indices
-from emulator.planning import init, sizing
+from emulator.models import forward_flops
+from emulator.planning import config_text, init, sizing
 from emulator.planning.possible import Leads, _computed
 from emulator.planning.sizing import Machine, plan_by_trial, plan_training
 from emulator.planning.step_trial import measured_seconds
 from emulator.stepping.rollout import recomputed
+from emulator.stepping.stepper import network_channels
 from emulator.training.budget import AHEAD
 from emulator.training.devices import Layout
 from emulator.training.job import plan
+from emulator.training.loader import Shape, batch_shapes
 from emulator.training.validation import Validation
 
 MACHINE = Machine("two cores", devices=1, on_cpu=True, rate=1e11, memory=8 * 2**30, halves=False)
@@ -541,6 +545,95 @@ def test_a_machine_computes_in_what_it_multiplies_fastest(monkeypatch, backend, 
     machine = sizing.this_machine()
     assert (machine.precision, machine.rate) == (precision, rates[precision])
     assert machine.halves == (max(rates, key=rates.get) != "float32")
+
+
+def test_a_machine_is_planned_for_by_what_it_has_free_and_how_busy_it_is(monkeypatch):
+    monkeypatch.setattr(sizing, "matrix_rate", lambda _: 1e11)
+    monkeypatch.setattr(sizing, "device_memory", lambda: (16 * 2**30, 5 * 2**30))
+    monkeypatch.setattr(sizing.os, "getloadavg", lambda: (3.0, 99.0, 99.0), raising=False)
+    monkeypatch.setattr(sizing.os, "cpu_count", lambda: 4)
+    machine = sizing.this_machine()
+    assert (machine.memory, machine.load) == (5 * 2**30, 0.75)
+
+
+@pytest.mark.parametrize(("on_cpu", "width", "share", "always"), [(True, 64, 0.3, 0.05), (False, 128, 0.125, 0.005)])
+def test_a_step_is_three_passes_at_half_of_the_widest_networks_share_of_the_rate(on_cpu, width, share, always):
+    model, grid, state = UNetConfig(patch=1, width=width, multipliers=[1], blocks=1), Grid.gaussian(32), spec()
+    once = forward_flops(model, *network_channels(model, state), grid)
+    found = sizing._seconds_a_step(model, state, grid, replace(MACHINE, on_cpu=on_cpu), 8)
+    assert found == pytest.approx(always + 8 * 3 * once / (share * 1e11))
+
+
+def test_batches_take_the_bytes_of_those_that_are_read():
+    store = synthetic_store(8, 2, 12)
+    part = sizing._Part(rollout=2, free_steps=3, share=1.0, learning_rate=1e-3, batch=4)
+    fields = batch_shapes(store, Shape(4, 2, 3))[:2]
+    assert sizing._batch_bytes(part, store.spec, store.grid) == 4 * sum(math.prod(shape) for shape in fields)
+
+
+def test_learning_rates_rise_over_a_fifteenth_of_a_stage_and_rollouts_have_half_a_batch():
+    short, long = (plan_training(spec(1), Grid.gaussian(32), [4000], MACHINE, m, longest=20) for m in (5, 600))
+    assert [s.warmup for s in short.stages] == [max(1, min(100, s.steps // 15)) for s in short.stages]
+    assert max(s.warmup for s in short.stages) < 100 == long.stages[0].warmup
+    for found in (short, long):
+        assert (found.batch_size, [s.batch_size for s in found.stages]) == (8, [None, 4, 4])
+
+
+def test_validation_and_averages_follow_the_steps_that_are_proposed(tmp_path):
+    canonical(world(times_from("2001-01-01", 160), REGION), tmp_path)
+    assert main(["init", str(tmp_path), "--out", str(tmp_path / "c.yaml"), "--minutes", "1"]) == 0
+    train = load_config(tmp_path / "c.yaml").train
+    steps = sum(stage.steps for stage in train.stages)
+    assert 20 < steps < 3000 and train.ema_decay == 0.99 and train.validate_every == steps // 4
+    section = yaml.safe_load((tmp_path / "c.yaml").read_text(encoding="utf-8"))["data"]["split"]
+    first, last = (np.datetime64(t) for t in section["validation"])
+    assert train.validation_steps == min(12, ((last - first) // np.timedelta64(6, "h")) // 2)
+
+
+@pytest.mark.parametrize(("steps", "seconds", "every"), [(6000, 600.0, 1200), (600, 6000.0, 200), (1000, 90.0, 1300)])
+def test_the_state_is_saved_about_every_two_minutes_but_no_more_often_than_200_steps(steps, seconds, every):
+    assert config_text._every_two_minutes(SimpleNamespace(steps=steps, seconds=seconds)) == every
+
+
+def test_ranges_in_the_config_are_of_all_files(tmp_path):
+    data = world(times_from("2001-01-01", 160), REGION)[["2m_temperature"]]
+    data["2m_temperature"] = data["2m_temperature"].clip(270, 300)
+    data["2m_temperature"][100, 2, 2], data["2m_temperature"][20, 2, 2] = 312.5, 258.5
+    for number in range(2):
+        data.isel(time=slice(80 * number, 80 * number + 80)).to_netcdf(tmp_path / f"{number}.nc")
+    made(tmp_path, str(tmp_path / "0.nc"), str(tmp_path / "1.nc"))
+    assert "  # K, 258.5 to 312.5\n" in (tmp_path / "my_config.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("days", "every", "hours", "day", "year"),
+    [
+        (4 * 365, 1, 24, False, True),
+        (4 * 365, 1, 6, True, True),
+        (2 * 365, 1, 6, True, False),
+        (9 * 365, 2, 6, True, False),
+    ],
+)
+def test_dates_are_an_input_where_years_enough_cover_the_year(days, every, hours, day, year, tmp_path):
+    """The last has nine years of which the second half is missing throughout: a climatology would be made up there."""
+    times = times_from("2001-01-01", days * 24 // hours, np.timedelta64(hours, "h"))
+    times = times[(times - times.astype("datetime64[Y]")) < np.timedelta64(366 // every, "D")]
+    weather(times[:2]).to_netcdf(tmp_path / "a.nc")
+    report = SimpleNamespace(files=[SimpleNamespace(source=SimpleNamespace(path=tmp_path / "a.nc"))])
+    found = _computed(times, float(hours), report)
+    assert (found[0] == "daily_mean_toa_incident_solar_radiation") == (not day) == ("day_progress" not in found)
+    assert ("year_progress" in found) == year and found[-1] == "coordinates"
+
+
+@pytest.mark.parametrize(("is_global", "longest"), [(True, 240), (False, 120)])
+def test_leads_reach_ten_days_on_the_globe_and_five_in_a_region(is_global, longest):
+    data = SimpleNamespace(
+        section={"timestep_hours": 6.0, "split": {"train": [], "gap_days": 10.0}},
+        lengths={"test": [2000]},
+        inputs=SimpleNamespace(grid=SimpleNamespace(is_global=is_global)),
+    )
+    assert Leads.of(data).longest == longest
+    assert Leads.of(SimpleNamespace(**vars(data) | {"lengths": {"test": [41]}})).longest == 120  # half of ten days
 
 
 def test_little_memory_is_lived_with():

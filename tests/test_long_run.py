@@ -204,6 +204,31 @@ def test_a_forecaster_that_gives_up_is_a_result_too(still_world, tmp_path):
     assert not (tmp_path / "none.nc").exists()
 
 
+def test_nothing_counts_behind_a_state_that_is_not_finite(still_world, tmp_path):
+    """In the same block or in a later one, as of a model that resets itself."""
+
+    def recovering(i, day):
+        return unchanging(still_world) + np.float32(
+            np.nan if i == 1 and day == 7 else 50.0 if i == 1 and day > 7 else 0.0
+        )
+
+    found = measure(still_world, tmp_path, *run_of(still_world, 12, recovering))
+    assert found["days_finite"].values.tolist() == [np.inf, 6.0]
+    assert np.isnan(found["global_mean"].isel(init_time=1, lead_time=slice(6, None))).all()
+    np.testing.assert_allclose(found["zonal_bias"], 0, atol=1e-9)
+
+
+def test_why_each_run_was_stopped_is_kept(still_world, tmp_path):
+    _, times, leads = run_of(still_world, 12, lambda i, day: unchanging(still_world))
+
+    def ended(why):
+        raise ForecastStoppedError(why)
+        yield
+
+    found = measure(still_world, tmp_path, map(ended, ("network: too hot", "network: too cold")), times, leads)
+    assert found.attrs["ended"] == "network: too hot; network: too cold"
+
+
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_run_that_ends_at_once_is_a_result_whichever_it_is(still_world, tmp_path, which):
     runs, times, leads = run_of(still_world, 12, lambda i, day: unchanging(still_world))

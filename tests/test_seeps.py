@@ -70,6 +70,13 @@ def test_too_dry_and_too_wet_places_are_masked():
     assert np.isnan(means[:, 1]).all()  # no point of this region is scored
 
 
+def test_a_quarter_of_a_millimetre_is_no_longer_dry_in_the_climate_either():
+    rain = np.array([0.0, np.nextafter(DRY_M, 0), DRY_M, 2 * DRY_M])[:, None, None]
+    own = RainClimate.of(rain, DRY_M)
+    assert own.dry_share[0, 0] == 0.5
+    assert own.heavy_m[0, 0] == pytest.approx((1 + 2 / 3) * DRY_M)  # two thirds of the way between the two wet ones
+
+
 def test_where_it_never_rains_nothing_is_heavy():
     own = RainClimate.of(np.zeros((10, 1, 1)), DRY_M)
     assert own.dry_share[0, 0] == 1 and own.heavy_m[0, 0] == np.inf and not own.scored[0, 0]
