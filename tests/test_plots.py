@@ -87,6 +87,15 @@ def test_skill_figure_shows_every_forecaster_and_the_crossover(world):
     assert found.outcome == "crossover"
     marks = [line for line in panel.lines if line.get_marker() == "D"]
     assert [float(m.get_xdata()[0]) for m in marks] == pytest.approx([found.hours / 24])
+    (interval,) = (line.get_xdata() for line in panel.lines if line.get_linewidth() == 3)
+    assert interval == pytest.approx([found.lower / 24, min(found.upper / 24, 3)])
+    shaded = [area.get_datalim(panel.transData) for area in panel.collections]
+    ends = [
+        scores[f"rmse_{end}"].sel(forecaster="network", variable="geopotential@500", region="all")
+        for end in ("lower", "upper")
+    ]
+    extent = [float(ends[0].min()), float(ends[1].max())]
+    assert any([area.y0, area.y1] == pytest.approx(extent) for area in shaded)
     texts = [t.get_text() for t in panel.texts]
     assert f"vs Physics T21: {found.describe()}" in texts
     figure.draw_without_rendering()
@@ -208,6 +217,12 @@ def test_activity_and_cost_figures(world):
         "Physics T21",
         "Physics T31",
     ]  # on the front or not; of one no cost is known
+    speed = scores.assign(simulated_days_per_second=("forecaster", [10.0, np.nan, 0.5, 30.0]))
+    offsets = cost_figure(speed).axes[0].collections[0].get_offsets()
+    np.testing.assert_allclose(offsets, [[10.0, 0], [0.5, 2], [30.0, 3]])  # a row each, whoever is known
+    last = scores["rmse"].sel(variable=HEADLINE[0], region="all").isel(lead_time=-1).values  # day three is before five
+    offsets = cost_figure(priced).axes[1].collections[0].get_offsets()
+    np.testing.assert_allclose(offsets, np.stack([seconds, last], axis=1)[:3])
     nobody = scores.assign(rmse=np.nan * scores["rmse"])
     assert not cost_figure(nobody).axes[1].texts
 
@@ -463,6 +478,12 @@ def test_a_long_run_is_drawn_as_it_was_measured():
     means = [line.get_ydata() for line in panels[3].lines]
     assert any(np.allclose(m, 0.01 * run["global_mean"].values[1, :, 1]) for m in means)  # hPa
     np.testing.assert_allclose(panels[1].collections[0].get_array(), run["zonal_bias"].values[:, 0].T)
+    heights = panels[1].collections[0].get_coordinates()[..., 1]
+    assert [heights[0, 0], heights[1, 0], heights[-1, 0]] == [-80, -70, 80]
+    truth = [line.get_ydata() for line in panels[0].lines[::2]]  # and the run itself above
+    np.testing.assert_allclose(truth, run["truth_mean"].values[..., 0])
+    area = panels[0].collections[0].get_datalim(panels[0].transData)
+    assert [area.y0, area.y1] == [-3, 3]
     assert panels[2].lines[0].get_xdata().tolist() == [15, 45] and panels[2].lines[0].get_ydata().tolist() == [0.9, 0.8]
     figure = long_run_figure(run)
     assert figure.get_suptitle().startswith("Network left to itself; bias")

@@ -156,6 +156,37 @@ def test_the_numbers_of_the_page_are_those_of_the_scores(experiment, page):
     assert unpack(example["error"]).shape[:2] == (4, len(data["fields"]["example"]["hours"]))
 
 
+def test_crossovers_and_costs_of_the_page_are_those_of_the_scores(experiment, page):
+    scores, data = experiment[2], data_of(page)
+    names, variables = scores["forecaster"].values.tolist(), [v["name"] for v in data["variables"]]
+    held = {key: unpack(array) for key, array in data["crossovers"].items() if key != "outcomes"}
+    words = [*data["crossovers"]["outcomes"], ""]
+    for i, forecaster in enumerate(names):
+        for j, reference in enumerate(names):
+            for variable, region in (("geopotential@500", "all"), ("2m_temperature", "tropics")):
+                place = data["places"][variables.index(variable)][scores["region"].values.tolist().index(region)]
+                one = scores.sel(forecaster=forecaster, reference=reference, variable=variable, region=region)
+                assert words[held["outcome"][i, j, place]] == one["crossover_outcome"].item()
+                found = [held[key][i, j, place] for key in ("hours", "lower", "upper", "start")]
+                wanted = [one[f"crossover_{key}"].item() for key in ("hours", "lower", "upper", "start")]
+                np.testing.assert_allclose(found, wanted, rtol=1e-3)
+    seconds = [np.nan if s is None else s for s in data["seconds_per_day"]]
+    np.testing.assert_allclose(seconds, scores["seconds_per_simulated_day"])
+    assert data["start"] == {"forecaster": names.index("network"), "reference": names.index("physics_t21")}
+    assert data["hidden"] == []  # four are few enough to see
+
+
+def test_maps_name_their_variables_and_forecasters_by_the_place_that_they_have_on_the_page(experiment):
+    _, store, scores, fields = experiment
+    order = [2, 0, 3, 1]
+    shuffled = scores.isel(forecaster=order, reference=order)
+    data = numbers(shuffled, Shown(HEADLINE[::-1], HEADLINE), "physics_t21", fields, None)
+    names = shuffled["forecaster"].values.tolist()
+    assert data["fields"]["variables"] == [1, 0] and len(fields.forecasters) == 4
+    assert [names[i] for i in data["fields"]["forecasters"]] == list(fields.forecasters)
+    np.testing.assert_allclose(data["fields"]["latitude"], np.round(store.grid.latitude, 2)[::-1])  # from the north
+
+
 def test_numbers_are_in_the_units_of_the_labels(experiment, tmp_path):
     plain = experiment[2]
     in_pascal = plain.assign_coords(units=("variable", ["Pa"] * plain.sizes["variable"]))
@@ -1119,6 +1150,26 @@ def test_a_long_run_is_told_in_words(experiment, tmp_path):
     assert 'id="h-long-run"' in body and 'aria-labelledby="h-long-run" hidden' not in body
     without = write_report(scores, tmp_path / "run.html").read_text(encoding="utf-8")
     assert 'aria-labelledby="h-long-run" hidden' in without
+
+
+def test_a_run_that_ends_early_does_not_make_the_others_short_and_large_and_small_ratios_are_as_far_off():
+    run = made_up_long_run("").assign(days_finite=("init_time", [np.inf, 4.0]))
+    run["fine_scale_ratio"][1] = [1.6, 0.5]
+    told = " ".join(describe_long_run(run))
+    assert "too short" not in told
+    assert "is 0.50 to 1.60 times the truth's, farthest off in near-surface temperature" in told.replace("Near", "near")
+
+
+def test_the_numbers_of_a_long_run_are_those_that_were_measured():
+    run = made_up_long_run("").assign(truth_highest=5.0 + made_up_long_run("")["truth_highest"])
+    packed = pack_long_run(run, [HEADLINE[1], "T500", HEADLINE[0]])
+    assert packed["variables"] == [0, 2] and packed["windows"] == [0, 30]
+    assert packed["days"][:2] == [1, 2] and packed["starts"] == ["2001-06-01 00", "2001-06-11 00"]
+    for key in ("global_mean", "truth_mean", "truth_lowest", "truth_highest", "zonal_bias", "fine_scale_ratio"):
+        found = unpack(packed[key])
+        for row, variable in zip(found, HEADLINE[::-1], strict=True):
+            np.testing.assert_allclose(row, run[key].sel(variable=variable), rtol=1e-6, err_msg=key)
+    assert pack_long_run(run, ["T500"]) is None
 
 
 @needs_browser
