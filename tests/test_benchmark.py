@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,13 +15,18 @@ import numpy as np
 import pytest
 
 from data_prep.errors import ConfigError
+from data_prep.grid import Grid
+from emulator.benchmarks import evaluate, forecast, load, prepare, train
 from emulator.benchmarks.history import record, show
-from emulator.benchmarks.synthetic import synthetic_store
+from emulator.benchmarks.measure import Run
+from emulator.benchmarks.synthetic import synthetic_spec, synthetic_store
 from emulator.benchmarks.table import Row, Table
 from emulator.benchmarks.train import DEMO_NETWORK, _seconds_per_step, parse_model, take_model
 from emulator.config import load_config, read_yaml
 from emulator.hardware.machine import copy_rate, describe, matrix_rate
-from emulator.training.budget import AHEAD
+from emulator.models import forward_flops
+from emulator.stepping.stepper import network_channels
+from emulator.training.budget import AHEAD, Programs
 from emulator.training.devices import Layout
 
 ROOT = Path(__file__).parent.parent
@@ -88,6 +94,8 @@ def test_what_is_recorded_is_shown(tmp_path):
     text = show(path)
     assert text.count("Title on machine: load --gigabytes 1") == 1
     assert text.count("a: 3 GB/s, 0.25 of copy") == 2 and "(with others)" in text
+    record(path, [replace(TABLE, machine="another")], ["load", "--gigabytes", "1"], "alone")
+    assert show(path).count("Title on another: load --gigabytes 1") == 1
 
 
 @pytest.mark.parametrize("note", [["--record", "1"], ["--record=while others worked"]])
@@ -122,6 +130,103 @@ def test_the_ceiling_is_of_matrices_of_noise(monkeypatch):
     monkeypatch.setattr("emulator.hardware.machine.best_seconds", lambda work, seconds: products.append(work()) or 1.0)
     side = round((matrix_rate("float32") / 2) ** (1 / 3))
     assert np.std(products[0]) == pytest.approx(side**0.5, rel=0.1)
+
+
+def test_a_copy_reads_and_writes(monkeypatch):
+    monkeypatch.setattr("emulator.hardware.machine._COPIED", {"cpu": 4000})
+    monkeypatch.setattr("emulator.hardware.machine.best_seconds", lambda work, seconds: 0.5)
+    assert copy_rate() == 2 * 4000 / 0.5
+
+
+def rows_of(table):
+    return {row.what: (row.value, row.ceiling) for row in table.rows}
+
+
+def test_forecasts_are_counted_in_simulated_days_a_second(monkeypatch):
+    """Whatever is forecast takes two seconds."""
+    made = []
+
+    def rollout(stepper, params, state, forcing, which):
+        made.append((state.shape[0], forcing.shape[1]))
+        return state[:, None]
+
+    monkeypatch.setattr(forecast, "rollout", rollout)
+    monkeypatch.setattr(forecast, "best_seconds", lambda work, seconds: [work(), 2.0][1])
+    monkeypatch.setattr(forecast, "matrix_rate", lambda *_: 1e12)
+    words = [*SMALL["forecast"][:4], "--days", "3", "--members", "2", "5", "--model", TINY, "--physics"]
+    (table,) = forecast.run(parsed("forecast", words))
+    assert made == [(2, 12), (5, 12)]
+    found, model = rows_of(table), parse_model(TINY)
+    flops = forward_flops(model, *network_channels(model, synthetic_spec(1)), Grid.gaussian(8))
+    assert found["network, 2 at once, 12 steps"] == (3.0, pytest.approx(1e12 / (4 * flops)))
+    assert found["network, 5 at once, 12 steps"][0] == 7.5
+    assert found["network, latency of the smallest batch"] == (2.0, None)
+
+
+def test_physics_is_counted_in_the_days_of_all_its_members(monkeypatch):
+    ensemble = SimpleNamespace(Ensemble=lambda *_, **__: SimpleNamespace(advance=lambda states: (states, None)))
+    speedy = SimpleNamespace(
+        SpeedyModel=lambda _: SimpleNamespace(at_rest=lambda _: None), replicate=lambda states, _: states
+    )
+    monkeypatch.setitem(sys.modules, "emulator.physics.ensemble", ensemble)
+    monkeypatch.setitem(sys.modules, "emulator.physics.speedy", speedy)
+    monkeypatch.setattr(forecast, "best_seconds", lambda work, seconds: 4.0)
+    assert forecast._physics_days(21, 6, 2) == 6 * 2 / 4.0
+
+
+@pytest.mark.parametrize(("copied", "bound", "windows"), [(1e30, "arithmetic", 1e12), (1e-3, "memory traffic", 1e-3)])
+def test_training_is_held_against_what_bounds_it(monkeypatch, copied, bound, windows):
+    """A step of half a second for two windows."""
+    monkeypatch.setattr(train, "_seconds_per_step", lambda *_: 0.5)
+    monkeypatch.setattr(train, "copy_rate", lambda: copied)
+    monkeypatch.setattr(Layout, "matrix_rate", lambda *_: 1e12)
+    monkeypatch.setattr(Programs, "traffic", lambda *_: 10.0)
+    (table,) = train.run(parsed("train", SMALL["train"]))
+    found, model = rows_of(table), parse_model(TINY)
+    forward = forward_flops(model, *network_channels(model, synthetic_spec(1)), Grid.gaussian(8))
+    (_, (gflops, ceiling)), *_ = found.items()
+    assert (gflops, ceiling) == (pytest.approx(3 * 2 * forward / 0.5 / 1e9), 1e3)
+    assert found["windows"] == (4.0, pytest.approx(windows / (3 * forward) if copied > 1 else 2 * copied / 10.0))
+    assert any(row.against == f"roofline, bound by {bound}" for row in table.rows)
+    (longer,) = train.run(parsed("train", [*SMALL["train"], "--rollout", "2"]))
+    assert longer.rows[0].value == pytest.approx(2 * gflops)
+
+
+def test_a_step_is_that_of_the_best_of_three_windows(monkeypatch):
+    """The first one finds caches cold, the second tells how many fill the time, and two windows are disturbed."""
+    clock, taken = [0.0], []
+
+    def program(state, batch, task):
+        taken.append(9.0 if not taken else 3.0 if 11 < len(taken) <= 22 else 2.0 if len(taken) > 30 else 1.0)
+        clock[0] += taken[-1]
+        return state, SimpleNamespace(loss=0.0)
+
+    monkeypatch.setattr(train, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert _seconds_per_step(program, np.zeros(1), None, None, 30.0) == 1.0
+    assert len(taken) == 2 + 3 * 10
+
+
+def test_windows_of_all_batches_are_counted(monkeypatch):
+    store = synthetic_store(rows=8, levels=1, n_times=8)
+    monkeypatch.setattr(load, "write_netcdf_set", lambda *_: SimpleNamespace(config=None, paths=()))
+    monkeypatch.setattr(load, "prepare", lambda *_: None)
+    monkeypatch.setattr(load, "open_store", lambda *_, **__: store)
+    monkeypatch.setattr(load, "_seconds", lambda *_: 0.5)
+    monkeypatch.setattr(load, "_waiting", lambda *_: 1.0)
+    (table,) = load.run(parsed("load", ["--batches", "3", "--batch", "2"]))
+    assert [row.value for row in table.rows[:3]] == [12.0] * 3
+
+
+def test_rates_of_preparing_and_scoring_are_of_all_values():
+    runs = {"bare libraries, one loop": Run(4.0, 1.0), "bare libraries, 2 processes": Run(2.0, 1.0)}
+    files = SimpleNamespace(nbytes=2e9, n_times=10, paths=())
+    table = prepare._table(files, runs | {"prepare": Run(8.0, 3.0)})
+    assert table.rows[2] == Row("prepare", 250.0, "MB/s", 1000.0, "bare libraries, 2 processes")
+    assert rows_of(table)["prepare, peak memory of a process"] == (3.0, None)
+    files = SimpleNamespace(values=6_000_000, shape=(3, 4, 5, 8, 16))
+    table = evaluate._table(files, Run(0.5, 1.0), {"all": Run(2.0, 3.0)})
+    assert rows_of(table) == {"all": (3.0, 12.0), "most memory of a process: all": (3.0, None)}
+    assert "3 initial times x 4 leads x 5 channels x 16 x 8" in table.title
 
 
 def test_the_ceiling_is_of_the_devices_in_use_alone(monkeypatch):

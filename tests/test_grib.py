@@ -80,6 +80,41 @@ def test_all_kinds_of_level_of_one_file_are_read(grib):
     np.testing.assert_allclose(pressure, truth["mean_sea_level_pressure"], atol=0.05)
 
 
+def test_variables_keep_levels_of_their_own(tmp_path):
+    """Which cfgrib hands over under one name; and what is on one level alone has it as no dimension."""
+    pytest.importorskip("cfgrib", reason="needs the extra 'grib'", exc_type=ImportError)
+    data = world(TIMES).reindex(level=[300.0, 500.0, 850.0], method="nearest")
+    data["geopotential"].loc[{"level": 300.0}] += 3e4
+    numbers = {"temperature": 130, "geopotential": 129, "specific_humidity": 133}
+    levels = {"temperature": (500.0, 850.0), "geopotential": (300.0, 850.0), "specific_humidity": (850.0,)}
+    fields = [(name, numbers[name], "isobaricInhPa", level) for name, some in levels.items() for level in some]
+    write(data, tmp_path / "data.grib2", fields)
+    source = open_source(tmp_path / "data.grib2", {name: (name,) for name in levels}, "pressure")
+    assert {name: found.levels for name, found in source.fields.items()} == levels
+    for name, some in levels.items():
+        wanted = data[name].sel(level=list(some)).transpose("time", "latitude", "longitude", "level")
+        np.testing.assert_allclose(source.read(name, some, 0, 4), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_a_temperature_on_a_mast_is_neither_that_of_the_levels_nor_of_2_m(tmp_path):
+    pytest.importorskip("cfgrib", reason="needs the extra 'grib'", exc_type=ImportError)
+    data, fields = world(TIMES), [f for f in FIELDS if f[0] != "geopotential"]
+    write(data, tmp_path / "data.grib2", fields)
+    write(
+        data.assign({"2m_temperature": data["2m_temperature"] - 9}),
+        tmp_path / "mast.grib2",
+        [("2m_temperature", 130, "heightAboveGround", 80)],
+    )
+    both = tmp_path / "both.grib2"
+    both.write_bytes((tmp_path / "data.grib2").read_bytes() + (tmp_path / "mast.grib2").read_bytes())
+    source = open_source(both, {n: (n,) for n in ("temperature", "2m_temperature")}, "pressure")
+    found = source.read("temperature", LEVELS, 0, 4)
+    np.testing.assert_allclose(
+        found, data["temperature"].transpose("time", "latitude", "longitude", "level"), rtol=1e-6
+    )
+    np.testing.assert_allclose(source.read("2m_temperature", (), 0, 4)[..., 0], data["2m_temperature"], rtol=1e-6)
+
+
 def test_inspect_tells_what_a_grib_file_holds(grib):
     report = inspect_files([grib])
     assert report.refusal is None
@@ -100,13 +135,14 @@ def one_file_of(path, second: xr.Dataset, parameter: int) -> None:
     write(world(TIMES), path, [FIELDS[-2]], mode="ab")
 
 
-def test_what_is_of_a_single_time_beside_many_is_constant(tmp_path):
-    mask = xr.where(world(TIMES[:1])[["2m_temperature"]] > 290, 1.0, 0.0).rename({"2m_temperature": "land_sea_mask"})
-    one_file_of(tmp_path / "data.grib2", mask.assign_coords(time=times_from("1979-01-01", 1)), 172)
-    source = open_source(tmp_path / "data.grib2", {n: (n,) for n in ("2m_temperature", "land_sea_mask")}, None)
+@pytest.mark.parametrize(("parameter", "name"), [(172, "land_sea_mask"), (43, "slt")], ids=["known", "unknown"])
+def test_what_is_of_a_single_time_beside_many_is_constant(parameter, name, tmp_path):
+    mask = xr.where(world(TIMES[:1])[["2m_temperature"]] > 290, 1.0, 0.0).rename({"2m_temperature": name})
+    one_file_of(tmp_path / "data.grib2", mask.assign_coords(time=times_from("1979-01-01", 1)), parameter)
+    source = open_source(tmp_path / "data.grib2", {n: (n,) for n in ("2m_temperature", name)}, None)
     np.testing.assert_array_equal(source.times, TIMES)
-    assert source.fields["land_sea_mask"].extent == "constant" and source.fields["2m_temperature"].extent == "time"
-    np.testing.assert_allclose(source.read("land_sea_mask", ())[..., 0], mask["land_sea_mask"], atol=1e-6)
+    assert source.fields[name].extent == "constant" and source.fields["2m_temperature"].extent == "time"
+    np.testing.assert_allclose(source.read(name, ())[..., 0], mask[name], atol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [[0], [1, 3]])

@@ -1,4 +1,5 @@
 import argparse
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -55,6 +56,18 @@ def test_kernels_are_counted_with_what_they_move():
     assert product == Kernel("optimiser", is_product=True, n_bytes=12 + 30 + 20 + 16, times=1)
 
 
+def test_a_step_at_best_takes_launches_traffic_and_the_longer_of_products_and_arithmetic():
+    """15 kernels run, one of them a product; arithmetic takes a millisecond, a quarter more where some is redone."""
+    others = 7 * (16 + 16 + 4) + 7 * (16 + 4 + 8)
+    for again in (1.0, 1.25):
+        rows = {r.what.strip(): r for r in program._rows_of_h100(TEXT, 989e9, again, 8, "bfloat16")}
+        assert rows["memory traffic of all else"].value == pytest.approx(others / 1e9)
+        assert rows["memory traffic of products"].value == pytest.approx(78 / 1e9)
+        seconds = 15 * 2.5e-6 + others / 3.35e12 + again * 1e-3
+        assert rows["step at best"].value == pytest.approx(1e3 * seconds)
+        assert (rows["windows at best"].value, rows["windows at best"].ceiling) == pytest.approx((8 / seconds, 8000))
+
+
 def arguments(*words):
     parser = argparse.ArgumentParser()
     program.add_arguments(parser)
@@ -71,6 +84,18 @@ def test_a_table_says_what_the_program_is_made_of(monkeypatch):
     assert at_best.ceiling is not None
     assert 0 < at_best.value < at_best.ceiling
     assert rows["step at best"].value == pytest.approx(1e3 * 2 / at_best.value)
+
+
+def test_what_is_computed_again_is_more_arithmetic(monkeypatch):
+    asked = []
+    monkeypatch.setattr(program, "_devices", lambda card, n: jax.devices()[:n])
+    compiled = SimpleNamespace(of=lambda _: SimpleNamespace(as_text=lambda: TEXT), memory=lambda _: 0)
+    monkeypatch.setattr(program, "Programs", lambda *_: compiled)
+    monkeypatch.setattr(program, "_rows_of_h100", lambda *words: asked.append(words) or [])
+    for words in ((), ("--rematerialise",)):
+        program.run(arguments("--rollout", "4", *words))
+    (_, plain, once, *_), (_, same, again, *_) = asked
+    assert plain == same and (once, again) == (1.0, 1.25)  # four forward passes more but one, of twelve
 
 
 @pytest.mark.parametrize(("card", "package"), [("h100", r"\"jax\[cuda12\]\""), ("v5e", "libtpu")])
