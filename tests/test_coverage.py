@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emulator.evaluation.crossover import Outcome
+from emulator.evaluation.crossover import Crossover, Outcome
 from emulator.studies import coverage
 from emulator.studies.coverage import RIGHT, Case
 from emulator.studies.simulated_pairs import Pair, noise_process
@@ -135,3 +135,51 @@ def test_coverage_of_decided_intervals_counts_those_alone():
     shares = {"covered": 0.96, "covered and decided": 0.45, "undecided": 0.5}
     assert Case("steep", None, shares).coverage_of_decided == pytest.approx(0.9)
     assert np.isnan(Case("steep", None, {**shares, "undecided": 1.0}).coverage_of_decided)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "lower", "upper", "covered", "decided"),
+    [
+        ("crossover", 100.0, 130.0, 1, 1),
+        ("crossover", 100.0, 116.0, 0, 0),
+        ("crossover", 118.0, 130.0, 0, 0),
+        ("beyond the last lead", 100.0, np.inf, 1, 1),
+        ("undecided", 12.0, np.inf, 1, 0),
+    ],
+)
+def test_an_interval_covers_the_crossover_that_lies_in_it_and_claims_it_where_it_decides(
+    monkeypatch, outcome, lower, upper, covered, decided
+):
+    """Every pair crosses at 117 h."""
+    made = Crossover(outcome, (lower + upper) / 2, lower, upper, 12.0, True)
+    monkeypatch.setattr(coverage, "find_crossover", lambda *_: made)
+    shares = coverage._crossovers(Pair(HOURS, 0.1 * (HOURS - 117) / 24, 30, 1), 2, 20, np.random.default_rng(0))
+    assert (shares["covered"], shares["covered and decided"], shares[outcome]) == (covered, decided, 1)
+
+
+def test_the_tables_tell_the_shares_in_percent():
+    def case(name, **shares):
+        return Case(name, Pair(HOURS, np.zeros(20), 50, 1), dict.fromkeys(get_args(Outcome), 0.0) | shares)
+
+    gains = {"gain covered": 0.951, "gain covered least": 0.912}
+    crossing = {"covered": 0.96, "covered and decided": 0.45, "undecided": 0.5}
+    ends = {"always worse": {"never better": 0.5, "worse at first": 0.2, "undecided": 0.2, "crossover": 0.1}}
+    ends["always better"] = {"beyond the last lead": 0.9, "undecided": 0.04, "crossover": 0.06}
+    ends |= {name: {"crossover": 0.02, "beyond the last lead": 0.01} for name in ("equal", "equal, then worse")}
+    found = coverage.Coverage(
+        1000,
+        [case(name, **crossing, **gains) for name in coverage.SLOPES],
+        [case(name, **shares, **gains) for name, shares in ends.items()],
+        [case("scorecard of equals", called=0.04, called_geer=0.07)],
+        [case(name, covered=0.94, there=0.8) for name in coverage.GAPS],
+    )
+    rows = [line for line in coverage.tables(found).splitlines() if line.startswith("| 50 ")]
+    head = "| 50 | 1 | "
+    assert rows == [
+        head + " | ".join(["96.0 (90.0 of 50)"] * 3) + " |",
+        head + "70.0, 20.0, 10.0 | 90.0, 4.0, 6.0 | 3.0 | 3.0 |",
+        head + " | ".join(["95.1 (91.2)"] * 5) + " |",
+        head + "4.0 | 7.0 |",
+        head + " | ".join(["94.0 (of 80)"] * 2) + " |",
+    ]
+    assert "a percentage near 95 or 5 is 0.7." in coverage.tables(found)

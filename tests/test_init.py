@@ -19,13 +19,14 @@ from data_prep.grid import Grid
 from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.store import open_store
 from data_prep.reading.locations import GRIB_SUFFIXES, find_files
+from data_prep.reading.quality import Finding
 from data_prep.spec import StateSpec, Variable
 from emulator.benchmarks.synthetic import synthetic_store
 from emulator.cli import main
 from emulator.config import RolloutStage, TrainConfig, UNetConfig, load_config
 from emulator.experiment.initial_times import initial_indices
 from emulator.models import forward_flops
-from emulator.planning import config_text, init, sizing
+from emulator.planning import config_text, init, possible, sizing
 from emulator.planning.possible import Leads, _computed
 from emulator.planning.sizing import Machine, plan_by_trial, plan_training
 from emulator.planning.step_trial import measured_seconds
@@ -590,6 +591,17 @@ def test_validation_and_averages_follow_the_steps_that_are_proposed(tmp_path):
     assert train.validation_steps == min(12, ((last - first) // np.timedelta64(6, "h")) // 2)
 
 
+@pytest.mark.parametrize(("parts", "again"), [(1, False), (2, False), (2, True)])
+def test_how_a_batch_fits_the_memory_is_in_the_config(parts, again):
+    data = SimpleNamespace(
+        lengths={"validation": [40]}, training_times=times_from("2001-01-01", 100), section={"timestep_hours": 6.0}
+    )
+    found = plan_training(spec(1), Grid.gaussian(32), [4000], MACHINE, 5)
+    lines = config_text._train_lines(data, replace(found, accumulate=parts, rematerialise=again), MACHINE, 5)
+    train = yaml.safe_load("\n".join(lines))["train"]
+    assert (train.get("accumulate", 1), train.get("rematerialise", False)) == (parts, again)
+
+
 @pytest.mark.parametrize(("steps", "seconds", "every"), [(6000, 600.0, 1200), (600, 6000.0, 200), (1000, 90.0, 1300)])
 def test_the_state_is_saved_about_every_two_minutes_but_no_more_often_than_200_steps(steps, seconds, every):
     assert config_text._every_two_minutes(SimpleNamespace(steps=steps, seconds=seconds)) == every
@@ -634,6 +646,36 @@ def test_leads_reach_ten_days_on_the_globe_and_five_in_a_region(is_global, longe
     )
     assert Leads.of(data).longest == longest
     assert Leads.of(SimpleNamespace(**vars(data) | {"lengths": {"test": [41]}})).longest == 120  # half of ten days
+
+
+@pytest.mark.parametrize(
+    ("times", "regression", "correction"), [(40, False, False), (799, False, True), (800, True, True)]
+)
+def test_what_learns_from_training_forecasts_is_proposed_where_there_are_enough(times, regression, correction):
+    """Of ten days, which are 40 steps: the regression wants twenty times as many, a correction one more at least."""
+    data = SimpleNamespace(
+        lengths={"train": [times]},
+        training_times=times_from("2001-01-01", times),
+        section={"timestep_hours": 6.0, "prognostic": {}},
+        inputs=SimpleNamespace(grid=Grid.gaussian(8), spec=spec(1)),
+    )
+    lines = config_text._evaluate_lines(data, Leads(240, 6, 24), ([{"truncation": 21}], "why"))
+    evaluate = yaml.safe_load("\n".join(lines))["evaluate"]
+    assert ("linear_pcs" in evaluate["references"]) == regression
+    assert evaluate.get("correction_inits") == (None if correction else 0)
+
+
+def test_times_are_left_out_up_to_a_twentieth(monkeypatch):
+    times = times_from("2001-01-01", 60)
+    monkeypatch.setattr(possible, "record_times", lambda _: times)
+    for last, refused in ((9, False), (10, True)):  # three of 60 times, and four
+        found = Finding("error", "missing", "t2m", times[7], times[last], last - 6, "NaN")
+        report = SimpleNamespace(findings=[found], files=(), refusal="a defect", is_mendable=True)
+        if refused:
+            with pytest.raises(DataError, match="a defect"):
+                possible._repairs(report)
+        else:
+            assert possible._repairs(report) == {"exclude": [["2001-01-02T18:00", "2001-01-03T06:00"]]}
 
 
 def test_little_memory_is_lived_with():

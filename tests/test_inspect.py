@@ -95,6 +95,67 @@ def test_ranges_units_and_missing_values_are_told(tmp_path):
     assert section["nan"] == "fill_mean" and section["forcing"] == {"sea_surface_temperature": {"known": "persisted"}}
 
 
+def test_shares_intervals_and_the_first_defect_are_told_of_a_record_with_holes(tmp_path):
+    """A quarter of the times is missing whole in half of the globe, and a day lies between two stretches."""
+    data = weather(times_from("2001-01-01", 44)).isel(time=[*range(20), *range(24, 44)])
+    data["sea_surface_temperature"][5:15, :4] = np.nan
+    data["temperature"][30, 0, 0, 0], data["temperature"][12, 1, 2, 3] = np.nan, np.nan
+    data["surface_pressure"][25, 0, 0] = np.nan
+    data.to_netcdf(tmp_path / "a.nc")
+    report = inspect_files([tmp_path / "a.nc"])
+    (file,) = report.to_json()["files"]
+    missing = {v["name"]: v["missing"] for v in file["variables"]}
+    assert missing["sea_surface_temperature"] == 0.25 * 4 / data.sizes["latitude"]
+    assert missing["temperature"] == pytest.approx(2 / data["temperature"].size)
+    (of_pressure,) = (v for v in file["variables"] if v["name"] == "surface_pressure")
+    found = of_pressure["lowest"], of_pressure["highest"]
+    assert found == pytest.approx([float(f(data["surface_pressure"])) for f in (np.nanmin, np.nanmax)])
+    assert file["interval_hours"] == 6 and file["number_of_times"] == 40
+    (gap,) = (f for f in report.findings if f.kind == "gap")
+    assert (gap.first, gap.last, gap.count) == (*(data.time.values[19] + np.array([6, 24], "timedelta64[h]")), 4)
+    errors = [(f.channel, f.first) for f in report.findings if f.severity == "error"]
+    assert report.refusal is not None and len(errors) > 2
+    assert f"the first of {len(errors)} defects: {errors[0][0]} at {str(errors[0][1])[:16]}: missing" in report.refusal
+
+
+def test_what_one_file_alone_has_as_a_constant_is_kept_and_holes_of_a_mask_are_to_be_filled(tmp_path):
+    """No snow in the first file, and a mask without values on one row."""
+    data = weather(times_from("2001-01-01", 80))
+    snow = data["surface_pressure"].drop_attrs() - data["surface_pressure"].min()
+    data["snow"] = snow.where(data.time >= data.time[40], 0.0)
+    data["mask"] = data["surface_pressure"][0].drop_attrs().where(data.latitude > data.latitude[0])
+    data = data.drop_vars("sea_surface_temperature")
+    for part in range(2):
+        data.isel(time=slice(40 * part, 40 * part + 40)).to_netcdf(tmp_path / f"{part}.nc")
+    section = inspect_files([tmp_path / "0.nc", tmp_path / "1.nc"]).section
+    assert "snow" in section["prognostic"] and section["static"] == {"mask": {}}
+    assert section["nan"] == "fill_mean"
+
+
+def test_of_one_time_all_is_what_it_would_be_of_many(tmp_path):
+    whole, one = (weather(times_from("2001-01-01", n)).drop_vars("total_precipitation_6hr") for n in (40, 1))
+    for name, data in (("whole", whole), ("one", one)):
+        data.to_netcdf(tmp_path / f"{name}.nc")
+    sections = [inspect_files([tmp_path / f"{name}.nc"]).section for name in ("whole", "one")]
+    for role in ("prognostic", "forcing"):
+        assert sections[0][role].keys() == sections[1][role].keys(), role
+    assert "static" not in sections[1]
+
+
+def test_of_stretches_too_short_for_steps_of_six_hours_every_time_is_a_step(tmp_path):
+    hour = np.timedelta64(1, "h").astype("timedelta64[ns]")
+    for n_times, step in ((18, 1.0), (19, 6.0)):
+        weather(times_from("2001-01-01", n_times, hour))[["surface_pressure"]].to_netcdf(tmp_path / f"{n_times}.nc")
+        assert inspect_files([tmp_path / f"{n_times}.nc"]).section["timestep_hours"] == step
+
+
+def test_the_gap_that_is_proposed_is_no_longer_than_that_of_the_record():
+    """50 hours, which are 2.0833 days, between stretches of 39."""
+    times = np.datetime64("2001-01-01", "ns") + np.arange(40) * np.timedelta64(1, "h")
+    times = np.concatenate([times + part * np.timedelta64(89, "h") for part in range(3)])
+    assert _split([], times, 6.0) == {"segments": {"validation": [1], "test": [2]}, "gap_days": 2.08}
+
+
 def test_what_is_no_field_is_left_out(tmp_path):
     data = weather(times_from("2001-01-01", 12))
     data["zonal_mean"] = data["surface_pressure"].mean("longitude", keep_attrs=True)

@@ -45,7 +45,7 @@ def test_mean_power_is_the_variance_along_the_circles():
 
 def test_fine_scales_are_the_upper_half_of_the_resolved_wavenumbers():
     grid = Grid.gaussian(32)
-    assert resolved_wavenumber(grid) == 21
+    assert resolved_wavenumber(grid) == 21 and resolved_wavenumber(Grid.gaussian(48)) == 31  # as T31 on 96 x 48
     wave = {m: 2.0 * np.sin(m * np.radians(grid.longitude)) * np.ones((32, 1)) for m in (0, 10, 11, 21, 22)}
     found = {m: float(mean_power(field, grid)[fine_scales(grid)].sum()) for m, field in wave.items()}
     assert found[11] == pytest.approx(2.0) and found[21] == pytest.approx(2.0)

@@ -119,6 +119,13 @@ def test_grids_that_do_not_fit_are_refused():
     assert latitude_factor(TINY) is None
 
 
+@pytest.mark.parametrize(("rows", "truncation"), [(16, 10), (32, 21), (64, 42)])
+def test_of_itself_the_truncation_is_that_of_the_quadratic_grid(rows, truncation):
+    """Of 3 T + 1 longitudes at least, as T21 has 64: what is finer would be aliased by products."""
+    model = nnx.eval_shape(lambda: build(TINY, 3, 2, Grid.gaussian(rows), nnx.Rngs(0)))
+    assert model.truncation == truncation and 3 * truncation + 1 <= 2 * rows < 3 * (truncation + 1) + 1
+
+
 @pytest.mark.parametrize("truncation", [None, 304])
 def test_bases_too_large_for_a_program_are_refused_before_they_are_made(truncation, monkeypatch):
     monkeypatch.setattr(SphericalHarmonics, "of", lambda *_: pytest.fail("would take a gigabyte"))

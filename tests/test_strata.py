@@ -60,6 +60,16 @@ def test_ratios_are_of_the_rmse_over_these_initial_times(scores):
     assert not np.allclose(some, every.sel(variable="2m_temperature"))
 
 
+def test_a_part_with_a_forecast_that_broke_down_has_no_ratio(scores):
+    """Else who breaks down in the hard cases would be ahead in the others."""
+    broken = scores.copy(deep=True)
+    start = {"variable": "2m_temperature", "init_time": broken["init_time"][1], "lead_time": broken["lead_time"][0]}
+    broken["squared_error"].loc[{"forecaster": "network", "region": "all", **start}] = np.nan
+    with_it, without = (ratio_in(broken, np.array(rows), "network", "physics_t21") for rows in ([0, 1], [0, 2]))
+    found = with_it.sel(variable="2m_temperature").isnull()
+    assert found[0] and not found[1:].any() and not without.isnull().any()
+
+
 def test_the_hardest_opponent_is_chosen_for_every_lead_and_variable_by_all_initial_times(scores):
     rivals = ["physics_t21", "physics_t21_damped"]
     both = with_more_forecasters(scores, ["network", *rivals]).copy(deep=True)
