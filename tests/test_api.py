@@ -293,6 +293,8 @@ def test_references_start_where_another_centres_forecasts_do(tmp_path):
     found = emulator.score({"mine": theirs}, store, bootstrap=50)["rmse"]
     assert found["forecaster"].values.tolist() == ["mine", "persistence", "climatology"]
     xr.testing.assert_allclose(found, wanted)
+    backwards = theirs.isel(prediction_timedelta=slice(None, None, -1))
+    xr.testing.assert_allclose(emulator.score({"mine": backwards}, store, bootstrap=50)["rmse"], wanted)
     alone = emulator.score({"mine": theirs, "same": theirs}, store, bootstrap=50, references=[])["rmse"]
     xr.testing.assert_allclose(alone.sel(forecaster="same", drop=True), wanted.sel(forecaster="mine", drop=True))
     for references in (["persistence"], []):

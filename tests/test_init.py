@@ -485,6 +485,14 @@ def test_too_few_steps_are_said_and_not_spent_on_rollouts(degrees):
     assert longer.stages[0].steps >= 199
 
 
+@pytest.mark.parametrize(
+    ("seconds", "minutes"), [(20, "1 minute "), (60, "1 minute "), (61, "2 minutes "), (179, "3 minutes ")]
+)
+def test_minutes_that_are_asked_for_are_enough(seconds, minutes):
+    found = replace(plan_training(spec(), Grid.gaussian(32), [4000], MACHINE, 5), enough=float(seconds))
+    assert f"take about {minutes}(init --minutes)" in found.warning
+
+
 def test_one_level_sees_far_enough_or_there_are_two():
     coarse, fine = Grid.gaussian(48), Grid.from_arrays(np.linspace(-90, 90, 721), np.arange(1440) / 4)
     region = Grid.from_arrays(np.arange(20, 70, 2.5), np.arange(200, 270, 2.5))
