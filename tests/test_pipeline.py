@@ -680,9 +680,14 @@ class TestRefusals:
         with pytest.raises(DataError, match=r"data.inputs: .*/nature/\*.nc matches no file"):
             find_inputs(["{workdir}/nature/*.nc"], tmp_path)
 
-    @pytest.mark.parametrize("pattern", ["", ".", "/", "**data/*.nc"])
+    @pytest.mark.parametrize("pattern", ["", "**data/*.nc"])
     def test_of_what_is_no_pattern(self, pattern, tmp_path):
         with pytest.raises(DataError, match="is no path or pattern of files"):
+            find_inputs([pattern], tmp_path)
+
+    @pytest.mark.parametrize("pattern", [".", "./", "/"])
+    def test_of_a_folder_without_a_name(self, pattern, tmp_path):
+        with pytest.raises(DataError, match=r"is a folder; name the files in it, such as /?\*\.nc"):
             find_inputs([pattern], tmp_path)
 
     def test_of_no_file_in_a_folder_whose_name_looks_like_a_pattern(self, tmp_path):

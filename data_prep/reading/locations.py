@@ -56,10 +56,13 @@ def find(pattern: str) -> list[Location]:
     """All places that a path or URL with wild cards means, sorted; none where nothing matches.
 
     Raises:
-      DataError: it is no pattern, the protocol of a URL is not known, or the service cannot be reached.
+      DataError: it is no pattern, or the folder that we are in; the protocol of a URL is not known, or the service
+        cannot be reached.
     """
     if not is_url(pattern):
         anchor = Path(pattern).anchor
+        if pattern and Path(pattern) == Path(anchor):  # of ./ Python 3.11 makes an AttributeError
+            raise DataError(f"{pattern!r} is a folder; name the files in it, such as {Path(pattern) / '*.nc'}")
         try:
             return _shown(sorted(Path(anchor).glob(pattern[len(anchor) :])), pattern)
         except (ValueError, IndexError):
