@@ -78,6 +78,16 @@ def test_a_frame_larger_than_the_globe_has_rows_for_is_refused(latitude):
         Frame.of(grid, most + 1, 2, "window")
 
 
+def test_a_frame_larger_than_its_region_is_refused():
+    """A patch of a hundred rows on a small grid took all memory."""
+    grid = Grid.from_arrays(np.linspace(40, 50, 5), np.linspace(0, 12, 7))
+    assert Frame.of(grid, 10, 14, "patch") == Frame((2, 3), (3, 4))
+    with pytest.raises(ConfigError, match=r"5 x 7 points are too few for cells of 11 x 14 \(patch\)"):
+        Frame.of(grid, 11, 14, "patch")
+    with pytest.raises(ConfigError, match=r"5 x 7 points are too few for cells of 10 x 15 \(patch\)"):
+        Frame.of(grid, 10, 15, "patch")
+
+
 def plain(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 

@@ -144,8 +144,8 @@ class Frame:
           why: Where ``column_factor`` comes from and what to do, for the message.
 
         Raises:
-          ConfigError: a grid that goes round the globe cannot be divided: a frame would break the circle; or one that
-            goes over the poles has fewer rows than the frame would add there.
+          ConfigError: a grid that goes round the globe cannot be divided: a frame would break the circle; one that goes
+            over the poles has fewer rows than the frame would add there; or a region is smaller than its frame.
         """
         n_rows, n_columns = grid.shape
         if grid.periodic and n_columns % column_factor:
@@ -157,7 +157,12 @@ class Frame:
         rows = _split(-n_rows % row_factor)
         if grid.is_global and max(rows) > Boundary.of(grid).most_rows(n_rows):
             raise ConfigError(f"model: {n_rows} rows are too few for cells of {row_factor} rows ({why})")
-        return cls(rows, _split(-n_columns % column_factor))
+        frame = cls(rows, _split(-n_columns % column_factor))
+        if not grid.is_global and (sum(frame.rows) > n_rows or sum(frame.columns) > n_columns):
+            raise ConfigError(
+                f"model: {n_rows} x {n_columns} points are too few for cells of {row_factor} x {column_factor} ({why})"
+            )
+        return frame
 
     def framed(self, grid: Grid) -> tuple[int, int]:
         """Rows and columns of the grid with its frame."""
