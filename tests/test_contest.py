@@ -1,6 +1,7 @@
 """The comparison of an experiment: who takes part, in which order, what a kill leaves, what scores are told."""
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from emulator import checkpoint
 from emulator.config import EvaluateConfig, parse_config
 from emulator.experiment import comparing, competitors, contest, forecast_files, stages
 from emulator.experiment.contest import Contest
-from emulator.experiment.initial_times import initial_indices
+from emulator.experiment.initial_times import initial_indices, training_indices
 from emulator.forecasters.ensemble import EnsembleForecaster
 
 ALL = [
@@ -449,7 +450,7 @@ def test_one_competitor_more_leaves_the_forecasts_of_the_others(forecast_stage, 
 
 
 def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(forecast_stage, tmp_path):
-    stage, _, names = forecast_stage
+    stage, store, names = forecast_stage
     for name in ("first", "second", "third"):
         (tmp_path / name).mkdir()
     more = {**SMALL, "means": {"both": ["network", "physics_t21"]}}
@@ -458,6 +459,11 @@ def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(f
     second = tmp_path / "second"
     config = config_of(second, **{**more, "references": ["persistence", "climatology"]})
     taking = config.model_copy(update={"reuse": str(tmp_path / "first")})
+    # physics and persistence are there; to be written are the network, debiased and damped, climatology, the mean
+    ours = Contest(config, store)
+    written = 5 * ours.indices.size + training_indices(store, config.evaluate).size
+    cells = ours.leads.size * len(store.spec.state_channels) * math.prod(store.grid.shape)
+    assert competitors.bytes_to_write(Contest(taking, store)) == 4 * cells * written
     stage.take_parts(taking)
     stage.run(taking, None)
     assert set(names) == {"network"}

@@ -137,16 +137,23 @@ def outdated_forecasts(contest: Contest) -> list[Path]:
 
 def take_forecasts(contest: Contest) -> None:
     """Links forecasts that ``reuse`` made from the same data with the same options; a network's are each its own."""
-    reuse = contest.config.reuse
-    if reuse is None:
-        return
+    for path, other in _to_be_taken(contest).items():
+        link(other, path)
+        logger.info("forecast: %s is taken from %s", path.name, contest.config.reuse)
+
+
+def _to_be_taken(contest: Contest) -> dict[Path, Path]:
+    """Where forecasts will lie that can be had from ``reuse``, and where they lie there."""
+    if contest.config.reuse is None:
+        return {}
+    found = {}
     for path, options in _files(contest).items():
-        other = Path(reuse) / path.relative_to(contest.folder)
+        other = Path(contest.config.reuse) / path.relative_to(contest.folder)
         if is_of_network(path) or path.exists() or not other.exists():
             continue
         if all(_attribute(other, key) == value for key, value in forecast_marks(contest, path, options).items()):
-            link(other, path)
-            logger.info("forecast: %s is taken from %s", path.name, reuse)
+            found[path] = other
+    return found
 
 
 def forecast_marks(contest: Contest, path: Path, options: Mapping[str, Any]) -> dict[str, str]:
@@ -169,15 +176,20 @@ def what_is_lacking(contest: Contest) -> str | None:
 
 
 def bytes_to_write(contest: Contest) -> int:
-    """What forecasts that are not there yet will take on disk, those that corrections learn from included."""
+    """What forecasts that are not there yet will take on disk, those that corrections learn from included.
+
+    What is taken from ``reuse`` takes nothing.
+    """
     store, evaluate = contest.store, contest.evaluate
     members = {f"{name}{ENSEMBLE}": options.members for name, options in asked_ensembles(contest.config).items()}
     members |= {name: len(of) for name, of in evaluate.ensembles.items()}
-    missing = missing_forecasts(contest)
+    taken = _to_be_taken(contest)
+    missing = [name for name in missing_forecasts(contest) if contest.path(name) not in taken]
     forecasts = contest.indices.size * sum(members.get(name, 1) for name in missing)
     raw = corrected_models(contest.config)
     if any(f"{name}{form}" in missing for name in raw for form in CORRECTED):
-        absent = sum(not training_path(name, contest.config).exists() for name in raw)
+        learnt_from = [training_path(name, contest.config) for name in raw]
+        absent = sum(not path.exists() and path not in taken for path in learnt_from)
         forecasts += training_indices(store, evaluate).size * absent
     cells = contest.leads.size * len(store.spec.state_channels) * math.prod(store.grid.shape)
     return 4 * cells * forecasts
