@@ -231,6 +231,16 @@ def test_files_that_do_not_go_on_where_others_end_are_not_compared(tmp_path):
     assert [f.kind for f in report.findings] == ["gap"] and report.refusal is None
 
 
+@pytest.mark.parametrize(("begins", "kind"), [("2001-03-01", "gap"), ("2001-01-11", "stuck")])
+def test_a_file_that_begins_as_one_long_before_ended_is_not_stuck(begins, kind, tmp_path):
+    first, second = world(times_from("2001-01-01", N)), world(times_from(begins, N))
+    second["temperature"][0] = first["temperature"][-1].values
+    first.to_netcdf(tmp_path / "a.nc")
+    second.to_netcdf(tmp_path / "b.nc")
+    report = inspect_files([tmp_path / "a.nc", tmp_path / "b.nc"])
+    assert {f.kind for f in report.findings} == {kind}
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_rain_clouds_and_humidity_may_be_absent_everywhere(first, tmp_path):
     data = world()[["temperature", "specific_humidity"]]
