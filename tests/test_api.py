@@ -498,6 +498,10 @@ def test_what_lies_somewhere_may_be_named(work, tmp_path):
     assert emulator.plot(tmp_path / "scores.nc", tmp_path / "plots")
     with pytest.raises(DataError, match=r"nowhere.nc: no such file"):
         emulator.plot("nowhere.nc", tmp_path)
+    later = made.assign_coords(init_time=made["init_time"] + np.timedelta64(6, "h"))
+    told = r"^forecasts.late: its init times \(.*\) differ from those of forecasts.mine \("
+    with pytest.raises(DataError, match=told):
+        emulator.score({"mine": made, "late": later}, store)
 
 
 def test_more_forecasts_than_memory_holds_are_refused_at_once(work, monkeypatch):

@@ -174,7 +174,7 @@ def open_compared(
             if not np.array_equal(ours, theirs):
                 raise DataError(
                     f"{file.path}: its {axis.replace('_', ' ')} ({describe_times(ours)}) differ from those of "
-                    f"{Path(first.path).name} ({describe_times(theirs)}); all forecasters must share all of them: "
+                    f"{first.path} ({describe_times(theirs)}); all forecasters must share all of them: "
                     "make the forecasts again"
                 )
     inits = first.init_times if own else wanted_inits(list(others.values()), leads, store, config.split)
