@@ -56,8 +56,8 @@ def find(pattern: str) -> list[Location]:
     """All places that a path or URL with wild cards means, sorted; none where nothing matches.
 
     Raises:
-      DataError: it is no pattern, or a folder without a name, such as ./; the protocol of a URL is not known, or the service
-        cannot be reached.
+      DataError: it is no pattern, or a folder without a name, such as ./; the protocol of a URL is not known, or the
+        service cannot be reached.
     """
     if not is_url(pattern):
         anchor = Path(pattern).anchor
