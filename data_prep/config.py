@@ -136,9 +136,9 @@ class DataConfig(Section):
 
     inputs: list[Place] = Field(
         min_length=1,
-        description="Files or globs, NetCDF, GRIB or Zarr, or URLs of Zarr (gs://, s3://: extra cloud); {workdir} "
-        "stands for the experiment's folder. Each file with a time axis that does not continue another one's is a "
-        "segment of its own",
+        description="Files, folders of files or globs, NetCDF, GRIB or Zarr, or URLs of Zarr (gs://, s3://: extra "
+        "cloud); {workdir} stands for the experiment's folder. Each file with a time axis that does not continue "
+        "another one's is a segment of its own",
     )
     vertical: Literal["pressure", "sigma"] | None = Field(
         None, description="Vertical coordinate of variables with levels"

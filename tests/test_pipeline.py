@@ -685,16 +685,33 @@ class TestRefusals:
         with pytest.raises(DataError, match="is no path or pattern of files"):
             find_inputs([pattern], tmp_path)
 
-    @pytest.mark.parametrize("pattern", [".", "./", "/"])
-    def test_of_a_folder_without_a_name(self, pattern, tmp_path):
-        with pytest.raises(DataError, match=r"is a folder; name the files in it, such as /?\*\.nc"):
-            find_inputs([pattern], tmp_path)
+    def test_of_a_folder_without_data(self, tmp_path):
+        (tmp_path / "readme.txt").touch()
+        for pattern in ("{workdir}", "{workdir}/"):
+            with pytest.raises(DataError, match=r"/test_of_\w+: a folder without NetCDF, GRIB or Zarr in it \(.nc,"):
+                find_inputs([pattern], tmp_path)
 
     def test_of_no_file_in_a_folder_whose_name_looks_like_a_pattern(self, tmp_path):
         folder = tmp_path / "run [1]"
         folder.mkdir()
         (folder / "a.nc").touch()
         assert find_inputs(["{workdir}/*.nc"], folder) == (folder / "a.nc",)
+
+
+def test_a_folder_stands_for_the_files_in_it(tmp_path, monkeypatch):
+    (tmp_path / "years").mkdir()
+    files = [tmp_path / "years" / name for name in ("1.nc", "2.GRIB")]
+    for path in (*files, tmp_path / "years" / "read.me", tmp_path / "years" / "._1.nc"):
+        path.touch()
+    (tmp_path / "years" / "3.zarr").mkdir()
+    (tmp_path / "a store").mkdir()
+    (tmp_path / "a store" / "zarr.json").touch()
+    inside = (*files, tmp_path / "years" / "3.zarr")
+    for pattern in ("{workdir}/years", "{workdir}/years/", "{workdir}/y*"):
+        assert find_inputs([pattern], tmp_path) == inside
+    assert find_inputs(["{workdir}/*"], tmp_path) == (tmp_path / "a store", *inside)  # a store is one input
+    monkeypatch.chdir(tmp_path / "years")
+    assert find_inputs([".", "./", "1.nc"], tmp_path) == inside
 
 
 def test_a_defect_is_told_with_the_file_that_holds_it(tmp_path):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -56,13 +56,12 @@ def find(pattern: str) -> list[Location]:
     """All places that a path or URL with wild cards means, sorted; none where nothing matches.
 
     Raises:
-      DataError: it is no pattern, or a folder without a name, such as ./; the protocol of a URL is not known, or the
-        service cannot be reached.
+      DataError: it is no pattern; the protocol of a URL is not known, or the service cannot be reached.
     """
     if not is_url(pattern):
         anchor = Path(pattern).anchor
         if pattern and Path(pattern) == Path(anchor):  # of ./ Python 3.11 makes an AttributeError
-            raise DataError(f"{pattern!r} is a folder; name the files in it, such as {Path(pattern) / '*.nc'}")
+            return [Path(pattern)]
         try:
             return _shown(sorted(Path(anchor).glob(pattern[len(anchor) :])), pattern)
         except (ValueError, IndexError):
@@ -96,19 +95,32 @@ def find_files(places: Iterable[str | Path]) -> list[Location]:
     found: dict[Location, None] = {}
     for place in places:
         location = locate(place)
-        if isinstance(location, Path) and location.is_dir() and location.suffix != ".zarr" and not is_zarr(location):
-            inside = [p for p in sorted(location.iterdir()) if p.suffix.lower() in _SUFFIXES and not _is_hidden(p)]
-            if not inside:
-                raise DataError(f"{location}: a folder without NetCDF, GRIB or Zarr in it ({', '.join(_SUFFIXES)})")
-            found |= dict.fromkeys(inside)
-        elif isinstance(location, Path) and not location.exists() and _WILD.search(str(location)):
+        matching = [location]
+        if isinstance(location, Path) and not location.exists() and _WILD.search(str(location)):
             matching = find(str(location))
             if not matching:
                 raise DataError(f"{location}: matches no file (from {Path.cwd()})")
-            found |= dict.fromkeys(matching)
-        else:
-            found[location] = None
+        found |= dict.fromkeys(with_folders_opened(matching))
     return list(found)
+
+
+def with_folders_opened(places: Iterable[Location]) -> Iterator[Location]:
+    """Likewise, the files in a folder in place of a folder that is no Zarr store.
+
+    Raises:
+      DataError: a folder holds no such file, or cannot be read.
+    """
+    for place in places:
+        if isinstance(place, str) or not place.is_dir() or place.suffix == ".zarr" or is_zarr(place):
+            yield place
+            continue
+        try:
+            inside = [p for p in sorted(place.iterdir()) if p.suffix.lower() in _SUFFIXES and not _is_hidden(p)]
+        except OSError as error:
+            raise DataError(f"{place}: cannot be listed ({one_line(error)})") from None
+        if not inside:
+            raise DataError(f"{place}: a folder without NetCDF, GRIB or Zarr in it ({', '.join(_SUFFIXES)})")
+        yield from inside
 
 
 def is_zarr(folder: Path) -> bool:
