@@ -25,7 +25,7 @@ ALL = [
     *("network", "network_ensemble", "physics_t21", "physics_t21_ensemble", "physics_t31"),
     *("network_debiased", "network_damped"),
     *("physics_t21_debiased", "physics_t21_damped", "physics_t31_debiased", "physics_t31_damped"),
-    *("twin_t42", "twin_t42_ensemble"),
+    *("twin_t42", "twin_t42_ensemble", "twin_t42_restarted_12h"),
     *("persistence", "anomaly_persistence", "damped_anomaly_persistence", "climatology"),
 ]
 
@@ -45,7 +45,7 @@ def raw_config(tmp_path, **evaluate):
             **{"lead_hours": 24, "init_every_hours": 24, "bootstrap": 50, "correction_inits": 6, "batch": 4},
             "network": {"members": 3},
             "physics": [{"truncation": 21, "members": 2}, {"truncation": 31}],
-            "twin": {"members": 4},
+            "twin": {"members": 4, "restart_hours": [12]},
             **evaluate,
         },
     }
@@ -134,7 +134,7 @@ def test_all_files_are_written_once_and_scored(made, tmp_path, monkeypatch):
     few = config_of(tmp_path, correction_inits=0, references=["persistence"])
     comparing.score_all_forecasts(few)
     scores = xr.load_dataset(tmp_path / "scores.nc")
-    assert scores["forecaster"].values.tolist() == [name for name in ALL[:14] if "_d" not in name]
+    assert scores["forecaster"].values.tolist() == [name for name in ALL[:15] if "_d" not in name]
     assert scores.attrs["truth"] == "nature run SPEEDY T42"
     assert scores.attrs["predictability_limit"] == "twin_t42_ensemble"
     rmse = scores["rmse"].sel(variable="temperature@850", region="all").isel(lead_time=0)
@@ -219,6 +219,12 @@ def test_the_twin_is_built_before_training_too(made, tmp_path):
     _, names = made
     comparing.check_comparison(config_of(tmp_path, **{**SMALL, "twin": {"members": 1}}))
     assert names == ["physics_t21", "twin_t42"]
+
+
+def test_a_twin_is_not_restarted_between_the_times_of_the_data(made, tmp_path):
+    config = config_of(tmp_path, **{**SMALL, "twin": {"members": 1, "restart_hours": [12, 15]}})
+    with pytest.raises(ConfigError, match=r"twin.restart_hours: 15 is no multiple of the data's step of 6 h"):
+        comparing.check_comparison(config)
 
 
 def test_a_mean_may_be_called_as_corrected_forecasts_are(made, tmp_path):

@@ -34,6 +34,11 @@ class TwinConfig(EnsembleOptions):
     """The predictability limit of a nature run: the truth's own model from the fields that everybody gets."""
 
     members: Positive = Field(8, description="Members of the ensemble; 1 is the single forecast alone")
+    restart_hours: list[Positive] = Field(
+        [],
+        description="Also as a forecaster that is started again from its own forecast on the data's grid every so many "
+        "hours, as a network is at every step: what perfect equations reach in such steps",
+    )
 
 
 class Box(Section):

@@ -99,8 +99,7 @@ def forecaster_label(name: str) -> str:
     """``physics_t21_damped`` to ``Physics T21 damped``; what others call their models stays as it is written."""
     found = NAME.fullmatch(name)
     if found:
-        which = found["which"] or ""
-        which = which.upper() if re.fullmatch(r"t\d+", which) else which.replace("_", " ")
+        which = re.sub(r"^t(?=\d+(_|$))", "T", found["which"] or "").replace("_", " ")
         return " ".join(filter(None, (found["family"].capitalize(), which, _FORMS[found["form"] or ""][0])))
     return _WORDS.get(name, name.replace("_", " ").capitalize()) if name in _FIXED else name.replace("_", " ")
 

@@ -23,6 +23,7 @@ from emulator.evaluation.scores_file import open_scores
 from emulator.experiment.competitors import (
     asked_ensembles,
     bytes_to_write,
+    check_restarts,
     competitors,
     corrected_models,
     forecast_marks,
@@ -99,6 +100,7 @@ def _check_competitors(contest: Contest) -> None:
         check_reference(reference, store, contest.leads)
     if corrected_models(config):
         training_indices(store, evaluate)
+    check_restarts(config, store)
     for name in models(config):
         if name != NETWORK:  # SPEEDY is built: it says itself what it lacks
             everybody[name].make()

@@ -13,6 +13,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from data_prep import clock
 from data_prep.errors import ConfigError, DataError, UserError, how_to_run
 from data_prep.files.disk import link, reading
 from data_prep.preparation.pipeline import find_inputs
@@ -84,6 +87,9 @@ def competitors(contest: Contest) -> dict[str, Competitor]:
         everybody |= _with_corrected(name, everybody[name], contest)
     if evaluate.twin is not None:
         everybody |= _with_ensemble(twin_name(config), partial(_twin, config, store), {}, evaluate.twin, contest)
+        for hours in evaluate.twin.restart_hours:
+            name = f"{twin_name(config)}_restarted_{hours}h"
+            everybody[name] = Competitor(partial(_restarted, name, hours, config, store), {"restart_hours": hours})
     for reference in evaluate.references:
         everybody[reference] = Competitor(partial(make_reference, reference, store, contest.leads), {})
     _check_asked(evaluate)
@@ -331,6 +337,24 @@ def _twin(config: ExperimentConfig, store: Store) -> Forecaster:
     return PhysicsForecaster.for_store(
         store, config.simulate.truncation, config.simulate.time_step_minutes, name=twin_name(config)
     )
+
+
+def _restarted(name: str, hours: int, config: ExperimentConfig, store: Store) -> Forecaster:
+    from emulator.forecasters.restarted import RestartedForecaster
+
+    return RestartedForecaster(name, _twin(config, store), np.timedelta64(hours, "h"))
+
+
+def check_restarts(config: ExperimentConfig, store: Store) -> None:
+    """Refuses a twin that would be restarted between two times of the data.
+
+    Raises:
+      ConfigError: it would.
+    """
+    step = clock.hours(store.timestep)
+    for hours in [] if config.evaluate.twin is None else config.evaluate.twin.restart_hours:
+        if hours % step:
+            raise ConfigError(f"evaluate.twin.restart_hours: {hours} is no multiple of the data's step of {step:g} h")
 
 
 def _fit(raw: str, make: Maker, contest: Contest) -> Correction:
