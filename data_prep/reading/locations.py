@@ -105,7 +105,7 @@ def find_files(places: Iterable[str | Path]) -> list[Location]:
 
 
 def with_folders_opened(places: Iterable[Location]) -> Iterator[Location]:
-    """Likewise, the files in a folder in place of a folder that is no Zarr store.
+    """The places, with the files in a folder, sorted, in place of a folder that is no Zarr store.
 
     Raises:
       DataError: a folder holds no such file, or cannot be read.
