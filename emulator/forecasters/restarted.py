@@ -3,7 +3,7 @@
 What the grid does not hold is lost each time. Of the truth's own model this shows how far steps of that length lead by
 themselves: its equations are perfect, and what its forecast lacks beside one that runs through is the state in between.
 A network is not bound by it, for it may learn to answer with what is likely where the model answers with one of many
-possible states; but a finer truth leaves it little more to win.
+possible states.
 """
 
 from __future__ import annotations
