@@ -36,6 +36,12 @@ def test_hidden_files_are_not_found_unless_they_are_named(tmp_path):
     assert [found.removeprefix("file://") for found in find(f"file://{tmp_path}/*.nc")] == [f"{tmp_path}/a.nc"]
 
 
+def test_an_empty_path_is_not_the_current_folder():
+    """As a shell makes it of a variable that is not set."""
+    with pytest.raises(DataError, match="a path is empty"):
+        find_files([""])
+
+
 def test_a_tilde_is_the_home_folder_on_the_command_line_and_in_a_config(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "a.nc").touch()

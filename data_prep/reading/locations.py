@@ -33,8 +33,10 @@ def locate(text: str | Path) -> Location:
     """What a user wrote, as a URL or a path.
 
     Raises:
-      DataError: it is neither.
+      DataError: it is neither, or empty.
     """
+    if text == "":
+        raise DataError("a path is empty; is a variable of the shell not set?")
     if not isinstance(text, str | os.PathLike):
         if hasattr(text, "data_vars"):
             raise DataError(
