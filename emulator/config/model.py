@@ -78,6 +78,13 @@ class UNetConfig(NetworkConfig):
         "this degree, which sees the whole globe; 0: none",
     )
 
+    column_width: int = Field(
+        0,
+        ge=0,
+        description="Channels of a network that every column of the grid has by itself, behind the latent cells, which "
+        "are patches of several columns; 0: none",
+    )
+
     @property
     def coarsest_side(self) -> int:
         """Grid cells per side of a cell of the coarsest level."""

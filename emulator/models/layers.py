@@ -90,11 +90,30 @@ class Norm(nnx.RMSNorm):
 class GatedMLP(nnx.Module):
     """``out(silu(gate) * value)`` with gate and value from one matrix product (SwiGLU, Shazeer 2020); ends at zero."""
 
-    def __init__(self, width: int, hidden: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
-        self.gate_and_value = linear(width, 2 * hidden, bias=False, dtype=dtype, rngs=rngs)
-        self.out = linear(hidden, width, zero=True, bias=False, dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        n_out: int | None = None,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        out_dtype: DTypeLike | None = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Makes the parameters.
 
-    def __call__(self, x: Float[Array, "*place channel"]) -> Float[Array, "*place channel"]:
+        Args:
+          width: Channels of the input.
+          hidden: Channels of gate and value.
+          n_out: Channels of the output; ``width`` when left out.
+          dtype: Compute precision.
+          out_dtype: See ``linear``.
+          rngs: Source of the initial parameters.
+        """
+        self.gate_and_value = linear(width, 2 * hidden, bias=False, dtype=dtype, rngs=rngs)
+        self.out = linear(hidden, n_out or width, zero=True, bias=False, dtype=dtype, out_dtype=out_dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "*place channel"]) -> Float[Array, "*place out"]:
         """Applies the MLP to every cell."""
         gate, value = jnp.split(self.gate_and_value(x), 2, axis=-1)
         return self.out(nnx.silu(gate) * value)

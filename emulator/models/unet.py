@@ -1,7 +1,7 @@
 """A U-Net on the sphere (Ronneberger et al. 2015, with residual blocks).
 
     patches -> [blocks, halve] x (levels - 1) -> blocks -> [double, join skip, blocks] x (levels - 1)
-            -> head -> patches back
+            -> head -> patches back (+ columns)
 
 Convolutions see neighbours. What the whole globe does in one step (its mean wind, its longest waves, the pressure that
 they carry) can pass through filters of a few spherical harmonics at the coarsest level, ``x + filter(norm(x))`` before
@@ -10,6 +10,10 @@ each of its blocks.
 The finest level works on patches of ``patch x patch`` cells: the same arithmetic then buys ``patch`` times the
 channels, in larger and hence faster matrix products. Detail that does not fit the latent channels reaches the output
 through a linear path from the patched input to the head.
+
+What rain, clouds and radiation do follows from one column of air, and not linearly; the channels of a patch are shared
+by several. A network of columns can be added to the output: an MLP that every cell of the grid has by itself, of its
+own input and of what the latent cell that it lies in makes of the surroundings.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from data_prep.errors import ConfigError
 from data_prep.grid import Grid
 from emulator.config import UNetConfig
 from emulator.models.convolution import Boundary, Frame
-from emulator.models.layers import Head, Norm, ResidualBlock, depth_to_space, linear, space_to_depth
+from emulator.models.layers import GatedMLP, Head, Norm, ResidualBlock, depth_to_space, linear, space_to_depth
 from emulator.models.spectral_filter import SpectralFilter, filter_flops
 from emulator.models.spherical_harmonics import SphericalHarmonics, check_truncation
 
@@ -95,6 +99,45 @@ class GlobalFilter(nnx.Module):
         return x + self.filter(self.norm(x), self.cells.harmonics)
 
 
+class Columns(nnx.Module):
+    """The output of every cell of the grid from its input and the latent cell around it; zero at the start, float32."""
+
+    def __init__(
+        self,
+        width: int,
+        latent: int,
+        patch: int,
+        n_in: int,
+        n_out: int,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Makes the parameters.
+
+        Args:
+          width: Channels of a cell.
+          latent: Channels of a latent cell.
+          patch: Cells per side of it.
+          n_in, n_out: Channels of input and output of a cell.
+          dtype: Compute precision.
+          rngs: Source of the initial parameters.
+        """
+        self.patch = patch
+        self.latent_norm = Norm(latent, dtype=dtype, rngs=rngs)
+        self.around = linear(latent, width * patch**2, dtype=dtype, rngs=rngs)
+        self.inside = linear(n_in, width, dtype=dtype, rngs=rngs)
+        self.norm = Norm(width, dtype=dtype, rngs=rngs)
+        self.mlp = GatedMLP(width, width, n_out, dtype=dtype, out_dtype=jnp.float32, rngs=rngs)
+
+    def __call__(
+        self, fields: Float[Array, "batch lat lon channel"], latent: Float[Array, "batch coarse_lat coarse_lon deep"]
+    ) -> Float[Array, "batch lat lon out"]:
+        """What is added to the output."""
+        around = depth_to_space(self.around(self.latent_norm(latent)), self.patch)
+        return self.mlp(self.norm(self.inside(fields) + around))
+
+
 class UNet(nnx.Module):
     """The network: fields of ``n_in`` channels to fields of ``n_out`` channels on the same grid, zero at the start."""
 
@@ -112,7 +155,7 @@ class UNet(nnx.Module):
         """Makes all parameters.
 
         Args:
-          config: Patch, widths, blocks, filters.
+          config: Patch, widths, blocks, filters, columns.
           n_in, n_out: Channels.
           grid: The grid of the fields.
           dtype: Compute precision; parameters and output are float32.
@@ -149,10 +192,13 @@ class UNet(nnx.Module):
         self.join = nnx.List([dense(2 * w, w) for w in widths[:-1]])
         self.decoder = nnx.List([blocks(w) for w in widths[:-1]])
         self.head = Head(widths[0], deep_in, deep_out, dtype=dtype, rngs=rngs)
+        columns = partial(Columns, config.column_width, widths[0], config.patch, n_in, n_out, dtype=dtype, rngs=rngs)
+        self.columns = columns() if config.column_width else None
 
     def __call__(self, x: Float[Array, "batch lat lon channel"]) -> Float[Array, "batch lat lon out"]:
         """Applies the network."""
-        patches = space_to_depth(self.frame.add(x.astype(self.dtype), self.boundary), self.patch)
+        fields = self.frame.add(x.astype(self.dtype), self.boundary)
+        patches = space_to_depth(fields, self.patch)
         h = self.embed(patches)
         skips = []
         for level, blocks in enumerate(self.encoder):
@@ -166,7 +212,10 @@ class UNet(nnx.Module):
             h = self.join[level](jnp.concatenate([skips[level], h], axis=-1))
             for block in self.decoder[level]:
                 h = block(h)
-        return self.frame.remove(depth_to_space(self.head(h, patches), self.patch))
+        out = depth_to_space(self.head(h, patches), self.patch)
+        if self.columns is not None:
+            out += self.columns(fields, h)
+        return self.frame.remove(out)
 
 
 def matmul_flops(config: UNetConfig, n_in: int, n_out: int, grid: Grid) -> int:
@@ -189,4 +238,6 @@ def matmul_flops(config: UNetConfig, n_in: int, n_out: int, grid: Grid) -> int:
             total += here * 2 * width * width  # join
     if coarsest.truncation:
         total += config.blocks * filter_flops(coarsest.truncation, widths[-1], *coarsest.shape)
+    if width := config.column_width:
+        total += cells * config.patch**2 * width * (widths[0] + n_in + 2 * width + n_out)
     return 2 * total
