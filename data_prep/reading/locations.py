@@ -35,8 +35,6 @@ def locate(text: str | Path) -> Location:
     Raises:
       DataError: it is neither, or empty.
     """
-    if text == "":
-        raise DataError("a path is empty; is a variable of the shell not set?")
     if not isinstance(text, str | os.PathLike):
         if hasattr(text, "data_vars"):
             raise DataError(
@@ -44,6 +42,8 @@ def locate(text: str | Path) -> Location:
             )
         remedy = "; its to_dataset() makes one" if hasattr(text, "to_dataset") else ""
         raise DataError(f"a path or a data set is expected, not a {type(text).__name__}{remedy}")
+    if isinstance(text, str) and not text:
+        raise DataError("a path is empty; is a variable of the shell not set?")
     if isinstance(text, str) and is_url(text):
         return text
     return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's own raises where there is no such user
