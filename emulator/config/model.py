@@ -77,7 +77,6 @@ class UNetConfig(NetworkConfig):
         description="Global grids only: each block of the coarsest level follows a filter of spherical harmonics up to "
         "this degree, which sees the whole globe; 0: none",
     )
-
     column_width: int = Field(
         0,
         ge=0,
