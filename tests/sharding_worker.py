@@ -23,7 +23,7 @@ from emulator.training.loader import Shape
 from emulator.training.on_devices import OnDevices, _gather
 from emulator.training.train import train
 
-MODEL = UNetConfig(patch=1, width=8, multipliers=[1, 2], blocks=1, time_steps=[1, 2])
+MODEL = UNetConfig(patch=2, width=8, multipliers=[1, 2], blocks=1, column_width=6, time_steps=[1, 2])
 STEPS = 4
 
 
