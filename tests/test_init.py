@@ -501,6 +501,12 @@ def test_one_level_sees_far_enough_or_there_are_two():
     assert [m.global_truncation for m in found] == [4, 0, 0]  # a region has no such harmonics
 
 
+@pytest.mark.parametrize(("rows", "longest", "column_width"), [(48, None, 128), (48, 20, 0), (24, None, 0)])
+def test_columns_have_a_network_where_data_are_ample_and_patches_hold_several(rows, longest, column_width):
+    model = plan_training(spec(), Grid.gaussian(rows), [4000], MACHINE, 5, longest=longest).model
+    assert model.column_width == column_width and (model.patch > 1) == (rows == 48)
+
+
 def test_filters_are_no_finer_than_the_cells():
     model = plan_training(spec(), Grid.gaussian(4), [4000], MACHINE, 5).model
     assert model.global_truncation == 4 // model.patch - 2 == 2

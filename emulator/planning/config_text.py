@@ -124,7 +124,8 @@ def _range(reports: Sequence[FieldReport]) -> str:
 
 
 def _model_lines(plan: Plan, machine: Machine) -> list[str]:
-    keys = ["patch", "width", "multipliers", "blocks", *["global_truncation"] * (plan.model.global_truncation > 0)]
+    keys = ["patch", "width", "multipliers", "blocks"]
+    keys += [key for key in ("global_truncation", "column_width") if getattr(plan.model, key)]
     carried = "  advection: true  # shows what the wind brings: errors up to a tenth smaller in simulated weather"
     return [
         f"# {plan.parameters / 1e6:.2g} million parameters, for {machine.description}.",

@@ -52,6 +52,7 @@ _BATCHES, _BATCHES_SHARE = 5, 0.25  # on a device: one in work, two read ahead, 
 _SHARE_OF_RATE = {True: (0.6, 64), False: (0.25, 128)}  # on a CPU or not: of wide networks, the width that gets half
 _STEP_SECONDS = {True: 0.05, False: 0.005}  # that every step costs, however small
 _BLOCKS = 4  # of a network of one level
+_COLUMN_WIDTH = 128  # of a network of columns, where patches are of several; see docs/what_helped.md
 _REACH = 15.0  # degrees each way that a network should see: farther than weather travels in a step
 _TRUNCATION = 4  # of the filters that see the whole globe besides; see docs/models.md
 _LONGEST_TRIAL = 30.0  # seconds by arithmetic of a step that is tried all the same
@@ -234,9 +235,8 @@ def plan_training(
         raise DataError(f"{windows} pairs of consecutive training times are too few; add files")
     recipe = _shared_out(_recipe_in_memory(spec, grid, lengths, machine, hours, longest))
     batch = recipe[0].batch
-    one_level = machine.on_cpu and longest is None  # at equal time better there than two, see docs/what_helped.md
-    # With little data, whose recipe has long rollouts, nobody has tried it.
-    carried = longest is None and hours <= _LONGEST_CARRIED and obstacle_to_advection(spec, grid) is None
+    ample = longest is None  # with little data, whose recipe has long rollouts, nobody has tried what follows from it
+    carried = ample and hours <= _LONGEST_CARRIED and obstacle_to_advection(spec, grid) is None
     seconds = 60.0 * minutes
     passed = max(1, MOST_PASSES * windows // batch)
     most = min(_MOST_STEPS, passed)
@@ -244,7 +244,7 @@ def plan_training(
     for width in (*_WIDER * (not machine.on_cpu), *_WIDTHS):
         if windows < _FEW_WINDOWS and width > _WIDEST_FOR_FEW:
             continue
-        model = _fitting(width, spec, grid, machine, one_level, carried)
+        model = _fitting(width, spec, grid, machine, ample, carried)
         first = min(most, int(recipe[0].share * seconds / step_seconds(model, 1, batch)))
         if first >= (_LEAST_STEPS_OF_WIDER if width in _WIDER else least):
             break
@@ -320,11 +320,13 @@ def _shared_out(recipe: list[_Part]) -> list[_Part]:
     return [part._replace(share=part.share / whole) for part in recipe]
 
 
-def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_level: bool, carried: bool) -> UNetConfig:
+def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, ample: bool, carried: bool) -> UNetConfig:
     """A U-Net of this width that the grid takes: with the patch that suits its size if it can be.
 
-    With ``one_level`` that is of one where it sees far enough; with ``carried`` it is shown what the wind brings.
+    With ``ample`` data it has a network of columns behind its patches, and on a CPU one level where that sees far
+    enough; with ``carried`` it is shown what the wind brings.
     """
+    one_level = machine.on_cpu and ample  # at equal time better there than two, see docs/what_helped.md
     cells = math.prod(grid.shape)
     wanted = 1 if cells <= 2000 else 2 if cells <= 150_000 else 4
     spacing = float(np.ptp(grid.latitude)) / (grid.shape[0] - 1)
@@ -344,6 +346,7 @@ def _fitting(width: int, spec: StateSpec, grid: Grid, machine: Machine, one_leve
                 multipliers=multipliers,
                 blocks=blocks,
                 global_truncation=degrees,
+                column_width=_COLUMN_WIDTH if ample and patch > 1 else 0,
                 advection=carried,
             )
             try:
