@@ -10,7 +10,7 @@ other assumptions, not the one that decides.
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from emulator.evaluation.slow_variations import Autoregression, pooled_autocorrelations
 
@@ -38,4 +38,4 @@ def geer_p(a: np.ndarray, b: np.ndarray, trajectory: np.ndarray) -> np.ndarray:
     mean = difference.mean(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(mean == 0, 0.0, np.abs(mean) / error)
-    return 2 * stats.t.sf(t, n - 1)
+    return 2 * scipy.stats.t.sf(t, n - 1)

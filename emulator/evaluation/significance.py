@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from scipy import stats
+import scipy  # whose parts are imported when they are used first: stats takes half a second
 
 from emulator.evaluation.resampling import Resamples, block_length, resample
 from emulator.evaluation.slow_variations import SlowVariations, fit
@@ -66,14 +66,14 @@ class Estimate:
         reach = np.where(value < 0, self.upper - value, value - self.lower)
         with np.errstate(divide="ignore", invalid="ignore"):
             t = t_quantile(self.dof, confidence) * np.abs(value) / reach
-        p = 2 * stats.t.sf(np.where(value == 0, 0.0, np.maximum(t, 0.0)), self.dof)
+        p = 2 * scipy.stats.t.sf(np.where(value == 0, 0.0, np.maximum(t, 0.0)), self.dof)
         return np.where(np.isnan(value), np.nan, p)
 
 
 def t_quantile(dof: np.ndarray | float, confidence: float) -> np.ndarray:
     """Standard errors from a number to the ends of its interval, elementwise; dof are few different ones."""
     different, which = np.unique(dof, return_inverse=True)
-    return stats.t.ppf((1 + confidence) / 2, different)[which].reshape(np.shape(dof))
+    return scipy.stats.t.ppf((1 + confidence) / 2, different)[which].reshape(np.shape(dof))
 
 
 def discovered(p: np.ndarray, confidence: float, axis: int | None = None) -> np.ndarray:
@@ -88,11 +88,11 @@ def discovered(p: np.ndarray, confidence: float, axis: int | None = None) -> np.
       axis: Tests along it, which all have a p-value, are a family of their own; without it all are one.
     """
     if axis is not None:
-        return stats.false_discovery_control(p, axis=axis, method="bh") <= 1 - confidence
+        return scipy.stats.false_discovery_control(p, axis=axis, method="bh") <= 1 - confidence
     tested = np.isfinite(p)
     out = np.zeros(p.shape, dtype=bool)
     if tested.any():
-        out[tested] = stats.false_discovery_control(p[tested], method="bh") <= 1 - confidence
+        out[tested] = scipy.stats.false_discovery_control(p[tested], method="bh") <= 1 - confidence
     return out
 
 

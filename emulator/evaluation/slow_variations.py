@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg, stats
+import scipy
 
 _MOST_INFLATION = 0.25  # of a trajectory's times: with fewer than four independent ones, none can tell how many
 # Of the F test. A false alarm costs most with two trajectories: it leaves a t of one degree of freedom.
@@ -178,7 +178,7 @@ class SlowVariations:
         if 0 < self.contrasts < len(self.vectors):
             of_clusters, cluster_dof = _combine(squares, covariance, clusters)
             within, within_dof = _combine(squares, covariance, slice(self.contrasts, None))
-            bound = stats.f.isf(_CLUSTER_LEVEL, cluster_dof, within_dof)
+            bound = scipy.stats.f.isf(_CLUSTER_LEVEL, cluster_dof, within_dof)
             differ = of_clusters > bound * within
             variance, degrees = np.where(differ, of_clusters, variance), np.where(differ, cluster_dof, degrees)
         return StandardError(np.sqrt(variance / self.trajectory.size), degrees)
@@ -190,7 +190,7 @@ class SlowVariations:
         out = np.zeros((len(vectors), len(vectors)))
         for label in dict.fromkeys(self.trajectory.tolist()):
             part = vectors[:, self.trajectory == label]
-            out += part @ linalg.matmul_toeplitz(model.autocorrelations(part.shape[1]), part.T)
+            out += part @ scipy.linalg.matmul_toeplitz(model.autocorrelations(part.shape[1]), part.T)
         return out
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Self
 
 import jax
@@ -156,7 +156,7 @@ class PhysicsForecaster:
         digital_filter_hours: float = 0.0,
         name: str | None = None,
     ) -> None:
-        """Builds the model and checks that it can forecast what is asked for.
+        """Checks that the model can forecast what is asked for; what takes long is made when it is needed first.
 
         Args:
           truncation: Spectral truncation of the model; may be lower or higher than the grid's.
@@ -188,12 +188,7 @@ class PhysicsForecaster:
             truncation, len(levels) if spec.vertical == "sigma" else _PRESSURE_LAYERS, time_step_minutes
         )
         self._sigma = np.asarray(self.model.sigma)
-        self._own = self.model.surface_geopotential_on(self._work)
-        self._truth = self._own
-        # The way out is between both surfaces as the target truncation sees them, after truncation, as the truth was
-        # truncated: of the truth's own model it then is the very way that the truth came.
-        self._own_seen = self.model.surface_geopotential_on(self._target)
-        self._truth_seen = self._own_seen if surface_geopotential is None else surface_geopotential
+        self._surface = surface_geopotential
         if spec.vertical == "sigma":
             if len(levels) != len(self._sigma) or not np.allclose(levels, self._sigma, rtol=1e-4):
                 raise DataError(f"{self.name}: sigma levels {list(levels)} are not the model's {self._sigma.tolist()}")
@@ -202,8 +197,28 @@ class PhysicsForecaster:
                     f"{self.name}: sigma fields need the surface they stand on; "
                     "add geopotential_at_surface to data.static"
                 )
-            self._truth = self._to_work({"geopotential_at_surface": surface_geopotential})["geopotential_at_surface"]
         self._ensembles: dict[tuple[int, int], Ensemble] = {}
+
+    @cached_property
+    def _own(self) -> np.ndarray:
+        """The model's surface where it works."""
+        return self.model.surface_geopotential_on(self._work)
+
+    @cached_property
+    def _truth(self) -> np.ndarray:
+        """The truth's surface there, on which fields on sigma levels stand."""
+        assert self._surface is not None  # the constructor refuses sigma levels without
+        return self._to_work({"geopotential_at_surface": self._surface})["geopotential_at_surface"]
+
+    # The way out is between both surfaces as the target truncation sees them, after truncation, as the truth was
+    # truncated: of the truth's own model it then is the very way that the truth came.
+    @cached_property
+    def _own_seen(self) -> np.ndarray:
+        return self.model.surface_geopotential_on(self._target)
+
+    @cached_property
+    def _truth_seen(self) -> np.ndarray:
+        return self._own_seen if self._surface is None else self._surface
 
     @classmethod
     def for_store(

@@ -89,7 +89,9 @@ class SpeedyModel:
     @cached_property
     def sigma(self) -> tuple[float, ...]:
         """Sigma of the layer centres, top first, rounded to what is meant (0.2, not 0.19999999)."""
-        return tuple(round(float(s), 6) for s in self.parts.model.coords.vertical.centers)
+        with jax.ensure_compile_time_eval():
+            coords = get_speedy_coords(layers=self.layers, spectral_truncation=self.truncation)
+            return tuple(round(float(s), 6) for s in coords.vertical.centers)
 
     def surface_geopotential_on(self, truncation: int) -> np.ndarray:
         """Geopotential (m2 s-2) of the surface that the core stands on, float32 ``(lat, lon)``.

@@ -329,6 +329,7 @@ def _bins(latitude: np.ndarray) -> np.ndarray:
     return np.asarray(np.searchsorted(latitude, starts, side="right") - 1, np.int32)
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))  # or each of its operations would be loaded at the start of a training
 def _padded_places(grid: Grid, boundary: Boundary, by: int) -> Int[Array, "padded_lat padded_lon"]:
     """Which point of the grid each of the grid repeats that goes on beyond its edges by so many rows and columns."""
     rows_columns = jnp.stack(jnp.indices(grid.shape, jnp.float32), axis=-1)
