@@ -155,7 +155,8 @@ def test_a_step_goes_by_noise_of_its_own_and_by_the_weights_of_its_stage(store):
         state, norms = job.step(state, batch, job.task)
         task = replace(job.task, objective=replace(job.task.objective, stage=jnp.int32(stage)))
         key = jax.random.fold_in(jax.random.key(3), step)
-        losses.append(float(loss_of(job.fresh.params.params, with_noise(batch, task.stepper, 0.5, key), task)))
+        noisy = with_noise(batch, task.stepper, 0.5, key)
+        losses.append(float(jax.jit(loss_of)(job.fresh.params.params, noisy, task)))
         assert float(norms.loss) == pytest.approx(losses[-1], rel=1e-4)
     assert min(abs(a / b - 1) for a, b in ((losses[0], losses[1]), (losses[1], losses[2]))) > 1e-3
 

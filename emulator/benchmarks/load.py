@@ -106,7 +106,8 @@ def _waiting(arguments: argparse.Namespace, store: Store) -> float:
         optimiser="muon",
         validation_steps=1,
     )
-    job = set_up(config, parse_model(DEMO_NETWORK), store, 0)
+    model = parse_model(DEMO_NETWORK).model_copy(update={"vertical_motion": False})  # on pressure levels there is none
+    job = set_up(config, model, store, 0)
     state = job.layout.place(job.fresh, WHOLE)
     (span,) = job.spans
     program = Programs(job.step, state, job.task, store, job.layout, config).of(span.shape(0))

@@ -25,7 +25,10 @@ from emulator.training.job import set_up
 from emulator.training.loader import Batch, Shape
 from emulator.training.train_step import Norms, Task, TrainState
 
-DEMO_NETWORK = "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, global_truncation: 4, advection: true}"
+DEMO_NETWORK = (
+    "{kind: unet, patch: 2, width: 64, multipliers: [1], blocks: 4, global_truncation: 4, advection: true, "
+    "interpolation: cubic, vertical_motion: true, column_width: 128}"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
