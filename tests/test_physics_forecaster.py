@@ -223,6 +223,8 @@ def test_what_it_cannot_do_is_said_at_once(truth: tuple[xr.Dataset, np.ndarray])
         PhysicsForecaster(21, sigma_spec(sigma, "total_precipitation_24hr"), grid, STEP, surface)
     with pytest.raises(DataError, match="are not the model's"):
         PhysicsForecaster(21, sigma_spec((0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)), grid, STEP, surface)
+    with pytest.raises(DataError, match="physics_t21: 4 sigma levels; SPEEDY has 5 to 8 layers"):
+        PhysicsForecaster(21, sigma_spec((0.2, 0.4, 0.6, 0.8)), grid, STEP, surface)
     without = StateSpec(tuple(v for v in sigma_spec(sigma).variables if v.name != "specific_humidity"), "sigma")
     with pytest.raises(DataError, match="cannot start without specific_humidity"):
         PhysicsForecaster(21, without, grid, STEP, surface)

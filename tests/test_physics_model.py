@@ -32,10 +32,10 @@ from emulator.physics.speedy import (
     from_fields,
     held_fields,
     one_member,
-    precipitation_name,
     replicate,
 )
 from emulator.physics.surface import move_near_surface_temperature, move_to_surface
+from emulator.speedy_facts import GAUSSIAN_ROWS, LAYERS, precipitation_name, truncation_of
 
 pytestmark = pytest.mark.physics
 
@@ -53,11 +53,18 @@ def last(fields: dict[str, np.ndarray], names: tuple[str, ...] = PROGNOSTIC) -> 
 
 
 def test_grids_are_those_of_the_core():
-    for truncation, rows in ((21, 32), (31, 48), (42, 64)):
+    assert GAUSSIAN_ROWS.keys() >= {21, 31, 42, 63}
+    for truncation, rows in GAUSSIAN_ROWS.items():
         assert transfer.gaussian_grid(truncation).matches(Grid.gaussian(rows))
-        assert transfer.truncation_of(Grid.gaussian(rows)) == truncation
+        assert truncation_of(Grid.gaussian(rows)) == truncation
     with pytest.raises(DataError, match="expected a Gaussian grid"):
-        transfer.truncation_of(Grid.from_arrays(np.linspace(-87.5, 87.5, 36), np.arange(72) * 5.0))
+        truncation_of(Grid.from_arrays(np.linspace(-87.5, 87.5, 36), np.arange(72) * 5.0))
+
+
+def test_layers_are_those_of_the_core():
+    assert [*LAYERS] == [5, 6, 7, 8]
+    for count, centres in LAYERS.items():
+        assert SpeedyModel(21, count).sigma == centres
 
 
 def test_winds_are_truncated_through_vorticity_and_divergence():

@@ -23,11 +23,11 @@ from emulator.evaluation.scores_file import open_scores
 from emulator.experiment.competitors import (
     asked_ensembles,
     bytes_to_write,
+    check_physics,
     check_restarts,
     competitors,
     corrected_models,
     forecast_marks,
-    models,
     outdated_forecasts,
     physics_name,
     predictability_limit,
@@ -101,9 +101,7 @@ def _check_competitors(contest: Contest) -> None:
     if corrected_models(config):
         training_indices(store, evaluate)
     check_restarts(config, store)
-    for name in models(config):
-        if name != NETWORK:  # SPEEDY is built: it says itself what it lacks
-            everybody[name].make()
+    check_physics(config, store)
     # what the experiment's own will be, which may still have to learn
     shared = {NETWORK: Shared(store.data_hash, tuple(config.model.time_steps), config.train.anomalies)}
     networks = {name: everybody[name].make() for name in evaluate.networks}

@@ -33,6 +33,7 @@ from emulator.forecasters.corrected import CorrectedForecaster
 from emulator.forecasters.correction import Correction, fit_correction
 from emulator.forecasters.ensemble import EnsembleForecaster
 from emulator.forecasters.perturbations import RandomFields
+from emulator.forecasters.physics_start import check_store
 from emulator.forecasters.pooled import PooledForecaster
 from emulator.forecasters.written import WrittenForecasts
 from emulator.run_folder import WEIGHTS, run_folder
@@ -343,6 +344,19 @@ def _restarted(name: str, hours: int, config: ExperimentConfig, store: Store) ->
     from emulator.forecasters.restarted import RestartedForecaster
 
     return RestartedForecaster(name, _twin(config, store), np.timedelta64(hours, "h"))
+
+
+def check_physics(config: ExperimentConfig, store: Store) -> None:
+    """Refuses SPEEDY baselines and a twin that cannot be run from the data; none is built.
+
+    Raises:
+      UserError: as ``check_start`` of ``emulator.forecasters.physics_start``.
+    """
+    for baseline in config.evaluate.physics:
+        check_store(physics_name(baseline), store, baseline.truncation, baseline.time_step_minutes)
+    if config.evaluate.twin is not None:
+        assert config.simulate is not None
+        check_store(twin_name(config), store, config.simulate.truncation, config.simulate.time_step_minutes)
 
 
 def check_restarts(config: ExperimentConfig, store: Store) -> None:

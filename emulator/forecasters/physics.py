@@ -8,9 +8,8 @@ reanalysis) surface pressure is where the geopotential is the model's surface, a
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Self
 
 import jax
@@ -18,7 +17,6 @@ import numpy as np
 import xarray as xr
 
 from data_prep import clock
-from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import Store
 from data_prep.spec import StateSpec, named_fields, stack_channels
@@ -32,109 +30,25 @@ from data_prep.vertical import (
 )
 from emulator.bounds import ForecastStoppedError
 from emulator.forecasters.base import check_lead_times
+from emulator.forecasters.physics_start import SEA_LEVEL_PRESSURE, check_start, check_store, variables_to_start
 from emulator.physics import transfer
-from emulator.physics.boundary import DAILY
 from emulator.physics.ensemble import Ensemble, batch_width
 from emulator.physics.speedy import (
-    NEAR_SURFACE_TEMPERATURE,
     PROGNOSTIC,
     SpeedyModel,
-    default_time_step_minutes,
     filter_initial_shock,
     from_fields,
     held_fields,
-    precipitation_name,
 )
 from emulator.physics.surface import move_near_surface_temperature, move_to_surface
-
-logger = logging.getLogger(__name__)
+from emulator.speedy_facts import NEAR_SURFACE_TEMPERATURE, truncation_of
 
 Arrays = dict[str, np.ndarray]
 """Fields by canonical name: ``(..., level, latitude, longitude)`` or ``(..., latitude, longitude)``."""
 
 _BLOCK_HOURS = 24
 _CORRECTIONS = 2  # of what the way to the model's surface and back loses
-_SEA_LEVEL_PRESSURE = "mean_sea_level_pressure"
-_LEVELS_SPAN = (100.0, 925.0)  # hPa
-_FEWEST_LEVELS = 5
 _PRESSURE_LAYERS = 8  # SPEEDY's own number, where the data do not say
-
-
-@cache
-def _warn_of_boundary(spec: StateSpec) -> None:
-    """Says once that a network gets boundary fields that SPEEDY does not; a nature run's are SPEEDY's own."""
-    real = spec.vertical != "sigma"
-    others = [v.name for v in spec.with_role("forcing") if v.name in DAILY and (real or v.known == "persisted")]
-    if others:
-        logger.warning(
-            "physics: SPEEDY does not get %s of the data, as a network does; it has the climatology packaged with it",
-            ", ".join(others),
-        )
-
-
-@cache
-def _warn_of_levels(spec: StateSpec) -> None:
-    """Says once that SPEEDY has to make up what a network need not know."""
-    levels = [level for v in spec.variables if v.name == "temperature" for level in v.levels]
-    if spec.vertical == "pressure" and levels and (why := sparse_levels(levels)) is not None:
-        logger.warning("physics: SPEEDY gets %s; to beat it from there means little", why)
-
-
-def sparse_levels(levels: Sequence[float]) -> str | None:
-    """Why pressure levels, in hPa, are no fair start for SPEEDY; ``None`` where they are one.
-
-    Beyond the outermost levels fields are held constant. Of the start from 37 levels of ERA5 (2 January 1959, T21) that
-    from 500, 700 and 850 hPa differs by 19 to 56 K in the four upper layers (RMS) and by 2.1 hPa in surface pressure;
-    that from 100, 250, 500, 850 and 925 hPa by 22 K in the topmost, 4 K at most below, and by 0.8 hPa.
-    """
-    top, bottom = _LEVELS_SPAN
-    if len(levels) >= _FEWEST_LEVELS and min(levels) <= top and max(levels) >= bottom:
-        return None
-    found = f"{len(levels)} level{'s' * (len(levels) != 1)}, {min(levels):g} to {max(levels):g} hPa"
-    return f"no fair start from {found}: it needs at least {_FEWEST_LEVELS} that span {top:g} to {bottom:g} hPa"
-
-
-def _whole_hours(name: str, timestep: np.timedelta64) -> int:
-    hours = clock.hours(timestep)
-    if hours < 1 or hours != int(hours):
-        raise DataError(
-            f"{name}: the data's time step is {hours:g} h, SPEEDY forecasts at whole hours; choose them for "
-            "data.timestep_hours, or leave it out of evaluate.physics"
-        )
-    return int(hours)
-
-
-def _check_time_step(name: str, truncation: int, asked: int | None, hours: int) -> None:
-    minutes = asked or default_time_step_minutes(truncation)
-    if 60 * hours % minutes:
-        fitting = next(m for m in range(min(minutes, 60 * hours), 0, -1) if 60 * hours % m == 0)
-        raise ConfigError(
-            f"{name}: time_step_minutes {minutes} does not divide the data's time step of {hours} h; {fitting} does"
-        )
-
-
-def _needed_to_start(name: str, spec: StateSpec, hours: int) -> set[str]:
-    """The variables that the model starts from, which the state holds.
-
-    Raises:
-      DataError: it lacks one, they are on different levels, or the model cannot forecast all of the state.
-    """
-    on_sigma = spec.vertical == "sigma"
-    start = UPPER_AIR if on_sigma else (*UPPER_AIR, "geopotential")
-    needed = {*start, "surface_pressure"} if on_sigma else set(start)
-    if lacking := needed - {v.name for v in spec.with_role("prognostic")}:
-        raise DataError(f"{name}: cannot start without {', '.join(sorted(lacking))}")
-    possible = {*needed, NEAR_SURFACE_TEMPERATURE, precipitation_name(hours)}
-    if not on_sigma:
-        possible |= {_SEA_LEVEL_PRESSURE}
-    if impossible := {c.variable for c in spec.state_channels} - possible:
-        raise DataError(
-            f"{name}: cannot forecast {', '.join(sorted(impossible))} every {hours} h; "
-            f"it forecasts {', '.join(sorted(possible))}"
-        )
-    if any(spec[other].levels != spec["temperature"].levels for other in start):
-        raise DataError(f"{name}: the upper-air variables must all be on the same levels")
-    return needed
 
 
 class PhysicsForecaster:
@@ -170,18 +84,18 @@ class PhysicsForecaster:
           name: By default ``physics_t`` and the truncation.
 
         Raises:
-          ConfigError: the model's time step does not divide the output interval.
-          DataError: the model cannot start from such fields, or cannot forecast one of them or so often.
+          ConfigError: as ``check_start``.
+          DataError: as ``check_start``.
         """
         self.name = name or f"physics_t{truncation}"
         self.spec, self.grid, self.timestep = spec, grid, timestep
-        self._hours = _whole_hours(self.name, timestep)
-        _check_time_step(self.name, truncation, time_step_minutes, self._hours)
+        given = spec, grid, timestep, surface_geopotential, time_step_minutes
+        check_start(self.name, truncation, *given)
+        self._hours = int(clock.hours(timestep))
         self._filter_hours = digital_filter_hours
-        self._target = transfer.truncation_of(grid)
+        self._target = truncation_of(grid)
         # The way in is on the finer of the two grids, so that the model's surface is there in full.
         self._work = max(self._target, truncation)
-        self._needed = _needed_to_start(self.name, spec, self._hours)
         levels = spec["temperature"].levels
         self._levels = np.asarray(levels)
         self.model = SpeedyModel(
@@ -189,14 +103,6 @@ class PhysicsForecaster:
         )
         self._sigma = np.asarray(self.model.sigma)
         self._surface = surface_geopotential
-        if spec.vertical == "sigma":
-            if len(levels) != len(self._sigma) or not np.allclose(levels, self._sigma, rtol=1e-4):
-                raise DataError(f"{self.name}: sigma levels {list(levels)} are not the model's {self._sigma.tolist()}")
-            if surface_geopotential is None:
-                raise DataError(
-                    f"{self.name}: sigma fields need the surface they stand on; "
-                    "add geopotential_at_surface to data.static"
-                )
         self._ensembles: dict[tuple[int, int], Ensemble] = {}
 
     @cached_property
@@ -229,13 +135,9 @@ class PhysicsForecaster:
         digital_filter_hours: float = 0.0,
         name: str | None = None,
     ) -> Self:
-        """The baseline of a prepared store: its state, its grid, its time step, its surface.
-
-        Sea, ice and soil are the model's own climatology; a store with others is warned of, and one whose pressure
-        levels are too few for a fair start.
-        """
-        _warn_of_boundary(store.spec)
-        _warn_of_levels(store.spec)
+        """The baseline of a prepared store: its state, its grid, its time step, its surface; see ``check_store``."""
+        name = name or f"physics_t{truncation}"
+        check_store(name, store, truncation, time_step_minutes)
         return cls(
             truncation,
             store.spec,
@@ -321,7 +223,7 @@ class PhysicsForecaster:
             "geopotential": geopotential,
             "temperature": temperature,
             **dict(zip(others, fields, strict=True)),
-            _SEA_LEVEL_PRESSURE: mean_sea_level_pressure(pressure, self._own, lowest, float(self._sigma[-1])),
+            SEA_LEVEL_PRESSURE: mean_sea_level_pressure(pressure, self._own, lowest, float(self._sigma[-1])),
         }
 
     def _onto_model(self, fields: Arrays) -> Arrays:
@@ -345,7 +247,7 @@ class PhysicsForecaster:
     def _arrays(self, initial: xr.Dataset) -> Arrays:
         """The fields that start the model, ``(time, [level,] latitude, longitude)``; others are the model's to make."""
         out = {}
-        for variable in (self.spec[name] for name in sorted(self._needed)):
+        for variable in (self.spec[name] for name in sorted(variables_to_start(self.spec))):
             stacked = stack_channels(initial, variable.channels, source=self.name)
             out[variable.name] = np.moveaxis(stacked, -1, 1) if variable.levels else stacked[..., 0]
         return out

@@ -23,17 +23,7 @@ from data_prep.spec import grid_coords, unit_attrs
 from data_prep.variables import known
 from emulator.physics import transfer
 from emulator.physics.speedy import SpeedyModel, model_time
-
-DAILY = {
-    "sea_surface_temperature": "sea_surface_temperature",
-    "sea_ice_cover": "sice_am",
-    "soil_temperature": "stl_am",
-    "soil_water": "soilw_am",
-    "snow_depth": "snowc_am",
-}
-"""Yearly fields: canonical name to jcm's. Snow is SPEEDY's: depth over the 60 mm of water that cover a cell, so 1 is
-covered. Each is defined everywhere: sea-surface temperature over land is what the packaged file carries on from the
-coast, land temperature over sea likewise, and the land-sea mask says which one acts."""
+from emulator.speedy_facts import YEARLY_BOUNDARY
 
 STATIC = ("geopotential_at_surface", "land_sea_mask", "albedo", "glacier_fraction")
 
@@ -70,7 +60,7 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
     @jax.jit
     def of_day(time: Datetime, forcing: ForcingData) -> dict[str, jax.Array]:
         selected = forcing.select(DateData.set_date(time))
-        return {name: getattr(selected, field) for name, field in DAILY.items()}
+        return {name: getattr(selected, field) for name, field in YEARLY_BOUNDARY.items()}
 
     common = np.datetime64(f"{_COMMON_YEAR}-01-01") + np.arange(365)
     days = [of_day(model_time(day), forcing) for day in (*common, np.datetime64(f"{_LEAP_YEAR}-12-31"))]
@@ -80,7 +70,8 @@ def boundary_dataset(model: SpeedyModel, output_truncation: int) -> xr.Dataset:
         return np.asarray(transfer.with_kinks(turned, model.truncation, output_truncation), np.float32)
 
     data: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-        name: (("dayofyear", "latitude", "longitude"), on_grid(np.stack([day[name] for day in days]))) for name in DAILY
+        name: (("dayofyear", "latitude", "longitude"), on_grid(np.stack([day[name] for day in days])))
+        for name in YEARLY_BOUNDARY
     }
     glacier = jnp.zeros_like(terrain.fmask) if forcing.glacier_fraction is None else forcing.glacier_fraction
     surface = model.surface_geopotential_on(output_truncation)
@@ -109,7 +100,7 @@ def write_blank_boundary(path: Path, output_truncation: int) -> None:
             file.createDimension(name, values.size)
             file.createVariable(name, values.dtype, dims)[:] = values
             file[name].setncatts(attrs)
-        for name in (*DAILY, *STATIC):
+        for name in (*YEARLY_BOUNDARY, *STATIC):
             dims = ("latitude", "longitude") if name in STATIC else tuple(coordinates)
             facts = known(name)
             file.createVariable(name, np.float32, dims, fill_value=False)

@@ -50,16 +50,15 @@ from emulator.physics import transfer
 from emulator.physics.boundary import boundary_dataset, write_blank_boundary
 from emulator.physics.ensemble import Ensemble, batch_width
 from emulator.physics.speedy import (
-    NEAR_SURFACE_TEMPERATURE,
     SpeedyModel,
     member_count,
     one_member,
     perturb_vorticity,
-    precipitation_name,
     replicate,
     run_state_structure,
 )
 from emulator.progress import track
+from emulator.speedy_facts import NEAR_SURFACE_TEMPERATURE, precipitation_name
 
 logger = logging.getLogger(__name__)
 

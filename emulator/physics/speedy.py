@@ -40,6 +40,7 @@ from jcm.terrain import TerrainData, get_terrain
 
 from data_prep.variables import UPPER_AIR
 from emulator.physics import transfer
+from emulator.speedy_facts import NEAR_SURFACE_TEMPERATURE, default_time_step_minutes, precipitation_name
 
 REFERENCE_PRESSURE = 1.0e5
 """Pa; jcm's surface pressure is relative to it."""
@@ -47,24 +48,10 @@ REFERENCE_PRESSURE = 1.0e5
 PROGNOSTIC = (*UPPER_AIR, "surface_pressure")
 """What a gridpoint state consists of."""
 
-NEAR_SURFACE_TEMPERATURE = "2m_temperature"
-
 _DIFFUSION_HOURS = 2.4  # as SPEEDY damps its shortest waves
 
 Fields = dict[str, jax.Array]
 """By canonical name: ``(..., level, latitude, longitude)`` on sigma levels, or ``(..., latitude, longitude)``."""
-
-
-def default_time_step_minutes(truncation: int) -> int:
-    """The longest step known to be stable: 30 minutes to T31, 20 at T42, 15 above."""
-    if truncation <= 31:
-        return 30
-    return 20 if truncation <= 42 else 15
-
-
-def precipitation_name(hours: int) -> str:
-    """Canonical name of precipitation accumulated over so many hours before the time stamp."""
-    return f"total_precipitation_{hours}hr"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from dinosaur.spherical_harmonic import Grid as SpectralGrid
 from dinosaur.spherical_harmonic import uv_nodal_to_vor_div_modal, vor_div_to_uv_nodal
 from jcm.physics.speedy.speedy_coords import get_speedy_coords
 
-from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.regrid_weights import (
     bilinear_latitude,
@@ -26,28 +25,12 @@ from data_prep.regrid_weights import (
     conservative_longitude,
 )
 
-TRUNCATIONS = (21, 31, 42, 63, 85)
-"""What SPEEDY's boundary files and time steps are tried for."""
-
 
 @lru_cache
 def spectral_grid(truncation: int) -> SpectralGrid:
     """The spherical-harmonic basis and quadratic Gaussian grid of a triangular truncation."""
     with jax.ensure_compile_time_eval():  # may be asked for first while something is being traced
         return get_speedy_coords(spectral_truncation=truncation).horizontal
-
-
-def truncation_of(grid: Grid) -> int:
-    """The truncation whose Gaussian grid this is.
-
-    Raises:
-      DataError: it is none of those that SPEEDY runs on.
-    """
-    for truncation in TRUNCATIONS:
-        if gaussian_grid(truncation).matches(grid):
-            return truncation
-    shapes = ", ".join(f"T{t} {gaussian_grid(t).shape[1]} x {gaussian_grid(t).shape[0]}" for t in TRUNCATIONS)
-    raise DataError(f"physics: the fields are on a grid of {grid.describe()}, expected a Gaussian grid ({shapes})")
 
 
 @lru_cache

@@ -24,6 +24,7 @@ from data_prep.reading.inputs import Inputs, open_canonical
 from data_prep.reading.locations import Location, is_url
 from data_prep.reading.opening import open_lazily
 from data_prep.variables import SURFACE, UPPER_AIR, is_accumulation
+from emulator.forecasters.physics_start import check_start, sparse_levels
 
 WEATHERBENCH_LEVELS = (50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 400.0, 500.0, 600.0, 700.0, 850.0, 925.0, 1000.0)
 _REPAIRS = {"duplicate": "duplicates", "flipped latitudes": "flipped_latitudes", "unit slip": "unit_slips"}
@@ -232,15 +233,14 @@ def physics_baselines(data: ChosenData) -> Physics:
         return [], f"SPEEDY cannot start without {', '.join(lacking)}"
     if importlib.util.find_spec("jcm") is None:
         return [], f"the extra 'physics' is not installed ({how_to_install('physics')}), which runs SPEEDY"
-    from emulator.forecasters.physics import PhysicsForecaster, sparse_levels
-
     surface = data.inputs.constants.get(SURFACE)
     standing_on = surface.read(SURFACE, ())[0, ..., 0] if surface else None
     truncation = 21 if grid.shape[0] <= 48 else 31
+    name = f"physics_t{truncation}"
     try:
-        PhysicsForecaster(truncation, spec, grid, data.inputs.timestep, standing_on)
+        check_start(name, truncation, spec, grid, data.inputs.timestep, standing_on)
     except UserError as error:
-        return [], str(error).removeprefix("physics: ").removeprefix(f"physics_t{truncation}: ")
+        return [], str(error).removeprefix("physics: ").removeprefix(f"{name}: ")
     if spec.vertical == "pressure" and (unfair := sparse_levels(spec["temperature"].levels)) is not None:
         return [], f"SPEEDY would have {unfair}"
     why = "SPEEDY, started from the same fields; also debiased and damped by its own errors"
