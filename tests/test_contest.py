@@ -14,11 +14,12 @@ from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.disk import discard
 from data_prep.grid import Grid
 from data_prep.preparation.climatology import Season
-from emulator import checkpoint
+from emulator import checkpoint, speedy_facts
 from emulator.config import EvaluateConfig, parse_config
 from emulator.experiment import comparing, competitors, contest, forecast_files, stages
 from emulator.experiment.contest import Contest
 from emulator.experiment.initial_times import initial_indices, training_indices
+from emulator.forecasters import physics_start
 from emulator.forecasters.ensemble import EnsembleForecaster
 
 ALL = [
@@ -71,6 +72,7 @@ def made(monkeypatch):
         competitors, "_physics", lambda store, b: noisy(competitors.physics_name(b), 4.0 / b.truncation)
     )
     monkeypatch.setattr(competitors, "_twin", lambda config, store: noisy(competitors.twin_name(config), 0.02))
+    monkeypatch.setattr(competitors, "check_store", lambda *given: None)  # SPEEDY has no grid as coarse
     return store, names
 
 
@@ -154,7 +156,7 @@ def test_what_would_end_a_comparison_is_found_before_training(made, tmp_path, mo
     store, names = made
     config = config_of(tmp_path, **SMALL, long_run={"days": 360})
     comparing.check_comparison(config)
-    assert names == ["physics_t21"]  # which is built to see whether it can be; the network is not there yet
+    assert names == []  # SPEEDY is not built for it, and the network is not there yet
     with pytest.raises(ConfigError, match="7 h is no multiple of the store's 6 h"):
         comparing.check_comparison(config_of(tmp_path, **SMALL, long_run={"every_hours": 7}))
     anomalies = {**raw_config(tmp_path, **SMALL, long_run={"days": 360})}
@@ -170,12 +172,13 @@ def test_what_would_end_a_comparison_is_found_before_training(made, tmp_path, mo
         comparing.check_comparison(config_of(tmp_path, **{**SMALL, "network": {"members": 2}}))
 
 
-def test_a_baseline_that_cannot_be_built_is_found_before_training(made, tmp_path, monkeypatch):
-    def refuse(store, baseline):
-        raise DataError("SPEEDY has no such grid")
-
-    monkeypatch.setattr(competitors, "_physics", refuse)
-    with pytest.raises(DataError, match="no such grid"):
+@pytest.mark.parametrize(
+    ("jcm", "said"), [(None, "the physics model needs jcm"), (True, "a grid of 16 x 8 .* expected a Gaussian grid")]
+)
+def test_a_baseline_that_cannot_start_is_found_before_training(made, tmp_path, monkeypatch, jcm, said):
+    monkeypatch.setattr(competitors, "check_store", physics_start.check_store)
+    monkeypatch.setattr(speedy_facts, "find_spec", lambda name: jcm)
+    with pytest.raises(DataError if jcm else ConfigError, match=said):
         comparing.check_comparison(config_of(tmp_path, **SMALL))
 
 
@@ -215,10 +218,15 @@ def test_times_that_no_climatology_is_known_of_are_found_before_training(made, t
     assert names == []
 
 
-def test_the_twin_is_built_before_training_too(made, tmp_path):
+def test_baselines_and_the_twin_are_checked_before_training_and_none_is_built(made, tmp_path, monkeypatch):
     _, names = made
+    checked: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        competitors, "check_store", lambda name, store, truncation, _: checked.append((name, truncation))
+    )
     comparing.check_comparison(config_of(tmp_path, **{**SMALL, "twin": {"members": 1}}))
-    assert names == ["physics_t21", "twin_t42"]
+    assert checked == [("physics_t21", 21), ("twin_t42", 42)]
+    assert names == []
 
 
 def test_a_twin_is_not_restarted_between_the_times_of_the_data(made, tmp_path):
