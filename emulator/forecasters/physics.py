@@ -30,7 +30,7 @@ from data_prep.vertical import (
 )
 from emulator.bounds import ForecastStoppedError
 from emulator.forecasters.base import check_lead_times
-from emulator.forecasters.physics_start import SEA_LEVEL_PRESSURE, check_start, check_store, variables_to_start
+from emulator.forecasters.physics_start import SEA_LEVEL_PRESSURE, check_start, variables_to_start, warn_of_start
 from emulator.physics import transfer
 from emulator.physics.ensemble import Ensemble, batch_width
 from emulator.physics.speedy import (
@@ -135,9 +135,8 @@ class PhysicsForecaster:
         digital_filter_hours: float = 0.0,
         name: str | None = None,
     ) -> Self:
-        """The baseline of a prepared store: its state, its grid, its time step, its surface; see ``check_store``."""
-        name = name or f"physics_t{truncation}"
-        check_store(name, store, truncation, time_step_minutes)
+        """The baseline of a prepared store: its state, its grid, its time step, its surface; see ``warn_of_start``."""
+        warn_of_start(store.spec)
         return cls(
             truncation,
             store.spec,

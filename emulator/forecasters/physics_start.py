@@ -34,12 +34,8 @@ _FEWEST_LEVELS = 5
 
 
 def check_store(name: str, store: Store, truncation: int, time_step_minutes: int | None = None) -> None:
-    """``check_start`` of a prepared store, with warnings of what SPEEDY does not get or has to make up.
-
-    Sea, ice and soil are the model's own climatology, whatever the store has.
-    """
-    _warn_of_boundary(store.spec)
-    _warn_of_levels(store.spec)
+    """``check_start`` of a prepared store, with the warnings of ``warn_of_start``."""
+    warn_of_start(store.spec)
     check_start(name, truncation, store.spec, store.grid, store.timestep, store.surface_geopotential, time_step_minutes)
 
 
@@ -73,6 +69,12 @@ def check_start(
             raise DataError(
                 f"{name}: sigma fields need the surface they stand on; add geopotential_at_surface to data.static"
             )
+
+
+def warn_of_start(spec: StateSpec) -> None:
+    """Says what SPEEDY does not get of the data, its sea, ice and soil being its own climatology, or has to make up."""
+    _warn_of_boundary(spec)
+    _warn_of_levels(spec)
 
 
 @cache
