@@ -4,7 +4,7 @@
     arrays.npz          statistics, profiles from south to north, forcing tables, static fields, the climatology where
                         anomalies were learned
     weights.npz         averaged weights of the last checkpoint: what forecasts use
-    checkpoints/STEP/   Orbax: weights, averaged weights, optimiser state and step, to go on training
+    checkpoints/STEP/   what training goes on from (training.checkpoints)
     metrics.jsonl, tensorboard/
 
 ``load_forecaster`` reads the first three alone, so a folder without ``checkpoints`` can be handed on. Plain JSON and
@@ -16,21 +16,17 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
 from data_prep.errors import DataError, how_to_run, one_line
-from data_prep.files.disk import trouble, write_text
+from data_prep.files.disk import write_text
 from data_prep.files.json_file import read_object
 from data_prep.files.npz import read_arrays, write_arrays
 from data_prep.forcing import ForcingBuilder
@@ -53,171 +49,24 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 """Of run folders."""
-STATE_VERSION = 2
-"""Of the states in ``checkpoints``; those of version 1 had an array for each kernel."""
 ARRAYS = "arrays.npz"
-CHECKPOINTS = "checkpoints"
 
 Tree = TypeVar("Tree")
 
 
-class _Manager(ocp.CheckpointManager):
-    """Orbax's, which asks nobody whether the job is to end: the loop does, once a step and in all processes alike."""
-
-    def reached_preemption(self, step: int) -> bool:
-        """Never: what is to be saved, and when, the caller says."""
-        return False
-
-
-class Checkpoints:
-    """The training states of a run, newest last; written in the background, each complete or not there.
-
-    A state is written under a temporary name that is changed at the end, so a kill in the middle of a save leaves the
-    one before it as it was. Of several processes the first alone reads and writes: every one of them holds all of it.
-
-    Training waits for the copy to the host, and for a save that is still being written when the next one comes.
-    """
-
-    def __init__(self, run_dir: Path, order: str = "") -> None:
-        """Opens the checkpoints of a run folder, making it if need be.
-
-        Args:
-          run_dir: The run folder.
-          order: Of what lies in the states' arrays, where their names do not tell it: one of another is refused.
-        """
-        self._order = order
-        self._manager: ocp.CheckpointManager | None = None
-        self._weights = run_dir / WEIGHTS
-        self._writer = ThreadPoolExecutor(1, "checkpoint")
-        self._being_written: Future[None] | None = None
-        self._saves, self._waited = 0, 0.0
-        if jax.process_index() == 0:
-            several = jax.process_count() > 1
-            processes = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0} if several else None)
-            options = ocp.CheckpointManagerOptions(
-                max_to_keep=2,
-                create=not several,
-                cleanup_tmp_directories=True,
-                multiprocessing_options=processes,
-            )
-            folder = (run_dir / CHECKPOINTS).resolve()
-            folder.mkdir(parents=True, exist_ok=True)
-            handler = ocp.StandardCheckpointHandler(multiprocessing_options=processes)  # named, or Orbax warns
-            with _readable(folder, "delete the damaged one of its folders, and training goes on from the other"):
-                self._manager = _Manager(folder, options=options, item_handlers=handler)
-
-    def save(self, step: int, state: Any, weights: Any = None) -> None:
-        """Saves a pytree of arrays under a step, if nothing is there, and then the weights that forecasts use.
-
-        Both are copied first: training gives their buffers away with its next step. Hashes and files are made in the
-        background; what goes wrong there is raised by the next call, or by ``close``.
-        """
-        if self._manager is None:
-            return
-        self.finish()
-        start = time.perf_counter()
-        copies = named_leaves(state), None if weights is None else named_leaves(weights)
-        self._being_written = self._writer.submit(self._write, self._manager, step, *copies)
-        self._saves, self._waited = self._saves + 1, self._waited + time.perf_counter() - start
-
-    def _write(
-        self,
-        manager: ocp.CheckpointManager,
-        step: int,
-        leaves: dict[str, np.ndarray],
-        weights: dict[str, np.ndarray] | None,
-    ) -> None:
-        if step not in manager.all_steps():
-            facts = {"format_version": STATE_VERSION, "sha256": _digest_of_leaves(leaves), "order": self._order}
-            manager.save(step, args=ocp.args.StandardSave(leaves), custom_metadata=facts)
-            manager.wait_until_finished()
-        if weights is not None:
-            write_arrays(self._weights, weights)
-
-    def finish(self) -> None:
-        """Waits for what is being written, and raises what went wrong there."""
-        if self._being_written is not None:
-            start = time.perf_counter()
-            written, self._being_written = self._being_written, None
-            written.result()
-            self._waited += time.perf_counter() - start
-
-    def restore(self, template: Tree) -> Tree | None:
-        """The newest state, in the structure of ``template``; ``None`` when nothing was saved.
-
-        Raises:
-          DataError: it does not fit the template, is damaged, or of another format version or order.
-        """
-        step = self._manager.latest_step() if self._manager is not None else None
-        if self._manager is None or step is None:
-            return None
-        folder = self._manager.directory / str(step)
-        remedy = f"delete {folder}, and training goes on from the checkpoint before it"
-        with _readable(folder, remedy):
-            facts = self._manager.metadata(step).custom_metadata or {}
-        version = facts.get("format_version", STATE_VERSION)
-        otherwise = f"{_how_to_train(self._weights.parent)}, or go on with the program that began it"
-        if version != STATE_VERSION:
-            raise DataError(f"{folder}: format version {version}, this program reads {STATE_VERSION}; {otherwise}")
-        if facts.get("order", self._order) != self._order:
-            raise DataError(f"{folder}: its weights have other names or another order than this program's; {otherwise}")
-        with _readable(folder, remedy):
-            saved = self._manager.restore(step, args=ocp.args.StandardRestore(_shapes_by_path(template)))
-            leaves = {name: np.asarray(array) for name, array in saved.items()}
-        if facts.get("sha256") != _digest_of_leaves(leaves):
-            raise DataError(f"{folder}: damaged, its arrays do not match their hash; {remedy}")
-        return replace_leaves(template, leaves, source=str(folder))
-
-    def close(self) -> None:
-        """Waits for what is being written."""
-        try:
-            self.finish()
-        finally:
-            self._writer.shutdown()
-            if self._manager is not None:
-                self._manager.close()
-        if self._saves:
-            logger.info("checkpoints: training waited %.3g s for %d of them", self._waited, self._saves)
-
-
-@contextmanager
-def _readable(folder: Any, remedy: str) -> Iterator[None]:
-    """Turns whatever Orbax, TensorStore and JSON say of damaged bytes into one line."""
-    try:
-        yield
-    except Exception as error:
-        if trouble(error):
-            raise
-        raise DataError(f"{folder}: cannot be read ({one_line(error)}); {remedy}") from None
-
-
 def named_leaves(tree: Any) -> dict[str, np.ndarray]:
     """Copies of all arrays of a pytree by their path, e.g. ``encoder/0/1/first/kernel``."""
-    leaves = _leaves_by_path(tree)
+    leaves = leaves_by_path(tree)
     for leaf in leaves.values():  # all on their way before the first is waited for
         if isinstance(leaf, jax.Array):
             leaf.copy_to_host_async()
     return {name: np.array(leaf) for name, leaf in leaves.items()}
 
 
-def _leaves_by_path(tree: Any) -> dict[str, Any]:
+def leaves_by_path(tree: Any) -> dict[str, Any]:
+    """All leaves of a pytree by their path, as they are."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-def _shapes_by_path(tree: Any) -> dict[str, np.ndarray]:
-    """Arrays that hold nothing, for Orbax: of ``jax.ShapeDtypeStruct`` it would make arrays on a device."""
-    return {name: np.broadcast_to(np.empty((), a.dtype), a.shape) for name, a in _leaves_by_path(tree).items()}
-
-
-def _digest_of_leaves(leaves: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of names, shapes, types and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(leaves):
-        array = np.ascontiguousarray(leaves[name])
-        digest.update(f"{name} {array.dtype.name} {np.shape(leaves[name])}".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)  # no copy of them
-    return digest.hexdigest()
 
 
 def replace_leaves(tree: Tree, arrays: Mapping[str, Any], *, source: str) -> Tree:
@@ -228,7 +77,7 @@ def replace_leaves(tree: Tree, arrays: Mapping[str, Any], *, source: str) -> Tre
     Raises:
       DataError: paths or shapes differ; the first is named.
     """
-    expected = _leaves_by_path(tree)
+    expected = leaves_by_path(tree)
     for name in sorted(set(expected) ^ set(arrays)):
         raise DataError(
             f"{source}: array {name} is {'missing' if name in expected else 'unknown'}; another model wrote it"
@@ -308,7 +157,7 @@ def read_weights(run_dir: Path, template: nnx.State) -> nnx.State:
     file = run_dir / WEIGHTS
     if not file.exists():
         raise DataError(f"{file}: not there yet: training has not reached its first checkpoint; let it go on")
-    arrays = read_arrays(file, _how_to_train(run_dir))
+    arrays = read_arrays(file, how_to_train(run_dir))
     return jax.tree.map(jax.numpy.asarray, replace_leaves(template, arrays, source=str(file)))
 
 
@@ -318,7 +167,7 @@ def read_statistics(run_dir: Path) -> Statistics:
     Raises:
       DataError: the file is missing or damaged.
     """
-    return Statistics.from_arrays(_below(read_arrays(run_dir / ARRAYS, _how_to_train(run_dir)), "statistics/"))
+    return Statistics.from_arrays(_below(read_arrays(run_dir / ARRAYS, how_to_train(run_dir)), "statistics/"))
 
 
 def read_description(run_dir: Path) -> dict[str, Any]:
@@ -333,7 +182,7 @@ def read_description(run_dir: Path) -> dict[str, Any]:
             f"{run_dir}: no run folder ({DESCRIPTION} is missing); run the train stage, or name a network that ships "
             f"({SHIPPED})"
         )
-    again = _how_to_train(run_dir)
+    again = how_to_train(run_dir)
     description = read_object(file, again)
     version = description.get("format_version", "missing")
     if version != FORMAT_VERSION:
@@ -343,7 +192,8 @@ def read_description(run_dir: Path) -> dict[str, Any]:
     return description
 
 
-def _how_to_train(run_dir: Path) -> str:
+def how_to_train(run_dir: Path) -> str:
+    """What to do about a run folder that cannot be used."""
     return "train again" + how_to_run("train", run_dir.parent, options=" --redo")
 
 
@@ -367,7 +217,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
     folder = run_folder(run_dir)
     description = read_description(folder)
     warn_if_half_trained(folder)
-    arrays = read_arrays(folder / ARRAYS, _how_to_train(folder))
+    arrays = read_arrays(folder / ARRAYS, how_to_train(folder))
     try:
         spec, grid = StateSpec.from_dict(description["spec"]), Grid.from_dict(description["grid"])
         timestep = np.timedelta64(round(description["timestep_seconds"] * 1e9), "ns")
@@ -392,7 +242,7 @@ def load_forecaster(run_dir: str | Path) -> NeuralForecaster:
         data_hash = description["data_hash"]
         sources, fill_nan = _reading(description)
     except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
-        raise DataError(f"{folder}: damaged run folder ({one_line(error)}); {_how_to_train(folder)}") from None
+        raise DataError(f"{folder}: damaged run folder ({one_line(error)}); {how_to_train(folder)}") from None
     return NeuralForecaster(
         spec=spec,
         grid=grid,

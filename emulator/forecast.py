@@ -13,11 +13,10 @@ from pydantic import ValidationError
 
 from data_prep.config import DataConfig
 from data_prep.errors import ConfigError, DataError, one_line
-from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.driving import open_driving
 from data_prep.reading.initial import initial_sources, read_initial, released
 from data_prep.reading.level_files import stack_levels
-from data_prep.reading.locations import Location
+from data_prep.reading.locations import Location, find_inputs
 from data_prep.reading.probe import probe
 from emulator.checkpoint import load_forecaster, read_description
 from emulator.forecast_io import write_forecasts

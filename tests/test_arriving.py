@@ -67,6 +67,6 @@ def test_one_damaged_row_spoils_no_other():
 
 
 def test_training_starts_without_what_it_does_not_need():
-    needless = {"xarray", "pandas", "scipy", "matplotlib", "jcm"}
+    needless = {"xarray", "pandas", "scipy", "matplotlib", "pint", "jcm"}
     code = f"import sys, emulator.training.train; print(*({needless} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"

@@ -25,12 +25,14 @@ from data_prep.grid import Grid
 from data_prep.preparation.statistics import Statistics
 from data_prep.spec import stack_channels
 from emulator import checkpoint
-from emulator.checkpoint import Checkpoints, load_forecaster, named_leaves, replace_leaves, write_description
+from emulator.checkpoint import load_forecaster, named_leaves, replace_leaves, write_description
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.forecasters import neural
 from emulator.pretrained import ship_run
 from emulator.stepping.rollout import trajectory
 from emulator.stepping.sponge import Sponge
+from emulator.training import checkpoints as states
+from emulator.training.checkpoints import Checkpoints
 from emulator.training.train import train
 
 MODEL = UNetConfig(patch=2, width=8, multipliers=[1], blocks=1)
@@ -307,7 +309,7 @@ def test_hashes_are_taken_and_states_restored_without_copies_of_what_is_there(tm
         checkpoints.save(1, state)
         checkpoints.finish()
         tracemalloc.start()
-        checkpoint._digest_of_leaves(state)
+        states._digest_of_leaves(state)
         checkpoints.restore(state)  # its arrays are TensorStore's, which are not counted
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -319,12 +321,12 @@ def test_hashes_are_taken_and_states_restored_without_copies_of_what_is_there(tm
 )
 def test_a_hash_is_of_name_type_shape_and_bytes(array):
     told = f"a {array.dtype.name} {np.shape(array)}".encode() + np.ascontiguousarray(array).tobytes()
-    assert checkpoint._digest_of_leaves({"a": array}) == hashlib.sha256(told).hexdigest()
+    assert states._digest_of_leaves({"a": array}) == hashlib.sha256(told).hexdigest()
 
 
 def test_saving_keeps_training_waiting_for_the_copy_alone(tmp_path, monkeypatch):
-    go_on, digest = threading.Event(), checkpoint._digest_of_leaves
-    monkeypatch.setattr(checkpoint, "_digest_of_leaves", lambda leaves: digest(leaves) if go_on.wait(60) else "late")
+    go_on, digest = threading.Event(), states._digest_of_leaves
+    monkeypatch.setattr(states, "_digest_of_leaves", lambda leaves: digest(leaves) if go_on.wait(60) else "late")
     array = np.full(4, 1.0, np.float32)
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(1, {"weights": array}, {"weights": array})
@@ -342,7 +344,7 @@ def test_what_goes_wrong_in_the_background_is_raised_in_training(tmp_path, monke
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_arrays", full)
+    monkeypatch.setattr(states, "write_arrays", full)
     tree = {"weights": np.zeros(4, np.float32)}
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(1, tree, tree)
@@ -354,7 +356,7 @@ _KILLED_WHILE_SAVING = """
 import os, signal, sys, threading, time
 from pathlib import Path
 import numpy as np
-from emulator.checkpoint import Checkpoints
+from emulator.training.checkpoints import Checkpoints
 
 folder = Path(sys.argv[1])
 checkpoints = Checkpoints(folder)
@@ -374,7 +376,7 @@ time.sleep(60)
 
 def test_a_state_of_another_format_is_refused_before_it_is_read(tmp_path, monkeypatch):
     array = np.full(4, 1.0, np.float32)
-    monkeypatch.setattr("emulator.checkpoint.STATE_VERSION", 1)
+    monkeypatch.setattr("emulator.training.checkpoints.STATE_VERSION", 1)
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(1, {"of another time": array})
     monkeypatch.undo()

@@ -123,3 +123,7 @@ def test_scripts_hold_no_logic():
 @pytest.mark.parametrize("module", ["emulator.cli", "emulator.config", "emulator.experiment.stages"])
 def test_the_command_line_starts_without_heavy_imports(module):
     assert {"jax", "xarray", "numpy", "flax", "jcm"}.isdisjoint(loaded_by([module]))
+
+
+def test_a_network_is_read_without_what_trains_one():
+    assert {"orbax", "grain", "xarray", "emulator.training"}.isdisjoint(loaded_by(["emulator.checkpoint"]))

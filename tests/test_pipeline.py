@@ -20,11 +20,12 @@ from data_prep.errors import DataError, UnreadableError
 from data_prep.files import disk
 from data_prep.inspection.report import inspect_files
 from data_prep.preparation import pipeline
-from data_prep.preparation.pipeline import find_inputs, prepare
+from data_prep.preparation.pipeline import prepare
 from data_prep.preparation.statistics import Moments
 from data_prep.preparation.store import Store, open_store
 from data_prep.preparation.store_writer import StoreWriter
 from data_prep.reading.inputs import open_canonical
+from data_prep.reading.locations import find_inputs
 from emulator.config import load_config
 
 BY_TIME = {

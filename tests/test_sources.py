@@ -18,10 +18,10 @@ from weather_files import GRID, HOUR, HOURS_6, LEVELS, SHARED, boundary, config,
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.inspection.report import inspect_files
-from data_prep.preparation.pipeline import find_inputs
 from data_prep.reading.initial import initial_sources, read_initial
 from data_prep.reading.inputs import open_canonical
 from data_prep.reading.level_files import stack_levels
+from data_prep.reading.locations import find_inputs
 from data_prep.reading.positions import grid_of, pick
 from data_prep.reading.sources import open_source
 from data_prep.reading.units import conversion

@@ -22,7 +22,6 @@ from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from data_prep.preparation.store import open_store
 from emulator.checkpoint import (
-    Checkpoints,
     load_forecaster,
     named_leaves,
     read_description,
@@ -30,6 +29,7 @@ from emulator.checkpoint import (
     write_description,
 )
 from emulator.config import EvaluateConfig, RolloutStage, TrainConfig
+from emulator.training.checkpoints import Checkpoints
 from emulator.training.devices import WHOLE
 from emulator.training.job import check, in_memory_limit, set_up
 from emulator.training.loader import Shape, Windows, load_batch

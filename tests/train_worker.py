@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from data_prep.errors import UserError
-from emulator import checkpoint
 from emulator.config import TrainConfig, UNetConfig
-from emulator.training import devices
+from emulator.run_folder import WEIGHTS
+from emulator.training import checkpoints, devices
 from emulator.training.devices import exit_code, join_processes
 from emulator.training.loader import Windows
 
@@ -36,13 +36,13 @@ def main() -> int:
         at_batch(arguments.interrupt_at, signal.SIGINT)
     if arguments.slow_disk is not None:
         devices.LEAVE_SECONDS = round(arguments.slow_disk / 2)
-        write = checkpoint.write_arrays
+        write = checkpoints.write_arrays
 
         def write_slowly(path, arrays):
-            time.sleep(arguments.slow_disk if path.name == checkpoint.WEIGHTS else 0)
+            time.sleep(arguments.slow_disk if path.name == WEIGHTS else 0)
             write(path, arrays)
 
-        checkpoint.write_arrays = write_slowly
+        checkpoints.write_arrays = write_slowly
     try:
         join_processes()
         from emulator.training.train import train

@@ -10,12 +10,11 @@ the store is the same to the last bit.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -48,7 +47,7 @@ from data_prep.preparation.tally import judge_record, together
 from data_prep.preparation.tasks import in_order, lost_worker
 from data_prep.reading import checks
 from data_prep.reading.inputs import open_canonical
-from data_prep.reading.locations import Location, find, locate, stamp, with_folders_opened
+from data_prep.reading.locations import Location, find_inputs, locate, stamp
 from data_prep.reading.sources import warn_of_slow_chunks
 from data_prep.spec import StateSpec
 
@@ -193,23 +192,6 @@ def _prepare(recipe: Recipe, partial: Path, on_block: Hook | None, executor: Exe
         forcing_builder=ingredients.builder.with_interior(statistics.mean[: spec.n_prognostic]),
         config_hash=recipe.identity,
     )
-
-
-def find_inputs(patterns: Sequence[str], workdir: Path, key: str = "data.inputs") -> tuple[Location, ...]:
-    """The files and URLs that a key of the config names, sorted within each glob, each once, whatever folder one is in.
-
-    A folder that is no Zarr store stands for the files in it.
-
-    Raises:
-      DataError: a glob matches nothing, a folder holds no such file, or a URL has an unknown protocol.
-    """
-    found: dict[Location, None] = {}
-    for pattern in patterns:
-        matches = find(pattern.replace("{workdir}", glob.escape(str(workdir))))
-        if not matches:
-            raise DataError(f"{key}: {pattern.replace('{workdir}', str(workdir))} matches no file (from {Path.cwd()})")
-        found |= dict.fromkeys(with_folders_opened(matches))
-    return tuple(p.absolute() if isinstance(p, Path) else p for p in found)
 
 
 @contextmanager

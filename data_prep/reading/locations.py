@@ -7,6 +7,7 @@ and takes credentials and other options from its own configuration.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -104,6 +105,23 @@ def find_files(places: Iterable[str | Path]) -> list[Location]:
                 raise DataError(f"{location}: matches no file (from {Path.cwd()})")
         found |= dict.fromkeys(with_folders_opened(matching))
     return list(found)
+
+
+def find_inputs(patterns: Sequence[str], workdir: Path, key: str = "data.inputs") -> tuple[Location, ...]:
+    """The files and URLs that a key of the config names, sorted within each glob, each once, whatever folder one is in.
+
+    A folder that is no Zarr store stands for the files in it.
+
+    Raises:
+      DataError: a glob matches nothing, a folder holds no such file, or a URL has an unknown protocol.
+    """
+    found: dict[Location, None] = {}
+    for pattern in patterns:
+        matches = find(pattern.replace("{workdir}", glob.escape(str(workdir))))
+        if not matches:
+            raise DataError(f"{key}: {pattern.replace('{workdir}', str(workdir))} matches no file (from {Path.cwd()})")
+        found |= dict.fromkeys(with_folders_opened(matches))
+    return tuple(p.absolute() if isinstance(p, Path) else p for p in found)
 
 
 def with_folders_opened(places: Iterable[Location]) -> Iterator[Location]:

@@ -11,13 +11,16 @@ import re
 import tokenize
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pint
 import xarray as xr
 
 from data_prep.errors import DataError
 from data_prep.variables import GRAVITY, is_accumulation, known
+
+if TYPE_CHECKING:
+    import pint
 
 _WATER_DENSITY = 1000.0
 """Density of liquid water in kg m-3, by which CF defines the liquid water equivalent of an amount."""
@@ -30,19 +33,6 @@ _DEGREES = re.compile(r"deg(?:rees?)?[ _]?(?:(k|kelvin)|c|celsius)", re.I)  # pi
 _CELSIUS = re.compile(r"(?:k|kelvin) ?@ ?273\.15", re.I)  # as UDUNITS has it: counted from there
 _SUM = re.compile(r"\d\s*[+-]\s*\d")  # a range such as 0-100, or 10-3 for a power: pint would work it out
 _WORDS = {"m of water equivalent": "m", "meters of water equivalent": "m", "numeric": "1"}
-
-# What pint raises on text that is no unit, or not one that can be converted.
-_NO_UNIT_ERRORS = (
-    pint.errors.PintError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    RecursionError,
-    SyntaxError,
-    tokenize.TokenError,
-    TypeError,
-    ValueError,
-)
 
 # By SI unit, what pint knows how to get there from another dimension.
 _CONTEXTS = {"m2 s-2": "heights", "m": "water"}
@@ -173,13 +163,13 @@ def _between(spelling: str, target: str, *, same_dimension: bool = False) -> Con
     contexts = (_CONTEXTS[target],) if target in _CONTEXTS and not same_dimension else ()
     try:
         zero, one = (registry.Quantity(x, source.units).to(goal.units, *contexts).magnitude for x in (0.0, 1.0))
-    except _NO_UNIT_ERRORS:
+    except _no_unit_errors():
         return None
     # Fifteen digits: 100 rather than 99.99999999999999 for a hectopascal, and 273.15 rather than 273.15 + 5e-14.
     try:
         scale = source.magnitude / goal.magnitude  # the unit of a file may be 1e-3
         factor, offset = (float(f"{x:.15g}") for x in ((one - zero) * scale, zero / goal.magnitude))
-    except _NO_UNIT_ERRORS:
+    except _no_unit_errors():
         return None
     return Conversion(target, factor, offset) if factor and math.isfinite(factor) and math.isfinite(offset) else None
 
@@ -199,14 +189,25 @@ def _parse(spelling: str) -> pint.Quantity | None:
     for attempt in dict.fromkeys((text, text.lower())):
         try:
             parsed = _registry().parse_expression(attempt)
-        except _NO_UNIT_ERRORS:
+        except _no_unit_errors():
             continue
         return parsed if isinstance(parsed, _registry().Quantity) else _registry().Quantity(parsed)
     return None
 
 
 @cache
+def _no_unit_errors() -> tuple[type[Exception], ...]:
+    """What pint raises on text that is no unit, or not one that can be converted."""
+    from pint.errors import PintError
+
+    of_python = (ArithmeticError, AssertionError, AttributeError, RecursionError, SyntaxError, TypeError, ValueError)
+    return PintError, tokenize.TokenError, *of_python
+
+
+@cache
 def _registry() -> pint.UnitRegistry:
+    import pint  # slow to import, and training meets no units
+
     registry: pint.UnitRegistry = pint.UnitRegistry(preprocessors=[_udunits_powers, _percent], on_redefinition="ignore")
     registry.define("mb = 100 * pascal")  # pint would read milli-barn
     registry.define("gpm = meter")

@@ -18,8 +18,8 @@ import numpy as np
 from data_prep import clock
 from data_prep.errors import ConfigError, DataError, UserError, how_to_run
 from data_prep.files.disk import link, reading
-from data_prep.preparation.pipeline import find_inputs
 from data_prep.preparation.store import Store
+from data_prep.reading.locations import find_inputs
 from data_prep.reading.opening import open_lazily
 from emulator.config import EnsembleOptions, EvaluateConfig, ExperimentConfig, PhysicsBaseline
 from emulator.evaluation.forecaster_names import is_physics, is_twin

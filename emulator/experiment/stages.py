@@ -128,8 +128,7 @@ def _data_files(config: ExperimentConfig) -> Stamps:
     Raises:
       DataError: a file is not there.
     """
-    from data_prep.preparation.pipeline import find_inputs
-    from data_prep.reading.locations import is_url
+    from data_prep.reading.locations import find_inputs, is_url
 
     data = config.data
     own = config.simulate is not None

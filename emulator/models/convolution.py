@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from data_prep.errors import ConfigError
 from data_prep.grid import Grid
+from emulator.hardware.platforms import by_platform
 from emulator.models.halo import rows_beyond
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -222,12 +223,12 @@ def _multiplied(
 ) -> Array:
     """The same by one of three ways, the last two being a CPU's, the last for factors of half the precision."""
     if jnp.dtype(factors) == arrays[0].dtype:
-        return jax.lax.platform_dependent(*arrays, cpu=on_cpu, default=default)
+        return by_platform(*arrays, cpu=on_cpu, default=default)
 
     def rounded(*arrays: Array) -> Array:
         return default(*(x.astype(factors) for x in arrays), dtype=arrays[0].dtype)
 
-    return jax.lax.platform_dependent(*arrays, cpu=in_half_on_cpu, default=rounded)
+    return by_platform(*arrays, cpu=in_half_on_cpu, default=rounded)
 
 
 def _convolution(

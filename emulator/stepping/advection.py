@@ -25,6 +25,7 @@ from data_prep.errors import ConfigError
 from data_prep.grid import EARTH_RADIUS, Grid
 from data_prep.spec import Channel, StateSpec
 from data_prep.variables import WINDS
+from emulator.hardware.platforms import by_platform
 from emulator.models.convolution import POLE_TOLERANCE_DEG, Boundary, pad_sphere
 from emulator.stepping.pytree import pytree
 from emulator.stepping.vectors import Fields, OnLevels, Vectors, components, dot
@@ -146,7 +147,7 @@ class Advection:
         _, east, north = self._frame()
         # XLA would interpolate anew for every channel that is put in its place below. A loop over states keeps the two
         # apart: on a CPU that halves the time, on accelerators turns of a loop would wait for each other.
-        found, passed = jax.lax.platform_dependent(
+        found, passed = by_platform(
             fields, self.seconds[which], cpu=partial(_one_by_one, self._carry), default=self._carry
         )
         shown = [self._without_vectors(self._as_channels(found, east, north), east, north) - fields]

@@ -12,10 +12,11 @@ from typing import Any
 from data_prep.errors import DataError
 from data_prep.preparation.statistics import Statistics
 from data_prep.preparation.store import Store
-from emulator.checkpoint import CHECKPOINTS, describe_run, read_description, read_statistics
+from emulator.checkpoint import describe_run, read_description, read_statistics
 from emulator.config import ModelConfig, TrainConfig
 from emulator.learned_from import learned_periods
 from emulator.run_folder import DESCRIPTION, run_folder
+from emulator.training.checkpoints import CHECKPOINTS
 
 
 def learned_statistics(

@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emulator.checkpoint import Checkpoints
 from emulator.config import ModelConfig, TrainConfig
 from emulator.hardware.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.progress import track
 from emulator.training.background import told_once
 from emulator.training.budget import Programs, check_memory
+from emulator.training.checkpoints import Checkpoints
 from emulator.training.devices import WHOLE, failing_together, meet
 from emulator.training.job import StageSpan, look_ahead, open_for_training, set_up, work
 from emulator.training.loader import Batch
