@@ -193,6 +193,47 @@ def test_a_name_in_a_unit_that_it_cannot_have_costs_no_other_variable(tmp_path):
         inspect_files([tmp_path / "b.nc"])
 
 
+def test_attributes_tell_what_a_short_name_is_not(tmp_path):
+    """CAM's U10 is a speed, CMIP's ci a share of the time, and MERRA's U10M a component that says so."""
+    data = weather(times_from("2001-01-01", 12))[["surface_pressure"]]
+    wind = (data["surface_pressure"] / 1e4).assign_attrs(units="m/s")
+    data["U10"] = wind.assign_attrs(long_name="10m wind speed")
+    data["V10M"] = wind.assign_attrs(long_name="northward component of the wind speed")
+    data["ci"] = (wind / 20).assign_attrs(units="1", standard_name="convection_time_fraction")
+    data.to_netcdf(tmp_path / "a.nc")
+    found = inspect_files([tmp_path / "a.nc"]).section["prognostic"]
+    assert set(found) == {"surface_pressure", "U10", "10m_v_component_of_wind", "ci"}
+
+
+def test_fields_without_a_time_that_differ_between_files_are_refused(tmp_path):
+    """As one file a day with the date in its name; the same field in all of them is static."""
+    data = weather(times_from("2001-01-01", 3))[["surface_pressure"]].reset_coords(drop=True)
+    for row in range(3):
+        data.isel(time=row).drop_vars("time").to_netcdf(tmp_path / f"{row}.nc")
+        data.isel(time=0).drop_vars("time").to_netcdf(tmp_path / f"same_{row}.nc")
+    refusal = inspect_files(sorted(tmp_path.glob("?.nc"))).refusal
+    assert refusal is not None and "0.nc: surface_pressure has no time, and in other files it differs" in refusal
+    assert inspect_files(sorted(tmp_path.glob("same*.nc"))).refusal is None
+
+
+def test_numbers_of_model_levels_are_no_pressures(tmp_path, caplog):
+    def looked_at(levels, **attrs):
+        data = weather(times_from("2001-01-01", 12)).isel(level=[0, 1, 0]).assign_coords(level=levels)
+        data["level"].attrs = attrs
+        data.to_netcdf(tmp_path / "a.nc")
+        return inspect_files([tmp_path / "a.nc"]).text
+
+    for levels, units in (([51, 52, 53], ""), ([90, 100, 137], "level")):
+        assert "left out: temperature (3 levels along level, neither pressure nor sigma)" in looked_at(
+            levels, units=units
+        )
+    assert "left out" not in looked_at([90, 100, 137])
+    assert "level has no unit, and its values, 90 to 137, are taken as hPa" in caplog.text
+    caplog.clear()
+    looked_at([300, 500, 850])
+    assert caplog.text == ""
+
+
 def test_hybrid_levels_in_hpa_are_no_pressure_levels(tmp_path):
     """As CESM writes them: over mountains they lie elsewhere."""
     data = weather(times_from("2001-01-01", 12)).rename(level="lev", temperature="T")

@@ -520,6 +520,17 @@ class TestThinning:
         assert told in caplog.text
 
     @pytest.mark.parametrize(
+        ("name", "units", "told"),
+        [("precip", "mm", True), ("ssrd", "J m**-2", True), ("swe", "mm", False), ("sshf", "W m-2", False)],
+    )
+    def test_amounts_over_less_than_the_step_are_told_by_their_unit(self, name, units, told, tmp_path, caplog):
+        data = weather(times_from("2001-01-01", 8 * 30, np.timedelta64(3, "h")))
+        data[name] = data["surface_pressure"].assign_attrs(units=units)
+        state = {"temperature": {}, "surface_pressure": {}, name: {}}
+        run(tmp_path, data.drop_vars("total_precipitation_6hr"), prognostic=state, diagnostic={})
+        assert (f"{name}: sums over 3 h, of which one of 2 is taken; only total_precip" in caplog.text) == told
+
+    @pytest.mark.parametrize(
         ("name", "hours", "told"),
         [("tp", 6, True), ("tp", 1, False), ("total_precipitation_6hr", 6, False), ("bounded", 6, False)],
     )

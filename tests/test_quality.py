@@ -181,6 +181,10 @@ def test_other_parts_of_what_the_program_does_not_know_are_unusual_alone(change,
         ("swvl1", "m**3 m**-3", 1e20),
         ("stl1", "degC", -9999.0),
         ("t2m", "degC", -999.0),
+        ("ssrd", "J m**-2", 9.969209968386869e36),
+        ("cape", "J kg-1", -9.99e8),
+        ("relative_humidity", "%", 1e30),
+        ("count", "1e3", -2147483647.0),
     ],
 )
 def test_fill_values_are_found_in_any_unit(name, units, fill, tmp_path):

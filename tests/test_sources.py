@@ -302,6 +302,18 @@ def test_files_of_a_forecast_are_told_of_once(name, attrs, start, told, tmp_path
     assert [f"h after its {name}, so it is a forecast" in r.getMessage() for r in caplog.records] == [True] * told
 
 
+@pytest.mark.parametrize(("hours", "told"), [((0, 6, 12), True), ((6, 6), False)])
+def test_files_of_a_lead_each_are_told_of_as_a_forecast(hours, told, tmp_path, caplog):
+    """One start for all; analyses that say so too have a start each."""
+    for number, hour in enumerate(hours):
+        valid = TIMES[0] + np.timedelta64(hour, "h") + np.timedelta64(0 if told else number, "D")
+        start = TIMES[0] + np.timedelta64(0 if told else number, "D")
+        data = weather(TIMES[:1]).assign_coords(time=[valid], forecast_reference_time=start)
+        data.to_netcdf(tmp_path / f"{number}.nc")
+        open_source(tmp_path / f"{number}.nc", {"temperature": ("temperature",)}, "pressure")
+    assert ["so it is a forecast" in r.getMessage() for r in caplog.records] == [True] * told
+
+
 def test_packed_integers_are_unpacked(tmp_path):
     truth = weather(TIMES)
     packing = {"dtype": "int16", "scale_factor": 0.01, "add_offset": 260.0, "_FillValue": -32767}
@@ -594,13 +606,54 @@ def test_a_range_or_a_power_is_no_difference(name, units):
         conversion(name, units, "here")
 
 
-@pytest.mark.parametrize(("metadata", "offset"), [("temperature: difference", 0.0), ("temperature: on_scale", 273.15)])
-def test_a_difference_of_temperatures_has_no_offset(metadata, offset):
-    data = weather(TIMES)[["temperature"]].rename(temperature="warming")
-    data["warming"].attrs = {"units": "degC", "units_metadata": metadata}
-    data["warming"].values[:] = 2.0
-    source = open_source(data, {"warming": ("warming",)}, "pressure")
-    np.testing.assert_allclose(source.read("warming", LEVELS), 2.0 + offset)
+@pytest.mark.parametrize(
+    ("name", "attrs", "offset"),
+    [
+        ("warming", {"units_metadata": "temperature: difference"}, 0.0),
+        ("warming", {"units_metadata": "temperature: on_scale"}, 273.15),
+        ("sst_anom", {}, 0.0),
+        ("tdev", {"long_name": "Estimated error standard deviation"}, 0.0),
+        ("terrain_temperature", {"long_name": "temperature of the terrain"}, 273.15),
+    ],
+)
+def test_a_difference_of_temperatures_has_no_offset(name, attrs, offset):
+    data = weather(TIMES)[["temperature"]].rename(temperature=name)
+    data[name].attrs = {"units": "degC", **attrs}
+    data[name].values[:] = 2.0
+    source = open_source(data, {name: (name,)}, "pressure")
+    np.testing.assert_allclose(source.read(name, LEVELS), 2.0 + offset)
+
+
+@pytest.mark.parametrize(("top", "refused"), [(10000.0, True), (0.0, False)])
+def test_sigma_beneath_a_model_top_is_refused(top, refused):
+    """CF: p = ptop + sigma (ps - ptop)."""
+    data = weather(TIMES).assign_coords(level=[0.5, 0.9])
+    data["level"].attrs = {"units": "1", "formula_terms": "sigma: level ps: surface_pressure ptop: ptop"}
+    data["ptop"] = xr.DataArray(top, attrs={"units": "Pa"})
+    if refused:
+        with pytest.raises(DataError, match=r"sigma beneath a model top at 10000 Pa \(ptop\)"):
+            open_source(data, {"temperature": ("temperature",)}, "sigma")
+    else:
+        assert open_source(data, {"temperature": ("temperature",)}, "sigma").fields["temperature"].levels == (0.5, 0.9)
+
+
+def test_a_file_of_bad_times_can_be_mended_under_its_name(tmp_path):
+    """The library would keep it open."""
+    data = weather(TIMES)
+    data.to_netcdf(tmp_path / "a.nc")
+    with netCDF4.Dataset(tmp_path / "a.nc", "a") as file:
+        file["time"].units = "parsecs since yesterday"
+    with pytest.raises(DataError, match="parsecs"):
+        open_source(tmp_path / "a.nc", NAMES, "pressure")
+    data.to_netcdf(tmp_path / "a.nc")
+    assert open_source(tmp_path / "a.nc", NAMES, "pressure").times.size == TIMES.size
+
+
+def test_latitudes_as_text_are_refused():
+    data = weather(TIMES)
+    data = data.assign_coords(latitude=[f"{x:g}N" for x in data["latitude"].values])
+    with pytest.raises(DataError, match=r"latitude holds text such as '.*N'; give it numbers of degrees"):
+        open_source(data, NAMES, "pressure")
 
 
 @pytest.mark.parametrize("units", ["mm/day", "mm h-1", "m s-1", "kg m-2 s-1", "kg m-2 day-1"])

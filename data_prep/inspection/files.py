@@ -584,14 +584,17 @@ def _with_gaps_between(files: Sequence[FileReport]) -> list[FileReport]:
     """Finds the gaps of the record that lie between files, told of the file that goes on; each tells of its own."""
     times = record_times(files)
     steps = np.diff(times)
-    spans = [(file.source.times.min(), file.source.times.max()) if file.source.times.size else None for file in files]
+    if steps.size == 0:
+        return list(files)
+    numbers = np.repeat(np.arange(len(files)), [file.source.times.size for file in files])
+    held, first = np.unique(np.concatenate([file.source.times for file in files]), return_index=True)
+    spans = sorted((t.min(), t.max()) for file in files if (t := file.source.times).size)
+    begins, ends = (np.array(ends) for ends in zip(*spans, strict=True))
+    reach = np.maximum.accumulate(ends)[np.searchsorted(begins, times[:-1], side="right") - 1]  # of those begun so far
     new: list[list[Finding]] = [[] for _ in files]
-    for row in np.flatnonzero(steps > steps.min()) if steps.size else ():
-        before, after = times[row], times[row + 1]
-        if any(span is not None and span[0] <= before and after <= span[1] for span in spans):
-            continue
-        number = next(i for i, file in enumerate(files) if after in file.source.times)
-        new[number].append(_gap(before, after, steps.min(), " between files"))
+    for row in np.flatnonzero((steps > steps.min()) & (reach < times[1:])):
+        number = numbers[first[np.searchsorted(held, times[row + 1])]]
+        new[number].append(_gap(times[row], times[row + 1], steps.min(), " between files"))
     return [replace(file, findings=(*file.findings, *gaps)) for file, gaps in zip(files, new, strict=True)]
 
 

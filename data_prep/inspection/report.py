@@ -75,8 +75,8 @@ def inspect_files(paths: Sequence[Location]) -> Report:
         refusal = str(error)
     else:
         files = _judged_by_step(files, inputs) if inputs is not None else files
-        missing = _missing_of_the_state(files, section)
-        refusal, is_mendable = missing or _defects(files), missing is None
+        other = _undated(files) or _missing_of_the_state(files, section)
+        refusal, is_mendable = other or _defects(files), other is None
     findings = tuple(f for file in files for f in findings_of(file))
     return Report(as_text(files, section), section, findings, refusal, tuple(files), is_mendable)
 
@@ -123,6 +123,20 @@ def _judged_by_step(files: Sequence[FileReport], inputs: Inputs) -> list[FileRep
         replace(file, fields=tuple(replace(r, findings=tuple(map(judged, r.findings))) for r in file.fields))
         for file in files
     ]
+
+
+def _undated(files: Sequence[FileReport]) -> str | None:
+    """What is wrong with a record of which no file knows its time, as those that carry the date in their names."""
+    if record_times(files).size:
+        return None
+    for reports in by_variable(files).values():
+        if len({(r.low, r.high) for r in reports}) > 1:
+            raw_name = reports[0].found.raw_name
+            return (
+                f"{files[0].source.path}: {raw_name} has no time, and in other files it differs: give each file its "
+                "date as a coordinate 'time', in time units such as 'days since 2000-01-01'"
+            )
+    return None
 
 
 def _missing_of_the_state(files: Sequence[FileReport], section: dict[str, Any]) -> str | None:

@@ -254,7 +254,7 @@ def _holders(sources: Sequence[Source], name: str, role: Role, variable: Variabl
         found = there[0].fields[name].extent
         hint = {
             "dayofyear": "; it is a yearly table: make it a forcing with known: climatological",
-            "constant": "; it has no time: make it a static variable",
+            "constant": "; it has no time: make it a static variable, or give files their dates as a coordinate 'time'",
             "time": "; a climatological forcing needs a dimension dayofyear of 366: or make it known: persisted",
         }[found]
         raise DataError(f"{there[0].path}: {name} runs over {found}, as {role} it must run over {extents[0]}{hint}")

@@ -64,11 +64,7 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
             if kind == "GRIB":
                 warnings.simplefilter("ignore", FutureWarning)  # of cfgrib's use of xarray
                 return _open_grib(path), _nothing
-            netCDF4.set_chunk_cache(CHUNK_CACHE_BYTES)
-            file = _NetCDF.open(path)
-            _refuse_one_cut_short(path, file)
-            _refuse_groups_alone(path, file)
-            return xr.open_dataset(file, chunks=None, decode_timedelta=False), partial(_close, file)
+            return _open_netcdf(path)
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001 - what libraries make of damaged or hostile metadata is anything
@@ -83,6 +79,19 @@ def open_to_release(path: Location) -> tuple[xr.Dataset, Callable[[], None]]:
         raise UnreadableError(f"{path}: cannot be read as a {noun} ({one_line(error)}){hint}") from None
 
 
+def _open_netcdf(path: Path) -> tuple[xr.Dataset, Callable[[], None]]:
+    """The file, and how to close it; it is closed where it cannot be understood, so that it can be mended."""
+    netCDF4.set_chunk_cache(CHUNK_CACHE_BYTES)
+    file = _NetCDF.open(path)
+    try:
+        _refuse_one_cut_short(path, file)
+        _refuse_groups_alone(path, file)
+        return xr.open_dataset(file, chunks=None, decode_timedelta=False), partial(_close, file)
+    except BaseException:
+        _close(file)
+        raise
+
+
 def _refuse_one_cut_short(path: Path, file: xr.backends.NetCDF4DataStore) -> None:
     """Of NetCDF 3, which nothing packs: the library reads as zero what is not there."""
     dataset = file.ds
@@ -90,7 +99,6 @@ def _refuse_one_cut_short(path: Path, file: xr.backends.NetCDF4DataStore) -> Non
         return
     size, needed = path.stat().st_size, sum(v.size * v.dtype.itemsize for v in dataset.variables.values())
     if size < needed:
-        _close(file)
         raise DataError(f"{path}: is cut short: {size} bytes, and its variables alone take {needed}; copy it again")
 
 
@@ -98,7 +106,6 @@ def _refuse_groups_alone(path: Path, file: xr.backends.NetCDF4DataStore) -> None
     """Of NetCDF 4: what lies in a group is not read, and an empty file would be a riddle."""
     groups = list(file.ds.groups)
     if groups and not file.ds.variables:
-        _close(file)
         raise DataError(
             f"{path}: its variables lie in groups ({', '.join(groups)}), which are not read; ncks -G : -g {groups[0]} "
             "IN OUT makes a file of one"

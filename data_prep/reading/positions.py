@@ -101,7 +101,11 @@ def _longitude_order(path: Location, coordinate: xr.DataArray) -> Order:
 
 
 def _degrees(path: Location, coordinate: xr.DataArray) -> np.ndarray:
-    values = np.asarray(coordinate.values, dtype=np.float64)
+    try:
+        values = np.asarray(coordinate.values, dtype=np.float64)
+    except (TypeError, ValueError):
+        text = str(coordinate.values.flat[0])
+        raise DataError(f"{path}: {coordinate.name} holds text such as {text!r}; give it numbers of degrees") from None
     if values.size == 0:
         raise DataError(f"{path}: the {coordinate.name} axis is empty")
     if not np.isfinite(values).all():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import cf_xarray  # noqa: F401  (registers the accessor ``Dataset.cf``)
@@ -42,6 +43,8 @@ _HIGHEST_HEIGHT = 100.0  # m, of fields such as wind near the ground
 _NCL_SUFFIX = re.compile(r"_(GDS\d+|P\d+_L\d+)(_\w+)?$")
 _PROJECTED = ("projection_x_coordinate", "projection_y_coordinate", "grid_latitude", "grid_longitude")
 _INTERPOLATE = "interpolate the file to a regular latitude-longitude grid before"
+_SPEED = re.compile(r"\b(speed|magnitude)\b", re.I)
+_COMPONENT = re.compile(r"component|zonal|meridional|\b[uv]\b|east|north", re.I)
 _ROTATED = re.compile(r"r(lat|lon)|south_north|west_east", re.I)
 
 
@@ -216,8 +219,8 @@ def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
     """What a vertical coordinate measures, and its values: hPa for pressure, 1 for sigma, m for height.
 
     Names of hybrid levels outweigh the unit: CESM gives theirs the hPa that they would have over a standard surface.
-    Where the unit is missing, values tell: to 1 they are sigma, beyond 1100 pascals, between hPa, and numbers counted
-    from one are those of model levels. What holds text or nothing is another kind, and NaN.
+    Where the unit is missing, values tell: to 1 they are sigma, beyond 1100 pascals, between hPa, and numbers that are
+    counted one by one are those of model levels. What holds text or nothing is another kind, and NaN.
     """
     values = _numbers(coordinate)
     if values is None or values.size == 0:
@@ -236,8 +239,8 @@ def vertical_kind(coordinate: xr.DataArray) -> tuple[Kind, np.ndarray]:
     if units in ("", "1", "sigma", "sigma_level", "level", "dimensionless"):
         if values.max() <= 1.0 + 1e-6:
             return "sigma", values
-        counted = values.size > 2 and np.array_equal(np.sort(values), np.arange(1, values.size + 1))
-        if not counted:
+        counted = values.size > 2 and (np.diff(np.sort(values)) == 1.0).all()
+        if not counted and "level" not in units:
             return "pressure", values / 100.0 if values.max() > 1100 else values
     return "other", values
 
@@ -292,14 +295,14 @@ def canonical_name(variable: xr.DataArray) -> str | None:
 
 
 def over_interval(variable: xr.DataArray) -> str:
-    """``sum``, ``mean``, ``maximum`` or ``minimum`` where the file says that values are that over an interval.
+    """``sum``, ``mean``, ``maximum``, ``minimum`` or ``point``, which the file says that values are over time.
 
-    ecCodes calls monthly means of analyses ``avgua``, ``avgad`` and the like.
+    Empty where it says nothing. ecCodes calls monthly means of analyses ``avgua``, ``avgad`` and the like.
     """
-    of_grib = {"accum": "sum", "avg": "mean", "max": "maximum", "min": "minimum"}
+    of_grib = {"accum": "sum", "avg": "mean", "max": "maximum", "min": "minimum", "instant": "point"}
     step_type = str(variable.attrs.get("GRIB_stepType", ""))
     methods = str(variable.attrs.get("cell_methods", ""))
-    found = re.search(r"\b\w*time\w*: (sum|mean|maximum|minimum)\b", methods)
+    found = re.search(r"\b\w*time\w*: (sum|mean|maximum|minimum|point)\b", methods)
     return of_grib.get("avg" if step_type.startswith("avg") else step_type, "") or (found[1] if found else "")
 
 
@@ -343,11 +346,16 @@ def _fits(variable: xr.DataArray, facts: Facts, spelling: str, *, strict: bool =
     """Whether a variable lies where the facts say: on levels, at the height, at the surface.
 
     ``strict`` asks for the height even where a spelling such as ``t2m`` would say it. A standard name and a unit that
-    both speak against it outweigh a name: ``w`` in m s-1 is ``upward_air_velocity``.
+    both speak against it outweigh a name: ``w`` in m s-1 is ``upward_air_velocity``. So does a standard name by itself
+    of shares (CMIP's ``ci`` is no ice) and of potential temperatures, and what is called the speed of a wind (CAM's
+    ``U10``).
     """
-    stated, units = (str(variable.attrs.get(key, "")) for key in ("standard_name", "units"))
-    other = stated not in ("", facts.standard_name, *facts.standard_names)
-    if other and units and not can_become(units, facts.units):
+    stated, units, told = (str(variable.attrs.get(key, "")) for key in ("standard_name", "units", "long_name"))
+    other = stated not in ("", "unknown", facts.standard_name, *facts.standard_names)
+    by_itself = (facts.units == "1" and len(spelling) < 3) or "potential_temperature" in stated
+    if other and (by_itself or (units and not can_become(units, facts.units))):
+        return False
+    if facts.standard_name.endswith("ward_wind") and _SPEED.search(told) and not _COMPONENT.search(told):
         return False
     dim = level_coordinate(variable)
     kind = vertical_kind(variable[dim])[0] if dim is not None and dim in variable.coords else None
@@ -366,7 +374,7 @@ def _fits(variable: xr.DataArray, facts: Facts, spelling: str, *, strict: bool =
 def _height(variable: xr.DataArray) -> float | None:
     """Metres above ground that a variable's coordinates or attributes give."""
     given = variable.attrs.get("height_above_ground_m")
-    if given is not None:
+    if isinstance(given, int | float | np.number):
         return float(given)
     for name, coordinate in variable.coords.items():
         if coordinate.size == 1 and (_LEVEL.fullmatch(str(name)) or coordinate.attrs.get("standard_name") == "height"):
@@ -468,12 +476,21 @@ def _holds_dates(coordinate: xr.DataArray) -> bool:
 
 
 def _cf(data: xr.Dataset | xr.DataArray, table: Literal["coordinates", "axes"], key: str) -> tuple[str, ...]:
-    """What cf-xarray finds by attributes alone.
+    """What cf-xarray finds by attributes alone, which files of a folder have alike."""
+    attributes = ((str(c), tuple((k, str(v)) for k, v in x.attrs.items())) for c, x in data.coords.items())
+    return _found_by_cf(tuple(attributes), table, key)
+
+
+@lru_cache(maxsize=1024)
+def _found_by_cf(
+    attributes: tuple[tuple[str, tuple[tuple[str, str], ...]], ...], table: Literal["coordinates", "axes"], key: str
+) -> tuple[str, ...]:
+    """``_cf`` of coordinates with these attributes.
 
     It looks at a skeleton without values: its accessor and the data it is asked of hold each other, which would keep
     the file open.
     """
-    bones = {c: xr.Variable((), 0, v.attrs) for c, v in data.coords.items()}
+    bones = {name: xr.Variable((), 0, dict(attrs)) for name, attrs in attributes}
     return tuple(map(str, getattr(xr.Dataset(coords=bones).cf, table).get(key, ())))
 
 

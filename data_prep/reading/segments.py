@@ -233,8 +233,13 @@ def _why_not(timeline: Timeline, before: np.datetime64, after: np.datetime64, in
     return f"no data, and {some} times left out by data.exclude," if some else "no data"
 
 
-_OVER_INTERVALS = (
-    ("sum", "sums", "only total_precipitation is summed over the step of %s: sum the others before, or leave them out"),
+_OVER_INTERVALS: tuple[tuple[str, str, str], ...] = (
+    (
+        "sum",
+        "sums",
+        "only total_precipitation_6hr and the like are summed over the step of %s (of which all rain and snow may be "
+        "the source); sum the others before, or leave them out",
+    ),
     ("mean", "means", "for means over the step of %s take them before"),
     ("maximum", "maxima", "for maxima over the step of %s take them before"),
     ("minimum", "minima", "for minima over the step of %s take them before"),
@@ -243,7 +248,7 @@ _OVER_INTERVALS = (
 
 
 def _warn_of_intervals(timelines: Mapping[str, Timeline], interval: np.timedelta64, timestep: np.timedelta64) -> None:
-    """Says what is lost of values that files say to be over intervals: they are taken as instants, or thinned."""
+    """Says what is lost of values over intervals: they are taken as instants, or thinned."""
     reference = next(iter(timelines.values()))
     times, where = reference.times, str(reference.sources[0].path)
     phase = (times - times.astype("datetime64[D]")) % interval
@@ -264,7 +269,7 @@ def _warn_of_intervals(timelines: Mapping[str, Timeline], interval: np.timedelta
 
 
 def over_interval_names(timelines: Mapping[str, Timeline], kind: str) -> list[str]:
-    """Names of the variables of which a file says that values are that over intervals."""
+    """Names of the variables of which a file says that values are that over intervals, be it by their unit."""
     return [n for n, t in timelines.items() if any(s.fields[n].over_interval == kind for s in t.sources)]
 
 

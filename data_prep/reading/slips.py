@@ -20,7 +20,15 @@ _SLIPS = (
 _KELVIN = 150.0, 400.0  # where temperatures in K lie, and no temperature in degrees Celsius
 _LOWEST_HEIGHT_HPA = 900.0  # below this surface a height may be anything, zero included
 # What files write where a value is missing, and the unit that the SI unit may have been made of since.
-_FILLS = np.array([-9999, -999, 9999, 99999, -32767, -32768, 32766, 32767, 1e15, 1e20, 9.999e20], np.float32)
+_FILLS = np.array(
+    [
+        *(-999, -999.9, -9999, -9999.9, 9999, 99999, -9.99e8, 1e15, 1e20, 9.999e20),
+        *(-32767, -32768, 32766, 32767, -(2**31), 2**31),  # -2147483647 of NetCDF is -2^31 in float32
+    ],
+    np.float32,
+)
+# NetCDF's 9.97e36 for what was never written, 1e30, -9.99e33; all the molecules of an atmospheric column are 2e29 m-2
+_NOTHING_HAS = 9.9e29
 _MADE_OF = {unit: conversion for unit, _, _, conversion in _SLIPS} | {
     "m": Conversion("mm", 1e-3),
     "1": Conversion("%", 1e-2),
@@ -110,7 +118,8 @@ def impossible_and_unusual(name: str, units: str, low: np.ndarray, high: np.ndar
     if known(name) is not None:
         return strange, np.zeros_like(strange)
     if math.isinf(highest):  # whose values may have any size, and come as the file has them
-        return np.isin(low, _FILLS) | np.isin(high, _FILLS), strange
+        beyond = np.maximum(np.abs(low), np.abs(high)) > _NOTHING_HAS
+        return beyond | np.isin(low, _FILLS) | np.isin(high, _FILLS), strange
     undeclared = _undeclared(units, low, high)
     return strange & undeclared, strange & ~undeclared
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +44,7 @@ from data_prep.reading.recognise import (
     vertical_kind,
     without_single_leads,
 )
-from data_prep.reading.units import Conversion, conversion, convertible, unit_of
+from data_prep.reading.units import Conversion, conversion, convertible, is_amount, unit_of
 from data_prep.reading.valid_range import are_invalid, valid_range_of
 from data_prep.spec import Variable, Vertical, find_levels
 from data_prep.variables import is_accumulation, known
@@ -53,6 +54,7 @@ logger = logging.getLogger(__name__)
 Extent = Literal["time", "dayofyear", "constant"]
 
 _HIGHEST_PRESSURE_HPA = 1100.0
+_LOWEST_BARE_HPA = 500.0  # where levels without a unit end above this, they may be numbers
 _MANY_TIMES = 4  # that a file may be decompressed without a word
 _KEPT_BYTES = 2**27  # of each variable of a Zarr store; NetCDF's library keeps chunks itself
 _DATASET = Path("data set")  # in messages, what came without a file
@@ -79,7 +81,7 @@ class FoundField:
       level_axis: The vertical dimension in the file, ``None`` where it has none.
       to_si: From the file's values to SI.
       over_interval: ``sum``, ``mean``, ``maximum`` or ``minimum`` where the file says that values are that over an
-        interval; empty where not.
+        interval, ``sum`` also where unit and name do (rain in mm, radiation in J m-2); empty where not.
       unit_given: Whether the file gives a unit.
       standard_name: CF's, as the file gives it.
       valid: Lowest and highest valid value, in the unit of the file; ``None`` where it gives none.
@@ -348,20 +350,24 @@ def _tell_of_invalid(path: Location, raw_name: str, valid: tuple[float, float]) 
 
 
 _told_of_forecasts: set[Path | str] = set()
+_first_seen: dict[Path | str, tuple[object, object]] = {}
 
 
 def _tell_of_forecasts(path: Location, everything: xr.Dataset, times: np.ndarray) -> None:
     """Says in the log that a file may be a forecast: one start, in words that simulations use too, and later times.
 
-    Of a folder once, for its files are alike.
+    Of a folder once, for its files are alike. One lead by itself may be an analysis in a forecast's words, or rain
+    since the start; it tells with another lead of the same start beside it.
     """
     folder = path.parent if isinstance(path, Path) else path
-    if times.size < 2 or folder in _told_of_forecasts:
+    if times.size == 0 or folder in _told_of_forecasts:
         return
     for name, start in everything.variables.items():
         if start.ndim == 0 and start.dtype.kind == "M" and _STARTED in (name, start.attrs.get("standard_name")):
             ahead = clock.hours(times.max() - start.values)
-            if ahead > 0:
+            first_start, first_time = _first_seen.setdefault(folder, (start.values.item(), times.max()))
+            of_one_start = times.size > 1 or (first_start == start.values.item() and first_time != times.max())
+            if ahead > 0 and of_one_start:
                 _told_of_forecasts.add(folder)
                 logger.warning(
                     "%s: its times run to %g h after its %s, so it is a forecast, or a simulation; a network learns "
@@ -458,6 +464,8 @@ def _understood(
     if not admit_forecasts:
         _tell_of_forecasts(path, everything, times)
     found = {name: _found_field(path, raw[raw_name], name, axes, vertical) for name, raw_name in present.items()}
+    for level_axis in {f.level_axis for f in found.values() if f.levels and f.level_axis is not None}:
+        _check_levels(path, everything, everything[level_axis], vertical)
     own = {axes.latitude, axes.longitude, axes.time, axes.dayofyear, axes.expver}
     own |= {f.level_axis for f in found.values()}
     squeezed = raw.squeeze([d for d in raw.dims if d not in own and raw.sizes[d] == 1], drop=True)
@@ -594,6 +602,54 @@ def _levels(
     return tuple(float(np.round(v, 6)) for v in values[rows]), tuple(int(r) for r in rows)
 
 
+_DIFFERENCE = re.compile(
+    r"(?<![a-z])(anom(al(y|ies))?|err(or)?|difference|dtr|departure|deviation|increment|bias)(?![a-z])|diurnal.*range",
+    re.I,
+)
+
+
+def _is_difference(variable: xr.DataArray, name: str) -> bool:
+    """Whether a temperature is one between two, so that degrees are kelvins: CF 1.11 says so, and otherwise names do,
+    of what the program does not know."""
+    if "difference" in str(variable.attrs.get("units_metadata", "")):
+        return True
+    called = (str(variable.name), *(str(variable.attrs.get(key, "")) for key in ("standard_name", "long_name")))
+    return known(name) is None and _DIFFERENCE.search(" ".join(called)) is not None
+
+
+_told_of_levels: set[tuple[Path | str, str]] = set()
+
+
+def _check_levels(path: Location, data: xr.Dataset, coordinate: xr.DataArray, vertical: Vertical | None) -> None:
+    """Refuses sigma under a model's top, and tells of levels that are taken as hPa without a word of the file.
+
+    Args:
+      path: For messages; of the second the files of a folder are alike.
+      data: The whole file.
+      coordinate: Its levels.
+      vertical: What they are taken as.
+
+    Raises:
+      DataError: ``formula_terms`` of sigma name a pressure at the top, which is not zero: p = ptop + sigma (ps - ptop).
+    """
+    top = re.search(r"\bptop: *(\w+)", str(coordinate.attrs.get("formula_terms", "")))
+    if vertical == "sigma" and top is not None and top[1] in data.variables and (data[top[1]].values != 0).any():
+        at = f"{float(data[top[1]].values.flat[0]):g} {data[top[1]].attrs.get('units', '')}".rstrip()
+        raise DataError(
+            f"{path}: {coordinate.name} is sigma beneath a model top at {at} ({top[1]}), and sigma is taken as "
+            "pressure over surface pressure; interpolate to pressure levels before"
+        )
+    key = (path.parent if isinstance(path, Path) else path), str(coordinate.name)
+    bare = str(coordinate.attrs.get("units", "")) in ("", "1")
+    if vertical == "pressure" and bare and coordinate.values.max() < _LOWEST_BARE_HPA and key not in _told_of_levels:
+        _told_of_levels.add(key)
+        ends = f"{coordinate.values.min():g} to {coordinate.values.max():g}"
+        logger.warning(
+            "%s: %s has no unit, and its values, %s, are taken as hPa; are they numbers of model levels?",
+            *(path, coordinate.name, ends),
+        )
+
+
 def _found_field(
     path: Location, variable: xr.DataArray, name: str, axes: Axes, vertical: Vertical | None
 ) -> FoundField:
@@ -617,8 +673,12 @@ def _found_field(
     elif entry is not None and entry.on_levels and (scalar := scalar_pressure(variable)) is not None:
         levels, rows = _levels(path, variable[scalar], vertical)
     to_si = conversion(name, unit_of(variable), f"{path}: {variable.name}")
-    if "difference" in str(variable.attrs.get("units_metadata", "")):  # CF 1.11, of temperatures
+    if _is_difference(variable, name):
         to_si = replace(to_si, offset=0.0)
+    standard_name = str(variable.attrs.get("standard_name", ""))
+    over = over_interval(variable)
+    if not over and extent == "time" and is_amount(name, standard_name, to_si.units):
+        over = "sum"
     return FoundField(
         name=name,
         raw_name=str(variable.name),
@@ -627,8 +687,8 @@ def _found_field(
         level_rows=rows,
         level_axis=axis,
         to_si=to_si,
-        over_interval=over_interval(variable),
-        standard_name=str(variable.attrs.get("standard_name", "")),
+        over_interval=over.replace("point", ""),
+        standard_name=standard_name,
         unit_given="units" in variable.attrs,
         valid=valid_range_of(variable),
         pressure=None if levels else single_level_pressure(variable),

@@ -147,6 +147,12 @@ def is_flux(name: str, standard_name: str, units: str) -> bool:
     return of_water and bool(_WATER.search(both) or _SHORT_WATER.fullmatch(name))
 
 
+def is_amount(name: str, standard_name: str, units: str) -> bool:
+    """Whether a flux comes as what has passed over an interval, and not as a rate; arguments as of ``is_flux``."""
+    amount = any(convertible(units, unit) is not None for unit in ("J m-2", "m", "kg m-2"))
+    return amount and is_flux(name, standard_name, units)
+
+
 def is_direction(name: str, standard_name: str, units: str) -> bool:
     """Whether values go round a circle: angles that a name calls a direction; slopes and zenith angles do not."""
     of_angle = re.fullmatch(r"1?|deg(ree)?s?([ _](true|t|from north))?|°|rad(ian)?s?", units.strip(), re.I)
