@@ -1,5 +1,7 @@
 """What users hand over to be scored: packed, masked, another truth, of other programs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,6 +12,8 @@ from data_prep.config import RegridConfig
 from data_prep.errors import DataError
 from data_prep.grid import Grid
 from data_prep.reading.regrid_file import regrid_file
+from emulator.evaluation.forecast_file import wanted_inits
+from emulator.evaluation.scores_reader import candidate, like_with_like, opponents
 from emulator.forecasters.statistical import make_reference
 from emulator.learned_from import LEARNED_FROM
 
@@ -143,3 +147,54 @@ def test_regridding_leaves_initial_times_what_they_are(store, rows, tmp_path):
         scores = emulator.score({"a": tmp_path / f"{name}.nc"}, store, **OPTIONS)
         assert scores["init_time"].values[0] == store.times[inits[0]]
         np.testing.assert_allclose(rmse(scores), 0, atol=1e-4)
+
+
+def test_physics_is_the_opponent_wherever_it_stands(store, forecasts):
+    given = {name: of_others(forecasts) + i for i, name in enumerate(("physics_ifs", "physics_ifs_damped", "mine"))}
+    scores = emulator.score(given, store, **OPTIONS)
+    assert candidate(scores) == "mine" and opponents(scores) == ["physics_ifs", "physics_ifs_damped"]
+    del given["mine"]
+    alone = emulator.score(given, store, **OPTIONS)
+    assert candidate(alone) == "physics_ifs" and like_with_like(alone) == []
+
+
+def test_what_says_that_it_is_a_mean_is_scored_with_a_warning(store, forecasts, caplog):
+    daily, rain = of_others(forecasts), "total_precipitation_6hr"
+    daily[rain] = forecasts[rain].drop_attrs().assign_attrs(units="m", cell_methods="time: sum")
+    daily["temperature"].attrs["cell_methods"] = "time: mean (interval: 24 hours)"
+    emulator.score({"daily": daily}, store, **OPTIONS)
+    said = [r.getMessage() for r in caplog.records if "over an interval, as the file says" in r.getMessage()]
+    assert len(said) == 1 and "temperature is the mean over an interval" in said[0]
+
+
+def test_rain_summed_from_the_start_is_asked_about(store, rows, caplog):
+    leads = np.arange(1, 9) * store.timestep
+    truth = emulator.predict(make_reference("climatology", store, leads), store.dataset(rows[:3]), days=2)
+    rain = [store.dataset(rows[i + 1 : i + 9])["total_precipitation_6hr"].values for i in range(3)]
+    for values, asked in ((np.array(rain), False), (np.array(rain).cumsum(axis=1), True)):
+        given = (
+            truth[["total_precipitation_6hr"]]
+            .drop_attrs(deep=False)
+            .copy(data={"total_precipitation_6hr": values.astype(np.float32)})
+        )
+        caplog.clear()
+        emulator.score({"other": given}, store, **OPTIONS | {"references": ("climatology",)})
+        assert ("is each value the sum over the step that ends there? look at" in caplog.text) == asked
+
+
+def test_the_initial_state_before_our_forecasts_is_left_out(store, forecasts):
+    first = forecasts.isel(lead_time=[0]).assign_coords(lead_time=[np.timedelta64(0, "ns")])
+    with_start = xr.concat([first, forecasts], "lead_time", data_vars="minimal", combine_attrs="override")
+    assert set(with_start.attrs) == set(forecasts.attrs)
+    options = OPTIONS | {"references": ("persistence",)}
+    scores, again = (emulator.score({"a": given}, store, **options) for given in (forecasts, with_start))
+    xr.testing.assert_allclose(scores["rmse"], again["rmse"])
+
+
+@pytest.mark.parametrize(("held", "filled"), [((0, 3, 7, 10, 14), False), ((0, 3, 9, 12), True)])
+def test_only_what_starts_at_regular_intervals_has_gaps(store, rows, held, filled):
+    """Mondays and Thursdays are three and four days apart."""
+    times = store.times[rows]
+    asked = [SimpleNamespace(init_times=times[list(held)]), SimpleNamespace(init_times=times[:15])]
+    found = wanted_inits(asked, np.array([store.timestep]), store, "validation")
+    np.testing.assert_array_equal(found, times[[0, 3, 6, 9, 12]] if filled else times[list(held)])

@@ -58,7 +58,7 @@ def test_the_sides_of_an_interval_are_those_of_the_quantiles_of_the_resamples():
 def test_resamples_are_in_blocks_where_the_values_are_correlated():
     rng, bootstrap = np.random.default_rng(0), Bootstrap(np.zeros(200, int), 300, 0.95)
     for first, least, most in ((-0.4, -0.1, 0.1), (0.9, 0.8, 1.0), (-0.4, -0.1, 0.1)):
-        drawn = bootstrap.resamples(ar2(rng, (20, 200), first, 0.0)).weights[-300:] * 200 - 1
+        drawn = bootstrap.resamples(ar2(rng, (20, 200), first, 0.0)).drawn * 200 - 1
         assert least < (drawn[:, 1:] * drawn[:, :-1]).mean() / (drawn**2).mean() < most
 
 

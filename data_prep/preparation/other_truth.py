@@ -84,6 +84,8 @@ def _check_times(source: Source, store: Store) -> None:
         if field.extent != "time":
             raise DataError(f"truth: {field.raw_name} has no dimension of time")
         if not is_accumulation(name):
+            if over := field.over_interval:
+                logger.warning("truth: %s is the %s over an interval, taken as if at its end", field.raw_name, over)
             continue
         if source.bounds is not None:
             right = (source.bounds[:, 1] == source.times) & (source.bounds[:, 1] - source.bounds[:, 0] == step)

@@ -97,6 +97,6 @@ def _rows(statistic: xr.DataArray, resamples: Resamples) -> np.ndarray:
     there = np.isfinite(values).all(axis=1)
     if there.all():
         return resamples.means(values)
-    out = np.full((values.shape[0], resamples.weights.shape[0]), np.nan)
+    out = np.full((values.shape[0], resamples.rows), np.nan)
     out[there] = resamples.means(values[there])
     return out

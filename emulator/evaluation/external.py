@@ -35,6 +35,7 @@ from data_prep.reading.recognise import (
     find_variables,
     level_coordinate,
     on_own_axes,
+    over_interval,
     scalar_pressure,
     single_level_pressure,
     vertical_kind,
@@ -290,6 +291,7 @@ def _field(
 ) -> tuple[ExternalField | None, Vertical | None]:
     """One variable and what its levels are; ``None`` where it lies on levels on which the truth does not have it."""
     raw_name = str(variable.name)
+    _tell_of_intervals(path, variable, name)
     to_si = _conversion(path, variable, name, store)
     vertical_dim = level_coordinate(variable)
     other = [d for d in map(str, variable.dims) if d not in (*dims.values(), vertical_dim) and variable.sizes[d] > 1]
@@ -323,6 +325,23 @@ def _field(
     rows = tuple(at) if vertical_dim else ()
     field = ExternalField(raw_name, to_si, tuple(map(float, wanted)), vertical_dim, rows, minimum=minimum, valid=valid)
     return field, "pressure" if kind == "pressure" else "sigma"
+
+
+_told_of_intervals: set[tuple[Location, str]] = set()
+
+
+def _tell_of_intervals(path: Location, variable: xr.DataArray, name: str) -> None:
+    """Says in the log that values over an interval are scored as those at its end, of a folder's variable once."""
+    over = over_interval(variable)
+    key = (path.parent if isinstance(path, Path) else path), name
+    if over in ("", "point") or is_accumulation(name) or key in _told_of_intervals:
+        return
+    _told_of_intervals.add(key)
+    logger.warning(
+        "%s: %s is the %s over an interval, as the file says; it is compared with the truth at its valid time, which "
+        "errs unless that is one too",
+        *(path, variable.name, over),
+    )
 
 
 def _conversion(path: Location, variable: xr.DataArray, name: str, store: Store) -> Conversion:

@@ -14,27 +14,33 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Resamples:
-    """Weights of initial times in means: the mean itself, without each one, and over drawn blocks.
+    """Means over initial times: of all, without each one, and over drawn blocks.
 
     Attributes:
-      weights: Rows sum to one, float64 ``(row, init_time)``: the plain mean, then the ``init_time`` means that
-        leave one out, then the resamples. (One initial time cannot be left out: its row is the mean.)
+      drawn: Weights of initial times in the resamples, rows sum to one, float64 ``(resample, init_time)``.
     """
 
-    weights: np.ndarray
+    drawn: np.ndarray
 
     @property
-    def count(self) -> int:
-        """How many resamples there are."""
-        return self.weights.shape[0] - self.weights.shape[1] - 1
+    def rows(self) -> int:
+        """How many means there are."""
+        return 1 + sum(self.drawn.shape)
 
     def means(self, values: np.ndarray) -> np.ndarray:
-        """Values ``(cell, init_time)`` to their means ``(cell, row)``."""
-        return values @ self.weights.T
+        """Values ``(cell, init_time)`` to their means ``(cell, row)``.
+
+        The plain one, then as many as initial times, each without one of them (of a single one: with it), then the
+        resampled ones.
+        """
+        n = values.shape[1]
+        mean = values.mean(axis=1, keepdims=True)
+        without_one = mean + (mean - values) / max(n - 1, 1)
+        return np.concatenate([mean, without_one, values @ self.drawn.T], axis=1)
 
     def split(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``(cell, row)`` of a score to the score itself, without each initial time, and resampled."""
-        n = self.weights.shape[1]
+        n = self.drawn.shape[1]
         return rows[:, 0], rows[:, 1 : n + 1], rows[:, n + 1 :]
 
 
@@ -67,19 +73,17 @@ def resample(trajectory: np.ndarray, length: int, count: int, seed: int) -> Resa
       seed: Of the random numbers.
     """
     n = trajectory.size
-    blocks = np.zeros((n, n))  # row: the block that starts at an initial time
-    pool = []  # of rows to draw from, such that every initial time lies in as many of them: `length`
-    for label in np.unique(trajectory):
-        rows = np.flatnonzero(trajectory == label)
-        for i in range(rows.size):
-            blocks[rows[i], rows[(i + np.arange(min(length, rows.size))) % rows.size]] = 1.0
-        pool.append(rows if rows.size > length else np.repeat(rows[0], length))
-    entries = np.concatenate(pool)
+    members = [np.flatnonzero(trajectory == label) for label in np.unique(trajectory)]
+    # first initial times of blocks to draw from, such that every initial time lies in as many of them: `length`
+    entries = np.concatenate([rows if rows.size > length else np.repeat(rows[0], length) for rows in members])
     draws = -(-entries.size // length)  # as many as hold n initial times in the mean
     starts = entries[np.random.default_rng([seed, length]).integers(0, entries.size, size=(count, draws))]
-    drawn = np.zeros((count, n))
-    np.add.at(drawn, (np.arange(count)[:, None], starts), 1.0)
-    drawn = drawn @ blocks
-    without_one = 1.0 - np.eye(n) if n > 1 else np.ones((1, 1))
-    weights = np.concatenate([np.ones((1, n)), without_one, drawn])
-    return Resamples(weights / weights.sum(axis=1, keepdims=True))
+    begun = np.zeros((count, n))  # how often a block begins at an initial time
+    np.add.at(begun, (np.arange(count)[:, None], starts), 1.0)
+    drawn = np.empty((count, n))
+    for rows in members:
+        width = min(length, rows.size)
+        wrapped = np.concatenate([begun[:, rows[rows.size - width :]], begun[:, rows]], axis=1)
+        sums = wrapped.cumsum(axis=1)
+        drawn[:, rows] = sums[:, width:] - sums[:, : rows.size]
+    return Resamples(drawn / drawn.sum(axis=1, keepdims=True))

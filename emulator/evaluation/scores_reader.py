@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from emulator.evaluation.crossover import Crossover, Outcome
-from emulator.evaluation.forecaster_names import is_physics, is_twin, physics_form
+from emulator.evaluation.forecaster_names import SIMPLE, is_physics, is_twin, physics_form
 from emulator.evaluation.regions import WHOLE
 from emulator.evaluation.significance import ENDS
 from emulator.evaluation.style import Unit, forecaster_label, shown_unit
@@ -75,9 +75,10 @@ def unit_of(scores: xr.Dataset, variable: str) -> Unit:
 
 
 def candidate(scores: xr.Dataset) -> str:
-    """Whose crossovers are told: the network; without one, the first forecaster."""
-    names = scores["forecaster"].values.tolist()
-    return "network" if "network" in names else names[0]
+    """Whose crossovers are told: the network; without one the first that is no baseline, or the first of all."""
+    names: list[str] = scores["forecaster"].values.tolist()
+    others = (n for n in names if not is_physics(n) and not is_twin(n) and n not in SIMPLE)
+    return "network" if "network" in names else next(others, names[0])
 
 
 def opponents(scores: xr.Dataset) -> list[str]:
@@ -130,7 +131,7 @@ def like_with_like(scores: xr.Dataset) -> list[tuple[str, str]]:
     """
     names = scores["forecaster"].values.tolist()
     pairs = [(f"{candidate(scores)}_{physics_form(n)}", n) for n in names if is_physics(n) and physics_form(n)]
-    return [(own, other) for own, other in pairs if own in names]
+    return [(own, other) for own, other in pairs if own in names and own != other]
 
 
 def initial_times(scores: xr.Dataset) -> str:
