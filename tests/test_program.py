@@ -76,7 +76,10 @@ def arguments(*words):
 
 def test_a_table_says_what_the_program_is_made_of(monkeypatch):
     monkeypatch.setattr(program, "_devices", lambda card, n: jax.devices()[:n])  # a CPU's program in place of a GPU's
+    chosen, choose = [], jax.lax.platform_dependent
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *a, **ways: chosen.append(1) or choose(*a, **ways))
     (table,) = program.run(arguments("--optimiser", "muon"))
+    assert chosen  # the way of an accelerator was open to it, though none is here
     rows = {row.what.strip(): row for row in table.rows}
     assert rows["memory"].value > 0
     assert rows["kernels"].value == sum(rows[part].value for part in ("forward", "backward", "optimiser")) > 20

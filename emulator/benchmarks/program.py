@@ -25,6 +25,7 @@ from data_prep.errors import ConfigError, one_line
 from emulator.benchmarks import train
 from emulator.benchmarks.table import Row, Table
 from emulator.hardware.machine import factors_of
+from emulator.hardware.platforms import compiled_for_others
 from emulator.models.layers import count_parameters
 from emulator.planning.step_trial import made_up_task
 from emulator.stepping.rollout import recomputed
@@ -74,7 +75,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     # XLA chooses among Triton's matrix products by trying them, which it cannot do here; without a trial some fail
     options = {"xla_gpu_enable_triton_gemm": False} if arguments.card == "h100" else None
     programs = Programs(step, state, _shapes(task, task.specs(), layout), store, layout, config, options)
-    text = programs.of(shape).as_text() or ""
+    with compiled_for_others():
+        text = programs.of(shape).as_text() or ""
     operations = step_flops(model, store, shape.windows, 1) * shape.model_steps / layout.mesh.size
     repeated = (recomputed(shape.steps) - 1) * shape.steps if config.rematerialise else 0.0
     again = 1 + repeated / shape.model_steps

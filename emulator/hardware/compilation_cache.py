@@ -17,8 +17,9 @@ def remember_compiled() -> None:
     """Turns the cache on for this process and its children.
 
     ``JAX_COMPILATION_CACHE_DIR`` names another folder, ``JAX_ENABLE_COMPILATION_CACHE=false`` turns it off. Several
-    processes keep nothing unless a folder is named: the first alone writes, and where the others do not see what it
-    wrote, they compile while it does not, and on GPUs wait for its share of that work.
+    processes keep nothing unless a folder is named: the first alone writes, and where the others do not find what it
+    wrote, they compile while it does not, and on GPUs wait for its share of that work, for up to a day. A folder that
+    all see is not enough: nodes whose processors differ may look for the same program under different names.
     """
     if launched_several() or named_processes():
         return

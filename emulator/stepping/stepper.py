@@ -225,8 +225,9 @@ def make_stepper(
         channels = network_channels(model, spec)
         return nnx.split(build(model, *channels, grid, rngs, jnp.dtype(dtype), jnp.dtype(factors)))
 
-    # drawn by one program, which the next start finds compiled
-    network, params = jax.eval_shape(initial) if seed is None else jax.jit(initial)()
+    # Drawn by one program, which the next start finds compiled. It is waited for: where memory does not suffice, the
+    # error must not travel into another program, on whose result XLA of a CPU would wait for ever.
+    network, params = jax.eval_shape(initial) if seed is None else jax.block_until_ready(jax.jit(initial)())
     normal = (static - statistics.static_mean) / statistics.static_std
     constraints = Constraints.of(model, spec, grid)
     normalizer = Normalizer.of(statistics, spec)
