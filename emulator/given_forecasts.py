@@ -139,7 +139,7 @@ def _why_not_ours(forecast: xr.Dataset, store: Store) -> str | None:
     lead = forecast["lead_time"]
     if lead.dtype.kind != "m" and "dtype" not in lead.attrs:  # by which xarray decodes them
         return "leads are no spans of time"
-    if lead.values[0] <= lead.dtype.type(0):
+    if lead.values.astype(np.int64)[0] <= 0:
         return "the initial time itself is among the leads"
     if forecast.sizes.get("realization") == 1:
         return "an ensemble has one member"
