@@ -589,7 +589,7 @@ def _with_gaps_between(files: Sequence[FileReport]) -> list[FileReport]:
     numbers = np.repeat(np.arange(len(files)), [file.source.times.size for file in files])
     held, first = np.unique(np.concatenate([file.source.times for file in files]), return_index=True)
     spans = sorted((t.min(), t.max()) for file in files if (t := file.source.times).size)
-    begins, ends = (np.array(ends) for ends in zip(*spans, strict=True))
+    begins, ends = map(np.array, zip(*spans, strict=True))
     reach = np.maximum.accumulate(ends)[np.searchsorted(begins, times[:-1], side="right") - 1]  # of those begun so far
     new: list[list[Finding]] = [[] for _ in files]
     for row in np.flatnonzero((steps > steps.min()) & (reach < times[1:])):

@@ -129,13 +129,14 @@ def _undated(files: Sequence[FileReport]) -> str | None:
     """What is wrong with a record of which no file knows its time, as those that carry the date in their names."""
     if record_times(files).size:
         return None
-    for reports in by_variable(files).values():
-        if len({(r.low, r.high) for r in reports}) > 1:
-            raw_name = reports[0].found.raw_name
-            return (
-                f"{files[0].source.path}: {raw_name} has no time, and in other files it differs: give each file its "
-                "date as a coordinate 'time', in time units such as 'days since 2000-01-01'"
-            )
+    differing = {n for n, reports in by_variable(files).items() if len({(r.low, r.high) for r in reports}) > 1}
+    for file in files:
+        for report in file.fields:
+            if report.found.name in differing:
+                return (
+                    f"{file.source.path}: {report.found.raw_name} has no time, and in other files it differs: give "
+                    "each file its date as a coordinate 'time', in time units such as 'days since 2000-01-01'"
+                )
     return None
 
 
