@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from data_prep.errors import ConfigError, DataError, UserError
 from data_prep.files.json_file import finite
 from emulator.command import interrupted_by_sigterm, memory_in_one_line, say, set_up_logging
 from emulator.hardware.compilation_cache import remember_compiled
+from emulator.hardware.garbage import search_put_off
 from emulator.hardware.large_pages import use_large_pages
 from emulator.parser import build_parser
 
@@ -85,7 +87,8 @@ def _dispatch(arguments: argparse.Namespace) -> None:
     elif command == "plot" and arguments.config.endswith(".nc"):
         _plot_scores(arguments)
     else:
-        _run_stages(arguments)
+        with search_put_off() if command == "train" else nullcontext():
+            _run_stages(arguments)
 
 
 def _run_stages(arguments: argparse.Namespace) -> None:

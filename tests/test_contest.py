@@ -479,14 +479,14 @@ def test_forecasts_of_others_are_taken_from_an_experiment_that_made_them_alike(f
     cells = ours.leads.size * len(store.spec.state_channels) * math.prod(store.grid.shape)
     assert competitors.bytes_to_write(Contest(taking, store)) == 4 * cells * written
     stage.take_parts(taking)
-    stage.run(taking, None)
+    stage.run(taking, None, lambda: None)
     assert set(names) == {"network"}
     same = {p.name for p in (second / "forecasts").rglob("*.nc") if p.stat().st_nlink == 2}
     assert same == {f"{n}.nc" for n in ("physics_t21", "physics_t21_debiased", "physics_t21_damped", "persistence")}
     names.clear()
     third = config_of(tmp_path / "third", **{**more, "correction_inits": 5})
     stage.take_parts(third.model_copy(update={"reuse": str(second)}))
-    stage.run(third, None)
+    stage.run(third, None, lambda: None)
     assert (tmp_path / "third/forecasts/physics_t21.nc").samefile(second / "forecasts/physics_t21.nc")
     assert set(names) == {"network", "physics_t21"}  # which it is corrected by is another
 

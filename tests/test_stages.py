@@ -29,7 +29,8 @@ def calls(monkeypatch):
     made: list[str] = []
 
     def fake(stage):
-        def run(config, workers):
+        def run(config, workers, warn):
+            warn()
             folder = config.path
             made.append(stage.name)
             if stage.name == "forecast":
@@ -74,7 +75,7 @@ def test_all_stages_in_order_and_only_once(tmp_path, calls):
 
 
 def test_an_unfinished_stage_is_run_again(tmp_path, calls, monkeypatch):
-    def killed(config, workers):
+    def killed(*_):
         raise KeyboardInterrupt
 
     whole = stages.STAGES
@@ -122,10 +123,11 @@ def test_a_longer_training_goes_on_from_a_shorter_and_discards_what_was_made_fro
 def test_weights_have_the_seed_of_the_experiment_or_their_own(tmp_path, monkeypatch, changes, seed):
     asked = []
     monkeypatch.setattr(
-        "emulator.training.train.train", lambda config, model, store, run_dir, seed, experiment: asked.append(seed)
+        "emulator.training.train.train",
+        lambda config, model, store, run_dir, seed, experiment, once_begun: asked.append(seed),
     )
     (train,) = (stage for stage in stages.STAGES if stage.name == "train")
-    train.run(config(tmp_path, seed=5, **changes), None)
+    train.run(config(tmp_path, seed=5, **changes), None, lambda: None)
     assert asked == [seed]
 
 
@@ -171,7 +173,7 @@ def test_what_is_reused_must_be_another_experiment(reuse, tmp_path, calls):
 
 
 def test_a_config_that_failed_before_anything_was_made_may_be_mended(tmp_path, calls, monkeypatch):
-    def fail(config, workers):
+    def fail(*_):
         raise UserError("missing temprature")
 
     whole = stages.STAGES
@@ -220,7 +222,7 @@ def test_a_nature_run_that_is_not_there_is_asked_for(tmp_path, calls):
 def _stopping(monkeypatch, name):
     """The stage of this name is stopped when half of its results are there."""
 
-    def stopped(config, workers):
+    def stopped(config, *_):
         folder = config.path
         if name == "forecast":
             (folder / "forecasts").mkdir()
@@ -349,7 +351,7 @@ def test_a_stage_that_is_refused_at_its_first_run_leaves_the_config_of_the_other
     folder = running.run_stages(config(tmp_path), ["prepare", "train", "forecast"])
     before = (folder / "config.yaml").read_text(), (folder / "stages.json").read_text()
 
-    def refused(config, workers):
+    def refused(*_):
         raise UserError("no forecasts of network")
 
     broken = tuple(dataclasses.replace(s, run=refused) if s.name == "evaluate" else s for s in stages.STAGES)
@@ -596,8 +598,8 @@ def _with_content(monkeypatch, made):
     """Data whose content is what was last put into the list."""
     prepare = stages.stage_named("prepare")
 
-    def run(config, workers):
-        prepare.run(config, workers)
+    def run(config, *others):
+        prepare.run(config, *others)
         (config.path / "store.zarr").write_text(made[-1])
 
     def content(config):
@@ -784,8 +786,8 @@ def test_a_file_that_changes_while_it_is_worked_on_has_changed(tmp_path, calls, 
     raw.write_text("1")
     prepare = stages.stage_named("prepare")
 
-    def work(config, workers):
-        prepare.run(config, workers)
+    def work(config, *others):
+        prepare.run(config, *others)
         raw.write_text("of another length")
 
     working = tuple(dataclasses.replace(s, run=work) if s.name == "prepare" else s for s in stages.STAGES)

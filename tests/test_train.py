@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import gc
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from emulator.checkpoint import (
     write_description,
 )
 from emulator.config import EvaluateConfig, RolloutStage, TrainConfig
+from emulator.hardware.garbage import search_put_off
 from emulator.training.checkpoints import Checkpoints
 from emulator.training.devices import WHOLE
 from emulator.training.job import check, in_memory_limit, set_up
@@ -433,6 +435,20 @@ def test_a_disk_that_refuses_events_stops_a_training_and_does_not_hold_it_up(tmp
     writing.join(60)
     assert not writing.is_alive()
     assert raised == [errno.ENOSPC]
+
+
+def test_what_can_wait_comes_behind_the_first_step_of_a_start(store, finished, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    told: list[bool] = []
+
+    def once_begun():
+        told.append("first step done" in caplog.text and gc.isenabled())
+
+    with search_put_off():
+        train(CONFIG, MODEL, store, tmp_path, 0, {"name": "test"}, once_begun)
+    assert told == [True]
+    train(CONFIG, MODEL, store, finished, 0, {"name": "test"}, once_begun)  # there is nothing to begin
+    assert told == [True]
 
 
 def test_finished_run_is_left_alone(store, finished):

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -106,19 +107,23 @@ def _run_stage(
     if redo:
         stage.ready(config)
     logger.info("%s", title)
-    _look_ahead(config, stage, all_follow)
-    seconds = _work(config, stage, records, redo, workers)
+    if all_follow:
+        stage.look_ahead(config)
+    warn = _nothing if all_follow else partial(_warn_of_later_stages, config, stage)
+    seconds = _work(config, stage, records, redo, workers, warn)
     logger.info("%s: finished in %s", title, duration(seconds))
 
 
-def _look_ahead(config: ExperimentConfig, stage: Stage, all_follow: bool) -> None:
-    """Refuses what a later stage would refuse; warns of it where none has been asked for, as the config may change."""
+def _warn_of_later_stages(config: ExperimentConfig, stage: Stage) -> None:
+    """Where none has been asked for, what one would refuse is a warning: until then the config may change."""
     try:
         stage.look_ahead(config)
     except UserError as error:
-        if all_follow:
-            raise
         logger.warning("%s: with this config a later stage will be refused: %s", stage.name, error)
+
+
+def _nothing() -> None:
+    """There is no warning to give."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,14 @@ class _Course:
         return cls(discards_before=False, discards_after=is_another, resumes=begun)
 
 
-def _work(config: ExperimentConfig, stage: Stage, records: Records, redo: bool, workers: Executor | None) -> float:
+def _work(
+    config: ExperimentConfig,
+    stage: Stage,
+    records: Records,
+    redo: bool,
+    workers: Executor | None,
+    warn: Callable[[], None],
+) -> float:
     """Has a stage run, and keeps the record: before, lest a beginning be taken for a result, and after. Its seconds."""
     folder, record, mark = config.path, records.get(stage.name), fingerprint(config, stage)
     course = _Course.of(stage, record, mark, redo=redo, any_there=_any_there(folder, stage))
@@ -169,7 +181,7 @@ def _work(config: ExperimentConfig, stage: Stage, records: Records, redo: bool, 
             stage.meet()
         else:
             stage.take_parts(config)
-        stage.run(config, workers)
+        stage.run(config, workers, warn)
     except BaseException as error:
         was_begun = redo or record is None  # what is stopped, and not refused, goes on
         if earlier is not None and (isinstance(error, UserError) or not was_begun):
@@ -372,7 +384,7 @@ def follow_stage(config: ExperimentConfig, name: str, *, redo: bool = False) -> 
     if redo:
         stage.meet()
     if redo or not _done_before(config, stage, record):
-        stage.run(config, None)
+        stage.run(config, None, _nothing)
 
 
 def _done_before(config: ExperimentConfig, stage: Stage, record: Record | None) -> bool:

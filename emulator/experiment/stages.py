@@ -37,7 +37,8 @@ class Stage:
     Attributes:
       name: What the user calls it.
       outputs: What it makes, relative to the experiment's folder.
-      run: Does the work, on the workers if it can share it; must resume or start over by itself after a kill.
+      run: Does the work, on the workers if it can share it; must resume or start over by itself after a kill. The last
+        of its arguments gives a warning of later stages, if there is one to give.
       depends: Config keys (dotted) that the result depends on, beside those of the stages before it.
       needs: Outputs of earlier stages without which it cannot start.
       check: Refuses what is there, if it was made with other values of keys that only a part of the result depends on.
@@ -49,7 +50,8 @@ class Stage:
       take_parts: Takes what the experiment that is reused has made alike of the result, before the rest is made.
       meet: Waits for the processes that share the work until the first of them has discarded an earlier result.
       begun: Whether what is there, made with another config, is the beginning of what this one asks for.
-      look_ahead: Refuses, before the work, what a later stage would refuse; a warning where not all are to follow.
+      look_ahead: Refuses, before the work, what a later stage would refuse. Where not all are to follow it is a warning
+        that ``run`` gives when it is a good time, for somebody waits for the work to begin.
       files: Those of others that the result is made of, by name, with what changes when they do; the record keeps them.
         Files alone: who has a URL may be far away, or down.
       replaces: Whether its outputs take the place of earlier ones when they are whole, when it is made anew too: these
@@ -62,7 +64,7 @@ class Stage:
 
     name: str
     outputs: tuple[str, ...]
-    run: Callable[[ExperimentConfig, Executor | None], None]
+    run: Callable[[ExperimentConfig, Executor | None, Callable[[], None]], None]
     depends: tuple[str, ...]
     needs: tuple[str, ...] = ()
     check: Callable[[ExperimentConfig], None] = lambda _: None
@@ -80,10 +82,11 @@ class Stage:
     of_network: Callable[[Path], list[Path]] | None = None
 
 
-def _simulate(config: ExperimentConfig, _: Executor | None) -> None:
+def _simulate(config: ExperimentConfig, _: Executor | None, warn: Callable[[], None]) -> None:
     from emulator.physics.nature_run import simulate
 
     assert config.simulate is not None
+    warn()
     simulate(config.simulate, config.path / "nature", config.seed)
 
 
@@ -115,7 +118,7 @@ def _check_data_of_simulation(config: ExperimentConfig) -> None:
             ) from None
 
 
-def _prepare(config: ExperimentConfig, workers: Executor | None) -> None:
+def _prepare(config: ExperimentConfig, workers: Executor | None, _: Callable[[], None]) -> None:
     from data_prep.preparation.pipeline import prepare
 
     with track_blocks("prepare") as on_block:
@@ -199,7 +202,7 @@ def _check_comparison(config: ExperimentConfig) -> None:
     check_comparison(config)
 
 
-def _train(config: ExperimentConfig, _: Executor | None) -> None:
+def _train(config: ExperimentConfig, _: Executor | None, warn: Callable[[], None]) -> None:
     from emulator.training.train import train
 
     train(
@@ -209,6 +212,7 @@ def _train(config: ExperimentConfig, _: Executor | None) -> None:
         config.path / "run",
         config.training_seed,
         config.model_dump(mode="json"),
+        warn,
     )
 
 
@@ -238,7 +242,7 @@ def _shorter_training(config: ExperimentConfig) -> bool:
     return is_beginning(config.path / "run", config.train, config.model, config.training_seed)
 
 
-def _forecast(config: ExperimentConfig, _: Executor | None) -> None:
+def _forecast(config: ExperimentConfig, *_: object) -> None:
     from emulator.experiment.comparing import write_all_forecasts
 
     write_all_forecasts(config)
@@ -275,7 +279,7 @@ def _incomplete_forecasts(config: ExperimentConfig) -> str | None:
     return what_is_lacking(Contest.of(config)) if (config.path / "store.zarr").exists() else None
 
 
-def _evaluate(config: ExperimentConfig, workers: Executor | None) -> None:
+def _evaluate(config: ExperimentConfig, workers: Executor | None, _: Callable[[], None]) -> None:
     from emulator.experiment.comparing import check_scores, score_all_forecasts
 
     check_scores(config)
@@ -301,7 +305,7 @@ def _replaced_since_scored(config: ExperimentConfig) -> str | None:
     return None
 
 
-def _plot(config: ExperimentConfig, _: Executor | None) -> None:
+def _plot(config: ExperimentConfig, *_: object) -> None:
     from emulator.experiment.comparing import plot_everything
 
     plot_everything(config)

@@ -100,11 +100,13 @@ class Advection:
         most = max(map(len, by_level))
         boundary = Boundary.of(grid)
         latitude = _padded(np.asarray(grid.latitude), boundary)
+        longitude = np.asarray(grid.longitude, np.float32)
+        seconds = np.array([step / np.timedelta64(1, "s") for step in steps], np.float32)
         return cls(
-            jnp.asarray(latitude, jnp.float32),
-            jnp.asarray(_bins(latitude)),
-            jnp.asarray(grid.longitude, jnp.float32),
-            jnp.asarray([step / np.timedelta64(1, "s") for step in steps], jnp.float32),
+            jax.device_put(latitude.astype(np.float32)),  # other ways onto a device compile a program for every shape
+            jax.device_put(_bins(latitude)),
+            jax.device_put(longitude),
+            jax.device_put(seconds),
             _padded_places(grid, boundary, 1 + cubic),
             boundary.periodic,
             (eastward, northward),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -62,13 +63,9 @@ class Objective:
         if derived:
             matrix = geopotential_matrix(spec, mean)
             unit = np.stack([changes(store, step, matrix).std.astype(np.float32) for step in time_steps])
-        return cls(
-            jnp.asarray(store.grid.latitude_weights, jnp.float32),
-            jnp.asarray(weights),
-            jnp.int32(len(weights) - 1),
-            jnp.asarray(matrix),
-            jnp.asarray(unit),
-        )
+        rows = np.asarray(store.grid.latitude_weights, np.float32)
+        # Other ways onto a device than this compile a program for every shape.
+        return cls(*jax.device_put((rows, weights, np.int32(len(weights) - 1), matrix, unit)))
 
     def channels(self, difference: Float[Array, "*any state"]) -> Float[Array, "*any channel"]:
         """A difference of two states with its derived channels, in their units."""

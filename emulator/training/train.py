@@ -11,7 +11,7 @@ with the next ones.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emulator.config import ModelConfig, TrainConfig
+from emulator.hardware.garbage import search_again
 from emulator.hardware.machine import describe
 from emulator.models.layers import count_parameters
 from emulator.progress import track
@@ -53,6 +54,7 @@ def train(
     run_dir: Path,
     seed: int,
     experiment: dict[str, Any],
+    once_begun: Callable[[], None] = lambda: None,
 ) -> Path:
     """Trains a network, or goes on where an earlier call was stopped.
 
@@ -65,6 +67,7 @@ def train(
       run_dir: The run folder; see ``checkpoint``.
       seed: Of initial weights, of the order of the data, of noise.
       experiment: The resolved config, kept in the run folder for the reader.
+      once_begun: What else there is to do at the start, and can wait for the first step.
 
     Returns:
       ``run_dir``, which ``checkpoint.load_forecaster`` reads.
@@ -167,6 +170,8 @@ def train(
                         logger.info("train: first step done, loss %.4g", float(norms.loss))
                     if first and not stop:  # what can wait comes behind it: who waits sees a first loss sooner
                         with progress.once(), watch.clock.paused():
+                            search_again()
+                            once_begun()
                             needed = look_ahead(job, programs, job.heaviest(done), config)
                             held.begin_beside(needed.n_bytes)
                             meet()

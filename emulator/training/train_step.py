@@ -63,7 +63,7 @@ class TrainState(NamedTuple):
             return stacks, jax.tree.map(jnp.copy, stacks), optimiser.init(stacks)
 
         # one program, which the next start finds compiled
-        return cls(*jax.device_get((jnp.int32(0), jnp.int32(0), *jax.jit(initial)(params))))
+        return cls(*jax.device_get((np.int32(0), np.int32(0), *jax.jit(initial)(params))))
 
 
 class Norms(NamedTuple):
