@@ -54,6 +54,9 @@ def test_shipped_configs_are_those_of_the_repository():
         ("simulate.truncation=20", "simulate.truncation: input should be 21, 31, 42, 63 or 85, got 20"),
         ("train.batch_size='8'", "train.batch_size: input should be a valid integer, got '8'"),
         ("train.batch_size=0", "train.batch_size: input should be greater than 0, got 0"),
+        ("train.batch_size=100000000000000000000", "train.batch_size: 100000000000000000000 is too many, 2147483647"),
+        ("model.width=131073", "model.width: 131073 is too many, 131072 are the most"),
+        ("model.multipliers=[1, 1025]", "model.multipliers.1: 1025 is too many, 1024 are the most"),
         ("train.accumulate=3", "train: accumulate 3 does not divide batch_size 16"),
         ("data.inputs=[]", "data.inputs: list should have at least 1 item"),
         (

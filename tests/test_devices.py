@@ -13,12 +13,14 @@ import fast_compile
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 from tiny_store import write_store
 from train_worker import MODEL
 
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from emulator.config import MeshConfig, RolloutStage, TrainConfig, UNetConfig
+from emulator.hardware import launcher
 from emulator.hardware.launcher import JAX_VARIABLES, processes_here
 from emulator.training.devices import AXES, Layout, exit_code, failing_together, join_processes
 from emulator.training.train import train
@@ -289,6 +291,7 @@ def initialized(monkeypatch):
         monkeypatch.delenv(name)
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda **how: calls.append(how))
+    monkeypatch.setattr(launcher, "_told_here", [])
     return calls
 
 
@@ -328,6 +331,15 @@ def test_processes_of_one_machine_are_counted(initialized, monkeypatch, variable
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert processes_here(8) == here
+
+
+def test_processes_that_are_named_tell_each_other_where_they_are(initialized, monkeypatch):
+    for name, value in zip(JAX_VARIABLES, ("node:1", "4", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")  # of a job in which they were started by hand
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda host: np.array([host, host, host + 1, host + 1]))
+    join_processes()
+    assert processes_here(4) == 2
 
 
 def test_devices_share_the_initial_times_of_forecasts(meshes):

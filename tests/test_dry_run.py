@@ -24,6 +24,7 @@ from emulator.training.devices import WHOLE, Layout
 from emulator.training.dry_run import StageCost, TrainingCost, dry_run
 from emulator.training.job import look_ahead, set_up
 from emulator.training.loader import Shape, Windows
+from emulator.training.on_devices import OnDevices
 from emulator.training.train import train
 from emulator.training.train_step import unrolled
 from emulator.training.validation import Validation
@@ -127,6 +128,24 @@ def test_time_of_a_step_has_reading_beside_it_as_in_training(experiment, monkeyp
     config = load_config(experiment / "experiment.yaml", ["train.stages=[{steps: 1}]"])
     (stage,) = dry_run(config.train, config.model, experiment / "store.zarr", 0).stages
     assert 0.08 < stage.seconds < 0.4  # four readers bring a batch every 0.125 s
+
+
+def test_time_of_a_step_is_that_of_data_where_training_will_have_them(experiment, monkeypatch):
+    """An accelerator takes batches out of its own memory; a CPU's is the host's, so it is made to here."""
+    taken: list[bool] = []
+    take = OnDevices.take
+
+    def noted(self, rows):
+        states = take(self, rows)
+        taken.append(states is not None)
+        return states
+
+    monkeypatch.setattr(OnDevices, "begin_beside", lambda self, needed: self.begin())
+    monkeypatch.setattr(OnDevices, "take", noted)
+    monkeypatch.setattr(Layout, "matrix_rate", lambda *_: 1e9)
+    config = load_config(experiment / "experiment.yaml")
+    dry_run(config.train, config.model, experiment / "store.zarr", 0)
+    assert taken and all(taken)
 
 
 def test_batches_that_wait_are_counted(experiment, monkeypatch):

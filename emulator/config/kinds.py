@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from data_prep.config import Place
 
@@ -24,8 +31,27 @@ def _region_name(given: Any) -> Any:
     return given
 
 
-Positive = Annotated[int, Field(gt=0)]
+def _at_most(most: int) -> AfterValidator:
+    """Refuses what would end in an overflow of some library; no key is documented by a limit that nobody meets."""
+
+    def check(given: float) -> float:
+        if given > most:
+            raise ValueError(f"{given} is too many, {most} are the most")
+        return given
+
+    return AfterValidator(check)
+
+
+# XLA counts what is in a kernel of products of channels, in 64 bits.
+_COUNTABLE, _CHANNELS, _TIMES_CHANNELS = _at_most(2**31 - 1), _at_most(2**17), _at_most(2**10)
+
+Positive = Annotated[int, Field(gt=0), _COUNTABLE]
+NonNegative = Annotated[int, Field(ge=0), _COUNTABLE]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Channels = Annotated[int, Field(gt=0), _CHANNELS]
+ChannelsOrNone = Annotated[int, Field(ge=0), _CHANNELS]
+TimesChannels = Annotated[int, Field(gt=0), _TIMES_CHANNELS]
+RatioOfChannels = Annotated[float, Field(gt=0), _TIMES_CHANNELS]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # of larger ones JAX takes no notice beyond 32 bits
 RegionName = Annotated[str, BeforeValidator(_region_name)]

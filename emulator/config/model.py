@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from data_prep.config import Section
-from emulator.config.kinds import Positive, PositiveFloat
+from emulator.config.kinds import Channels, ChannelsOrNone, NonNegative, Positive, RatioOfChannels, TimesChannels
 
 
 class NetworkConfig(Section):
@@ -66,20 +66,18 @@ class UNetConfig(NetworkConfig):
 
     kind: Literal["unet"] = Field("unet", description="Which network; a U-Net where it is left out")
     patch: Positive = Field(2, description="Grid cells per side of a latent cell at the finest level")
-    width: Positive = Field(96, description="Channels at the finest level")
-    multipliers: Annotated[list[Positive], Field(min_length=1)] = Field(
+    width: Channels = Field(96, description="Channels at the finest level")
+    multipliers: Annotated[list[TimesChannels], Field(min_length=1)] = Field(
         [1, 2], description="Width of each level over `width`; each level halves the grid"
     )
     blocks: Positive = Field(2, description="Residual blocks per level and direction")
-    global_truncation: int = Field(
+    global_truncation: NonNegative = Field(
         0,
-        ge=0,
         description="Global grids only: each block of the coarsest level follows a filter of spherical harmonics up to "
         "this degree, which sees the whole globe; 0: none",
     )
-    column_width: int = Field(
+    column_width: ChannelsOrNone = Field(
         0,
-        ge=0,
         description="Channels of a network that every column of the grid has by itself, behind the latent cells, which "
         "are patches of several columns; 0: none",
     )
@@ -95,10 +93,10 @@ class TransformerConfig(NetworkConfig):
 
     kind: Literal["transformer"] = Field(description="Which network")
     patch: Positive = Field(2, description="Grid cells per side of a patch")
-    width: Positive = Field(512, description="Channels of a token; multiples of 128 suit matrix units")
+    width: Channels = Field(512, description="Channels of a token; multiples of 128 suit matrix units")
     depth: Positive = Field(8, description="Blocks of attention and MLP")
     heads: Positive = Field(8, description="Attention heads; width / heads should be 64 or 128")
-    mlp_ratio: PositiveFloat = Field(
+    mlp_ratio: RatioOfChannels = Field(
         3.0, description="Hidden channels of the gated MLP over width, rounded up to a multiple of 64"
     )
     attention: Literal["global", "windowed"] = Field(
@@ -121,9 +119,9 @@ class SpectralConfig(NetworkConfig):
     """A neural operator in spherical harmonics; global grids only."""
 
     kind: Literal["spectral"] = Field(description="Which network")
-    width: Positive = Field(256, description="Channels of a grid cell")
+    width: Channels = Field(256, description="Channels of a grid cell")
     depth: Positive = Field(6, description="Blocks of spectral filter and MLP")
-    mlp_ratio: PositiveFloat = Field(
+    mlp_ratio: RatioOfChannels = Field(
         2.0, description="Hidden channels of the gated MLP over width, rounded up to a multiple of 64"
     )
     truncation: Positive | None = Field(
@@ -138,7 +136,7 @@ class GraphConfig(NetworkConfig):
     refinement: Annotated[int, Field(ge=0, le=7)] = Field(
         3, description="Times the icosahedron is refined: 10 * 4^r + 2 nodes, spaced 63 / 2^r degrees"
     )
-    width: Positive = Field(256, description="Channels of a node")
+    width: Channels = Field(256, description="Channels of a node")
     depth: Positive = Field(8, description="Rounds of messages on the mesh")
 
 

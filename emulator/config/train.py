@@ -7,7 +7,16 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.config import Place, Section
-from emulator.config.kinds import Fraction, LevelWeighting, NonNegativeFloat, Positive, PositiveFloat, Precision, Seed
+from emulator.config.kinds import (
+    Fraction,
+    LevelWeighting,
+    NonNegative,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Precision,
+    Seed,
+)
 
 
 class RolloutStage(Section):
@@ -15,13 +24,13 @@ class RolloutStage(Section):
 
     steps: Positive = Field(description="Optimiser steps")
     rollout: Positive = Field(1, description="Model steps unrolled in the loss")
-    free_steps: Annotated[int, Field(ge=0)] = Field(
+    free_steps: NonNegative = Field(
         0,
         description="Model steps before those, which the network takes by itself and without a gradient, at a third of "
         "the cost: it learns to go on from its own forecasts (pushforward, Brandstetter et al. 2022)",
     )
     learning_rate: PositiveFloat = Field(1e-3, description="Peak learning rate")
-    warmup: Annotated[int, Field(ge=0)] = Field(
+    warmup: NonNegative = Field(
         50, description="Linear warm-up steps, half of the stage at most, then a cosine to `final_fraction`"
     )
     final_fraction: Annotated[float, Field(ge=0, le=1)] = Field(0.02, description="Last learning rate over the peak")

@@ -18,8 +18,18 @@ def launched_several() -> bool:
     return any(_number(name, 1) > 1 for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"))
 
 
+_told_here: list[int] = []
+
+
+def tell_processes_here(count: int) -> None:
+    """So many share this machine, as they have told each other."""
+    _told_here[:] = [count]
+
+
 def processes_here(count: int) -> int:
-    """How many of ``count`` share this machine; all of them, where the launcher does not say."""
+    """How many of ``count`` share this machine; all of them, where neither they nor the launcher said."""
+    if _told_here:
+        return _told_here[0]
     by_slurm = -(-_number("SLURM_STEP_NUM_TASKS", count) // _number("SLURM_STEP_NUM_NODES", 1))
     return max(1, min(count, _number("OMPI_COMM_WORLD_LOCAL_SIZE", by_slurm)))
 

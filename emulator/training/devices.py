@@ -16,7 +16,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +33,13 @@ from jax.sharding import PartitionSpec as P
 from data_prep.errors import ConfigError, DataError
 from data_prep.grid import Grid
 from emulator.config import MeshConfig, ModelConfig
-from emulator.hardware.launcher import JAX_VARIABLES, launched_several, named_processes, processes_here
+from emulator.hardware.launcher import (
+    JAX_VARIABLES,
+    launched_several,
+    named_processes,
+    processes_here,
+    tell_processes_here,
+)
 from emulator.hardware.machine import matrix_rate
 from emulator.models import latitude_factor
 from emulator.models.halo import LATITUDE_AXIS
@@ -234,6 +242,7 @@ def join_processes() -> int:
 
     Raises:
       ConfigError: the variables are incomplete, or the others did not come.
+      DataError: another process was lost meanwhile.
     """
     names, given = JAX_VARIABLES, named_processes()
     if not given and not launched_several():
@@ -262,6 +271,10 @@ def join_processes() -> int:
             "several processes: a task takes one GPU, and this node has %d and fewer tasks; start a task for each",
             len(seen),
         )
+    if given:  # and no launcher says where they are
+        host = np.uint32(zlib.crc32(socket.gethostname().encode()))
+        with failing_together():
+            tell_processes_here(int(np.sum(multihost_utils.process_allgather(host) == host)))
     return jax.process_index()
 
 

@@ -22,6 +22,7 @@ from emulator.training.arriving import Arriving
 from emulator.training.budget import AHEAD, Programs, amount
 from emulator.training.devices import WHOLE
 from emulator.training.job import Job, StageSpan, look_ahead, open_for_training, set_up
+from emulator.training.on_devices import OnDevices
 from emulator.training.run_identity import another_run, latest_step
 from emulator.training.train_step import Norms, TrainState
 
@@ -189,9 +190,12 @@ def dry_run(
     needed = look_ahead(job, programs, job.heaviest() | longest, config)
     rate = job.layout.matrix_rate(config.precision)
     stages = []
-    for span in job.spans:
-        state, cost = _measure(job, span, programs, state, config, rate)
-        stages.append(cost)
+    with closing(OnDevices(job.store, job.layout)) as held:
+        held.begin_beside(needed.n_bytes)
+        held.wait()
+        for span in job.spans:
+            state, cost = _measure(job, span, programs, state, config, rate, held)
+            stages.append(cost)
     total = job.spans[-1].stop
     return TrainingCost(
         network=model.kind,
@@ -215,7 +219,13 @@ def dry_run(
 
 
 def _measure(
-    job: Job, span: StageSpan, programs: Programs, state: TrainState, config: TrainConfig, rate: float
+    job: Job,
+    span: StageSpan,
+    programs: Programs,
+    state: TrainState,
+    config: TrainConfig,
+    rate: float,
+    held: OnDevices,
 ) -> tuple[TrainState, StageCost]:
     windows = span.windows
     program, shape = programs.of(windows.longest), windows.longest
@@ -225,7 +235,7 @@ def _measure(
     before, timed = 1 + ahead, math.ceil(_TIMED_STEPS / ahead) * ahead
     longest = (step for step in count() if windows.shape(step) == shape)
     behind: deque[Norms] = deque()
-    with closing(windows.batches(islice(longest, before + timed), job.layout)) as batches:
+    with closing(windows.batches(islice(longest, before + timed), job.layout, held)) as batches:
         for number, batch in enumerate(batches):
             if number == before:
                 jax.block_until_ready(state)
