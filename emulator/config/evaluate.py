@@ -7,7 +7,15 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.config import Place, Section
-from emulator.config.kinds import Files, ForecasterName, NonNegativeFloat, Positive, PositiveFloat, RegionName
+from emulator.config.kinds import (
+    Files,
+    ForecasterName,
+    NonNegative,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    RegionName,
+)
 
 
 class EnsembleOptions(Section):
@@ -108,7 +116,7 @@ class EvaluateConfig(Section):
     physics: list[PhysicsBaseline] = Field(
         [], description="SPEEDY from the same fields; these must be on one of its Gaussian grids"
     )
-    correction_inits: Annotated[int, Field(ge=0)] = Field(
+    correction_inits: NonNegative = Field(
         32,
         description="Training forecasts of each physics baseline, and then of the network as well, by which they are "
         "also debiased and damped; 0 leaves the corrected ones out",
