@@ -302,11 +302,9 @@ def named_fields(
             levels = tuple(float(c.level) for c in channels if c.variable == name and c.level is not None)
             dims.insert(0, axes.setdefault(levels, "level" if not axes else f"level_{len(axes) + 1}"))
         data[name] = ((*coords, *dims), field, attrs)
-    out = xr.Dataset(data, coords={**coords, **grid_coords(grid)})
-    for levels, dim in axes.items():
-        assert spec.vertical is not None
-        out = out.assign_coords({dim: (dim, np.asarray(levels), VERTICAL_ATTRS[spec.vertical])})
-    return out
+    level_attrs = VERTICAL_ATTRS[spec.vertical] if spec.vertical else {}
+    of_levels = {dim: (dim, np.asarray(levels), level_attrs) for levels, dim in axes.items()}
+    return xr.Dataset(data, coords={**coords, **grid_coords(grid), **of_levels})
 
 
 def find_levels(what: str, have: Sequence[float] | np.ndarray, wanted: Sequence[float], why: str = "") -> list[int]:

@@ -344,7 +344,7 @@ def test_an_accelerator_gets_what_its_time_and_number_are_worth():
 
 def test_the_memory_of_a_step_is_that_of_the_tensors_it_keeps():
     model, grid = UNetConfig(patch=1, width=32, multipliers=[1], blocks=4), Grid.gaussian(32)
-    full, half = (sizing._kept_bytes(model, spec(4), grid, precision) for precision in ("float32", "bfloat16"))
+    full, half = (sizing._traced(model, spec(4), grid, precision).kept_bytes for precision in ("float32", "bfloat16"))
     field = 4 * 32 * 64 * 32  # of the width, in float32
     assert 8 * field < full < 60 * field and 0.4 * full < half < 0.7 * full
 

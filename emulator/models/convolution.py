@@ -61,6 +61,7 @@ class Boundary:
         return n_rows - max(self.pole_rows or (0, 0))
 
 
+@partial(jax.jit, static_argnames=("rows", "columns", "boundary"))  # traced once for all fields of one shape
 def pad_sphere(
     x: Float[Array, "batch lat lon channel"],
     rows: tuple[int, int],

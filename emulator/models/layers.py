@@ -23,6 +23,8 @@ from emulator.models.convolution import Boundary, SphereConv
 MOST_CONSTANT_BYTES = 2**29
 """Of a compiled program; XLA copies and hashes them, and a device holds them beside the weights."""
 
+_EPSILON = 1e-6  # beside a mean square
+
 N_ZONAL = 8
 """How many Legendre polynomials of the sine of latitude tell a network where it is."""
 
@@ -70,21 +72,35 @@ class Linear(nnx.Linear):
         return out if self.bias is None else (out.astype(jnp.float32) + self.bias[...]).astype(out.dtype)
 
 
-class Norm(nnx.RMSNorm):
+class Norm(nnx.Module):
     """Division by the root mean square over channels, times a scale (Zhang and Sennrich 2019), in float32.
 
     The backward pass computes it again from its input. Kept would be three float32 arrays as large as the input, which
     in half precision are half of all that is kept.
     """
 
-    def __call__(self, x: Float[Array, "*place channel"], mask: Array | None = None) -> Float[Array, "*place channel"]:
+    def __init__(self, width: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs) -> None:
+        """Makes the scale, of ones.
+
+        Args:
+          width: Channels.
+          dtype: Of the output; the scale is kept in float32.
+          rngs: A key is taken from it, as by every layer, so that what follows draws what it drew.
+        """
+        self.scale = nnx.Param(nnx.initializers.ones(rngs.params(), (width,), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "*place channel"]) -> Float[Array, "*place channel"]:
         """Normalises every cell."""
-        graph, params = nnx.split(self)
+        return _over_root_mean_square(x, self.scale[...], self.dtype)
 
-        def normalise(params: nnx.State, x: Array) -> Array:
-            return nnx.RMSNorm.__call__(nnx.merge(graph, params), x, mask=mask)
 
-        return jax.checkpoint(normalise, prevent_cse=False)(params, x)
+@partial(jax.jit, static_argnums=2)  # traced once for all norms of fields of one shape
+@partial(jax.checkpoint, prevent_cse=False, static_argnums=2)
+def _over_root_mean_square(x: Array, scale: Array, dtype: DTypeLike) -> Array:
+    x, scale = x.astype(dtype), scale.astype(dtype)
+    mean_square = jnp.square(x.astype(jnp.float32)).mean(axis=-1, keepdims=True)
+    return (x * (jax.lax.rsqrt(mean_square + _EPSILON) * scale)).astype(dtype)
 
 
 class GatedMLP(nnx.Module):

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import jax
@@ -25,7 +26,8 @@ from data_prep.spec import StateSpec
 from emulator.config import RolloutStage, TrainConfig, UNetConfig
 from emulator.config.kinds import Precision
 from emulator.hardware.machine import describe, device_memory, matrix_rate
-from emulator.models import build, forward_flops, parameter_count
+from emulator.models import build, forward_flops
+from emulator.models.layers import count_parameters
 from emulator.models.spherical_harmonics import highest_truncation
 from emulator.planning.step_trial import measured_seconds
 from emulator.stepping.advection import obstacle_to_advection
@@ -271,7 +273,7 @@ def plan_training(
     return Plan(
         model,
         machine.precision,
-        parameter_count(model, *network_channels(model, spec), grid),
+        _traced(model, spec, grid, machine.precision).parameters,
         batch,
         accumulate,
         rematerialise,
@@ -369,7 +371,7 @@ def _seconds_a_step(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Mac
 
 def _parts(model: UNetConfig, spec: StateSpec, grid: Grid, machine: Machine, recipe: list[_Part]) -> tuple[int, bool]:
     """In how many parts batches are worked off, and whether model steps are computed again, so that all stages fit."""
-    kept = _kept_bytes(model, spec, grid, machine.precision)
+    kept = _traced(model, spec, grid, machine.precision).kept_bytes
     room = _MEMORY_SHARE * machine.memory
     shares = [part.batch // machine.devices for part in recipe]
     common = math.gcd(*shares)  # one number of parts is for the batches of all stages
@@ -412,9 +414,22 @@ def _batch_bytes(part: _Part, spec: StateSpec, grid: Grid) -> int:
     return 4 * part.batch * fields * math.prod(grid.shape)
 
 
-def _kept_bytes(model: UNetConfig, spec: StateSpec, grid: Grid, precision: str) -> float:
-    """What a backward pass needs of a sample and model step: the network's tensors, and some fields around it."""
-    n_in, n_out = network_channels(model, spec)
+class _Traced(NamedTuple):
+    """What only tracing a network tells: its parameters, and the bytes that a backward pass keeps of a sample."""
+
+    parameters: int
+    kept_bytes: float
+
+
+def _traced(model: UNetConfig, spec: StateSpec, grid: Grid, precision: Precision) -> _Traced:
+    """Of a model step; a plan asks this many times of the same few networks, and each is traced once."""
+    return _traced_once(model.model_dump_json(), *network_channels(model, spec), grid, precision)
+
+
+@lru_cache(maxsize=64)
+def _traced_once(model_as_json: str, n_in: int, n_out: int, grid: Grid, precision: Precision) -> _Traced:
+    """The network's tensors are kept, and some fields around it."""
+    model = UNetConfig.model_validate_json(model_as_json)
     network = nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), jnp.dtype(precision)))
     graph, params = nnx.split(network)
 
@@ -425,4 +440,5 @@ def _kept_bytes(model: UNetConfig, spec: StateSpec, grid: Grid, precision: str) 
     back = jax.eval_shape(lambda params, x: jax.vjp(forward, params, x)[1], params, x)
     of_network = {p.shape for p in jax.tree.leaves(params)}
     kept = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(back) if a.shape not in of_network)
-    return float(kept + 4 * 4 * math.prod(grid.shape) * (n_in + n_out))
+    fields = 4 * 4 * math.prod(grid.shape) * (n_in + n_out)
+    return _Traced(count_parameters(nnx.state(network, nnx.Param)), float(kept + fields))
