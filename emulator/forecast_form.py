@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
+import netCDF4
 import xarray as xr
 
 from data_prep.errors import DataError, one_line
@@ -37,6 +39,19 @@ def open_forecasts(path: Path) -> xr.Dataset:
     if (wrong := _wrong_form(dataset)) is not None:
         raise DataError(f"{path}: no sound forecast file: {wrong}; make it again")
     return dataset
+
+
+def forecast_attributes(path: Path) -> dict[str, Any]:
+    """What a forecast file says of itself, without a look at its fields.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+        with netCDF4.Dataset(path) as file:
+            return dict(file.__dict__)
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable NetCDF file ({one_line(error)})") from None
 
 
 def _wrong_form(dataset: xr.Dataset) -> str | None:

@@ -147,10 +147,12 @@ def lead_axis_label(days: np.ndarray) -> str:
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Writes a figure as ``stem.png`` and ``stem.pdf``, each complete or not there; laid out once, for both."""
     out = []
-    for kind in _FORMATS:
-        path = stem.with_name(f"{stem.name}.{kind}")
-        with replacing(path) as temporary, mpl.rc_context(RC):
-            figure.savefig(temporary, format=kind)
-        figure.set_layout_engine("none")
-        out.append(path)
+    with mpl.rc_context(RC):
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)  # with an engine, also one that does nothing, matplotlib draws all twice
+        for kind in _FORMATS:
+            path = stem.with_name(f"{stem.name}.{kind}")
+            with replacing(path) as temporary:
+                figure.savefig(temporary, format=kind)
+            out.append(path)
     return out

@@ -12,7 +12,6 @@ import xarray as xr
 import yaml
 
 from data_prep.errors import DataError, UserError, one_line
-from data_prep.files.disk import reading
 from data_prep.files.json_file import read_object
 from data_prep.preparation.store import open_store
 from data_prep.reading.locations import is_url
@@ -22,7 +21,7 @@ from emulator.evaluation.report import Provenance
 from emulator.evaluation.report_fields import Fields, collect_fields
 from emulator.evaluation.scores_reader import candidate
 from emulator.evaluation.style import forecaster_label
-from emulator.forecast_form import open_forecasts
+from emulator.forecast_form import forecast_attributes
 from emulator.run_folder import RECORDS
 
 logger = logging.getLogger(__name__)
@@ -131,8 +130,7 @@ def _commands(folder: Path, names: list[str]) -> dict[str, str]:
     wrote: dict[str, list[str]] = {}
     for name, path in _forecasts(names, folder).items():
         try:
-            with reading(path), open_forecasts(path) as file:
-                time, _, command = str(file.attrs.get("history", "")).partition(" ")
+            time, _, command = str(forecast_attributes(path).get("history", "")).partition(" ")
         except UserError as error:
             logger.warning("report: %s", error)
             continue

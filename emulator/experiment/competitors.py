@@ -26,7 +26,7 @@ from emulator.evaluation.forecaster_names import is_physics, is_twin
 from emulator.experiment.contest import Contest
 from emulator.experiment.forecast_files import CORRECTED, DAMPED, ENSEMBLE, NETWORK, is_of_network, training_path
 from emulator.experiment.initial_times import training_indices
-from emulator.forecast_form import open_forecasts
+from emulator.forecast_form import forecast_attributes
 from emulator.forecast_io import write_forecasts
 from emulator.forecasters.base import Forecaster
 from emulator.forecasters.corrected import CorrectedForecaster
@@ -471,8 +471,7 @@ def _files(contest: Contest) -> dict[Path, Mapping[str, Any]]:
 
 
 def _attribute(path: Path, name: str) -> str:
-    with reading(path), open_forecasts(path) as dataset:
-        return str(dataset.attrs.get(name, _NOT_KNOWN))
+    return str(forecast_attributes(path).get(name, _NOT_KNOWN))
 
 
 def _as_text(options: Mapping[str, Any]) -> str:

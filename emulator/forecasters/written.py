@@ -13,7 +13,7 @@ from data_prep.errors import DataError
 from data_prep.files.arrays import rows_at
 from data_prep.files.disk import reading
 from data_prep.spec import StateSpec, stack_channels
-from emulator.forecast_form import open_forecasts
+from emulator.forecast_form import forecast_attributes, open_forecasts
 from emulator.learned_from import LEARNED_DATA, LEARNED_FROM
 
 _COST = (
@@ -75,5 +75,5 @@ class WrittenForecasts:
         return self._attributes(LEARNED_FROM, LEARNED_DATA)
 
     def _attributes(self, *names: str) -> dict[str, object]:
-        with reading(self.path), open_forecasts(self.path) as file:
-            return {name: file.attrs[name] for name in names if name in file.attrs}
+        attributes = forecast_attributes(self.path)
+        return {name: attributes[name] for name in names if name in attributes}
