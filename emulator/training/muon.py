@@ -96,6 +96,7 @@ def _by_gram_matrix(x: Array) -> Array:
         return x @ so_far
 
 
+@jax.jit  # traced once for all matrices of one shape
 def _factor(gram: Array) -> Array:
     """``a + b G + c G^2``: with ``a`` in it, what multiplies ``x`` leaves nothing to be added."""
     a, b, c = _COEFFICIENTS
