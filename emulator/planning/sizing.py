@@ -428,7 +428,7 @@ def _traced(model: UNetConfig, spec: StateSpec, grid: Grid, precision: Precision
 
 @lru_cache(maxsize=64)
 def _traced_once(model_as_json: str, n_in: int, n_out: int, grid: Grid, precision: Precision) -> _Traced:
-    """The network's tensors are kept, and some fields around it."""
+    """What is kept are the network's tensors, and some fields around it. By JSON, for a config has no hash."""
     model = UNetConfig.model_validate_json(model_as_json)
     network = nnx.eval_shape(lambda: build(model, n_in, n_out, grid, nnx.Rngs(0), jnp.dtype(precision)))
     graph, params = nnx.split(network)
